@@ -1,0 +1,31 @@
+# Everything starts here, from nothing but python3 (>= 3.11) and pip; node comes from a wheel if there is none.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: demo test check bench clean setup
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh
+	@touch $@
+
+demo: setup            ## the dashboard: a server, real publishers, a page to look at
+	$(BIN)/python -m examples.demo
+
+test: setup check      ## static checks, then the whole suite on real servers and a real browser
+	$(BIN)/python -m pytest
+
+check: setup           ## format, lint, types, floors, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell src tests docs examples benchmarks README.md CHANGELOG.md
+
+bench: setup           ## every figure of docs/benchmarks.md, in under ten minutes
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.build

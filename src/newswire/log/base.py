@@ -1,0 +1,148 @@
+"""What a log is: the few methods that every backend has, and the values they pass.
+
+A log is an ordered, durable sequence of events over all channels. It gives each event an offset that grows over the
+whole log; it keeps events as `Retention` says; it tells whoever follows what was appended, by whomever. It knows
+nothing of subscribers, encodings or connections.
+
+`newswire.testing.LogSuite` proves any implementation of `Log` the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+
+from newswire.log.channels import Channels
+from newswire.log.position import Position
+from newswire.wire.event import Event
+
+
+class Entry(NamedTuple):
+    """One stored event.
+
+    Attributes:
+        offset: its place in the log; with the log's epoch, its `Position`.
+        channel: the channel it was published to.
+        event: its type, `message` unless the publisher named one.
+        data: its data.
+        time: when the log took it, in seconds since the Unix epoch (by the clock of the machine that appended it;
+            for people and for retention by age, never for order).
+    """
+
+    offset: int
+    channel: str
+    event: str
+    data: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What `read` found.
+
+    Attributes:
+        entries: in log order.
+        through: the offset up to which this page is complete: there is no kept event of these channels in
+            `(after, through]` other than `entries`. A reader goes on from here, also when `entries` is empty.
+        lost: the offset of the newest event of these channels that retention removed, 0 if none. A reader whose
+            position is before it has missed something (a gap). Taken in the same snapshot as `entries`.
+    """
+
+    entries: Sequence[Entry]
+    through: int
+    lost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a log holds.
+
+    Attributes:
+        epoch: the log's lifetime; see `Position`.
+        earliest: the offset just before the earliest kept event (equal to `latest` in an empty log).
+        latest: the offset of the newest event ever appended, 0 if none.
+        events: how many events are kept.
+        bytes: the size of their data and type, in UTF-8 bytes (without the log's own overhead).
+    """
+
+    epoch: str
+    earliest: int
+    latest: int
+    events: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long a channel's events are kept. Each limit counts for each channel on its own; None is no limit.
+
+    Attributes:
+        max_age: seconds.
+        max_events: the newest so many.
+        max_bytes: the newest events whose data has together at most so many UTF-8 bytes.
+    """
+
+    max_age: float | None = None
+    max_events: int | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_age", "max_events", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0 (or None for no limit), not {value!r}")
+
+
+# One Retention for every channel, or a mapping from channel pattern to Retention: the first that matches counts.
+RetentionRules: TypeAlias = Retention | Mapping[str, Retention] | None
+
+
+@runtime_checkable
+class Log(Protocol):
+    """An ordered, durable sequence of events. Every method may be called from one event loop at a time.
+
+    A log opens itself at the first call that needs it. All methods raise `LogUnavailable` when the storage can't be
+    used now, `LogCorrupt` when it is damaged, `Closed` after `close`.
+    """
+
+    async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
+        """Store a batch of (channel, event): all of it, in this order, with no other event in between, or nothing.
+
+        Returns when the batch is stored under the log's durability. If the caller is cancelled while waiting, the
+        batch may or may not be stored.
+
+        Raises:
+            InvalidChannel: a channel's name breaks the rules.
+            InvalidEvent: an event has an `id` (the log gives ids) or a `retry` (a stream's setting, not stored).
+        """
+        ...
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """Read the kept events of these channels after offset `after`: the earliest `limit` of them (at least 1)."""
+        ...
+
+    def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
+        """Iterate over everything appended after `after` (None: after now), by whomever, in order, without holes.
+
+        The iterator waits when it has caught up. Each batch is a run of consecutive appends; an entry that retention
+        removed before the follower came to it is left out (its offset is missing). "Now" is the call of `follow`'s
+        first `__anext__`. Ends when the log is closed; closing the iterator (`aclose`) frees what it holds.
+        """
+        ...
+
+    async def span(self) -> Span:
+        """What the log holds now."""
+        ...
+
+    async def trim(self) -> int:
+        """Remove what retention no longer keeps; logs also do so by themselves.
+
+        Returns:
+            how many events were removed.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was begun (appends that were accepted are stored), then free everything. Idempotent."""
+        ...
