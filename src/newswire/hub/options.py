@@ -1,0 +1,62 @@
+"""The numbers that a hub and its streams live by, each with the reason for its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HubOptions:
+    """What a hub keeps in memory and how much it does at once.
+
+    Attributes:
+        window_bytes: the newest events kept in memory, in bytes of memory, roughly. Subscribers that are behind by
+            less are served without touching the log. 32 MiB is some 30,000 small events.
+        page_events: events in a page read from the log for subscribers further behind.
+        page_cache_bytes: pages kept for others that need the same ones soon: what a reconnect storm shares.
+        write_budget: bytes that a subscriber is given in one write, and so the most that one that stalls holds on to
+            (an event larger than this goes alone). 64 KiB fills a connection of 5 Mbit/s for 100 ms.
+        slice_seconds: how long fan-out may hold the event loop before others get their turn. 4 ms keeps a loop that
+            serves 5,000 subscribers answering within 20.
+    """
+
+    window_bytes: int = 32 * 2**20
+    page_events: int = 512
+    page_cache_bytes: int = 16 * 2**20
+    write_budget: int = 64 * 2**10
+    slice_seconds: float = 0.004
+
+    def __post_init__(self) -> None:
+        for name in ("window_bytes", "page_events", "page_cache_bytes", "write_budget", "slice_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How one stream to a client behaves. Times are in seconds; None switches a limit off.
+
+    Attributes:
+        heartbeat: a stream that was silent for at most this long (and at least half of it) gets a comment, so that
+            proxies keep it and a vanished client is noticed. 15 s is under every common proxy's idle limit.
+        retry: the reconnection time that the client is told at the start, in milliseconds (`retry:`).
+        write_timeout: a client that takes nothing for this long, though there is something for it, is cut.
+        max_age: end the stream after so long, give or take a tenth, with a goodbye; the client comes back and goes on.
+            Spreads connections over a fleet again and bounds how long a stale permission lasts.
+        max_bytes: end the stream in the same way after so many bytes. A bound on memory with servers whose `send()`
+            never blocks; for streams that can be resumed only.
+    """
+
+    heartbeat: float | None = 15.0
+    retry: int | None = 3000
+    write_timeout: float | None = 30.0
+    max_age: float | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat", "write_timeout", "max_age", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")
+        if self.retry is not None and self.retry < 0:
+            raise ValueError(f"retry is a number of milliseconds, 0 or more, not {self.retry!r}")

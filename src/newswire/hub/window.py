@@ -1,0 +1,175 @@
+"""The window: the newest frames of the log, in memory, bounded in bytes.
+
+A cursor inside the window is served from it; an older one reads pages from the log until it gets here. The hub's one
+follower appends; everyone else only reads. For each channel there is a ring of its own, so that finding what a
+subscriber is due costs what it gets, not what the window holds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from newswire.hub.frames import Frame
+from newswire.log.channels import Channels
+
+# What a frame costs beyond its data: the entry, its two strings' headers, list slots and one encoded copy.
+_FRAME_OVERHEAD: Final = 500
+# A scan for patterns looks at so many frames at once, then lets others have their turn.
+SCAN_LIMIT: Final = 2048
+
+
+class Due(NamedTuple):
+    """What a cursor is due.
+
+    Attributes:
+        frames: in log order; may be empty.
+        through: where the cursor is after taking them.
+    """
+
+    frames: list[Frame]
+    through: int
+
+
+class _Ring:
+    """Frames in log order; cheap to append to, to drop from the front and to search."""
+
+    __slots__ = ("frames", "offsets", "start")
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+        self.frames: list[Frame] = []
+        self.start = 0
+
+    def append(self, frame: Frame) -> None:
+        self.offsets.append(frame.offset)
+        self.frames.append(frame)
+
+    def drop_first(self) -> Frame:
+        frame = self.frames[self.start]
+        self.frames[self.start] = None  # type: ignore[call-overload]  # freed now, cut off below
+        self.start += 1
+        if self.start > 64 and self.start * 2 > len(self.frames):  # moving half at a time keeps this O(1)
+            del self.frames[: self.start]
+            del self.offsets[: self.start]
+            self.start = 0
+        return frame
+
+    def __len__(self) -> int:
+        return len(self.frames) - self.start
+
+    def after(self, offset: int) -> int:
+        """The index of the first frame after `offset`."""
+        return bisect_right(self.offsets, offset, self.start)
+
+
+class Window:
+    """The newest frames.
+
+    Attributes:
+        floor: the offset after which the window has everything.
+        head: the offset of the newest event known, `floor` if the window is empty.
+        bytes: what the frames cost, roughly.
+    """
+
+    __slots__ = ("_all", "_limit", "_rings", "bytes", "floor", "head")
+
+    def __init__(self, max_bytes: int, *, start: int) -> None:
+        self._limit = max_bytes
+        self._all = _Ring()
+        self._rings: dict[str, _Ring] = {}
+        self.floor = self.head = start
+        self.bytes = 0
+
+    def append(self, frame: Frame) -> None:
+        """Take the next frame of the log; the oldest make room."""
+        self._all.append(frame)
+        ring = self._rings.get(frame.entry.channel)
+        if ring is None:
+            ring = self._rings[frame.entry.channel] = _Ring()
+        ring.append(frame)
+        self.head = frame.offset
+        self.bytes += 2 * frame.size + _FRAME_OVERHEAD
+        while self.bytes > self._limit:
+            self._drop_first()
+
+    def _drop_first(self) -> None:
+        frame = self._all.drop_first()
+        self.floor = frame.offset
+        self.bytes -= 2 * frame.size + _FRAME_OVERHEAD
+        channel = frame.entry.channel
+        ring = self._rings[channel]
+        ring.drop_first()
+        if not len(ring):
+            del self._rings[channel]
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def due(
+        self, channels: Channels, after: int, *, upto: int, budget: int, matches: Callable[[str], bool]
+    ) -> Due:
+        """What a cursor at `after` (at or past the floor) is due, up to offset `upto`, in about `budget` bytes.
+
+        At least one frame is taken if there is one, however large. `matches` says whether a channel belongs to
+        `channels`, remembering its answers.
+        """
+        if channels.patterns:
+            return self._scan(after, upto, budget, matches)
+        single = channels.single
+        if single is not None:
+            ring = self._rings.get(single)
+            return Due([], upto) if ring is None else _take(ring.frames, ring.after(after), upto, budget)
+        return self._merge(channels.names, after, upto, budget)
+
+    def _merge(self, names: frozenset[str], after: int, upto: int, budget: int) -> Due:
+        frames: list[Frame] = []
+        rings = self._rings
+        for name in names if len(names) <= len(rings) else rings.keys() & names:
+            ring = rings.get(name)
+            if ring is None:
+                continue
+            due = _take(ring.frames, ring.after(after), upto, budget)
+            frames += due.frames
+            upto = due.through  # another ring that was cut short bounds what is complete
+        frames.sort(key=_offset)
+        return _take(frames, 0, upto, budget)
+
+    def _scan(self, after: int, upto: int, budget: int, matches: Callable[[str], bool]) -> Due:
+        frames: list[Frame] = []
+        ring = self._all
+        index = ring.after(after)
+        stop = min(len(ring.frames), index + SCAN_LIMIT)
+        for frame in ring.frames[index:stop]:
+            if frame.offset > upto:
+                return Due(frames, upto)
+            if matches(frame.entry.channel):
+                budget -= frame.size
+                if budget < 0 and frames:
+                    return Due(frames, frames[-1].offset)
+                frames.append(frame)
+        return Due(frames, upto if stop == len(ring.frames) else ring.frames[stop - 1].offset)
+
+
+def _take(source: list[Frame], index: int, upto: int, budget: int) -> Due:
+    frames: list[Frame] = []
+    for index in range(index, len(source)):
+        frame = source[index]
+        if frame.offset > upto:
+            break
+        budget -= frame.size
+        if budget < 0 and frames:
+            return Due(frames, frames[-1].offset)
+        frames.append(frame)
+    return Due(frames, upto)
+
+
+def _offset(frame: Frame) -> int:
+    return frame.offset
+
+
+def due_of_page(frames: list[Frame], after: int, through: int, budget: int) -> Due:
+    """What a cursor at `after` is due of a page's frames, the page being complete up to `through`."""
+    index = bisect_right(frames, after, key=_offset)
+    return _take(frames, index, through, budget)
