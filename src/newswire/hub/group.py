@@ -120,10 +120,9 @@ class Group:
             False if it has to wait until `head` has reached its cursor; it is woken then.
         """
         if self._passing is None and self._nothing_new():
-            self.head = self._fanout.window.head  # nothing of ours lies between
-        if member.cursor != self.head:
-            self._waiting.append(member)
-            self._fanout.enqueue(self)
+            member.cursor = self.head = self._fanout.window.head  # nothing of ours lies between
+        elif member.cursor != self.head:
+            self._waiting.append(member)  # what is new has us in the run queue already
             return False
         self._ready[member] = None
         return True
@@ -144,7 +143,7 @@ class Group:
         if passing is None:
             passing = self._begin_next()
             if passing is None:
-                return False
+                return self._more()
         chunk = self._chunk
         turn = self._turn
         for member in passing[turn : turn + STEP]:
@@ -155,6 +154,9 @@ class Group:
             return True
         self._fanout.delivered += len(chunk.frames) * len(passing)
         self._passing = None
+        return self._more()
+
+    def _more(self) -> bool:
         self._wake_waiting()
         return self._pending is None or bool(self._pending)
 
@@ -163,11 +165,9 @@ class Group:
         pending = self._pending
         if not self._ready:
             self._pending, self._pending_size = [], 0
-            self._wake_waiting()
             return None
         if pending is not None:
             if not pending:
-                self._wake_waiting()
                 return None
             frames, through = pending, fanout.window.head
             self._pending, self._pending_size = [], 0
@@ -176,7 +176,6 @@ class Group:
             self._pending, self._pending_size = [], 0
             for member in list(self._ready):
                 member.left_behind(self.head)
-            self._wake_waiting()
             return None
         else:
             frames, through = self._due(fanout.window)

@@ -23,10 +23,14 @@ class Sink(Protocol):
         """
         ...
 
-    def end(self) -> None:
-        """Finish the stream in order, after what was taken. The hub calls nothing more on this sink."""
+    def end(self, last: Chunk | None) -> None:
+        """Finish the stream in order: after what was taken, `last`, then the end.
+
+        Called once, also while the sink can take no more. When all is on its way, or the connection is lost, the
+        sink calls `subscription.ended()`; until then it may still be cut.
+        """
         ...
 
     def cut(self) -> None:
-        """Drop the connection now: its peer takes nothing. The hub calls nothing more on this sink."""
+        """Drop the connection now: its peer takes nothing. Nothing more is called on this sink."""
         ...
