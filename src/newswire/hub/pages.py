@@ -78,8 +78,7 @@ class Pages:
 
     def fetch(self, channels: Channels, cursor: int, last: LogPage | None, member: Subscription) -> None:
         """Read the page that covers `cursor`, once for all who ask meanwhile, then wake `member`."""
-        goes_on = last is not None and last.through == cursor
-        start = cursor if goes_on else cursor - cursor % _ALIGNMENT
+        start = cursor - cursor % _ALIGNMENT if last is None else cursor
         key = (channels, start)
         waiting = self._waiting.get(key)
         if waiting is not None:

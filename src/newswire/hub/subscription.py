@@ -1,0 +1,342 @@
+"""A subscription: a cursor over a set of channels, and the sink that its events go to.
+
+Its states, and who moves it on:
+
+    NEW ──open──> OPENED ──attach──> CATCHING ──step──> READY      in its group, served by the group's passes
+                                      │ ▲ │ ▲              │
+                                      │ │ │ └──wake── WAITING     for a page of the log, or for its group's head
+                                      │ │ └──────────────┘ │
+                                      │ └─resume── BEHIND <┘      the sink holds bytes; the cursor stays here
+                                      └──────> ENDING ──ended──> CLOSED
+
+Only the fan-out calls `step`; sinks call `resume` and `ended`. Iterating needs none of that: `async for`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from newswire.errors import Closed
+from newswire.hub.frames import Chunk, Form, Frame
+from newswire.hub.inbox import Inbox
+from newswire.hub.options import StreamOptions
+from newswire.log.base import Entry
+from newswire.log.channels import Channels
+from newswire.log.position import Position
+from newswire.wire.event import Event
+
+if TYPE_CHECKING:
+    from newswire.hub.cursor import Start
+    from newswire.hub.group import Group
+    from newswire.hub.hub import Hub
+    from newswire.hub.pages import LogPage
+    from newswire.hub.sink import Sink
+
+GAP: Final = "newswire.gap"
+_IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
+
+
+class _State(Enum):
+    NEW = "new"
+    OPENED = "opened"
+    CATCHING = "catching"
+    READY = "ready"
+    BEHIND = "behind"
+    WAITING = "waiting"
+    ENDING = "ending"
+    CLOSED = "closed"
+
+
+def _swallow(chunk: Chunk) -> bool:
+    return True  # stands in for the sink of a subscription that has ended in the middle of a pass
+
+
+class Subscription:
+    """A cursor over channels. Made by `Hub.subscribe`; used once, by one reader.
+
+    Iterate over it in process (`async for event in subscription`), or give it to an `EventSourceResponse`.
+
+    Attributes:
+        channels: what it subscribes to.
+        form: how events are written for it.
+        cursor: the offset up to which it has been given everything (its group's head while it has caught up).
+        page: the page of the log that it read last, while it is catching up from the log.
+    """
+
+    __slots__ = (
+        "_gap",
+        "_group",
+        "_hub",
+        "_options",
+        "_sink",
+        "_start",
+        "_state",
+        "_told",
+        "channels",
+        "cursor",
+        "form",
+        "page",
+        "queued",
+        "write",
+    )
+
+    def __init__(self, hub: Hub, channels: Channels, form: Form, start: Start) -> None:
+        self.channels = channels
+        self.form = form
+        self.cursor = 0
+        self.page: LogPage | None = None
+        self.queued = False
+        self.write = _swallow
+        self._hub = hub
+        self._start: Start | None = start
+        self._state = _State.NEW
+        self._gap: str | None = None
+        self._told = 0  # loss up to this offset has been told; -1: the first page's loss is no news
+        self._group: Group | None = None
+        self._sink: Sink | None = None
+        self._options = _IN_PROCESS
+
+    def __repr__(self) -> str:
+        return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
+
+    # -- the life of a stream, called by delivery
+
+    async def open(self) -> Position:
+        """Find the place to start from; nothing is sent yet.
+
+        Opens the hub if need be. A stream's head is sent only after this, so that what fails here has a status code.
+
+        Returns:
+            the position after which events will follow.
+
+        Raises:
+            LogUnavailable: the log can't be read now.
+            Closed: the hub is closed or shutting down, or the subscription was used before.
+        """
+        if self._state is _State.NEW:
+            start, self._start = self._start, None
+            if start is None:
+                raise Closed("this subscription is being opened already: make one for each reader")
+            place = await self._hub.place(start)
+            self.cursor, self._told, self._gap = place.cursor, place.told, place.gap
+            self._state = _State.OPENED
+        elif self._state is not _State.OPENED:
+            raise Closed("a subscription is read once: call hub.subscribe() again for each reader")
+        return Position(self._hub.epoch, self.cursor)
+
+    def attach(self, sink: Sink, options: StreamOptions) -> None:
+        """Begin to send to `sink`, which must be ready for more. Call `open` first."""
+        if self._state is not _State.OPENED:
+            raise Closed("open the subscription first, and attach it once")
+        self._sink = sink
+        self._options = options
+        self.write = sink.write
+        self._state = _State.CATCHING
+        self._group = group = self._hub.enter(self, options)
+        self.channels = group.channels  # equal; now one object for the whole group
+        if options.retry is not None:
+            self._give(self._hub.opening(options.retry, self.cursor))
+        if self._state is _State.CATCHING:
+            self._hub.fanout.enqueue(self)
+
+    def resume(self) -> None:
+        """The sink is ready for more."""
+        if self._state is not _State.BEHIND:
+            return
+        fanout = self._hub.fanout
+        fanout.stalled.pop(self, None)
+        self._state = _State.CATCHING
+        group = self._group
+        if group is not None and self._gap is None and self.cursor == group.head and group.join(self):
+            self._state = _State.READY
+        elif self._state is _State.CATCHING:
+            fanout.enqueue(self)
+
+    def took_some(self) -> None:
+        """The sink's peer takes what the sink holds, if slowly: the write time-out counts anew."""
+        if self in self._hub.fanout.stalled:
+            self._hub.fanout.stall(self)
+
+    def ended(self) -> None:
+        """The sink's connection is gone, or all of an ended stream is on its way. Idempotent."""
+        if self._state is not _State.CLOSED:
+            self._leave()
+            self._state = _State.CLOSED
+            self._sink = None
+            self._hub.left(self)
+
+    # -- ways to end it
+
+    def close(self) -> None:
+        """End the stream in order. Idempotent."""
+        self._end(None)
+
+    def goodbye(self) -> None:
+        """End the stream in order and tell the client to come back."""
+        self._end(self._hub.goodbye_chunk(self.form) if self._options.retry is not None else None)
+
+    def cut(self) -> None:
+        """Drop the connection now."""
+        sink = self._sink
+        if sink is not None and self._state is not _State.CLOSED:
+            self.ended()
+            sink.cut()
+        else:
+            self._end(None)
+
+    def _end(self, last: Chunk | None) -> None:
+        if self._state in (_State.ENDING, _State.CLOSED):
+            return
+        sink = self._sink
+        self._leave()
+        if sink is None:
+            self._state = _State.CLOSED
+            return
+        self._state = _State.ENDING
+        self._hub.fanout.stall(self)  # a peer that never takes the rest is cut in the end
+        sink.end(last)
+
+    def _leave(self) -> None:
+        self.write = _swallow
+        self.page = None
+        self._hub.fanout_gone(self)
+        if self._group is not None:
+            group, self._group = self._group, None
+            self._hub.leave(self, group)
+
+    def timed_out(self, stalled_for: float) -> bool:
+        """Whether the write time-out is over, `stalled_for` seconds after the sink took anything."""
+        timeout = self._options.write_timeout
+        return timeout is not None and stalled_for >= timeout
+
+    # -- catching up, called by the group and the fan-out
+
+    def fell_behind(self, cursor: int) -> None:
+        """The sink took the group's chunk, but can take no more."""
+        if self._state is _State.READY:
+            self._state = _State.BEHIND
+            self.cursor = cursor
+            if self._group is not None:
+                self._group.leave(self)
+            self._hub.fanout.stall(self)
+
+    def left_behind(self, cursor: int) -> None:
+        """The group can't serve this member any more; it reads on for itself."""
+        if self._state is _State.READY:
+            self.cursor = cursor
+            if self._group is not None:
+                self._group.leave(self)
+            self._state = _State.CATCHING
+            self._hub.fanout.enqueue(self)
+
+    def wake(self) -> None:
+        """What was waited for is there."""
+        if self._state is _State.WAITING:
+            self._state = _State.CATCHING
+            self._hub.fanout.enqueue(self)
+
+    def step(self) -> bool:
+        """Give the sink the next chunk on the way to the group's head."""
+        group = self._group
+        if self._state is not _State.CATCHING or group is None:
+            return False
+        if self._gap is not None:
+            return self._give_gap(self._gap)
+        hub = self._hub
+        fanout = hub.fanout
+        window = fanout.window
+        cursor = self.cursor
+        if cursor > window.head:
+            self._state = _State.WAITING  # the client was further, by way of another process
+            hub.wait_for_head(self)
+            return False
+        if cursor < window.floor:
+            due = hub.page_due(self)
+            if due is None:
+                return False
+        elif cursor < group.head:
+            due = window.due(
+                self.channels,
+                cursor,
+                upto=group.head,
+                budget=fanout.options.write_budget,
+                matches=group.matches,
+            )
+        else:
+            self.page = None
+            self._state = _State.READY if group.join(self) else _State.WAITING
+            return False
+        self.cursor = due.through
+        return self._give(fanout.chunks.join(due.frames, self.form)) if due.frames else True
+
+    def page_at_hand(self, page: LogPage) -> bool:
+        """Begin or go on with `page`; False if a loss has to be told first."""
+        self.page = page
+        if self._told < 0:
+            self._told = page.lost
+        if page.lost > self.cursor and page.lost > self._told:
+            self._told = page.lost
+            self._gap = self._hub.gap_data("trimmed", self.cursor, page.lost)
+            return False
+        return True
+
+    def wait(self) -> None:
+        """Rest until `wake`."""
+        self._state = _State.WAITING
+
+    def _give_gap(self, data: str) -> bool:
+        self._gap = None
+        self._hub.gaps += 1
+        # The gap carries the cursor as its id: a client that reconnects right after it starts from the same place.
+        frame = Frame(self._hub.epoch, Entry(self.cursor, "", GAP, data, 0.0))
+        return self._give(self._hub.fanout.chunks.join([frame], self.form))
+
+    def _give(self, chunk: Chunk) -> bool:
+        fanout = self._hub.fanout
+        fanout.delivered += len(chunk.frames)
+        if self.write(chunk):
+            return self._state is _State.CATCHING
+        if self._state is _State.CATCHING:
+            self._state = _State.BEHIND
+            fanout.stall(self)
+        return False
+
+    # -- in process
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        """Iterate over the events: first those after the start position, then live ones, without end.
+
+        Each has its `id` (the text of its position) and its `channel`. What was lost to retention is told by an event
+        of type `newswire.gap`. Ends when the subscription or the hub is closed. Leaving the loop, or cancelling the
+        task, frees the subscription.
+
+        Raises:
+            LogUnavailable: at the first event, if the log can't be read.
+        """
+        return self._events()
+
+    async def _events(self) -> AsyncIterator[Event]:
+        await self.open()
+        inbox = Inbox(self)
+        self.attach(inbox, _IN_PROCESS)
+        try:
+            while (frame := await inbox.next()) is not None:
+                yield frame.decoded()
+        finally:
+            self.close()
+            self.ended()
+
+
+def gap_data(reason: str, after: str | None, through: str | None) -> str:
+    """The data of a gap event.
+
+    Args:
+        reason: `trimmed` (retention removed events), `epoch` (the cursor belongs to another log), `future` (it is
+            past the log's end: the log was restored from a copy) or `invalid` (it is no position at all).
+        after: the position after which something is missing; None if that can't be said.
+        through: the position of the newest event that is missing; None if that can't be said.
+    """
+    return json.dumps({"reason": reason, "after": after, "through": through})
