@@ -1,0 +1,84 @@
+"""The event: what a publisher sends, what a subscriber gets, what stands on the wire between them.
+
+A value, refused where it is made if `text/event-stream` can't carry it. Everything above this floor passes events
+along and never looks at their bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, NamedTuple
+
+from newswire.errors import InvalidEvent
+
+_BREAKS: Final = re.compile(r"[\r\n\x00]")
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_NAMES: Final = {"\r": "a carriage return", "\n": "a line feed", "\x00": "a NUL"}
+
+
+class _Fields(NamedTuple):
+    data: str
+    event: str
+    id: str | None
+    retry: int | None
+    channel: str | None
+
+
+class Event(_Fields):
+    """One event of a stream. Immutable, hashable, equal by value.
+
+    Args:
+        data: the payload; any text. On the wire CR, CRLF and LF are all line ends, so a reader gets each as LF.
+        event: the event's type, what `addEventListener` names (WHATWG HTML 9.2.6, "event" field).
+        id: the last event ID that a client has after this event, and sends back when it reconnects. For a decoded
+            event: the one in force when it was dispatched; None if there is none.
+        retry: the reconnection time in milliseconds that the event sets; 0 or more.
+        channel: the channel it came from, on streams of many channels. Not part of the standard, which ignores it.
+
+    Raises:
+        InvalidEvent: a field has the wrong type, CR, LF or NUL (`id`, `event`, `channel`), or text that has no UTF-8.
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        data: str = "",
+        event: str = "message",
+        id: str | None = None,
+        retry: int | None = None,
+        channel: str | None = None,
+    ) -> Event:
+        if not isinstance(data, str):
+            raise InvalidEvent("data", f"data must be a str, not {type(data).__name__}: encode it first, as JSON say")
+        if not data.isascii() and _SURROGATE.search(data):
+            raise InvalidEvent("data", "data has a lone surrogate, which UTF-8 can't carry")
+        _check_line("event", event)
+        if not event:
+            raise InvalidEvent("event", "an event's type can't be empty: leave it out for 'message'")
+        if id is not None:
+            _check_line("id", id)
+        if channel is not None:
+            _check_line("channel", channel)
+        if retry is not None and (type(retry) is not int or retry < 0):
+            raise InvalidEvent("retry", f"retry is a number of milliseconds, 0 or more, not {retry!r}")
+        return tuple.__new__(cls, (data, event, id, retry, channel))
+
+    def json(self) -> Any:
+        """The data, decoded as JSON.
+
+        Raises:
+            ValueError: it is not JSON.
+        """
+        return json.loads(self.data)
+
+
+def _check_line(field: str, value: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidEvent(field, f"{field} must be a str, not {type(value).__name__}")
+    bad = _BREAKS.search(value)
+    if bad is not None:
+        raise InvalidEvent(field, f"{field} can't contain {_NAMES[bad[0]]} (at index {bad.start()}): {value[:60]!r}")
+    if not value.isascii() and _SURROGATE.search(value):
+        raise InvalidEvent(field, f"{field} has a lone surrogate, which UTF-8 can't carry")
