@@ -11,7 +11,8 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     │   └── DecodeLimitExceeded
     ├── LogError              the log could not do what was asked
     │   ├── LogUnavailable    … now; it may work later
-    │   └── LogCorrupt        … and a person has to look
+    │   ├── LogCorrupt        … and a person has to look
+    │   └── TrimmedAway       a follower is behind what retention kept
     └── Closed                the hub, log, subscription or source is closed
 """
 
@@ -80,6 +81,18 @@ class LogUnavailable(LogError):
 
 class LogCorrupt(LogError):
     """The log's data is damaged, or not a newswire log at all. A person has to look."""
+
+
+class TrimmedAway(LogError):
+    """A follower of the log fell behind what retention keeps; it has to go on from a later position.
+
+    Attributes:
+        through: the offset of the newest event that the follower missed.
+    """
+
+    def __init__(self, through: int) -> None:
+        super().__init__(f"retention removed events up to offset {through} before they were followed")
+        self.through = through
 
 
 class Closed(NewswireError):

@@ -108,7 +108,7 @@ class Chunks:
     LIMIT: Final = 4096
 
     def __init__(self) -> None:
-        self._chunks: dict[tuple[Form | Frame, ...], Chunk] = {}
+        self._chunks: dict[tuple[object, ...], Chunk] = {}
 
     def join(self, frames: Sequence[Frame], form: Form) -> Chunk:
         """The chunk of these frames in this form; the same object for everyone who asks while it is about."""

@@ -50,7 +50,6 @@ class Group:
         "form",
         "head",
         "heartbeat",
-        "index_slot",
         "queued",
         "quiet",
         "size",
@@ -65,7 +64,6 @@ class Group:
         self.size = 0
         self.queued = False  # in the fan-out's run queue
         self.quiet = False  # nothing was written since the heartbeat timer last looked
-        self.index_slot = 0
         self._ready: dict[Subscription, None] = {}
         self._waiting: list[Subscription] = []
         # What is new since `head`; None once it outgrew the write budget: then the window knows.
@@ -100,6 +98,11 @@ class Group:
             self._fanout.enqueue(self)
         elif self._waiting:
             self._fanout.enqueue(self)
+
+    def lose_track(self) -> None:
+        """The window began anew, after something that it never saw: everyone reads on from the log."""
+        self._pending = None
+        self._fanout.enqueue(self)
 
     def beat(self) -> None:
         """Send a heartbeat to the ready ones if nothing was sent since the last call but one."""

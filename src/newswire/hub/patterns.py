@@ -49,9 +49,7 @@ class ChannelIndex:
         if groups is None:
             groups = list(self._named.get(channel, ()))
             groups += [
-                group
-                for group in self._patterned
-                if channel not in group.channels.names and channel in group.channels
+                group for group in self._patterned if channel not in group.channels.names and channel in group.channels
             ]
             if len(self._resolved) >= _REMEMBERED:
                 self._resolved.clear()

@@ -14,7 +14,6 @@ Only the fan-out calls `step`; sinks call `resume` and `ended`. Iterating needs 
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from newswire.hub.cursor import Start
     from newswire.hub.group import Group
     from newswire.hub.hub import Hub
+    from newswire.hub.live import Live
     from newswire.hub.pages import LogPage
     from newswire.hub.sink import Sink
 
@@ -70,6 +70,7 @@ class Subscription:
         "_gap",
         "_group",
         "_hub",
+        "_live",
         "_options",
         "_sink",
         "_start",
@@ -91,6 +92,7 @@ class Subscription:
         self.queued = False
         self.write = _swallow
         self._hub = hub
+        self._live: Live  # from `open` on
         self._start: Start | None = start
         self._state = _State.NEW
         self._gap: str | None = None
@@ -120,7 +122,8 @@ class Subscription:
             start, self._start = self._start, None
             if start is None:
                 raise Closed("this subscription is being opened already: make one for each reader")
-            place = await self._hub.place(start)
+            live = self._live = await self._hub.open()
+            place = await live.place(start)
             self.cursor, self._told, self._gap = place.cursor, place.told, place.gap
             self._state = _State.OPENED
         elif self._state is not _State.OPENED:
@@ -135,18 +138,18 @@ class Subscription:
         self._options = options
         self.write = sink.write
         self._state = _State.CATCHING
-        self._group = group = self._hub.enter(self, options)
+        self._group = group = self._live.enter(self, options)
         self.channels = group.channels  # equal; now one object for the whole group
         if options.retry is not None:
-            self._give(self._hub.opening(options.retry, self.cursor))
+            self._give(self._live.opening(options.retry, self.cursor))
         if self._state is _State.CATCHING:
-            self._hub.fanout.enqueue(self)
+            self._live.fanout.enqueue(self)
 
     def resume(self) -> None:
         """The sink is ready for more."""
         if self._state is not _State.BEHIND:
             return
-        fanout = self._hub.fanout
+        fanout = self._live.fanout
         fanout.stalled.pop(self, None)
         self._state = _State.CATCHING
         group = self._group
@@ -157,8 +160,8 @@ class Subscription:
 
     def took_some(self) -> None:
         """The sink's peer takes what the sink holds, if slowly: the write time-out counts anew."""
-        if self in self._hub.fanout.stalled:
-            self._hub.fanout.stall(self)
+        if self in self._live.fanout.stalled:
+            self._live.fanout.stall(self)
 
     def ended(self) -> None:
         """The sink's connection is gone, or all of an ended stream is on its way. Idempotent."""
@@ -166,7 +169,7 @@ class Subscription:
             self._leave()
             self._state = _State.CLOSED
             self._sink = None
-            self._hub.left(self)
+            self._live.left(self)
 
     # -- ways to end it
 
@@ -176,7 +179,8 @@ class Subscription:
 
     def goodbye(self) -> None:
         """End the stream in order and tell the client to come back."""
-        self._end(self._hub.goodbye_chunk(self.form) if self._options.retry is not None else None)
+        retry = self._options.retry
+        self._end(None if retry is None else self._live.goodbye_chunk(self.form, retry))
 
     def cut(self) -> None:
         """Drop the connection now."""
@@ -196,16 +200,15 @@ class Subscription:
             self._state = _State.CLOSED
             return
         self._state = _State.ENDING
-        self._hub.fanout.stall(self)  # a peer that never takes the rest is cut in the end
+        self._live.fanout.stall(self)  # a peer that never takes the rest is cut in the end
         sink.end(last)
 
     def _leave(self) -> None:
         self.write = _swallow
         self.page = None
-        self._hub.fanout_gone(self)
         if self._group is not None:
             group, self._group = self._group, None
-            self._hub.leave(self, group)
+            self._live.leave(self, group)
 
     def timed_out(self, stalled_for: float) -> bool:
         """Whether the write time-out is over, `stalled_for` seconds after the sink took anything."""
@@ -221,7 +224,7 @@ class Subscription:
             self.cursor = cursor
             if self._group is not None:
                 self._group.leave(self)
-            self._hub.fanout.stall(self)
+            self._live.fanout.stall(self)
 
     def left_behind(self, cursor: int) -> None:
         """The group can't serve this member any more; it reads on for itself."""
@@ -230,13 +233,13 @@ class Subscription:
             if self._group is not None:
                 self._group.leave(self)
             self._state = _State.CATCHING
-            self._hub.fanout.enqueue(self)
+            self._live.fanout.enqueue(self)
 
     def wake(self) -> None:
         """What was waited for is there."""
         if self._state is _State.WAITING:
             self._state = _State.CATCHING
-            self._hub.fanout.enqueue(self)
+            self._live.fanout.enqueue(self)
 
     def step(self) -> bool:
         """Give the sink the next chunk on the way to the group's head."""
@@ -245,16 +248,15 @@ class Subscription:
             return False
         if self._gap is not None:
             return self._give_gap(self._gap)
-        hub = self._hub
-        fanout = hub.fanout
+        fanout = self._live.fanout
         window = fanout.window
         cursor = self.cursor
         if cursor > window.head:
             self._state = _State.WAITING  # the client was further, by way of another process
-            hub.wait_for_head(self)
+            self._live.wait_for_head(self)
             return False
         if cursor < window.floor:
-            due = hub.page_due(self)
+            due = self._live.page_due(self, group)
             if due is None:
                 return False
         elif cursor < group.head:
@@ -279,7 +281,7 @@ class Subscription:
             self._told = page.lost
         if page.lost > self.cursor and page.lost > self._told:
             self._told = page.lost
-            self._gap = self._hub.gap_data("trimmed", self.cursor, page.lost)
+            self._gap = self._live.gap("trimmed", self.cursor, page.lost)
             return False
         return True
 
@@ -289,13 +291,13 @@ class Subscription:
 
     def _give_gap(self, data: str) -> bool:
         self._gap = None
-        self._hub.gaps += 1
+        self._live.gaps += 1
         # The gap carries the cursor as its id: a client that reconnects right after it starts from the same place.
-        frame = Frame(self._hub.epoch, Entry(self.cursor, "", GAP, data, 0.0))
-        return self._give(self._hub.fanout.chunks.join([frame], self.form))
+        frame = Frame(self._live.epoch, Entry(self.cursor, "", GAP, data, 0.0))
+        return self._give(self._live.fanout.chunks.join([frame], self.form))
 
     def _give(self, chunk: Chunk) -> bool:
-        fanout = self._hub.fanout
+        fanout = self._live.fanout
         fanout.delivered += len(chunk.frames)
         if self.write(chunk):
             return self._state is _State.CATCHING
@@ -328,15 +330,3 @@ class Subscription:
         finally:
             self.close()
             self.ended()
-
-
-def gap_data(reason: str, after: str | None, through: str | None) -> str:
-    """The data of a gap event.
-
-    Args:
-        reason: `trimmed` (retention removed events), `epoch` (the cursor belongs to another log), `future` (it is
-            past the log's end: the log was restored from a copy) or `invalid` (it is no position at all).
-        after: the position after which something is missing; None if that can't be said.
-        through: the position of the newest event that is missing; None if that can't be said.
-    """
-    return json.dumps({"reason": reason, "after": after, "through": through})

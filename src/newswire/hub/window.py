@@ -104,12 +104,17 @@ class Window:
         if not len(ring):
             del self._rings[channel]
 
+    def restart(self, start: int) -> None:
+        """Begin anew after offset `start`: what came before was not seen."""
+        self._all = _Ring()
+        self._rings = {}
+        self.floor = self.head = start
+        self.bytes = 0
+
     def __len__(self) -> int:
         return len(self._all)
 
-    def due(
-        self, channels: Channels, after: int, *, upto: int, budget: int, matches: Callable[[str], bool]
-    ) -> Due:
+    def due(self, channels: Channels, after: int, *, upto: int, budget: int, matches: Callable[[str], bool]) -> Due:
         """What a cursor at `after` (at or past the floor) is due, up to offset `upto`, in about `budget` bytes.
 
         At least one frame is taken if there is one, however large. `matches` says whether a channel belongs to

@@ -40,9 +40,7 @@ class Position(NamedTuple):
         """
         match = _TEXT.fullmatch(text[:64]) if len(text) <= 64 else None
         if match is None or int(match[2]) > MAX_OFFSET:
-            raise InvalidPosition(
-                f"{text[:40]!r} is not a position: expected an event's id, such as '9k2mx4tq-1042'"
-            )
+            raise InvalidPosition(f"{text[:40]!r} is not a position: expected an event's id, such as '9k2mx4tq-1042'")
         return cls(match[1], int(match[2]))
 
 

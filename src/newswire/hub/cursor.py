@@ -1,0 +1,75 @@
+"""Where a subscription starts: from what a client says to a place in the log.
+
+A cursor comes from outside and is never trusted: any bytes lead to a stream, from the right place or with a gap. What
+can't be placed starts at the earliest kept event, and says so.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeAlias
+
+from newswire.errors import InvalidPosition
+from newswire.log.base import Span
+from newswire.log.position import Position
+
+
+class From(Enum):
+    """A start that is not a position."""
+
+    EARLIEST = "earliest"
+    LATEST = "latest"
+
+
+Start: TypeAlias = Position | str | From
+
+# The loss that the first page reports is no news: the reader asked for whatever is kept, or was told already.
+_NO_NEWS: Final = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place to start.
+
+    Attributes:
+        cursor: the offset after which to go on.
+        told: loss up to here is no news (-1: all that the first page reports).
+        gap: the data of a gap event to begin with, or None.
+    """
+
+    cursor: int
+    told: int = 0
+    gap: str | None = None
+
+
+def place(start: Start, span: Span) -> Place:
+    """Find the place that `start` means in a log that spans `span`."""
+    if start is From.LATEST:
+        return Place(span.latest)
+    if start is From.EARLIEST:
+        return Place(0, _NO_NEWS)
+    if isinstance(start, str):
+        try:
+            start = Position.parse(start)
+        except InvalidPosition:
+            return Place(0, _NO_NEWS, gap_data("invalid", None, None))
+    assert isinstance(start, Position)
+    if start.epoch != span.epoch:
+        return Place(0, _NO_NEWS, gap_data("epoch", None, None))
+    if start.offset > span.latest:
+        return Place(0, _NO_NEWS, gap_data("future", None, None))
+    return Place(start.offset)
+
+
+def gap_data(reason: str, after: str | None, through: str | None) -> str:
+    """The data of a gap event.
+
+    Args:
+        reason: `trimmed` (retention removed events), `epoch` (the cursor belongs to another log), `future` (it is
+            past the log's end: the log was restored from a copy) or `invalid` (it is no position at all).
+        after: the position after which something is missing; None if that can't be said.
+        through: the position of the newest event that is missing; None if that can't be said.
+    """
+    return json.dumps({"reason": reason, "after": after, "through": through})

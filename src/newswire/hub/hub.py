@@ -1,0 +1,294 @@
+"""The hub: the channels that are alive in this process.
+
+It follows the log, keeps the window, knows the subscribers and gives each what comes after its cursor. It knows
+nothing of requests, responses or runs: they stand above it and take it as an argument. A hub belongs to no event loop
+until it is opened (by its first awaited call, or `async with`), and to that one until it is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from newswire.errors import Closed, InvalidEvent, InvalidPosition
+from newswire.hub.cursor import From
+from newswire.hub.frames import Form
+from newswire.hub.live import Live
+from newswire.hub.options import HubOptions
+from newswire.hub.subscription import Subscription
+from newswire.hub.sync import SyncHub
+from newswire.log.base import Log, Page
+from newswire.log.channels import Channels
+from newswire.log.open import open_log
+from newswire.log.position import Position
+from newswire.wire.event import Event
+
+Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
+# Event types that a browser delivers to the handlers of the connection itself.
+RESERVED: Final = frozenset({"error", "open"})
+
+
+@dataclass(frozen=True, slots=True)
+class HubStats:
+    """What a hub has done since it was opened, and what it holds now.
+
+    Attributes:
+        followed: events that came from the log.
+        delivered: events given to subscribers, counted once for each.
+        subscribers: streams and iterations that are open.
+        stalled: those of them whose connection can take no more now.
+        gaps: gap events sent.
+        pages_read: pages read from the log for subscribers behind the window.
+        window_events, window_bytes: what the window holds.
+    """
+
+    followed: int
+    delivered: int
+    subscribers: int
+    stalled: int
+    gaps: int
+    pages_read: int
+    window_events: int
+    window_bytes: int
+
+
+class Hub:
+    """Publish, and subscribe from where you left off.
+
+    Args:
+        log: the log, or its URL: `memory://`, `sqlite:///events.db` …
+        options: sizes; see `HubOptions`.
+
+    Attributes:
+        sync: the same hub for threads; see `SyncHub`.
+    """
+
+    def __init__(self, log: Log | str = "memory://", *, options: HubOptions | None = None) -> None:
+        self.log: Log = open_log(log) if isinstance(log, str) else log
+        self.options = options or HubOptions()
+        self.sync = SyncHub(self)
+        self._live: Live | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._opening: asyncio.Task[Live] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Hub:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    # -- open and close
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop that the hub is open in; None before it is opened."""
+        return self._loop
+
+    async def open(self) -> Live:
+        """Open the log and follow it. Idempotent; every awaited call does it when it must.
+
+        Returns:
+            the inside of the hub; what it offers is for newswire itself.
+
+        Raises:
+            LogUnavailable, LogCorrupt: the log can't be opened. The next call tries again.
+            Closed: the hub was closed.
+            RuntimeError: the hub is open in another event loop.
+        """
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
+        if self._closed:
+            raise Closed("the hub is closed")
+        if self._live is not None:
+            return self._live
+        self._loop = loop
+        if self._opening is None:
+            self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
+        return await asyncio.shield(self._opening)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> Live:
+        try:
+            self._live = Live(self.log, await self.log.span(), self.options, loop)
+        except BaseException:
+            self._loop = None
+            raise
+        finally:
+            self._opening = None
+        return self._live
+
+    async def close(self) -> None:
+        """End every stream with a goodbye, then close the log. Idempotent."""
+        if self._closed:
+            return
+        await self.shutdown(grace=1.0)
+        self._closed = True
+        if self._live is not None:
+            await self._live.close()
+        await self.log.close()
+
+    async def shutdown(self, grace: float = 5.0, mode: Mode = "goodbye") -> None:
+        """End every stream, and take no new ones. Publishing goes on working until `close`.
+
+        Args:
+            grace: seconds that clients have to take what they are still owed; then they are cut.
+            mode: `goodbye` and `drain` tell clients when to come back (`retry:`, with jitter) and finish in order:
+                subscriptions have no end of their own to wait for. `cut` drops the connections.
+        """
+        live = self._live
+        if live is None:
+            return
+        live.draining = True
+        if mode == "cut":
+            for member in list(live.members):
+                member.cut()
+        else:
+            live.goodbye_all()
+        await live.empty(grace)
+
+    # -- publish
+
+    async def publish(self, channel: str, data: Any, *, event: str = "message") -> Position:
+        """Publish one event.
+
+        Args:
+            channel: where to; any name (see `newswire.log.channels`), which needs no creation.
+            data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
+                else as JSON.
+            event: the event's type. `error`, `open` and `newswire.…` are reserved.
+
+        Returns:
+            the event's position, once it is stored under the log's durability.
+
+        Raises:
+            InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
+            LogUnavailable: the log can't store it now; nothing was stored.
+        """
+        positions = await self.publish_many([(channel, to_event(data, event))])
+        return positions[0]
+
+    async def publish_many(self, events: Iterable[tuple[str, Any]]) -> list[Position]:
+        """Publish a batch: all of it, in this order, with nothing in between, or nothing.
+
+        Args:
+            events: pairs of channel and data; see `publish`. An `Event` brings its own type.
+
+        Returns:
+            the events' positions, in order.
+        """
+        batch = [(channel, to_event(data, None)) for channel, data in events]
+        if self._live is None or self._closed:
+            await self.open()
+        return await self.log.append(batch)
+
+    # -- subscribe
+
+    def subscribe(
+        self,
+        *channels: str,
+        after: Position | str | None = None,
+        start: Literal["earliest", "latest"] = "latest",
+        envelope: bool = False,
+    ) -> Subscription:
+        """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
+
+        Args:
+            channels: names and patterns (`orders.*` one token, `orders.>` all below).
+            after: the position to go on from: a `Position`, or the text of one as a client sent it (any text gives a
+                stream; what is no position of this log gives a gap). None or empty: begin at `start`.
+            start: where to begin without `after`.
+            envelope: write each event as a `message` whose data is a JSON object of channel, event and data.
+
+        Raises:
+            InvalidChannel: a channel or pattern breaks the rules.
+        """
+        wanted = Channels(channels)
+        form = Form.ENVELOPE if envelope else Form.PLAIN if wanted.single is not None else Form.NAMED
+        return Subscription(self, wanted, form, after or From(start))
+
+    async def history(
+        self, *channels: str, after: Position | str | None = None, limit: int = 100
+    ) -> tuple[Page, Position]:
+        """Read kept events, oldest first.
+
+        Returns:
+            a page, and the position that its reader goes on from.
+
+        Raises:
+            InvalidPosition: `after` is no position of this log.
+        """
+        epoch = (await self.open()).epoch
+        position = Position.parse(after) if isinstance(after, str) else after or Position(epoch, 0)
+        if position.epoch != epoch:
+            raise InvalidPosition(f"{position} is a position of another log: start anew, without `after`")
+        page = await self.log.read(Channels(channels), position.offset, limit)
+        return page, Position(epoch, page.through)
+
+    # -- look
+
+    @property
+    def epoch(self) -> str:
+        """The log's epoch; empty before the hub is opened."""
+        return "" if self._live is None else self._live.epoch
+
+    def subscribers(self, channel: str) -> int:
+        """How many open streams in this process get this channel's events, patterns included."""
+        return 0 if self._live is None else sum(group.size for group in self._live.index.groups(channel))
+
+    def channels(self) -> Mapping[str, int]:
+        """The channels and patterns subscribed to in this process, with their numbers of subscribers."""
+        return {} if self._live is None else self._live.index.subscribed()
+
+    def stats(self) -> HubStats:
+        """Numbers for metrics and benchmarks."""
+        live = self._live
+        if live is None:
+            return HubStats(0, 0, 0, 0, 0, 0, 0, 0)
+        fanout = live.fanout
+        return HubStats(
+            followed=live.followed,
+            delivered=fanout.delivered,
+            subscribers=len(live.members),
+            stalled=len(fanout.stalled),
+            gaps=live.gaps,
+            pages_read=live.pages.read,
+            window_events=len(fanout.window),
+            window_bytes=fanout.window.bytes,
+        )
+
+
+def to_event(data: Any, event: str | None = None) -> Event:
+    """Make an event of what a publisher gave, or say why it can't be published.
+
+    Raises:
+        InvalidEvent: the type is reserved, the bytes are not UTF-8, or the value has no JSON.
+    """
+    if isinstance(data, Event):
+        made = data
+        if event not in (None, "message"):
+            raise InvalidEvent("event", "an Event brings its own type: leave out `event`")
+    elif isinstance(data, str):
+        made = Event(data, event or "message")
+    elif isinstance(data, (bytes, bytearray, memoryview)):
+        try:
+            made = Event(str(data, "utf-8"), event or "message")
+        except UnicodeDecodeError as error:
+            raise InvalidEvent("data", f"bytes are published as UTF-8 text, and these are not: {error}") from None
+    else:
+        try:
+            text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            raise InvalidEvent("data", f"data is published as JSON, and this can't be: {error}") from None
+        made = Event(text, event or "message")
+    if made.event in RESERVED or made.event.startswith("newswire."):
+        raise InvalidEvent(
+            "event",
+            f"the event type {made.event!r} is reserved: browsers deliver 'error' and 'open' to the handlers of the "
+            "connection, and 'newswire.' is for newswire's own events. Choose another",
+        )
+    return made
