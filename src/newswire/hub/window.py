@@ -157,9 +157,9 @@ class Window:
         return Due(frames, upto if stop == len(ring.frames) else ring.frames[stop - 1].offset)
 
 
-def _take(source: list[Frame], index: int, upto: int, budget: int) -> Due:
+def _take(source: list[Frame], start: int, upto: int, budget: int) -> Due:
     frames: list[Frame] = []
-    for index in range(index, len(source)):
+    for index in range(start, len(source)):
         frame = source[index]
         if frame.offset > upto:
             break

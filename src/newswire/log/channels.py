@@ -74,9 +74,8 @@ def _check_tokens(name: str) -> None:
 
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a checked pattern to a regular expression to `fullmatch` channel names with."""
-    parts = []
-    for token in pattern.split("."):
-        parts.append(r"[^.]+" if token == "*" else r".+" if token == ">" else re.escape(token))
+    wild = {"*": r"[^.]+", ">": r".+"}
+    parts = [wild.get(token) or re.escape(token) for token in pattern.split(".")]
     return re.compile(r"\.".join(parts), re.DOTALL)
 
 

@@ -1,0 +1,152 @@
+"""uvicorn's HTTP/1.1 protocol, able to lend a connection to the hub.
+
+`uvicorn --http newswire.delivery.uvicorn:DirectHttpProtocol module:app`, or `newswire run module:app`. Each request's
+scope offers the extension `newswire.direct`. `EventSourceResponse` accepts it after it has sent the head, and
+only gets the connection if uvicorn itself has written that head: where a middleware holds messages back, the response
+goes the ASGI way. All else is uvicorn's own doing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from newswire.delivery.direct import DirectSink
+
+EXTENSION: Final = "newswire.direct"
+# A client has nothing to say during a stream but its next request. More than this is read when the stream has ended.
+_MAX_EARLY: Final = 64 * 2**10
+
+
+class _Http10Cycle(RequestResponseCycle):
+    """A response to an HTTP/1.0 client, which knows no chunked coding: its body ends with the connection."""
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            if b"content-length" not in names:
+                self.chunked_encoding = False
+                self.expected_content_length = 0
+        elif self.chunked_encoding is False and not self._has_length:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+    @property
+    def _has_length(self) -> bool:
+        return self.expected_content_length > 0
+
+
+class DirectHttpProtocol(HttpToolsProtocol):
+    """Give this class to uvicorn as `http`."""
+
+    _sink: DirectSink | None = None
+    _keep_alive = True
+    _early: bytearray | None = None
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        scope: Any = self.scope
+        scope["extensions"] = {EXTENSION: _Offer(self, scope)}
+
+    def on_headers_complete(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before and self.cycle is not None and self.scope["http_version"] == "1.0":
+            self.cycle.__class__ = _Http10Cycle
+
+    def lend(self, scope: Any, write_timeout: float | None) -> DirectSink | None:
+        """Hand the connection over, if the response's head is out and nothing else is going on."""
+        cycle = self.cycle
+        if (
+            cycle is None
+            or cycle.scope is not scope
+            or not cycle.response_started
+            or cycle.response_complete
+            or cycle.disconnected
+            or self.pipeline
+            or self.transport.is_closing()
+            or scope["method"] == "HEAD"
+            or cycle.expected_content_length
+        ):
+            return None
+        self._sink = DirectSink(
+            self.transport,
+            chunked=bool(cycle.chunked_encoding),
+            finished=self._finished,
+            write_timeout=write_timeout,
+        )
+        self._keep_alive = cycle.keep_alive
+        # For uvicorn this request is over: its task may end, and nothing of it is kept.
+        cycle.response_complete = True
+        self.flow.resume_reading()
+        self.cycle = None  # type: ignore[assignment]
+        self.scope = None  # type: ignore[assignment]
+        self.headers = []
+        self.url = b""
+        return self._sink
+
+    def _finished(self) -> None:
+        """A lent connection comes back at the end of its stream."""
+        self._sink = None
+        if not self._keep_alive:
+            self.transport.close()
+            return
+        self.transport.set_write_buffer_limits()
+        self.on_response_complete()
+        early, self._early = self._early, None
+        if early and not self.transport.is_closing():
+            self.data_received(bytes(early))
+
+    # -- what differs while the connection is lent
+
+    def data_received(self, data: bytes) -> None:
+        if self._sink is None:
+            super().data_received(data)
+            return
+        if self._early is None:
+            self._early = bytearray()
+        self._early += data
+        if len(self._early) > _MAX_EARLY:
+            self.flow.pause_reading()
+
+    def pause_writing(self) -> None:
+        if self._sink is None:
+            super().pause_writing()
+        else:
+            self._sink.pause()
+
+    def resume_writing(self) -> None:
+        if self._sink is None:
+            super().resume_writing()
+        else:
+            self._sink.resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.lost()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        if self._sink is None:
+            super().shutdown()
+        else:
+            self._keep_alive = False
+            if self._sink.subscription is not None:
+                self._sink.subscription.goodbye()
+
+
+class _Offer:
+    """The extension as the application sees it."""
+
+    __slots__ = ("_protocol", "_scope")
+
+    def __init__(self, protocol: DirectHttpProtocol, scope: Any) -> None:
+        self._protocol: DirectHttpProtocol | None = protocol
+        self._scope = scope
+
+    def accept(self, write_timeout: float | None) -> DirectSink | None:
+        """Take the connection; None where that can't be. Only the first call can succeed."""
+        protocol, self._protocol = self._protocol, None
+        return None if protocol is None else protocol.lend(self._scope, write_timeout)
