@@ -1,0 +1,27 @@
+"""Server-Sent Events for Python, end to end: every subscriber reads from where it left off."""
+
+from newswire.delivery.request import last_event_id
+from newswire.delivery.response import EventSourceResponse
+from newswire.errors import NewswireError
+from newswire.hub.hub import Hub
+from newswire.hub.options import HubOptions, StreamOptions
+from newswire.log.base import Log, Retention
+from newswire.log.open import open_log
+from newswire.log.position import Position
+from newswire.wire.event import Event
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Event",
+    "EventSourceResponse",
+    "Hub",
+    "HubOptions",
+    "Log",
+    "NewswireError",
+    "Position",
+    "Retention",
+    "StreamOptions",
+    "last_event_id",
+    "open_log",
+]

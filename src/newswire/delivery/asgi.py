@@ -25,7 +25,7 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 class TaskSink:
     """A sink whose task sends one chunk at a time."""
 
-    __slots__ = ("_chunk", "_last", "_loop", "_over", "_sending", "_task", "_waiter")
+    __slots__ = ("_chunk", "_cut", "_last", "_loop", "_over", "_sending", "_task", "_waiter")
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -35,6 +35,7 @@ class TaskSink:
         self._last: Chunk | None = None
         self._over = False
         self._sending = False
+        self._cut = False
 
     # -- called by the hub
 
@@ -54,7 +55,7 @@ class TaskSink:
 
     def cut(self) -> None:
         self._chunk = self._last = None
-        self._over = True
+        self._over = self._cut = True
         if self._sending and self._task is not None:
             self._task.cancel()  # the only way out of a send() that blocks; `stream` keeps it to itself
         self._wake()
@@ -73,13 +74,14 @@ class TaskSink:
             whether it ended in order, so that the response should be completed.
         """
         allowance = options.max_bytes
-        self._sending = True
         try:
             while True:
                 chunk = self._chunk
                 if chunk is not None:
                     self._chunk = None
+                    self._sending = True
                     await send({"type": "http.response.body", "body": chunk.raw, "more_body": True})
+                    self._sending = False
                     if allowance is not None:
                         allowance -= len(chunk.raw)
                         if allowance <= 0:
@@ -89,18 +91,19 @@ class TaskSink:
                     subscription.resume()
                 elif self._over:
                     if self._last is not None:
+                        self._sending = True
                         await send({"type": "http.response.body", "body": self._last.raw, "more_body": True})
-                        self._last = None
-                    return True
+                    return not self._cut
                 else:
                     self._waiter = self._loop.create_future()
                     await self._waiter
         except asyncio.CancelledError:
-            if not self._over or self._last is not None:
+            if not (self._cut and self._sending):
                 raise
-            return False  # cut: the peer takes nothing
+            if self._task is not None:
+                self._task.uncancel()
+            return False  # the peer takes nothing
         finally:
-            self._sending = False
             subscription.ended()
 
 

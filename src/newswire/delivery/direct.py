@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from newswire.hub.frames import Chunk
+from newswire.hub.options import StreamOptions
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
@@ -60,10 +61,10 @@ class DirectSink:
         transport.set_write_buffer_limits(high=0)
         self._paused = transport.get_write_buffer_size() > 0
 
-    @property
-    def ready(self) -> bool:
-        """Whether nothing is waiting for the peer."""
-        return not self._paused
+    def start(self, subscription: Subscription, options: StreamOptions) -> None:
+        """Begin to serve `subscription`."""
+        self.subscription = subscription
+        subscription.attach(self, options)
 
     # -- called by the hub
 

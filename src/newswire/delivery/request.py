@@ -24,6 +24,6 @@ def last_event_id(request: Any) -> str | None:
     for name, value in scope.get("headers", ()):
         if name.lower() == b"last-event-id":
             return read_last_event_id(value) or None
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), errors="replace", max_num_fields=10_000)
+    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), errors="replace")
     values = query.get("last_event_id")
     return read_last_event_id(values[0].encode("utf-8", "replace")) or None if values else None

@@ -143,12 +143,12 @@ class Hub:
         live = self._live
         if live is None:
             return
-        live.draining = True
         if mode == "cut":
+            live.draining = True
             for member in list(live.members):
                 member.cut()
         else:
-            live.goodbye_all()
+            live.stop()
         await live.empty(grace)
 
     # -- publish

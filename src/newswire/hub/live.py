@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import random
+from collections.abc import Callable
 from typing import Final
 
 from newswire.errors import Closed, LogUnavailable, NewswireError, TrimmedAway
@@ -41,7 +42,10 @@ class Live:
         index: which groups want a channel's events.
         followed, gaps: counts since the hub was opened.
         draining: no new streams are taken.
+        on_empty: called once each when the last stream has ended.
     """
+
+    finite = False
 
     def __init__(self, log: Log, span: Span, options: HubOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.epoch = span.epoch
@@ -52,12 +56,11 @@ class Live:
         self.followed = 0
         self.gaps = 0
         self.draining = False
+        self.on_empty: list[Callable[[], None]] = []
         self._log = log
-        self._loop = loop
         self._groups: dict[tuple[object, ...], Group] = {}
         self._beyond_head: list[Subscription] = []
         self._last_opening: tuple[int, int, Chunk] = (-1, -1, Chunk(b""))
-        self._empty: asyncio.Future[None] | None = None
         self.fanout.start()
         self._follower = loop.create_task(self._follow(), name="newswire hub")
 
@@ -150,8 +153,10 @@ class Live:
         """A subscriber's sink is done too."""
         self.fanout.gone(member)
         self.members.pop(member, None)
-        if not self.members and self._empty is not None and not self._empty.done():
-            self._empty.set_result(None)
+        if not self.members:
+            calls, self.on_empty = self.on_empty, []
+            for call in calls:
+                call()
 
     def wait_for_head(self, member: Subscription) -> None:
         """Wake `member` when something new comes: it has seen an event that has not come here yet."""
@@ -195,6 +200,11 @@ class Live:
             return Chunk(encode(Event(data, retry=wait)))
         return Chunk(encode(Event(data, GOODBYE, retry=wait)))
 
+    def stop(self) -> None:
+        """End every stream and take no new ones: the server is stopping."""
+        self.draining = True
+        self.goodbye_all()
+
     def goodbye_all(self) -> None:
         """End every stream, and tell its client to come back."""
         for member in list(self.members):
@@ -203,8 +213,13 @@ class Live:
     async def empty(self, grace: float) -> None:
         """Wait until all streams that were ended are gone; cut those that are not after `grace` seconds."""
         if self.members:
-            self._empty = self._loop.create_future()
-            await asyncio.wait([self._empty], timeout=grace)
+            empty = asyncio.Event()
+            self.on_empty.append(empty.set)
+            try:
+                async with asyncio.timeout(grace):
+                    await empty.wait()
+            except TimeoutError:
+                logger.info("%d streams did not end within %s s and are cut", len(self.members), grace)
             for member in list(self.members):
                 member.cut()
 

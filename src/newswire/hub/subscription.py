@@ -104,6 +104,11 @@ class Subscription:
     def __repr__(self) -> str:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
 
+    @property
+    def live(self) -> Live:
+        """The inside of the hub; there from `open` on."""
+        return self._live
+
     # -- the life of a stream, called by delivery
 
     async def open(self) -> Position:

@@ -1,0 +1,124 @@
+"""Streams that stop when they are asked to: on SIGTERM, on every server.
+
+Servers wait for open connections before they shut down, and most tell nobody that they wait: an endless stream would
+hang every deploy. So the first stream on an event loop chains itself before the handlers of SIGTERM and SIGINT (and
+the last one puts them back). On a signal every stream is told, and ends; then the server's own handler runs as ever.
+
+Signals belong to the main thread: in another one, the application calls `await hub.shutdown()` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, Literal, Protocol
+from weakref import WeakKeyDictionary
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stoppable(Protocol):
+    """Something with streams that can be told to end.
+
+    Attributes:
+        finite: its streams end by themselves some time, so it may be worth waiting.
+    """
+
+    finite: bool
+
+    def stop(self) -> None:
+        """End, in order. Called in the event loop; must not block."""
+        ...
+
+
+class Idle(Stoppable, Protocol):
+    """A `Stoppable` that says when its last stream has ended."""
+
+    on_empty: list[Callable[[], None]]
+
+
+class Drain:
+    """The open streams of one event loop, and what tells them to stop.
+
+    Attributes:
+        mode: what a signal does. `goodbye`: every stream ends now, and tells its client when to come back. `drain`:
+            finite streams (iterables) may end by themselves within `grace` seconds first.
+        grace: seconds; keep it below the server's own limit.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.mode: Literal["goodbye", "drain"] = "goodbye"
+        self.grace = 5.0
+        self._loop = loop
+        self._streams: dict[Stoppable, None] = {}
+        self._previous: dict[int, Any] = {}
+
+    def enter(self, stream: Stoppable) -> None:
+        """Stop `stream` when a signal comes. Leave when it has ended."""
+        if not self._streams:
+            self._chain()
+        self._streams[stream] = None
+
+    def leave(self, stream: Stoppable) -> None:
+        """`stream` has ended."""
+        self._streams.pop(stream, None)
+        if not self._streams:
+            self._unchain()
+
+    def watch(self, streams: Idle) -> None:
+        """`enter` until the last of `streams` has ended. Idempotent."""
+        if streams not in self._streams:
+            self.enter(streams)
+            streams.on_empty.append(lambda: self.leave(streams))
+
+    def stop(self) -> None:
+        """Tell every stream to end."""
+        for stream in list(self._streams):
+            if self.mode == "drain" and stream.finite:
+                self._loop.call_later(self.grace, stream.stop)
+            else:
+                stream.stop()
+
+    def _chain(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            self._previous[number] = signal.getsignal(number)
+            signal.signal(number, self._handle)
+
+    def _unchain(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number, previous in self._previous.items():
+            # Not ours any more if someone chained after us; then they will call us, harmlessly.
+            if signal.getsignal(number) == self._handle and previous is not None:
+                signal.signal(number, previous)
+        self._previous.clear()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        previous = self._previous.get(number)
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self.stop)
+        if callable(previous):
+            previous(number, frame)
+        elif previous is signal.SIG_DFL:
+            # Nobody else would end the process: streams get a moment, then the signal does what it does.
+            signal.signal(number, signal.SIG_DFL)
+            self._call_later(0.2, lambda: signal.raise_signal(number))
+
+    def _call_later(self, delay: float, call: Callable[[], None]) -> None:
+        self._loop.call_soon_threadsafe(self._loop.call_later, delay, call)
+
+
+_drains: WeakKeyDictionary[asyncio.AbstractEventLoop, Drain] = WeakKeyDictionary()
+
+
+def drain_of(loop: asyncio.AbstractEventLoop) -> Drain:
+    """The drain of an event loop."""
+    drain = _drains.get(loop)
+    if drain is None:
+        drain = _drains[loop] = Drain(loop)
+    return drain

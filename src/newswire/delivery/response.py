@@ -1,0 +1,228 @@
+"""`EventSourceResponse`: an event stream as the answer to a request, in any ASGI framework.
+
+It is an ASGI application itself, so `return EventSourceResponse(...)` works wherever a response may be one: Starlette,
+FastAPI, Litestar, Quart, or bare ASGI. It decides the way the bytes go (direct, ASGI, or drawn from an iterable); how
+each goes is told in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import random
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from newswire.delivery.asgi import Receive, Scope, Send, TaskSink, watch
+from newswire.delivery.drain import drain_of
+from newswire.delivery.pump import Item, Pump
+from newswire.errors import Closed, LogUnavailable
+from newswire.hub.options import StreamOptions
+from newswire.hub.subscription import Subscription
+from newswire.wire.encoder import HEARTBEAT, encode, opening
+from newswire.wire.event import Event
+from newswire.wire.headers import STREAM_HEADERS
+
+logger = logging.getLogger("newswire.delivery")
+
+DIRECT: Final = "newswire.direct"  # the ASGI extension of newswire.delivery.uvicorn
+_HTTP2_MAX_BYTES: Final = 16 * 2**20  # on HTTP/2 some servers' send() never blocks
+
+
+class EventSourceResponse:
+    """Stream events to a client.
+
+    Args:
+        content: a subscription (`hub.subscribe(...)`), or any async or sync iterable of str, bytes, `Event`, or of
+            what JSON can say.
+        status_code: the status of the response.
+        headers: more headers; they can't replace those that a stream needs.
+        options: see `StreamOptions`. For iterables `retry` is sent only if it is given here.
+        background: awaited after the stream has ended, however it ended.
+
+    What fails before the first item (or before a subscription has its place in the log) is raised, so that it becomes
+    a real status code: an unreachable log is a 503. What fails afterwards ends the stream with an event of type
+    `newswire.error` (not `error`: browsers deliver that to the connection's own handlers); its message stays in the
+    server's log. A client that leaves ends the stream; an iterable is closed then, also if it was never drawn from.
+    """
+
+    def __init__(
+        self,
+        content: Subscription | AsyncIterable[Item] | Iterable[Item],
+        *,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        options: StreamOptions | None = None,
+        background: Callable[[], Awaitable[Any]] | None = None,
+    ) -> None:
+        if isinstance(content, (str, bytes, dict)):
+            raise TypeError(f"content is an iterable of events, not one {type(content).__name__}: wrap it in a list")
+        self.content = content
+        self.status_code = status_code
+        self.background = background
+        self._options = options
+        own = {name for name, _ in STREAM_HEADERS}
+        extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.raw_headers = [*STREAM_HEADERS, *(pair for pair in extra if pair[0] not in own)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            if scope["method"] == "HEAD":
+                await self._send_head(send)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await self._discard()
+            elif isinstance(self.content, Subscription):
+                await self._subscription(self.content, scope, receive, send)
+            else:
+                await self._iterable(self.content, receive, send)
+        finally:
+            if self.background is not None:
+                await self.background()
+
+    async def _send_head(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _discard(self) -> None:
+        close = getattr(self.content, "aclose", None) or getattr(self.content, "close", None)
+        if close is not None:
+            result = close()
+            if isinstance(result, Awaitable):
+                await result
+
+    # -- a subscription
+
+    async def _subscription(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> None:
+        options = self._options or StreamOptions()
+        try:
+            await subscription.open()
+        except (LogUnavailable, Closed) as error:
+            await _refuse(send, error)
+            return
+        drain_of(asyncio.get_running_loop()).watch(subscription.live)
+        try:
+            await self._send_head(send)
+            offer = (scope.get("extensions") or {}).get(DIRECT) if self.background is None else None
+            sink = offer.accept(options.write_timeout) if offer is not None else None
+            if sink is not None:
+                sink.start(subscription, options)
+                return
+        except BaseException:
+            subscription.ended()
+            raise
+        if options.max_bytes is None and scope.get("http_version") == "2":
+            options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
+        task_sink = TaskSink()
+        watcher = asyncio.create_task(watch(receive, subscription.close), name="newswire watcher")
+        try:
+            subscription.attach(task_sink, options)
+            if await task_sink.stream(subscription, send, options):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            subscription.ended()
+            watcher.cancel()
+
+    # -- an iterable
+
+    async def _iterable(self, content: AsyncIterable[Item] | Iterable[Item], receive: Receive, send: Send) -> None:
+        stream = _PumpedStream(content, self._options or StreamOptions(retry=None))
+        drain = drain_of(asyncio.get_running_loop())
+        drain.enter(stream)
+        watcher = asyncio.create_task(watch(receive, stream.gone), name="newswire watcher")
+        try:
+            if await stream.first():
+                await self._send_head(send)
+                await stream.send_all(send)
+        finally:
+            drain.leave(stream)
+            watcher.cancel()
+            await stream.close()
+
+
+class _PumpedStream:
+    """The sending side of an iterable's stream."""
+
+    finite = True
+
+    def __init__(self, content: AsyncIterable[Item] | Iterable[Item], options: StreamOptions) -> None:
+        self._pump = Pump(content)
+        self._options = options
+        self._loop = asyncio.get_running_loop()
+        self._stop: asyncio.Future[str] = self._loop.create_future()
+
+    def stop(self) -> None:
+        """The server is stopping."""
+        if not self._stop.done():
+            self._stop.set_result("goodbye")
+
+    def gone(self) -> None:
+        """The client has left."""
+        if not self._stop.done():
+            self._stop.set_result("gone")
+
+    async def first(self) -> bool:
+        """Wait for the first item. Returns whether anybody is still there to get it."""
+        waiting = asyncio.ensure_future(self._pump.first())
+        await asyncio.wait([waiting, self._stop], return_when=asyncio.FIRST_COMPLETED)
+        if waiting.done():
+            waiting.result()
+            return True
+        waiting.cancel()
+        return self._stop.result() != "gone"
+
+    async def send_all(self, send: Send) -> None:
+        """Send until the end of the iterable, the client or the server."""
+        options = self._options
+        beat = None if options.heartbeat is None else options.heartbeat
+        end = None if options.max_age is None else self._loop.time() + options.max_age * random.uniform(0.9, 1.1)
+        if options.retry is not None:
+            await _body(send, opening(options.retry, None))
+        while not self._stop.done():
+            timeout = None if beat is None else beat * random.uniform(0.75, 1.0)
+            taking = asyncio.ensure_future(self._pump.take(timeout))
+            await asyncio.wait([taking, self._stop], return_when=asyncio.FIRST_COMPLETED)
+            if not taking.done():
+                taking.cancel()
+                break
+            try:
+                block = taking.result()
+            except Exception as error:  # the iterable's own failure; the outermost frame that can tell the client
+                logger.error("a stream's content raised %s", type(error).__name__, exc_info=error)
+                await _body(send, encode(Event(json.dumps({"error": "internal"}), "newswire.error")))
+                break
+            if block is None:
+                break
+            await _body(send, block or HEARTBEAT)
+            if end is not None and self._loop.time() > end:
+                self.stop()
+        if self._stop.done():
+            if self._stop.result() == "gone":
+                return
+            await _body(send, _goodbye(options.retry))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def close(self) -> None:
+        """Close the iterable."""
+        await self._pump.close()
+
+
+def _goodbye(retry: int | None) -> bytes:
+    wait = round((3000 if retry is None else retry) * random.uniform(0.5, 1.5))
+    return encode(Event(json.dumps({"retry": wait}), "newswire.goodbye", retry=wait))
+
+
+async def _body(send: Send, data: bytes) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": True})
+
+
+async def _refuse(send: Send, error: Exception) -> None:
+    body = json.dumps({"title": "Service Unavailable", "status": 503, "detail": str(error)}).encode()
+    headers = [
+        (b"content-type", b"application/problem+json"),
+        (b"content-length", str(len(body)).encode()),
+        (b"retry-after", b"2"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
