@@ -119,7 +119,7 @@ class Live:
         head = self.fanout.window.head
         if start is From.LATEST:
             return Place(head)
-        span = Span(self.epoch, 0, head, 0, 0)
+        span = Span(self.epoch, 0, head)
         found = place(start, span)
         if isinstance(start, From) or found.gap is None:
             return found

@@ -62,15 +62,11 @@ class Span:
         epoch: the log's lifetime; see `Position`.
         earliest: the offset just before the earliest kept event (equal to `latest` in an empty log).
         latest: the offset of the newest event ever appended, 0 if none.
-        events: how many events are kept.
-        bytes: the size of their data and type, in UTF-8 bytes (without the log's own overhead).
     """
 
     epoch: str
     earliest: int
     latest: int
-    events: int
-    bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +115,25 @@ class Log(Protocol):
         ...
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
-        """Read the kept events of these channels after offset `after`: the earliest `limit` of them (at least 1)."""
+        """Read the kept events of these channels after offset `after`: the earliest of them.
+
+        Args:
+            channels: whose events.
+            after: an offset; 0 for the beginning.
+            limit: how many at most (at least 1). Large events make a page end earlier.
+        """
         ...
 
     def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """Iterate over everything appended after `after` (None: after now), by whomever, in order, without holes.
 
-        The iterator waits when it has caught up. Each batch is a run of consecutive appends; an entry that retention
-        removed before the follower came to it is left out (its offset is missing). "Now" is the call of `follow`'s
-        first `__anext__`. Ends when the log is closed; closing the iterator (`aclose`) frees what it holds.
+        The iterator waits when it has caught up. An entry that retention
+        removed from its channel may be left out only with notice: see Raises. "Now" is the first `__anext__`. Ends
+        when the log is closed; closing the iterator (`aclose`) frees what it holds.
+
+        Raises:
+            TrimmedAway: retention removed something that the follower has not seen. Go on from a later position, and
+                let readers find what is left with `read`.
         """
         ...
 

@@ -92,8 +92,6 @@ class MemoryLog:
         self._channels: dict[str, _Channel] = {}
         self._recent: deque[Entry] = deque()  # every event, oldest first: for followers, and for the bound over all
         self._latest = 0
-        self._lost = 0
-        self._events = 0
         self._bytes = 0
         self._followers: set[asyncio.Event] = set()
         self._closed = False
@@ -119,7 +117,6 @@ class MemoryLog:
             channel.offsets.append(offset)
             channel.bytes += weight(event)
             self._bytes += weight(event)
-            self._events += 1
             self._recent.append(entry)
             positions.append(Position(epoch, offset))
         if self._limited:
@@ -144,8 +141,6 @@ class MemoryLog:
         size = weight(Event(entry.data, entry.event))
         channel.bytes -= size
         self._bytes -= size
-        self._events -= 1
-        self._lost = max(self._lost, entry.offset)
 
     def _trim_channel(self, name: str, now: float) -> int:
         rule = self._rules.of(name)
@@ -215,7 +210,7 @@ class MemoryLog:
         self._check_open()
         heads = [channel.offsets[channel.start] for channel in self._channels.values() if len(channel)]
         earliest = min(heads, default=self._latest + 1) - 1
-        return Span(self._epoch, earliest, self._latest, self._events, self._bytes)
+        return Span(self._epoch, earliest, self._latest)
 
     async def trim(self) -> int:
         """See `Log.trim`."""
