@@ -2,7 +2,7 @@
 
 Durable before anyone sees it: `append` returns, and followers get an event, after SQLite has committed it with
 `synchronous=FULL`. Appends of one process go through its writer thread (group commit); what other processes append is
-noticed within some 15 ms by a watcher thread that asks SQLite whether the file has changed, which costs microseconds
+noticed within some 30 ms by a watcher thread that asks SQLite whether the file has changed, which costs microseconds
 and runs only while somebody follows. Survives kill -9 at any moment.
 """
 
@@ -29,8 +29,8 @@ from newswire.log.sqlite_reader import Reader
 from newswire.log.sqlite_writer import Writer
 from newswire.wire.event import Event
 
-# How often to look whether another process has written: 15 ms is felt by nobody, and costs 0.3% of a core.
-_WATCH_SECONDS: Final = 0.015
+# How often to look whether another process has written: 30 ms is felt by nobody.
+_WATCH_SECONDS: Final = 0.03
 _BATCH: Final = 1000  # entries that a follower is given at once
 _RECENT: Final = 8192  # own entries kept for followers, so that they need not be read back
 
