@@ -8,11 +8,13 @@ from newswire.hub.options import HubOptions, StreamOptions
 from newswire.log.base import Log, Retention
 from newswire.log.open import open_log
 from newswire.log.position import Position
+from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Decoder",
     "Event",
     "EventSourceResponse",
     "Hub",

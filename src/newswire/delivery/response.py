@@ -165,7 +165,7 @@ class _PumpedStream:
     async def first(self) -> bool:
         """Wait for the first item. Returns whether anybody is still there to get it."""
         waiting = asyncio.ensure_future(self._pump.first())
-        await asyncio.wait([waiting, self._stop], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(_either(waiting, self._stop), return_when=asyncio.FIRST_COMPLETED)
         if waiting.done():
             waiting.result()
             return True
@@ -182,7 +182,7 @@ class _PumpedStream:
         while not self._stop.done():
             timeout = None if beat is None else beat * random.uniform(0.75, 1.0)
             taking = asyncio.ensure_future(self._pump.take(timeout))
-            await asyncio.wait([taking, self._stop], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(_either(taking, self._stop), return_when=asyncio.FIRST_COMPLETED)
             if not taking.done():
                 taking.cancel()
                 break
@@ -206,6 +206,10 @@ class _PumpedStream:
     async def close(self) -> None:
         """Close the iterable."""
         await self._pump.close()
+
+
+def _either(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
+    return set(futures)
 
 
 def _goodbye(retry: int | None) -> bytes:

@@ -52,12 +52,12 @@ class DirectHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self.cycle is not None and self.scope["http_version"] == "1.0":
+        if self.cycle is not before and self.scope["http_version"] == "1.0":
             self.cycle.__class__ = _Http10Cycle
 
     def lend(self, scope: Any, write_timeout: float | None) -> DirectSink | None:
         """Hand the connection over, if the response's head is out and nothing else is going on."""
-        cycle = self.cycle
+        cycle: RequestResponseCycle | None = self.cycle
         if (
             cycle is None
             or cycle.scope is not scope

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from newswire.errors import Closed, LogError
 from newswire.log.base import Entry
@@ -195,7 +195,7 @@ class Writer:
 
     # -- back to the event loop
 
-    def _tell(self, results: Sequence[tuple[asyncio.Future[object], object]], entries: Sequence[Entry]) -> None:  # type: ignore[type-arg]
+    def _tell(self, results: Sequence[tuple[asyncio.Future[Any], Any]], entries: Sequence[Entry]) -> None:
         def tell() -> None:
             if entries:
                 self._committed(entries)
@@ -205,7 +205,7 @@ class Writer:
 
         self._call(tell)
 
-    def _fail(self, futures: Sequence[asyncio.Future[object]], error: Exception) -> None:  # type: ignore[type-arg]
+    def _fail(self, futures: Sequence[asyncio.Future[Any]], error: Exception) -> None:
         def fail() -> None:
             for future in futures:
                 if not future.done():
@@ -217,7 +217,7 @@ class Writer:
         while not self._queue.empty():
             item = self._queue.get()
             if item is not None:
-                self._fail([item.done], Closed("the log is closed"))  # type: ignore[list-item]
+                self._fail([item.done], Closed("the log is closed"))
 
     def _call(self, call: Callable[[], None]) -> None:
         try:

@@ -1,0 +1,17 @@
+"""`text/event-stream` to events and back; the standard library only, no clock, no loop."""
+
+from newswire.wire.decoder import Decoder
+from newswire.wire.encoder import HEARTBEAT, comment, encode
+from newswire.wire.event import Event
+from newswire.wire.headers import STREAM_HEADERS, is_event_stream, read_last_event_id
+
+__all__ = [
+    "HEARTBEAT",
+    "STREAM_HEADERS",
+    "Decoder",
+    "Event",
+    "comment",
+    "encode",
+    "is_event_stream",
+    "read_last_event_id",
+]
