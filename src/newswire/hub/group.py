@@ -89,15 +89,12 @@ class Group:
 
     def add(self, frame: Frame) -> None:
         """Take note of a new event of these channels."""
-        if self._ready or self._passing is not None:
-            if self._pending is not None:
-                self._pending.append(frame)
-                self._pending_size += frame.size
-                if self._pending_size > self._fanout.options.write_budget:
-                    self._pending = None
-            self._fanout.enqueue(self)
-        elif self._waiting:
-            self._fanout.enqueue(self)
+        if self._pending is not None:
+            self._pending.append(frame)
+            self._pending_size += frame.size
+            if self._pending_size > self._fanout.options.write_budget:
+                self._pending = None
+        self._fanout.enqueue(self)
 
     def lose_track(self) -> None:
         """The window began anew, after something that it never saw: everyone reads on from the log."""
@@ -168,6 +165,7 @@ class Group:
         pending = self._pending
         if not self._ready:
             self._pending, self._pending_size = [], 0
+            self.head = fanout.window.head  # each finds its own way here
             return None
         if pending is not None:
             if not pending:

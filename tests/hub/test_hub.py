@@ -1,0 +1,159 @@
+"""The hub on the real logs: order, no silent loss, exactly once."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from newswire import Event, Hub, HubOptions, Position, Retention, open_log
+from newswire.errors import Closed, InvalidChannel, InvalidEvent
+from newswire.hub.subscription import Subscription
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def hub(request: pytest.FixtureRequest, tmp_path: Path):
+    url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
+    options = HubOptions(window_bytes=20_000, page_events=16, write_budget=2_000)
+    async with Hub(open_log(url), options=options) as hub:
+        yield hub
+
+
+async def read(subscription: Subscription, until: str) -> list[Event]:
+    events = []
+    async for event in subscription:
+        events.append(event)
+        if event.data == until:
+            break
+    return events
+
+
+async def test_every_cursor_gets_each_later_event_exactly_once(hub: Hub) -> None:
+    """From wherever a subscriber starts, in the window or far behind it, it sees all that follows, once, in order."""
+    positions = [await hub.publish("a" if i % 3 else "b.x", f"{i}") for i in range(300)]
+    reading = [
+        asyncio.create_task(read(hub.subscribe("a", "b.*", after=positions[i]), "end")) for i in range(0, 300, 7)
+    ]
+    for i in range(300, 400):
+        await hub.publish("a", f"{i}")
+    await hub.publish("b.x", "end")
+    for i, events in zip(range(0, 300, 7), await asyncio.gather(*reading), strict=True):
+        assert [event.data for event in events] == [f"{n}" for n in range(i + 1, 400)] + ["end"]
+        offsets = [Position.parse(event.id or "").offset for event in events]
+        assert offsets == sorted(set(offsets))
+    assert hub.stats().pages_read > 0
+
+
+async def test_patterns(hub: Hub) -> None:
+    """`*` is one token, `>` all below; each event says its channel."""
+    one = asyncio.create_task(read(hub.subscribe("orders.*", start="earliest"), "end"))
+    below = asyncio.create_task(read(hub.subscribe("orders.>", start="earliest"), "end"))
+    for channel in ("orders", "orders.eu", "orders.eu.42", "news", "orders.eu"):
+        await hub.publish(channel, "x")
+    await hub.publish("orders.eu", "end")
+    assert [event.channel for event in await one] == ["orders.eu"] * 3
+    assert [event.channel for event in await below] == ["orders.eu", "orders.eu.42", "orders.eu", "orders.eu"]
+
+
+@pytest.mark.parametrize("cursor", ["zzz-5", "garbage" * 1000, "\0", "💥", "-1", "{epoch}-99999", "{epoch}--5"])
+async def test_any_cursor_gives_a_stream(hub: Hub, cursor: str) -> None:
+    """What is no place in this log gives a gap, then everything kept."""
+    await hub.publish("a", "1")
+    events = await read(hub.subscribe("a", after=cursor.replace("{epoch}", hub.epoch)), "1")
+    assert [event.event for event in events] == ["newswire.gap", "message"]
+    assert events[0].json()["reason"] in ("invalid", "epoch", "future")
+
+
+async def test_loss_to_retention_is_told(tmp_path: Path) -> None:
+    """A cursor behind what is kept gets a gap that says what is missing, then the earliest kept event."""
+    log = open_log(f"sqlite:///{tmp_path}/log.db", retention={"a": Retention(max_events=3)})
+    async with Hub(log, options=HubOptions(window_bytes=1)) as hub:
+        positions = [await hub.publish("a", f"{i}") for i in range(10)]
+        kept = await hub.publish("b", "kept")
+        assert await log.trim() == 7
+        events = await read(hub.subscribe("a", "b", after=positions[0]), "kept")
+        assert [event.data for event in events[1:]] == ["7", "8", "9", "kept"]
+        assert events[0].event == "newswire.gap"
+        assert events[0].json() == {"reason": "trimmed", "after": str(positions[0]), "through": str(positions[6])}
+        assert [event.data for event in await read(hub.subscribe("b", after=positions[0]), "kept")] == ["kept"]
+        assert str(kept) == events[-1].id
+
+
+async def test_publish_says_what_is_wrong(hub: Hub) -> None:
+    """Bad input is refused where it is made, and nothing of its batch is stored."""
+    with pytest.raises(InvalidChannel, match="forbidden"):
+        await hub.publish_many([("good", "x"), ("bad channel", "y")])
+    for event in ("error", "open", "newswire.gap", "a\nb"):
+        with pytest.raises(InvalidEvent):
+            await hub.publish("a", "x", event=event)
+    with pytest.raises(InvalidEvent, match="UTF-8"):
+        await hub.publish("a", b"\xff")
+    with pytest.raises(InvalidEvent, match="JSON"):
+        await hub.publish("a", object())
+    page, _ = await hub.history(">")
+    assert page.entries == []
+
+
+async def test_what_is_published(hub: Hub) -> None:
+    """A str is sent as it is, bytes as UTF-8, everything else as JSON."""
+    await hub.publish_many([("a", "text"), ("a", "ü".encode()), ("a", {"n": None}), ("a", Event("e", "kind"))])
+    page, position = await hub.history("a")
+    assert [(entry.event, entry.data) for entry in page.entries] == [
+        ("message", "text"), ("message", "ü"), ("message", '{"n":null}'), ("kind", "e"),
+    ]  # fmt: skip
+    assert position.offset == 4
+
+
+async def test_leaving_the_loop_frees_the_subscription(hub: Hub) -> None:
+    """Nothing is left of a reader that breaks out, or is cancelled."""
+    await hub.publish("a", "x")
+    await read(hub.subscribe("a", start="earliest"), "x")
+    waiting = asyncio.create_task(read(hub.subscribe("a"), "never"))
+    while hub.subscribers("a") == 0:
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    while hub.stats().subscribers:
+        await asyncio.sleep(0)
+    assert hub.channels() == {}
+
+
+async def test_close_ends_readers(hub: Hub) -> None:
+    """A reader's loop ends when the hub closes; afterwards everything says so."""
+    reading = asyncio.create_task(read(hub.subscribe("a"), "never"))
+    while hub.subscribers("a") == 0:
+        await asyncio.sleep(0)
+    await hub.close()
+    assert await reading == []
+    with pytest.raises(Closed):
+        await hub.publish("a", "x")
+
+
+async def test_threads_publish(hub: Hub) -> None:
+    """`hub.sync` works from any thread but the loop's own."""
+    position = await asyncio.to_thread(hub.sync.publish, "a", "from a thread")
+    assert position.offset == 1
+    with pytest.raises(RuntimeError, match="block"):
+        hub.sync.publish("a", "x")
+
+
+def test_scripts_publish(tmp_path: Path) -> None:
+    """Without an event loop, a background thread runs one."""
+    hub = Hub(f"sqlite:///{tmp_path}/log.db")
+    assert hub.sync.publish("a", "x").offset == 1
+    hub.sync.close()
+
+
+async def test_two_processes_worth_of_hubs_on_one_file(tmp_path: Path) -> None:
+    """What one hub publishes reaches the other's subscribers, interleaved with its own, once and in order."""
+    url = f"sqlite:///{tmp_path}/log.db"
+    async with Hub(url) as one, Hub(url) as two:
+        reading = [asyncio.create_task(read(hub.subscribe("a", start="earliest"), "end")) for hub in (one, two)]
+        for i in range(200):
+            await (one if i % 2 else two).publish("a", f"{i}")
+        await one.publish("a", "end")
+        for events in await asyncio.gather(*reading):
+            assert [event.data for event in events] == [f"{i}" for i in range(200)] + ["end"]
