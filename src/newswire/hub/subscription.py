@@ -263,7 +263,7 @@ class Subscription:
         if cursor < window.floor:
             due = self._live.page_due(self, group)
             if due is None:
-                return False
+                return self._gap is not None  # which is told first
         elif cursor < group.head:
             due = window.due(
                 self.channels,

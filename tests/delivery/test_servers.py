@@ -1,0 +1,243 @@
+"""`EventSourceResponse` on real servers, by the direct path and by ASGI: one behaviour."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+DIRECT = ["-m", "uvicorn", "--http", "newswire.delivery.uvicorn:DirectHttpProtocol"]
+UVICORN = ["-m", "uvicorn", "--http", "httptools"]
+SERVERS: dict[str, Callable[[int], list[str]]] = {
+    "direct": lambda port: [*DIRECT, "--port", str(port), "apps:app"],
+    "direct, asyncio": lambda port: [*DIRECT, "--loop", "asyncio", "--port", str(port), "apps:app"],
+    "direct, wrapped": lambda port: [*DIRECT, "--port", str(port), "apps:wrapped"],
+    "uvicorn": lambda port: [*UVICORN, "--port", str(port), "apps:app"],
+    "uvicorn h11": lambda port: ["-m", "uvicorn", "--http", "h11", "--port", str(port), "apps:app"],
+    "hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "apps:app"],
+    "granian": lambda port: ["-m", "granian", "--interface", "asgi", "--port", str(port), "apps:app"],
+    "daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "apps:app"],
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A server process and raw connections to it."""
+
+    def __init__(self, name: str) -> None:
+        self.port = free_port()
+        command = [sys.executable, *SERVERS[name](self.port)]
+        self.process = subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                break
+            except OSError:
+                assert self.process.poll() is None, "the server died"
+                assert time.monotonic() < deadline, "the server did not start"
+                time.sleep(0.05)
+
+    def get(self, path: str, *headers: str, version: str = "1.1", method: str = "GET", body: bytes = b"") -> Stream:
+        connection = socket.create_connection(("127.0.0.1", self.port), 10)
+        lines = [f"{method} {path} HTTP/{version}", "Host: localhost", f"Content-Length: {len(body)}", *headers]
+        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
+        return Stream(connection)
+
+    def publish(self, data: str) -> str:
+        with self.get("/publish", "Connection: close", method="POST", body=data.encode()) as stream:
+            return str(re.findall(r'"id":"([^"]+)"', stream.rest())[0])
+
+    def stats(self) -> dict[str, object]:
+        with self.get("/stats", "Connection: close") as stream:
+            found: dict[str, object] = json.loads(re.findall(r"\{.*\}", stream.rest())[0])
+            return found
+
+    def stop(self) -> float:
+        began = time.monotonic()
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(15)
+        return time.monotonic() - began
+
+
+class Stream:
+    """What came over a connection so far."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.text = ""
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.connection.close()
+
+    def until(self, pattern: str) -> str:
+        while not re.search(pattern, self.text):
+            data = self.connection.recv(65536)
+            assert data, f"the stream ended before {pattern!r}: {self.text!r}"
+            self.text += data.decode()
+        return self.text
+
+    def rest(self) -> str:
+        while data := self.connection.recv(65536):
+            self.text += data.decode()
+        return self.text
+
+
+@contextmanager
+def running(name: str) -> Iterator[Server]:
+    server = Server(name)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+@pytest.fixture(scope="module", params=["direct", "direct, asyncio", "direct, wrapped", "uvicorn"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
+    with running(request.param) as server:
+        yield server
+
+
+def test_a_stream_from_its_head_to_a_live_event(server: Server) -> None:
+    """The head, at once a retry and an id, then what is published."""
+    with server.get("/events") as stream:
+        head = stream.until(r"retry: 3000\nid: \w+-\d+\n\n").lower()
+        assert "200 ok" in head
+        assert "content-type: text/event-stream; charset=utf-8" in head
+        assert "cache-control: no-cache, no-transform" in head
+        id = server.publish("hello\nworld")
+        stream.until(f"id: {id}\ndata: hello\ndata: world\n\n")
+
+
+def test_resume(server: Server) -> None:
+    """`Last-Event-ID`, or its query parameter, gives everything after it, once."""
+    ids = [server.publish(f"event {i}") for i in range(3)]
+    for stream in (
+        server.get("/events", f"Last-Event-ID: {ids[0]}"),
+        server.get(f"/events?last_event_id={ids[0]}"),
+    ):
+        with stream:
+            text = stream.until("event 2")
+            assert text.count("event 1") == 1
+            assert "event 0" not in text
+
+
+def test_hostile_cursors(server: Server) -> None:
+    """Whatever the bytes of a cursor, the answer is 200 and a gap."""
+    for header in ("garbage", "\u00ff\u00fe", "a" * 8000, "-1", "0"):
+        with server.get("/events", f"Last-Event-ID: {header}") as stream:
+            assert "newswire.gap" in stream.until("newswire.gap")
+    with server.get("/events?last_event_id=%00%F0%9F%92%A5") as stream:
+        stream.until("newswire.gap")
+
+
+def test_head_has_no_body_and_the_connection_lives(server: Server) -> None:
+    """HEAD gets headers only."""
+    with server.get("/events", method="HEAD") as stream:
+        stream.until("\r\n\r\n")
+        stream.connection.sendall(b"GET /stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert "subscribers" in stream.rest()
+
+
+def test_http_1_0(server: Server) -> None:
+    """A client of HTTP/1.0 is served too."""
+    with server.get("/events", version="1.0") as stream:
+        stream.until("retry: 3000")
+        server.publish("for 1.0")
+        stream.until("data: for 1.0\n\n")
+
+
+def test_disconnect_frees_the_slot(server: Server) -> None:
+    """A client that leaves is noticed, though nothing is sent."""
+    streams = [server.get("/events") for _ in range(20)]
+    for stream in streams:
+        stream.until("id: ")
+    assert int(str(server.stats()["subscribers"])) >= 20
+    for stream in streams:
+        stream.connection.close()
+    deadline = time.monotonic() + 5
+    while int(str(server.stats()["subscribers"])) > 0:
+        assert time.monotonic() < deadline
+
+
+def test_heartbeats_are_comments_without_a_blank_line(server: Server) -> None:
+    """A silent stream gets `:` and one LF."""
+    with server.get("/events?heartbeat=0.5") as stream:
+        text = stream.until(r":\n\r?\n?[^\n]*[\r\n]*:\n")
+        assert ":\n\n" not in text.replace("\r\n", "")
+
+
+def test_a_reader_that_stalls_is_cut(server: Server) -> None:
+    """Who takes nothing for the write time-out, though there is something, is cut; others get everything."""
+    with server.get("/events?write_timeout=1") as stuck, server.get("/events") as healthy:
+        stuck.until("id: ")
+        healthy.until("id: ")
+        for i in range(60):
+            server.publish("x" * 100_000 + f" {i}.")
+            healthy.text = ""
+            healthy.until(f" {i}\\.")
+        deadline = time.monotonic() + 10
+        while int(str(server.stats()["subscribers"])) > 1:
+            assert time.monotonic() < deadline
+
+
+def test_iterables(server: Server) -> None:
+    """str, bytes and JSON items; the iterable is closed at its end."""
+    with server.get("/tokens") as stream:
+        stream.until(r"data: three\n\n")
+        assert "data: one\n\n" in stream.text
+        assert 'data: {"n":2}\n\n' in stream.text
+
+
+def test_an_endless_iterable_is_closed_when_the_client_leaves(server: Server) -> None:
+    """Its `finally` runs."""
+    with server.get("/endless") as stream:
+        stream.until("tick")
+    deadline = time.monotonic() + 5
+    while "endless" not in server.stats()["closed"]:  # type: ignore[operator]
+        assert time.monotonic() < deadline
+
+
+def test_errors_before_and_after_the_head(server: Server) -> None:
+    """Before the first item an error is a 500; after it, an event that tells no secrets."""
+    with server.get("/broken", "Connection: close") as stream:
+        assert "500 Internal Server Error" in stream.rest()
+    with server.get("/broken?after=1", "Connection: close") as stream:
+        text = stream.rest()
+        assert "200 OK" in text
+        assert "event: newswire.error" in text
+        assert "secret" not in text
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_sigterm_ends_every_stream_in_time(name: str) -> None:
+    """On every server: each client is told when to come back, and the process exits."""
+    with running(name) as server:
+        streams = [server.get("/events") for _ in range(50)] + [server.get("/endless") for _ in range(10)]
+        for stream in streams:
+            stream.until("id: |tick")
+        server.publish("before the end")
+        assert server.stop() < 8
+        for stream in streams:
+            with stream:
+                assert re.search(r"retry: \d+\nevent: newswire\.goodbye\n", stream.rest())
