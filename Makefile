@@ -22,7 +22,7 @@ check: setup           ## format, lint, types, floors, spelling
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell src tests docs examples benchmarks README.md CHANGELOG.md
+	$(BIN)/codespell
 
 bench: setup           ## every figure of docs/benchmarks.md, in under ten minutes
 	$(BIN)/python -m benchmarks

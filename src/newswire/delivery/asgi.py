@@ -7,6 +7,7 @@ every server: `send()` never raises, and on some servers never blocks.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,6 +16,8 @@ from newswire.hub.options import StreamOptions
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
+
+logger = logging.getLogger("newswire.delivery")
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -99,12 +102,22 @@ class TaskSink:
                     await self._waiter
         except asyncio.CancelledError:
             if not (self._cut and self._sending):
+                await last_words(send, subscription.goodbye_bytes())
                 raise
             if self._task is not None:
                 self._task.uncancel()
             return False  # the peer takes nothing
         finally:
             subscription.ended()
+
+
+async def last_words(send: Send, data: bytes) -> None:
+    """Say goodbye from a task that its server has cancelled: some tell of their shutdown in no other way."""
+    try:
+        async with asyncio.timeout(0.5):
+            await send({"type": "http.response.body", "body": data, "more_body": False})
+    except Exception as error:  # whatever the server raises now, the cancellation goes on
+        logger.debug("no goodbye could be sent: %r", error)
 
 
 async def watch(receive: Receive, gone: Callable[[], None]) -> None:

@@ -2,7 +2,7 @@
 
 Servers wait for open connections before they shut down, and most tell nobody that they wait: an endless stream would
 hang every deploy. So the first stream on an event loop chains itself before the handlers of SIGTERM and SIGINT (and
-the last one puts them back). On a signal every stream is told, and ends; then the server's own handler runs as ever.
+the last one puts them back). On a signal every stream is told, and ends; then the server's own handler runs.
 
 Signals belong to the main thread: in another one, the application calls `await hub.shutdown()` itself.
 """
@@ -18,6 +18,7 @@ from typing import Any, Final, Literal, Protocol
 from weakref import WeakKeyDictionary
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+_HEAD_START: Final = 0.1  # seconds
 
 
 class Stoppable(Protocol):
@@ -55,6 +56,7 @@ class Drain:
         self._loop = loop
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
+        self._told = False
 
     def enter(self, stream: Stoppable) -> None:
         """Stop `stream` when a signal comes. Leave when it has ended."""
@@ -85,6 +87,7 @@ class Drain:
     def _chain(self) -> None:
         if threading.current_thread() is not threading.main_thread():
             return
+        self._told = False
         for number in _SIGNALS:
             self._previous[number] = signal.getsignal(number)
             signal.signal(number, self._handle)
@@ -99,15 +102,22 @@ class Drain:
         self._previous.clear()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        previous = self._previous.get(number)
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self.stop)
+        previous = self._previous.get(number, signal.SIG_DFL)
+        if self._loop.is_closed() or self._told:
+            self._pass_on(previous, number, frame)
+            return
+        # Some servers drop everything the moment they hear of it, so streams hear first. A second signal goes
+        # straight through: a loop that is stuck must not keep the process alive.
+        self._told = True
+        self._loop.call_soon_threadsafe(self.stop)
+        self._call_later(_HEAD_START, lambda: self._pass_on(previous, number, frame))
+
+    def _pass_on(self, previous: Any, number: int, frame: FrameType | None) -> None:
         if callable(previous):
             previous(number, frame)
         elif previous is signal.SIG_DFL:
-            # Nobody else would end the process: streams get a moment, then the signal does what it does.
             signal.signal(number, signal.SIG_DFL)
-            self._call_later(0.2, lambda: signal.raise_signal(number))
+            signal.raise_signal(number)
 
     def _call_later(self, delay: float, call: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(self._loop.call_later, delay, call)

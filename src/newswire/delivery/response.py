@@ -15,7 +15,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.delivery.asgi import Receive, Scope, Send, TaskSink, watch
+from newswire.delivery.asgi import Receive, Scope, Send, TaskSink, last_words, watch
 from newswire.delivery.drain import drain_of
 from newswire.delivery.pump import Item, Pump
 from newswire.errors import Closed, LogUnavailable
@@ -131,10 +131,16 @@ class EventSourceResponse:
         drain = drain_of(asyncio.get_running_loop())
         drain.enter(stream)
         watcher = asyncio.create_task(watch(receive, stream.gone), name="newswire watcher")
+        started = False
         try:
             if await stream.first():
                 await self._send_head(send)
+                started = True
                 await stream.send_all(send)
+        except asyncio.CancelledError:
+            if started:
+                await last_words(send, goodbye(None))
+            raise
         finally:
             drain.leave(stream)
             watcher.cancel()
@@ -200,7 +206,7 @@ class _PumpedStream:
         if self._stop.done():
             if self._stop.result() == "gone":
                 return
-            await _body(send, _goodbye(options.retry))
+            await _body(send, goodbye(options.retry))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def close(self) -> None:
@@ -212,7 +218,8 @@ def _either(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
     return set(futures)
 
 
-def _goodbye(retry: int | None) -> bytes:
+def goodbye(retry: int | None) -> bytes:
+    """The event that ends a stream whose client should come back."""
     wait = round((3000 if retry is None else retry) * random.uniform(0.5, 1.5))
     return encode(Event(json.dumps({"retry": wait}), "newswire.goodbye", retry=wait))
 

@@ -187,6 +187,10 @@ class Subscription:
         retry = self._options.retry
         self._end(None if retry is None else self._live.goodbye_chunk(self.form, retry))
 
+    def goodbye_bytes(self) -> bytes:
+        """What `goodbye` sends last, for a server that ends the stream by itself."""
+        return self._live.goodbye_chunk(self.form, self._options.retry or 3000).raw
+
     def cut(self) -> None:
         """Drop the connection now."""
         sink = self._sink
