@@ -1,0 +1,23 @@
+"""The log: what was published, in order, and where each reader is in it.
+
+`open_log` makes one from a URL. `Log` is what every one of them can do; `newswire.testing.LogSuite` proves it.
+"""
+
+from newswire.log.base import Entry, Log, Page, Retention, RetentionRules, Span
+from newswire.log.channels import Channels
+from newswire.log.memory import MemoryLog
+from newswire.log.open import open_log
+from newswire.log.position import Position
+
+__all__ = [
+    "Log",
+    "open_log",
+    "MemoryLog",
+    "Position",
+    "Channels",
+    "Entry",
+    "Page",
+    "Span",
+    "Retention",
+    "RetentionRules",
+]

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.wire.event import Event
+
+# A page ends early past so many bytes of data, so that large events can't make a page of gigabytes.
+PAGE_BYTES: Final = 4 * 2**20
 
 
 class Entry(NamedTuple):
@@ -46,7 +49,8 @@ class Page:
         through: the offset up to which this page is complete: there is no kept event of these channels in
             `(after, through]` other than `entries`. A reader goes on from here, also when `entries` is empty.
         lost: the offset of the newest event of these channels that retention removed, 0 if none. A reader whose
-            position is before it has missed something (a gap). Taken in the same snapshot as `entries`.
+            position is before it has missed something (a gap). Taken in the same snapshot as `entries`. Never too
+            low; for channels that had all their events removed long ago it may be too high.
     """
 
     entries: Sequence[Entry]
@@ -111,6 +115,7 @@ class Log(Protocol):
         Raises:
             InvalidChannel: a channel's name breaks the rules.
             InvalidEvent: an event has an `id` (the log gives ids) or a `retry` (a stream's setting, not stored).
+            LimitExceeded: an event is larger than any log may store (64 MiB).
         """
         ...
 
@@ -120,20 +125,22 @@ class Log(Protocol):
         Args:
             channels: whose events.
             after: an offset; 0 for the beginning.
-            limit: how many at most (at least 1). Large events make a page end earlier.
+            limit: how many at most (at least 1). A page may end earlier: past `PAGE_BYTES` of data, or when the log
+                has looked at many events of other channels. Its `through` says how far it got, and is past `after`
+                as long as the log's end is.
         """
         ...
 
     def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """Iterate over everything appended after `after` (None: after now), by whomever, in order, without holes.
 
-        The iterator waits when it has caught up. An entry that retention
-        removed from its channel may be left out only with notice: see Raises. "Now" is the first `__anext__`. Ends
-        when the log is closed; closing the iterator (`aclose`) frees what it holds.
+        The iterator waits when it has caught up. "Now" is the call of its first `__anext__`. It ends when the log is
+        closed; closing it (`aclose`) frees what it holds. An offset that is left out belongs to no event.
 
         Raises:
-            TrimmedAway: retention removed something that the follower has not seen. Go on from a later position, and
-                let readers find what is left with `read`.
+            TrimmedAway: retention removed an event before the follower came to it. A log removes nothing by itself in
+                its first second, so only who starts or falls far behind meets this. Follow anew, from its `through`
+                or later, and let readers find what is left with `read`.
         """
         ...
 

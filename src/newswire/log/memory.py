@@ -2,6 +2,10 @@
 
 For tests, for development, and for streams that need no memory beyond a reconnect. It has every power of the durable
 logs but durability, and is the measure of their behaviour.
+
+There is one ring of everything, for followers and for patterns, and a ring for each channel, for readers of a few
+channels; both hold the same entries. Retention and the bound over all take the oldest first, from both. What retention
+takes stays with the followers a little longer, so that a channel that keeps one event does not lose them the rest.
 """
 
 from __future__ import annotations
@@ -10,62 +14,70 @@ import asyncio
 import time
 from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from heapq import merge
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from itertools import islice
 from operator import itemgetter
 from typing import Final
 
-from newswire.errors import Closed, InvalidEvent, TrimmedAway
-from newswire.log.base import Entry, Page, RetentionRules, Span
-from newswire.log.channels import Channels, check_channel
+from newswire.errors import Closed, TrimmedAway
+from newswire.log.base import PAGE_BYTES, Entry, Page, Retention, RetentionRules, Span
+from newswire.log.batch import weigh_batch, weight
+from newswire.log.channels import Channels
 from newswire.log.position import Position, new_epoch
-from newswire.log.retention import Rules, weight
+from newswire.log.retention import KEEP_ALL, Rules
 from newswire.wire.event import Event
 
-# A page ends early past so many bytes of data, so that large events can't make a page of gigabytes.
-PAGE_BYTES: Final = 4 * 2**20
 _ENTRY_OVERHEAD: Final = 300  # a tuple, two strings' headers, an int, a float and the places in the rings
+_FOLLOWED_SHARE: Final = 8  # of max_bytes, one part in so many may hold what retention took, for followers to see
 _BATCH: Final = 1000  # entries that a follower is given at once
+_SCAN: Final = 4096  # entries looked at for one page of a pattern, so that a read never holds the event loop long
+_FEW: Final = 64  # names that are looked up one by one; more are found by the scan
+# Channels without events that are remembered for what they lost; beyond, all forgotten ones share one `lost`, which
+# may tell a reader of a gap that is not in its channels, but never hides one.
+_EMPTY_KEPT: Final = 10_000
+_MATCHES_KEPT: Final = 32  # channel sets with patterns whose matches are remembered
+_SWEPT: Final = 2  # channels that each append looks at for expired events
+
+_GONE: Final = Entry(0, "", "", "", 0.0)
 _offset = itemgetter(0)
 
 
-class _Channel:
-    """A channel's own ring: its entries, and what was lost of it."""
+class _Ring:
+    """Entries in log order; cheap to append to, to drop from the front and to search."""
 
-    __slots__ = ("bytes", "entries", "lost", "offsets", "start")
+    __slots__ = ("entries", "start")
 
     def __init__(self) -> None:
-        self.entries: list[Entry | None] = []
-        self.offsets: list[int] = []
+        self.entries: list[Entry] = []
         self.start = 0
-        self.bytes = 0
-        self.lost = 0
 
     def __len__(self) -> int:
         return len(self.entries) - self.start
 
+    def after(self, offset: int) -> int:
+        """The index of the first entry after `offset`."""
+        return bisect_right(self.entries, offset, self.start, key=_offset)
+
     def drop_first(self) -> Entry:
         entry = self.entries[self.start]
-        assert entry is not None
-        self.entries[self.start] = None
+        self.entries[self.start] = _GONE  # freed now, cut off below
         self.start += 1
-        self.lost = entry.offset
-        if self.start > 64 and self.start * 2 > len(self.entries):
+        if self.start > 64 and self.start * 2 > len(self.entries):  # moving half at a time keeps this O(1)
             del self.entries[: self.start]
-            del self.offsets[: self.start]
             self.start = 0
         return entry
 
 
-def check_batch(events: Sequence[tuple[str, Event]]) -> None:
-    """Refuse a batch that no log may store; see `Log.append`."""
-    for channel, event in events:
-        check_channel(channel)
-        if event.id is not None:
-            raise InvalidEvent("id", "the log gives events their ids: publish without one")
-        if event.retry is not None:
-            raise InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
+class _Channel(_Ring):
+    """A channel's kept entries; `lost` is the offset of the newest one it no longer has."""
+
+    __slots__ = ("bytes", "lost", "rule")
+
+    def __init__(self, rule: Retention, lost: int) -> None:
+        super().__init__()
+        self.rule = rule
+        self.bytes = 0
+        self.lost = lost
 
 
 class MemoryLog:
@@ -73,8 +85,9 @@ class MemoryLog:
 
     Args:
         retention: what to keep of each channel.
-        max_bytes: what to keep of all, in bytes of memory, roughly; the oldest events make room.
-        clock: seconds since the epoch, for `Entry.time` and `max_age`.
+        max_bytes: roughly how much memory all channels may take together; then the oldest events go, whatever
+            `retention` says. The newest event is always kept.
+        clock: what time it is, in seconds since the Unix epoch.
     """
 
     def __init__(
@@ -89,10 +102,21 @@ class MemoryLog:
         self._limited = bool(self._rules)
         self._max_bytes = max_bytes
         self._clock = clock
+        self._all = _Ring()  # kept entries, those that only followers still get, and tombs of others in between
         self._channels: dict[str, _Channel] = {}
-        self._recent: deque[Entry] = deque()  # every event, oldest first: for followers, and for the bound over all
         self._latest = 0
+        self._events = 0
         self._bytes = 0
+        self._graves: deque[Entry] = deque()  # taken by retention, still in `_all` for followers
+        self._graves_bytes = 0
+        self._tombs = 0
+        self._buried = 0  # the offset of the newest entry that left `_all`
+        self._compacted = 0  # what `_buried` was when `_all` lost its tombs
+        self._names: list[str] = []  # of `_channels`, in the order in which they came
+        self._matches: dict[Channels, tuple[int, set[str]]] = {}  # how many of `_names` were looked at, which match
+        self._empty: dict[str, None] = {}
+        self._forgotten = 0
+        self._sweep: Iterator[_Channel] = iter(())
         self._followers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -100,104 +124,193 @@ class MemoryLog:
         if self._closed:
             raise Closed("the log is closed")
 
+    # -- append
+
     async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
         """See `Log.append`."""
         self._check_open()
-        check_batch(events)
+        channels = self._channels
+        weights = weigh_batch(events, channels)
         now = self._clock()
         epoch = self._epoch
+        offset = self._latest
+        keep = self._all.entries.append
+        new = tuple.__new__  # half the price of a named tuple's own constructor
         positions = []
-        for name, event in events:
-            self._latest = offset = self._latest + 1
-            entry = Entry(offset, name, event.event, event.data, now)
-            channel = self._channels.get(name)
+        for (name, event), size in zip(events, weights, strict=True):
+            offset += 1
+            entry = new(Entry, (offset, name, event[1], event[0], now))
+            channel = channels.get(name)
             if channel is None:
-                channel = self._channels[name] = _Channel()
+                channel = self._new_channel(name)
             channel.entries.append(entry)
-            channel.offsets.append(offset)
-            channel.bytes += weight(event)
-            self._bytes += weight(event)
-            self._recent.append(entry)
-            positions.append(Position(epoch, offset))
+            channel.bytes += size
+            self._bytes += size
+            keep(entry)
+            positions.append(new(Position, (epoch, offset)))
+        self._events += offset - self._latest
+        self._latest = offset
         if self._limited:
             for name in {name for name, _ in events}:
-                self._trim_channel(name, now)
-        self._make_room()
+                self._trim_channel(channels[name], now)
+            self._expire(now)
+        if self._bytes + _ENTRY_OVERHEAD * self._events > self._max_bytes:
+            self._make_room()
         for follower in self._followers:
             follower.set()
         return positions
 
-    def _make_room(self) -> None:
-        recent = self._recent
-        while recent and self._bytes + _ENTRY_OVERHEAD * len(recent) > self._max_bytes and len(recent) > 1:
-            entry = recent[0]
-            channel = self._channels[entry.channel]
-            if len(channel) and channel.offsets[channel.start] == entry.offset:
-                self._drop(channel)
-            recent.popleft()  # trimmed by its channel's retention before
+    def _new_channel(self, name: str) -> _Channel:
+        channel = self._channels[name] = _Channel(self._rules.of(name), self._forgotten)
+        self._names.append(name)
+        return channel
 
-    def _drop(self, channel: _Channel) -> None:
-        entry = channel.drop_first()
-        size = weight(Event(entry.data, entry.event))
-        channel.bytes -= size
-        self._bytes -= size
+    # -- what is kept
 
-    def _trim_channel(self, name: str, now: float) -> int:
-        rule = self._rules.of(name)
-        channel = self._channels[name]
+    def _expire(self, now: float) -> None:
+        swept = list(islice(self._sweep, _SWEPT))
+        for channel in swept:
+            self._trim_channel(channel, now)
+        if len(swept) < _SWEPT:
+            self._sweep = iter([channel for channel in self._channels.values() if channel.rule.max_age is not None])
+
+    def _trim_channel(self, channel: _Channel, now: float) -> int:
+        rule = channel.rule
+        if rule is KEEP_ALL:
+            return 0
         removed = 0
         while len(channel):
             first = channel.entries[channel.start]
-            assert first is not None
             if not (
                 (rule.max_events is not None and len(channel) > rule.max_events)
                 or (rule.max_bytes is not None and channel.bytes > rule.max_bytes)
                 or (rule.max_age is not None and first.time < now - rule.max_age)
             ):
                 break
-            self._drop(channel)
+            self._graves.append(first)
+            self._graves_bytes += self._drop_first(channel) + _ENTRY_OVERHEAD
             removed += 1
+        while self._graves_bytes > self._max_bytes // _FOLLOWED_SHARE:
+            self._bury(self._graves.popleft())
         return removed
+
+    def _drop_first(self, channel: _Channel) -> int:
+        entry = channel.drop_first()
+        size = weight(entry.data)
+        channel.lost = entry.offset
+        channel.bytes -= size
+        self._bytes -= size
+        self._events -= 1
+        if not len(channel):
+            self._empty.pop(entry.channel, None)
+            self._empty[entry.channel] = None
+            if len(self._empty) > _EMPTY_KEPT:
+                self._forget(next(iter(self._empty)))
+        return size
+
+    def _forget(self, name: str) -> None:
+        del self._empty[name]
+        channel = self._channels[name]
+        if not len(channel):
+            self._forgotten = max(self._forgotten, channel.lost)
+            del self._channels[name]
+            self._names = list(self._channels)
+            self._matches.clear()
+
+    def _bury(self, entry: Entry) -> None:
+        self._graves_bytes -= weight(entry.data) + _ENTRY_OVERHEAD
+        ring = self._all
+        index = len(ring.entries) - 1 - (self._latest - entry.offset)  # no offset is left out, but by compaction
+        if entry.offset <= self._compacted:
+            index = ring.after(entry.offset - 1)
+        if not ring.start <= index < len(ring.entries) or ring.entries[index].offset != entry.offset:
+            return  # it went with the oldest, to make room
+        ring.entries[index] = Entry(entry.offset, "", "", "", 0.0)
+        self._buried = max(self._buried, entry.offset)
+        self._tombs += 1
+        if self._tombs > 1024 and self._tombs * 2 > len(ring):
+            ring.entries = [kept for kept in ring.entries[ring.start :] if kept.channel]
+            ring.start = self._tombs = 0
+            self._compacted = self._buried
+
+    def _make_room(self) -> None:
+        while self._bytes + _ENTRY_OVERHEAD * self._events > self._max_bytes and self._events > 1:
+            entry = self._all.drop_first()
+            if not entry.channel:
+                self._tombs -= 1
+                continue
+            self._buried = max(self._buried, entry.offset)
+            if self._kept(entry):
+                self._drop_first(self._channels[entry.channel])
+
+    def _kept(self, entry: Entry) -> bool:
+        """Whether an entry of `_all` is there for readers too. A channel loses its oldest first, so `lost` tells."""
+        channel = self._channels.get(entry.channel)
+        return channel is not None and entry.offset > channel.lost
+
+    # -- read
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
         """See `Log.read`."""
         self._check_open()
+        if channels.patterns or len(channels.names) > _FEW:
+            return self._scan(channels, after, max(limit, 1))
+        now = self._clock()
+        limit = max(limit, 1)
         lost = 0
-        found = []
-        names = [name for name in self._channels if name in channels] if channels.patterns else channels.names
-        for name in names:
+        found: list[Entry] = []
+        for name in channels.names:
             channel = self._channels.get(name)
-            if channel is not None:
-                lost = max(lost, channel.lost)
-                index = bisect_right(channel.offsets, after, channel.start)
-                if index < len(channel.entries):
-                    found.append(islice(channel.entries, index, index + max(limit, 1)))
-        entries: list[Entry] = []
-        size = 0
-        for entry in found[0] if len(found) == 1 else merge(*found, key=_offset):  # type: ignore[arg-type]
-            assert entry is not None
-            if entries and (len(entries) >= limit or size + len(entry.data) > PAGE_BYTES):
-                return Page(entries, entries[-1].offset, lost)
-            entries.append(entry)
-            size += len(entry.data)
-        complete = len(entries) < limit or not entries
-        return Page(entries, max(self._latest, after) if complete else entries[-1].offset, lost)
+            if channel is None:
+                lost = max(lost, self._forgotten)
+                continue
+            self._trim_channel(channel, now)
+            lost = max(lost, channel.lost)
+            index = channel.after(after)
+            found += channel.entries[index : index + limit]
+        found.sort(key=_offset)
+        return _cut(found, limit, max(self._latest, after), lost)
+
+    def _scan(self, channels: Channels, after: int, limit: int) -> Page:
+        wanted = self._match(channels)
+        entries = self._all.entries
+        index = self._all.after(after)
+        stop = index + _SCAN
+        found = [entry for entry in entries[index:stop] if entry.channel in wanted]
+        through = max(self._latest, after) if stop >= len(entries) else entries[stop - 1].offset
+        now = self._clock()
+        for name in {entry.channel for entry in found}:
+            self._trim_channel(self._channels[name], now)
+        lost = max((self._channels[name].lost for name in wanted if name in self._channels), default=0)
+        return _cut(list(filter(self._kept, found)), limit, through, max(lost, self._forgotten))
+
+    def _match(self, channels: Channels) -> set[str]:
+        seen, wanted = self._matches.pop(channels, (0, set()))
+        if seen < len(self._names):
+            wanted |= {name for name in islice(self._names, seen, None) if name in channels}
+        self._matches[channels] = len(self._names), wanted
+        if len(self._matches) > _MATCHES_KEPT:
+            del self._matches[next(iter(self._matches))]
+        return wanted
+
+    # -- follow
 
     async def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """See `Log.follow`."""
         self._check_open()
         wake = asyncio.Event()
         self._followers.add(wake)
-        at = self._latest if after is None else after
+        at = self._latest if after is None else max(after, 0)
         try:
             while not self._closed:
                 wake.clear()
-                recent = self._recent
-                if at < self._latest:
-                    oldest = recent[0].offset if recent else self._latest + 1
-                    if at + 1 < oldest and oldest > 1:
-                        raise TrimmedAway(oldest - 1)
-                    batch = list(islice(recent, at + 1 - oldest, at + 1 - oldest + _BATCH))
+                if at < self._buried:
+                    raise TrimmedAway(self._buried)
+                entries = self._all.entries
+                behind = self._latest - at
+                if behind > 0:
+                    start = len(entries) - behind  # nothing after `_buried` is missing
+                    batch = entries[start : start + _BATCH]
                     at = batch[-1].offset
                     yield batch
                 else:
@@ -205,18 +318,19 @@ class MemoryLog:
         finally:
             self._followers.discard(wake)
 
+    # -- the rest
+
     async def span(self) -> Span:
         """See `Log.span`."""
         self._check_open()
-        heads = [channel.offsets[channel.start] for channel in self._channels.values() if len(channel)]
-        earliest = min(heads, default=self._latest + 1) - 1
-        return Span(self._epoch, earliest, self._latest)
+        kept = (entry.offset for entry in islice(self._all.entries, self._all.start, None) if self._kept(entry))
+        return Span(self._epoch, next(kept, self._latest + 1) - 1, self._latest)
 
     async def trim(self) -> int:
         """See `Log.trim`."""
         self._check_open()
         now = self._clock()
-        return sum(self._trim_channel(name, now) for name in self._channels)
+        return sum(self._trim_channel(channel, now) for channel in list(self._channels.values()))
 
     async def close(self) -> None:
         """See `Log.close`."""
@@ -224,4 +338,17 @@ class MemoryLog:
         for follower in self._followers:
             follower.set()
         self._channels.clear()
-        self._recent.clear()
+        self._all = _Ring()
+        self._graves.clear()
+
+
+def _cut(found: list[Entry], limit: int, through: int, lost: int) -> Page:
+    """A page of the first `limit` of what was found, or fewer if they are large; at least one."""
+    size = 0
+    for index, entry in enumerate(found):
+        size += len(entry.data)
+        if index == limit or (size > PAGE_BYTES and index):
+            return Page(found[:index], found[index - 1].offset, lost)
+    if len(found) == limit:
+        through = found[-1].offset
+    return Page(found, through, lost)

@@ -1,14 +1,14 @@
-"""Which retention counts for a channel, and how much an event weighs in it. Used by every log."""
+"""Which retention counts for a channel. Used by every log that keeps the books itself."""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from newswire.log.base import Retention, RetentionRules
 from newswire.log.channels import check_pattern, compile_pattern
-from newswire.wire.event import Event
 
-_KEEP_ALL = Retention()
+KEEP_ALL: Final = Retention()
 
 
 class Rules:
@@ -24,17 +24,12 @@ class Rules:
         ]
 
     def __bool__(self) -> bool:
-        return any(rule != _KEEP_ALL for _, rule in self._rules)
+        """Whether anything is ever removed."""
+        return any(rule != KEEP_ALL for _, rule in self._rules)
 
     def of(self, channel: str) -> Retention:
-        """What counts for `channel`."""
+        """What counts for `channel`; `KEEP_ALL` itself if nothing limits it."""
         for pattern, retention in self._rules:
             if pattern.fullmatch(channel):
-                return retention
-        return _KEEP_ALL
-
-
-def weight(event: Event) -> int:
-    """The size that `max_bytes` and `Span.bytes` count: UTF-8 bytes of data and type."""
-    data = event.data
-    return (len(data) if data.isascii() else len(data.encode())) + len(event.event)
+                return KEEP_ALL if retention == KEEP_ALL else retention
+        return KEEP_ALL

@@ -20,8 +20,8 @@ from typing import Final
 
 from newswire.errors import Closed, NewswireError, TrimmedAway
 from newswire.log.base import Entry, Page, RetentionRules, Span
+from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
-from newswire.log.memory import check_batch
 from newswire.log.position import Position
 from newswire.log.retention import Rules
 from newswire.log.sqlite_file import connect
@@ -72,7 +72,7 @@ class SqliteLog:
         """See `Log.append`."""
         self._check()
         events = list(events)
-        check_batch(events)
+        weigh_batch(events, ())
         if not events:
             return []
         if self._writer is None:
