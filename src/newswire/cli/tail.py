@@ -43,7 +43,7 @@ def tail(channels: tuple[str, ...], url: str, start: str, as_json: bool, kind: s
                         if kind is None or event.event == kind:
                             _print(console, event, as_json)
                 except httpx2.HTTPError as error:
-                    click.echo(f"newswire: {error or type(error).__name__}; trying again", err=True)
+                    click.echo(f"newswire: {str(error) or type(error).__name__}; trying again", err=True)
                 time.sleep(random.uniform(wait / 2, wait))
                 wait = min(wait * 1.5, 15)
     except KeyboardInterrupt:
