@@ -1,0 +1,42 @@
+"""Who is compared: each contender's name, and the command that serves it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.build import built
+from benchmarks.processes import python
+
+_UVICORN: Final = (
+    *("--host", "127.0.0.1", "--port", "{port}", "--loop", "uvloop", "--backlog", "4096"),
+    *("--log-level", "warning", "--no-access-log", "--lifespan", "off"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One server under test.
+
+    Attributes:
+        name: as tables show it.
+        command: makes its command line; `{port}` stands for the port.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+
+
+def _uvicorn(app: str, http: str) -> Callable[[], list[str]]:
+    return lambda: python("uvicorn", f"benchmarks.servers.{app}:app", "--http", http, *_UVICORN)
+
+
+FLOOR: Final = Contender("floor (C, epoll + send)", lambda: [str(built("floor")), "--port", "{port}"])
+DIRECT: Final = Contender(
+    "newswire, direct path", _uvicorn("newswire_app", "newswire.delivery.uvicorn:DirectHttpProtocol")
+)
+ASGI: Final = Contender("newswire, ASGI path", _uvicorn("newswire_app", "httptools"))
+SSE_STARLETTE: Final = Contender("sse-starlette, a queue a client", _uvicorn("sse_starlette_app", "httptools"))
+FASTAPI: Final = Contender("FastAPI SSE, a queue a client", _uvicorn("fastapi_app", "httptools"))
+ALL: Final = (FLOOR, DIRECT, ASGI, SSE_STARLETTE, FASTAPI)
