@@ -12,3 +12,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         sys.exit(f"newswire: {error.name} is not installed: pip install 'newswire[server]'")
     newswire()
+
+
+if __name__ == "__main__":
+    main()
