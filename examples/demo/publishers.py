@@ -1,7 +1,7 @@
 """What the demo publishes, all of it real: this machine's load, a job with progress, lines of a log file, ticks.
 
-Each publisher numbers its events (`n`), because a POST whose answer is lost may or may not have been stored: a publisher
-that sends it again says so by sending the same number.
+Each publisher numbers its events (`n`), because a POST whose answer is lost may or may not have been stored: a
+publisher that sends it again says so by sending the same number.
 """
 
 from __future__ import annotations
@@ -61,9 +61,8 @@ async def machine(publisher: Publisher) -> None:
 async def job(publisher: Publisher, logger: logging.Logger) -> None:
     """Hash and compress the standard library of this Python, file by file, again and again."""
     root = Path(sysconfig.get_path("stdlib"))
-    files = [
-        path for path in sorted(root.glob("*.py")) + sorted(root.glob("*/*.py")) if "site-packages" not in str(path)
-    ]
+    found = sorted(root.glob("*.py")) + sorted(root.glob("*/*.py"))
+    files = [path for path in found if "site-packages" not in str(path)]
     while True:
         digest = hashlib.sha256()
         read = packed = 0
