@@ -1,0 +1,20 @@
+// Unpacks the Chromium of @sparticuz/chromium into node_modules/.chromium, so that a browser test starts a file that
+// is there already. Called by scripts/setup.sh after `npm ci`; a second call finds it and does nothing.
+import { existsSync, mkdtempSync, renameSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+
+const require = createRequire(import.meta.url);
+const bin = join(dirname(require.resolve("@sparticuz/chromium")), "..", "bin");
+const modules = join(bin, "../../..");
+const target = join(modules, ".chromium");
+
+if (!existsSync(target)) {
+  const staging = mkdtempSync(join(modules, ".chromium-"));
+  process.env.TMPDIR = staging; // where `inflate` writes
+  const { inflate } = await import("@sparticuz/chromium");
+  // al2023 brings NSS and what else a bare machine may lack
+  await Promise.all(["chromium.br", "fonts.tar.br", "al2023.tar.br"].map((name) => inflate(join(bin, name))));
+  renameSync(staging, target); // in one step: an interrupted unpacking leaves no half browser behind
+}
+console.log(target);
