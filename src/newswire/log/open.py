@@ -2,44 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from newswire.log.base import Log, RetentionRules
+
+_SCHEMES: Final = "memory://, sqlite:///relative.db, sqlite:////absolute/path.db"
+_PLANNED: Final = frozenset({"redis", "rediss", "valkey", "nats", "tls", "postgres", "postgresql"})
 
 
 def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> Log:
     """Make the log that `url` names. It opens itself at its first call.
 
     Args:
-        url: `memory://`; `sqlite:///relative.db`, `sqlite:////absolute/path.db`, with `?synchronous=NORMAL` for
-            speed at the price of the last few events in a power cut.
-        retention: what to keep.
+        url: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute/path.db`; options as a query:
+            `sqlite:///events.db?synchronous=NORMAL&busy_timeout=10`, `memory://?max_bytes=1000000`.
+        retention: what to keep of each channel.
         options: keyword arguments of the backend's class; they go before those in the URL.
 
     Raises:
-        ValueError: the URL names no backend, or an option it does not have.
+        ValueError: the URL names no log that this version has, or an option that the log does not have. What it says
+            never has a password in it.
     """
+    scheme, separator, _ = url.partition("://")
+    scheme = scheme.lower()
+    if not separator:
+        raise ValueError(f"a log is named by a URL, and this has no scheme; this version knows {_SCHEMES}")
     parts = urlsplit(url)
-    options = {**dict(parse_qsl(parts.query)), **options}
-    if parts.scheme == "memory":
+    if scheme == "memory":
         from newswire.log.memory import MemoryLog
 
-        if "max_bytes" in options:
-            options["max_bytes"] = int(options["max_bytes"])
-        return MemoryLog(retention=retention, **_known(options, {"max_bytes"}, "memory"))
-    if parts.scheme == "sqlite":
+        if parts.netloc or parts.path.strip("/"):
+            raise ValueError("memory:// names the log in memory; nothing may follow but options")
+        return MemoryLog(retention=retention, **_options(scheme, parts.query, options, {"max_bytes": int}))
+    if scheme == "sqlite":
         from newswire.log.sqlite import SqliteLog
 
         path = unquote(parts.path).removeprefix("/")
         if parts.netloc or not path:
-            raise ValueError(f"{url!r} names no file: write sqlite:///relative.db or sqlite:////absolute/path.db")
-        return SqliteLog(path, retention=retention, **_known(options, {"synchronous"}, "sqlite"))
-    raise ValueError(f"no log for {parts.scheme or url!r}: this version has memory:// and sqlite:///path.db")
+            raise ValueError("an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db")
+        known: dict[str, Callable[[str], Any]] = {"synchronous": str.upper, "busy_timeout": float}
+        return SqliteLog(path, retention=retention, **_options(scheme, parts.query, options, known))
+    later = " yet" if scheme in _PLANNED else ""
+    raise ValueError(f"this version has no {scheme[:20]}:// log{later}; it knows {_SCHEMES}")
 
 
-def _known(options: dict[str, Any], known: set[str], backend: str) -> dict[str, Any]:
-    unknown = options.keys() - known
-    if unknown:
-        raise ValueError(f"a {backend} log has no option {min(unknown)!r}; it has {', '.join(sorted(known))}")
-    return options
+def _options(scheme: str, query: str, given: dict[str, Any], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+    """The options of a URL, as what they are, under those that the caller gave."""
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            raise ValueError(f"a {scheme} log has no option {name[:40]!r}; a URL may have {', '.join(sorted(known))}")
+        try:
+            options[name] = known[name](text)
+        except ValueError:
+            raise ValueError(f"the {scheme} log's option {name} can't be {text[:40]!r}") from None
+    return options | given

@@ -1,206 +1,192 @@
 """The embedded log: one SQLite file, for any number of processes on one machine. The default.
 
-Durable before anyone sees it: `append` returns, and followers get an event, after SQLite has committed it with
-`synchronous=FULL`. Appends of one process go through its writer thread (group commit); what other processes append is
-noticed within some 30 ms by a watcher thread that asks SQLite whether the file has changed, which costs microseconds
-and runs only while somebody follows. Survives kill -9 at any moment.
+Stored, then seen: `append` returns, and followers get an event, after SQLite has committed it, with `synchronous=FULL`
+unless told otherwise. A `kill -9` at any moment leaves whole batches and loses none that was acknowledged.
+
+The work is done in two threads. The writer stores what has come together meanwhile in one transaction. The reader reads
+pages, notices what other processes append, and plans what retention removes. This file is what the event loop sees.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Sequence
-from itertools import islice
-from pathlib import Path
-from typing import Final
+import time
+import warnings
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Final, Literal
 
-from newswire.errors import Closed, NewswireError, TrimmedAway
+from newswire.errors import Closed, LogUnavailable, TrimmedAway
 from newswire.log.base import Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.log.retention import Rules
-from newswire.log.sqlite_file import connect
+from newswire.log.sqlite_file import LogFile
+from newswire.log.sqlite_keeper import Keeper
+from newswire.log.sqlite_pages import PageReader, next_entries, span
 from newswire.log.sqlite_reader import Reader
+from newswire.log.sqlite_tail import BATCH, Tail
+from newswire.log.sqlite_trim import Planner, remove_now
 from newswire.log.sqlite_writer import Writer
 from newswire.wire.event import Event
 
-# How often to look whether another process has written: 30 ms is felt by nobody.
-_WATCH_SECONDS: Final = 0.03
-_BATCH: Final = 1000  # entries that a follower is given at once
-_RECENT: Final = 8192  # own entries kept for followers, so that they need not be read back
+_NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 
 
 class SqliteLog:
     """A `Log` in an SQLite file.
 
     Args:
-        path: the file; made if it does not exist, its folder is not. Two more files appear beside it.
-        synchronous: `FULL`: a stored event survives a power cut. `NORMAL`: several times faster to a disk that is slow
-            to sync; a power cut (not a crash) may take the last events.
-        retention: what to keep; enforced every few seconds, by each process that appends.
+        path: the file; it is made if it does not exist, its folder is not. Two more appear beside it, `-wal` and
+            `-shm`, and belong to it. Not for network file systems.
+        synchronous: `FULL`: what was stored survives a power cut. `NORMAL`: a crash of the process or of newswire
+            loses nothing either, but a power cut may take the last events; many times faster where a disk is slow to
+            sync.
+        retention: what to keep of each channel; enforced each second by one of the processes that have the file open.
+        busy_timeout: seconds to wait for another process's transaction before `LogUnavailable`. newswire's own take
+            milliseconds.
+        clock: what time it is, in seconds since the Unix epoch.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], *, synchronous: str = "FULL", retention: RetentionRules = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        retention: RetentionRules = None,
+        busy_timeout: float = 5.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise ValueError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
-        self._path = Path(path)
-        self._synchronous = synchronous
-        self._rules = Rules(retention)
-        self._reader = Reader(self._path)
-        self._writer: Writer | None = None
-        self._watcher: _Watcher | None = None
-        self._followers: set[asyncio.Event] = set()
-        self._seen = 0  # the newest offset known to be committed
-        self._recent: deque[Entry] = deque(maxlen=_RECENT)  # the last own entries: an unbroken run up to `_seen`
-        self._pid = os.getpid()
+        if os.fspath(path) in ("", ":memory:"):
+            raise ValueError("an SQLite log is a file: name one, or use a MemoryLog (memory://)")
+        rules = Rules(retention)
+        self._file = LogFile(path, synchronous=synchronous, patience=busy_timeout)
+        self._rules = rules
+        self._clock = clock
+        self._tail = Tail()
+        self._pages = PageReader()
+        self._writer = Writer(self._file, clock, self._tail.committed)
+        writer = self._writer
+        keeper = Keeper(rules, clock) if rules else None
+        # Nothing here refers to this object, so that one that was forgotten unclosed can be seen in `__del__`.
+        self._reader = Reader(self._file, self._tail.heard, own=lambda: writer.newest, keeper=keeper)
+        if keeper is not None:
+            keeper.attach(writer=self._writer, reader=self._reader)
+        self._known: set[str] = set()
+        self._pid: int | None = None
         self._closed = False
 
     def _check(self) -> None:
         if self._closed:
             raise Closed("the log is closed")
-        if os.getpid() != self._pid:
-            raise NewswireError("an SQLite log can't be used across a fork: make one in each process")
+        pid = os.getpid()
+        if self._pid != pid:
+            if self._pid is not None:
+                raise LogUnavailable(
+                    f"the log {self._file.path} was opened in process {self._pid}, of which {pid} is a fork: "
+                    "make a log in each process, or open it after the fork"
+                )
+            self._pid = pid
+            if self._rules:
+                self._reader.start()
+
+    def __repr__(self) -> str:
+        return f"<SqliteLog {self._file.path}{' (closed)' if self._closed else ''}>"
+
+    # -- append
 
     async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
         """See `Log.append`."""
         self._check()
         events = list(events)
-        weigh_batch(events, ())
+        sizes = weigh_batch(events, self._known)
         if not events:
             return []
-        if self._writer is None:
-            self._writer = Writer(self._path, self._synchronous, self._rules, self._committed)
-        return await self._writer.append(events)
+        if len(self._known) > _NAMES_KNOWN:
+            self._known.clear()
+        self._known.update([name for name, _ in events])
+        return await self._writer.append(events, sizes)
+
+    # -- read
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
         """See `Log.read`."""
         self._check()
-        return await self._reader.read(channels, after, limit)
+        return await self._reader.query(lambda connection: self._pages.read(connection, channels, after, limit))
 
     async def span(self) -> Span:
         """See `Log.span`."""
         self._check()
-        return await self._reader.span()
+        return await self._reader.query(span)
 
-    async def trim(self) -> int:
-        """See `Log.trim`."""
-        self._check()
-        if self._writer is None:
-            self._writer = Writer(self._path, self._synchronous, self._rules, self._committed)
-        return await self._writer.trim()
+    # -- follow
 
     async def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """See `Log.follow`."""
         self._check()
+        tail = self._tail
         wake = asyncio.Event()
-        self._followers.add(wake)
+        tail.enter(wake)
+        self._reader.watching = True
         try:
-            latest = (await self._reader.span()).latest
-            self._notice(latest)
-            if self._watcher is None:
-                self._watcher = _Watcher(self._path, self._notice)
-            at = latest if after is None else after
+            tail.noticed((await self._reader.query(span)).latest)
+            at = tail.newest if after is None else max(after, 0)
             while not self._closed:
                 wake.clear()
-                if at < self._seen:
-                    batch = await self._next(at)
+                if tail.broken is not None:
+                    raise type(tail.broken)(*tail.broken.args)
+                if at < tail.newest:
+                    batch = tail.at_hand(at) or await self._next(at)
                     at = batch[-1].offset
                     yield batch
                 else:
                     await wake.wait()
         finally:
-            self._followers.discard(wake)
-            if not self._followers and self._watcher is not None:
-                watcher, self._watcher = self._watcher, None
-                await watcher.close()
+            if tail.leave(wake):
+                self._reader.watching = False
 
-    async def _next(self, at: int) -> list[Entry]:
-        recent = self._recent
-        if recent and recent[0].offset <= at + 1:
-            skip = at + 1 - recent[0].offset
-            return list(islice(recent, skip, skip + _BATCH))
-        batch = await self._reader.read_all(at, _BATCH)
+    async def _next(self, at: int) -> Sequence[Entry]:
+        newest = self._tail.newest
+        entries = await self._reader.query(lambda connection: next_entries(connection, at, BATCH))
         # Offsets have no holes but those that retention makes.
-        if not batch or batch[0].offset != at + 1:
-            raise TrimmedAway(batch[0].offset - 1 if batch else self._seen)
-        for index, entry in enumerate(batch):
-            if entry.offset != at + 1 + index:
-                return batch[:index]  # the next call will raise
-        return batch
+        if not entries or entries[0].offset != at + 1:
+            raise TrimmedAway(entries[0].offset - 1 if entries else newest)
+        if entries[-1].offset == at + len(entries):
+            return entries
+        return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
 
-    def _committed(self, entries: Sequence[Entry]) -> None:
-        """This process has stored these."""
-        first, last = entries[0].offset, entries[-1].offset
-        if first != self._seen + 1:
-            self._recent.clear()  # another process's lie between, or the watcher was faster
-        if last > self._seen:
-            self._recent.extend(entries)
-        self._saw(last)
+    # -- the rest
 
-    def _notice(self, latest: int) -> None:
-        """The file has events up to here, by whomever."""
-        if latest > self._seen:
-            self._recent.clear()
-            self._saw(latest)
-
-    def _saw(self, latest: int) -> None:
-        if latest > self._seen:
-            self._seen = latest
-            for follower in self._followers:
-                follower.set()
+    async def trim(self) -> int:
+        """See `Log.trim`."""
+        self._check()
+        planner = Planner(self._rules)
+        now = self._clock()
+        removed = 0
+        more = True
+        while more:
+            plan = await self._reader.query(lambda connection: planner.plan(connection, now, None))
+            if plan.cuts:
+                removal = await self._writer.run(partial(remove_now, cuts=plan.cuts))
+                planner.removed(removal)
+                removed += removal.events
+            more = plan.more
+        return removed
 
     async def close(self) -> None:
         """See `Log.close`."""
-        if self._closed:
-            return
         self._closed = True
-        for follower in self._followers:
-            follower.set()
-        if self._writer is not None:
-            await self._writer.close()
-        watcher, self._watcher = self._watcher, None
-        if watcher is not None:
-            await watcher.close()
+        self._tail.wake()
+        self._writer.flush()
+        await self._writer.close()
         await self._reader.close()
 
-
-class _Watcher:
-    """A thread that notices what other processes append."""
-
-    def __init__(self, path: Path, notice: object) -> None:
-        self._path = path
-        self._notice = notice
-        self._loop = asyncio.get_running_loop()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="newswire log watcher", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
-        version = None
-        while not self._stop.wait(_WATCH_SECONDS):
-            try:
-                if connection is None:
-                    connection = connect(self._path, synchronous="NORMAL", create=False)
-                now = connection.execute("PRAGMA data_version").fetchone()[0]
-                if now != version:
-                    latest = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'events'").fetchone()
-                    version = now
-                    self._loop.call_soon_threadsafe(self._notice, 0 if latest is None else latest[0])  # type: ignore[arg-type]
-            except (sqlite3.Error, NewswireError):
-                continue  # whoever reads or writes will say what is wrong; look again
-            except RuntimeError:
-                break  # the loop was closed without closing the log
-        if connection is not None:
-            connection.close()
-
-    async def close(self) -> None:
-        self._stop.set()
-        await asyncio.to_thread(self._thread.join)
+    def __del__(self) -> None:
+        if getattr(self, "_pid", None) == os.getpid() and not self._closed:
+            warnings.warn(f"unclosed log {self._file.path}", ResourceWarning, stacklevel=2, source=self)
+            self._writer.end()
+            self._reader.end()
