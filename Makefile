@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean setup
+.PHONY: demo test check clean setup
 
 setup: $(VENV)/.ready
 
@@ -23,9 +23,6 @@ check: setup           ## format, lint, types, floors, spelling
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
-
-bench: setup           ## every figure of docs/benchmarks.md, in under ten minutes
-	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.build
