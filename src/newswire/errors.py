@@ -7,16 +7,32 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     ├── InvalidEvent          a field that the wire format can't carry (also a ValueError)
     ├── InvalidChannel        a channel name or pattern that breaks the rules (also a ValueError)
     ├── InvalidPosition       text that is not a position (also a ValueError)
+    ├── InvalidSetting        a setting of the server that can't be used (also a ValueError)
     ├── LimitExceeded         something larger than a configured limit
     │   └── DecodeLimitExceeded
     ├── LogError              the log could not do what was asked
     │   ├── LogUnavailable    … now; it may work later
     │   ├── LogCorrupt        … and a person has to look
     │   └── TrimmedAway       a follower is behind what retention kept
+    ├── SourceError           an event source lost its connection, or stopped
+    │   ├── ConnectFailed     … could not connect: the request was never sent
+    │   ├── ConnectionLost    … the connection broke
+    │   ├── InactivityTimeout … nothing came for too long, not even a comment
+    │   ├── ResponseError     … the answer is no event stream; has status, headers, start of the body
+    │   │   ├── BadStatus
+    │   │   ├── WrongContentType
+    │   │   └── BadRedirect
+    │   ├── NotResumable      … and going on would mean to send a POST twice
+    │   ├── TooManyAttempts   … and a limit of attempts or time is reached
+    │   └── EventsLost        the server says that events are missing (`newswire.gap`)
+    ├── BadPayload            an event whose data is not what was asked for (also a ValueError)
     └── Closed                the hub, log, subscription or source is closed
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class NewswireError(Exception):
@@ -49,6 +65,24 @@ class InvalidChannel(NewswireError, ValueError):
 
 class InvalidPosition(NewswireError, ValueError):
     """Text that is not a position. A `Last-Event-ID` never raises it: there, any bytes give a stream."""
+
+
+class InvalidSetting(NewswireError, ValueError):
+    """A setting of the server that can't be used. The message names all of these, and what to write instead.
+
+    Attributes:
+        source: where it was set: a flag, an environment variable, or a file and its key.
+        setting: the setting's name.
+        value: what was given there.
+        allowed: what may be given, in words.
+    """
+
+    def __init__(self, source: str, setting: str, value: object, allowed: str) -> None:
+        super().__init__(f"{source}: {setting} can't be {str(value)[:100]!r}; it is {allowed}")
+        self.source = source
+        self.setting = setting
+        self.value = value
+        self.allowed = allowed
 
 
 class LimitExceeded(NewswireError):
@@ -97,3 +131,113 @@ class TrimmedAway(LogError):
 
 class Closed(NewswireError):
     """The hub, log, subscription or source was closed."""
+
+
+class SourceError(NewswireError):
+    """An event source lost its connection, or stopped. What may be retried never leaves the source as an error."""
+
+
+class ConnectFailed(SourceError):
+    """No connection was made, so that the request was never sent: a name, an address, TLS or a proxy."""
+
+
+class ConnectionLost(SourceError):
+    """The connection broke after the request was sent, or its HTTP was malformed."""
+
+
+class InactivityTimeout(SourceError):
+    """Nothing came for longer than allowed, not even a comment: the other side is taken for dead.
+
+    Attributes:
+        seconds: how long was waited.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"nothing came for {seconds:g} seconds, not even a comment (see Timeouts)")
+        self.seconds = seconds
+
+
+class ResponseError(SourceError):
+    """The server's answer is not the event stream that was asked for.
+
+    Attributes:
+        url: the address that answered, after redirects.
+        status: the status code.
+        headers: the header fields, names in lower case, in the order of the answer.
+        body: the start of the body: the first KB, unless `Limits.error_body` says otherwise.
+    """
+
+    def __init__(
+        self, message: str, *, url: str, status: int, headers: Sequence[tuple[str, str]], body: bytes = b""
+    ) -> None:
+        start = body[:200].decode("utf-8", "replace").strip()
+        super().__init__(f"{message}{f': {start}' if start else ''}")
+        self.url = url
+        self.status = status
+        self.headers = tuple(headers)
+        self.body = body
+
+    def header(self, name: str) -> str | None:
+        """The first value of a header field, or None."""
+        name = name.lower()
+        return next((value for field, value in self.headers if field == name), None)
+
+
+class BadStatus(ResponseError):
+    """The answer has a status other than 200."""
+
+
+class WrongContentType(ResponseError):
+    """The answer is not `text/event-stream`."""
+
+
+class BadRedirect(ResponseError):
+    """A redirect that leads nowhere: without a location, to no HTTP address, or one too many."""
+
+
+class NotResumable(SourceError):
+    """The stream broke, and there is neither an id nor a resume address to go on from.
+
+    Sending the request again could do twice what it does, so it was not (see `Resume.idempotent`). The error that broke
+    the stream is the `__cause__`.
+    """
+
+
+class TooManyAttempts(SourceError):
+    """A limit of attempts or of time without progress was reached. The last attempt's error is the `__cause__`.
+
+    Attributes:
+        attempts: how many attempts in a row brought no event.
+        seconds: how long there was no progress.
+    """
+
+    def __init__(self, attempts: int, seconds: float) -> None:
+        super().__init__(f"gave up after {attempts} attempts and {seconds:.1f} seconds without an event (see Limits)")
+        self.attempts = attempts
+        self.seconds = seconds
+
+
+class EventsLost(SourceError):
+    """The server says that events are missing here. The source stays usable: iterating goes on behind the gap.
+
+    Attributes:
+        event: the `newswire.gap` event; its data is JSON of `reason`, `after` and `through`.
+    """
+
+    def __init__(self, event: Any) -> None:
+        super().__init__(f"the server lost events that this source has not seen: {event.data[:200]}")
+        self.event = event
+
+
+class BadPayload(NewswireError, ValueError):
+    """The data of an event is not what was asked for. The source stays usable: iterating goes on with the next event.
+
+    Attributes:
+        event: the event as it came.
+        model: what its data should have been.
+    """
+
+    def __init__(self, message: str, *, event: Any, model: object) -> None:
+        super().__init__(message)
+        self.event = event
+        self.model = model

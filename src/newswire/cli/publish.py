@@ -1,60 +1,136 @@
-"""`newswire publish`: an argument, lines of standard input, or NDJSON."""
+"""`newswire publish`: an argument, lines of standard input, or NDJSON.
+
+When something fails it says what is stored and where to go on, and its exit status says whether trying again can help:
+1 the server refuses the events, 3 it can't be reached or can't answer now.
+"""
 
 from __future__ import annotations
 
-import json
 import sys
+from typing import NoReturn
 
 import click
 import httpx2
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-_AT_ONCE = 500  # lines in a request
+from newswire import __version__
+from newswire.cli.input_lines import batches
+from newswire.cli.upload import Failed, Upload
+
+_LINES, _BYTES = 500, 256 * 2**10  # in one request: far below the server's usual limits
+_REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
 
 
-@click.command()
+@click.command(short_help="Publish an argument, or lines of standard input.")
 @click.argument("channel")
 @click.argument("data", required=False)
-@click.option("--event", default="message", help="The event's type.")
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, envvar="NEWSWIRE_URL")
-@click.option("--ndjson", is_flag=True, help='Lines are objects: {"data": …, "event": …}')
-def publish(channel: str, data: str | None, event: str, url: str, ndjson: bool) -> None:
-    """Publish DATA, or each line of standard input, to CHANNEL."""
-    with httpx2.Client(base_url=url, timeout=30) as client:
+@click.option("--event", metavar="NAME", help="The event's type [message].")
+@click.option(
+    "--url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    envvar="NEWSWIRE_URL",
+    help="The server (NEWSWIRE_URL).",
+)
+@click.option("--ndjson", is_flag=True, help='Lines are JSON objects: {"data": …, "event": …}, `event` if you like.')
+@click.option(
+    "--wait",
+    type=click.FloatRange(0),
+    default=0.0,
+    metavar="SECONDS",
+    help="Go on trying so long while the server can't be reached or can't store. Nothing is sent twice.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="Print nothing unless something fails.")
+def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, **options: object) -> None:
+    """Publish DATA to CHANNEL, or each line of standard input that is not empty.
+
+    With DATA the event's id is printed. Lines are published as they come, so `tail -f file | newswire publish news`
+    is live; a large file goes in batches, each of which is stored whole or not at all.
+    """
+    url = str(options["url"])
+    if not url.startswith(("http://", "https://")):
+        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {url!r}")
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    limits = httpx2.Limits(
+        keepalive_expiry=2.0
+    )  # below the server's own, so that no request meets a closing connection
+    headers = {"user-agent": f"newswire/{__version__}"}
+    with httpx2.Client(base_url=url, timeout=30.0, limits=limits, headers=headers) as client:
+        upload = Upload(
+            client,
+            channel,
+            event=None if options["event"] is None else str(options["event"]),
+            wait=float(str(options["wait"])),
+            waiting=lambda reason: errors.print(f"newswire: {reason} Trying again.", style="yellow", markup=False),
+        )
         if data is not None:
-            click.echo(_post(client, channel, json.dumps({"data": data, "event": event})).pop())
-            return
-        progress = Progress(TextColumn("{task.completed} events stored"), console=Console(stderr=True))
-        with progress:
-            task = progress.add_task("", total=None)
-            lines: list[str] = []
-            for line in sys.stdin:
-                text = line.rstrip("\r\n")
-                lines.append(text if ndjson else json.dumps({"data": text, "event": event}))
-                if len(lines) >= _AT_ONCE or sys.stdin.isatty():
-                    progress.advance(task, _send(client, channel, lines, int(progress.tasks[0].completed)))
-                    lines = []
-            if lines:
-                progress.advance(task, _send(client, channel, lines, int(progress.tasks[0].completed)))
+            _publish_one(upload, data, quiet=quiet)
+        else:
+            _publish_lines(upload, errors, ndjson=ndjson, quiet=quiet)
 
 
-def _send(client: httpx2.Client, channel: str, lines: list[str], stored: int) -> int:
+def _publish_one(upload: Upload, data: str, *, quiet: bool) -> None:
     try:
-        return len(_post(client, channel, "\n".join(lines)))
-    except click.ClickException as error:
-        raise click.ClickException(f"{error.message} ({stored} events were stored before)") from None
+        id = upload.one(data.encode("utf-8", "surrogateescape"))
+    except Failed as error:
+        unknown = " The event may be stored all the same." if error.unknown else ""
+        _fail(f"{error}{unknown}", refused=error.refused)
+    if not quiet:
+        click.echo(id)
 
 
-def _post(client: httpx2.Client, channel: str, body: str) -> list[str]:
+def _publish_lines(upload: Upload, errors: Console, *, ndjson: bool, quiet: bool) -> None:
+    if sys.stdin.isatty() and not quiet:
+        errors.print("Type events, one a line; Ctrl-D ends.", style="dim")
+    live = not quiet and errors.is_terminal and not sys.stdin.isatty()
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.completed:,.0f} events stored"),
+        TextColumn("{task.fields[rate]}", style="cyan"),
+        TimeElapsedColumn(),
+        console=errors,
+        disable=not live,
+        transient=True,
+    )
+    task = progress.add_task("", total=None, rate="")
     try:
-        headers = {"content-type": "application/x-ndjson"}
-        answer = client.post(f"/channels/{channel}", content=body.encode("utf-8", "strict"), headers=headers)
-    except httpx2.HTTPError as error:
-        raise click.ClickException(
-            f"{client.base_url} can't be reached: {error}. Is `newswire serve` running?"
-        ) from None
-    if answer.status_code != 200:
-        raise click.ClickException(str(answer.json().get("detail", answer.text)))
-    ids: list[str] = answer.json()["ids"]
-    return ids
+        with progress, open(0, "rb", closefd=False) as source:
+            for batch in batches(source, lines=_LINES, size=_BYTES):
+                upload.lines(batch, ndjson=ndjson)
+                speed = progress.tasks[0].speed
+                progress.update(task, completed=upload.stored, rate=f"{speed:,.0f}/s" if speed else "")
+    except Failed as error:
+        _fail(_what_now(upload, error), refused=error.refused)
+    except KeyboardInterrupt:
+        errors.print(f"newswire: {_so_far(upload)} A batch on its way may be stored too.", style="yellow")
+        raise SystemExit(_INTERRUPTED) from None
+    if not quiet:
+        last = f", the last as {upload.last_id}" if upload.last_id else ""
+        errors.print(f"{upload.stored:,} event{'' if upload.stored == 1 else 's'} stored{last}")
+
+
+def _so_far(upload: Upload) -> str:
+    if not upload.stored:
+        return "nothing is stored."
+    return f"{upload.stored:,} events are stored, through line {upload.last_line:,} ({upload.last_id})."
+
+
+def _what_now(upload: Upload, error: Failed) -> str:
+    where = f" (line {error.number:,} of the input)" if error.number not in (None, error.line) else ""
+    parts = [f"{error}{where}", _so_far(upload)]
+    if error.unknown and error.batch:
+        first, last = error.batch[0].number, error.batch[-1].number
+        parts.append(
+            f"Lines {first:,} to {last:,} were sent, and nobody knows whether they are stored: look, then go on."
+        )
+    else:
+        parts.append(
+            f"Go on with line {upload.last_line + 1:,}: tail -n +{upload.last_line + 1} FILE | newswire publish …"
+        )
+    return "\n".join(parts)
+
+
+def _fail(message: str, *, refused: bool) -> NoReturn:
+    click.echo(f"newswire: {message}", err=True)
+    raise SystemExit(_REFUSED if refused else _UNREACHABLE)

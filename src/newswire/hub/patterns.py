@@ -6,6 +6,7 @@ Names are looked up; patterns are resolved when a channel is first seen and reme
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from newswire.hub.group import Group
@@ -56,6 +57,10 @@ class ChannelIndex:
             self._resolved[channel] = groups
         return groups
 
-    def subscribed(self) -> dict[str, int]:
-        """How many subscribers each channel has that is subscribed to by name."""
-        return {name: sum(group.size for group in groups) for name, groups in self._named.items()}
+    def subscribed(self, limit: int | None = None) -> dict[str, int]:
+        """The names and patterns that are subscribed to (at most `limit` of each), with their subscribers."""
+        found = {name: sum(group.size for group in groups) for name, groups in islice(self._named.items(), limit)}
+        for group in islice(self._patterned, limit):
+            for pattern in group.channels.patterns:
+                found[pattern] = found.get(pattern, 0) + group.size
+        return found

@@ -1,0 +1,163 @@
+"""How `serve` and `run` start uvicorn: one process, several, or one that is started again when the code changes.
+
+The socket is bound here, before anything else, so that a port in use is a sentence and not a stack trace, and
+`--port 0` can say which one it took. Every way uses the direct path and stops within its grace time.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import ipaddress
+import math
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Final
+
+import click
+from uvicorn import Config, Server
+from uvicorn.config import LOGGING_CONFIG
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
+# A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
+_BACKLOG: Final = 4096
+# What is left of the grace time for cutting the rest and closing the log, in seconds.
+_LAST_STEPS: Final = 1.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What to run, and how.
+
+    Attributes:
+        app: an import string, or a callable that gives the application (it must be picklable for several workers).
+        factory: whether the import string names a callable that gives the application.
+        workers: processes.
+        reload: start again when files in `reload_dirs` change.
+        grace: seconds that streams have to end.
+        log_level: of uvicorn's own messages.
+        access_log: a line for each request.
+        more: further arguments of `uvicorn.Config`.
+    """
+
+    app: str | Callable[[], Any]
+    factory: bool = True
+    workers: int = 1
+    reload: bool = False
+    reload_dirs: tuple[str, ...] = ()
+    grace: float = 10.0
+    log_level: str = "warning"
+    access_log: bool = False
+    more: dict[str, Any]
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Take the port.
+
+    Raises:
+        click.ClickException: it can't be taken; the message says why.
+    """
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise click.ClickException(f"{host} is no address of this machine: {error}") from None
+    listener = socket.socket(family, kind, proto)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(_BACKLOG)  # who connects while the application starts waits, and is not turned away
+    except OSError as error:
+        listener.close()
+        raise click.ClickException(_why_not(host, port, error)) from None
+    listener.set_inheritable(True)
+    return listener
+
+
+def _why_not(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} of {host} is in use: stop what listens there, or choose another with --port (0: any free one)"
+        )
+    if error.errno == errno.EACCES:
+        return f"port {port} needs special rights: choose one above 1023 with --port"
+    return f"{host}:{port} can't be listened on: {error.strerror}"
+
+
+def url_of(listener: socket.socket, host: str, *, tls: bool = False) -> str:
+    """The URL to tell people: with the port that was really taken."""
+    port = listener.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    return f"{'https' if tls else 'http'}://{shown}:{port}"
+
+
+def is_public(host: str) -> bool:
+    """Whether an address can be reached from other machines."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        return True
+    return not all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
+
+
+def launch(what: Launch, listener: socket.socket) -> None:
+    """Run until stopped by a signal. Returns after a stop in order; exits with 3 if the application can't start."""
+    _allow_many_files()
+    timeout: Any = max(0.5, what.grace - _LAST_STEPS)  # uvicorn says int, and hands it to asyncio, which takes any
+    config = Config(
+        what.app,
+        factory=what.factory,
+        http=DIRECT,
+        workers=what.workers,
+        reload=what.reload,
+        reload_dirs=list(what.reload_dirs) or None,
+        log_config=_logging(what),
+        log_level=what.log_level,
+        access_log=what.access_log,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=timeout,
+        timeout_worker_healthcheck=math.ceil(what.grace) + 5,
+        server_header=False,
+        **what.more,
+    )
+    signal.signal(signal.SIGTERM, _stopped)
+    try:
+        if what.reload:
+            ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+        elif what.workers > 1:
+            Multiprocess(config, [listener]).run()
+        else:
+            Server(config).run([listener])
+    except KeyboardInterrupt:
+        pass
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    # uvicorn has stopped in order and raises the signal again, for whoever was there before it.
+    sys.exit(0)
+
+
+def _logging(what: Launch) -> dict[str, Any]:
+    """uvicorn's own logging, with newswire's messages beside it."""
+    config = copy.deepcopy(LOGGING_CONFIG)
+    config["loggers"]["newswire"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    if what.access_log:
+        config["loggers"]["uvicorn.access"]["level"] = "INFO"
+    return config
+
+
+def _allow_many_files() -> None:
+    """Each stream is an open file, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):
+            pass  # macOS allows less than it says; then it stays as it is

@@ -1,0 +1,161 @@
+"""Publishing over HTTP, as the command does it: requests, what their failures mean, and what is known to be stored.
+
+After a failure the question is always the same: how much is stored, and where to go on? Each failure says whether
+nothing of the request was stored, or whether nobody can know.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx2
+
+from newswire.cli.input_lines import Line
+
+# The request was never sent, so it can be sent again.
+_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_PAUSE: Final = 0.5  # seconds between attempts while waiting
+
+
+class Failed(Exception):
+    """A request failed.
+
+    Attributes:
+        refused: the server said no, and will again; else it can't be reached, or can't answer now.
+        unknown: whether the events of the request may have been stored all the same.
+        line: the line of the batch that is at fault, from 1; None if none is.
+        batch: the lines that were sent.
+        too_large: the request was too large as a whole; smaller ones may pass.
+    """
+
+    def __init__(
+        self, message: str, *, refused: bool, unknown: bool = False, line: int | None = None, too_large: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.refused = refused
+        self.unknown = unknown
+        self.line = line
+        self.too_large = too_large
+        self.batch: Sequence[Line] = ()
+
+    @property
+    def number(self) -> int | None:
+        """The number of the line at fault in the input."""
+        return self.batch[self.line - 1].number if self.line is not None and self.line <= len(self.batch) else None
+
+
+class Upload:
+    """A channel to publish to.
+
+    Args:
+        client: an HTTP client whose base URL is the server's.
+        channel: the channel.
+        event: the type of events that name none; None for `message`.
+        wait: seconds to go on trying while the server can't be reached or says that it can't now.
+        waiting: called with a reason when a wait begins.
+
+    Attributes:
+        stored: events that are surely stored.
+        last_id: of the newest of them; None before the first.
+        last_line: its line.
+    """
+
+    def __init__(
+        self,
+        client: httpx2.Client,
+        channel: str,
+        *,
+        event: str | None,
+        wait: float,
+        waiting: Callable[[str], None],
+    ) -> None:
+        self._client = client
+        self._path = f"/channels/{quote(channel, safe='')}"
+        self._query = {} if event is None else {"event": event}
+        self._wait = wait
+        self._waiting = waiting
+        self.stored = 0
+        self.last_id: str | None = None
+        self.last_line = 0
+
+    def one(self, data: bytes) -> str:
+        """Publish one event. Returns its id."""
+        answer = self._post(data, "text/plain; charset=utf-8")
+        return str(answer["id"])
+
+    def lines(self, batch: Sequence[Line], *, ndjson: bool) -> None:
+        """Publish a batch, a line an event. One that is too large goes in halves.
+
+        Raises:
+            Failed: nothing of what `last_line` does not cover was stored, unless it says `unknown`.
+        """
+        body = b"\n".join(line.content if ndjson else _as_json(line) for line in batch)
+        try:
+            ids = self._post(body, "application/x-ndjson")["ids"]
+        except Failed as error:
+            if error.too_large and len(batch) > 1:
+                half = len(batch) // 2
+                self.lines(batch[:half], ndjson=ndjson)
+                self.lines(batch[half:], ndjson=ndjson)
+                return
+            error.batch = batch
+            raise
+        self.stored += len(ids)
+        self.last_id, self.last_line = str(ids[-1]), batch[-1].number
+
+    def _post(self, body: bytes, kind: str) -> dict[str, Any]:
+        deadline = time.monotonic() + self._wait
+        while True:
+            try:
+                return self._attempt(body, kind)
+            except Failed as error:
+                if error.refused or error.unknown or time.monotonic() >= deadline:
+                    raise
+                self._waiting(str(error))
+            time.sleep(_PAUSE)
+
+    def _attempt(self, body: bytes, kind: str) -> dict[str, Any]:
+        try:
+            answer = self._client.post(self._path, params=self._query, content=body, headers={"content-type": kind})
+        except _NEVER_SENT as error:
+            message = f"{self._client.base_url} can't be reached ({error}): is `newswire serve` running there?"
+            raise Failed(message, refused=False) from None
+        except httpx2.HTTPError as error:
+            message = f"the connection to {self._client.base_url} failed ({str(error) or type(error).__name__})"
+            raise Failed(message, refused=False, unknown=True) from None
+        if answer.status_code == 200:
+            return _json(answer) or _not_newswire(answer)
+        problem = _json(answer)
+        detail = problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}"
+        busy = answer.status_code >= 500
+        raise Failed(
+            str(detail),
+            refused=not busy,
+            unknown=busy and answer.status_code != 503,
+            line=problem.get("line") if isinstance(problem.get("line"), int) else None,
+            too_large=answer.status_code == 413,
+        )
+
+
+def _as_json(line: Line) -> bytes:
+    try:
+        return json.dumps({"data": line.content.decode("utf-8")}, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        message = f"line {line.number} is not UTF-8 (byte {error.start + 1}): convert it, with iconv say"
+        raise Failed(message, refused=True) from None
+
+
+def _json(answer: httpx2.Response) -> dict[str, Any]:
+    try:
+        value = answer.json()
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _not_newswire(answer: httpx2.Response) -> dict[str, Any]:
+    raise Failed(f"{answer.url} does not answer like a newswire server: check --url", refused=True, unknown=True)

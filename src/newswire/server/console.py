@@ -1,0 +1,109 @@
+"""The console at `/`: a page that shows what the server does, and the numbers behind it.
+
+The page is plain HTML, CSS and JavaScript in `static/`, without a build and without anything from elsewhere. It polls
+`/console/stats` (a second stream would take one of the six connections that a browser has for a host) and tails all
+channels over one EventSource.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from newswire.log.position import Position
+from newswire.server.service import Service, service_of
+
+_TYPES: Final = {
+    "console.html": "text/html; charset=utf-8",
+    "console.css": "text/css; charset=utf-8",
+    "console.js": "text/javascript; charset=utf-8",
+    "chart.js": "text/javascript; charset=utf-8",
+    "tail.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+}
+_SECURITY: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+}
+_CHANNELS: Final = 200
+
+
+async def page(request: Request) -> Response:
+    """The page."""
+    return _file(request, "console.html")
+
+
+async def asset(request: Request) -> Response:
+    """One of its files."""
+    return _file(request, request.path_params["name"])
+
+
+@cache
+def _read(name: str) -> tuple[bytes, str]:
+    content = files("newswire.server").joinpath("static", name).read_bytes()
+    return content, f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+
+
+def _file(request: Request, name: str) -> Response:
+    if name not in _TYPES:
+        raise HTTPException(404)
+    content, tag = _read(name)
+    headers = {**_SECURITY, "content-type": _TYPES[name], "etag": tag, "cache-control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers=headers)
+
+
+async def stats(request: Request) -> JSONResponse:
+    """The numbers."""
+    service = service_of(request)
+    await service.allow(request, "observe")
+    span = await service.hub.log.span()
+    numbers = service.all()
+    return JSONResponse(
+        {
+            "worker": service.board.worker,
+            "workers": numbers.gauges["workers"],
+            "started": service.started,
+            "now": time.time(),
+            "log": service.settings.log.partition(":")[0],
+            "epoch": span.epoch,
+            "latest": str(Position(span.epoch, span.latest)),
+            "offset": span.latest,
+            "kept": span.latest - span.earliest,
+            "subscribers": numbers.gauges["subscribers"],
+            "stalled": numbers.gauges["stalled"],
+            "delivered": numbers.counters["delivered"],
+            "gaps": numbers.counters["gaps"],
+            "channels": _channels(service),
+            "channels_seen": 0 if service.traffic is None else len(service.traffic),
+        },
+        headers={"cache-control": "no-store"},
+    )
+
+
+def _channels(service: Service) -> list[dict[str, Any]]:
+    """The channels that are alive, those with the newest events first, then those only subscribed to."""
+    subscribers = service.subscribers()
+    for _, others, alive in service.board.others():
+        if alive:
+            for name, count in others.items():
+                subscribers[name] = subscribers.get(name, 0) + count
+    busiest = {} if service.traffic is None else service.traffic.busiest(_CHANNELS)
+    found: list[dict[str, Any]] = [
+        {"name": name, "subscribers": subscribers.pop(name, 0), "events": one.events, "last": one.last}
+        for name, one in busiest.items()
+    ]
+    silent = sorted(subscribers.items(), key=lambda item: -item[1])[: max(0, _CHANNELS - len(found))]
+    found += [{"name": name, "subscribers": count, "events": 0, "last": None} for name, count in silent]
+    return found

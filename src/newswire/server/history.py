@@ -1,0 +1,57 @@
+"""`GET /channels/{channel}/events`: kept events as JSON, a page at a time, oldest first.
+
+Each page says the position to go on from; what retention removed is told, as on a stream.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from newswire.log.position import Position
+from newswire.server.asked import Query, channel_of
+from newswire.server.problem import Problem
+from newswire.server.service import service_of
+
+_DEFAULT: Final = 100
+_MOST: Final = 1000
+
+
+async def history(request: Request) -> JSONResponse:
+    """Answer with one page."""
+    service = service_of(request)
+    channel = channel_of(request)
+    query = Query(request)
+    query.only("after", "limit")
+    after = query.one("after") or None
+    limit = _limit(query)
+    await service.allow(request, "read", channel)
+    latest = (await service.hub.log.span()).latest
+    page, position = await service.hub.history(channel, after=after, limit=limit)
+    epoch = position.epoch
+    events = [
+        {
+            "id": str(Position(epoch, entry.offset)),
+            "channel": entry.channel,
+            "event": entry.event,
+            "data": entry.data,
+            "time": entry.time,
+        }
+        for entry in page.entries
+    ]
+    answer: dict[str, object] = {"events": events, "next": str(position), "more": position.offset < latest}
+    if after is not None and page.lost > Position.parse(after).offset:
+        answer["gap"] = {"reason": "trimmed", "after": after, "through": str(Position(epoch, page.lost))}
+    return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+
+def _limit(query: Query) -> int:
+    text = query.one("limit")
+    if text is None:
+        return _DEFAULT
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST):
+        detail = f"limit is a number from 1 to {_MOST}, not {text[:40]!r}"
+        raise Problem(400, "invalid_query", detail, field="limit")
+    return int(text)

@@ -1,0 +1,79 @@
+"""A batch of events as NDJSON: one JSON object a line, `{"data": …}` and perhaps `"event"`.
+
+All lines are checked before anything is stored; what is wrong with a line is said with its number. Parsing yields to
+the event loop now and then, so that a large batch does not hold up the streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, Final
+
+from newswire.errors import InvalidEvent
+from newswire.hub.hub import to_event
+from newswire.server.problem import Problem
+from newswire.wire.event import Event
+
+_SLICE: Final = 250  # lines: about a millisecond
+_MEMBERS: Final = frozenset({"data", "event"})
+
+
+async def parse_batch(body: bytes, event: str | None, limit: int) -> list[Event]:
+    """Read a batch. Empty lines are skipped.
+
+    Args:
+        body: lines of UTF-8, ended by LF or CRLF.
+        event: the type of events that name none.
+        limit: how many events there may be.
+
+    Raises:
+        Problem: a line is no event, or there are none, or too many.
+    """
+    events: list[Event] = []
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        if not line or line.isspace():
+            continue
+        if len(events) >= limit:
+            detail = f"a batch has at most {limit:,} events here: send several. Nothing was stored"
+            raise Problem(413, "too_large", detail, limit=limit)
+        events.append(_event(line, number, event))
+    if not events:
+        detail = 'the batch is empty: send one JSON object a line, such as {"data": "It works"}'
+        raise Problem(400, "invalid_batch", detail)
+    return events
+
+
+def _event(line: bytes, number: int, default: str | None) -> Event:
+    try:
+        item = json.loads(line.decode("utf-8"), parse_constant=_no_json)
+    except UnicodeDecodeError as error:
+        raise _bad(number, "data", f"is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise _bad(number, "data", "is nested too deeply") from None
+    except ValueError as error:
+        raise _bad(number, "data", f"is not JSON: {str(error)[:120]}") from None
+    if not isinstance(item, dict):
+        raise _bad(number, "data", 'must be an object such as {"data": "It works", "event": "note"}')
+    unknown = item.keys() - _MEMBERS
+    if unknown:
+        raise _bad(number, min(unknown)[:40], f"has the member {min(unknown)[:40]!r}; there are `data` and `event`")
+    if "data" not in item:
+        raise _bad(number, "data", "has no `data`")
+    name = item.get("event", default)
+    try:
+        data = item["data"]
+        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+        return to_event(Event(text, "message" if name is None else name))
+    except InvalidEvent as error:
+        raise _bad(number, error.field, f"can't be published: {error}") from None
+
+
+def _no_json(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _bad(number: int, field: str, what: str) -> Problem:
+    return Problem(400, "invalid_batch", f"line {number} {what}. Nothing was stored", line=number, field=field)

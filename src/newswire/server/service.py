@@ -1,0 +1,136 @@
+"""What the routes share: the settings, the hub, who may do what, and the numbers.
+
+One object a process, made by `create_app` and found at `request.app.state.service`. It answers no request itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from starlette.requests import Request
+
+from newswire.delivery.drain import drain_of
+from newswire.hub.hub import Hub
+from newswire.log.channels import check_channel, check_pattern
+from newswire.server.auth import Action, Authorizer
+from newswire.server.config import Settings
+from newswire.server.numbers import Board, Numbers
+from newswire.server.problem import Problem
+from newswire.server.traffic import TrafficCounter, count_traffic
+
+_WRITE_SECONDS: Final = 1.0
+_CHANNELS_SHOWN: Final = 200
+
+
+class Service:
+    """The inside of the server.
+
+    Attributes:
+        settings, hub, authorize: as given to `create_app`.
+        numbers: this process's own.
+        board: where the other workers' are.
+        traffic: events by channel; None before the server has started.
+        started: when, in seconds since the Unix epoch.
+    """
+
+    def __init__(self, settings: Settings, hub: Hub, authorize: Authorizer, board: Path | None) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.authorize = authorize
+        self.numbers = Numbers()
+        self.board = Board(board)
+        self.traffic: TrafficCounter | None = None
+        self.started = time.time()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Open the hub, and close it in the end."""
+        await self.hub.open()
+        drain = drain_of(asyncio.get_running_loop())
+        drain.mode, drain.grace = self.settings.drain, self.settings.grace
+        self.traffic = await count_traffic(self.hub)
+        writer = asyncio.create_task(self._write_board(), name="newswire numbers") if self.board.shared else None
+        try:
+            yield
+        finally:
+            if writer is not None:
+                writer.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await writer
+            await self.hub.close()
+
+    async def _write_board(self) -> None:
+        while True:
+            own = Numbers()
+            own.add(self.own(), alive=True)
+            await asyncio.to_thread(self.board.write, own, self.subscribers())
+            await asyncio.sleep(_WRITE_SECONDS)
+
+    # -- checks that routes share
+
+    async def allow(self, request: Request, action: Action, *channels: str) -> None:
+        """Check the channels' names, then ask whether the request may do that with them.
+
+        Raises:
+            InvalidChannel, Problem: it may not.
+        """
+        limit = self.settings.max_channel_bytes
+        for channel in channels:
+            if action == "publish":
+                check_channel(channel)
+            else:
+                check_pattern(channel)
+            if len(channel.encode()) > limit:
+                detail = f"a channel's name has at most {limit} bytes here; this one has {len(channel.encode())}"
+                raise Problem(400, "invalid_channel", detail, field="channel", limit=limit)
+        await self.authorize(request, action, channels)
+
+    # -- numbers
+
+    def own(self) -> Numbers:
+        """This process's numbers, those of its hub among them."""
+        stats = self.hub.stats()
+        counting, counted = (0, 0) if self.traffic is None else (self.traffic.subscribers, self.traffic.delivered)
+        numbers = self.numbers
+        hub = {"delivered": stats.delivered - counted, "gaps": stats.gaps, "pages_read": stats.pages_read}
+        numbers.counters.update({name: value - numbers.counters[name] for name, value in hub.items()})
+        numbers.gauges.clear()
+        numbers.gauges.update(
+            subscribers=stats.subscribers - counting,
+            stalled=stats.stalled,
+            window_events=stats.window_events,
+            window_bytes=stats.window_bytes,
+            workers=1,
+        )
+        return numbers
+
+    def all(self) -> Numbers:
+        """The numbers of all workers."""
+        together = Numbers()
+        together.add(self.own(), alive=True)
+        for numbers, _, alive in self.board.others():
+            together.add(numbers, alive=alive)
+        return together
+
+    def subscribers(self) -> dict[str, int]:
+        """Subscribers in this process: of the channels that had events lately, and of what is subscribed to."""
+        named = dict(self.hub.channels(_CHANNELS_SHOWN))
+        counting = 0 if self.traffic is None else self.traffic.subscribers
+        if counting and ">" in named:
+            named[">"] -= counting
+        busiest: Sequence[str] = list(self.traffic.busiest(_CHANNELS_SHOWN)) if self.traffic is not None else ()
+        named.update({name: self.hub.subscribers(name) - counting for name in busiest})
+        return {name: count for name, count in named.items() if count > 0}
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service

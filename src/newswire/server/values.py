@@ -1,0 +1,226 @@
+"""The kinds of values that settings have: how each is read, shown, and described to whom got it wrong.
+
+Used by `newswire.server.config` alone. A kind never looks at where a value came from: it says what is allowed, and the
+settings say where the mistake is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from newswire.log.base import Retention
+from newswire.log.channels import check_pattern
+
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+_AMOUNT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", re.ASCII)
+_NOTHING: Final = frozenset({"none", "off"})
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of value.
+
+    Attributes:
+        allowed: what may be given, in words; the end of an error message.
+        read: from text, or from what TOML has, to the value; raises ValueError or TypeError for anything else.
+        show: from the value to text that `read` reads back.
+        metavar: what stands for it in a command's help.
+    """
+
+    allowed: str
+    read: Callable[[Any], Any]
+    show: Callable[[Any], str] = str
+    metavar: str = "TEXT"
+
+
+def text(allowed: str, *choices: str) -> Kind:
+    """Some text; one of `choices` if there are any."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not value or (choices and value not in choices):
+            raise ValueError(value)
+        return value
+
+    return Kind(allowed, read, metavar="|".join(choices) if choices else "TEXT")
+
+
+def number(low: int, high: int) -> Kind:
+    """A whole number from `low` to `high`."""
+
+    def read(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise TypeError(value)
+        if isinstance(value, str) and not re.fullmatch(r"[0-9]{1,18}", value, re.ASCII):
+            raise ValueError(value)
+        if not low <= int(value) <= high:
+            raise ValueError(value)
+        return int(value)
+
+    return Kind(f"a whole number from {low:,} to {high:,}", read, metavar="N")
+
+
+def duration(*, optional: bool = False) -> Kind:
+    """A time in seconds, more than 0: a number, or one with a unit."""
+
+    def read(value: Any) -> float | None:
+        if optional and _is_nothing(value):
+            return None
+        return _positive(_amount(value, _SECONDS))
+
+    words = "a time such as 15, '15s', '10m', '2h' or '7d', greater than 0" + (", or 'none'" if optional else "")
+    return Kind(words, read, _show_duration, metavar="TIME")
+
+
+def size(low: int, high: int) -> Kind:
+    """A number of bytes, from `low` to `high`."""
+
+    def read(value: Any) -> int:
+        amount = _amount(value, _BYTES)
+        if not low <= amount <= high or amount != int(amount):
+            raise ValueError(value)
+        return int(amount)
+
+    return Kind(
+        f"a size such as 65536, '64KiB' or '1MiB', from {_show_size(low)} to {_show_size(high)}",
+        read,
+        _show_size,
+        metavar="SIZE",
+    )
+
+
+def switch() -> Kind:
+    """On or off."""
+
+    def read(value: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        known = {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "on": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "off": False,
+        }
+        return known[value.lower()] if isinstance(value, str) and value.lower() in known else _wrong(value)
+
+    return Kind("true or false", read, lambda value: "true" if value else "false", metavar="true|false")
+
+
+def origins() -> Kind:
+    """Origins of web pages: `https://example.org`, several with commas between; or `*`."""
+    one = re.compile(r"https?://[^\s/,*?#@]+", re.ASCII)
+
+    def read(value: Any) -> tuple[str, ...]:
+        if _is_nothing(value):
+            return ()
+        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+        found = tuple(part.lower() for part in parts if part)
+        if not all(origin == "*" or one.fullmatch(origin) for origin in found):
+            raise ValueError(value)
+        return found
+
+    allowed = (
+        "origins such as https://example.org (no path, no final slash), commas between several; '*' for all; or 'none'"
+    )
+    return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="ORIGIN")
+
+
+def retention() -> Kind:
+    """Rules of retention by channel pattern: `orders.>:max_age=7d,max_events=1000; >:max_age=1d`."""
+
+    def read(value: Any) -> dict[str, Retention]:
+        if isinstance(value, Mapping):
+            return {check_pattern(pattern): _rule(limits) for pattern, limits in value.items()}
+        if _is_nothing(value):
+            return {}
+        rules = {}
+        for part in value.split(";"):
+            if part.strip():
+                pattern, colon, limits = part.strip().rpartition(":")
+                if not colon or pattern in rules:
+                    raise ValueError(part)
+                rules[check_pattern(pattern)] = _rule(_pairs(limits))
+        return rules
+
+    allowed = (
+        "rules PATTERN:LIMITS, such as 'orders.>:max_age=7d,max_events=1000' (limits: max_age, max_events, max_bytes; "
+        "the first pattern that matches a channel counts; semicolons between several rules), or 'none'"
+    )
+    return Kind(allowed, read, _show_retention, metavar="RULE")
+
+
+def _rule(limits: Any) -> Retention:
+    if not isinstance(limits, Mapping) or not limits:
+        raise ValueError(limits)
+    return Retention(**{name.replace("-", "_"): _limit(name).read(value) for name, value in limits.items()})
+
+
+def _limit(name: str) -> Kind:
+    return _LIMITS.get(name.replace("-", "_")) or _wrong(name)
+
+
+def _pairs(limits: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in limits.split(",")]
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _show_retention(rules: Mapping[str, Retention]) -> str:
+    def limits(rule: Retention) -> str:
+        values = ((name, getattr(rule, name)) for name in _LIMITS)
+        return ",".join(f"{name}={_LIMITS[name].show(value)}" for name, value in values if value is not None)
+
+    return "; ".join(f"{pattern}:{limits(rule)}" for pattern, rule in rules.items()) or "none"
+
+
+def _wrong(value: Any) -> Any:
+    raise ValueError(value)
+
+
+def _is_nothing(value: Any) -> bool:
+    return isinstance(value, str) and value.lower() in _NOTHING
+
+
+def _amount(value: Any, units: Mapping[str, float]) -> float:
+    if isinstance(value, bool):
+        raise TypeError(value)
+    if isinstance(value, (int, float)):
+        return float(value)
+    match = _AMOUNT.fullmatch(value.strip())
+    if match is None:
+        raise ValueError(value)
+    unit = match[2]
+    if not unit:
+        return float(match[1])
+    return float(match[1]) * (units[unit] if unit in units else units[unit.upper()])
+
+
+def _positive(value: float) -> float:
+    if not 0 < value < 10**10:
+        raise ValueError(value)
+    return value
+
+
+def _show_duration(value: float | None) -> str:
+    if value is None:
+        return "none"
+    for unit in ("d", "h", "m"):
+        if value >= 2 * _SECONDS[unit] and value % _SECONDS[unit] == 0:
+            return f"{value / _SECONDS[unit]:g}{unit}"
+    return f"{value:g}s"
+
+
+def _show_size(value: int) -> str:
+    for unit, name in (("GIB", "GiB"), ("MIB", "MiB"), ("KIB", "KiB")):
+        if value >= _BYTES[unit] and value % _BYTES[unit] == 0:
+            return f"{value // _BYTES[unit]}{name}"
+    return str(value)
+
+
+_LIMITS: Final = {"max_age": duration(), "max_events": number(1, 10**15), "max_bytes": size(1, 10**15)}

@@ -1,0 +1,109 @@
+"""Settings: where they come from, what wins, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from newswire import Retention
+from newswire.errors import InvalidSetting
+from newswire.server.config import Settings, load_settings, show_settings
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "newswire.toml"
+    file.write_text(text)
+    return file
+
+
+def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
+    """Each setting says where it came from."""
+    file = write(tmp_path, 'port = 1\nretry = 2\ngrace = 3\nmax-body = "2KiB"\n')
+    settings, sources = load_settings({"port": "11"}, {"NEWSWIRE_PORT": "21", "NEWSWIRE_RETRY": "22"}, file)
+    assert (settings.port, settings.retry, settings.grace, settings.max_body) == (11, 22, 3.0, 2048)
+    assert sources["port"] == "--port"
+    assert sources["retry"] == "NEWSWIRE_RETRY"
+    assert sources["max_body"] == f"{file}, max-body"
+    assert sources["host"] == "default"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("heartbeat", "none", None),
+        ("heartbeat", "1.5", 1.5),
+        ("grace", "2m", 120.0),
+        ("max_age", "7d", 604800.0),
+        ("max_body", "1 MiB", 2**20),
+        ("max_body", "64kb", 64_000),
+        ("insecure", "yes", True),
+        ("cors_origins", "https://a.example, http://b.example:8080", ("https://a.example", "http://b.example:8080")),
+        ("retention", "a.>:max_age=1h,max_events=5; >:max_bytes=1GiB", {
+            "a.>": Retention(max_age=3600.0, max_events=5), ">": Retention(max_bytes=2**30),
+        }),
+    ],
+)  # fmt: skip
+def test_values_are_written_as_people_write_them(name: str, text: str, value: object) -> None:
+    """Units, words and lists are read from text."""
+    settings, _ = load_settings({}, {f"NEWSWIRE_{name.upper()}": text}, None)
+    assert getattr(settings, name) == value
+
+
+def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
+    """The rules keep the order of the file."""
+    file = write(tmp_path, '[retention."a.>"]\nmax_age = "1d"\n[retention.">"]\nmax-events = 10\n')
+    settings, _ = load_settings({}, {}, file)
+    assert list(settings.retention.items()) == [("a.>", Retention(max_age=86400.0)), (">", Retention(max_events=10))]
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "file", "says"),
+    [
+        ({"port": "x"}, {}, "", ["--port", "'x'", "whole number"]),
+        ({"port": "70000"}, {}, "", ["--port", "65,535"]),
+        ({}, {"NEWSWIRE_GRACE": "soon"}, "", ["NEWSWIRE_GRACE", "'soon'", "15s"]),
+        ({}, {"NEWSWIRE_GRACE": "nan"}, "", ["NEWSWIRE_GRACE"]),
+        ({}, {"NEWSWIRE_HSOT": "x"}, "", ["NEWSWIRE_HSOT", "did you mean host"]),
+        ({}, {"NEWSWIRE_PORT": "tcp://10.0.0.1:80"}, "", ["NEWSWIRE_PORT", "enableServiceLinks"]),
+        ({}, {}, "prot = 1", ["newswire.toml, prot", "did you mean port"]),
+        ({}, {}, "port = true", ["newswire.toml, port", "whole number"]),
+        ({}, {}, "port =", ["--config", "TOML"]),
+        ({}, {}, 'log = "foo://x"', ["newswire.toml, log", "sqlite:///"]),
+        ({}, {}, 'heartbeat = "0s"', ["newswire.toml, heartbeat", "greater than 0"]),
+        ({"retention": ("a>:max_age=1d",)}, {}, "", ["--retention", "whole last token"]),
+        ({"retention": (">:max_aeg=1d",)}, {}, "", ["--retention", "max_age"]),
+        ({"cors_origins": ("https://a.example/",)}, {}, "", ["--cors-origins", "no final slash"]),
+        ({"workers": "2", "log": "memory://"}, {}, "", ["--workers", "sqlite"]),
+    ],
+)
+def test_what_can_not_be_used_is_refused_where_it_stands(
+    tmp_path: Path, flags: dict[str, object], environment: dict[str, str], file: str, says: list[str]
+) -> None:
+    """The message names the source, the value and what is allowed."""
+    path = write(tmp_path, file) if file else None
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings(flags, environment, path)
+    for words in says:
+        assert words in str(caught.value)
+
+
+def test_variables_of_kubernetes_and_of_other_commands_are_no_settings() -> None:
+    """A service named newswire sets these in every pod."""
+    environment = {"NEWSWIRE_SERVICE_HOST": "10.0.0.1", "NEWSWIRE_PORT_80_TCP": "x", "NEWSWIRE_URL": "http://x"}
+    settings, _ = load_settings({}, environment, None)
+    assert settings == Settings()
+
+
+def test_what_is_shown_can_be_given_back() -> None:
+    """--show-config prints values in the words that the settings are read from."""
+    given = {
+        "NEWSWIRE_HEARTBEAT": "none",
+        "NEWSWIRE_MAX_BODY": "64KiB",
+        "NEWSWIRE_RETENTION": "a.>:max_age=36h,max_bytes=1MiB",
+        "NEWSWIRE_CORS_ORIGINS": "https://a.example",
+        "NEWSWIRE_GRACE": "90",
+    }
+    settings, sources = load_settings({}, given, None)
+    shown = {f"NEWSWIRE_{name.upper()}": text for name, text, _ in show_settings(settings, sources)}
+    assert load_settings({}, shown, None)[0] == settings
