@@ -1,73 +1,108 @@
-"""Runs the demo: a server that is started again whenever it dies, and its publishers."""
+"""Runs the demo: a server that is started again whenever it dies, its publishers, and what to try."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import contextlib
-import logging
-import os
+import signal
+import socket
 import sys
+import webbrowser
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
-from examples.demo.publishers import Publisher, job, log_lines, machine, ticks
+from examples.demo.job import job
+from examples.demo.logfile import log_lines
+from examples.demo.outbox import Outbox
+from examples.demo.sources import machine, milliseconds, server, ticks
+from examples.demo.supervisor import CanNotServe, Supervisor
+
+WELCOME = """
+  The dashboard   {url}/demo/
+  The console     {url}/
+
+  Try   kill -9 {pid}                            the page goes on with the next event: 0 lost, 0 doubled
+        curl -N {url}/channels/machine      this machine's load, as it comes
+        curl -d '{{"name": "me", "text": "hello"}}' '{url}/channels/room?event=say'
+        the page in two windows, and a kill in the middle of a conversation
+
+  Ctrl-C ends it. The log is in {folder}/.
+"""
 
 
-async def serve(port: int, folder: Path, ready: asyncio.Event) -> None:
-    """Keep the server running."""
-    environment = {**os.environ, "NEWSWIRE_LOG": f"sqlite:///{folder.absolute()}/events.db"}
-    while True:
-        server = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "newswire.cli.main", "run", "examples.demo.app:app", "--port", str(port)),
-            env=environment,
-        )
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m examples.demo", description="A dashboard of this machine.")
+    parser.add_argument("--port", type=int, default=8000, help="where to listen, on 127.0.0.1 [8000]")
+    parser.add_argument("--no-browser", action="store_true", help="do not open the page in a browser")
+    parser.add_argument("--seconds", type=float, help="stop by itself after so long")
+    parser.add_argument("--rate", type=float, default=20, help="events a second on the channel 'ticks' [20]")
+    parser.add_argument("--data", type=Path, default=Path("demo-data"), help="where to keep the log [demo-data]")
+    return parser.parse_args()
+
+
+def free(port: int) -> bool:
+    """Whether nobody listens at the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            async with httpx2.AsyncClient() as client:
-                while server.returncode is None:
-                    with contextlib.suppress(httpx2.TransportError):
-                        await client.get(f"http://127.0.0.1:{port}/health/ready")
-                        break
-                    await asyncio.sleep(0.05)
-            print(f"the server runs as process {server.pid}: try `kill -9 {server.pid}`", flush=True)
-            ready.set()
-            await server.wait()
-            print(f"process {server.pid} is gone ({server.returncode}); starting another", flush=True)
-            await asyncio.sleep(0.3)
-        finally:
-            if server.returncode is None:
-                server.terminate()
-                await server.wait()
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+async def demo(options: argparse.Namespace) -> None:
+    """Run the server and its publishers until cancelled."""
+    options.data.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{options.port}"
+    # One publisher's request is under way at a time for each channel; a server that was killed must not be waited for.
+    async with httpx2.AsyncClient(base_url=url, timeout=10) as client, asyncio.TaskGroup() as tasks:
+        boxes = {name: Outbox(client, name) for name in ("machine", "server", "job", "log", "ticks", "notices")}
+
+        def tell(text: str) -> None:
+            print(text, flush=True)
+            boxes["notices"].put("notice", text=text[:1].upper() + text[1:], t=milliseconds())
+
+        supervisor = Supervisor(options.port, options.data, client, tell)
+        running = tasks.create_task(supervisor.run())
+        started = asyncio.ensure_future(supervisor.ready.wait())
+        await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
+        print(WELCOME.format(url=url, pid=supervisor.pid, folder=options.data), flush=True)
+        if not options.no_browser:
+            await asyncio.to_thread(webbrowser.open, f"{url}/demo/")
+        work: list[Coroutine[Any, Any, None]] = [
+            *(box.publish() for box in boxes.values()),
+            machine(boxes["machine"]),
+            server(boxes["server"], client, lambda: supervisor.pid),
+            job(boxes["job"], options.data / "stdlib.tar.gz"),
+            log_lines(boxes["log"], options.data / "access.log"),
+            ticks(boxes["ticks"], options.rate),
+        ]
+        for coroutine in work:
+            tasks.create_task(coroutine)
 
 
 async def main() -> None:
-    """Parse the arguments and run until interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m examples.demo", description=__doc__)
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--rate", type=float, default=20, help="events a second on the channel 'ticks'")
-    parser.add_argument("--seconds", type=float, default=None, help="stop after so long")
-    parser.add_argument("--data", type=Path, default=Path("demo-data"), help="where the log is kept")
-    options = parser.parse_args()
-    options.data.mkdir(exist_ok=True)
-    file = options.data / "demo.log"
-    logger = logging.getLogger("demo")
-    logger.setLevel(logging.INFO)
-    logger.addHandler(logging.FileHandler(file))
-    ready = asyncio.Event()
-    url = f"http://127.0.0.1:{options.port}"
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(options.seconds), asyncio.TaskGroup() as tasks:
-            tasks.create_task(serve(options.port, options.data, ready))
-            await ready.wait()
-            print(f"the dashboard: {url}/demo    the console: {url}/", flush=True)
-            publisher = Publisher(url)
-            tasks.create_task(machine(publisher))
-            tasks.create_task(job(publisher, logger))
-            tasks.create_task(log_lines(publisher, file))
-            tasks.create_task(ticks(publisher, options.rate))
+    """Run the demo until it is interrupted, or its time is over."""
+    options = arguments()
+    if not free(options.port):
+        sys.exit(f"somebody listens on port {options.port} already: choose another with --port")
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    try:
+        async with asyncio.timeout(options.seconds):
+            await demo(options)
+    except* CanNotServe as group:
+        sys.exit(str(group.exceptions[0]))
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(TimeoutError, asyncio.CancelledError, KeyboardInterrupt):
         asyncio.run(main())

@@ -1,25 +1,112 @@
-"""The demo's application: newswire's own server, with one more page."""
+"""The demo's application: newswire's own server with an access log, one more page, and a button that kills it.
+
+Run by `examples.demo.supervisor`, which says in the environment where the log and the access log are, and holds the
+other end of stdin: when the supervisor is gone, however it went, this process ends too.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
-from starlette.routing import Route
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
+from newswire import Hub, Retention, open_log
 from newswire.server.app import create_app
 from newswire.server.config import load_settings
 
-PAGE = Path(__file__).with_name("page.html")
+PAGE: Final = Path(__file__).with_name("page")
+# A dashboard shows the last minutes; a room remembers. What a page may have missed beyond that, a gap event tells it.
+RETENTION: Final = {
+    "ticks": Retention(max_age=900, max_events=200_000),
+    "room": Retention(max_events=500),
+    ">": Retention(max_age=900, max_events=1_000),
+}
+# Following the access log publishes to `log`, and that would be a line of the access log again; the rest is chatter.
+QUIET: Final = ("/channels/log", "/channels/ticks", "/channels/machine", "/channels/server", "/console", "/health")
+
+access = logging.getLogger("demo.access")
 
 
-async def page(request: Request) -> Response:
-    """The dashboard."""
-    return HTMLResponse(PAGE.read_text())
+class AccessLog:
+    """Writes a line for each response, when its head goes out."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer one request."""
+        if scope["type"] != "http" or scope["path"].startswith(QUIET):
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        query = scope["query_string"].decode("latin-1")
+        target = scope["path"] + ("?" + query if query else "")
+
+        async def noting(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                spent = (time.perf_counter() - started) * 1000
+                access.info("%s %s %d %.1f ms", scope["method"], target, message["status"], spent)
+            await send(message)
+
+        await self._app(scope, receive, noting)
 
 
-settings, _ = load_settings({}, os.environ, None)
-app = create_app(settings)
-app.router.routes.insert(0, Route("/demo", page))
+async def kill(request: Request) -> Response:
+    """POST /demo/kill: end this process as `kill -9` does, in the middle of everything."""
+    if request.headers.get("x-demo") != "kill":  # a header of one's own: no other site's page can send it
+        return Response("say so in the header X-Demo: kill", status_code=403)
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Response()
+
+
+async def moved(request: Request) -> Response:
+    """The page's files are beside it, so its address ends with a slash."""
+    return RedirectResponse("/demo/")
+
+
+def make() -> Any:
+    """Make the application that the environment describes."""
+    settings, _ = load_settings({}, os.environ, None)
+    app = create_app(settings, Hub(open_log(settings.log, retention=RETENTION)))
+    pages = StaticFiles(directory=PAGE, html=True)
+    app.router.routes[:0] = [
+        Route("/demo", moved),
+        Route("/demo/kill", kill, methods=["POST"]),
+        Mount("/demo", pages),
+    ]
+    app.add_middleware(AccessLog)
+    inner = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        loop = asyncio.get_running_loop()
+        if os.environ.get("DEMO_SUPERVISED"):
+            loop.add_reader(sys.stdin.fileno(), os.kill, os.getpid(), signal.SIGTERM)  # end of file
+        async with inner(app):
+            yield
+        loop.remove_reader(sys.stdin.fileno())
+
+    app.router.lifespan_context = lifespan
+    if file := os.environ.get("DEMO_ACCESS_LOG"):
+        handler = RotatingFileHandler(file, maxBytes=64 * 2**10, backupCount=2)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        access.addHandler(handler)
+        access.setLevel(logging.INFO)
+        access.propagate = False
+    return app
+
+
+app = make()

@@ -1,0 +1,42 @@
+"""The same in FastAPI, with a channel for each room: `newswire run examples.fastapi_app:app`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel
+from starlette.routing import Route
+
+from newswire import EventSourceResponse, Hub, last_event_id
+
+hub = Hub("memory://")
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async with hub:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class Message(BaseModel):
+    name: str
+    text: str
+
+
+@app.post("/rooms/{room}")
+async def say(room: str, message: Message) -> dict[str, str]:
+    return {"id": str(await hub.publish(f"room.{room}", message.model_dump(), event="say"))}
+
+
+async def read(request: Request) -> EventSourceResponse:
+    channel = f"room.{request.path_params['room']}"
+    return EventSourceResponse(hub.subscribe(channel, after=last_event_id(request), start="earliest"))
+
+
+# Not `@app.get`, which makes JSON of whatever is not a Response of Starlette's.
+app.router.routes.append(Route("/rooms/{room}", read))

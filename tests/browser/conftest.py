@@ -1,0 +1,81 @@
+"""A page in a real Chromium, driven by `page.mjs` over its stdin and stdout."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+def node() -> str:
+    """The node that scripts/setup.sh has chosen: the wheel's if it had to install one, else the machine's."""
+    beside = Path(sys.executable).parent / "node"
+    found = str(beside) if beside.exists() else shutil.which("node")
+    assert found is not None, "no node: run `make setup`"
+    return found
+
+
+class Page:
+    """One page of one browser."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [node(), str(HERE / "page.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.errors: list[str] = []
+        self.version = self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            answer = json.loads(line)
+            if "pageerror" in answer:
+                self.errors.append(answer["pageerror"])
+                continue
+            assert "error" not in answer, answer["error"]
+            return answer["value"]
+        raise AssertionError("the browser's driver ended")
+
+    def order(self, **what: Any) -> Any:
+        """Have one thing done, and return what came of it."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression in the page; a promise is awaited."""
+        return self.order(evaluate=script)
+
+    def until(self, condition: str, *, seconds: float = 30) -> Any:
+        """Wait until an expression is true in the page, and return its value."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.evaluate(condition)):
+            assert time.monotonic() < deadline, f"not in {seconds} s: {condition}"
+            time.sleep(0.05)
+        return value
+
+    def close(self) -> None:
+        """Close the browser."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A new page, in a browser of its own."""
+    page = Page()
+    yield page
+    page.close()

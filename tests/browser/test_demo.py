@@ -1,0 +1,138 @@
+"""The demo as a person meets it: a real server, real publishers, a real Chromium, and kill -9."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+ROOT = Path(__file__).parents[2]
+KILLS = 10
+RATE = 200
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
+
+
+class Demo:
+    """`python -m examples.demo` on a port and in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        options = ("--port", str(port), "--rate", str(RATE), "--data", str(folder), "--no-browser")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "examples.demo", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        self.pid = self.server()
+
+    def server(self) -> int:
+        """Wait for the line that names the server's process, and return its id."""
+        assert self.process.stdout is not None
+        while line := self.process.stdout.readline():
+            if line.startswith("the server runs"):
+                return int(line.split()[-1])
+        raise AssertionError("the demo ended")
+
+    def kill(self) -> None:
+        """kill -9 the server, and wait for the next one."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.pid = self.server()
+
+    def history(self, channel: str) -> list[dict[str, Any]]:
+        """Every stored event of a channel, up to now."""
+        until = offset(httpx2.get(f"{self.url}/health/ready").json()["latest"])
+        found: list[dict[str, Any]] = []
+        after = ""
+        while not after or offset(after) < until:
+            query = {"limit": "1000"} | ({"after": after} if after else {})
+            answer = httpx2.get(f"{self.url}/channels/{channel}/events", params=query).json()
+            found += answer["events"]
+            after = answer["next"]
+        return found
+
+    def close(self) -> None:
+        """End the demo as Ctrl-C does."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(30) == 0
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+def offset(position: str) -> int:
+    return int(position.rpartition("-")[2])
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[Demo]:
+    demo = Demo(tmp_path)
+    yield demo
+    demo.close()
+
+
+def test_ten_kills_under_load_lose_and_double_nothing(demo: Demo, page: Any) -> None:
+    """kill -9 ten times under 200 events a second: a native EventSource gets each stored event once, in order."""
+    page.order(goto=f"{demo.url}/demo/")
+    page.until("demo.feed.counts.received > 100")
+    for kills in range(1, KILLS + 1):
+        already = page.evaluate("demo.feed.counts.received")
+        demo.kill()
+        page.until(f"demo.feed.counts.reconnects >= {kills} && demo.feed.counts.received > {already} + {RATE}")
+    demo_counts = page.evaluate("demo.feed.counts")
+    recorded = page.evaluate("recorded.map(([id]) => id)")
+
+    first, last = offset(recorded[0]), offset(recorded[-1])
+    channels = ("machine", "server", "job", "log", "room", "notices", "ticks")
+    stored = sorted(offset(event["id"]) for channel in channels for event in demo.history(channel))
+    assert [offset(id) for id in recorded] == [at for at in stored if first <= at <= last]
+    assert len(recorded) > KILLS * RATE
+    assert demo_counts["reconnects"] >= KILLS
+    zero = {"lost": 0, "doubled": 0, "disordered": 0, "gaps": 0, "resent": 0}
+    assert {name: demo_counts[name] for name in zero} == zero
+    audit = page.evaluate("demo.feed.audit()")
+    assert (audit["missing"], audit["extra"]) == (0, 0)
+    assert page.errors == []
+
+
+def test_publishers_lose_and_double_nothing(demo: Demo) -> None:
+    """The numbers of the ticks in the log are 1, 2, 3 …, though the server died between storing and answering."""
+    for _ in range(3):
+        before = len(demo.history("ticks"))
+        deadline = time.monotonic() + 30
+        while len(demo.history("ticks")) < before + RATE:
+            assert time.monotonic() < deadline
+        demo.kill()
+    numbers = [int(event["data"].partition('"n": ')[2].partition(",")[0]) for event in demo.history("ticks")]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_a_word_in_the_room_survives_a_kill(demo: Demo, page: Any) -> None:
+    """What was said while the server was dead is on the page at once, and in the log once it is back, once."""
+    page.order(goto=f"{demo.url}/demo/")
+    page.until('demo.feed.state === "live"')
+    page.evaluate("document.getElementById('kill').click()")
+    page.until('demo.feed.state === "dead"')
+    page.evaluate(
+        "(() => { const { name, text } = document.forms.say.elements; name.value = 'Ada'; text.value = 'still here';"
+        " document.forms.say.requestSubmit(); })()"
+    )
+    assert page.evaluate("document.querySelector('#room li.pending') !== null")
+    page.until("document.querySelector('#room li') && !document.querySelector('#room li.pending')")
+    assert [event["event"] for event in demo.history("room")] == ["say"]
+    assert "Ada still here" in page.evaluate("document.querySelector('#room li').textContent")
+
+
+def test_the_kill_button_is_for_this_page_only(demo: Demo) -> None:
+    """A form on another site can't send the header, so it can't kill the server."""
+    answer = httpx2.post(f"{demo.url}/demo/kill")
+    assert answer.status_code == 403
+    assert httpx2.get(f"{demo.url}/health/live").status_code == 200
