@@ -135,11 +135,11 @@ export class Chart {
   }
 }
 
-// The round number at or above: 1, 2 or 5 and zeros.
+// The round number at or above.
 export function round(value, least) {
   const wanted = Math.max(value, least);
   const power = 10 ** Math.floor(Math.log10(wanted));
-  for (const step of [1, 2, 5, 10]) if (step * power >= wanted) return step * power;
+  for (const step of [1, 1.5, 2, 3, 4, 6, 8, 10]) if (step * power >= wanted) return step * power;
   return wanted;
 }
 
