@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Final
+from typing import Final
 
 _AHEAD: Final = 5_000  # lines read ahead of the server
 
@@ -28,16 +28,16 @@ class Line:
     content: bytes
 
 
-def batches(source: BinaryIO, *, lines: int, size: int) -> Iterator[list[Line]]:
+def batches(descriptor: int, *, lines: int, size: int) -> Iterator[list[Line]]:
     """Read until the end; empty lines are left out.
 
     Args:
-        source: standard input's bytes.
+        descriptor: of the input; 0 is standard input. It is left open.
         lines: a batch has at most so many …
         size: … and at most about so many bytes, but at least one line.
     """
     ready: queue.Queue[Line | None] = queue.Queue(_AHEAD)
-    threading.Thread(target=_read, args=(source, ready), name="newswire input", daemon=True).start()
+    threading.Thread(target=_read, args=(descriptor, ready), name="newswire input", daemon=True).start()
     line: Line | None = Line(0, b"")
     while line is not None:
         batch: list[Line] = []
@@ -56,11 +56,13 @@ def batches(source: BinaryIO, *, lines: int, size: int) -> Iterator[list[Line]]:
             yield batch
 
 
-def _read(source: BinaryIO, ready: queue.Queue[Line | None]) -> None:
+def _read(descriptor: int, ready: queue.Queue[Line | None]) -> None:
+    # The file is this thread's own: closing it elsewhere would wait for the read that is going on.
     try:
-        for number, raw in enumerate(source, 1):
-            content = raw.rstrip(b"\r\n")
-            if content.strip():
-                ready.put(Line(number, content))
+        with open(descriptor, "rb", closefd=False) as source:
+            for number, raw in enumerate(source, 1):
+                content = raw.rstrip(b"\r\n")
+                if content.strip():
+                    ready.put(Line(number, content))
     finally:
         ready.put(None)

@@ -95,8 +95,8 @@ def _publish_lines(upload: Upload, errors: Console, *, ndjson: bool, quiet: bool
     )
     task = progress.add_task("", total=None, rate="")
     try:
-        with progress, open(0, "rb", closefd=False) as source:
-            for batch in batches(source, lines=_LINES, size=_BYTES):
+        with progress:
+            for batch in batches(0, lines=_LINES, size=_BYTES):
                 upload.lines(batch, ndjson=ndjson)
                 speed = progress.tasks[0].speed
                 progress.update(task, completed=upload.stored, rate=f"{speed:,.0f}/s" if speed else "")

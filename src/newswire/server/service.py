@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,8 @@ from newswire.server.config import Settings
 from newswire.server.numbers import Board, Numbers
 from newswire.server.problem import Problem
 from newswire.server.traffic import TrafficCounter, count_traffic
+
+logger = logging.getLogger("newswire.server")
 
 _WRITE_SECONDS: Final = 1.0
 _CHANNELS_SHOWN: Final = 200
@@ -67,9 +70,12 @@ class Service:
 
     async def _write_board(self) -> None:
         while True:
-            own = Numbers()
-            own.add(self.own(), alive=True)
-            await asyncio.to_thread(self.board.write, own, self.subscribers())
+            try:
+                own = Numbers()
+                own.add(self.own(), alive=True)
+                await asyncio.to_thread(self.board.write, own, self.subscribers())
+            except Exception:  # the outermost frame of its task: numbers go on, and somebody hears of it
+                logger.exception("this worker's numbers can't be written")
             await asyncio.sleep(_WRITE_SECONDS)
 
     # -- checks that routes share

@@ -1,0 +1,154 @@
+"""`newswire publish`: what is stored, what is said when something fails, and the exit status."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import httpx2
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, free_port, run_newswire
+
+
+def test_an_argument_is_one_event_and_its_id_is_printed(server: Serve) -> None:
+    """Its text as it is, line ends too."""
+    done = server.run("publish", "one", "two\nlines: ü", "--event", "note")
+    events = httpx2.get(f"{server.url}/channels/one/events").json()["events"]
+    assert done.stdout.decode().strip() == events[0]["id"]
+    assert (events[0]["event"], events[0]["data"]) == ("note", "two\nlines: ü")
+
+
+def test_each_line_is_an_event_in_order(server: Serve) -> None:
+    """Thousands go in batches; empty lines are none."""
+    done = server.run("publish", "lines", stdin=b"\n".join(str(n).encode() for n in range(900)) + b"\n\n\r\nlast\r\n")
+    assert done.returncode == 0
+    assert done.stderr.decode().startswith("901 events stored, the last as ")
+    assert server.stored("lines") == [*(str(n) for n in range(900)), "last"]
+
+
+def test_ndjson_lines_bring_their_type(server: Serve) -> None:
+    """Lines without one get the option's."""
+    lines = [{"data": "a"}, {"data": {"n": 1}, "event": "own"}]
+    server.run("publish", "nd", "--ndjson", "--event", "given", stdin="\n".join(map(json.dumps, lines)).encode())
+    events = httpx2.get(f"{server.url}/channels/nd/events").json()["events"]
+    assert [(event["event"], event["data"]) for event in events] == [("given", "a"), ("own", '{"n":1}')]
+
+
+def test_a_bad_line_is_named_by_its_number_in_the_input(server: Serve) -> None:
+    """What came before in its batch is not stored, and the command says where to go on."""
+    lines = [b'{"data": 1}'] * 700 + [b"", b"{oops}"] + [b'{"data": 1}'] * 9
+    done = server.run("publish", "bad", "--ndjson", stdin=b"\n".join(lines))
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert "line 702 of the input" in said
+    stored = len(server.stored("bad"))
+    assert f"{stored} events are stored" in said
+    assert f"Go on with line {stored + 1}:" in said
+
+
+def test_a_refusal_says_why(server: Serve) -> None:
+    """In the server's words, with status 1."""
+    for arguments, says in (
+        (("a b", "x"), "forbidden"),
+        (("a", "x", "--event", "error"), "reserved"),
+        (("a/b", "x"), "slash"),
+    ):
+        done = server.run("publish", *arguments)
+        assert done.returncode == 1
+        assert says in done.stderr.decode()
+    done = server.run("publish", "a", stdin=b"ok\n\xff\n")
+    assert "line 2 is not UTF-8" in done.stderr.decode()
+
+
+def test_batches_fit_a_server_with_a_small_limit(tmp_path: Path) -> None:
+    """What is too large as a whole goes in parts; what is too large alone is refused."""
+    with Serve(tmp_path, "--max-body", "1KiB") as server:
+        lines = [b"x" * 100] * 60
+        assert server.run("publish", "small", stdin=b"\n".join(lines)).returncode == 0
+        assert len(server.stored("small")) == 60
+        done = server.run("publish", "large", stdin=b"ok\n" + b"x" * 2000)
+        assert done.returncode == 1
+        assert server.stored("large") == ["ok"]
+        assert "Go on with line 2:" in done.stderr.decode()
+
+
+def test_a_server_that_is_not_there_is_status_3(tmp_path: Path) -> None:
+    """Trying again may help, as a script can tell."""
+    done = run_newswire("publish", "a", "x", "--url", f"http://127.0.0.1:{free_port()}", folder=tmp_path)
+    assert done.returncode == 3
+    assert "is `newswire serve` running there?" in done.stderr.decode()
+
+
+def test_wait_goes_on_when_the_server_is_there(tmp_path: Path) -> None:
+    """Nothing was sent before, so nothing is doubled."""
+    port = free_port()
+    command = [str(NEWSWIRE), "publish", "later", "x", "--wait", "60", "--url", f"http://127.0.0.1:{port}"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, env=clean_environment()) as process:
+        assert process.stderr is not None
+        assert b"Trying again" in process.stderr.readline()
+        with Serve(tmp_path, port=port) as server:
+            assert process.wait(PATIENCE) == 0
+            assert server.stored("later") == ["x"]
+
+
+def test_lines_are_published_as_they_come(server: Serve) -> None:
+    """A slow pipe is live: each line is there before the next is written."""
+    command = [str(NEWSWIRE), "publish", "slow", "--url", server.url]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, env=clean_environment()
+    ) as process:
+        assert process.stdin is not None
+        for count in range(1, 4):
+            process.stdin.write(f"{count}\n".encode())
+            process.stdin.flush()
+            while len(server.stored("slow")) < count:
+                assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(PATIENCE) == 0
+
+
+def test_an_interrupt_says_what_is_stored(server: Serve) -> None:
+    """Ctrl-C is no stack trace."""
+    command = [str(NEWSWIRE), "publish", "cut", "--url", server.url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=clean_environment()) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"1\n2\n")
+        process.stdin.flush()
+        while len(server.stored("cut")) < 2:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read().decode()
+        assert process.wait(PATIENCE) == 130
+    assert "2 events are stored" in said
+    assert "Traceback" not in said
+
+
+def test_a_terminal_sees_progress(server: Serve) -> None:
+    """A line that is drawn again and again, in place; a pipe sees only the end."""
+    main, other = pty.openpty()
+    drawn = bytearray()
+
+    def draw() -> None:
+        try:
+            while data := os.read(main, 65536):
+                drawn.extend(data)
+        except OSError:
+            pass  # the other end is closed
+
+    reading = threading.Thread(target=draw)
+    reading.start()
+    command = [str(NEWSWIRE), "publish", "shown", "--url", server.url]
+    environment = clean_environment({"TERM": "xterm-256color", "COLUMNS": "100"})
+    lines = b"".join(b"%d\n" % n for n in range(3000))
+    subprocess.run(command, input=lines, stderr=other, env=environment, timeout=PATIENCE, check=True)
+    os.close(other)
+    reading.join()
+    os.close(main)
+    assert b"events stored" in drawn
+    assert b"\x1b[" in drawn
+    assert b"3,000 events stored, the last as" in drawn

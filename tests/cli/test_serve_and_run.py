@@ -1,0 +1,135 @@
+"""`newswire serve` and `newswire run` as commands: what they say, what they refuse, and how they stop."""
+
+from __future__ import annotations
+
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, clean_environment, run_newswire
+
+APP = """
+import os
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from newswire import EventSourceResponse, Hub
+
+hub = Hub()
+
+async def events(request):
+    return EventSourceResponse(hub.subscribe("x"))
+
+async def word(request):
+    return PlainTextResponse(f"word {os.getpid()} {'newswire.direct' in request.scope['extensions']}")
+
+def make():
+    return Starlette(routes=[Route("/events", events), Route("/", word)])
+
+app = make()
+"""
+
+
+def test_show_config_names_every_source(tmp_path: Path) -> None:
+    """A flag, a variable, the file in the folder, and defaults."""
+    (tmp_path / "newswire.toml").write_text('retry = 5000\n[retention.">"]\nmax_age = "7d"\n')
+    environment = {"NEWSWIRE_GRACE": "20s"}
+    done = run_newswire("serve", "--show-config", "--port", "9000", folder=tmp_path, environment=environment)
+    shown = {line.split()[0]: re.split(r"\s{2,}", line) for line in done.stdout.decode().splitlines()}
+    assert shown["port"] == ["port", "9000", "--port"]
+    assert shown["grace"] == ["grace", "20s", "NEWSWIRE_GRACE"]
+    assert shown["retry"] == ["retry", "5000", "newswire.toml, retry"]
+    assert shown["retention"] == ["retention", ">:max_age=7d", "newswire.toml, retention"]
+    assert shown["host"] == ["host", "127.0.0.1", "default"]
+    assert not (tmp_path / "newswire.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--host", "0.0.0.0"], "--insecure"),
+        (["--host", "::"], "--insecure"),
+        (["--host", "no.such.host.invalid"], "--insecure"),
+        (["--log", "sqlite:////no/such/folder/x.db"], "does not exist"),
+        (["--log", "sqlite:///newswire.toml"], "not an SQLite database"),
+        (["--grace", "soon"], "--grace"),
+        (["--config", "missing.toml"], "missing.toml"),
+    ],
+)
+def test_serve_says_what_is_wrong_in_a_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
+    """And no stack trace."""
+    (tmp_path / "newswire.toml").write_text("# " + "no database " * 100)
+    done = run_newswire("serve", "--port", "0", *arguments, folder=tmp_path)
+    assert done.returncode == 1
+    assert says in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    """With what to do."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = run_newswire("serve", "--port", port, folder=tmp_path)
+    assert done.returncode == 1
+    assert f"port {port} of 127.0.0.1 is in use" in done.stderr.decode()
+
+
+def test_port_0_says_which_one_it_took(tmp_path: Path) -> None:
+    """The URL on standard error can be used at once; Ctrl-C ends it in order."""
+    command = [str(NEWSWIRE), "serve", "--port", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, env=clean_environment()) as process:
+        assert process.stderr is not None
+        found = re.search(rb"http://127\.0\.0\.1:\d+", process.stderr.readline())
+        assert found is not None
+        assert httpx2.get(f"{found[0].decode()}/health/ready", timeout=PATIENCE).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize("flags", [("app:app",), ("app:make", "--factory"), ("app:app", "--workers", "2")])
+def test_run_serves_any_application_on_the_direct_path(tmp_path: Path, flags: tuple[str, ...]) -> None:
+    """Its streams say goodbye when it stops."""
+    (tmp_path / "app.py").write_text(APP)
+    server = Serve(tmp_path, *flags, command="run")
+    with server, Reader(f"{server.url}/events") as reader:
+        reader.opened()
+        assert httpx2.get(server.url).text.endswith(" True")
+        server.process.send_signal(signal.SIGTERM)
+        assert [event.event for event in reader.rest()] == ["newswire.goodbye"]
+        assert server.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.parametrize(
+    ("app", "says"), [("app", "MODULE:APP"), ("missing:app", "missing"), ("app:nothing", "nothing")]
+)
+def test_run_says_what_can_not_be_imported(tmp_path: Path, app: str, says: str) -> None:
+    """An application that is not there ends the command."""
+    (tmp_path / "app.py").write_text(APP)
+    done = run_newswire("run", app, "--port", "0", folder=tmp_path)
+    assert done.returncode in (2, 3)
+    assert says in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_version_and_help(tmp_path: Path) -> None:
+    """Every command explains itself."""
+    assert run_newswire("--version", folder=tmp_path).stdout.startswith(b"newswire, version ")
+    for command in ("serve", "run", "publish", "tail"):
+        assert b"Usage: newswire " + command.encode() in run_newswire(command, "--help", folder=tmp_path).stdout
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    """What to install, and no stack trace."""
+    (tmp_path / "uvicorn").mkdir()
+    (tmp_path / "uvicorn" / "__init__.py").write_text("raise ModuleNotFoundError(name='uvicorn')")
+    done = run_newswire("serve", folder=tmp_path, environment={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert b"pip install 'newswire[server]'" in done.stderr
+    assert b"Traceback" not in done.stderr
