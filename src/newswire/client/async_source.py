@@ -1,0 +1,332 @@
+"""`AsyncEventSource`: a stream of events that reconnects, resumes and backs off by itself, in an event loop.
+
+    async with AsyncEventSource("https://example.org/events") as source:
+        async for event in source:
+            print(event.id, event.event, event.data)
+
+The thin part: it does what the protocol's `step` says, with `await`. `EventSource` is its twin; what they share is in
+`session`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from collections.abc import AsyncIterator, Awaitable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from newswire.client.cursor import Cursor
+from newswire.client.options import Options
+from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop, Wait
+from newswire.client.request import Request
+from newswire.client.session import Headers, Session, Stats, Url
+from newswire.client.transports.base import AsyncConnection, AsyncTransport, pick_async
+from newswire.client.typed import Models, OnBad, Reader
+from newswire.errors import Closed, InactivityTimeout, SourceError
+from newswire.wire.event import Event
+
+if TYPE_CHECKING:
+    import aiohttp
+    import httpx
+    import httpx2
+
+T = TypeVar("T")
+
+
+class AsyncEventSource:
+    """An async iterator over the events at a URL, as long as there are any.
+
+    Nothing is sent before the first event is asked for (or `open`). Then it connects, and connects again whenever the
+    stream ends or breaks, with the last event ID, until the server says that it is over (204, or `newswire.end`), which
+    ends the loop; or an error that trying again won't cure, which is raised.
+
+    Args:
+        url: `http://` or `https://`. A function is called before each attempt: for servers whose cursor is in the URL.
+        method: None: GET, or POST if there is a body. A POST is not sent twice: see `Resume.idempotent`.
+        headers: they replace ours of the same name. A function is called before each attempt: for tokens that expire.
+        body: bytes as they are, str as UTF-8, anything else as JSON.
+        last_event_id: where to begin; empty: where the server wants, or where `cursor` says.
+        cursor: keeps the last event ID over restarts: a path, a `CursorStore`, or a function, which may be a coroutine
+            function, to call with each ID.
+        client: an `httpx2.AsyncClient`, `httpx.AsyncClient` or `aiohttp.ClientSession`, which stays the caller's to
+            close, or an `AsyncTransport`. None: one of our own, over HTTP/1.1.
+        options: everything else.
+
+    Raises:
+        ValueError: an address, a method or a header field that HTTP can't carry.
+        ImportError: no client is given and httpx2 is not installed.
+
+    Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
+    `DecodeLimitExceeded`, and `EventsLost` if asked for; network errors are tried again. One task iterates at a time.
+    Cancelling it while it waits, `asyncio.wait_for(anext(source), 1)` say, loses nothing: the connection stays.
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        *,
+        method: str | None = None,
+        headers: Headers | None = None,
+        body: Any = None,
+        last_event_id: str = "",
+        cursor: Cursor | None = None,
+        client: httpx2.AsyncClient | httpx.AsyncClient | aiohttp.ClientSession | AsyncTransport | None = None,
+        options: Options | None = None,
+    ) -> None:
+        self._done = True  # nothing to clean up if the next lines raise
+        self.url = url
+        self._options = options or Options()
+        self._session = Session(
+            url,
+            method=method,
+            headers=headers,
+            body=body,
+            last_event_id=last_event_id,
+            cursor=cursor,
+            options=self._options,
+        )
+        self._transport = pick_async(client)
+        self._connection: AsyncConnection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # The step that is being done, in a task of its own, so that it survives when the one who waits is cancelled.
+        self._work: asyncio.Task[bool] | None = None
+        self._cleaning: asyncio.Task[None] | None = None
+        self._stop = False
+        self._done = False
+
+    # -- what it is
+
+    @property
+    def ready_state(self) -> ReadyState:
+        """`CONNECTING`, `OPEN` or `CLOSED`."""
+        return ReadyState.CLOSED if self._stop else self._session.protocol.state
+
+    @property
+    def last_event_id(self) -> str:
+        """The last event ID in force at the event that was given last; empty if there is none."""
+        return self._session.last_event_id
+
+    @property
+    def stats(self) -> Stats:
+        """Counts since the source was made."""
+        return self._session.stats
+
+    @property
+    def end(self) -> Event | None:
+        """The `newswire.end` or `newswire.goodbye` event that ended the last connection, if one did."""
+        return self._session.protocol.control
+
+    # -- iterating
+
+    def __aiter__(self) -> Self:
+        if self._stop:
+            raise Closed("the event source is closed: make a new one")
+        return self
+
+    async def __anext__(self) -> Event:
+        session = self._session
+        await self._save()
+        while (event := session.take()) is None:
+            await self._save()
+            if not await self._advance():
+                raise StopAsyncIteration
+        return event
+
+    def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "skip") -> AsyncIterator[T]:
+        """Iterate over the events' data, decoded from JSON.
+
+        Args:
+            models: a dataclass, TypedDict, pydantic model or other type that all events have; or a mapping from event
+                types to such, and other events are left out. None: whatever JSON says.
+            on_bad: `skip` what doesn't fit, telling `Hooks.bad_payload` or else the log; or `raise` it. Iterating goes
+                on behind it in either case.
+
+        Raises:
+            BadPayload: the data doesn't fit, and `on_bad` is `raise`; else as iterating the source does.
+        """
+        return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
+
+    async def open(self) -> None:
+        """Connect now, if there is no connection: returns when the stream is open, or known to be over.
+
+        Raises:
+            SourceError: as iterating does.
+        """
+        while self.ready_state is ReadyState.CONNECTING and await self._advance():
+            pass
+
+    async def _advance(self) -> bool:
+        """Do one step. Returns whether there may be more."""
+        if self._stop:
+            await self._cleaned()
+            return False
+        if self._work is None:
+            self._loop = asyncio.get_running_loop()
+            self._work = self._loop.create_task(self._do_step(), name="newswire source")
+        work = self._work
+        await asyncio.wait((work,))
+        if self._cleaning is not None:
+            await self._cleaned()
+            return False
+        self._work = None
+        return work.result()
+
+    async def _do_step(self) -> bool:
+        session, timeouts = self._session, self._options.timeouts
+        match session.next_step():
+            case Connect(request):
+                await self._drop()
+                try:
+                    self._connection = await self._open(request)
+                except SourceError as error:
+                    session.failure(error)
+                else:
+                    session.head(self._connection.head)
+            case Read():
+                assert self._connection is not None
+                try:
+                    data = await _within(timeouts.inactivity, self._connection.read())
+                except SourceError as error:
+                    session.failure(error)
+                else:
+                    session.data(data)
+            case ReadError(limit):
+                session.refusal(await self._read_error(limit))
+            case Wait(until):
+                await self._drop()
+                await self._options.clock.sleep(session.remaining(until))
+                session.protocol.woke()
+            case Stop(error):
+                await self._drop()
+                if error is not None:
+                    raise error
+                return False
+        return True
+
+    async def _open(self, request: Request) -> AsyncConnection:
+        connect, response = self._options.timeouts.connect, self._options.timeouts.response
+        limit = None if connect is None or response is None else connect + response
+        return await _within(limit, self._transport.open(request, self._options.timeouts))
+
+    async def _read_error(self, limit: int) -> bytes:
+        assert self._connection is not None
+        body = b""
+        try:
+            while len(body) < limit:
+                data = await _within(self._options.timeouts.inactivity, self._connection.read())
+                if not data:
+                    break
+                body += data
+        except SourceError:
+            pass  # what there is of it will do
+        return body[:limit]
+
+    # -- the cursor
+
+    async def _save(self) -> None:
+        id = self._session.settle()
+        if id is not None and self._session.store is not None:
+            saving = self._session.store.save(id)
+            if saving is not None:
+                await saving
+
+    # -- closing
+
+    def close(self) -> None:
+        """Stop, from any thread or task: returns at once. A task that waits in the loop leaves it. `aclose` also waits
+        until everything is gone. Idempotent."""
+        if self._loop is None:
+            self._stop = True
+            self._done = True  # nothing was ever opened
+            return
+        try:
+            here = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            here = False
+        if here:
+            self._kick()
+        elif not self._loop.is_closed():
+            self._stop = True
+            self._loop.call_soon_threadsafe(self._kick)
+
+    async def aclose(self) -> None:
+        """Stop, and wait until no task and no socket is left. Idempotent."""
+        self._loop = asyncio.get_running_loop()
+        self.close()
+        await self._cleaned()
+
+    def _kick(self) -> None:
+        self._stop = True
+        if self._cleaning is None:
+            assert self._loop is not None
+            self._cleaning = self._loop.create_task(self._clean(), name="newswire source, closing")
+
+    async def _cleaned(self) -> None:
+        self._kick()
+        assert self._cleaning is not None
+        await asyncio.shield(self._cleaning)
+
+    async def _clean(self) -> None:
+        if self._work is not None:
+            self._work.cancel()
+            await asyncio.wait((self._work,))
+            if not self._work.cancelled():
+                self._work.exception()  # nobody will ask for it
+            self._work = None
+        self._done = True
+        self._session.protocol.close()
+        try:
+            await self._drop()
+            await self._transport.close()
+        finally:
+            flushing = self._session.store.flush() if self._session.store is not None else None
+            if flushing is not None:
+                await flushing
+
+    async def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._save()
+        finally:
+            await self.aclose()
+
+    def __del__(self) -> None:
+        if not self._done:
+            warnings.warn(
+                f"an AsyncEventSource of {self.url} was not closed", ResourceWarning, stacklevel=2, source=self
+            )
+
+
+class _Values(Generic[T]):
+    """The async iterator that `json` returns. No generator: it outlives what it raises."""
+
+    def __init__(self, source: AsyncEventSource, reader: Reader[T]) -> None:
+        self._source = source
+        self._reader = reader
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> T:
+        while (value := self._reader.read(await anext(self._source))) is Reader.NOTHING:
+            pass
+        return value
+
+
+async def _within(seconds: float | None, work: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(seconds):
+            return await work
+    except TimeoutError:
+        raise InactivityTimeout(seconds or 0.0) from None

@@ -1,0 +1,69 @@
+"""How long a source waits before it connects again.
+
+The standard: "Wait a delay equal to the reconnection time of the event source. Optionally, wait some more. In
+particular, if the previous attempt failed, then user agents might introduce an exponential backoff delay" (WHATWG
+HTML 9.2.3). So the reconnection time, which a server sets by `retry:`, is a floor, and what comes on top is drawn at
+random: a thousand clients that lost one server at once come back spread. Pure arithmetic: the random number is an
+argument.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backoff:
+    """Delays between connection attempts, in seconds.
+
+    After a healthy connection: the reconnection time, and up to as much again. After `n` failures: the reconnection
+    time and full jitter, a random part of `first * factor ** (n - 1)` or of the reconnection time, whichever is more.
+    What is added is never more than `cap`.
+
+    Args:
+        retry: the reconnection time until the server sets one.
+        first: the most that the first failure adds.
+        factor: how this grows with each further failure.
+        cap: the most that is ever added.
+        healthy: failures are forgotten once a connection has been open this long. A server that accepts and at once
+            breaks off is not healthy.
+        longest: the longest wait that a server can ask for, by `retry:` or `Retry-After`.
+
+    Raises:
+        ValueError: a delay is negative, or `factor` is below 1.
+    """
+
+    retry: float = 1.0
+    first: float = 1.0
+    factor: float = 2.0
+    cap: float = 30.0
+    healthy: float = 10.0
+    longest: float = 3600.0
+
+    def __post_init__(self) -> None:
+        for name in ("retry", "first", "cap", "healthy", "longest"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"Backoff.{name} is a number of seconds, 0 or more, not {getattr(self, name)!r}")
+        if not self.factor >= 1:
+            raise ValueError(f"Backoff.factor is 1 or more, not {self.factor!r}")
+
+    def delay(self, failures: int, *, retry: float | None, chance: float) -> float:
+        """How long to wait.
+
+        Args:
+            failures: how many attempts have failed since the last healthy connection.
+            retry: the reconnection time that the server set, in seconds; None if it set none.
+            chance: a random number from 0 to 1.
+        """
+        floor = self.retry if retry is None else min(retry, self.longest)
+        if failures == 0:
+            return floor + chance * min(floor, self.cap)
+        # Past 64 doublings every cap is reached; a larger exponent would overflow a float. And what failed is spread no
+        # less than what ended in order: thousands of young connections may have lost the same server.
+        grown = max(floor, self.first * self.factor ** min(failures - 1, 64))
+        return floor + chance * min(self.cap, grown)
+
+    def asked(self, seconds: float, *, chance: float) -> float:
+        """How long to wait if the server said when to come back (`Retry-After`): not earlier, nor all at once."""
+        seconds = min(seconds, self.longest)
+        return seconds + chance * min(seconds / 10, self.cap)

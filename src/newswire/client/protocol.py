@@ -1,0 +1,369 @@
+"""What an event source does next: the brain of both faces, without I/O, clock or chance.
+
+A `Protocol` is a state machine (WHATWG HTML 9.2.2 and 9.2.3). Its `step` says what to do: connect, read, read the start
+of an error's body, wait, or stop. Whoever does it says how it went, by one of the `receive_…` methods, and gets the
+next step. Time and random numbers are arguments of these.
+
+            ┌────────────── Wait ◄── failed, ended, 5xx ──┐
+            ▼                                             │
+    ──► CONNECTING: Connect ── 200, text/event-stream ──► OPEN: Read
+            │                                             │
+            └──── 204, 4xx, wrong type, limits ──► CLOSED: Stop ◄── newswire.end
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Final
+
+from newswire.client.options import Opened, Options
+from newswire.client.request import Request, moved, resolve, with_cursor
+from newswire.errors import (
+    BadRedirect,
+    BadStatus,
+    ConnectFailed,
+    DecodeLimitExceeded,
+    NewswireError,
+    NotResumable,
+    SourceError,
+    TooManyAttempts,
+    WrongContentType,
+)
+from newswire.wire.decoder import Decoder
+from newswire.wire.event import Event
+from newswire.wire.headers import is_event_stream
+
+GAP: Final = "newswire.gap"
+GOODBYE: Final = "newswire.goodbye"
+END: Final = "newswire.end"
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# Statuses that say "not now" rather than "no". The standard fails the connection at each of them, for good; a rolling
+# deploy's 502 would then end every client.
+_NOT_NOW: Final = frozenset({408, 425, 429})
+# The server says that it has not taken the request, so that even a POST may be sent again.
+_NOT_TAKEN: Final = frozenset({429, 503})
+
+
+class ReadyState(enum.IntEnum):
+    """`readyState`, with the standard's numbers (9.2.2)."""
+
+    CONNECTING = 0
+    OPEN = 1
+    CLOSED = 2
+
+
+@dataclass(frozen=True)
+class Connect:
+    """Send this request; then `receive_head` or `receive_failure`."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class Read:
+    """Read of the stream; then `receive_data`, `receive_end` or `receive_failure`."""
+
+
+@dataclass(frozen=True)
+class ReadError:
+    """Read up to `limit` bytes of the body, if they come; then `receive_refusal`."""
+
+    limit: int
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Drop the connection, wait until `until`; then `woke`. `error` is why; None: the stream ended in order."""
+
+    until: float
+    error: NewswireError | None = None
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Drop the connection; it is over. `error` is to be raised; None: an orderly end."""
+
+    error: NewswireError | None = None
+
+
+Step = Connect | Read | ReadError | Wait | Stop
+
+
+class Protocol:
+    """The state of one event source.
+
+    Args:
+        request: what the user asked for.
+        options: what the user set.
+        last_event_id: where to go on from; empty: nowhere.
+        now: the time at which it starts.
+
+    Attributes:
+        step: what to do next.
+        state: `CONNECTING`, `OPEN` or `CLOSED`.
+        last_event_id: the last event ID string (9.2.2).
+        retry: the reconnection time that the server set, in seconds; None if it set none.
+        resume_url: where the server said that the stream of a POST can be had by GET.
+        control: the `newswire.goodbye` or `newswire.end` event that ended the last connection, if one did.
+        unsendable: the last event ID could not be put into the last request.
+    """
+
+    def __init__(self, request: Request, options: Options, *, last_event_id: str = "", now: float) -> None:
+        self.state = ReadyState.CONNECTING
+        self.last_event_id = last_event_id
+        self.retry: float | None = None
+        self.resume_url: str | None = None
+        self.control: Event | None = None
+        self.unsendable = False
+        self._request = request
+        self._options = options
+        resend = options.resume.idempotent
+        self._resend = request.idempotent if resend is None else resend
+        self._decoder = Decoder()
+        self._opened_at = now
+        self._progress_at = now
+        self._progress = False  # of this connection
+        self._fruitless = 0  # attempts in a row without progress
+        self._failures = 0  # for the back-off: since the last healthy connection
+        self._redirects = 0
+        self._head: Opened | None = None
+        self.step: Step = Connect(self._next_request())
+
+    # -- inputs
+
+    @property
+    def fresh(self) -> bool:
+        """Whether an attempt is about to begin: not a redirect in the middle of one."""
+        return isinstance(self.step, Connect) and not self._redirects
+
+    def renew(self, request: Request) -> None:
+        """Make this and further attempts with another address or other header fields."""
+        assert self.fresh
+        self._request = request
+        self.step = Connect(self._next_request())
+
+    def receive_head(self, head: Opened, now: float) -> None:
+        """The server answered `Connect`."""
+        assert isinstance(self.step, Connect)
+        request = self.step.request
+        self._head = head
+        if head.status in _REDIRECTS:
+            self._redirected(request, head)
+        elif head.status == 204:
+            # "Clients will reconnect if the connection is closed; a client can be told to stop reconnecting using the
+            # HTTP 204 No Content response code." (9.2.1)
+            self._stop(None)
+        elif self._is_stream(request, head):
+            self._open(request, head, now)
+        else:
+            self.step = ReadError(self._options.limits.error_body)
+
+    def receive_refusal(self, body: bytes, now: float, chance: float) -> None:
+        """The start of the body of an answer that is no event stream."""
+        assert self._head is not None
+        status, headers, url = self._head.status, self._head.headers, self._head.url
+        if status in (200, 201):
+            # "if res's status is not 200, or if res's `Content-Type` is not `text/event-stream`, then fail the
+            # connection." (9.2.2)
+            kind = _header(self._head, "content-type")
+            message = f"{url} answered with {kind or 'no content type'}, not with text/event-stream"
+            self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
+            return
+        error = BadStatus(f"{url} answered {status}", url=url, status=status, headers=headers, body=body)
+        if not (status in _NOT_NOW or 500 <= status <= 599) or not (self._may_go_on() or status in _NOT_TAKEN):
+            self._stop(error)
+            return
+        self._failures += 1
+        asked = _retry_after(self._head)
+        if asked is None:
+            self._again(error, now, self._delay(chance))
+        else:
+            self._again(error, now, self._options.backoff.asked(asked, chance=chance))
+
+    def receive_data(self, data: bytes, now: float) -> list[Event]:
+        """Bytes of the stream. Returns the events that they complete; `newswire.gap` among them, `newswire.goodbye` and
+        `newswire.end` not: these change `step`."""
+        decoder = self._decoder
+        try:
+            events = decoder.feed(data)
+        except DecodeLimitExceeded as error:
+            self._stop(error)
+            return []
+        if decoder.retry is not None:
+            # "set the event stream's reconnection time to that integer" (9.2.6), in milliseconds
+            self.retry = decoder.retry / 1000
+        id = decoder.last_event_id
+        for index, event in enumerate(events):
+            if event.event == GOODBYE or event.event == END:
+                id = event.id or ""
+                del events[index:]
+                self._told(event, now)
+                break
+        if events or id != self.last_event_id:
+            self._progress = True
+            self._progress_at = now
+            self._fruitless = 0
+        self.last_event_id = id
+        return events
+
+    def receive_end(self, now: float, chance: float) -> None:
+        """The stream ended, in order as far as HTTP can tell."""
+        if not self._options.resume.reconnect or not self._may_go_on():
+            self._stop(None)
+            return
+        # A server that ends its streams after every few events is slow, not broken: no back-off, no forgetting.
+        self._closed(now, failed=not self._progress)
+        self._again(None, now, self._delay(chance))
+
+    def receive_failure(self, error: SourceError, now: float, chance: float) -> None:
+        """The attempt or the connection failed."""
+        may = self._may_go_on()
+        if self.state is ReadyState.OPEN:
+            if not self._options.resume.reconnect:
+                self._stop(error)
+                return
+            self._closed(now, failed=True)
+        else:
+            self._failures += 1
+            may = may or isinstance(error, ConnectFailed)
+        if may:
+            self._again(error, now, self._delay(chance))
+            return
+        what = "the stream of a POST broke" if self.state is ReadyState.OPEN else "the answer to a POST did not come"
+        stop = NotResumable(f"{what}, and it has no id to go on from: {error}")
+        stop.__cause__ = error
+        self._stop(stop)
+
+    def woke(self) -> None:
+        """`Wait` is over."""
+        self._redirects = 0
+        self.step = Connect(self._next_request())
+
+    def close(self) -> None:
+        """The user closed the source."""
+        self._stop(None)
+
+    # -- decisions
+
+    def _is_stream(self, request: Request, head: Opened) -> bool:
+        # 201 is what a POST that made something answers.
+        return (head.status == 200 or (head.status == 201 and request.method == "POST")) and is_event_stream(
+            _header(head, "content-type")
+        )
+
+    def _open(self, request: Request, head: Opened, now: float) -> None:
+        """ "announce the connection": 9.2.2."""
+        limits = self._options.limits
+        self.state = ReadyState.OPEN
+        self.step = Read()
+        self.control = None
+        self._opened_at = now
+        self._progress = False
+        # A new parser for each connection: what the last one left unfinished is discarded. The standard starts with
+        # an empty ID buffer; like browsers, we start with the ID in force, or an event without one would clear it.
+        self._decoder = Decoder(max_line=limits.max_line, max_event=limits.max_event, last_event_id=self.last_event_id)
+        if not request.idempotent:
+            self._offer(head, _header(head, "content-location") or _header(head, "location"))
+
+    def _offer(self, head: Opened, location: str | None) -> None:
+        if location:
+            try:
+                self.resume_url = resolve(head.url, location)
+            except ValueError:
+                pass  # nowhere to go on from, which is no reason to break off what works
+
+    def _redirected(self, request: Request, head: Opened) -> None:
+        self._redirects += 1
+        problem = None
+        url = ""
+        try:
+            url = resolve(head.url, _header(head, "location") or "")
+        except ValueError as error:
+            problem = f"to {_header(head, 'location')!r}, which is no address: {error}"
+        if self._redirects > self._options.limits.redirects:
+            problem = f"once more, after {self._redirects - 1} redirects"
+        if problem is not None:
+            message = f"{head.url} redirects ({head.status}) {problem}"
+            self._stop(BadRedirect(message, url=head.url, status=head.status, headers=head.headers))
+            return
+        # Fetch: 303 makes everything a GET, 301 and 302 make POST one; 307 and 308 keep method and body.
+        keep = head.status in (307, 308) or (head.status != 303 and request.method != "POST")
+        if not keep and not request.idempotent:
+            self._offer(head, url)  # the answer to the POST is found there, and will be again
+        self.step = Connect(moved(request, url, keep=keep or request.method == "GET"))
+
+    def _told(self, event: Event, now: float) -> None:
+        self.control = event
+        if event.event == END or not self._options.resume.reconnect or not self._may_go_on(event.id or ""):
+            self._stop(None)
+            return
+        self._closed(now, failed=False)
+        # The server has spread its clients already, by the reconnection time that it gave each.
+        backoff = self._options.backoff
+        self._again(None, now, backoff.retry if self.retry is None else min(self.retry, backoff.longest))
+
+    def _closed(self, now: float, *, failed: bool) -> None:
+        if now - self._opened_at >= self._options.backoff.healthy:
+            self._failures = 0
+        elif failed:
+            self._failures += 1
+
+    def _delay(self, chance: float) -> float:
+        return self._options.backoff.delay(self._failures, retry=self.retry, chance=chance)
+
+    def _may_go_on(self, id: str = "") -> bool:
+        return self._resend or bool(id or self.last_event_id or self.resume_url)
+
+    def _again(self, error: NewswireError | None, now: float, delay: float) -> None:
+        """ "reestablish the connection": 9.2.3."""
+        limits = self._options.limits
+        if self.state is ReadyState.CONNECTING or not self._progress:
+            self._fruitless += 1
+        waited = now - self._progress_at
+        if (limits.attempts is not None and self._fruitless >= limits.attempts) or (
+            limits.without_progress is not None and waited + delay > limits.without_progress
+        ):
+            stop = TooManyAttempts(self._fruitless, waited)
+            stop.__cause__ = error
+            self._stop(stop)
+            return
+        self.state = ReadyState.CONNECTING
+        self.step = Wait(now + delay, error)
+
+    def _next_request(self) -> Request:
+        request = self._request
+        if not self._resend and (self.last_event_id or self.resume_url):
+            request = moved(request, self.resume_url or request.url, keep=False)
+        request, sent = with_cursor(request, self.last_event_id, self._options.resume.query)
+        self.unsendable = not sent
+        return request
+
+    def _stop(self, error: NewswireError | None) -> None:
+        """ "fail the connection": "set the readyState attribute to CLOSED" and never reconnect (9.2.3)."""
+        self.state = ReadyState.CLOSED
+        self.step = Stop(error)
+
+
+def _header(head: Opened, name: str) -> str | None:
+    return next((value for field, value in head.headers if field == name), None)
+
+
+def _retry_after(head: Opened) -> float | None:
+    """The seconds that a `Retry-After` asks for (RFC 9110, section 10.2.3): a number, or a date, which is read against
+    the answer's own `Date`, not against our clock."""
+    value = (_header(head, "retry-after") or "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        until = _utc(parsedate_to_datetime(value))
+        return max(0.0, (until - _utc(parsedate_to_datetime(_header(head, "date") or ""))).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -1,0 +1,173 @@
+"""The requests that a source makes: built from what the user asked for, the cursor, and redirects.
+
+Values and pure functions; the protocol decides which request is made when, a transport sends it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+
+from newswire.wire.headers import CONTENT_TYPE
+
+Fields = tuple[tuple[bytes, bytes], ...]
+
+_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
+# What RFC 9110, section 5.5 lets a field value be, but for the deprecated: no control characters, no white space at
+# either end. HTTP libraries raise at anything else.
+_VALUE: Final = re.compile(rb"[^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?")
+# Servers take 8 KB for all fields together; past that, 431 would end the source for good.
+_LONGEST_ID: Final = 4096
+_CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request.
+
+    Attributes:
+        method: in upper case.
+        url: absolute, without a fragment.
+        headers: names in lower case.
+        body: None: no body.
+        foreign: it goes to another origin than the user named; nobody may add credentials to it.
+    """
+
+    method: str
+    url: str
+    headers: Fields
+    body: bytes | None = None
+    foreign: bool = False
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether sending it twice is the same as sending it once, by its method."""
+        return self.method in _IDEMPOTENT
+
+
+def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fields | None, body: Any) -> Request:
+    """What the user asked for.
+
+    Args:
+        method: None: GET, or POST if there is a body.
+        url: absolute.
+        headers: they replace ours of the same name.
+        body: bytes as they are, str as UTF-8, anything else as JSON.
+
+    Raises:
+        ValueError: an address, a method or a header field that HTTP can't carry.
+    """
+    if method is None:
+        method = "GET" if body is None else "POST"
+    if not _TOKEN.fullmatch(method.encode()):
+        raise ValueError(f"{method!r} is not an HTTP method")
+    fields = make_fields(headers)
+    if body is not None and not isinstance(body, bytes):
+        if not isinstance(body, str):
+            body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+            if not any(name == b"content-type" for name, _ in fields):
+                fields = (*fields, (b"content-type", b"application/json"))
+        body = body.encode()
+    return Request(method.upper(), check_url(url), fields, body)
+
+
+def make_fields(headers: Mapping[str, str] | Fields | None) -> Fields:
+    """The header fields of a request: the user's, and ours where the user has none.
+
+    Raises:
+        ValueError: a name or a value that HTTP can't carry.
+    """
+    given: Iterable[tuple[Any, Any]] = headers.items() if isinstance(headers, Mapping) else headers or ()
+    fields = [(_raw(name).lower(), _raw(value)) for name, value in given]
+    for name, value in fields:
+        if not _TOKEN.fullmatch(name) or (value and not _VALUE.fullmatch(value)):
+            raise ValueError(f"HTTP can't carry the header field {name.decode('utf-8', 'replace')!r} with that value")
+    own = {name for name, _ in fields}
+    defaults = (
+        # "Set (`Accept`, `text/event-stream`) in request's header list." (9.2.2)
+        (b"accept", CONTENT_TYPE.encode()),
+        # "Set request's cache mode to 'no-store'", for which Fetch says: append (`Cache-Control`, `no-cache`).
+        (b"cache-control", b"no-cache"),
+        # A compressing server or proxy would hold events back until a block is full.
+        (b"accept-encoding", b"identity"),
+    )
+    return (*(pair for pair in defaults if pair[0] not in own), *fields)
+
+
+def _raw(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()
+
+
+def check_url(url: str) -> str:
+    """An absolute `http` or `https` URL, without its fragment.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError(f"{url[:200]!r} is not an absolute http:// or https:// URL")
+    _ = parts.port  # raises ValueError if it is not a number
+    return urlunsplit(parts._replace(fragment=""))
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Scheme, host and port: what must be the same for credentials to be sent."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
+
+
+def with_cursor(request: Request, id: str, query: str | None) -> tuple[Request, bool]:
+    """The request with the last event ID. Returns it, and whether the ID could be put into it."""
+    if not id:
+        return request, True
+    # "If the EventSource object's last event ID string is not the empty string: let lastEventIDValue be [it], encoded
+    # as UTF-8; set (`Last-Event-ID`, lastEventIDValue) in request's header list." (9.2.3)
+    value = id.encode("utf-8", "replace")
+    sendable = len(value) <= _LONGEST_ID and _VALUE.fullmatch(value) is not None
+    if sendable:
+        others = tuple(pair for pair in request.headers if pair[0] != b"last-event-id")
+        request = replace(request, headers=(*others, (b"last-event-id", value)))
+    if query is None:
+        return request, sendable
+    parts = urlsplit(request.url)
+    pairs = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if k != query]
+    parts = parts._replace(query=urlencode([*pairs, (query, id)]))
+    return replace(request, url=urlunsplit(parts)), True
+
+
+def resolve(base: str, location: str) -> str:
+    """The address that a `Location` names, seen from `base`.
+
+    Raises:
+        ValueError: it is empty, or no HTTP address.
+    """
+    if not location.strip():
+        raise ValueError("it is empty")
+    # Bytes that are no URL characters, percent-encoded: servers do send raw UTF-8 and blanks there.
+    location = quote(location.strip().encode("latin-1", "replace"), safe="%/:?#[]@!$&'()*+,;=~")
+    return check_url(urljoin(base, location))
+
+
+def moved(request: Request, url: str, *, keep: bool) -> Request:
+    """The request, sent to another address.
+
+    Args:
+        keep: method and body stay the same; otherwise it becomes a GET without a body.
+    """
+    foreign = request.foreign or origin(url) != origin(request.url)
+    method, body, headers = request.method, request.body, request.headers
+    if not keep:
+        # Fetch, HTTP-redirect fetch, 12: "Set request's method to `GET` and request's body to null", and remove each
+        # request-body-header.
+        method, body = "GET", None
+        headers = tuple(pair for pair in headers if not pair[0].startswith(b"content-"))
+    if foreign:
+        headers = tuple(pair for pair in headers if pair[0] not in _CREDENTIALS)
+    return Request(method, url, headers, body, foreign)

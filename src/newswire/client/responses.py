@@ -1,0 +1,73 @@
+"""Events out of a response that somebody else's code asked for: httpx2, httpx, requests and aiohttp.
+
+No reconnects, no cursor: one response, to its end. For a stream that goes on there is `EventSource`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+from newswire.client.options import Limits
+from newswire.wire.decoder import Decoder
+from newswire.wire.event import Event
+
+_READ = 65536
+
+
+def iter_events(response: Any, *, limits: Limits | None = None) -> Iterator[Event]:
+    """Iterate over the events of a response, as they come.
+
+    The response has to be a streaming one: `client.stream(...)` of httpx2 or httpx, `requests.get(..., stream=True)`.
+    Its status and content type are the caller's to look at, and it is the caller's to close.
+
+    Args:
+        response: of httpx2, httpx or requests, or any iterable of bytes.
+        limits: of lines and events.
+
+    Raises:
+        DecodeLimitExceeded: a line or an event is too large.
+        Exception: whatever the library raises when the connection breaks.
+    """
+    decoder = _decoder(limits)
+    for data in _chunks(response):
+        yield from decoder.feed(data)
+
+
+async def aiter_events(response: Any, *, limits: Limits | None = None) -> AsyncIterator[Event]:
+    """Iterate over the events of a response, as they come, in an event loop.
+
+    Args:
+        response: of httpx2, httpx or aiohttp, or any async iterable of bytes.
+        limits: of lines and events.
+
+    Raises:
+        DecodeLimitExceeded: a line or an event is too large.
+        Exception: whatever the library raises when the connection breaks.
+    """
+    decoder = _decoder(limits)
+    async for data in _async_chunks(response):
+        for event in decoder.feed(data):
+            yield event
+
+
+def _decoder(limits: Limits | None) -> Decoder:
+    limits = limits or Limits()
+    return Decoder(max_line=limits.max_line, max_event=limits.max_event)
+
+
+def _chunks(response: Any) -> Iterable[bytes]:
+    if hasattr(response, "iter_bytes"):
+        return response.iter_bytes()  # type: ignore[no-any-return]
+    if hasattr(response, "iter_content"):
+        # `iter_content` either waits until a size is full or, for a body without chunks, until the end.
+        return iter(lambda: response.raw.read1(_READ, decode_content=True), b"")
+    return response  # type: ignore[no-any-return]
+
+
+def _async_chunks(response: Any) -> AsyncIterator[bytes]:
+    if hasattr(response, "aiter_bytes"):
+        return response.aiter_bytes()  # type: ignore[no-any-return]
+    if hasattr(response, "content") and hasattr(response.content, "iter_any"):
+        return response.content.iter_any()  # type: ignore[no-any-return]
+    return response  # type: ignore[no-any-return]

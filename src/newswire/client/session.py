@@ -1,0 +1,204 @@
+"""What the two faces share around the protocol: decoded events in waiting, hooks, counts, what to save.
+
+The faces do the I/O and call in here before and after; nothing here waits. So they can't come to differ in anything
+but `await`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from newswire.client.cursor import Cursor, cursor_store
+from newswire.client.options import Opened, Options
+from newswire.client.protocol import GAP, GOODBYE, Connect, Protocol, ReadyState, Step, Stop, Wait
+from newswire.client.request import make_request
+from newswire.errors import EventsLost, SourceError
+from newswire.wire.event import Event
+
+logger = logging.getLogger("newswire.client")
+
+Url = str | Callable[[], str]
+Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
+
+
+@dataclass
+class Stats:
+    """Counts since the source was made.
+
+    Attributes:
+        attempts: requests sent, redirects included.
+        opened: streams opened; all but the first are reconnects.
+        failures: attempts and connections that failed.
+        events: events given.
+        bytes: bytes of event streams, decompressed.
+        gaps: `newswire.gap` events.
+        goodbyes: `newswire.goodbye` events.
+    """
+
+    attempts: int = 0
+    opened: int = 0
+    failures: int = 0
+    events: int = 0
+    bytes: int = 0
+    gaps: int = 0
+    goodbyes: int = 0
+
+
+class Session:
+    """The state of a source that has nothing to do with sync or async.
+
+    Args:
+        url, method, headers, body: see `make_request`; `url` and `headers` may be functions, called at each
+            attempt.
+        last_event_id: where to go on from; if empty, the cursor store is asked.
+        cursor: where the cursor is kept.
+        options: what the user set.
+
+    Raises:
+        ValueError: an address, a method or a header field that HTTP can't carry.
+    """
+
+    def __init__(
+        self,
+        url: Url,
+        *,
+        method: str | None,
+        headers: Headers | None,
+        body: Any,
+        last_event_id: str,
+        cursor: Cursor | None,
+        options: Options,
+    ) -> None:
+        self.options = options
+        self.store = cursor_store(cursor)
+        self.stats = Stats()
+        self._clock = options.clock
+        start = last_event_id or (self.store.load() if self.store is not None else "")
+        self._asked = url, method, headers, body
+        self._varies = callable(url) or callable(headers)
+        # What a function gives is asked for when it is needed.
+        request = make_request(
+            method, "http://unknown" if callable(url) else url, None if callable(headers) else headers, body
+        )
+        self.protocol = Protocol(request, options, last_event_id=start, now=self._clock.now())
+        self._events: deque[Event] = deque()
+        self._given: str | None = None  # the ID after the event that the loop is handling
+        self._saved = start
+        self.handled = start
+
+    @property
+    def last_event_id(self) -> str:
+        """The ID in force at the event that was given last."""
+        return self.handled if self._given is None else self._given
+
+    # -- events
+
+    def take(self) -> Event | None:
+        """The next decoded event; None: `next_step` has to be done first.
+
+        Raises:
+            EventsLost: it is a gap, and these are to be raised.
+        """
+        if not self._events:
+            return None
+        event = self._events.popleft()
+        self.stats.events += 1
+        self._given = event.id or ""
+        if event.event == GAP:
+            self._gap(event)
+        return event
+
+    def _gap(self, event: Event) -> None:
+        self.stats.gaps += 1
+        if self.options.hooks.gap is not None:
+            self.options.hooks.gap(event)
+        if self.options.on_gap == "raise":
+            raise EventsLost(event)
+
+    def settle(self) -> str | None:
+        """The event that was given last is handled. Returns the ID to save, if it is a new one."""
+        if self._given is not None:
+            self.handled, self._given = self._given, None
+        if not self._events:
+            self.handled = self.protocol.last_event_id  # blocks of an `id:` alone move it too
+        if self.store is None or self.handled == self._saved:
+            return None
+        self._saved = self.handled
+        return self.handled
+
+    # -- I/O, before and after
+
+    def next_step(self) -> Step:
+        """What the face has to do. An error to be raised is handed out once."""
+        protocol = self.protocol
+        step = protocol.step
+        if isinstance(step, Connect):
+            self.stats.attempts += 1
+            if self._varies and protocol.fresh:
+                url, method, headers, body = self._asked
+                url = url() if callable(url) else url
+                headers = headers() if callable(headers) else headers
+                protocol.renew(make_request(method, url, headers, body))
+                step = protocol.step
+            if protocol.unsendable:
+                logger.warning("the last event ID %.60r can't be sent in a header: left out", protocol.last_event_id)
+        elif isinstance(step, Stop) and step.error is not None:
+            protocol.step = Stop()
+        return step
+
+    def remaining(self, until: float) -> float:
+        """Seconds from now."""
+        return max(0.0, until - self._clock.now())
+
+    def head(self, head: Opened) -> None:
+        """The answer's head is there."""
+        self.protocol.receive_head(head, self._clock.now())
+        if self.protocol.state is ReadyState.OPEN:
+            self.stats.opened += 1
+            if self.options.hooks.open is not None:
+                self.options.hooks.open(head)
+        self._report()
+
+    def data(self, data: bytes) -> None:
+        """Bytes of the stream; empty: its end."""
+        protocol, hooks = self.protocol, self.options.hooks
+        if not data:
+            protocol.receive_end(self._clock.now(), self._clock.chance())
+        else:
+            self.stats.bytes += len(data)
+            if hooks.raw is not None:
+                hooks.raw(data)
+            self._events.extend(protocol.receive_data(data, self._clock.now()))
+            control = protocol.control
+            if control is not None and control.event == GOODBYE:
+                self.stats.goodbyes += 1
+                if hooks.goodbye is not None:
+                    hooks.goodbye(control)
+        self._report()
+
+    def refusal(self, body: bytes) -> None:
+        """The start of the body of an error."""
+        self.protocol.receive_refusal(body, self._clock.now(), self._clock.chance())
+        self._report()
+
+    def failure(self, error: SourceError) -> None:
+        """The attempt or the connection failed."""
+        self.protocol.receive_failure(error, self._clock.now(), self._clock.chance())
+        self._report()
+
+    def _report(self) -> None:
+        step, hooks = self.protocol.step, self.options.hooks
+        if not isinstance(step, (Wait, Stop)) or step.error is None:
+            return
+        self.stats.failures += 1
+        wait = self.remaining(step.until) if isinstance(step, Wait) else None
+        if wait is not None:
+            # Somebody has to hear of it; a user who asked to be told is told already.
+            level = logging.WARNING if hooks.error is None else logging.DEBUG
+            logger.log(level, "%s; next attempt in %.1f s", step.error, wait)
+        if hooks.error is not None:
+            hooks.error(step.error, wait)

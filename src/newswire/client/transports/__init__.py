@@ -1,0 +1,1 @@
+"""Thin adapters between a source and an HTTP library."""

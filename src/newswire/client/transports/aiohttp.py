@@ -1,0 +1,87 @@
+"""A user's aiohttp session under `AsyncEventSource`. The session is never closed.
+
+Its `raise_for_status` has to be off. The session's total timeout, 5 minutes by default, is not used: it would end every
+stream. When a connection is reset, aiohttp drops what it had received and not handed out yet: those events come again
+after the reconnect, if they have ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from typing import Any
+
+from newswire.client.options import Opened, Timeouts
+from newswire.client.request import Request
+from newswire.client.transports.base import keep_alive
+from newswire.errors import ConnectFailed, ConnectionLost
+
+
+class AiohttpConnection:
+    """An `AsyncConnection` over an aiohttp response."""
+
+    def __init__(self, aiohttp: Any, response: Any) -> None:
+        headers = tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.raw_headers)
+        self.head = Opened(url=str(response.url), status=response.status, headers=headers)
+        self._aiohttp = aiohttp
+        self._response = response
+
+    async def read(self) -> bytes:
+        try:
+            data: bytes = await self._response.content.readany()
+        except (self._aiohttp.ClientError, OSError) as error:
+            raise ConnectionLost(f"{self.head.url}: {str(error) or type(error).__name__}") from error
+        return data
+
+    async def close(self) -> None:
+        self._response.close()
+
+
+class AiohttpTransport:
+    """An `AsyncTransport` over `aiohttp.ClientSession`.
+
+    Args:
+        session: the user's.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._aiohttp: Any = importlib.import_module("aiohttp")
+        self._session = session
+
+    async def open(self, request: Request, timeouts: Timeouts) -> AiohttpConnection:
+        aiohttp, url = self._aiohttp, importlib.import_module("yarl").URL
+        headers = importlib.import_module("multidict").CIMultiDict(
+            # aiohttp encodes what it is given as UTF-8.
+            (name.decode(), value.decode("utf-8", "surrogateescape"))
+            for name, value in request.headers
+        )
+        timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=None)
+        session = self._session
+        if request.foreign:
+            # What the session adds to every request was meant for the origin that the user named.
+            jar = aiohttp.DummyCookieJar()
+            session = aiohttp.ClientSession(connector=session.connector, connector_owner=False, cookie_jar=jar)
+        try:
+            response = await session.request(
+                request.method,
+                url(request.url, encoded=True),
+                headers=headers,
+                data=request.body,
+                allow_redirects=False,
+                timeout=timeout,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise ConnectFailed(f"{request.url}: {str(error) or type(error).__name__}") from error
+        except (aiohttp.InvalidURL, asyncio.CancelledError):
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            raise ConnectionLost(f"{request.url}: {str(error) or type(error).__name__}") from error
+        finally:
+            if session is not self._session:
+                await session.close()
+        if response.connection is not None and response.connection.transport is not None:
+            keep_alive(response.connection.transport.get_extra_info("socket"))
+        return AiohttpConnection(aiohttp, response)
+
+    async def close(self) -> None:
+        """The session is the user's."""
