@@ -1,0 +1,97 @@
+"""Time for tests: a clock that jumps instead of waiting, and an event loop that does.
+
+`FakeClock` goes into `Options(clock=...)` of either source, and tells which waits there were. `virtual_loop` makes
+event loops in which every timer is due as soon as there is nothing else to do: heartbeats, time-outs and back-off of
+in-memory streams take no time. Real sockets don't work in it, since their answers take real time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+
+class FakeClock:
+    """A `Clock` for event sources whose waits end at once.
+
+    Args:
+        start: the time at which it starts.
+        seed: of the random numbers.
+
+    Attributes:
+        waits: the waits there were, in seconds.
+    """
+
+    def __init__(self, start: float = 0.0, *, seed: int = 0) -> None:
+        self.waits: list[float] = []
+        self._now = start
+        self._random = random.Random(seed)
+
+    def now(self) -> float:
+        return self._now
+
+    def chance(self) -> float:
+        return self._random.random()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self._now += seconds
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        self.waits.append(seconds)
+        self.advance(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        self.wait(seconds, threading.Event())
+        await asyncio.sleep(0)
+
+
+class _JumpingSelector(selectors.BaseSelector):
+    """A selector that lets the time pass that it was asked to wait."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+        self._real = selectors.DefaultSelector()
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        # A moment for what other threads hand in; None: nothing is planned, so that only they can go on.
+        ready = self._real.select(0 if timeout is not None else None)
+        if not ready and timeout is not None and timeout > 0:
+            self.elapsed += timeout
+        return ready
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.register(fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        return self._real.unregister(fileobj)
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        return self._real.modify(fileobj, events, data)
+
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]:
+        return self._real.get_map()
+
+    def close(self) -> None:
+        self._real.close()
+
+
+class _VirtualLoop(asyncio.SelectorEventLoop):
+    def __init__(self) -> None:
+        self._jumping = _JumpingSelector()
+        super().__init__(self._jumping)
+
+    def time(self) -> float:
+        return self._jumping.elapsed
+
+
+def virtual_loop() -> asyncio.AbstractEventLoop:
+    """A new event loop whose time is virtual; `loop.time()` tells it, from 0.
+
+    For `asyncio.Runner(loop_factory=virtual_loop)`, with in-memory streams only.
+    """
+    return _VirtualLoop()
