@@ -1,0 +1,199 @@
+"""Closing: from another thread or task, at once, with nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from newswire.client import AsyncEventSource, Backoff, EventSource, Hooks, Options, ReadyState
+from newswire.errors import Closed
+from newswire.testing import Answer, BadServer
+
+A = b"id: 1\ndata: a\n\n"
+SILENT = Answer(A, end="hang")
+
+
+def descriptors() -> set[str]:
+    """The sockets that this process has open."""
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            pass  # the listing's own
+    return {link for link in links if link.startswith("socket:")}
+
+
+def run_until_blocked(source: EventSource, seen: threading.Event) -> list[str]:
+    found = []
+    for event in source:
+        found.append(event.data)
+        seen.set()
+    return found
+
+
+def test_blocked_reader_leaves_when_another_thread_closes() -> None:
+    """A thread that waits for the next event leaves its loop when another one closes, and nothing is left."""
+    with BadServer([SILENT]) as server, ThreadPoolExecutor(1) as pool:
+        threads, sockets = set(threading.enumerate()), descriptors()
+        source, seen = EventSource(server.url), threading.Event()
+        reading = pool.submit(run_until_blocked, source, seen)
+        assert seen.wait(5)
+        source.close()
+        assert reading.result(5) == ["a"]
+        assert source.ready_state is ReadyState.CLOSED
+        new = {thread.name for thread in set(threading.enumerate()) - threads}
+        assert all(name.startswith(("newswire bad server", "ThreadPool")) for name in new)
+    gc.collect()
+    assert descriptors() <= sockets
+
+
+def test_reader_that_waits_for_the_head_leaves() -> None:
+    """A thread that waits for an answer's head leaves when another one closes."""
+    with BadServer([Answer(status=0, end="hang")]) as server, ThreadPoolExecutor(1) as pool:
+        source = EventSource(server.url)
+        reading = pool.submit(list, source)
+        while not server.requests:
+            time.sleep(0.001)  # polls: the server has no event to wait for
+        source.close()
+        assert reading.result(5) == []
+
+
+def test_reader_that_backs_off_leaves() -> None:
+    """A thread that waits before the next attempt leaves when another one closes."""
+    waiting = threading.Event()
+    hooks = Hooks(error=lambda error, seconds: waiting.set())
+    options = Options(backoff=Backoff(retry=3600), hooks=hooks)
+    with BadServer([Answer(status=503)]) as server, ThreadPoolExecutor(1) as pool:
+        source = EventSource(server.url, options=options)
+        reading = pool.submit(list, source)
+        assert waiting.wait(5)
+        source.close()
+        assert reading.result(5) == []
+
+
+def test_users_client_stays_open() -> None:
+    """Closing a source leaves the user's client alone."""
+    with BadServer([SILENT]) as server, httpx2.Client() as client:
+        with EventSource(server.url, client=client) as source:
+            assert next(iter(source)).data == "a"
+        assert not client.is_closed
+
+
+def test_closed_source_can_not_be_iterated() -> None:
+    """Iterating a closed source is an error that says what to do; its old iterators just end."""
+    source = EventSource("http://127.0.0.1:9/")
+    source.close()
+    source.close()
+    with pytest.raises(Closed, match="make a new one"):
+        iter(source)
+    with pytest.raises(StopIteration):
+        next(source)
+
+
+def test_unclosed_source_warns() -> None:
+    """A source that is forgotten open warns, as files do."""
+    source = EventSource("http://127.0.0.1:9/")
+    with pytest.warns(ResourceWarning, match="was not closed"):
+        del source
+
+
+@pytest.mark.anyio
+async def test_waiting_task_leaves_when_another_closes() -> None:
+    """A task that waits for the next event leaves its loop when another one closes, and no task or socket is left."""
+    sockets = descriptors()
+    with BadServer([SILENT]) as server:
+        tasks = asyncio.all_tasks()
+        source, seen = AsyncEventSource(server.url), asyncio.Event()
+
+        async def read() -> list[str]:
+            found = []
+            async for event in source:
+                found.append(event.data)
+                seen.set()
+            return found
+
+        reading = asyncio.create_task(read())
+        await seen.wait()
+        await source.aclose()
+        assert await reading == ["a"]
+        assert asyncio.all_tasks() == tasks
+    gc.collect()
+    assert descriptors() <= sockets
+
+
+@pytest.mark.anyio
+async def test_async_source_is_closed_from_a_thread() -> None:
+    """`close` of an async source works from any thread; the waiting task leaves, and nothing is left."""
+    with BadServer([SILENT]) as server:
+        tasks = asyncio.all_tasks()
+        async with AsyncEventSource(server.url) as source:
+            found = []
+            async for event in source:
+                found.append(event.data)
+                await asyncio.to_thread(source.close)
+            assert found == ["a"]
+        assert asyncio.all_tasks() == tasks
+
+
+@pytest.mark.anyio
+async def test_cancelled_wait_loses_nothing() -> None:
+    """Giving up waiting for an event keeps the connection: the event comes at the next call."""
+    with BadServer([Answer([A, b"id: 2\ndata: b\n\n"], pace=0.3, end="hang")]) as server:
+        async with AsyncEventSource(server.url) as source:
+            assert (await anext(source)).data == "a"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(source), 0.01)
+            assert (await anext(source)).data == "b"
+            assert source.stats.opened == 1
+
+
+@pytest.mark.anyio
+async def test_cancelled_task_leaves_nothing() -> None:
+    """Cancelling the task that reads closes everything through `async with`."""
+    with BadServer([SILENT]) as server:
+        tasks, seen = asyncio.all_tasks(), asyncio.Event()
+
+        async def read() -> None:
+            async with AsyncEventSource(server.url) as source:
+                async for _ in source:
+                    seen.set()
+
+        reading = asyncio.create_task(read())
+        await seen.wait()
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+        assert asyncio.all_tasks() == tasks
+
+
+def test_leaving_the_loop_keeps_the_source() -> None:
+    """`break` leaves the loop, not the source: another loop goes on with the next event."""
+    with BadServer([Answer(A + b"id: 2\ndata: b\n\n", end="hang")]) as server, EventSource(server.url) as source:
+        assert next(iter(source)).data == "a"
+        assert source.last_event_id == "1"
+        assert next(iter(source)).data == "b"
+
+
+def test_open_connects_before_the_first_event(face) -> None:
+    """`open` returns once the stream is open, before there is any event."""
+    with BadServer([Answer(b"", end="hang")]) as server:
+        if face.name == "sync":
+            with EventSource(server.url) as source:
+                source.open()
+                assert source.ready_state is ReadyState.OPEN
+        else:
+
+            async def main() -> None:
+                async with AsyncEventSource(server.url) as source:
+                    await source.open()
+                    assert source.ready_state is ReadyState.OPEN
+
+            asyncio.run(main())

@@ -1,0 +1,102 @@
+"""The cursor store: what is saved when, and how a process that starts again goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from newswire.client import AsyncEventSource, CursorFile, EventSource, Options
+from newswire.testing import Answer, BadServer, FakeClock
+
+TWO = b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n"
+OVER = Answer(status=204)
+
+
+def test_restarted_process_goes_on(face, tmp_path: Path) -> None:
+    """A source with a cursor file begins where the one before it ended."""
+    path = tmp_path / "cursor"
+    with BadServer([Answer(TWO, end="hang"), Answer("id: ü\ndata: c\n\n".encode()), OVER]) as server:
+        face.read(server.url, cursor=path, stop_after=2)
+        assert path.read_text("utf-8") == "2\n"
+        face.read(server.url, cursor=path)
+    assert server.requests[1].headers["last-event-id"] == b"2"
+    assert CursorFile(path).load() == "ü"
+    assert [each.name for each in tmp_path.iterdir()] == ["cursor"]
+
+
+def test_event_that_failed_is_not_saved(tmp_path: Path) -> None:
+    """An event whose handling raised comes again: its id is not saved, that of the one before it is."""
+    path = tmp_path / "cursor"
+
+    def handle() -> None:
+        with EventSource(server.url, cursor=path) as source:
+            for event in source:
+                if event.data == "b":
+                    raise RuntimeError("no")
+
+    with BadServer([Answer(TWO, end="hang")]) as server, pytest.raises(RuntimeError):
+        handle()
+    assert path.read_text("utf-8") == "1\n"
+
+
+def test_id_alone_is_saved(face, tmp_path: Path) -> None:
+    """A block with nothing but an id moves the cursor, as the standard has it."""
+    path = tmp_path / "cursor"
+    with BadServer([Answer(b"id: 5\n\n"), OVER]) as server:
+        face.read(server.url, cursor=path)
+    assert path.read_text("utf-8") == "5\n"
+
+
+def test_function_is_called_with_each_id(face) -> None:
+    """A function for a cursor is called once for each event that was handled."""
+    saved: list[str] = []
+    with BadServer([Answer(TWO), OVER]) as server:
+        face.read(server.url, cursor=saved.append)
+    assert saved == ["1", "2"]
+
+
+def test_coroutine_function_is_refused_by_the_sync_source() -> None:
+    """A sync source says that it can't await, rather than to save nothing."""
+
+    class Store:
+        def load(self) -> str:
+            return ""
+
+        def save(self, id: str) -> object:
+            return object()
+
+        def flush(self) -> None:
+            pass
+
+    def read() -> None:
+        with EventSource(server.url, cursor=Store()) as source:
+            list(source)
+
+    with BadServer([Answer(TWO), OVER]) as server, pytest.raises(TypeError, match="AsyncEventSource"):
+        read()
+
+
+@pytest.mark.anyio
+async def test_coroutine_function_is_awaited() -> None:
+    """An async source awaits its cursor store."""
+    saved: list[str] = []
+
+    async def save(id: str) -> None:
+        saved.append(id)
+
+    with BadServer([Answer(TWO), OVER]) as server:
+        async with AsyncEventSource(server.url, cursor=save, options=Options(clock=FakeClock())) as source:
+            async for _ in source:
+                pass
+    assert saved == ["1", "2"]
+
+
+def test_interval_holds_back_and_flush_writes(tmp_path: Path) -> None:
+    """With an interval only the first save is written at once; what is held back is written in the end."""
+    store = CursorFile(tmp_path / "cursor", interval=3600)
+    store.save("1")
+    store.save("2")
+    assert store.load() == "1"
+    store.flush()
+    assert store.load() == "2"

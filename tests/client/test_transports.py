@@ -1,0 +1,169 @@
+"""The user's own client under a source, and responses that somebody else's code asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import aiohttp
+import httpx
+import httpx2
+import pytest
+import requests
+
+from newswire.client import AsyncEventSource, EventSource, Hooks, Options, Timeouts, aiter_events, iter_events
+from newswire.errors import BadStatus, InactivityTimeout
+from newswire.testing import Answer, BadServer, FakeClock
+
+A = "id: ü\ndata: a\n\n".encode()
+B = b"id: 2\ndata: b\n\n"
+OVER = Answer(status=204)
+PACED = {"chunked": Answer([A, B], chunked=True, end="hang", pace=0.05), "plain": Answer([A, B], end="hang", pace=0.05)}
+
+
+def fast(**groups: Any) -> Options:
+    return Options(clock=FakeClock(), **groups)
+
+
+@pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])
+def test_users_sync_client(library: Any) -> None:
+    """A source reads over the user's client, with its headers, past its 5 seconds of read timeout."""
+    answers = [Answer([A, b":\n"], pace=0.2, end="reset"), Answer(B), OVER]
+    with BadServer(answers) as server, library.Client(headers={"x-mine": "1"}, timeout=0.05) as client:
+        with EventSource(server.url, client=client, options=fast()) as source:
+            assert [event.data for event in source] == ["a", "b"]
+        assert not client.is_closed
+    assert [request.headers["x-mine"] for request in server.requests] == [b"1"] * 3
+    assert server.requests[1].headers["last-event-id"] == "ü".encode()
+
+
+def async_client(name: str, **arguments: Any) -> Any:
+    if name == "aiohttp":
+        return aiohttp.ClientSession(**arguments)
+    return {"httpx": httpx, "httpx2": httpx2}[name].AsyncClient(**arguments)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_users_async_client(name: str) -> None:
+    """An async source reads over the user's client or session, whatever breaks."""
+    answers = [
+        Answer([A], end="reset", chunked=True, pace=0.1),  # read before the reset: aiohttp drops what is not
+        Answer(b"no", 502),
+        Answer(status=307, headers={"location": "/x"}),
+        Answer(B),
+        OVER,
+    ]
+    with BadServer(answers) as server:
+        async with (
+            async_client(name, headers={"x-mine": "1"}) as client,
+            AsyncEventSource(server.url, client=client, options=fast()) as source,
+        ):
+            assert [event.data async for event in source] == ["a", "b"]
+    assert [request.headers["x-mine"] for request in server.requests] == [b"1"] * 5
+    assert server.requests[3].headers["last-event-id"] == "ü".encode()
+    assert server.requests[3].headers["accept-encoding"] == b"identity"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_clients_credentials_stay_with_their_origin(name: str) -> None:
+    """What a client adds to each of its requests doesn't follow a redirect to another origin."""
+    secrets = {"authorization": "Bearer t", "cookie": "a=b"}
+    with (
+        BadServer([Answer(A), OVER]) as other,
+        BadServer([Answer(status=302, headers={"location": other.url}), OVER]) as server,
+    ):
+        async with (
+            async_client(name, headers=secrets) as client,
+            AsyncEventSource(server.url, client=client, options=fast()) as source,
+        ):
+            assert [event.data async for event in source] == ["a"]
+    assert server.requests[0].headers["authorization"] == b"Bearer t"
+    assert not {"authorization", "cookie"} & set(other.requests[0].headers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_inactivity_over_each_client(name: str) -> None:
+    """The inactivity timeout is the source's own, over any client."""
+    failures: list[Any] = []
+    with BadServer([Answer(A, end="hang"), OVER]) as server:
+        async with async_client(name) as client:
+            options = fast(timeouts=Timeouts(inactivity=0.1))
+            async with AsyncEventSource(server.url, client=client, options=options) as source:
+                assert [event.data async for event in source] == ["a"]
+                failures.append(source.stats.failures)
+    assert failures == [1]
+    assert InactivityTimeout(0.1).seconds == 0.1
+
+
+def test_wrong_kind_of_client() -> None:
+    """A client for the other face is refused, with the name of the source that takes it."""
+    with pytest.raises(TypeError, match="AsyncEventSource"):
+        EventSource("http://x/", client=httpx2.AsyncClient())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="EventSource"):
+        AsyncEventSource("http://x/", client=httpx2.Client())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not int"):
+        EventSource("http://x/", client=3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", PACED)
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests"])
+def test_iter_events(name: str, kind: str) -> None:
+    """`iter_events` gives the events of a response as they come: it doesn't wait for the end of the body."""
+    with BadServer([PACED[kind]]) as server:
+        if name == "requests":
+            with requests.get(server.url, stream=True, timeout=5) as response:
+                events = iter_events(response)
+                assert [next(events).data, next(events).data] == ["a", "b"]
+        else:
+            library = {"httpx": httpx, "httpx2": httpx2}[name]
+            with library.stream("GET", server.url) as response:
+                events = iter_events(response)
+                assert [next(events).data, next(events).data] == ["a", "b"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kind", PACED)
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_aiter_events(name: str, kind: str) -> None:
+    """`aiter_events` gives the events of a response as they come."""
+    with BadServer([PACED[kind]]) as server:
+        async with async_client(name) as client:
+            asked = client.get(server.url) if name == "aiohttp" else client.stream("GET", server.url)
+            async with asked as response:
+                events = aiter_events(response)
+                assert [(await anext(events)).data, (await anext(events)).data] == ["a", "b"]
+                await events.aclose()
+
+
+def test_iter_events_of_plain_bytes() -> None:
+    """Any iterable of bytes is a stream: a file, a list."""
+    assert [event.id for event in iter_events([A[:5], A[5:], B])] == ["ü", "2"]
+
+
+def test_error_keeps_the_start_of_its_body(face) -> None:
+    """An error's body is kept with the error: what an API says is wrong is not lost."""
+    body = json.dumps({"error": {"message": "bad key"}}).encode()
+    with BadServer([Answer(body, 401, {"content-type": "application/json"})]) as server:
+        outcome = face.read(server.url)
+    assert isinstance(outcome.error, BadStatus)
+    assert json.loads(outcome.error.body)["error"]["message"] == "bad key"
+    assert "bad key" in str(outcome.error)
+
+
+@pytest.mark.anyio
+async def test_own_event_loop_errors_are_not_hidden() -> None:
+    """A hook that raises is the user's bug: it comes out of the loop, and the source still closes."""
+
+    def bug(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    with BadServer([Answer(A, end="hang")]) as server:
+        tasks = asyncio.all_tasks()
+        async with AsyncEventSource(server.url, options=fast(hooks=Hooks(raw=bug))) as source:
+            with pytest.raises(ZeroDivisionError):
+                await anext(source)
+        assert asyncio.all_tasks() == tasks

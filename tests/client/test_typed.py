@@ -1,0 +1,148 @@
+"""Events as values: models of every kind, and what happens to payloads that don't fit."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NotRequired, TypedDict
+
+import pydantic
+import pytest
+
+from newswire.client import AsyncEventSource, EventSource, Hooks, Options, decode_as
+from newswire.errors import BadPayload, NewswireError
+from newswire.testing import Answer, BadServer, FakeClock
+from newswire.wire.event import Event
+
+OVER = Answer(status=204)
+
+
+class Color(enum.Enum):
+    RED = "red"
+
+
+@dataclass
+class Point:
+    x: int
+    y: float = 0.0
+    tags: list[str] = field(default_factory=list)
+    color: Color | None = None
+    kind: Literal["a", "b"] = "a"
+    pair: tuple[int, str] | None = None
+    inner: dict[str, Point] = field(default_factory=dict)
+
+
+class Row(TypedDict):
+    name: str
+    size: NotRequired[int]
+
+
+class Model(pydantic.BaseModel):
+    x: int
+
+
+def values(face: Any, url: str, *arguments: Any, options: Options | None = None, **more: Any) -> list[Any]:
+    options = replace(options or Options(), clock=FakeClock())
+    if face.name == "sync":
+        with EventSource(url, options=options) as source:
+            return list(source.json(*arguments, **more))
+
+    async def main() -> list[Any]:
+        async with AsyncEventSource(url, options=options) as source:
+            return [value async for value in source.json(*arguments, **more)]
+
+    return asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "value"),
+    [
+        ('{"x": 1, "y": 2, "extra": 0}', Point, Point(1, 2.0)),
+        ('{"x": 1, "tags": ["a"], "color": "red", "kind": "b"}', Point, Point(1, 0.0, ["a"], Color.RED, "b")),
+        ('{"x": 1, "pair": [1, "a"], "inner": {"p": {"x": 2}}}', Point, Point(1, pair=(1, "a"), inner={"p": Point(2)})),
+        ('{"name": "a"}', Row, {"name": "a"}),
+        ('{"name": "a", "size": 3}', Row, {"name": "a", "size": 3}),
+        ('{"x": "1"}', Model, Model(x=1)),
+        ("[1, 2]", list[int], [1, 2]),
+        ("null", None, None),
+        ('{"a": [1.5]}', Any, {"a": [1.5]}),
+    ],
+)
+def test_models(data: str, model: Any, value: Any) -> None:
+    """Data is decoded into dataclasses, TypedDicts, pydantic models and plain types."""
+    assert decode_as(Event(data), model) == value
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "where"),
+    [
+        ("{", Point, "not JSON"),
+        ("[]", Point, r"\$ is"),
+        ("{}", Point, r"\$\.x is missing"),
+        ('{"x": true}', Point, r"\$\.x is 'True', not int"),
+        ('{"x": 1, "tags": [1]}', Point, r"\$\.tags\[0\]"),
+        ('{"x": 1, "kind": "c"}', Point, r"\$\.kind"),
+        ('{"x": 1, "pair": [1]}', Point, r"\$\.pair"),
+        ('{"x": 1, "inner": {"p": {}}}', Point, r"\$\.inner\.p\.x is missing"),
+        ('{"size": 3}', Row, r"\$\.name is missing"),
+        ('{"name": 1}', Row, r"\$\.name"),
+        ("{}", Model, "x"),
+    ],
+)
+def test_misfits(data: str, model: Any, where: str) -> None:
+    """What doesn't fit says where, and carries the event."""
+    event = Event(data, id="7")
+    with pytest.raises(BadPayload, match=where) as raised:
+        decode_as(event, model)
+    assert raised.value.event is event
+    assert raised.value.model is model
+
+
+def test_one_model_for_all(face) -> None:
+    """One model reads every event, whatever its type."""
+    stream = b'data: {"x": 1}\n\nevent: add\ndata: {"x": 2}\n\n'
+    with BadServer([Answer(stream), OVER]) as server:
+        assert values(face, server.url, Point) == [Point(1), Point(2)]
+
+
+def test_model_for_each_type(face) -> None:
+    """A mapping gives each event type its model; types that it doesn't name are left out."""
+    stream = b'event: p\ndata: {"x": 1}\n\nevent: other\ndata: ?\n\nevent: r\ndata: {"name": "a"}\n\n'
+    with BadServer([Answer(stream), OVER]) as server:
+        assert values(face, server.url, {"p": Point, "r": Row}) == [Point(1), {"name": "a"}]
+
+
+def test_bad_payload_is_left_out(face, caplog: pytest.LogCaptureFixture) -> None:
+    """A bad payload doesn't end the stream: it is left out, and the hook or else the log hears of it."""
+    stream = b'data: {"x": 1}\n\nid: 7\ndata: ?\n\ndata: {"x": 2}\n\n'
+    heard: list[NewswireError] = []
+    with BadServer([Answer(stream), OVER, Answer(stream), OVER]) as server:
+        assert values(face, server.url, Point, options=Options(hooks=Hooks(bad_payload=heard.append))) == [
+            Point(1),
+            Point(2),
+        ]
+        assert values(face, server.url, Point) == [Point(1), Point(2)]
+    (error,) = heard
+    assert isinstance(error, BadPayload)
+    assert error.event.id == "7"
+    assert "event 7" in caplog.text
+
+
+def test_bad_payload_is_raised_and_the_stream_goes_on() -> None:
+    """With `on_bad="raise"` the loop ends at a bad payload, and can be taken up again behind it."""
+    stream = b'data: ?\n\ndata: {"x": 2}\n\n'
+    with BadServer([Answer(stream), OVER]) as server, EventSource(server.url) as source:
+        points = source.json(Point, on_bad="raise")
+        with pytest.raises(BadPayload):
+            next(points)
+        assert next(points) == Point(2)
+
+
+def test_gap_is_no_model(face, caplog: pytest.LogCaptureFixture) -> None:
+    """A gap is not decoded as the user's model, and not silent either; a mapping may name it."""
+    stream = b'event: newswire.gap\ndata: {"reason": "trimmed"}\n\ndata: {"x": 1}\n\n'
+    with BadServer([Answer(stream), OVER, Answer(stream), OVER]) as server:
+        assert values(face, server.url, Point) == [Point(1)]
+        assert "lost events" in caplog.text
+        assert values(face, server.url, {"newswire.gap": dict}) == [{"reason": "trimmed"}]
