@@ -1,0 +1,75 @@
+"""`python -m benchmarks [NAME...]`: run benchmarks, print their tables, and keep the results page."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Final
+
+from benchmarks.build import BuildError
+from benchmarks.processes import Failed
+from benchmarks.report import Size, machine, write_docs
+
+# In the order of the results page. Each is a module of this package; see its docstring.
+NAMES: Final = (
+    "fanout",
+    "private",
+    "memory",
+    "slow",
+    "storm",
+    "loop",
+    "publish",
+    "decode",
+    "reconnect_clients",
+)
+
+
+def available() -> list[str]:
+    """The benchmarks that are there."""
+    return [name for name in NAMES if importlib.util.find_spec(f"benchmarks.{name}") is not None]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what was asked for. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available())}; all by default")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
+    parser.add_argument("--smoke", action="store_true", help="only see that they run")
+    parser.add_argument("--write-docs", action="store_true", help="put the results into docs/benchmarks.md")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(available()):
+        parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(available())}")
+    if sys.platform != "linux":
+        parser.error("the benchmarks read /proc and use epoll: they need Linux")
+    size = Size.SMOKE if options.smoke else Size.QUICK if options.quick else Size.FULL
+    print(machine(), flush=True)
+    try:
+        for name in options.names or available():
+            _run(importlib.import_module(f"benchmarks.{name}"), name, size, docs=options.write_docs)
+    except (BuildError, Failed) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(module: ModuleType, name: str, size: Size, *, docs: bool) -> None:
+    print(f"\n=== {module.TITLE}: python -m benchmarks {name}\n", flush=True)
+    begun = time.monotonic()
+
+    def say(what: str) -> None:
+        print(f"  {time.monotonic() - begun:5.0f} s  {what}", file=sys.stderr, flush=True)
+
+    tables = module.run(size, say)
+    for table in tables:
+        print(table.text(), end="\n\n", flush=True)
+    if docs:
+        write_docs(name, f"python -m benchmarks {name}", tables)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

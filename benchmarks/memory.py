@@ -1,0 +1,43 @@
+"""Memory: what one more idle subscriber costs the server's process.
+
+Resident bytes with many subscribers less those with few, divided by the difference: what the interpreter and the
+imports weigh is left out. Measured after an event has reached everybody, when every buffer that a stream makes is made.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks.contenders import ALL, FLOOR, Contender
+from benchmarks.measure import subscribed, window
+from benchmarks.processes import loading, serving
+from benchmarks.report import Cell, Say, Size, Table
+
+TITLE: Final = "Memory"
+
+
+def run(size: Size, say: Say) -> list[Table]:
+    """Measure; some forty seconds in full."""
+    few, more = size.count(1000, 1000, 10), size.count(4000, 2000, 20)
+    rows: list[list[Cell]] = []
+    for contender in ALL:
+        if contender is not FLOOR:
+            say(contender.name)
+            rows.append([contender.name, _each(contender, few, more)])
+    title = f"Resident memory for each idle subscriber, {few:,} to {few + more:,} of them"
+    return [Table(title, ("server", "KB"), rows, ("After events have reached everybody.",))]
+
+
+def _each(contender: Contender, few: int, more: int) -> float:
+    with serving(contender.command()) as server, loading(server, few) as first:
+        subscribed(server, first)
+        window(server, first, rate=2, events=3)
+        before = server.rss()
+        with loading(server, more) as second:
+            second.ready()
+            server.until("all subscribers", lambda stats: stats["subscribers"] >= few + more)
+            server.get("/start?rate=1&events=3&size=100")
+            if second.wait(3 * more, 30)["events"] < 3 * more:
+                raise server.failed("did not deliver the events after which memory is measured")
+            server.until("the publisher's end", lambda stats: not stats["publishing"])
+            return (server.rss() - before) / more / 1000
