@@ -24,7 +24,7 @@ NDJSON = {"content-type": "application/x-ndjson"}
         ("h?event=a%00", {}, b"x", 400, "invalid_event", "NUL"),
         ("h?event=%ff", {}, b"x", 400, "not_utf8", "UTF-8"),
         ("h?event=a&event=b", {}, b"x", 400, "invalid_query", "2 times"),
-        ("h?evnet=a", {}, b"x", 400, "invalid_query", "evnet"),
+        ("h?evt=a", {}, b"x", 400, "invalid_query", "evt"),
         ("h", {}, b"\xff\xfe", 400, "invalid_event", "UTF-8"),
         ("h", {"content-type": "text/plain; charset=latin-1"}, b"x", 415, "unsupported_charset", "UTF-8"),
         ("h", {"content-encoding": "gzip"}, b"x", 415, "unsupported_encoding", "gzip"),

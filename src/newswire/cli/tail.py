@@ -1,81 +1,254 @@
-"""`newswire tail`: watch channels, or any event stream; goes on where it left off after every interruption."""
+"""`newswire tail`: watch channels of a server, or any event stream; goes on where it left off after every interruption.
+
+The work is `AsyncEventSource`'s. Here are the options, what is told on standard error, and a stop that loses nothing:
+an event that was printed counts as handled, also by the cursor file.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
-import random
+import logging
+import os
+import signal
+import stat
 import sys
 import time
-from collections.abc import Iterator
-from urllib.parse import urlencode
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
-import httpx2
-from rich.console import Console
-from rich.text import Text
 
-from newswire.wire import Decoder, Event, is_event_stream
+from newswire.cli.show import Form, Printer
+from newswire.client import AsyncEventSource, Hooks, Options, Stats
+from newswire.errors import BadStatus, NewswireError
+from newswire.wire.event import Event
+
+_FAILED, _INTERRUPTED = 1, 130
 
 
-@click.command()
-@click.argument("channels", nargs=-1, required=True)
-@click.option("--url", default="http://127.0.0.1:8000", show_default=True, envvar="NEWSWIRE_URL")
-@click.option("--from", "start", type=click.Choice(["earliest", "latest"]), default="latest", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
-@click.option("--event", "kind", help="Only events of this type.")
-def tail(channels: tuple[str, ...], url: str, start: str, as_json: bool, kind: str | None) -> None:
-    """Print the events of CHANNELS (names, patterns such as 'orders.*') or of a URL, as they come."""
-    if channels[0].startswith(("http://", "https://")):
-        target = channels[0]
-    else:
-        target = f"{url}/stream?{urlencode([('channel', channel) for channel in channels] + [('from', start)])}"
-    console = Console(highlight=False, soft_wrap=True)
-    decoder = Decoder()
-    wait = 1.0
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A stream to watch.
+
+    Attributes:
+        url: where it is.
+        channel: the one channel it has, which its events don't name; None if they do, or nobody knows.
+    """
+
+    url: str
+    channel: str | None = None
+
+
+@click.command(short_help="Watch channels, or any event stream.")
+@click.argument("streams", nargs=-1, required=True, metavar="CHANNEL-OR-URL...")
+@click.option(
+    "--url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    envvar="NEWSWIRE_URL",
+    help="The server (NEWSWIRE_URL).",
+)
+@click.option(
+    "--from", "start", type=click.Choice(["earliest", "latest"]), help="Where to begin without a cursor [latest]."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line: id, channel, event, data.")
+@click.option("--raw", is_flag=True, help="The data alone.")
+@click.option("--event", "kinds", multiple=True, metavar="NAME", help="Only events of this type; may be repeated.")
+@click.option("--count", "-n", type=click.IntRange(1), metavar="N", help="Stop after so many events.")
+@click.option(
+    "--cursor",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Keep the last event ID here, and go on from it next time.",
+)
+@click.option("--stats", is_flag=True, help="Say on standard error how much comes, each second and at the end.")
+@click.option("--method", metavar="NAME", help="The request's method [GET, or POST with --data].")
+@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
+@click.option("--data", metavar="TEXT|@FILE", help="A body for the request; JSON unless a header says otherwise.")
+def tail(streams: tuple[str, ...], **options: Any) -> None:
+    """Print the events of channels (names, and patterns such as 'orders.*') or of any URL, as they come.
+
+    Connections that break are made anew, and go on after the last event that was printed. Ctrl-C stops.
+    """
+    if options["as_json"] and options["raw"]:
+        raise click.UsageError("--json and --raw are two forms: choose one")
+    targets = list(_targets(streams, options["url"], options["start"]))
+    if options["cursor"] is not None and len(targets) > 1:
+        raise click.UsageError("--cursor keeps the place in one stream, and these are several: watch them one by one")
+    form = Form.JSON if options["as_json"] else Form.DATA if options["raw"] else Form.PEOPLE
+    logging.getLogger("newswire.client").addHandler(logging.NullHandler())  # what it would say is said below
+    logging.getLogger("newswire.client").propagate = False
+    watch = _Watch(Printer(form), frozenset(options["kinds"]), options["count"])
+    request = {
+        "method": options["method"],
+        "headers": dict(_header(text) for text in options["headers"]) | _json_type(options),
+        "body": _body(options["data"]),
+        "cursor": options["cursor"],
+    }
     try:
-        with httpx2.Client(timeout=httpx2.Timeout(10, read=60), follow_redirects=True) as client:
-            while True:
-                cursor = decoder.last_event_id
-                decoder = Decoder(last_event_id=cursor)
-                try:
-                    for event in _events(client, target, decoder):
-                        wait = (decoder.retry or 1000) / 1000
-                        if kind is None or event.event == kind:
-                            _print(console, event, as_json)
-                except httpx2.HTTPError as error:
-                    click.echo(f"newswire: {str(error) or type(error).__name__}; trying again", err=True)
-                time.sleep(random.uniform(wait / 2, wait))
-                wait = min(wait * 1.5, 15)
-    except KeyboardInterrupt:
-        pass
+        asyncio.run(watch.all(targets, request, stats=options["stats"]))
     except BrokenPipeError:
-        sys.stderr.close()
+        # Who reads our output has enough. Python would complain when it flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except NewswireError as error:
+        watch.say(_explain(error))
+        raise SystemExit(_FAILED) from None
+    except (ValueError, OSError) as error:
+        raise click.ClickException(str(error)) from None
+    if watch.interrupted:
+        raise SystemExit(_INTERRUPTED)
 
 
-def _events(client: httpx2.Client, target: str, decoder: Decoder) -> Iterator[Event]:
-    headers = {"accept": "text/event-stream", "cache-control": "no-store", "accept-encoding": "identity"}
-    if decoder.last_event_id:
-        headers["last-event-id"] = decoder.last_event_id
-    with client.stream("GET", target, headers=headers) as answer:
-        if answer.status_code >= 500:
-            raise httpx2.HTTPError(f"the server answered {answer.status_code}")
-        if answer.status_code != 200 or not is_event_stream(answer.headers.get("content-type")):
-            answer.read()
-            raise click.ClickException(f"{target} is no event stream ({answer.status_code}): {answer.text[:300]}")
-        for data in answer.iter_raw():
-            yield from decoder.feed(data)
+class _Watch:
+    """The streams being watched.
+
+    Attributes:
+        interrupted: a signal has ended it.
+    """
+
+    def __init__(self, printer: Printer, kinds: frozenset[str], count: int | None) -> None:
+        self.interrupted = False
+        self._printer = printer
+        self._kinds = kinds
+        self._left = count
+        self._sources: list[AsyncEventSource] = []
+
+    async def all(self, targets: list[Target], request: dict[str, Any], *, stats: bool) -> None:
+        """Watch until the streams end, enough has come, or a signal."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupt)
+        _when_nobody_reads(loop, self._close)
+        hooks = Hooks(error=self._on_error, gap=self._on_gap)
+        began = time.monotonic()
+        self._sources = [AsyncEventSource(target.url, options=Options(hooks=hooks), **request) for target in targets]
+        telling = asyncio.create_task(self._tell(began)) if stats else None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for target, source in zip(targets, self._sources, strict=True):
+                    tasks.create_task(self._one(target, source))
+        except* (NewswireError, BrokenPipeError) as errors:
+            raise errors.exceptions[0] from None
+        finally:
+            if telling is not None:
+                telling.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await telling
+                self.say(self._figures(began))
+
+    async def _one(self, target: Target, source: AsyncEventSource) -> None:
+        async with source:
+            async for event in source:
+                if self._kinds and event.event not in self._kinds:
+                    continue
+                self._printer.show(event, event.channel or target.channel)
+                if self._left is not None:
+                    self._left -= 1
+                    if self._left == 0:
+                        self._close()
+                        return
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+        self._close()
+
+    def _close(self) -> None:
+        for source in self._sources:
+            source.close()
+
+    # -- on standard error
+
+    def say(self, text: str) -> None:
+        """Tell whoever watches, beside the events."""
+        click.secho(f"newswire: {text}", err=True, dim=True)
+
+    def _on_error(self, error: NewswireError, wait: float | None) -> None:
+        if wait is not None:
+            self.say(f"{_explain(error)}; trying again in {wait:.1f} s")
+
+    def _on_gap(self, event: Event) -> None:
+        self.say(f"events are missing here: {event.data[:200]}")
+
+    async def _tell(self, began: float) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self.say(self._figures(began))
+
+    def _figures(self, began: float) -> str:
+        total = Stats()
+        for source in self._sources:
+            for name, value in vars(source.stats).items():
+                setattr(total, name, getattr(total, name) + value)
+        seconds = max(0.001, time.monotonic() - began)
+        reconnects = max(0, total.opened - len(self._sources))
+        return (
+            f"{total.events:,} events, {total.bytes / 1e6:,.1f} MB in {seconds:,.1f} s "
+            f"({total.events / seconds:,.0f}/s), {reconnects} reconnects, {total.gaps} gaps"
+        )
 
 
-def _print(console: Console, event: Event, as_json: bool) -> None:
-    if as_json:
-        fields = {"id": event.id, "channel": event.channel, "event": event.event, "data": event.data}
-        print(json.dumps(fields, ensure_ascii=False), flush=True)
-        return
-    line = Text()
-    line.append(f"{event.id or ''} ", "dim")
-    line.append(f"{event.channel or ''} ", "cyan")
-    if event.event != "message":
-        line.append(f"{event.event} ", "yellow")
-    line.append(event.data)
-    console.print(line)
-    sys.stdout.flush()
+def _when_nobody_reads(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    """Call when the other end of our output's pipe is closed: a quiet channel would not let us write, and notice."""
+    output = sys.stdout.fileno()
+    mode = os.fstat(output).st_mode
+    if stat.S_ISFIFO(mode):
+
+        def gone() -> None:
+            loop.remove_reader(output)
+            call()
+
+        loop.add_reader(output, gone)  # a pipe's writing end becomes readable only when it breaks
+
+
+def _targets(streams: tuple[str, ...], server: str, start: str | None) -> Iterator[Target]:
+    """One stream for all channels together, and one for each URL."""
+    channels = [stream for stream in streams if "://" not in stream]
+    query = [] if start is None else [("from", start)]
+    if channels:
+        one = channels[0] if len(channels) == 1 and not set(channels[0]) & set("*>") else None
+        pairs = [("channel", channel) for channel in channels] + query
+        yield Target(f"{server.rstrip('/')}/stream?{urlencode(pairs)}", one)
+    for url in streams:
+        if "://" in url:
+            begins = not query or "from" in dict(parse_qsl(urlsplit(url).query))
+            yield Target(url if begins else url + ("&" if "?" in url else "?") + urlencode(query))
+
+
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise click.UsageError(f"--header is 'Name: value', not {text!r}")
+    return name.strip(), value.strip()
+
+
+def _json_type(options: dict[str, Any]) -> dict[str, str]:
+    named = any(text.lower().startswith("content-type:") for text in options["headers"])
+    return {} if options["data"] is None or named else {"content-type": "application/json"}
+
+
+def _body(data: str | None) -> bytes | None:
+    if data is None:
+        return None
+    if not data.startswith("@"):
+        return data.encode("utf-8", "surrogateescape")
+    try:
+        if data == "@-":
+            return sys.stdin.buffer.read()
+        with open(data[1:], "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise click.UsageError(f"--data: {data[1:]} can't be read: {error.strerror}") from None
+
+
+def _explain(error: NewswireError) -> str:
+    """An error in a sentence; a problem of our own server's in its own words."""
+    if isinstance(error, BadStatus):
+        try:
+            return f"{error.status}: {json.loads(error.body)['detail']}"
+        except (ValueError, KeyError, TypeError):
+            pass
+    return str(error)

@@ -27,7 +27,9 @@ class Query:
     def __init__(self, request: Request) -> None:
         raw: bytes = request.scope.get("query_string", b"")
         if raw.count(b"&") >= _MAX_PARAMETERS:
-            raise Problem(400, "invalid_query", f"the query has more than {_MAX_PARAMETERS:,} parameters", field="query")
+            raise Problem(
+                400, "invalid_query", f"the query has more than {_MAX_PARAMETERS:,} parameters", field="query"
+            )
         pairs = [part.partition(b"=") for part in raw.replace(b"+", b" ").split(b"&") if part]
         self._pairs = [(unquote_to_bytes(name), value) for name, _, value in pairs]
 
@@ -64,7 +66,7 @@ class Query:
         return value
 
     def only(self, *names: str) -> None:
-        """Refuse parameters that would be ignored: `?evnet=x` must not publish a `message`.
+        """Refuse parameters that would be ignored: `?evt=x` must not publish a `message`.
 
         Raises:
             Problem: there is one that is not in `names`.

@@ -29,9 +29,10 @@ function ceiling(value) {
 }
 
 export function short(value) {
-  if (value >= 1e6) return (value / 1e6).toFixed(value >= 1e7 ? 0 : 1) + "M";
-  if (value >= 1e4) return (value / 1e3).toFixed(value >= 1e5 ? 0 : 1) + "k";
-  return Math.round(value).toLocaleString("en");
+  const unit = value >= 999_500 ? [1e6, "M"] : value >= 10_000 ? [1e3, "k"] : null;
+  if (!unit) return Math.round(value).toLocaleString("en");
+  const scaled = value / unit[0];
+  return Number(scaled.toFixed(scaled < 100 ? 1 : 0)) + unit[1];
 }
 
 // Straight lines: a curve would show numbers that never were.

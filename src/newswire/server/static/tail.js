@@ -110,7 +110,7 @@ export class Tail {
     if (this.#stuck) this.toNewest();
   }
 
-  // One note for a run of skips: it counts up while nothing else was said since the last rows.
+  // Nothing is left out in silence.
   #note(count) {
     return el("div", "skipped", `${short(count)} more came in between: too fast to read, counted but not shown`);
   }
