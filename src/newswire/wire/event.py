@@ -12,6 +12,9 @@ from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidEvent
 
+# 292 million years: what a 64-bit integer holds. Longer numbers on the wire are read as this one.
+MAX_RETRY: Final = 2**63 - 1
+
 _BREAKS: Final = re.compile(r"[\r\n\x00]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _NAMES: Final = {"\r": "a carriage return", "\n": "a line feed", "\x00": "a NUL"}

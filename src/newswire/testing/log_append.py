@@ -1,0 +1,152 @@
+"""The part of `LogSuite` about `append`: order, atomicity, what is stored and what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from newswire.errors import InvalidChannel, InvalidEvent, LimitExceeded
+from newswire.log.base import Log
+from newswire.log.batch import MAX_EVENT_BYTES
+from newswire.log.position import Position
+from newswire.testing.log_base import LogTests, offsets, publish, read_all
+from newswire.wire.event import Event
+
+
+class AppendTests(LogTests):
+    """What `append` promises."""
+
+    async def test_positions_grow(self, log: Log) -> None:
+        """Each event's position is in the log's epoch and after the one before."""
+        positions = [(await log.append([(channel, Event("x"))]))[0] for channel in ("a", "b", "a")]
+        epoch = (await log.span()).epoch
+        assert [position.epoch for position in positions] == [epoch] * 3
+        assert positions[0].offset < positions[1].offset < positions[2].offset
+        assert (await log.span()).latest == positions[2].offset
+
+    async def test_position_is_a_value(self, log: Log) -> None:
+        """A position is what its text parses to."""
+        [position] = await log.append([("a", Event("x"))])
+        assert Position.parse(str(position)) == position
+
+    async def test_batch_has_one_position_each(self, log: Log) -> None:
+        """A batch of several channels gives each event's position, in the batch's order."""
+        positions = await log.append([("a", Event("1")), ("b", Event("2", "kind")), ("a", Event("3"))])
+        entries = await read_all(log, ">")
+        assert offsets(entries) == [position.offset for position in positions]
+        assert [entry[1:4] for entry in entries] == [("a", "message", "1"), ("b", "kind", "2"), ("a", "message", "3")]
+
+    async def test_empty_batch(self, log: Log) -> None:
+        """An empty batch is stored by doing nothing."""
+        assert await log.append([]) == []
+        assert (await log.span()).latest == 0
+
+    async def test_64_publishers(self, log: Log) -> None:
+        """Batches of concurrent publishers stay whole and in each publisher's order, and none is lost or doubled."""
+
+        async def publisher(number: int) -> list[Position]:
+            stored: list[Position] = []
+            for turn in range(10):
+                batch = [(f"from.{number}", Event(f"{number} {turn} {part}")) for part in range(3)]
+                stored += await log.append(batch)
+            return stored
+
+        positions = await asyncio.gather(*(publisher(number) for number in range(64)))
+        entries = await read_all(log, ">", limit=1000)
+        by_offset = {entry.offset: entry for entry in entries}
+        assert offsets(entries) == sorted(position.offset for stored in positions for position in stored)
+        for number, stored in enumerate(positions):
+            texts = [f"{number} {turn} {part}" for turn in range(10) for part in range(3)]
+            assert [by_offset[position.offset].data for position in stored] == texts
+        order = offsets(entries)
+        for start in range(0, len(order), 3):
+            assert len({by_offset[offset].data.rsplit(" ", 1)[0] for offset in order[start : start + 3]}) == 1
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "",
+            " ",
+            "ünï¢ödé \u2028 \U0001f600",
+            "one\ntwo\r\nthree\rfour",
+            "a\x00b",
+            '{"json": "\\""}',
+            "'; DROP --",
+            "\ufeff",
+        ],
+    )
+    async def test_data_is_kept_as_it_is(self, log: Log, data: str) -> None:
+        """Data comes back as it was published, whatever characters it has."""
+        await log.append([("a", Event(data, "kind ünï"))])
+        [entry] = await read_all(log, "a")
+        assert (entry.data, entry.event) == (data, "kind ünï")
+
+    async def test_large_event(self, log: Log) -> None:
+        """An event of many megabytes comes back whole, beside small ones."""
+        large = "0123456789abcdef" * 2**19
+        await log.append([("a", Event("before")), ("a", Event(large)), ("a", Event("after"))])
+        assert [entry.data for entry in await read_all(log, "a")] == ["before", large, "after"]
+
+    async def test_time(self, log: Log) -> None:
+        """An entry says when it was stored, in seconds since the Unix epoch."""
+        before = time.time()
+        await publish(log, "a", "x")
+        [entry] = await read_all(log, "a")
+        assert before - 5 < entry.time < time.time() + 5  # clocks of other machines may differ a little
+
+    @pytest.mark.parametrize("channel", ["", ".", "a..b", "a.", "a b", "a*", "orders.*", ">", "a/b", "a\nb", "x" * 256])
+    async def test_bad_channel(self, log: Log, channel: str) -> None:
+        """A batch with a bad channel is refused as a whole."""
+        with pytest.raises(InvalidChannel):
+            await log.append([("good", Event("1")), (channel, Event("2"))])
+        assert (await log.span()).latest == 0
+
+    @pytest.mark.parametrize(("event", "field"), [(Event("x", id="7"), "id"), (Event("x", retry=5), "retry")])
+    async def test_fields_that_are_not_the_publishers(self, log: Log, event: Event, field: str) -> None:
+        """An id is the log's to give and a retry a stream's: a batch with either is refused as a whole."""
+        with pytest.raises(InvalidEvent) as caught:
+            await log.append([("a", Event("1")), ("a", event)])
+        assert caught.value.field == field
+        assert (await log.span()).latest == 0
+
+    async def test_too_large(self, log: Log) -> None:
+        """An event that is larger than any log may store is refused, with the limit."""
+        with pytest.raises(LimitExceeded) as caught:
+            await log.append([("a", Event("x" * (MAX_EVENT_BYTES + 1)))])
+        assert caught.value.limit == MAX_EVENT_BYTES
+        assert (await log.span()).latest == 0
+
+    async def test_a_bad_batch_costs_no_other(self, log: Log) -> None:
+        """A refused batch takes nothing from those that were appended at the same time."""
+        good = [log.append([("a", Event(str(number)))]) for number in range(10)]
+        bad = [log.append([("a", Event("x", id="1"))]) for _ in range(10)]
+        results = await asyncio.gather(
+            *(call for pair in zip(good, bad, strict=True) for call in pair), return_exceptions=True
+        )
+        assert [isinstance(result, InvalidEvent) for result in results] == [False, True] * 10
+        assert [entry.data for entry in await read_all(log, "a")] == [str(number) for number in range(10)]
+
+    async def test_the_batch_is_the_callers(self, log: Log) -> None:
+        """What the caller does with its list afterwards changes nothing."""
+        batch = [("a", Event("1"))]
+        append = asyncio.ensure_future(log.append(batch))
+        await asyncio.sleep(0)
+        batch[0] = ("a", Event("2"))
+        batch.append(("a", Event("3")))
+        assert len(await append) == 1
+        assert [entry.data for entry in await read_all(log, "a")] == ["1"]
+
+    async def test_cancelled(self, log: Log) -> None:
+        """An append whose caller is cancelled is stored whole or not at all, and others go on."""
+        appends = [asyncio.ensure_future(log.append([("a", Event(f"{n}")), ("a", Event(f"{n}"))])) for n in range(20)]
+        await asyncio.sleep(0)
+        for append in appends[::2]:
+            append.cancel()
+        await asyncio.gather(*appends, return_exceptions=True)
+        await publish(log, "a", "last")
+        data = [entry.data for entry in await read_all(log, "a")]
+        assert data[-1] == "last"
+        assert data[0:-1:2] == data[1:-1:2]
+        assert {str(number) for number in range(1, 20, 2)} <= set(data)

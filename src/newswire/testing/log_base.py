@@ -1,0 +1,106 @@
+"""What the parts of `LogSuite` have in common: how they get a log, and the few ways in which they look at one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, ClassVar, TypeAlias, cast
+
+import anyio
+import pytest
+
+from newswire.log.base import Entry, Log, Page
+from newswire.log.channels import Channels
+from newswire.wire.event import Event
+
+MakeLog: TypeAlias = Callable[..., Log]
+
+# A test that waits longer for something that has to happen fails. Far more than any log needs.
+PATIENCE = 30.0
+
+
+class LogTests:
+    """The base of the suite's parts.
+
+    Attributes:
+        durable: whether a log that was closed can be made again, with all that was in it.
+    """
+
+    pytestmark = pytest.mark.anyio
+    durable: ClassVar[bool] = True
+
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        """A log lives on asyncio."""
+        return "asyncio"
+
+    @pytest.fixture
+    def make_log(self) -> MakeLog:
+        """Return a function that makes a log, with `retention` if it is given; the same log within one test."""
+        raise NotImplementedError("a subclass of LogSuite has a fixture `make_log`")
+
+    @pytest.fixture
+    async def log(self, make_log: MakeLog) -> AsyncGenerator[Log]:
+        """An empty log that keeps everything."""
+        async with opened(make_log()) as log:
+            yield log
+
+
+@asynccontextmanager
+async def opened(log: Log) -> AsyncGenerator[Log]:
+    """Close a log at the end of the block."""
+    try:
+        yield log
+    finally:
+        await log.close()
+
+
+async def publish(log: Log, channel: str, *data: str) -> list[int]:
+    """Append events one by one; return their offsets."""
+    return [(await log.append([(channel, Event(each))]))[0].offset for each in data]
+
+
+async def read_pages(log: Log, channels: Iterable[str], *, after: int = 0, limit: int = 100) -> list[Page]:
+    """Read page after page up to the end of the log."""
+    pages = []
+    wanted = Channels(channels)
+    end = (await log.span()).latest
+    while after < end:
+        page = await log.read(wanted, after, limit)
+        assert page.through > after, "a page before the end of the log goes on"
+        assert len(page.entries) <= limit
+        assert all(after < entry.offset <= page.through for entry in page.entries)
+        pages.append(page)
+        after = page.through
+    return pages
+
+
+async def read_all(log: Log, *channels: str, after: int = 0, limit: int = 100) -> list[Entry]:
+    """All kept entries of the channels."""
+    return [entry for page in await read_pages(log, channels, after=after, limit=limit) for entry in page.entries]
+
+
+async def lost(log: Log, *channels: str) -> int:
+    """What a reader of the channels from the beginning is told to have missed."""
+    return (await log.read(Channels(channels), 0, 1)).lost
+
+
+def closing(follower: AsyncIterator[Sequence[Entry]]) -> aclosing[Any]:
+    """Close a follower at the end of the block."""
+    return aclosing(cast(Any, follower))
+
+
+async def take(follower: AsyncIterator[Sequence[Entry]], count: int) -> list[Entry]:
+    """The next entries of a follower, at least `count` of them."""
+    entries: list[Entry] = []
+    with anyio.fail_after(PATIENCE):
+        while len(entries) < count:
+            batch = await anext(follower)
+            assert batch, "a follower is never given an empty batch"
+            entries += batch
+    return entries
+
+
+def offsets(entries: Iterable[Entry]) -> list[int]:
+    """The entries' offsets."""
+    return [entry.offset for entry in entries]

@@ -1,0 +1,28 @@
+"""The suite that every log passes: newswire's own and anybody's.
+
+    from newswire.testing import LogSuite
+
+    class TestMyLog(LogSuite):
+        @pytest.fixture
+        def make_log(self, tmp_path):
+            return lambda retention=None: MyLog(tmp_path / "my.log", retention=retention)
+
+Each call of what `make_log` returns makes a log on the same storage, which is empty when a test begins. For a log that
+forgets everything when it is closed, set `durable = False` in the class. Needs pytest with anyio's plugin (installed
+with anyio); names each promise of `newswire.log.Log` in the test that shows it.
+"""
+
+from __future__ import annotations
+
+from newswire.testing.log_append import AppendTests
+from newswire.testing.log_follow import FollowTests
+from newswire.testing.log_keep import KeepTests
+from newswire.testing.log_read import ReadTests
+
+
+class LogSuite(AppendTests, ReadTests, FollowTests, KeepTests):
+    """Subclass it, with a fixture `make_log`; see the module.
+
+    Attributes:
+        durable: whether a log that was closed can be made again, with all that was in it (default True).
+    """
