@@ -35,6 +35,7 @@ class LineSplitter(Generic[T]):
         self._after_cr = False
         self._pieces: list[bytes] = []  # the newest pieces of the line that has not ended …
         self._gathered = bytearray()  # … and what came before them
+        self._unended = 0  # the bytes of chunks that had no line end, since the last that had one
         self._failure: DecodeLimitExceeded | None = None
 
     def _take(self, lines: list[bytes], size: int) -> list[T]:
@@ -68,12 +69,14 @@ class LineSplitter(Generic[T]):
             lines = data.split(b"\n")
         else:
             pieces.append(data)
-            if len(pieces) >= _GATHER:
+            self._unended += len(data)
+            if len(pieces) >= _GATHER or self._unended > self._max_line:
                 self._gather()
             return []
         size = len(data)
         if pieces:
             pieces.append(lines[0])
+            self._unended = 0
             lines[0] = self._whole()
             size += len(lines[0])
         rest = lines.pop()
@@ -81,8 +84,7 @@ class LineSplitter(Generic[T]):
             pieces.append(rest)
         if self._at_start:
             self._at_start = False
-            if lines[0].startswith(_BOM):  # 9.2.5: "stream = [ bom ] *event"; one, and only here
-                lines[0] = lines[0][len(_BOM) :]
+            lines[0] = lines[0].removeprefix(_BOM)  # 9.2.5: "stream = [ bom ] *event"; one, and only here
         return self._take(lines, size)
 
     def _whole(self) -> bytes:
