@@ -1,0 +1,200 @@
+"""What a run is made of: the parts that a producer writes, and how they are stored as events.
+
+A producer yields text, or one of these values. A run stores each as one event, so that a bare EventSource can read it:
+text is a `message` whose data is the text itself, the others have an event type of their own and JSON as data. The
+dialects read the same events back as parts and say them in their own words. Nothing here does I/O.
+
+Parts that follow each other and say the same as one (`merge`) may be given to a late reader as one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, Final, TypeAlias
+
+from newswire.errors import InvalidEvent
+from newswire.hub.hub import to_event
+from newswire.wire.event import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """More of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reasoning:
+    """More of what the model thinks before it answers."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model begins to call a tool.
+
+    Attributes:
+        id: names the call within the run.
+        name: the tool's name.
+    """
+
+    id: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolInput:
+    """More of a call's input.
+
+    Attributes:
+        id: the call's.
+        text: the next piece of the input, which is JSON when it is whole.
+    """
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolOutput:
+    """What a tool gave back.
+
+    Attributes:
+        id: the call's.
+        output: anything that JSON can say.
+        error: whether the tool failed; `output` then says why.
+    """
+
+    id: str
+    output: Any = None
+    error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How many tokens were used so far; the last one counts."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Why the model stopped, if the producer knows: `stop`, `length`, `tool_calls` or `content_filter`."""
+
+    reason: str = "stop"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a job is; the last one counts.
+
+    Attributes:
+        done: how much is done, in the job's own unit.
+        total: of how much; None if that is not known.
+        message: what is going on, for people.
+    """
+
+    done: float
+    total: float | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Anything else: an event of the application's own.
+
+    Attributes:
+        name: the event's type.
+        data: the event's data, as it is stored.
+    """
+
+    name: str
+    data: str
+
+
+Part: TypeAlias = Text | Reasoning | ToolCall | ToolInput | ToolOutput | Usage | Finish | Progress | Data
+
+# The event type of each part that is stored as JSON. Text and reasoning are stored as they are.
+_TYPES: Final[dict[type, str]] = {
+    ToolCall: "tool",
+    ToolInput: "tool.input",
+    ToolOutput: "tool.output",
+    Usage: "usage",
+    Finish: "finish",
+    Progress: "progress",
+}
+_PARTS: Final[dict[str, type[Any]]] = {name: part for part, name in _TYPES.items()}
+
+
+def event_of(item: Any) -> Event:
+    """The event that an item of a producer is stored as.
+
+    Args:
+        item: a part; an `Event`; a str (text), bytes (UTF-8 text), or anything that JSON can say (a `message`).
+
+    Raises:
+        InvalidEvent: it can't be stored, or its type is reserved.
+    """
+    kind = type(item)
+    if kind is str:
+        return Event(item)
+    if kind is Text:
+        return Event(item.text)
+    if kind is Reasoning:
+        return Event(item.text, "reasoning")
+    if kind is Data:
+        return to_event(Event(item.data, item.name))
+    name = _TYPES.get(kind)
+    if name is None:
+        return to_event(item)
+    try:
+        return Event(json.dumps(asdict(item), ensure_ascii=False, separators=(",", ":")), name)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent("data", f"a {kind.__name__} is stored as JSON, and this can't be: {error}") from None
+
+
+def part_of(event: str, data: str) -> Part:
+    """The part that a stored event is. What is no part of ours is `Data`; never raises."""
+    if event == "message":
+        return Text(data)
+    if event == "reasoning":
+        return Reasoning(data)
+    kind = _PARTS.get(event)
+    if kind is not None:
+        try:
+            part: Part = kind(**json.loads(data))
+        except (TypeError, ValueError):
+            return Data(event, data)  # an event of the application's own that has the same name
+        return part
+    return Data(event, data)
+
+
+def merge(first: Part, second: Part) -> Part | None:
+    """One part that says what these two say, one after the other; None if there is none."""
+    if type(first) is not type(second):
+        return None
+    if isinstance(first, Text) and isinstance(second, Text):
+        return Text(first.text + second.text)
+    if isinstance(first, Reasoning) and isinstance(second, Reasoning):
+        return Reasoning(first.text + second.text)
+    if isinstance(first, ToolInput) and isinstance(second, ToolInput) and first.id == second.id:
+        return ToolInput(first.id, first.text + second.text)
+    if isinstance(first, (Progress, Usage)):
+        return second
+    return None
+
+
+def merged(parts: Iterable[tuple[int, Part]]) -> list[tuple[int, Part]]:
+    """Parts with their offsets, with runs of those that one can say put together; each has the last one's offset."""
+    found: list[tuple[int, Part]] = []
+    for offset, part in parts:
+        if found and (both := merge(found[-1][1], part)) is not None:
+            found[-1] = (offset, both)
+        else:
+            found.append((offset, part))
+    return found
