@@ -4,8 +4,8 @@ A dialect is a small state machine. It is fed parts, knows what the client has s
 next. It does no I/O, gives no ids and knows no positions: `newswire.runs.transcode` feeds it, puts the id of each
 stored event on the last block that comes of it, and writes heartbeats between blocks.
 
-The rule that makes a reader resumable anywhere: for every cut, what a client makes of `prelude()` after the parts before
-the cut were given to `skip`, and then of `write` for the parts after it, is what it makes of the whole.
+The rule that makes a reader resumable anywhere: for every cut, what a client makes of `prelude()`, after the parts
+before the cut were given to `skip`, and then of `write` for the parts after it, is what it makes of the whole.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class End:
     """How a run ended.
 
     Attributes:
-        reason: `done`, `failed` (its producer raised), `stopped` (somebody asked for it), `interrupted` (its worker died).
+        reason: `done`, `failed` (its producer raised), `stopped` (somebody asked for it) or `interrupted` (its worker
+            died).
         error: for `failed`: `type` and `message`.
         result: for `done`: what the producer returned, or None.
     """
