@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from newswire.log.sqlite import SqliteLog
-from newswire.testing import LogSuite
+from newswire.testing import LedgerSuite, LogSuite
 from newswire.testing.log_base import MakeLog
 
 
-class TestSqliteLog(LogSuite):
-    """The suite."""
+class TestSqliteLog(LogSuite, LedgerSuite):
+    """The suites."""
 
     @pytest.fixture
     def make_log(self, tmp_path: Path) -> MakeLog:

@@ -160,3 +160,11 @@ def test_full_is_said_with_a_time_to_come_back(tmp_path: Path) -> None:
                 pass
             with Reader(f"{server.url}/channels/c") as third:
                 assert third.answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/channels/$runs.x", "/stream?channel=$runs.>", "/channels/$runs.x/events"])
+def test_internal_channels_are_not_for_clients(server: Serve, path: str) -> None:
+    """What is built upon the hub keeps its books in channels that no client reads."""
+    response = httpx2.get(server.url + path)
+    assert response.status_code == 400
+    assert "begins with '$'" in response.json()["detail"]

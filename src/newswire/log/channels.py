@@ -4,6 +4,9 @@ A channel's name is tokens joined by dots: `orders.eu.42`. In a pattern, `*` sta
 at the end, for one or more: `orders.*` matches `orders.eu` but not `orders.eu.42`; `orders.>` matches both; `>`
 matches every channel. (The rules are NATS's, so that a pattern means the same on every log.) A name may have any
 printable characters but white space, `*`, `>` and `/`; at most 255 bytes of UTF-8.
+
+Channels whose name begins with `$` belong to what is built upon the hub, such as runs. A pattern matches them only if
+it begins with that same token: `>` and `*.x` don't (the rule is MQTT's for its `$SYS`).
 """
 
 from __future__ import annotations
@@ -72,11 +75,16 @@ def _check_tokens(name: str) -> None:
         raise InvalidChannel(name, f"channel {name[:100]!r} has an empty token: check its dots")
 
 
+def is_internal(channel: str) -> bool:
+    """Whether a channel or pattern belongs to what is built upon the hub, and is no business of HTTP clients."""
+    return channel.startswith("$")
+
+
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a checked pattern to a regular expression to `fullmatch` channel names with."""
     wild = {"*": r"[^.]+", ">": r".+"}
     parts = [wild.get(token) or re.escape(token) for token in pattern.split(".")]
-    return re.compile(r"\.".join(parts), re.DOTALL)
+    return re.compile(r"(?!\$)" * (pattern[0] in "*>") + r"\.".join(parts), re.DOTALL)
 
 
 class Channels:

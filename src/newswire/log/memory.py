@@ -12,17 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_right
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from operator import itemgetter
 from typing import Final
 
 from newswire.errors import Closed, TrimmedAway
-from newswire.log.base import PAGE_BYTES, Entry, Page, Retention, RetentionRules, Span
+from newswire.log.base import PAGE_BYTES, Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch, weight
 from newswire.log.channels import Channels
+from newswire.log.ledger import Guarded
+from newswire.log.memory_rings import Channel, Ring, offset_of
 from newswire.log.position import Position, new_epoch
 from newswire.log.retention import KEEP_ALL, Rules
 from newswire.wire.event import Event
@@ -38,50 +38,9 @@ _EMPTY_KEPT: Final = 10_000
 _MATCHES_KEPT: Final = 32  # channel sets with patterns whose matches are remembered
 _SWEPT: Final = 2  # channels that each append looks at for expired events
 
-_GONE: Final = Entry(0, "", "", "", 0.0)
-_offset = itemgetter(0)
-
-
-class _Ring:
-    """Entries in log order; cheap to append to, to drop from the front and to search."""
-
-    __slots__ = ("entries", "start")
-
-    def __init__(self) -> None:
-        self.entries: list[Entry] = []
-        self.start = 0
-
-    def __len__(self) -> int:
-        return len(self.entries) - self.start
-
-    def after(self, offset: int) -> int:
-        """The index of the first entry after `offset`."""
-        return bisect_right(self.entries, offset, self.start, key=_offset)
-
-    def drop_first(self) -> Entry:
-        entry = self.entries[self.start]
-        self.entries[self.start] = _GONE  # freed now, cut off below
-        self.start += 1
-        if self.start > 64 and self.start * 2 > len(self.entries):  # moving half at a time keeps this O(1)
-            del self.entries[: self.start]
-            self.start = 0
-        return entry
-
-
-class _Channel(_Ring):
-    """A channel's kept entries; `lost` is the offset of the newest one it no longer has."""
-
-    __slots__ = ("bytes", "lost", "rule")
-
-    def __init__(self, rule: Retention, lost: int) -> None:
-        super().__init__()
-        self.rule = rule
-        self.bytes = 0
-        self.lost = lost
-
 
 class MemoryLog:
-    """A `Log` in memory.
+    """A `Log` and `Ledger` in memory.
 
     Args:
         retention: what to keep of each channel.
@@ -102,8 +61,8 @@ class MemoryLog:
         self._limited = bool(self._rules)
         self._max_bytes = max_bytes
         self._clock = clock
-        self._all = _Ring()  # kept entries, those that only followers still get, and tombs of others in between
-        self._channels: dict[str, _Channel] = {}
+        self._all = Ring()  # kept entries, those that only followers still get, and tombs of others in between
+        self._channels: dict[str, Channel] = {}
         self._latest = 0
         self._events = 0
         self._bytes = 0
@@ -116,7 +75,7 @@ class MemoryLog:
         self._matches: dict[Channels, tuple[int, set[str]]] = {}  # how many of `_names` were looked at, which match
         self._empty: dict[str, None] = {}
         self._forgotten = 0
-        self._sweep: Iterator[_Channel] = iter(())
+        self._sweep: Iterator[Channel] = iter(())
         self._followers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -124,13 +83,26 @@ class MemoryLog:
         if self._closed:
             raise Closed("the log is closed")
 
-    # -- append
-
     async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
         """See `Log.append`."""
         self._check_open()
+        return self._append(events, weigh_batch(events, self._channels))
+
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[list[Position] | None]:
+        """See `Ledger.append_guarded`."""
+        self._check_open()
+        weighed = [(batch, weigh_batch(batch.events, self._channels)) for batch in batches]
+        return [
+            self._append(batch.events, sizes) if self._newest_ever(batch.channel) == batch.newest else None
+            for batch, sizes in weighed
+        ]
+
+    def _newest_ever(self, name: str) -> int:
+        channel = self._channels.get(name)
+        return 0 if channel is None else channel.entries[-1].offset if len(channel) else channel.lost
+
+    def _append(self, events: Sequence[tuple[str, Event]], weights: Sequence[int]) -> list[Position]:
         channels = self._channels
-        weights = weigh_batch(events, channels)
         now = self._clock()
         epoch = self._epoch
         offset = self._latest
@@ -160,8 +132,8 @@ class MemoryLog:
             follower.set()
         return positions
 
-    def _new_channel(self, name: str) -> _Channel:
-        channel = self._channels[name] = _Channel(self._rules.of(name), self._forgotten)
+    def _new_channel(self, name: str) -> Channel:
+        channel = self._channels[name] = Channel(self._rules.of(name), self._forgotten, self._latest)
         self._names.append(name)
         return channel
 
@@ -174,7 +146,7 @@ class MemoryLog:
         if len(swept) < _SWEPT:
             self._sweep = iter([channel for channel in self._channels.values() if channel.rule.max_age is not None])
 
-    def _trim_channel(self, channel: _Channel, now: float) -> int:
+    def _trim_channel(self, channel: Channel, now: float) -> int:
         rule = channel.rule
         if rule is KEEP_ALL:
             return 0
@@ -187,14 +159,21 @@ class MemoryLog:
                 or (rule.max_age is not None and first.time < now - rule.max_age)
             ):
                 break
-            self._graves.append(first)
-            self._graves_bytes += self._drop_first(channel) + _ENTRY_OVERHEAD
+            self._entomb(channel)
             removed += 1
-        while self._graves_bytes > self._max_bytes // _FOLLOWED_SHARE:
-            self._bury(self._graves.popleft())
+        self._bury_old()
         return removed
 
-    def _drop_first(self, channel: _Channel) -> int:
+    def _entomb(self, channel: Channel) -> None:
+        """Take a channel's first entry from its readers; followers still get it for a while."""
+        self._graves.append(channel.entries[channel.start])
+        self._graves_bytes += self._drop_first(channel) + _ENTRY_OVERHEAD
+
+    def _bury_old(self) -> None:
+        while self._graves_bytes > self._max_bytes // _FOLLOWED_SHARE:
+            self._bury(self._graves.popleft())
+
+    def _drop_first(self, channel: Channel) -> int:
         entry = channel.drop_first()
         size = weight(entry.data)
         channel.lost = entry.offset
@@ -246,17 +225,36 @@ class MemoryLog:
     def _kept(self, entry: Entry) -> bool:
         """Whether an entry of `_all` is there for readers too. A channel loses its oldest first, so `lost` tells."""
         channel = self._channels.get(entry.channel)
-        return channel is not None and entry.offset > channel.lost
+        return channel is not None and entry.offset > max(channel.lost, channel.born)
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """See `Ledger.drop`."""
+        self._check_open()
+        removed = 0
+        for name, through in cuts.items():
+            channel = self._channels.get(name)
+            if channel is None:
+                continue
+            while len(channel) and channel.entries[channel.start].offset <= through:
+                self._entomb(channel)
+                removed += 1
+            if not len(channel):
+                self._empty.pop(name, None)
+                del self._channels[name]
+        self._names = list(self._channels)
+        self._matches.clear()
+        self._bury_old()
+        return removed
 
     # -- read
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
         """See `Log.read`."""
         self._check_open()
-        if channels.patterns or len(channels.names) > _FEW:
-            return self._scan(channels, after, max(limit, 1))
-        now = self._clock()
         limit = max(limit, 1)
+        if channels.patterns or len(channels.names) > _FEW:
+            return self._scan(channels, after, limit)
+        now = self._clock()
         lost = 0
         found: list[Entry] = []
         for name in channels.names:
@@ -268,7 +266,7 @@ class MemoryLog:
             lost = max(lost, channel.lost)
             index = channel.after(after)
             found += channel.entries[index : index + limit]
-        found.sort(key=_offset)
+        found.sort(key=offset_of)
         return _cut(found, limit, max(self._latest, after), lost)
 
     def _scan(self, channels: Channels, after: int, limit: int) -> Page:
@@ -292,6 +290,11 @@ class MemoryLog:
         if len(self._matches) > _MATCHES_KEPT:
             del self._matches[next(iter(self._matches))]
         return wanted
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Ledger.newest`."""
+        self._check_open()
+        return [ring.entries[-1] if (ring := self._channels.get(name)) and len(ring) else None for name in channels]
 
     # -- follow
 
@@ -338,7 +341,7 @@ class MemoryLog:
         for follower in self._followers:
             follower.set()
         self._channels.clear()
-        self._all = _Ring()
+        self._all = Ring()
         self._graves.clear()
 
 

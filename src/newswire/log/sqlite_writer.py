@@ -15,12 +15,12 @@ import queue
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from newswire.errors import LogError
 from newswire.log.base import Entry
 from newswire.log.position import Position
-from newswire.log.sqlite_file import NEWEST, WAL_LIMIT, LogFile, roll_back
+from newswire.log.sqlite_file import NEWEST, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite_thread import DatabaseThread, Job, tell
 from newswire.wire.event import Event
 
@@ -34,18 +34,27 @@ _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
 _WAL_CHECK_SECONDS: Final = 5.0
 
 
-class Batch:
-    """What one `append` brought, and who waits for it."""
+Guard: TypeAlias = tuple[str, int]  # a channel, and the newest offset that it must have; see `Guarded`
 
-    __slots__ = ("bytes", "done", "events", "sizes")
+
+class Batch:
+    """What one `append` brought, and who waits for it: for its positions, or for None if its guard held it back."""
+
+    __slots__ = ("bytes", "done", "events", "guard", "refused", "sizes")
 
     def __init__(
-        self, events: Sequence[tuple[str, Event]], sizes: list[int], done: asyncio.Future[list[Position]]
+        self,
+        events: Sequence[tuple[str, Event]],
+        sizes: list[int],
+        done: asyncio.Future[list[Position] | None],
+        guard: Guard | None = None,
     ) -> None:
         self.events = events
         self.sizes = sizes
         self.bytes = sum(sizes)
         self.done = done
+        self.guard = guard
+        self.refused = False  # by its guard, in the transaction
 
 
 class Writer(DatabaseThread):
@@ -78,17 +87,19 @@ class Writer(DatabaseThread):
         self._left: list[Batch] = []
         self._next_wal_check = 0.0
 
-    def append(self, events: Sequence[tuple[str, Event]], sizes: list[int]) -> asyncio.Future[list[Position]]:
-        """Store a checked batch.
+    def append(
+        self, events: Sequence[tuple[str, Event]], sizes: list[int], guard: Guard | None = None
+    ) -> asyncio.Future[list[Position] | None]:
+        """Store a checked batch, if its guard lets it pass. Without a guard the result is never None.
 
         Publishers that were woken together come here in one pass of the event loop. They are handed over together
         after it; else the first would have a transaction of its own and the others wait for it.
         """
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Position]] = loop.create_future()
+        done: asyncio.Future[list[Position] | None] = loop.create_future()
         if not self._gathered:
             loop.call_soon(self.flush)
-        self._gathered.append(Batch(events, sizes, done))
+        self._gathered.append(Batch(events, sizes, done, guard))
         return done
 
     def flush(self) -> None:
@@ -157,7 +168,7 @@ class Writer(DatabaseThread):
             else:
                 self._tell(group, _refuse, group, error)
             return
-        self.newest = first + sum(len(batch.events) for batch in group) - 1
+        self.newest = first + sum(len(batch.events) for batch in group if not batch.refused) - 1
         self._tell(group, self._resolve, group, first, now)
 
     def _transact(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int:
@@ -168,9 +179,12 @@ class Writer(DatabaseThread):
             newest, forgets = execute(f"SELECT {NEWEST}, forgets FROM meta").fetchone()
             fresh = self._identify(connection, group, forgets)
             ids = self._channels
+            guarded = _guarded(connection, group)
             values: list[object] = []
             offset = newest
             for batch in group:
+                if guarded and _is_refused(batch, guarded, offset):
+                    continue
                 for (name, event), size in zip(batch.events, batch.sizes, strict=True):
                     offset += 1
                     channel = ids.get(name) or fresh[name]
@@ -231,16 +245,42 @@ class Writer(DatabaseThread):
         tell(group[0].done, call, *args)
 
     def _resolve(self, group: list[Batch], first: int, now: float) -> None:
-        last = first + sum(len(batch.events) for batch in group) - 1
-        self._committed(first, last, lambda: _entries(group, first, now))
+        stored = [batch for batch in group if not batch.refused]
+        for batch in group:
+            if batch.refused and not batch.done.done():
+                batch.done.set_result(None)
+        last = first + sum(len(batch.events) for batch in stored) - 1
+        if last >= first:
+            self._committed(first, last, lambda: _entries(stored, first, now))
         epoch = self.file.epoch
         new = tuple.__new__  # half the price of a named tuple's own constructor
         offset = first
-        for batch in group:
+        for batch in stored:
             after = offset + len(batch.events)
             if not batch.done.done():
                 batch.done.set_result([new(Position, (epoch, each)) for each in range(offset, after)])
             offset = after
+
+
+def _guarded(connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
+    """The newest offset of each channel that a guard of the group is about."""
+    names = {batch.guard[0] for batch in group if batch.guard is not None}
+    if not names:
+        return {}
+    query = """SELECT name, max(lost, coalesce((SELECT max(offset) FROM events WHERE channel = id), 0))
+               FROM channels WHERE name IN (SELECT value FROM json_each(?))"""
+    return dict.fromkeys(names, 0) | dict(fetch(connection, 2, query, json.dumps(list(names))))
+
+
+def _is_refused(batch: Batch, guarded: dict[str, int], offset: int) -> bool:
+    """Judge a batch that would be stored after `offset`; note in `guarded` what it changes if it is."""
+    guard = batch.guard
+    batch.refused = guard is not None and guarded[guard[0]] != guard[1]
+    if not batch.refused:
+        for index, (name, _) in enumerate(batch.events, offset + 1):
+            if name in guarded:
+                guarded[name] = index
+    return batch.refused
 
 
 def _entries(group: list[Batch], first: int, now: float) -> list[Entry]:

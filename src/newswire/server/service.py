@@ -18,7 +18,7 @@ from starlette.requests import Request
 
 from newswire.delivery.drain import drain_of
 from newswire.hub.hub import Hub
-from newswire.log.channels import check_channel, check_pattern
+from newswire.log.channels import check_channel, check_pattern, is_internal
 from newswire.server.auth import Action, Authorizer
 from newswire.server.config import Settings
 from newswire.server.numbers import Board, Numbers
@@ -92,6 +92,11 @@ class Service:
                 check_channel(channel)
             else:
                 check_pattern(channel)
+            if is_internal(channel):
+                detail = (
+                    f"channel {channel[:100]!r} begins with '$', as those do that are not for clients: take another"
+                )
+                raise Problem(400, "invalid_channel", detail, field="channel")
             if len(channel.encode()) > limit:
                 detail = f"a channel's name has at most {limit} bytes here; this one has {len(channel.encode())}"
                 raise Problem(400, "invalid_channel", detail, field="channel", limit=limit)

@@ -3,13 +3,14 @@
 import pytest
 
 # Before the imports: a failed assertion then says what it saw.
-for _part in ("log_base", "log_append", "log_read", "log_follow", "log_keep"):
+for _part in ("log_base", "log_append", "log_read", "log_follow", "log_keep", "log_ledger"):
     pytest.register_assert_rewrite(f"newswire.testing.{_part}")
 
 from newswire.testing.asgi import asgi_client  # noqa: E402
 from newswire.testing.bad_server import Answer, BadServer, Seen, every_byte  # noqa: E402
 from newswire.testing.chaos import ChaosProxy  # noqa: E402
 from newswire.testing.clock import FakeClock, virtual_loop  # noqa: E402
+from newswire.testing.log_ledger import LedgerSuite  # noqa: E402
 from newswire.testing.log_suite import LogSuite  # noqa: E402
 from newswire.testing.wait import next_event, until  # noqa: E402
 
@@ -18,6 +19,7 @@ __all__ = [
     "BadServer",
     "ChaosProxy",
     "FakeClock",
+    "LedgerSuite",
     "LogSuite",
     "Seen",
     "asgi_client",
