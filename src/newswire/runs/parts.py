@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from math import isfinite
+from types import NoneType
 from typing import Any, Final, TypeAlias
 
 from newswire.errors import InvalidEvent
@@ -129,6 +131,21 @@ _TYPES: Final[dict[type, str]] = {
     Progress: "progress",
 }
 _PARTS: Final[dict[str, type[Any]]] = {name: part for part, name in _TYPES.items()}
+# What each of their fields holds, so that an application's own event of the same name is not taken for a part. JSON has
+# one kind of number; bool is a number to isinstance, and is none here.
+_FIELDS: Final[dict[str, tuple[type, ...]]] = {
+    "id": (str,),
+    "name": (str,),
+    "text": (str,),
+    "reason": (str,),
+    "error": (bool,),
+    "output": (object,),
+    "input_tokens": (int,),
+    "output_tokens": (int,),
+    "done": (int, float),
+    "total": (int, float, NoneType),
+    "message": (str, NoneType),
+}
 
 
 def event_of(item: Any) -> Event:
@@ -153,8 +170,8 @@ def event_of(item: Any) -> Event:
     if name is None:
         return to_event(item)
     try:
-        return Event(json.dumps(asdict(item), ensure_ascii=False, separators=(",", ":")), name)
-    except (TypeError, ValueError) as error:
+        return Event(write_json(asdict(item)), name)
+    except (TypeError, ValueError, RecursionError) as error:
         raise InvalidEvent("data", f"a {kind.__name__} is stored as JSON, and this can't be: {error}") from None
 
 
@@ -167,34 +184,90 @@ def part_of(event: str, data: str) -> Part:
     kind = _PARTS.get(event)
     if kind is not None:
         try:
-            part: Part = kind(**json.loads(data))
+            fields = read_json(data)
+            part: Part = kind(**fields)
         except (TypeError, ValueError):
             return Data(event, data)  # an event of the application's own that has the same name
-        return part
+        if all(_holds(name, value) for name, value in fields.items()):
+            return part
     return Data(event, data)
+
+
+def _holds(name: str, value: Any) -> bool:
+    kinds = _FIELDS[name]
+    return isinstance(value, kinds) and (not isinstance(value, bool) or kinds[0] in (bool, object))
+
+
+def read_json(text: str) -> Any:
+    """The value that a text says in JSON, if every reader of JSON would read it so.
+
+    Raises:
+        ValueError: it is not JSON, or is nested too deeply, or has a number that JSON can't say again: Python reads
+            `NaN` and makes infinity of `1e999`, and a browser breaks at what Python then writes.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("the JSON is nested too deeply") from None
+
+
+def _refuse(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if isfinite(number) else _refuse(text)
+
+
+def write_json(value: Any) -> str:
+    """A value as JSON, on one line, for every reader of JSON; lone surrogates, which UTF-8 can't carry, are escaped.
+
+    Raises:
+        TypeError, ValueError, RecursionError: JSON can't say it.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, separators=(",", ":"))
+    return text
 
 
 def merge(first: Part, second: Part) -> Part | None:
     """One part that says what these two say, one after the other; None if there is none."""
-    if type(first) is not type(second):
-        return None
-    if isinstance(first, Text) and isinstance(second, Text):
-        return Text(first.text + second.text)
-    if isinstance(first, Reasoning) and isinstance(second, Reasoning):
-        return Reasoning(first.text + second.text)
-    if isinstance(first, ToolInput) and isinstance(second, ToolInput) and first.id == second.id:
-        return ToolInput(first.id, first.text + second.text)
-    if isinstance(first, (Progress, Usage)):
-        return second
-    return None
+    return _joined([first, second]) if _same(first, second) else None
 
 
 def merged(parts: Iterable[tuple[int, Part]]) -> list[tuple[int, Part]]:
-    """Parts with their offsets, with runs of those that one can say put together; each has the last one's offset."""
+    """Parts with their offsets, with runs of those that one can say put together; each has the last one's offset.
+
+    Takes time in proportion to what is said, however many parts say it.
+    """
     found: list[tuple[int, Part]] = []
+    run: list[Part] = []
+    last = 0
     for offset, part in parts:
-        if found and (both := merge(found[-1][1], part)) is not None:
-            found[-1] = (offset, both)
-        else:
-            found.append((offset, part))
+        if run and not _same(run[-1], part):
+            found.append((last, _joined(run)))
+            run = []
+        run.append(part)
+        last = offset
+    if run:
+        found.append((last, _joined(run)))
     return found
+
+
+def _same(first: Part, second: Part) -> bool:
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, ToolInput):
+        return first.id == second.id  # type: ignore[union-attr]  # of the same type
+    return isinstance(first, (Text, Reasoning, Progress, Usage))
+
+
+def _joined(run: list[Part]) -> Part:
+    last = run[-1]
+    if len(run) > 1 and isinstance(last, (Text, Reasoning, ToolInput)):
+        return replace(last, text="".join([part.text for part in run]))  # type: ignore[union-attr]  # of one type
+    return last

@@ -1,20 +1,30 @@
 """What a dialect is: one reader's way to be told a run, in the words of an API that its client knows.
 
 A dialect is a small state machine. It is fed parts, knows what the client has seen, and says what the client is to see
-next. It does no I/O, gives no ids and knows no positions: `newswire.runs.transcode` feeds it, puts the id of each
-stored event on the last block that comes of it, and writes heartbeats between blocks.
+next. It does no I/O, gives no ids and knows no positions. Who feeds it, for each reader:
+
+1. makes one (`newswire.runs.dialects.dialect_for`), and sends its `headers` with the response;
+2. gives what is stored at and before the reader's position to `skip_event`, in order;
+3. sends `prelude()`, once;
+4. sends what `write_event` says of each later stored event. Where `merges` is true, neighbours that one part can say
+   (`newswire.runs.parts.merged`) may be given to `skip` and `write` as that one part instead;
+5. sends `end` when the run has ended, or `goodbye` when the stream has to end before it.
+
+The id of a stored event goes on the last block that came of it, `retry:` on the first block of the stream, and
+heartbeats (`newswire.wire.encoder.HEARTBEAT`) between blocks: real clients crash at any other place.
 
 The rule that makes a reader resumable anywhere: for every cut, what a client makes of `prelude()`, after the parts
-before the cut were given to `skip`, and then of `write` for the parts after it, is what it makes of the whole.
+before the cut were skipped, and then of the parts after it, is what it makes of the whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
-from newswire.runs.parts import Part
+from newswire.runs.dialects.condense import Condensed
+from newswire.runs.parts import Part, part_of, write_json
 from newswire.wire.event import Event
 
 Reason = Literal["done", "failed", "stopped", "interrupted"]
@@ -34,6 +44,12 @@ class Head:
     created: float = 0.0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def model(self) -> str:
+        """The model's name, which several formats demand: what `meta` says, else `unknown`."""
+        model = self.meta.get("model")
+        return model if isinstance(model, str) and model else "unknown"
+
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -51,42 +67,143 @@ class End:
     result: Any = None
 
 
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a stream ends before the answer does. Each dialect says it in the shape of its format's errors.
+
+    Attributes:
+        code: what a program looks at: `failed`, `stopped`, `interrupted` or `goodbye`.
+        type: the kind of error: for `failed` what the producer raised, else the code.
+        message: for people.
+    """
+
+    code: Literal["failed", "stopped", "interrupted", "goodbye"]
+    type: str
+    message: str
+
+
+GOODBYE: Final = Problem(
+    "goodbye", "goodbye", "The server is going away and the answer goes on: read this stream again from the last id."
+)
+_MESSAGES: Final = {
+    "failed": "The run failed.",
+    "stopped": "The run was stopped before its answer was whole.",
+    "interrupted": "The run was interrupted: its worker died before its answer was whole.",
+}
+
+
+def problem_of(end: End) -> Problem:
+    """What to tell a client of an end other than `done`."""
+    code = "failed" if end.reason == "done" else end.reason
+    error = end.error or {}
+    return Problem(code, error.get("type") or code, error.get("message") or _MESSAGES[code])
+
+
+def block(data: Any, event: str = "message") -> Event:
+    """The event that says a value in JSON. It never has empty data, which breaks clients."""
+    return Event(write_json(data), event)
+
+
 class Dialect:
     """One reader's stream. Subclasses are named by what clients call their format.
+
+    A subclass says how a stream begins (`begin`), what each part is (`write`), and how it ends (`close`, `fail`). The
+    prelude follows from these: what was skipped is told again, in as few parts as can say it. So `write` must make the
+    same of parts that follow each other as of the one that they are merged to.
 
     Attributes:
         name: how a request asks for it.
         headers: more headers of the response, such as one that its client looks for.
+        merges: whether neighbouring parts may be given as one.
+        head: the run.
     """
 
     name: ClassVar[str]
     headers: ClassVar[Sequence[tuple[str, str]]] = ()
+    merges: ClassVar[bool] = True
 
     def __init__(self, head: Head) -> None:
         self.head = head
+        self._skipped = Condensed()
+
+    # -- what the run's machinery calls
 
     def skip(self, part: Part) -> None:
-        """Take note of a part that the client has seen, or will see through `prelude`."""
-        raise NotImplementedError
+        """Take note of a part that comes before the reader's position. It will be part of `prelude`."""
+        self._skipped.add(part)
+
+    def skip_event(self, event: str, data: str) -> None:
+        """Take note of a stored event, given by its type and data."""
+        self.skip(part_of(event, data))
 
     def prelude(self) -> list[Event]:
-        """What a stream begins with: it opens what is open, and says what was skipped in as few blocks as can be.
+        """What a stream begins with: all that was skipped, in as few blocks as can be, and what is open stays open.
 
-        Called once, before `write`.
+        Called once, before `write`, also when nothing was skipped.
         """
-        raise NotImplementedError
+        events = self.begin()
+        for part in self._skipped.parts():
+            events += self.write(part)
+        self._skipped = Condensed()
+        return events
 
     def write(self, part: Part) -> list[Event]:
-        """What the client is told of the next part; may be nothing."""
+        """What the client is told of the next part; may be nothing. Never raises: what makes no sense is left out."""
         raise NotImplementedError
+
+    def write_event(self, event: str, data: str) -> list[Event]:
+        """What the client is told of the next stored event, given by its type and data."""
+        return self.write(part_of(event, data))
 
     def end(self, end: End) -> list[Event]:
-        """What closes the stream: what is open is closed, and the client can tell a whole answer from a broken one.
-
-        Called once, last.
-        """
-        raise NotImplementedError
+        """What closes the stream: the client can tell a whole answer from a broken one. Called once, last."""
+        return self.close(end.result) if end.reason == "done" else self.fail(problem_of(end))
 
     def goodbye(self) -> list[Event]:
         """What closes a stream whose run goes on (the server is stopping): an error that says to come back."""
+        return self.fail(GOODBYE)
+
+    # -- what a subclass says
+
+    def begin(self) -> list[Event]:
+        """What every stream begins with, resumed or not."""
+        raise NotImplementedError
+
+    def close(self, result: Any) -> list[Event]:
+        """What ends a whole answer: what is open is closed, and the format's own last event.
+
+        Args:
+            result: what the producer returned, for formats that have a place for it.
+        """
+        raise NotImplementedError
+
+    def fail(self, problem: Problem) -> list[Event]:
+        """What ends a stream whose answer is not whole: an error that the format's clients can't overlook."""
+        raise NotImplementedError
+
+
+class Reader:
+    """Reads the stream of an upstream API and says it in parts: the way back from a dialect.
+
+    Nothing that an upstream sends makes it raise: what it doesn't know, or can't read, it passes over. EOF is not
+    completion: a stream that ends while `finished` is false was cut off, and its relay has to say so.
+
+    Attributes:
+        name: the dialect whose format it reads.
+        finished: whether the upstream said that the answer is whole.
+        error: what the upstream reported instead, as `type` and `message`; None while it reported nothing.
+        id: what the upstream calls its answer; None until it said so.
+        model: the model's name; None until the upstream said so.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.finished = False
+        self.error: Mapping[str, str] | None = None
+        self.id: str | None = None
+        self.model: str | None = None
+
+    def feed(self, event: Event) -> list[Part]:
+        """The parts that the upstream's next event says; often none."""
         raise NotImplementedError

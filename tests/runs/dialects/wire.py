@@ -1,0 +1,66 @@
+"""Bytes as a run's machinery sends them: ids, the reconnection time and heartbeats where clients can bear them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from newswire.runs.dialects import Dialect, End
+from newswire.runs.parts import Part, event_of, merged
+from newswire.wire.encoder import HEARTBEAT, encode
+from newswire.wire.event import Event
+
+DONE = End("done")
+
+
+def told(
+    dialect: Dialect, parts: Sequence[Part], cut: int = 0, end: End | None = DONE, *, seed: int = 0
+) -> list[list[Event]]:
+    """What a reader who was cut off after so many parts is told, grouped by what it comes of.
+
+    Args:
+        dialect: a new one.
+        parts: the whole run.
+        cut: how many of them the reader has seen.
+        end: how the run ends; None: the server goes away before it does.
+        seed: chooses which neighbours of the tail are told as one.
+    """
+    choose = random.Random(seed)
+    stored = [event_of(part) for part in parts]
+    for event in stored[:cut]:
+        dialect.skip_event(event.event, event.data)
+    groups = [dialect.prelude()]
+    place = cut
+    while place < len(stored):
+        many = choose.randint(1, 4) if dialect.merges else 1
+        if many == 1:
+            groups.append(dialect.write_event(stored[place].event, stored[place].data))
+        else:
+            groups += [dialect.write(part) for _, part in merged(enumerate(parts[place : place + many]))]
+        place += many
+    return [*groups, dialect.goodbye() if end is None else dialect.end(end)]
+
+
+def encoded(groups: Sequence[Sequence[Event]], seed: int = 0) -> bytes:
+    """The bytes of a stream; each group's last block has an id."""
+    choose = random.Random(seed)
+    blocks: list[bytes] = []
+    for offset, group in enumerate(groups):
+        for event in group:
+            id = f"8b1f-{offset}" if event is group[-1] else None
+            assert event.id is None
+            assert event.data
+            made = encode(Event(event.data, event.event, id, None if blocks else 3000))
+            assert b"\r" not in made
+            blocks.append(made + HEARTBEAT * choose.choice([0, 0, 0, 1, 2]))
+    return b"".join(blocks)
+
+
+def cuts(scripts: dict[str, list[Part]], at_least: int) -> list[tuple[str, int, int]]:
+    """Every cut of every script, again and again with other seeds until there are enough: name, cut and seed."""
+    found: list[tuple[str, int, int]] = []
+    seed = 0
+    while len(found) < at_least:
+        seed += 1
+        found += [(name, cut, seed) for name, parts in scripts.items() for cut in range(len(parts) + 1)]
+    return found
