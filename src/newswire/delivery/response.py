@@ -15,9 +15,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.delivery.asgi import Receive, Scope, Send, TaskSink, last_words, watch
+from newswire.delivery.asgi import Scope, Send, TaskSink, last_words
 from newswire.delivery.drain import drain_of
 from newswire.delivery.pump import Item, Pump
+from newswire.delivery.watch import Receive, watch
 from newswire.errors import Closed, LogUnavailable
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
@@ -63,9 +64,11 @@ class EventSourceResponse:
         self.status_code = status_code
         self.background = background
         self._options = options
-        own = {name for name, _ in STREAM_HEADERS}
-        extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()]
-        self.raw_headers = [*STREAM_HEADERS, *(pair for pair in extra if pair[0] not in own)]
+        self.raw_headers = list(STREAM_HEADERS)
+        if headers is not None:
+            own = {name for name, _ in STREAM_HEADERS}
+            extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+            self.raw_headers += [pair for pair in extra if pair[0] not in own]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -75,7 +78,11 @@ class EventSourceResponse:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 await self._discard()
             elif isinstance(self.content, Subscription):
-                await self._subscription(self.content, scope, receive, send)
+                options = self._options or StreamOptions()
+                if await self._open(self.content, scope, send, options):
+                    if options.max_bytes is None and scope.get("http_version") == "2":
+                        options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
+                    await TaskSink(send, options.max_bytes).stream(self.content, receive, options)
             else:
                 await self._iterable(self.content, receive, send)
         finally:
@@ -94,13 +101,17 @@ class EventSourceResponse:
 
     # -- a subscription
 
-    async def _subscription(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> None:
-        options = self._options or StreamOptions()
+    async def _open(self, subscription: Subscription, scope: Scope, send: Send, options: StreamOptions) -> bool:
+        """Send the head, and the rest by the direct path if there is one.
+
+        Returns:
+            whether the stream is still to be sent.
+        """
         try:
             await subscription.open()
         except (LogUnavailable, Closed) as error:
             await _refuse(send, error)
-            return
+            return False
         drain_of(asyncio.get_running_loop()).watch(subscription.live)
         try:
             await self._send_head(send)
@@ -108,21 +119,10 @@ class EventSourceResponse:
             sink = offer.accept(options.write_timeout) if offer is not None else None
             if sink is not None:
                 sink.start(subscription, options)
-                return
+            return sink is None
         except BaseException:
             subscription.ended()
             raise
-        if options.max_bytes is None and scope.get("http_version") == "2":
-            options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
-        task_sink = TaskSink()
-        watcher = asyncio.create_task(watch(receive, subscription.close), name="newswire watcher")
-        try:
-            subscription.attach(task_sink, options)
-            if await task_sink.stream(subscription, send, options):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
-        finally:
-            subscription.ended()
-            watcher.cancel()
 
     # -- an iterable
 
@@ -130,7 +130,7 @@ class EventSourceResponse:
         stream = _PumpedStream(content, self._options or StreamOptions(retry=None))
         drain = drain_of(asyncio.get_running_loop())
         drain.enter(stream)
-        watcher = asyncio.create_task(watch(receive, stream.gone), name="newswire watcher")
+        unwatch = watch(receive, stream.gone)
         started = False
         try:
             if await stream.first():
@@ -143,7 +143,7 @@ class EventSourceResponse:
             raise
         finally:
             drain.leave(stream)
-            watcher.cancel()
+            unwatch()
             await stream.close()
 
 
