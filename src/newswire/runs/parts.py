@@ -105,6 +105,12 @@ class Progress:
     total: float | None = None
     message: str | None = None
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """The fields that say something, as JSON has them."""
+        fields = {"done": self.done, "total": self.total, "message": self.message}
+        return {name: value for name, value in fields.items() if value is not None}
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -117,6 +123,14 @@ class Data:
 
     name: str
     data: str
+
+    @property
+    def value(self) -> Any:
+        """What the data says: in JSON if it is that, else as it is."""
+        try:
+            return read_json(self.data)
+        except ValueError:
+            return self.data
 
 
 Part: TypeAlias = Text | Reasoning | ToolCall | ToolInput | ToolOutput | Usage | Finish | Progress | Data

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +25,7 @@ class Streams:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
                 length = int(self.headers.get("content-length", 0))
@@ -64,6 +70,17 @@ class Streams:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+def run_node(script: str, urls: Sequence[str]) -> Any:
+    """Have a script beside this file read these addresses; returns what it prints, which is JSON."""
+    beside = Path(sys.executable).parent / "node"
+    node = str(beside) if beside.exists() else shutil.which("node")
+    assert node is not None, "no node: run `make setup`"
+    path = Path(__file__).with_name(script)
+    done = subprocess.run([node, str(path)], input=json.dumps(urls), capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")

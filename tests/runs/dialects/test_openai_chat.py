@@ -8,6 +8,7 @@ from typing import Any
 import openai
 import pytest
 from tests.runs.dialects.conftest import Streams
+from tests.runs.dialects.ends import each_end
 from tests.runs.dialects.scripts import HEAD, SCRIPTS
 from tests.runs.dialects.wire import DONE, cuts, encoded, told
 
@@ -78,17 +79,7 @@ def test_the_completion_says_what_the_run_said(client: Client) -> None:
     assert client.final(SCRIPTS["call"])["choices"][0]["finish_reason"] == "tool_calls"
 
 
-@pytest.mark.parametrize(
-    ("end", "code", "message"),
-    [
-        (End("failed", {"type": "RateLimited", "message": "slow down"}), "failed", "slow down"),
-        (End("failed"), "failed", "failed"),
-        (End("stopped"), "stopped", "stopped"),
-        (End("interrupted"), "interrupted", "interrupted"),
-        (None, "goodbye", "goes on"),
-    ],
-    ids=["failed", "failed without a word", "stopped", "interrupted", "goodbye"],
-)
+@each_end
 @pytest.mark.parametrize("cut", [0, 9])
 def test_an_answer_that_is_not_whole_raises(client: Client, end: End | None, code: str, message: str, cut: int) -> None:
     """The client raises an APIError that says why, and never takes what came for the answer."""

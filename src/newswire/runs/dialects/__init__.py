@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from newswire.runs.dialects.ag_ui import AGUI
 from newswire.runs.dialects.ai_sdk import AISDK
+from newswire.runs.dialects.anthropic import Anthropic
 from newswire.runs.dialects.base import Dialect, End, Head, Problem, Reader, Reason
 from newswire.runs.dialects.openai_chat import OpenAIChat
+from newswire.runs.dialects.openai_responses import OpenAIResponses
 
 # By the name that a request asks for.
-DIALECTS: Final[Mapping[str, type[Dialect]]] = MappingProxyType({kind.name: kind for kind in (OpenAIChat, AISDK)})
+DIALECTS: Final[Mapping[str, type[Dialect]]] = MappingProxyType(
+    {kind.name: kind for kind in (OpenAIChat, OpenAIResponses, Anthropic, AISDK, AGUI)}
+)
 
 __all__ = ["DIALECTS", "Dialect", "End", "Head", "Problem", "Reader", "Reason", "dialect_for", "dialect_named"]
 

@@ -20,7 +20,6 @@ from typing import Any, Final
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
 from newswire.runs.dialects.calls import Call, Calls
 from newswire.runs.parts import (
-    Data,
     Finish,
     Part,
     Progress,
@@ -30,7 +29,6 @@ from newswire.runs.parts import (
     ToolInput,
     ToolOutput,
     Usage,
-    read_json,
     write_json,
 )
 from newswire.wire.event import Event
@@ -55,9 +53,11 @@ class AISDK(Dialect):
         self._finish: str | None = None
 
     def begin(self) -> list[Event]:
+        """See `Dialect.begin`."""
         return [block({"type": "start", "messageId": self.head.id}), block({"type": "start-step"})]
 
     def write(self, part: Part) -> list[Event]:
+        """See `Dialect.write`."""
         if isinstance(part, (Text, Reasoning)):
             kind = "text" if isinstance(part, Text) else "reasoning"
             return self._delta(kind, part.text) if part.text else []
@@ -79,12 +79,11 @@ class AISDK(Dialect):
             self._usage = part
             return []
         if isinstance(part, Progress):
-            progress = {"done": part.done, "total": part.total, "message": part.message}
-            told = {name: value for name, value in progress.items() if value is not None}
-            return [block({"type": "data-progress", "id": "progress", "data": told})]
-        return [block({"type": f"data-{part.name}", "data": _value(part)})]
+            return [block({"type": "data-progress", "id": "progress", "data": part.said})]
+        return [block({"type": f"data-{part.name}", "data": part.value})]
 
     def close(self, result: Any) -> list[Event]:
+        """See `Dialect.close`."""
         finish: dict[str, Any] = {"type": "finish"}
         metadata: dict[str, Any] = {}
         if self._finish is not None:
@@ -98,6 +97,7 @@ class AISDK(Dialect):
         return [*self._all_available(), *self._shut(), *ends]
 
     def fail(self, problem: Problem) -> list[Event]:
+        """See `Dialect.fail`."""
         events = [block({"type": "error", "errorText": problem.message}), DONE]
         return [block({"type": "abort"}), *events] if problem.code == "stopped" else events
 
@@ -129,17 +129,18 @@ class AISDK(Dialect):
     # -- tools
 
     def _input(self, part: ToolInput) -> list[Event]:
-        call = self._calls.more(part)
-        if call is None:
+        more = self._calls.more(part)
+        if more is None:
             return []
-        delta = block({"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": part.text})
+        call, text = more
+        delta = block({"type": "tool-input-delta", "toolCallId": call.id, "inputTextDelta": text})
         return [delta, *(self._make_available(call) if call.whole else ())]
 
     def _make_available(self, call: Call) -> list[Event]:
         """Say that the input is whole, which makes the SDK's client call its own tools."""
         if call.id in self._available:
             return []
-        call.close()
+        call.whole = True
         self._available.add(call.id)
         told = {"type": "tool-input-available", "toolCallId": call.id, "toolName": call.name, "input": call.input}
         return [block(told)]
@@ -157,10 +158,3 @@ class AISDK(Dialect):
             text = part.output if isinstance(part.output, str) else write_json(part.output)
             told = {"type": "tool-output-error", "toolCallId": call.id, "errorText": text}
         return [*self._make_available(call), block(told)]
-
-
-def _value(part: Data) -> Any:
-    try:
-        return read_json(part.data)
-    except ValueError:
-        return part.data

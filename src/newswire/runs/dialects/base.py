@@ -37,7 +37,7 @@ class Head:
     Attributes:
         id: the run's.
         created: when it was started, in seconds since the Unix epoch.
-        meta: what the one who started it said of it; dialects read `model`.
+        meta: what the one who started it said of it; dialects read `model`, and AG-UI's reads `thread`.
     """
 
     id: str
@@ -157,7 +157,13 @@ class Dialect:
 
     def end(self, end: End) -> list[Event]:
         """What closes the stream: the client can tell a whole answer from a broken one. Called once, last."""
-        return self.close(end.result) if end.reason == "done" else self.fail(problem_of(end))
+        if end.reason != "done":
+            return self.fail(problem_of(end))
+        try:
+            write_json(end.result)
+        except (TypeError, ValueError, RecursionError):
+            return self.close(None)  # a result that JSON can't say; the answer is whole without it
+        return self.close(end.result)
 
     def goodbye(self) -> list[Event]:
         """What closes a stream whose run goes on (the server is stopping): an error that says to come back."""

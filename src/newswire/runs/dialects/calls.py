@@ -1,7 +1,8 @@
-"""The tool calls of a run, as every dialect has to know them: which there are, how far they are, which were answered.
+"""The tool calls of a run, as dialects have to know them: which there are, whose input is whole, which were answered.
 
-Dialects number calls, close them when their input is whole, and end a step when all of them were answered. What makes
-no sense (an input of a call that nobody began, a call that begins twice) is told to nobody: it would break clients.
+What makes no sense (an input of a call that nobody began, a call that begins twice, a second answer) is told to nobody:
+it would break clients. `Calls` is for formats that tell calls apart by their ids at all times; `InTurn` is for those
+whose clients expect one call after the other.
 """
 
 from __future__ import annotations
@@ -9,7 +10,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from newswire.runs.parts import ToolCall, ToolInput, ToolOutput, read_json
+from newswire.runs.parts import (
+    Data,
+    Finish,
+    Part,
+    Progress,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolInput,
+    ToolOutput,
+    Usage,
+    read_json,
+)
 
 
 class Call:
@@ -18,19 +31,17 @@ class Call:
     Attributes:
         id, name: as it began.
         index: how many calls began before it in this run.
-        whole: whether its input is known to be whole.
-        closed: whether no more input is taken, because the model stopped or the call was answered.
+        whole: whether its input is whole: it takes no more.
         answered: whether its output is there.
     """
 
-    __slots__ = ("_depth", "_pieces", "answered", "closed", "id", "index", "name", "whole")
+    __slots__ = ("_depth", "_pieces", "answered", "id", "index", "name", "whole")
 
     def __init__(self, id: str, name: str, index: int) -> None:
         self.id = id
         self.name = name
         self.index = index
         self.whole = False
-        self.closed = False
         self.answered = False
         self._pieces: list[str] = []
         self._depth = 0
@@ -52,19 +63,24 @@ class Call:
         except ValueError:
             return self.text
 
-    def add(self, text: str) -> None:
-        """Take the next piece of the input, and see whether it is whole: a JSON object says by itself where it ends."""
+    @property
+    def begun(self) -> bool:
+        """Whether the input is in the middle of a JSON object: more is sure to come."""
+        return not self.whole and bool(self._pieces) and self._pieces[0].lstrip().startswith("{")
+
+    def add(self, text: str) -> str:
+        """Take the next piece of the input, and see whether it is whole: a JSON object says by itself where it ends.
+
+        Returns:
+            the piece, without white space after the end.
+        """
         self._pieces.append(text)
         # Braces in strings are counted too, which is wrong rarely and does no harm: it only decides when to look.
         self._depth += text.count("{") - text.count("}")
         if self._depth == 0 and "}" in text and isinstance(self.input, dict):
             self.whole = True
-
-    def close(self) -> bool:
-        """Take the input for whole and no more of it. True if this is news, and there was none: clients need `{}`."""
-        news = not self.closed and not self._pieces
-        self.whole = self.closed = True
-        return news
+            return text.rstrip()
+        return text
 
 
 class Calls:
@@ -92,20 +108,20 @@ class Calls:
         self._unanswered += 1
         return call
 
-    def more(self, part: ToolInput) -> Call | None:
-        """The call whose input goes on; None if there is none that takes more."""
+    def more(self, part: ToolInput) -> tuple[Call, str] | None:
+        """The call whose input goes on, and the piece that it takes; None if there is none that takes any."""
         call = self._calls.get(part.id)
-        if call is None or call.closed or not part.text:
+        if call is None or call.whole or not part.text:
             return None
-        call.add(part.text)
-        return call
+        return call, call.add(part.text)
 
     def answer(self, part: ToolOutput) -> Call | None:
-        """The call that is answered; None if there is none."""
+        """The call that is answered; None if there is none without an answer."""
         call = self._calls.get(part.id)
-        if call is not None and not call.answered:
-            call.answered = True
-            self._unanswered -= 1
+        if call is None or call.answered:
+            return None
+        call.answered = True
+        self._unanswered -= 1
         return call
 
     def reason(self, said: str | None) -> str:
@@ -119,3 +135,68 @@ class Calls:
         if said in ("length", "content_filter"):
             return said
         return "tool_calls" if self.unanswered and said != "stop" else "stop"
+
+
+class InTurn:
+    """Parts in an order in which no call's input is interrupted, and none is empty.
+
+    OpenAI's Python client takes a call for finished when the next one begins, and parses its input; Anthropic's format
+    has one block after the other. So what would interrupt an input is held until the input is whole, which is so when
+    its JSON object is, when it is answered, and when the model stops. An input that never came becomes an empty object.
+
+    Attributes:
+        calls: the calls whose turn has come.
+    """
+
+    __slots__ = ("_held", "_turn", "calls")
+
+    def __init__(self) -> None:
+        self.calls = Calls()
+        self._turn: Call | None = None
+        self._held: list[Part] = []
+
+    def feed(self, part: Part) -> list[Part]:
+        """The parts to tell now that this one is there."""
+        turn = self._turn
+        if turn is None:
+            return self._tell(part)
+        if isinstance(part, (Usage, Progress, Data)):
+            return [part]
+        if isinstance(part, ToolInput) and part.id == turn.id:
+            told = self._tell(part)
+            return told + self._next() if turn.whole else told
+        ends = isinstance(part, Finish) or (isinstance(part, ToolOutput) and part.id == turn.id)
+        # A model that speaks again has said the input, unless it is plain that it has not.
+        if ends or (isinstance(part, (Text, Reasoning)) and not turn.begun):
+            return [*self._whole(turn), *self._next(), *self.feed(part)]
+        self._held.append(part)
+        return []
+
+    def rest(self) -> list[Part]:
+        """What was held, when nothing more comes."""
+        parts: list[Part] = []
+        while self._turn is not None:
+            parts += [*self._whole(self._turn), *self._next()]
+        return parts
+
+    def _tell(self, part: Part) -> list[Part]:
+        if isinstance(part, ToolCall):
+            self._turn = self.calls.begin(part)
+            return [] if self._turn is None else [part]
+        if isinstance(part, ToolInput):
+            more = self.calls.more(part)
+            return [] if more is None else [ToolInput(part.id, more[1])]
+        if isinstance(part, ToolOutput):
+            return [] if self.calls.answer(part) is None else [part]
+        return [part]
+
+    def _whole(self, call: Call) -> list[Part]:
+        empty = not call.whole and not call.text.strip()
+        call.whole = True
+        return [ToolInput(call.id, "{}")] if empty else []
+
+    def _next(self) -> list[Part]:
+        """Tell what was held, up to an input that is not whole."""
+        self._turn = None
+        held, self._held = self._held, []
+        return [told for part in held for told in self.feed(part)]
