@@ -26,6 +26,9 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     │   ├── TooManyAttempts   … and a limit of attempts or time is reached
     │   └── EventsLost        the server says that events are missing (`newswire.gap`)
     ├── BadPayload            an event whose data is not what was asked for (also a ValueError)
+    ├── RunError              a run could not do what was asked
+    │   ├── RunNotFound       … there is none, or it is somebody else's (also a LookupError)
+    │   └── RunOver           … it has ended, or another process produces it now
     └── Closed                the hub, log, subscription or source is closed
 """
 
@@ -131,6 +134,26 @@ class TrimmedAway(LogError):
 
 class Closed(NewswireError):
     """The hub, log, subscription or source was closed."""
+
+
+class RunError(NewswireError):
+    """A run could not do what was asked."""
+
+
+class RunNotFound(RunError, LookupError):
+    """There is no such run: there never was, it is not kept any more, or it belongs to somebody else.
+
+    Attributes:
+        run_id: what was asked for.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"there is no run {run_id[:100]!r}, or not for this owner")
+        self.run_id = run_id
+
+
+class RunOver(RunError):
+    """Nothing more can be written to a run: it has ended, or another process produces it now."""
 
 
 class SourceError(NewswireError):

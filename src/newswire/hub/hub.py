@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -74,6 +74,7 @@ class Hub:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._opening: asyncio.Task[Live] | None = None
         self._closed = False
+        self._closing: list[Callable[[], Awaitable[None]]] = []
 
     async def __aenter__(self) -> Hub:
         await self.open()
@@ -126,11 +127,17 @@ class Hub:
         """End every stream with a goodbye, then close the log. Idempotent."""
         if self._closed:
             return
+        while self._closing:
+            await self._closing.pop()()
         await self.shutdown(grace=1.0)
         self._closed = True
         if self._live is not None:
             await self._live.close()
         await self.log.close()
+
+    def before_close(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Await `call()` when the hub is asked to close, while it still works: for what is built upon it."""
+        self._closing.append(call)
 
     async def shutdown(self, grace: float = 5.0, mode: Mode = "goodbye") -> None:
         """End every stream, and take no new ones. Publishing goes on working until `close`.
@@ -235,6 +242,11 @@ class Hub:
     def epoch(self) -> str:
         """The log's epoch; empty before the hub is opened."""
         return "" if self._live is None else self._live.epoch
+
+    @property
+    def latest(self) -> int:
+        """The offset of the newest event that has come to this process; 0 before the hub is opened."""
+        return 0 if self._live is None else self._live.fanout.window.head
 
     def subscribers(self, channel: str) -> int:
         """How many open streams in this process get this channel's events, patterns included."""

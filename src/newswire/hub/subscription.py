@@ -145,10 +145,15 @@ class Subscription:
         self._state = _State.CATCHING
         self._group = group = self._live.enter(self, options)
         self.channels = group.channels  # equal; now one object for the whole group
-        if options.retry is not None:
-            self._give(self._live.opening(options.retry, self.cursor))
+        opening = self._opening(options)
+        if opening is not None:
+            self._give(opening)
         if self._state is _State.CATCHING:
             self._live.fanout.enqueue(self)
+
+    def _opening(self, options: StreamOptions) -> Chunk | None:
+        """What the stream begins with, whatever follows."""
+        return None if options.retry is None else self._live.opening(options.retry, self.cursor)
 
     def resume(self) -> None:
         """The sink is ready for more."""

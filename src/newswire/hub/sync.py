@@ -37,21 +37,26 @@ class SyncHub:
             TimeoutError: the time is over.
             RuntimeError: called in the hub's own event loop, which it would block.
         """
-        return self._run(self._hub.publish(channel, data, event=event), timeout)
+        return self.call(self._hub.publish(channel, data, event=event), timeout)
 
     def publish_many(self, events: Iterable[tuple[str, Any]], *, timeout: float | None = None) -> list[Position]:
         """Publish a batch; see `Hub.publish_many`."""
-        return self._run(self._hub.publish_many(events), timeout)
+        return self.call(self._hub.publish_many(events), timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the hub, and the background thread if there is one."""
-        self._run(self._hub.close(), timeout)
+        self.call(self._hub.close(), timeout)
         with self._lock:
             loop, self._background = self._background, None
         if loop is not None:
             loop.call_soon_threadsafe(loop.stop)
 
-    def _run(self, call: Coroutine[Any, Any, T], timeout: float | None) -> T:
+    def call(self, call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
+        """Run a coroutine in the hub's event loop and wait for its result: for what is built upon the hub.
+
+        Raises:
+            TimeoutError, RuntimeError: see `publish`.
+        """
         loop = self._hub.loop or self._start()
         try:
             running = asyncio.get_running_loop()

@@ -8,8 +8,9 @@ who try at once succeeds; the others look again. `newswire.testing.LedgerSuite` 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
+from newswire.errors import LogError
 from newswire.log.base import Entry
 from newswire.log.position import Position
 from newswire.wire.event import Event
@@ -29,20 +30,24 @@ class Guarded(NamedTuple):
     newest: int
 
 
+# What became of a guarded batch; see `Ledger.append_guarded`.
+Outcome: TypeAlias = list[Position] | LogError | None
+
+
 @runtime_checkable
 class Ledger(Protocol):
     """A log that can append under a condition, look at the end of a channel, and remove one."""
 
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[list[Position] | None]:
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """Store those of `batches` whose condition holds: each of them whole, in order, each judged after the one
         before it was stored.
 
         Returns:
-            for each batch its positions, or None if its channel has moved on; then nothing of it was stored.
+            for each batch: its positions; None if its channel has moved on; or the error that kept it from being
+            stored. In the last two cases nothing of it was.
 
         Raises:
             InvalidChannel, InvalidEvent, LimitExceeded: as `Log.append`; then nothing of any batch was stored.
-            LogUnavailable: as `Log.append`; some of the batches may be stored, each whole.
         """
         ...
 

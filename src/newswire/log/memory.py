@@ -21,7 +21,7 @@ from newswire.errors import Closed, TrimmedAway
 from newswire.log.base import PAGE_BYTES, Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch, weight
 from newswire.log.channels import Channels
-from newswire.log.ledger import Guarded
+from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory_rings import Channel, Ring, offset_of
 from newswire.log.position import Position, new_epoch
 from newswire.log.retention import KEEP_ALL, Rules
@@ -88,7 +88,7 @@ class MemoryLog:
         self._check_open()
         return self._append(events, weigh_batch(events, self._channels))
 
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[list[Position] | None]:
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
         self._check_open()
         weighed = [(batch, weigh_batch(batch.events, self._channels)) for batch in batches]

@@ -17,11 +17,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, Literal
 
-from newswire.errors import Closed, LogUnavailable, TrimmedAway
+from newswire.errors import Closed, LogError, LogUnavailable, TrimmedAway
 from newswire.log.base import Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
-from newswire.log.ledger import Guarded
+from newswire.log.ledger import Guarded, Outcome
 from newswire.log.position import Position
 from newswire.log.retention import Rules
 from newswire.log.sqlite_file import LogFile
@@ -109,7 +109,7 @@ class SqliteLog:
             return []
         return await self._writer.append(events, sizes) or []
 
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[list[Position] | None]:
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
         self._check()
         weighed = [self._weigh(batch.events) for batch in batches]
@@ -118,8 +118,7 @@ class SqliteLog:
             append(batch.events, sizes, (batch.channel, batch.newest))
             for batch, sizes in zip(batches, weighed, strict=True)
         ]
-        await asyncio.gather(*waiting, return_exceptions=True)  # all of them, so that no failure stays unseen
-        return [done.result() for done in waiting]
+        return [await _outcome(done) for done in waiting]
 
     def _weigh(self, events: Sequence[tuple[str, Event]]) -> list[int]:
         sizes = weigh_batch(events, self._known)
@@ -217,3 +216,10 @@ class SqliteLog:
             warnings.warn(f"unclosed log {self._file.path}", ResourceWarning, stacklevel=2, source=self)
             self._writer.end()
             self._reader.end()
+
+
+async def _outcome(done: asyncio.Future[list[Position] | None]) -> Outcome:
+    try:
+        return await done
+    except LogError as error:
+        return error

@@ -1,0 +1,40 @@
+"""Runs: answers and jobs that outlive the request that started them."""
+
+from newswire.runs.dialects import DIALECTS, End
+from newswire.runs.options import RunOptions, WorkerOptions
+from newswire.runs.parts import (
+    Data,
+    Finish,
+    Part,
+    Progress,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolInput,
+    ToolOutput,
+    Usage,
+)
+from newswire.runs.run import Run
+from newswire.runs.runs import ANYONE, Runs
+from newswire.runs.stats import RunStats
+
+__all__ = [
+    "Runs",
+    "Run",
+    "RunOptions",
+    "WorkerOptions",
+    "End",
+    "ANYONE",
+    "DIALECTS",
+    "RunStats",
+    "Part",
+    "Text",
+    "Reasoning",
+    "ToolCall",
+    "ToolInput",
+    "ToolOutput",
+    "Usage",
+    "Finish",
+    "Progress",
+    "Data",
+]

@@ -1,0 +1,131 @@
+"""The books of all runs: the few ways in which a record is made, read and changed. Every process has the same.
+
+All changes go through `Ledger.append_guarded`, under the condition that the record is the one that was read. None of
+the calls keeps anything in memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from newswire.errors import LogError
+from newswire.log.base import Log
+from newswire.log.ledger import Guarded, Ledger, Outcome
+from newswire.runs.dialects.base import End
+from newswire.runs.record import (
+    Record,
+    end_event,
+    name_channel,
+    out_channel,
+    record_channel,
+    worker_channel,
+)
+from newswire.wire.event import Event
+
+
+class Books:
+    """Records in a log.
+
+    Raises:
+        TypeError: the log has not the powers that runs need.
+    """
+
+    def __init__(self, log: Log) -> None:
+        if not isinstance(log, Ledger):
+            raise TypeError(f"runs need a log that can append under a condition (Ledger), and {log!r} can't")
+        self._log = log
+        self.ledger: Ledger = log
+
+    # -- read
+
+    async def look(self, run_id: str) -> Record | None:
+        """The newest record of a run."""
+        [entry] = await self.ledger.newest([record_channel(run_id)])
+        return None if entry is None else Record.read(entry)
+
+    async def newest_of(self, name: str) -> str | None:
+        """The id of the run that was started last under a name."""
+        [entry] = await self.ledger.newest([name_channel(name)])
+        return None if entry is None else entry.data
+
+    async def last_sign(self, worker: str) -> tuple[str, float] | None:
+        """What a worker said last, and when."""
+        [entry] = await self.ledger.newest([worker_channel(worker)])
+        return None if entry is None else (entry.data, entry.time)
+
+    # -- write
+
+    async def open(self, record: Record) -> Record | None:
+        """Make a run.
+
+        Returns:
+            its record; None if there is a run of that id.
+        """
+        events = [(record_channel(record.id), record.event()), (name_channel(record.name), Event(record.id))]
+        [outcome] = await self.ledger.append_guarded([Guarded(events, record_channel(record.id), 0)])
+        stored = _stored(outcome)
+        return None if stored is None else replace(record, offset=stored, begun=stored)
+
+    async def change(self, record: Record, **changes: Any) -> Record | None:
+        """Change a record.
+
+        Returns:
+            the new one; None if somebody else has changed it first.
+        """
+        changed = replace(record, **changes)
+        channel = record_channel(record.id)
+        [outcome] = await self.ledger.append_guarded([Guarded([(channel, changed.event())], channel, record.offset)])
+        stored = _stored(outcome)
+        return None if stored is None else replace(changed, offset=stored)
+
+    async def end(self, records: Sequence[Record], end: End) -> list[Record]:
+        """End runs; their readers get it as the last event.
+
+        Returns:
+            the records of those that this call has ended; the others had been changed first.
+        """
+        ended = [as_ended(record, end) for record in records]
+        batches = [Guarded(last_events(record), record_channel(record.id), record.offset) for record in ended]
+        outcomes = await self.ledger.append_guarded(batches)
+        return [record for record, outcome in zip(ended, outcomes, strict=True) if _stored(outcome) is not None]
+
+    async def sign(self, worker: str, data: str) -> None:
+        """Give a sign of life."""
+        await self._log.append([(worker_channel(worker), Event(data, "sign"))])
+
+    async def drop(self, runs: Sequence[Record]) -> None:
+        """Remove all that the log has of ended runs, unless another process has done so."""
+        newest = await self.ledger.newest([record_channel(run.id) for run in runs])
+        cuts: dict[str, int] = {}
+        for run, entry in zip(runs, newest, strict=True):
+            if entry is not None and Record.read(entry).begun == run.begun:  # not a later run of the same key
+                cuts[out_channel(run.id)] = cuts[record_channel(run.id)] = entry.offset
+                name = name_channel(run.name)
+                cuts[name] = max(cuts.get(name, 0), run.begun + 1)  # it was stored right behind the first record
+        if cuts:
+            await self.ledger.drop(cuts)
+
+    async def drop_signs(self, cuts: Mapping[str, int]) -> None:
+        """Remove old signs of life, by channel up to an offset."""
+        await self.ledger.drop(cuts)
+
+
+def as_ended(record: Record, end: End) -> Record:
+    """The record of a run that ends now."""
+    return replace(record, state="ended", worker=None, end=end, ended_at=time.time())
+
+
+def last_events(ended: Record) -> list[tuple[str, Event]]:
+    """What is stored when a run ends, as one batch."""
+    assert ended.end is not None
+    return [(out_channel(ended.id), end_event(ended.end)), (record_channel(ended.id), ended.event())]
+
+
+def _stored(outcome: Outcome) -> int | None:
+    """The offset of the first event of a batch, None if it was refused."""
+    if isinstance(outcome, LogError):
+        raise outcome
+    return None if outcome is None else outcome[0].offset

@@ -1,0 +1,62 @@
+"""How runs behave: one frozen value for each who decides something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How one run behaves. Times are in seconds; None switches a limit off.
+
+    Attributes:
+        timeout: a run that takes longer fails.
+        idle_timeout: a run whose producer writes nothing for so long fails.
+        keep_for: what an ended run is kept for; then it is as if it had never been.
+        lazy: don't start the producer before the first reader comes.
+        abandon_after: stop the run when no reader has been there for so long, in any process; between processes it is
+            exact to a quarter of the lease.
+        claim_within: a run that nobody produces yet is interrupted when nobody has claimed it for so long.
+        takeover: when the worker dies, don't end the run, but let another go on from the last position: at once where
+            the producer is registered (`Runs.producer`), else whoever starts the run with the same key again.
+    """
+
+    timeout: float | None = None
+    idle_timeout: float | None = None
+    keep_for: float | None = 86_400.0
+    lazy: bool = False
+    abandon_after: float | None = None
+    claim_within: float | None = 300.0
+    takeover: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "idle_timeout", "keep_for", "abandon_after", "claim_within"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """How the process behaves that produces runs, or watches those of others.
+
+    Attributes:
+        lease: seconds after which readers know that a worker has died, at the latest. It says that it is alive every
+            quarter of that; who has not been heard for three quarters is dead. So an event loop that is blocked for
+            half of it loses its runs.
+        path: where a run can be read, with `{id}` in it, for `Content-Location`; None: the path that it was started at,
+            a slash, and the id.
+        tell_errors: whether readers are told what a producer's exception says, or only of which type it is.
+    """
+
+    lease: float = 10.0
+    path: str | None = None
+    tell_errors: bool = True
+
+    def __post_init__(self) -> None:
+        if self.lease < 0.2:
+            raise ValueError(f"lease is a number of seconds, 0.2 or more, not {self.lease!r}")
+        if self.path is not None and "{id}" not in self.path:
+            raise ValueError(
+                f"path says where a run can be read and needs {{id}} in it, such as /runs/{{id}}: {self.path!r}"
+            )

@@ -1,0 +1,148 @@
+"""Producers: whatever makes the parts of a run, driven to its end.
+
+A source is an async or sync iterable, something to await, or a callable that gives one of these, or does the work
+itself with the run in its hand. What is sync gets a thread of its own, since it may block for as long as it likes. The
+driver knows a run's claim and its handle; it decides nothing about how a run ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import threading
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+from newswire.runs.outbox import Claim
+from newswire.runs.parts import event_of
+
+Source: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Awaitable[Any] | Callable[..., Any]
+
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+async def drive(source: Source, claim: Claim, run: object, args: Mapping[str, Any]) -> Any:
+    """Write to `claim` what `source` gives, until its end.
+
+    Args:
+        source: see the module.
+        claim: where to.
+        run: the handle that a callable gets, if it takes one.
+        args: keyword arguments of a callable.
+
+    Returns:
+        what the source returned, if it is something that returns.
+
+    Raises:
+        RunOver: the run has ended while its source had not.
+        InvalidEvent, LimitExceeded: an item can't be stored.
+        Exception: what the source raised.
+    """
+    if isinstance(source, AsyncIterable):
+        return await _iterate(source, claim)
+    if inspect.isawaitable(source):
+        result = await source
+        return await drive(result, claim, run, {}) if _gives_items(result) else result
+    if isinstance(source, Iterable):
+        return await in_thread(_iterate_in_thread, iter(source), claim)
+    if not callable(source):
+        raise TypeError(
+            f"a run's source is an iterable, something to await, or a callable, not {type(source).__name__}"
+        )
+    call = partial(source, *([run] if _takes_one(source, args) else []), **args)
+    inner = source.func if isinstance(source, partial) else source
+    if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        result = call()
+    else:
+        result = await in_thread(call)
+        if not _gives_items(result) and not inspect.isawaitable(result):
+            return result
+    return await drive(result, claim, run, {})
+
+
+async def discard(source: Source | None) -> None:
+    """Close a source that is not needed, since another one produces the run."""
+    if isinstance(source, asyncio.Future):
+        source.cancel()
+        return
+    close = getattr(source, "aclose", None) or getattr(source, "close", None)
+    if close is None or not (isinstance(source, AsyncIterable | Iterator | Coroutine) or inspect.isawaitable(source)):
+        return
+    with suppress(RuntimeError):  # it is being drawn from by somebody else
+        result = close()
+        if inspect.isawaitable(result):
+            await result
+
+
+def _gives_items(value: object) -> bool:
+    return isinstance(value, AsyncIterable | Iterator)
+
+
+def _takes_one(call: Callable[..., Any], args: Mapping[str, Any]) -> bool:
+    try:
+        parameters = inspect.signature(call).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        parameter.kind in _POSITIONAL and parameter.default is parameter.empty and parameter.name not in args
+        for parameter in parameters
+    )
+
+
+async def _iterate(source: AsyncIterable[Any], claim: Claim) -> None:
+    iterator = aiter(source)
+    try:
+        async for item in iterator:
+            claim.put(event_of(item))
+            if claim.full:
+                await claim.room()
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _iterate_in_thread(iterator: Iterator[Any], claim: Claim) -> None:
+    try:
+        for item in iterator:
+            claim.put_from_thread(event_of(item))
+    finally:
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()
+
+
+async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
+    """Call something in a thread of its own, which does not keep the process alive.
+
+    Cancelling leaves the thread to itself: what it writes to a claim that is over ends it.
+    """
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Any] = loop.create_future()
+    context = contextvars.copy_context()
+
+    def settle(result: Any, error: BaseException | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(result)
+        elif isinstance(error, StopIteration):
+            done.set_exception(RuntimeError("a run's source raised StopIteration"))
+        else:
+            done.set_exception(error)
+
+    def main() -> None:
+        result: Any = None
+        failure: BaseException | None = None
+        try:
+            result = context.run(call, *args)
+        except BaseException as error:  # the outermost frame of the thread: whoever waits gets it
+            failure = error
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, result, failure)
+
+    threading.Thread(target=main, name="newswire run", daemon=True).start()
+    return await done

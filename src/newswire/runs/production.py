@@ -1,0 +1,157 @@
+"""A run that this process produces: its source, driven in a task, with its time limits, to one of the four ends.
+
+However the task comes to its end, the run gets one: what the source returned or raised, a time limit, or what others
+have decided meanwhile (a stop, another worker), which the claim tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import Any
+
+from newswire.errors import LimitExceeded, RunOver
+from newswire.runs.books import as_ended, last_events
+from newswire.runs.dialects.base import End
+from newswire.runs.options import RunOptions
+from newswire.runs.outbox import Claim
+from newswire.runs.produce import Source, drive
+from newswire.runs.record import Record
+
+logger = logging.getLogger("newswire.runs")
+
+
+class Production:
+    """What this process does for one run.
+
+    Attributes:
+        claim: the right to write to it.
+        options: its time limits.
+        readers_at: when a reader was there last, by `time.monotonic()`; for `RunOptions.abandon_after`.
+        begun_at: when the source was started, by `time.monotonic()`; None: it was not yet.
+    """
+
+    def __init__(
+        self, claim: Claim, options: RunOptions, *, tell_errors: bool, ended: Callable[[Production, End | None], None]
+    ) -> None:
+        self.claim = claim
+        self.options = options
+        self.readers_at = monotonic()
+        self.begun_at: float | None = None
+        self._tell_errors = tell_errors
+        self._ended = ended
+        self._told = False
+        self._task: asyncio.Task[None] | None = None
+        self._total: asyncio.TimerHandle | None = None
+        self._idle: asyncio.TimerHandle | None = None
+        self._flush_progress: Callable[[], None] = lambda: None
+        claim.on_over = self._over
+
+    @property
+    def record(self) -> Record:
+        """The record that was claimed."""
+        return self.claim.record
+
+    def begin(self, source: Source | None, run: Any, args: Mapping[str, Any]) -> None:
+        """Drive `source`; None: somebody writes to the run by its handle, and ends it."""
+        loop = asyncio.get_running_loop()
+        self.begun_at = self.claim.last_at = monotonic()
+        self._flush_progress = run.flush_progress
+        if self.options.timeout is not None:
+            what = f"the run took longer than {self.options.timeout:g} seconds"
+            self._total = loop.call_later(self.options.timeout, self._time_out, what)
+        if self.options.idle_timeout is not None:
+            self._watch_idle(self.options.idle_timeout)
+        if source is not None:
+            self._task = loop.create_task(self._main(source, run, args), name=f"newswire run {self.record.id}")
+
+    async def _main(self, source: Source, run: Any, args: Mapping[str, Any]) -> None:
+        try:
+            end = End("done", result=await drive(source, self.claim, run, args))
+        except asyncio.CancelledError:
+            if not self.claim.over:  # nobody of ours cancelled it
+                await self.finish(End("failed", {"type": "CancelledError", "message": "the producer was cancelled"}))
+            raise
+        except RunOver:
+            return
+        except Exception as error:  # the outermost frame of a producer: its readers are told
+            if not self.claim.over:
+                logger.warning("run %s failed", self.record.id, exc_info=error)
+            end = self.failure(error)
+        await self.finish(end)
+
+    def failure(self, error: BaseException) -> End:
+        """The end that an exception makes."""
+        found = {"type": type(error).__name__}
+        if self._tell_errors:
+            found["message"] = str(error)[:1000]
+        return End("failed", found)
+
+    # -- time
+
+    def _time_out(self, what: str) -> None:
+        self.end_soon(End("failed", {"type": "TimeoutError", "message": what}))
+
+    def _watch_idle(self, limit: float) -> None:
+        left = self.claim.last_at + limit - monotonic()
+        if left > 0:
+            self._idle = asyncio.get_running_loop().call_later(left, self._watch_idle, limit)
+        else:
+            self._time_out(f"the run's producer wrote nothing for {limit:g} seconds")
+
+    # -- the end
+
+    def end_soon(self, end: End) -> None:
+        """End the run now, whatever its source does."""
+        if not self.claim.over:
+            task = asyncio.get_running_loop().create_task(self.finish(end), name="newswire run ends")
+            task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[bool]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("run %s could not be ended", self.record.id, exc_info=error)
+
+    async def finish(self, end: End) -> bool:
+        """Store the end, behind all that was written.
+
+        Returns:
+            False if the run had its end already, or is another worker's.
+        """
+        if self.claim.over:
+            return False
+        self._flush_progress()
+        self._stop()
+        stored = False
+        try:
+            stored = await self.claim.close(last_events(as_ended(self.record, end)))
+        except (TypeError, ValueError, LimitExceeded) as error:
+            what = f"a run's result is stored as JSON, and this can't be: {error}"
+            end = End("failed", {"type": type(error).__name__, "message": what})
+            stored = await self.claim.close(last_events(as_ended(self.record, end)))
+        self._tell(end if stored else None)
+        return stored
+
+    def _over(self) -> None:
+        """Somebody else has ended the run, or taken it over."""
+        self._stop()
+        self._tell(None)
+
+    def _stop(self) -> None:
+        for timer in (self._total, self._idle):
+            if timer is not None:
+                timer.cancel()
+        task = self._task
+        if task is not None and not task.done() and task is not asyncio.current_task():
+            task.cancel()
+
+    def _tell(self, end: End | None) -> None:
+        if not self._told:
+            self._told = True
+            self._ended(self, end)
+
+    async def gone(self) -> None:
+        """Wait until the source has ended too; it may be closing what it uses."""
+        if self._task is not None and self._task is not asyncio.current_task():
+            await asyncio.wait([self._task])

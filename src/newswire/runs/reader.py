@@ -1,0 +1,205 @@
+"""A reader of a run: a subscription of the run's channel that ends with the run, in the dialect that its client knows.
+
+It is a hub's subscription in all else: a cursor, served by its group's passes, on the direct path where there is one.
+Between the hub and the connection stands a sink that sees the last event go by and, for a dialect, writes each chunk
+anew: whatever is ready comes in one piece, so a reader that is behind gets the text that it lacks in one block.
+
+A dialect's client that comes back is a new client to its library. So what it has seen is read from the log first and
+told by the dialect's prelude, and the exact tail follows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from newswire.hub.frames import Chunk, Form, Frame
+from newswire.hub.options import StreamOptions
+from newswire.hub.subscription import GAP, Subscription
+from newswire.log.channels import Channels
+from newswire.log.position import Position
+from newswire.runs.dialects.base import Dialect
+from newswire.runs.dialects.base import End as RunEnd
+from newswire.runs.parts import merged, part_of
+from newswire.runs.record import END, out_channel, read_end
+from newswire.wire.encoder import encode
+from newswire.wire.event import Event
+
+if TYPE_CHECKING:
+    from newswire.hub.hub import Hub
+    from newswire.hub.sink import Sink
+
+_PAGE: Final = 1000
+
+
+class RunReader(Subscription):
+    """Made by `Run.subscribe` and by responses; used once, by one reader.
+
+    Args:
+        hub: where the run is.
+        run_id: which run.
+        begun: the offset after which its events are.
+        after: the reader's cursor, a position or any text; None: from the beginning.
+        dialect: how to tell it; None: the events as they are stored.
+        on_open: awaited when the reader comes, before anything is sent.
+    """
+
+    __slots__ = ("_begun", "_dialect", "_on_open")
+
+    def __init__(
+        self,
+        hub: Hub,
+        run_id: str,
+        begun: Position,
+        after: Position | str | None,
+        *,
+        dialect: Dialect | None = None,
+        on_open: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        super().__init__(hub, Channels([out_channel(run_id)]), Form.PLAIN, after or begun)
+        self._begun = begun.offset
+        self._dialect = dialect
+        self._on_open = on_open
+
+    async def open(self) -> Position:
+        """See `Subscription.open`. For a dialect, what lies before the cursor is read too."""
+        position = await super().open()
+        if self._on_open is not None:
+            await self._on_open()
+        if self.cursor < self._begun:
+            self.cursor = self._begun  # a cursor from before the run: another run's, say
+        if self._dialect is not None:
+            self._gap = None  # a cursor that can't be placed begins anew; a gap is an event that no client would know
+            await self._skip(self._dialect)
+        return position
+
+    async def _skip(self, dialect: Dialect) -> None:
+        at = self._begun
+        while at < self.cursor:
+            page = await self._hub.log.read(self.channels, at, _PAGE)
+            for entry in page.entries:
+                if entry.offset > self.cursor:
+                    return
+                if entry.event != END:
+                    dialect.skip_event(entry.event, entry.data)
+            at = page.through
+
+    def attach(self, sink: Sink, options: StreamOptions) -> None:
+        """See `Subscription.attach`."""
+        if self._dialect is None:
+            super().attach(_UntilEnd(sink, self), options)
+        else:
+            super().attach(Transcoder(sink, self, self._dialect, self.live.text), options)
+
+    def _opening(self, options: StreamOptions) -> Chunk | None:
+        if self._dialect is None:
+            return super()._opening(options)
+        blocks = _encode(self._dialect.prelude(), self.live.text(self.cursor), retry=options.retry)
+        return Chunk(blocks) if blocks else None
+
+    def goodbye_bytes(self) -> bytes:
+        """See `Subscription.goodbye_bytes`."""
+        return super().goodbye_bytes() if self._dialect is None else _encode(self._dialect.goodbye(), None)
+
+    async def _events(self) -> AsyncIterator[Event]:
+        async for event in super()._events():
+            yield event
+            if event.event == END:
+                return
+
+
+class _UntilEnd:
+    """A sink that ends its reader's stream behind the run's last event."""
+
+    __slots__ = ("_reader", "_sink", "cut", "end")
+
+    def __init__(self, sink: Sink, reader: RunReader) -> None:
+        self._sink = sink
+        self._reader = reader
+        self.end = sink.end
+        self.cut = sink.cut
+
+    def write(self, chunk: Chunk) -> bool:
+        more = self._sink.write(chunk)
+        if chunk.frames and chunk.frames[-1].entry.event == END:
+            self._reader.close()
+        return more
+
+
+class Transcoder:
+    """A sink that tells a run in a dialect.
+
+    Args:
+        sink: where the blocks go.
+        reader: whose stream it is.
+        dialect: what it is told in.
+        text: makes an id of an offset.
+    """
+
+    __slots__ = ("_dialect", "_over", "_reader", "_sink", "_text", "cut")
+
+    def __init__(self, sink: Sink, reader: RunReader, dialect: Dialect, text: Callable[[int], str]) -> None:
+        self._sink = sink
+        self._reader = reader
+        self._dialect = dialect
+        self._text = text
+        self._over = False
+        self.cut = sink.cut
+
+    def write(self, chunk: Chunk) -> bool:
+        """Tell what is in `chunk`; see `Sink.write`."""
+        if not chunk.frames:
+            return self._sink.write(chunk)  # a heartbeat, or the prelude
+        if self._over:
+            return True
+        last = chunk.frames[-1].entry
+        if last.event not in (END, GAP):
+            blocks = self._tell(chunk.frames)
+            return self._sink.write(Chunk(blocks)) if blocks else True
+        self._over = True
+        end = _encode(self._dialect.end(_end_of(last.event, last.data)), self._text(last.offset))
+        more = self._sink.write(Chunk(self._tell(chunk.frames[:-1]) + end))
+        self._reader.close()
+        return more
+
+    def end(self, last: Chunk | None) -> None:
+        """End the stream; a goodbye is said in the dialect's words."""
+        if last is not None:
+            last = None if self._over else Chunk(_encode(self._dialect.goodbye(), None))
+        self._sink.end(last)
+
+    def _tell(self, frames: Sequence[Frame]) -> bytes:
+        """The blocks of some events, each with the id of its event on the last of its blocks."""
+        dialect = self._dialect
+        told: list[bytes] = []
+        if dialect.merges:
+            parts = merged([(frame.offset, part_of(frame.entry.event, frame.entry.data)) for frame in frames])
+            told = [_encode(dialect.write(part), self._text(offset)) for offset, part in parts]
+        else:
+            for frame in frames:
+                events = dialect.write_event(frame.entry.event, frame.entry.data)
+                told.append(_encode(events, self._text(frame.offset)))
+        return b"".join(told)
+
+
+def _end_of(event: str, data: str) -> RunEnd:
+    if event == END:
+        return read_end(data)
+    reason = json.loads(data)["reason"]
+    return RunEnd("failed", {"type": "EventsLost", "message": f"a part of this run is not kept any more ({reason})"})
+
+
+def _encode(events: Sequence[Event], id: str | None, *, retry: int | None = None) -> bytes:
+    """The blocks of a dialect's events: an id on the last, so that a client that has it has them all.
+
+    `id` and `retry` stand inside blocks with data only: clients of AI services crash at blocks without.
+    """
+    if not events:
+        return b""
+    blocks = [Event(event.data, event.event) for event in events]
+    if retry is not None:
+        blocks[0] = Event(blocks[0].data, blocks[0].event, None, retry)
+    last = blocks[-1]
+    blocks[-1] = Event(last.data, last.event, id, last.retry)
+    return b"".join([encode(block) for block in blocks])

@@ -1,0 +1,158 @@
+"""What the log knows of a run: a record, in a channel of its own; and the names of the channels that runs use.
+
+    $runs.out.<id>       what the run's readers get, with `newswire.end` as the last event
+    $runs.run.<id>       its record; each event is the whole record, the newest one counts
+    $runs.name.<name>    the ids of the runs that were started under a name, the newest last
+    $runs.worker.<id>    signs of life of a process that produces runs
+
+A record changes only under the condition that it is still the newest (`newswire.log.ledger`), and everything that a
+producer writes is stored under the same condition. So a run has one producer and one end, whoever tries at once.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final, Literal, TypeAlias
+
+from newswire.errors import InvalidChannel
+from newswire.log.base import Entry
+from newswire.log.channels import check_channel
+from newswire.runs.dialects.base import End, Head
+from newswire.wire.event import Event
+
+END: Final = "newswire.end"
+MAX_NAME_BYTES: Final = 200  # with what ids and channels add, under the 255 that a channel may have
+RECORDS: Final = "$runs.run.>"
+WORKERS: Final = "$runs.worker.>"
+
+State: TypeAlias = Literal["waiting", "running", "ended"]
+
+
+def out_channel(run_id: str) -> str:
+    """Where a run's readers read."""
+    return f"$runs.out.{run_id}"
+
+
+def record_channel(run_id: str) -> str:
+    """Where a run's record is."""
+    return f"$runs.run.{run_id}"
+
+
+def name_channel(name: str) -> str:
+    """Where the ids of the runs of a name are."""
+    return f"$runs.name.{name}"
+
+
+def worker_channel(worker: str) -> str:
+    """Where a worker gives signs of life."""
+    return f"$runs.worker.{worker}"
+
+
+def check_name(name: str) -> str:
+    """Return `name` if runs can be started under it.
+
+    Raises:
+        InvalidChannel: it breaks the rules of channel names, or is too long.
+    """
+    check_channel(name)
+    size = len(name.encode())
+    if size > MAX_NAME_BYTES:
+        raise InvalidChannel(name, f"a run's name has at most {MAX_NAME_BYTES} bytes; this one has {size}")
+    return name
+
+
+def new_id(name: str, owner: str | None, key: str | None) -> str:
+    """The id of a run: its name, and 100 bits that are random, or that the key and the owner give.
+
+    One owner's key leads to one run, whichever process asks; and to none of another owner's.
+    """
+    if key is None:
+        digest = secrets.token_bytes(13)
+    else:
+        digest = hashlib.sha256(json.dumps([name, owner, key]).encode()).digest()
+    return f"{name}.{base64.b32encode(digest).decode()[:20].lower()}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A run as the log has it.
+
+    Attributes:
+        id, name: which run, and what it was started under.
+        state: `waiting` for a producer, `running`, or `ended`.
+        created: when it was started, in seconds since the Unix epoch.
+        begun: the offset after which its events are.
+        owner: whose it is; None: anybody's.
+        worker: the process that produces it, if one does.
+        producer: the name of a registered producer, which another worker can start again.
+        args: what that one is called with.
+        takeover: whether the run waits for another producer when its worker has died.
+        wanted: a reader has come, which a lazy run waits for.
+        abandon_after, claim_within, keep_for: see `RunOptions`.
+        meta: what the one who started it said of it.
+        end, ended_at: how and when it ended.
+        offset: where in the log this record is; the condition for the next.
+    """
+
+    id: str
+    name: str
+    state: State
+    created: float
+    begun: int = 0
+    owner: str | None = None
+    worker: str | None = None
+    producer: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    takeover: bool = False
+    wanted: bool = False
+    abandon_after: float | None = None
+    claim_within: float | None = None
+    keep_for: float | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    end: End | None = None
+    ended_at: float | None = None
+    offset: int = 0
+
+    @property
+    def head(self) -> Head:
+        """What a dialect knows of it."""
+        return Head(self.id, self.created, self.meta)
+
+    def event(self) -> Event:
+        """The record as an event of its channel.
+
+        Raises:
+            TypeError, ValueError: `args` or `meta` can't be said in JSON.
+        """
+        found = {name: value for name, value in asdict(self).items() if value is not None and name != "offset"}
+        return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), "record")
+
+    @classmethod
+    def read(cls, entry: Entry) -> Record:
+        """The record in an entry."""
+        return cls.parse(entry.data, entry.offset)
+
+    @classmethod
+    def parse(cls, data: str, offset: int) -> Record:
+        """The record in an event of its channel."""
+        found = json.loads(data)
+        if (end := found.get("end")) is not None:
+            found["end"] = End(**end)
+        record = cls(**found, offset=offset)
+        return record if record.begun else replace(record, begun=offset)
+
+
+def end_event(end: End) -> Event:
+    """The last event of a run, which its readers get."""
+    found = {name: value for name, value in asdict(end).items() if value is not None}
+    return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), END)
+
+
+def read_end(data: str) -> End:
+    """The end that the last event of a run tells."""
+    return End(**json.loads(data))

@@ -1,0 +1,151 @@
+"""Runs over HTTP: the response that streams one, and the one that says where it is.
+
+What is decided before the head is sent: whether there is such a run for this owner (else 404, the same for none and for
+somebody else's), whether there is anything left to read (else 204, which tells an EventSource to stop), and the place
+to start from. Then it is an `EventSourceResponse` like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.request import last_event_id
+from newswire.delivery.response import EventSourceResponse
+from newswire.delivery.watch import Receive
+from newswire.errors import Closed, LogUnavailable, RunNotFound
+from newswire.log.position import Position
+from newswire.runs.dialects import Dialect
+from newswire.runs.record import Record
+
+if TYPE_CHECKING:
+    from newswire.runs.runs import Runs
+
+
+class RunResponse:
+    """Streams a run; made by `Run.response` and `Runs.response`.
+
+    Args:
+        runs: where the run is.
+        find: finds its record; raises `RunNotFound`.
+        dialect: how to tell it; None: the events as they are stored.
+        status_code, headers: of the response.
+        active: answer 204 where there is no run that goes on.
+        place: says where to go on, to any method but GET.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        find: Callable[[], Awaitable[Record]],
+        *,
+        dialect: type[Dialect] | None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+        active: bool = False,
+        place: Callable[[Scope, Record], str] | None = None,
+    ) -> None:
+        self.status_code = status_code
+        self._runs = runs
+        self._find = find
+        self._dialect = dialect
+        self._headers = dict(headers or {})
+        self._active = active
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            record = await self._find()
+        except RunNotFound:
+            if self._active:
+                await _nothing(send)
+            else:
+                await problem(send, 404, "not_found", "there is no such run, or it is not yours")
+            return
+        except (LogUnavailable, Closed) as error:
+            await problem(send, 503, "unavailable", str(error), {"retry-after": "2"})
+            return
+        after = last_event_id(scope)
+        if record.state == "ended" and (self._active or self._has_all(after, record)):
+            self._runs.stats.finished += 1
+            await _nothing(send)
+            return
+        dialect = None if self._dialect is None else self._dialect(record.head)
+        reader = self._runs.reader(record, after, dialect)
+        headers = dict(self._dialect.headers) if self._dialect is not None else {}
+        if self._place is not None and scope["method"] not in ("GET", "HEAD"):
+            headers["content-location"] = self._place(scope, record)
+            if self.status_code in (201, 202):
+                headers["location"] = headers["content-location"]
+        response = EventSourceResponse(
+            reader, status_code=self.status_code, headers=headers | self._headers, options=self._runs.stream_options
+        )
+        await response(scope, receive, send)
+
+    def _has_all(self, after: str | None, record: Record) -> bool:
+        """Whether a cursor is at the end of an ended run."""
+        if after is None:
+            return False
+        try:
+            found = Position.parse(after)
+        except ValueError:
+            return False
+        # The record of an ended run was stored right behind the last event that its readers get. What is past the end
+        # of the log is no cursor that we gave.
+        return found.epoch == self._runs.hub.epoch and record.offset - 1 <= found.offset <= self._runs.latest
+
+
+class RunAccepted:
+    """Says where a run can be read: `202`, `Location`, and JSON of `id` and `location`."""
+
+    status_code = 202
+
+    def __init__(self, record: Record, place: Callable[[Scope, Record], str]) -> None:
+        self._record = record
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        location = self._place(scope, self._record)
+        body = json.dumps({"id": self._record.id, "location": location}).encode()
+        await _answer(send, 202, "application/json", body, {"location": location, "content-location": location})
+
+
+def place_of(path: str | None) -> Callable[[Scope, Record], str]:
+    """Makes the address of a run from `WorkerOptions.path`, or from where it was started."""
+
+    def place(scope: Scope, record: Record) -> str:
+        run_id = quote(record.id, safe="")
+        if path is not None:
+            return path.replace("{id}", run_id)
+        return f"{quote(str(scope['path']).rstrip('/'), safe='/:@')}/{run_id}"
+
+    return place
+
+
+async def problem(send: Send, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    """Answer with an error, as `application/problem+json` (RFC 9457)."""
+    title = {404: "Not Found", 503: "Service Unavailable"}.get(status, "Error")
+    body = json.dumps({"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail})
+    await _answer(
+        send, status, "application/problem+json", body.encode(), {"cache-control": "no-store", **(headers or {})}
+    )
+
+
+async def _nothing(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 204, "headers": [(b"cache-control", b"no-store")]})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _answer(send: Send, status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> None:
+    fields: list[tuple[bytes, bytes]] = [
+        (b"content-type", kind.encode()),
+        (b"content-length", str(len(body)).encode()),
+        *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,287 @@
+"""A run, as an application has it in its hand: read it, follow it, stop it; and for whoever produces it, write to it.
+
+A handle knows the run's record as it was when the handle was made, asks the log for what may have changed since, and
+holds nothing open. `Runs` makes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from newswire.errors import RunNotFound, RunOver
+from newswire.log.channels import Channels
+from newswire.log.position import Position
+from newswire.runs.dialects.base import End
+from newswire.runs.outbox import Claim
+from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
+from newswire.runs.reader import RunReader
+from newswire.runs.record import END, Record, State, out_channel, read_end
+
+if TYPE_CHECKING:
+    from newswire.runs.production import Production
+    from newswire.runs.response import RunAccepted, RunResponse
+    from newswire.runs.runs import Runs
+
+T = TypeVar("T")
+
+_PROGRESS_SECONDS: Final = 0.05  # between two progress events of a run; what comes faster is told by the next
+_PAGE: Final = 1000
+
+
+class Run:
+    """A handle of a run.
+
+    Attributes:
+        id: names it; its readers' URL has it.
+        name: what it was started under.
+        created: when, in seconds since the Unix epoch.
+        meta: what the one who started it said of it.
+        taken_over: whether its producer goes on for one that died.
+    """
+
+    def __init__(self, runs: Runs, record: Record, claim: Claim | None = None, *, taken_over: bool = False) -> None:
+        self.id = record.id
+        self.name = record.name
+        self.created = record.created
+        self.meta: Mapping[str, Any] = record.meta
+        self.taken_over = taken_over
+        self._runs = runs
+        self._record = record
+        self._claim = claim
+        self._production: Production | None = None
+        self._progress: Progress | None = None
+        self._progress_due = False
+        self._progress_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Run {self.id}>"
+
+    # -- look
+
+    @property
+    def record(self) -> Record:
+        """What the log knew of it when this handle was made; for newswire itself."""
+        return self._record if self._claim is None else self._claim.record
+
+    async def state(self) -> State:
+        """`waiting` for a producer, `running` or `ended`.
+
+        Raises:
+            RunNotFound: it is not kept any more.
+        """
+        return (await self._look()).state
+
+    async def end(self) -> End | None:
+        """How it ended; None while it has not."""
+        return (await self._look()).end
+
+    async def _look(self) -> Record:
+        record = await self._runs.books.look(self.id)
+        if record is None:
+            raise RunNotFound(self.id)
+        return record
+
+    async def wait(self) -> End:
+        """Wait for the end.
+
+        Raises:
+            RunNotFound: it is not kept any more.
+        """
+        async for event in self.subscribe():
+            if event.event == END:
+                return read_end(event.data)
+        raise RunOver(f"run {self.id}: the hub was closed before the run ended")
+
+    async def text(self) -> str:
+        """The answer so far: all text, without reasoning, tools and the rest."""
+        return "".join([part.text async for part in self._parts() if isinstance(part, Text)])
+
+    async def reasoning(self) -> str:
+        """What the model thought so far."""
+        return "".join([part.text async for part in self._parts() if isinstance(part, Reasoning)])
+
+    async def _parts(self) -> AsyncIterator[object]:
+        if self._claim is not None and not self._claim.over:
+            await self._claim.flushed()
+        log = self._runs.hub.log
+        channel = Channels([out_channel(self.id)])
+        at, latest = self._record.begun, (await log.span()).latest
+        while at < latest:
+            page = await log.read(channel, at, _PAGE)
+            for entry in page.entries:
+                yield part_of(entry.event, entry.data)
+            at = page.through
+
+    # -- read
+
+    def subscribe(self, after: Position | str | None = None) -> RunReader:
+        """Iterate over the run's events, first those that are there, then live, up to and with `newswire.end`.
+
+        Args:
+            after: the position to go on from; None: from the beginning.
+        """
+        return self._runs.reader(self._record, after)
+
+    def response(
+        self,
+        request: Any,
+        *,
+        dialect: str | None = None,
+        status_code: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> RunResponse:
+        """The response that streams the run to the one who has started it; see `Runs.response`.
+
+        To any method but GET it says where to go on: `Content-Location`, and `Location` if `status_code` is 201 or 202.
+        """
+        return self._runs.response_to(self, request, dialect=dialect, status_code=status_code, headers=headers)
+
+    def accepted(self, request: Any) -> RunAccepted:
+        """The response `202` that only says where the run can be read, as `Location` and in JSON."""
+        return self._runs.accepted(self, request)
+
+    async def stop(self) -> bool:
+        """End it now, wherever it is produced: readers get `stopped`.
+
+        Returns:
+            False if it had ended already.
+        """
+        return await self._runs.stop_record(self.id, self._record.owner)
+
+    # -- write, for the one who produces it
+
+    def _writable(self) -> Claim:
+        if self._claim is None:
+            raise RunOver(
+                f"this handle of run {self.id} only reads: its producer writes, or who has it from runs.attach()"
+            )
+        return self._claim
+
+    def put(self, item: Any) -> None:
+        """Write to the run without waiting: a part, text, an `Event`, or anything that JSON can say.
+
+        In the event loop it returns at once; `await write()` there, where much comes. From any other thread it waits
+        while the log is behind.
+
+        Raises:
+            RunOver: the run has ended, or another process produces it now.
+            InvalidEvent, LimitExceeded: it can't be stored.
+        """
+        claim = self._writable()
+        if self._runs.in_loop():
+            claim.put(event_of(item))
+        else:
+            claim.put_from_thread(event_of(item))
+
+    async def write(self, item: Any) -> None:
+        """Write to the run, and wait if the log is far behind; see `put`."""
+        claim = self._writable()
+        claim.put(event_of(item))
+        if claim.full:
+            await claim.room()
+
+    def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
+        """Tell how far the work is. From any thread; never waits.
+
+        Readers get an event `progress`, at most 20 a second; the last one always.
+        """
+        claim = self._writable()
+        self._progress = Progress(done, total, message)
+        if not self._progress_due and not claim.over:
+            self._progress_due = True
+            self._runs.call(self._plan_progress)
+
+    def _plan_progress(self) -> None:
+        wait = self._progress_at + _PROGRESS_SECONDS - time.monotonic()
+        if wait > 0:
+            asyncio.get_running_loop().call_later(wait, self.flush_progress)
+        else:
+            self.flush_progress()
+
+    def flush_progress(self) -> None:
+        """Write the progress that was told last; for newswire itself."""
+        self._progress_due = False
+        self._progress_at = time.monotonic()
+        progress, self._progress = self._progress, None
+        if progress is not None and self._claim is not None and not self._claim.over:
+            self._claim.put(event_of(progress))
+
+    @overload
+    def track(
+        self, items: AsyncIterable[T], message: str | None = None, *, total: float | None = None
+    ) -> AsyncIterator[T]: ...
+    @overload
+    def track(self, items: Iterable[T], message: str | None = None, *, total: float | None = None) -> Iterator[T]: ...
+    def track(
+        self, items: Iterable[T] | AsyncIterable[T], message: str | None = None, *, total: float | None = None
+    ) -> Iterator[T] | AsyncIterator[T]:
+        """Iterate over `items` and tell how many are done, as tqdm does on a terminal.
+
+        Args:
+            message: what is going on, for people.
+            total: how many there are; None: what `len()` says, if it says anything.
+        """
+        if total is None:
+            length = getattr(items, "__len__", None)
+            total = length() if length is not None else None
+        if isinstance(items, AsyncIterable):
+            return self._track_async(items, message, total)
+        return self._track(items, message, total)
+
+    def _track(self, items: Iterable[T], message: str | None, total: float | None) -> Iterator[T]:
+        self.progress(0, total, message)
+        for done, item in enumerate(items, 1):
+            yield item
+            self.progress(done, total, message)
+
+    async def _track_async(self, items: AsyncIterable[T], message: str | None, total: float | None) -> AsyncIterator[T]:
+        self.progress(0, total, message)
+        done = 0
+        async for item in items:
+            yield item
+            done += 1
+            self.progress(done, total, message)
+
+    async def flush(self) -> None:
+        """Wait until all that was written is stored.
+
+        Raises:
+            RunOver: some of it never will be.
+        """
+        claim = self._writable()
+        self.flush_progress()
+        await claim.flushed()
+
+    async def finish(self, result: Any = None) -> bool:
+        """End a run that this process has attached to.
+
+        Args:
+            result: anything that JSON can say; the end tells it.
+
+        Returns:
+            False if it had ended already, or is another worker's now.
+        """
+        return await self._finish(End("done", result=result))
+
+    async def fail(self, error: BaseException | str) -> bool:
+        """End a run that this process has attached to, as failed."""
+        production = self._production
+        if production is None:
+            raise RunOver(f"run {self.id} is not produced through this handle: runs.attach() gives one that is")
+        made = (
+            End("failed", {"type": "Error", "message": error}) if isinstance(error, str) else production.failure(error)
+        )
+        return await self._finish(made)
+
+    async def _finish(self, end: End) -> bool:
+        if self._production is None:
+            raise RunOver(f"run {self.id} is not produced through this handle: runs.attach() gives one that is")
+        return await self._production.finish(end)
+
+    def produced_by(self, production: Production) -> Run:
+        """Note what ends it; for newswire itself."""
+        self._production = production
+        return self

@@ -1,0 +1,377 @@
+"""Runs: finite streams whose producer is tied to no request. An AI answer, a job's progress, an export.
+
+    runs = Runs(hub)
+    run = await runs.start(f"chat.{chat_id}", tokens(messages), key=request_id)   # starts once; the same key attaches
+    return run.response(request)                                                # the POST's own answer is one reader
+    …
+    return runs.response(request, run_id)                                       # any time later: live, or finished
+    await runs.stop(run_id)                                                     # a client that leaves stops nothing
+
+A run's readers always get one of four ends (`newswire.end`): `done`, `failed`, `stopped` or `interrupted`, also if the
+process that produces it was killed. The end of a connection is never the end of a run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from newswire.errors import Closed, InvalidChannel, RunNotFound
+from newswire.hub.hub import Hub
+from newswire.hub.options import StreamOptions
+from newswire.log.position import Position
+from newswire.runs.attach import Attachment
+from newswire.runs.books import Books
+from newswire.runs.dialects import Dialect, End, dialect_named
+from newswire.runs.options import RunOptions, WorkerOptions
+from newswire.runs.produce import Source, discard
+from newswire.runs.reader import RunReader
+from newswire.runs.record import Record, check_name, new_id
+from newswire.runs.response import RunAccepted, RunResponse, place_of
+from newswire.runs.run import Run
+from newswire.runs.stats import RunStats
+from newswire.runs.sync import SyncRuns
+from newswire.runs.worker import Worker
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+ANYONE: Final = "\0anyone"
+"""As `owner`: whosever run it is. For the application's own code, never for what a request asks."""
+
+
+class Runs:
+    """The runs of one hub's log, as this process produces and reads them.
+
+    It opens itself, and closes with its hub. An owner is any text that names a principal: a run that was started with
+    one is there only for calls that give the same, and for those that give none it does not exist.
+
+    Args:
+        hub: its log needs the powers of `newswire.log.ledger`; newswire's own logs have them.
+        options: how runs behave that are started without options of their own.
+        worker: how this process behaves.
+        stream: how the streams of readers behave.
+
+    Attributes:
+        stats: numbers; see `RunStats`.
+        producers: those that are registered, by name.
+        sync: the same for threads; see `SyncRuns`.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        options: RunOptions | None = None,
+        worker: WorkerOptions | None = None,
+        stream: StreamOptions | None = None,
+    ) -> None:
+        self.hub = hub
+        self.books = Books(hub.log)
+        self.stats = RunStats()
+        self.stream_options = stream or StreamOptions()
+        self.worker_options = worker or WorkerOptions()
+        self.producers: dict[str, Callable[..., Any]] = {}
+        self.sync = SyncRuns(self)
+        self._options = options or RunOptions()
+        self._place = place_of(self.worker_options.path)
+        self._worker: Worker | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Runs:
+        await self.open()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def open(self) -> Worker:
+        """Begin to watch runs, so that those whose worker died get their end. Idempotent; every awaited call does it.
+
+        Returns:
+            the inside of the runs; what it offers is for newswire itself.
+
+        Raises:
+            LogUnavailable, LogCorrupt, Closed: see `Hub.open`.
+        """
+        if self._worker is None:
+            if self._closed:
+                raise Closed("the runs are closed")
+            await self.hub.open()
+            if self._worker is None:
+                self._worker = Worker(self, self.worker_options)
+                self.hub.before_close(self.close)
+        return self._worker
+
+    async def close(self, grace: float = 0.0) -> None:
+        """Let go of all that this process produces; called when the hub closes. Idempotent.
+
+        Args:
+            grace: seconds that runs have to come to their end by themselves. Then those that may be taken over are let
+                go, so that another worker can go on at once, and the others are interrupted.
+        """
+        if not self._closed:
+            self._closed = True
+            if self._worker is not None:
+                await self._worker.close(grace)
+
+    # -- producers
+
+    def producer(self, call: F) -> F:
+        """Register a callable, by its name, as one that any process that has it can start again: see `takeover`.
+
+        It is called with the run, if it takes one, and with `args` of `start` as keyword arguments, which are stored.
+        """
+        self.producers[call.__name__] = call
+        return call
+
+    async def start(
+        self,
+        name: str,
+        source: Source | None = None,
+        *,
+        key: str | None = None,
+        owner: str | None = None,
+        args: Mapping[str, Any] | None = None,
+        meta: Mapping[str, Any] | None = None,
+        options: RunOptions | None = None,
+    ) -> Run:
+        """Start a run, or find the one that was started with the same key.
+
+        Args:
+            name: what the run belongs to: tokens with dots, such as `chat.42`. A name may have many runs.
+            source: what makes its parts: an async or sync iterable, something to await, or a callable that gives one of
+                these or does the work itself. A callable that takes a positional argument gets the run. None: the run
+                waits until somebody claims it with `attach`.
+            key: with the same name and owner it leads to the same run, whichever process asks; then `source` is closed
+                and not used.
+            owner: whose it is; None: anybody's.
+            args: keyword arguments of a callable source.
+            meta: stored with the run; dialects read `model`.
+            options: see `RunOptions`.
+
+        Returns:
+            the run. What its source does wrong is told by the run's end, not here.
+
+        Raises:
+            InvalidChannel: the name breaks the rules of channels.
+            LogUnavailable: it can't be stored now; nothing was started.
+            ValueError: `args` or `meta` can't be stored, or the options ask for what can't be.
+        """
+        try:
+            return await self._start(check_name(name), source, key, owner, args or {}, meta or {}, options)
+        except BaseException:
+            await discard(source)
+            raise
+
+    async def _start(
+        self,
+        name: str,
+        source: Source | None,
+        key: str | None,
+        owner: str | None,
+        args: Mapping[str, Any],
+        meta: Mapping[str, Any],
+        options: RunOptions | None,
+    ) -> Run:
+        options = options or self._options
+        inside = await self.open()
+        waits = source is None or options.lazy
+        record = Record(
+            id=new_id(name, owner, key),
+            name=name,
+            state="waiting" if waits else "running",
+            created=time.time(),
+            owner=owner,
+            worker=None if source is None else inside.id,
+            producer=self._registered(source, key, options),
+            args=args,
+            takeover=options.takeover,
+            abandon_after=options.abandon_after,
+            claim_within=options.claim_within if source is None else None,
+            keep_for=options.keep_for,
+            meta=meta,
+        )
+        try:
+            record.event()
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
+        while (opened := await self.books.open(record)) is None:
+            found = await self.books.look(record.id)
+            if found is not None:
+                return await self._found(found, source, args, options)
+        if source is None:
+            inside.watch.take(opened)
+            return Run(self, opened)
+        return inside.produce(opened, source, args, options)
+
+    def _registered(self, source: Source | None, key: str | None, options: RunOptions) -> str | None:
+        name = getattr(source, "__name__", "")
+        if self.producers.get(name) is source:
+            return str(name)
+        if options.takeover and key is None and source is not None:
+            raise ValueError(
+                "nobody could take this run over: register its producer (@runs.producer) and give its arguments as "
+                "args, or give a key, so that the run can be started again with it"
+            )
+        return None
+
+    async def _found(self, found: Record, source: Source | None, args: Mapping[str, Any], options: RunOptions) -> Run:
+        self.stats.attached += 1
+        inside = await self.open()
+        if source is not None and found.takeover and found.state != "ended" and inside.watch.lapsed(found):
+            run = await inside.take_over(found, source, args, options)
+            if run is not None:
+                return run
+        await discard(source)
+        return Run(self, found)
+
+    def attach(self, run_id: str, *, owner: str | None = None) -> Attachment:
+        """Write to a run that was started elsewhere: `async with runs.attach(run_id) as run:`, or await it.
+
+        A run that waits for a producer is claimed: it ends with the block, as done, or as failed if that raises. To one
+        that has a producer, in whichever process, this adds; then the block's end is not the run's.
+
+        Raises:
+            RunNotFound: there is none.
+            RunOver: it has ended.
+        """
+        return Attachment(self, run_id, owner)
+
+    # -- find, read, stop
+
+    async def get(self, run_id: str, *, owner: str | None = None) -> Run:
+        """A run's handle.
+
+        Args:
+            run_id: its id; or a name, for the run that was started last under it.
+            owner: whose it has to be.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        await self.open()
+        return Run(self, await self.find(run_id, owner))
+
+    async def find(self, run_id: str, owner: str | None) -> Record:
+        """A run's newest record; see `get`. For newswire itself."""
+        await self.open()
+        record: Record | None = None
+        try:
+            check_name(run_id[:-21] or run_id)
+            record = await self.books.look(run_id)
+            if record is None and (newest := await self.books.newest_of(run_id)) is not None:
+                record = await self.books.look(newest)
+        except InvalidChannel:
+            pass
+        if record is None or owner not in (record.owner, ANYONE):
+            self.stats.not_found += 1
+            raise RunNotFound(run_id)
+        return record
+
+    def response(
+        self,
+        request: Any,
+        run_id: str,
+        *,
+        owner: str | None = None,
+        dialect: str | None = None,
+        active: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> RunResponse:
+        """The response that streams a run, live or finished, from the place that the request's `Last-Event-ID` says.
+
+        A reader that has come to the end gets 204. A run that does not exist, is not kept any more or belongs to
+        somebody else gives 404.
+
+        Args:
+            request: not looked at yet: what it says is read when the response is called.
+            run_id: the run's id; or a name, for the run that was started last under it.
+            owner: who asks.
+            dialect: how to tell it (`newswire.runs.dialects`); None: the events as they are stored.
+            active: answer 204 where no run goes on, as clients expect that ask at each page load.
+            headers: more headers.
+
+        Raises:
+            ValueError: there is no such dialect.
+        """
+        return RunResponse(
+            self,
+            lambda: self.find(run_id, owner),
+            dialect=_dialect(dialect),
+            active=active,
+            headers=headers,
+            place=self._place,
+        )
+
+    def response_to(
+        self, run: Run, request: Any, *, dialect: str | None, status_code: int, headers: Mapping[str, str] | None
+    ) -> RunResponse:
+        """See `Run.response`."""
+
+        async def find() -> Record:
+            return await self.find(run.id, run.record.owner)
+
+        return RunResponse(
+            self, find, dialect=_dialect(dialect), status_code=status_code, headers=headers, place=self._place
+        )
+
+    def accepted(self, run: Run, request: Any) -> RunAccepted:
+        """See `Run.accepted`."""
+        return RunAccepted(run.record, self._place)
+
+    def reader(self, record: Record, after: Position | str | None, dialect: Dialect | None = None) -> RunReader:
+        """A reader of a run. For newswire itself."""
+        self.stats.readers["new" if not after else "resumed"] += 1
+
+        async def came() -> None:
+            await (await self.open()).reader_came(record)
+
+        begun = Position(self.hub.epoch, record.begun)
+        return RunReader(self.hub, record.id, begun, after, dialect=dialect, on_open=came)
+
+    async def stop(self, run_id: str, *, owner: str | None = None) -> bool:
+        """End a run now, whichever process produces it; its readers get `stopped`.
+
+        Returns:
+            False if it had ended already.
+
+        Raises:
+            RunNotFound: there is none.
+        """
+        return await self.stop_record(run_id, owner)
+
+    async def stop_record(self, run_id: str, owner: str | None) -> bool:
+        """See `stop`."""
+        while True:
+            record = await self.find(run_id, owner)
+            if record.state == "ended":
+                return False
+            if await (await self.open()).end(record, End("stopped")):
+                return True
+
+    # -- for handles
+
+    @property
+    def latest(self) -> int:
+        """The newest offset that this process knows of."""
+        return self.hub.latest
+
+    def in_loop(self) -> bool:
+        """Whether this is the hub's event loop."""
+        try:
+            return asyncio.get_running_loop() is self.hub.loop
+        except RuntimeError:
+            return False
+
+    def call(self, call: Callable[[], object]) -> None:
+        """Call something in the hub's event loop: now, or soon from another thread."""
+        if self.in_loop():
+            call()
+        elif self.hub.loop is not None:
+            self.hub.loop.call_soon_threadsafe(call)
+
+
+def _dialect(name: str | None) -> type[Dialect] | None:
+    return None if name is None else dialect_named(name)

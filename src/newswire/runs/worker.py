@@ -1,0 +1,205 @@
+"""What one process does for runs: it produces some, ends those that nobody produces any more, and tells its log so.
+
+The inside of `Runs`, which is its face, in the event loop of the hub. The watch tells it what other processes did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from newswire.errors import RunOver
+from newswire.runs.dialects.base import End
+from newswire.runs.options import RunOptions, WorkerOptions
+from newswire.runs.outbox import Claim, Outbox
+from newswire.runs.produce import Source
+from newswire.runs.production import Production
+from newswire.runs.record import Record, out_channel
+from newswire.runs.run import Run
+from newswire.runs.watch import Watch
+
+if TYPE_CHECKING:
+    from newswire.runs.runs import Runs
+
+
+class Worker:
+    """One process's part.
+
+    Attributes:
+        id: names it in the log.
+        watch: what it sees of all runs.
+        productions: the runs that it produces, by id.
+    """
+
+    def __init__(self, runs: Runs, options: WorkerOptions) -> None:
+        self.id = secrets.token_hex(6)
+        self.productions: dict[str, Production] = {}
+        self._runs = runs
+        self._options = options
+        self._begin_later: dict[str, Callable[[Record], None]] = {}
+        self._idle = asyncio.Event()
+        self._outbox = Outbox(runs.books.ledger, asyncio.get_running_loop())
+        self.watch = Watch(runs.hub, runs.books, self.id, options.lease, self)
+
+    async def close(self, grace: float) -> None:
+        """See `Runs.close`."""
+        if self.productions and grace > 0:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(grace):
+                    await self._idle.wait()
+            except TimeoutError:
+                pass
+        productions = list(self.productions.values())
+        await asyncio.gather(*(self._let_go(production) for production in productions), return_exceptions=True)
+        await asyncio.gather(*(production.gone() for production in productions), return_exceptions=True)
+        await self.watch.close()
+        await self._outbox.close()
+
+    async def _let_go(self, production: Production) -> None:
+        if not production.options.takeover:
+            await production.finish(End("interrupted"))
+            return
+        await production.claim.flushed()
+        if await self._runs.books.change(production.record, worker=None, state="running") is not None:
+            production.claim.lost()
+
+    # -- produce
+
+    def produce(
+        self,
+        record: Record,
+        source: Source | None,
+        args: Mapping[str, Any],
+        options: RunOptions,
+        *,
+        again: bool = False,
+    ) -> Run:
+        """Produce a run whose record names this worker. One that waits begins with its first reader."""
+        claim = Claim(self._outbox, record)
+        run = Run(self._runs, record, claim, taken_over=again)
+        production = Production(claim, options, tell_errors=self._options.tell_errors, ended=self._ended)
+        run.produced_by(production)
+        self.productions[record.id] = production
+
+        def begin(newest: Record) -> None:
+            claim.record = newest
+            self._runs.stats.started += 1
+            production.begin(source, run, args)
+
+        if record.state == "waiting":
+            self._begin_later[record.id] = begin
+        else:
+            begin(record)
+        self.watch.take(record)
+        if len(self.productions) == 1:
+            self.watch.sign_now()
+        return run
+
+    def _ended(self, production: Production, end: End | None) -> None:
+        record = production.record
+        self.productions.pop(record.id, None)
+        self._begin_later.pop(record.id, None)
+        claim = production.claim
+        if production.begun_at is not None:
+            self._runs.stats.seconds += claim.last_at - production.begun_at
+            self._runs.stats.events += claim.written
+            if claim.first_at is not None:
+                self._runs.stats.first_seconds.append(claim.first_at - production.begun_at)
+        if not self.productions:
+            self._idle.set()
+        if end is not None:
+            self._runs.stats.ended[end.reason] += 1
+
+    async def take_over(
+        self, record: Record, source: Source | None, args: Mapping[str, Any], options: RunOptions | None = None
+    ) -> Run | None:
+        """Go on with a run that has no producer; None if somebody else does."""
+        claimed = await self._runs.books.change(record, worker=self.id, state="running", claim_within=None)
+        if claimed is None:
+            return None
+        again = record.state == "running"
+        self._runs.stats.taken_over += again
+        if options is None:
+            options = RunOptions(takeover=record.takeover, abandon_after=record.abandon_after)
+        return self.produce(claimed, source, args, options, again=again)
+
+    async def attached(self, run_id: str, owner: str | None) -> tuple[Run, bool]:
+        """The run to write to, and whether this process has claimed it."""
+        while True:
+            record = await self._runs.find(run_id, owner)
+            if record.state == "ended":
+                raise RunOver(f"run {run_id} has ended")
+            production = self.productions.get(record.id)
+            if production is not None:
+                return Run(self._runs, record, production.claim), False
+            if record.worker is not None and not self.watch.lapsed(record):
+                return Run(self._runs, record, Claim(self._outbox, record)), False
+            run = await self.take_over(record, None, {})
+            if run is not None:
+                return run, True
+
+    async def end(self, record: Record, end: End) -> bool:
+        """End a run, whoever produces it; False if its record has changed meanwhile."""
+        ended = await self._runs.books.end([record], end)
+        for each in ended:
+            self._runs.stats.ended[end.reason] += 1
+            self.watch.take(each)
+        return bool(ended)
+
+    async def reader_came(self, record: Record) -> None:
+        """A reader of this process begins to read a run."""
+        if record.state == "waiting" and record.worker is not None:  # a lazy one
+            changed = await self._runs.books.change(record, wanted=True, state="running")
+            if changed is not None:
+                self.watch.take(changed)
+        if record.abandon_after is not None and record.worker != self.id:
+            asyncio.get_running_loop().call_soon(self.watch.sign_now)  # when it is subscribed
+
+    # -- what the watch tells
+
+    def changed(self, record: Record) -> None:
+        """See `watch.Told`."""
+        production = self.productions.get(record.id)
+        if production is None or record.offset <= production.record.offset:
+            return
+        begin = self._begin_later.pop(record.id, None)
+        if begin is not None and record.state == "running" and record.worker == self.id:
+            begin(record)
+        else:
+            production.claim.lost()
+
+    async def orphaned(self, record: Record, since: float) -> None:
+        """See `watch.Told`."""
+        if record.takeover:
+            producer = self._runs.producers.get(record.producer or "")
+            if producer is not None:
+                await self.take_over(record, producer, record.args)
+                return
+            if since < self._options.lease:
+                return  # another process may have its producer, or start it with the same key
+        await self.end(record, End("interrupted"))
+
+    def read_elsewhere(self, run_id: str) -> None:
+        """See `watch.Told`."""
+        production = self.productions.get(run_id)
+        if production is not None:
+            production.readers_at = monotonic()
+
+    def producing(self) -> bool:
+        """See `watch.Told`."""
+        return bool(self.productions)
+
+    def look_round(self) -> None:
+        """See `watch.Told`."""
+        for production in list(self.productions.values()):
+            limit = production.options.abandon_after
+            if limit is None or production.begun_at is None:
+                continue
+            if self._runs.hub.subscribers(out_channel(production.record.id)):
+                production.readers_at = monotonic()
+            elif monotonic() - production.readers_at > limit:
+                production.end_soon(End("stopped"))
