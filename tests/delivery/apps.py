@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire.delivery.drain import drain_of
 
 hub = Hub(os.environ.get("NEWSWIRE_TEST_LOG", "memory://"))
 closed: list[str] = []
@@ -23,6 +26,7 @@ async def events(request: Request) -> Response:
     options = StreamOptions(
         heartbeat=float(request.query_params.get("heartbeat", 15)),
         write_timeout=float(request.query_params.get("write_timeout", 30)),
+        max_age=float(request.query_params["max_age"]) if "max_age" in request.query_params else None,
     )
     channels = request.query_params.getlist("channel") or ["news"]
     return EventSourceResponse(hub.subscribe(*channels, after=last_event_id(request)), options=options)
@@ -51,6 +55,44 @@ async def endless() -> AsyncIterator[str]:
         closed.append("endless")
 
 
+async def finite() -> AsyncIterator[str]:
+    yield "first"
+    await asyncio.sleep(0.7)
+    yield "last"
+
+
+async def never() -> AsyncIterator[str]:
+    try:
+        await asyncio.sleep(600)
+        yield "at last"
+    finally:
+        closed.append("never")
+
+
+def blocking() -> Iterator[str]:
+    try:
+        yield "one"
+        while True:
+            threading.Event().wait(0.2)
+            yield "more"
+    finally:
+        closed.append("blocking")
+
+
+async def flood() -> AsyncIterator[str]:
+    try:
+        while True:
+            yield "x" * 60_000
+    finally:
+        closed.append("flood")
+
+
+async def content(request: Request) -> Response:
+    kinds = {"tokens": tokens, "endless": endless, "finite": finite, "never": never, "blocking": blocking}
+    options = StreamOptions(retry=None, write_timeout=float(request.query_params.get("write_timeout", 30)))
+    return EventSourceResponse({**kinds, "flood": flood}[request.path_params["kind"]](), options=options)
+
+
 async def broken(request: Request) -> Response:
     async def content() -> AsyncIterator[str]:
         if request.query_params.get("after"):
@@ -64,18 +106,25 @@ async def stats(request: Request) -> Response:
     return JSONResponse({"subscribers": hub.stats().subscribers, "closed": closed})
 
 
+async def drain(request: Request) -> Response:
+    drain_of(asyncio.get_running_loop()).mode = "drain"
+    drain_of(asyncio.get_running_loop()).grace = float(request.query_params["grace"])
+    return JSONResponse({})
+
+
 async def passing(request: Request, call_next: object) -> Response:
     return await call_next(request)  # type: ignore[operator, no-any-return]
 
 
 app = Starlette(
     routes=[
-        Route("/events", events),
+        Route("/events", events, methods=["GET", "POST"]),
         Route("/publish", publish, methods=["POST"]),
-        Route("/tokens", lambda request: EventSourceResponse(tokens())),
-        Route("/endless", lambda request: EventSourceResponse(endless())),
         Route("/broken", broken),
+        Route("/drain", drain),
         Route("/stats", stats),
+        Route("/{kind}", content, methods=["GET", "POST"]),
     ]
 )
 wrapped = Starlette(routes=app.routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=passing)])
+zipped = Starlette(routes=app.routes, middleware=[Middleware(GZipMiddleware, minimum_size=1)])

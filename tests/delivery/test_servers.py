@@ -2,119 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-import signal
-import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
+from tests.fixtures.asgi_servers import SERVERS, Server, running
 
-HERE = Path(__file__).parent
-DIRECT = ["-m", "uvicorn", "--http", "newswire.delivery.uvicorn:DirectHttpProtocol"]
-UVICORN = ["-m", "uvicorn", "--http", "httptools"]
-SERVERS: dict[str, Callable[[int], list[str]]] = {
-    "direct": lambda port: [*DIRECT, "--port", str(port), "apps:app"],
-    "direct, asyncio": lambda port: [*DIRECT, "--loop", "asyncio", "--port", str(port), "apps:app"],
-    "direct, wrapped": lambda port: [*DIRECT, "--port", str(port), "apps:wrapped"],
-    "uvicorn": lambda port: [*UVICORN, "--port", str(port), "apps:app"],
-    "uvicorn, asyncio": lambda port: [*UVICORN, "--loop", "asyncio", "--port", str(port), "apps:app"],
-    "uvicorn, wrapped": lambda port: [*UVICORN, "--port", str(port), "apps:wrapped"],
-    "uvicorn h11": lambda port: ["-m", "uvicorn", "--http", "h11", "--port", str(port), "apps:app"],
-    "hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", "apps:app"],
-    "granian": lambda port: ["-m", "granian", "--interface", "asgi", "--port", str(port), "apps:app"],
-    "daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", str(port), "apps:app"],
-}
+ON_UVICORN = [name for name in SERVERS if name.startswith(("direct", "uvicorn")) and "gzip" not in name]
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Server:
-    """A server process and raw connections to it."""
-
-    def __init__(self, name: str) -> None:
-        self.port = free_port()
-        command = [sys.executable, *SERVERS[name](self.port)]
-        self.process = subprocess.Popen(command, cwd=HERE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), 1).close()
-                break
-            except OSError:
-                assert self.process.poll() is None, "the server died"
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.05)
-
-    def get(self, path: str, *headers: str, version: str = "1.1", method: str = "GET", body: bytes = b"") -> Stream:
-        connection = socket.create_connection(("127.0.0.1", self.port), 10)
-        lines = [f"{method} {path} HTTP/{version}", "Host: localhost", f"Content-Length: {len(body)}", *headers]
-        connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-        return Stream(connection)
-
-    def publish(self, data: str) -> str:
-        with self.get("/publish", "Connection: close", method="POST", body=data.encode()) as stream:
-            return str(re.findall(r'"id":"([^"]+)"', stream.rest())[0])
-
-    def stats(self) -> dict[str, object]:
-        with self.get("/stats", "Connection: close") as stream:
-            found: dict[str, object] = json.loads(re.findall(r"\{.*\}", stream.rest())[0])
-            return found
-
-    def stop(self) -> float:
-        began = time.monotonic()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(15)
-        return time.monotonic() - began
-
-
-class Stream:
-    """What came over a connection so far."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.text = ""
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.connection.close()
-
-    def until(self, pattern: str) -> str:
-        while not re.search(pattern, self.text):
-            data = self.connection.recv(65536)
-            assert data, f"the stream ended before {pattern!r}: {self.text!r}"
-            self.text += data.decode()
-        return self.text
-
-    def rest(self) -> str:
-        while data := self.connection.recv(65536):
-            self.text += data.decode()
-        return self.text
-
-
-@contextmanager
-def running(name: str) -> Iterator[Server]:
-    server = Server(name)
-    try:
-        yield server
-    finally:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
-
-
-@pytest.fixture(scope="module", params=[name for name in SERVERS if name.startswith(("direct", "uvicorn"))])
+@pytest.fixture(scope="module", params=ON_UVICORN)
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     with running(request.param) as server:
         yield server
@@ -229,20 +126,3 @@ def test_errors_before_and_after_the_head(server: Server) -> None:
         assert "200 OK" in text
         assert "event: newswire.error" in text
         assert "secret" not in text
-
-
-@pytest.mark.parametrize("name", SERVERS)
-def test_sigterm_ends_every_stream_in_time(name: str) -> None:
-    """On every server: each client gets what was published, is told when to come back, and the process exits."""
-    with running(name) as server:
-        hub_streams = [server.get("/events") for _ in range(50)]
-        streams = [*hub_streams, *(server.get("/endless") for _ in range(10))]
-        for stream in streams:
-            stream.until("id: |tick")
-        server.publish("before the end")
-        for stream in hub_streams:
-            stream.until("data: before the end\n\n")
-        assert server.stop() < 8
-        for stream in streams:
-            with stream:
-                assert re.search(r"retry: \d+\nevent: newswire\.goodbye\n", stream.rest())

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from newswire.delivery.watch import Message, Receive, watch
 from newswire.hub.frames import Chunk
-from newswire.hub.options import StreamOptions
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
@@ -41,9 +40,11 @@ class TaskSink:
     Args:
         send: the server's, or what a middleware makes of it; the response's head was sent.
         max_bytes: say goodbye after so many.
+        abort: drops the connection; None where a server offers no such thing.
     """
 
     __slots__ = (
+        "_abort",
         "_begun",
         "_chunk",
         "_context",
@@ -59,8 +60,9 @@ class TaskSink:
         "_waiter",
     )
 
-    def __init__(self, send: Send, max_bytes: int | None) -> None:
+    def __init__(self, send: Send, max_bytes: int | None, abort: Callable[[], None] | None = None) -> None:
         self._send = send
+        self._abort = abort
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._context = copy_context()  # a task doesn't tell its own before Python 3.12
@@ -113,6 +115,8 @@ class TaskSink:
     def cut(self) -> None:
         self._chunk = self._last = None
         self._over = self._cut = True
+        if self._abort is not None:
+            self._abort()
         if self._sending and self._task is not None:
             self._task.cancel()  # the only way out of a send() that blocks; `stream` keeps it to itself
         self._wake()
@@ -124,11 +128,10 @@ class TaskSink:
 
     # -- the task
 
-    async def stream(self, subscription: Subscription, receive: Receive, options: StreamOptions) -> None:
-        """Send until the stream ends, then complete the response if it ended in order."""
+    async def stream(self, subscription: Subscription, receive: Receive) -> None:
+        """Send until the stream ends, then complete the response if it ended in order. Attach before."""
         unwatch = watch(receive, subscription.close, self._context)
         try:
-            subscription.attach(self, options)
             while True:
                 if self._failure is not None:
                     raise self._failure

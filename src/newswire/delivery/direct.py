@@ -38,7 +38,17 @@ class DirectSink:
         finished: called when an ended stream is written out, with the connection still whole.
     """
 
-    __slots__ = ("_chunked", "_ending", "_fd", "_finished", "_paused", "_rest", "_transport", "subscription")
+    __slots__ = (
+        "_chunked",
+        "_ending",
+        "_fd",
+        "_finished",
+        "_paused",
+        "_pushing",
+        "_rest",
+        "_transport",
+        "subscription",
+    )
 
     def __init__(
         self, transport: asyncio.Transport, *, chunked: bool, finished: Callable[[], None], write_timeout: float | None
@@ -49,16 +59,18 @@ class DirectSink:
         self._rest: memoryview | None = None
         self._ending = False
         self._paused = False
+        self._pushing = False
         self.subscription: Subscription | None = None
         self._fd = -1
         connection = transport.get_extra_info("socket")
+        encrypted = transport.get_extra_info("sslcontext") is not None
         if connection is not None:
-            if transport.get_extra_info("sslcontext") is None:
+            if not encrypted:
                 self._fd = connection.fileno()
             _tune(connection, write_timeout)
         # From here on every byte that the transport buffers is reported: pause_writing, and resume_writing when all
-        # is out. The head may be in its buffer still.
-        transport.set_write_buffer_limits(high=0)
+        # is out. The head may be in its buffer still. (A transport for TLS pauses at its limit, others above it.)
+        transport.set_write_buffer_limits(high=1 if encrypted else 0, low=0)
         self._paused = transport.get_write_buffer_size() > 0
 
     def start(self, subscription: Subscription, options: StreamOptions) -> None:
@@ -106,7 +118,7 @@ class DirectSink:
     def resume(self) -> None:
         """The transport has written out all that it buffered."""
         self._paused = False
-        if self.subscription is None:
+        if self.subscription is None or self._pushing:
             return
         if not self._push():
             self.subscription.took_some()
@@ -134,14 +146,18 @@ class DirectSink:
     def _push(self) -> bool:
         """Hand on what is held, until the transport buffers. True when all is out."""
         transport = self._transport
+        self._pushing = True  # a transport for TLS pauses and resumes within write()
         while (rest := self._rest) is not None and not self._paused:
             if transport.is_closing():
                 self._rest = None
-                return False
-            transport.write(bytes(rest[:_PIECE]))
+                break
             self._rest = rest[_PIECE:] if len(rest) > _PIECE else None
+            transport.write(bytes(rest[:_PIECE]))
             if transport.get_write_buffer_size() > 0:
                 self._paused = True
+        self._pushing = False
+        if transport.is_closing():
+            return False
         return self._rest is None and not self._paused
 
     def _done(self) -> None:

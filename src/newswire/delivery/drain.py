@@ -4,12 +4,15 @@ Servers wait for open connections before they shut down, and most tell nobody th
 hang every deploy. So the first stream on an event loop chains itself before the handlers of SIGTERM and SIGINT (and
 the last one puts them back). On a signal every stream is told, and ends; then the server's own handler runs.
 
-Signals belong to the main thread: in another one, the application calls `await hub.shutdown()` itself.
+Signals belong to the main thread: in another one, the application calls `await hub.shutdown()` itself. hypercorn's
+workers get no signal at all, but an event of multiprocessing's that they look at ten times a second. So does the drain,
+there alone, and while there are streams.
 """
 
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import signal
 import threading
 from collections.abc import Callable
@@ -19,6 +22,8 @@ from weakref import WeakKeyDictionary
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _HEAD_START: Final = 0.1  # seconds
+_GLANCE: Final = 0.1  # seconds between two looks at hypercorn's event
+_OWN_TIME: Final = 0.8  # how much of the grace time finite streams have for themselves, before they are told to end
 
 
 class Stoppable(Protocol):
@@ -34,6 +39,10 @@ class Stoppable(Protocol):
         """End, in order. Called in the event loop; must not block."""
         ...
 
+    def cut(self) -> None:
+        """Drop what has not ended. Called in the event loop; must not block."""
+        ...
+
 
 class Idle(Stoppable, Protocol):
     """A `Stoppable` that says when its last stream has ended."""
@@ -46,8 +55,9 @@ class Drain:
 
     Attributes:
         mode: what a signal does. `goodbye`: every stream ends now, and tells its client when to come back. `drain`:
-            finite streams (iterables) may end by themselves within `grace` seconds first.
-        grace: seconds; keep it below the server's own limit.
+            finite streams (iterables) may end by themselves first, for four fifths of `grace`.
+        grace: seconds from the signal until streams that have not ended are cut: those of clients that read nothing.
+            Keep it below the server's own limit.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -57,12 +67,15 @@ class Drain:
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
         self._told = False
+        self._glance: asyncio.TimerHandle | None = None
 
     def enter(self, stream: Stoppable) -> None:
-        """Stop `stream` when a signal comes. Leave when it has ended."""
+        """Stop `stream` when a signal comes (at once, if one has come). Leave when it has ended."""
         if not self._streams:
             self._chain()
         self._streams[stream] = None
+        if self._told:
+            self._loop.call_soon(stream.stop)
 
     def leave(self, stream: Stoppable) -> None:
         """`stream` has ended."""
@@ -77,22 +90,37 @@ class Drain:
             streams.on_empty.append(lambda: self.leave(streams))
 
     def stop(self) -> None:
-        """Tell every stream to end."""
-        for stream in list(self._streams):
+        """Tell every stream to end; drop those that have not when the grace time is over."""
+        self._told = True
+        streams = list(self._streams)
+        for stream in streams:
             if self.mode == "drain" and stream.finite:
-                self._loop.call_later(self.grace, stream.stop)
+                self._loop.call_later(_OWN_TIME * self.grace, self._stop_late, stream)
             else:
                 stream.stop()
+        self._loop.call_later(self.grace, self._cut, streams)
+
+    def _stop_late(self, stream: Stoppable) -> None:
+        if stream in self._streams:
+            stream.stop()
+
+    def _cut(self, streams: list[Stoppable]) -> None:
+        for stream in streams:
+            if stream in self._streams:
+                stream.cut()
 
     def _chain(self) -> None:
+        self._look_at_hypercorn()
         if threading.current_thread() is not threading.main_thread():
             return
-        self._told = False
         for number in _SIGNALS:
             self._previous[number] = signal.getsignal(number)
             signal.signal(number, self._handle)
 
     def _unchain(self) -> None:
+        if self._glance is not None:
+            self._glance.cancel()
+            self._glance = None
         if threading.current_thread() is not threading.main_thread():
             return
         for number, previous in self._previous.items():
@@ -119,8 +147,23 @@ class Drain:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
+    def _look_at_hypercorn(self) -> None:
+        event = _hypercorns_event()
+        if event is None or self._told:
+            return
+        if event.is_set():
+            self.stop()
+        else:
+            self._glance = self._loop.call_later(_GLANCE, self._look_at_hypercorn)
+
     def _call_later(self, delay: float, call: Callable[[], None]) -> None:
         self._loop.call_soon_threadsafe(self._loop.call_later, delay, call)
+
+
+def _hypercorns_event() -> Any:
+    """What hypercorn's main process tells its workers with; None in any other process."""
+    worker: Any = multiprocessing.current_process()
+    return getattr(worker, "_kwargs", {}).get("shutdown_event")
 
 
 _drains: WeakKeyDictionary[asyncio.AbstractEventLoop, Drain] = WeakKeyDictionary()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
@@ -79,13 +80,13 @@ class Pump:
 
     async def _draw_from_thread(self, iterator: Iterator[Item]) -> None:
         # A sync iterable may block, so each item is drawn in a worker thread.
+        items = _Items(iterator)
         try:
-            while (item := await asyncio.to_thread(next, iterator, _END)) is not _END:
+            while (item := await asyncio.to_thread(items.draw)) is not _END:
                 await self._put(encode_item(item))
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                await asyncio.to_thread(close)
+            if not items.close_when_drawn():
+                await asyncio.to_thread(items.close)
 
     async def _put(self, block: bytes) -> None:
         self._ready.append(block)
@@ -132,6 +133,34 @@ class Pump:
         """Stop drawing; the iterable is closed, in the task that drew from it."""
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+
+
+class _Items:
+    """A sync iterator that may have to be closed while a thread draws from it, which can take long."""
+
+    def __init__(self, iterator: Iterator[Item]) -> None:
+        self._iterator = iterator
+        self._drawing = threading.Lock()
+        self._closing = False
+
+    def draw(self) -> Item:
+        """The next item; `_END` if there is none."""
+        with self._drawing:
+            item = _END if self._closing else next(self._iterator, _END)
+        if self._closing:
+            self.close()
+        return item
+
+    def close_when_drawn(self) -> bool:
+        """Draw no more. Returns whether an item is being drawn: then its thread closes the iterator after it."""
+        self._closing = True
+        return self._drawing.locked()
+
+    def close(self) -> None:
+        """Close the iterator; nobody draws from it."""
+        close = getattr(self._iterator, "close", None)
+        if close is not None:
+            close()
 
 
 async def _aclose(iterator: AsyncIterator[Item]) -> None:

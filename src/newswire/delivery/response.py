@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from newswire.delivery.asgi import Scope, Send, TaskSink, last_words
-from newswire.delivery.drain import drain_of
+from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.pump import Item, Pump
 from newswire.delivery.watch import Receive, watch
 from newswire.errors import Closed, LogUnavailable
@@ -78,13 +78,9 @@ class EventSourceResponse:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 await self._discard()
             elif isinstance(self.content, Subscription):
-                options = self._options or StreamOptions()
-                if await self._open(self.content, scope, send, options):
-                    if options.max_bytes is None and scope.get("http_version") == "2":
-                        options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
-                    await TaskSink(send, options.max_bytes).stream(self.content, receive, options)
+                await self._subscription(self.content, scope, receive, send)
             else:
-                await self._iterable(self.content, receive, send)
+                await self._iterable(self.content, scope, receive, send)
         finally:
             if self.background is not None:
                 await self.background()
@@ -101,33 +97,55 @@ class EventSourceResponse:
 
     # -- a subscription
 
-    async def _open(self, subscription: Subscription, scope: Scope, send: Send, options: StreamOptions) -> bool:
-        """Send the head, and the rest by the direct path if there is one.
+    async def _subscription(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> None:
+        drain = drain_of(asyncio.get_running_loop())
+        opening = _Opening()
+        drain.enter(opening)
+        try:
+            sink = await self._open(subscription, scope, send, drain)
+        finally:
+            drain.leave(opening)
+        if sink is not None:
+            await sink.stream(subscription, receive)
+
+    async def _open(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
+        """Find the place to start, send the head, and attach the sink.
 
         Returns:
-            whether the stream is still to be sent.
+            the sink, if there is something left to do for this task: not on the direct path.
         """
         try:
             await subscription.open()
         except (LogUnavailable, Closed) as error:
             await _refuse(send, error)
-            return False
-        drain_of(asyncio.get_running_loop()).watch(subscription.live)
+            return None
+        options = self._options or StreamOptions()
+        offer = _offer_of(scope)
+        sink: TaskSink | None = None
         try:
             await self._send_head(send)
-            offer = (scope.get("extensions") or {}).get(DIRECT) if self.background is None else None
-            sink = offer.accept(options.write_timeout) if offer is not None else None
-            if sink is not None:
-                sink.start(subscription, options)
-            return sink is None
+            direct = offer.accept(options.write_timeout) if offer is not None and self.background is None else None
+            if direct is not None:
+                direct.start(subscription, options)
+            else:
+                if options.max_bytes is None and scope.get("http_version") == "2":
+                    options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
+                sink = TaskSink(send, options.max_bytes, None if offer is None else offer.abort)
+                subscription.attach(sink, options)
+            drain.watch(subscription.live)  # not before: it ends with the last stream that is attached
         except BaseException:
             subscription.ended()
             raise
+        return sink
 
     # -- an iterable
 
-    async def _iterable(self, content: AsyncIterable[Item] | Iterable[Item], receive: Receive, send: Send) -> None:
-        stream = _PumpedStream(content, self._options or StreamOptions(retry=None))
+    async def _iterable(
+        self, content: AsyncIterable[Item] | Iterable[Item], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        offer = _offer_of(scope)
+        abort = None if offer is None else offer.abort
+        stream = _PumpedStream(content, self._options or StreamOptions(retry=None), send, abort)
         drain = drain_of(asyncio.get_running_loop())
         drain.enter(stream)
         unwatch = watch(receive, stream.gone)
@@ -136,8 +154,10 @@ class EventSourceResponse:
             if await stream.first():
                 await self._send_head(send)
                 started = True
-                await stream.send_all(send)
+                await stream.send_all()
         except asyncio.CancelledError:
+            if stream.was_cut():
+                return
             if started:
                 await last_words(send, goodbye(None))
             raise
@@ -147,16 +167,47 @@ class EventSourceResponse:
             await stream.close()
 
 
+def _offer_of(scope: Scope) -> Any:
+    """What `newswire.delivery.uvicorn` offers; None on other servers."""
+    return (scope.get("extensions") or {}).get(DIRECT)
+
+
+class _Opening:
+    """A stream that is on its way, so that a signal finds somebody who listens: it ends once its hub is told."""
+
+    finite = False
+
+    def stop(self) -> None:
+        """Nothing is there yet."""
+
+    def cut(self) -> None:
+        """Nothing is there yet."""
+
+
 class _PumpedStream:
     """The sending side of an iterable's stream."""
 
     finite = True
 
-    def __init__(self, content: AsyncIterable[Item] | Iterable[Item], options: StreamOptions) -> None:
+    def __init__(
+        self,
+        content: AsyncIterable[Item] | Iterable[Item],
+        options: StreamOptions,
+        send: Send,
+        abort: Callable[[], None] | None,
+    ) -> None:
         self._pump = Pump(content)
         self._options = options
+        self._send = send
+        self._abort = abort
         self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
         self._stop: asyncio.Future[str] = self._loop.create_future()
+        self._sending_since: float | None = None
+        self._cut = False
+        self._timer: asyncio.TimerHandle | None = None
+        if options.write_timeout is not None:
+            self._timer = self._loop.call_later(options.write_timeout, self._look, options.write_timeout)
 
     def stop(self) -> None:
         """The server is stopping."""
@@ -168,6 +219,34 @@ class _PumpedStream:
         if not self._stop.done():
             self._stop.set_result("gone")
 
+    def cut(self) -> None:
+        """The client takes nothing."""
+        self.gone()
+        if self._sending_since is not None and not self._cut and self._task is not None:
+            self._cut = True
+            if self._abort is not None:
+                self._abort()
+            self._task.cancel()  # the only way out of a send() that blocks
+
+    def was_cut(self) -> bool:
+        """Whether the cancellation that has just come is from `cut`; then it is over."""
+        if self._cut and self._task is not None:
+            self._task.uncancel()
+        return self._cut
+
+    def _look(self, write_timeout: float) -> None:
+        """See whether a send has been blocked for the write time-out."""
+        waited = 0.0 if self._sending_since is None else self._loop.time() - self._sending_since
+        if waited >= write_timeout:
+            self.cut()
+        else:
+            self._timer = self._loop.call_later(write_timeout - waited, self._look, write_timeout)
+
+    async def _body(self, data: bytes, *, more: bool = True) -> None:
+        self._sending_since = self._loop.time()
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        self._sending_since = None
+
     async def first(self) -> bool:
         """Wait for the first item. Returns whether anybody is still there to get it."""
         waiting = asyncio.ensure_future(self._pump.first())
@@ -178,13 +257,13 @@ class _PumpedStream:
         waiting.cancel()
         return self._stop.result() != "gone"
 
-    async def send_all(self, send: Send) -> None:
+    async def send_all(self) -> None:
         """Send until the end of the iterable, the client or the server."""
         options = self._options
         beat = None if options.heartbeat is None else options.heartbeat
         end = None if options.max_age is None else self._loop.time() + options.max_age * random.uniform(0.9, 1.1)
         if options.retry is not None:
-            await _body(send, opening(options.retry, None))
+            await self._body(opening(options.retry, None))
         while not self._stop.done():
             timeout = None if beat is None else beat * random.uniform(0.75, 1.0)
             taking = asyncio.ensure_future(self._pump.take(timeout))
@@ -196,21 +275,23 @@ class _PumpedStream:
                 block = taking.result()
             except Exception as error:  # the iterable's own failure; the outermost frame that can tell the client
                 logger.error("a stream's content raised %s", type(error).__name__, exc_info=error)
-                await _body(send, encode(Event(json.dumps({"error": "internal"}), "newswire.error")))
+                await self._body(encode(Event(json.dumps({"error": "internal"}), "newswire.error")))
                 break
             if block is None:
                 break
-            await _body(send, block or HEARTBEAT)
+            await self._body(block or HEARTBEAT)
             if end is not None and self._loop.time() > end:
                 self.stop()
         if self._stop.done():
             if self._stop.result() == "gone":
                 return
-            await _body(send, goodbye(options.retry))
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._body(goodbye(options.retry))
+        await self._body(b"", more=False)
 
     async def close(self) -> None:
         """Close the iterable."""
+        if self._timer is not None:
+            self._timer.cancel()
         await self._pump.close()
 
 
@@ -222,10 +303,6 @@ def goodbye(retry: int | None) -> bytes:
     """The event that ends a stream whose client should come back."""
     wait = round((3000 if retry is None else retry) * random.uniform(0.5, 1.5))
     return encode(Event(json.dumps({"retry": wait}), "newswire.goodbye", retry=wait))
-
-
-async def _body(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
 
 
 async def _refuse(send: Send, error: Exception) -> None:

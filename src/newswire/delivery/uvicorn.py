@@ -43,6 +43,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
     _sink: DirectSink | None = None
     _keep_alive = True
     _early: bytearray | None = None
+    _stopping = False
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -64,6 +65,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             or not cycle.response_started
             or cycle.response_complete
             or cycle.disconnected
+            or cycle.more_body  # the rest of the request is uvicorn's to read
             or self.pipeline
             or self.transport.is_closing()
             or scope["method"] == "HEAD"
@@ -84,7 +86,15 @@ class DirectHttpProtocol(HttpToolsProtocol):
         self.scope = None  # type: ignore[assignment]
         self.headers = []
         self.url = b""
+        if self._stopping:
+            self.loop.call_soon(self.shutdown)  # once the stream is attached
         return self._sink
+
+    def drop(self, scope: Any) -> None:
+        """Drop the connection, if this request is what it is about still."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is scope and not cycle.response_complete:
+            self.transport.abort()
 
     def _finished(self) -> None:
         """A lent connection comes back at the end of its stream."""
@@ -93,6 +103,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.set_write_buffer_limits()
+        self.flow.resume_writing()  # it may have heard of a full buffer before the connection was lent
         self.on_response_complete()
         early, self._early = self._early, None
         if early and not self.transport.is_closing():
@@ -129,6 +140,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
+        self._stopping = True
         if self._sink is None:
             super().shutdown()
         else:
@@ -140,13 +152,20 @@ class DirectHttpProtocol(HttpToolsProtocol):
 class _Offer:
     """The extension as the application sees it."""
 
-    __slots__ = ("_protocol", "_scope")
+    __slots__ = ("_accepted", "_protocol", "_scope")
 
     def __init__(self, protocol: DirectHttpProtocol, scope: Any) -> None:
-        self._protocol: DirectHttpProtocol | None = protocol
+        self._protocol = protocol
         self._scope = scope
+        self._accepted = False
 
     def accept(self, write_timeout: float | None) -> DirectSink | None:
         """Take the connection; None where that can't be. Only the first call can succeed."""
-        protocol, self._protocol = self._protocol, None
-        return None if protocol is None else protocol.lend(self._scope, write_timeout)
+        if self._accepted:
+            return None
+        self._accepted = True
+        return self._protocol.lend(self._scope, write_timeout)
+
+    def abort(self) -> None:
+        """Drop the connection of a response that goes the ASGI way, whatever its client has not taken."""
+        self._protocol.drop(self._scope)

@@ -152,8 +152,7 @@ class Hub:
             return
         if mode == "cut":
             live.draining = True
-            for member in list(live.members):
-                member.cut()
+            live.cut()
         else:
             live.stop()
         await live.empty(grace)

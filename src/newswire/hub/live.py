@@ -205,6 +205,11 @@ class Live:
         self.draining = True
         self.goodbye_all()
 
+    def cut(self) -> None:
+        """Drop the connections of all streams that are left."""
+        for member in list(self.members):
+            member.cut()
+
     def goodbye_all(self) -> None:
         """End every stream, and tell its client to come back."""
         for member in list(self.members):
@@ -220,8 +225,7 @@ class Live:
                     await empty.wait()
             except TimeoutError:
                 logger.info("%d streams did not end within %s s and are cut", len(self.members), grace)
-            for member in list(self.members):
-                member.cut()
+            self.cut()
 
     async def close(self) -> None:
         """Stop following and reading; the streams have ended."""

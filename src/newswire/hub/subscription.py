@@ -150,6 +150,8 @@ class Subscription:
             self._give(opening)
         if self._state is _State.CATCHING:
             self._live.fanout.enqueue(self)
+        if self._live.draining:  # since it was opened
+            self.goodbye()
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
         """What the stream begins with, whatever follows."""

@@ -1,0 +1,119 @@
+"""It stops when asked: on every server, every stream is told when to come back, and the process exits."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections.abc import Iterator
+
+import pytest
+from tests.fixtures.asgi_servers import SERVERS, Server, running
+from tests.fixtures.http2 import Http2Streams
+
+GOODBYE = r"retry: \d+\nevent: newswire\.goodbye\n"
+GRACE = 8.0  # seconds; the servers' own limits are 3 (hypercorn), 10 (granian's Docker habit), and none at all
+# What a server has to be told so that it leaves a connection behind that it can't write to.
+LIMITS = {"uvicorn": ["--timeout-graceful-shutdown", "3"], "granian": ["--workers-kill-timeout", "3"]}
+BUSY = [name for name in SERVERS if "gzip" not in name]
+
+
+@contextlib.contextmanager
+def publishing(server: Server) -> Iterator[None]:
+    """Events on the channel `news`, as fast as one publisher can, until the server is gone."""
+    stop = threading.Event()
+
+    def publish() -> None:
+        with contextlib.suppress(OSError, AssertionError), server.get("/stats") as stream:
+            stream.until(r"\{.*\}")
+            while not stop.wait(0.002):
+                stream.text = ""
+                stream.send("/publish", method="POST", body=b"busy")
+                stream.until(r'"id":"[^"]+"')
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("name", BUSY)
+def test_100_idle_and_100_busy_streams_end_in_time(name: str) -> None:
+    """SIGTERM: each client is told when to come back, with jitter, and the process exits within the grace time."""
+    with running(name) as server:
+        idle = [server.get("/events?channel=quiet") for _ in range(100)]
+        busy = [server.get("/events") for _ in range(70)] + [server.get("/endless") for _ in range(30)]
+        with publishing(server):
+            for stream in idle:
+                stream.until("id: ")
+            for stream in busy:
+                stream.until("busy|tick")
+            assert server.stop() < GRACE
+        waits = set()
+        for stream in idle + busy:
+            with stream:
+                told = re.findall(rf"({GOODBYE})", stream.rest())
+                assert len(told) == 1, stream.text[-300:]
+                waits.add(told[0])
+                if name != "daphne":  # which has dropped what it had not written
+                    assert re.search(r"\n\n\r\n0\r\n\r\n$", stream.text), "the response was not completed"
+        assert len(waits) > 50
+
+
+def test_http_2_streams_end_in_time() -> None:
+    """The same on HTTP/2: every stream of every connection, 200 in all."""
+    with running("hypercorn") as server, contextlib.ExitStack() as stack:
+        connections = [
+            stack.enter_context(Http2Streams(server.port, [path] * 50))
+            for path in ("/events?channel=quiet", "/events?channel=quiet", "/events", "/endless")
+        ]
+        with publishing(server):
+            for connection, mark in zip(connections, ("id: ", "id: ", "busy", "tick"), strict=True):
+                connection.read_until(lambda of=connection, mark=mark: all(mark in text for text in of.text.values()))
+                assert set(connection.status.values()) == {"200"}
+            assert server.stop() < GRACE
+        for connection in connections:
+            connection.read_until(lambda: False)
+            assert all(re.search(GOODBYE, text) for text in connection.text.values())
+
+
+@pytest.mark.parametrize("name", ["direct", "uvicorn", "granian", "hypercorn"])
+def test_clients_that_read_nothing_do_not_hold_it_up(name: str) -> None:
+    """A stream whose client takes nothing is cut at its write time-out, though it is in the middle of a send."""
+    with running(name, *LIMITS.get(name, ())) as server, contextlib.ExitStack() as stack:
+        for path in ["/flood?write_timeout=1"] * 5 + ["/events?write_timeout=1"] * 5:
+            stack.enter_context(server.get(path)).until("xxx|id: ")
+        for _ in range(80):
+            server.publish("x" * 60_000)
+        assert server.stop() < GRACE
+
+
+@pytest.mark.parametrize("name", ["direct", "uvicorn", "granian", "daphne"])
+def test_drain_lets_finite_streams_end_by_themselves(name: str) -> None:
+    """With `drain` an iterable may end within its time; what has no end says goodbye."""
+    with running(name) as server:
+        with server.get("/drain?grace=2", "Connection: close") as asked:
+            asked.rest()
+        with server.get("/finite") as finite, server.get("/endless") as endless, server.get("/events") as subscribed:
+            finite.until("first")
+            endless.until("tick")
+            subscribed.until("id: ")
+            assert server.stop() < GRACE
+            if name != "daphne":  # which drops every connection by itself; the clients were told before
+                assert "data: last\n\n" in finite.rest()
+                assert "goodbye" not in finite.text
+            assert re.search(GOODBYE, endless.rest())
+            assert re.search(GOODBYE, subscribed.rest())
+
+
+def test_a_stream_that_is_only_opening_ends_too() -> None:
+    """A signal that comes before an iterable's first item, or between two of a slow one, is heard."""
+    for name in ("direct", "uvicorn"):
+        with running(name) as server, server.get("/never") as never, server.get("/blocking") as blocking:
+            blocking.until("one")
+            assert server.stop() < GRACE
+            assert re.search(GOODBYE, never.rest())
+            assert re.search(GOODBYE, blocking.rest())
