@@ -79,8 +79,7 @@ class TaskSink:
     # -- called by the hub
 
     def write(self, chunk: Chunk) -> bool:
-        waiter = self._waiter
-        if waiter is None or waiter.done():  # done: cancelled, but the task does not know yet
+        if self._waiter is None:
             self._chunk = chunk
             return False
         loop, task = self._loop, self._task
@@ -156,6 +155,7 @@ class TaskSink:
                     try:
                         await self._waiter
                     except asyncio.CancelledError as error:
+                        self._waiter = None
                         if not self._sending:
                             raise
                         await self._go_on(error)  # it was cancelled in the middle of a send, for all that one knows
