@@ -57,6 +57,16 @@ def test_rule_at_every_split(wire: bytes, events: list[Event]) -> None:
     assert decode(wire + b"data: unfinished\n") == events
 
 
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\r\r"])
+def test_a_line_in_any_number_of_chunks(end: bytes) -> None:
+    """However many chunks a line comes in, and whether its end comes in the last or by itself, it is one line."""
+    for count in range(200):
+        pieces = [b"xyz"] * count
+        for last in (b"", b"z"):
+            events = decode(b"data: ", *pieces, last + end, b"data: next" + end)
+            assert events == [Event((b"".join(pieces) + last).decode()), Event("next")], count
+
+
 def test_cr_dispatches_at_once() -> None:
     """A CR ends its line without waiting for the byte after it, and swallows one LF later."""
     decoder = Decoder()

@@ -74,7 +74,7 @@ class LineSplitter(Generic[T]):
                 self._gather()
             return []
         size = len(data)
-        if pieces:
+        if pieces or self._gathered:
             pieces.append(lines[0])
             self._unended = 0
             lines[0] = self._whole()
