@@ -9,7 +9,7 @@ import pytest
 from tests.runs.dialects.conftest import Streams, run_node
 from tests.runs.dialects.ends import ENDS
 from tests.runs.dialects.scripts import HEAD, SCRIPTS
-from tests.runs.dialects.wire import DONE, cuts, encoded, told
+from tests.runs.dialects.wire import DONE, cuts, stream
 
 from newswire.runs.dialects import End, Head, dialect_for
 from newswire.runs.parts import Part, Text
@@ -33,7 +33,7 @@ def read(streams: Streams) -> Read:
     """All streams of this module, read by one node process."""
 
     def url(parts: list[Part], cut: int = 0, end: End | None = DONE, seed: int = 0) -> str:
-        return streams.serve(encoded(told(dialect_for("ag-ui", HEAD), parts, cut, end, seed=seed), seed))
+        return streams.serve(stream(dialect_for("ag-ui", HEAD), parts, cut, end, seed=seed))
 
     found = run_node(
         "read_ag_ui.mjs",

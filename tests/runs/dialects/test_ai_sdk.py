@@ -9,7 +9,7 @@ import pytest
 from tests.runs.dialects.conftest import Streams, run_node
 from tests.runs.dialects.ends import ENDS
 from tests.runs.dialects.scripts import HEAD, SCRIPTS
-from tests.runs.dialects.wire import DONE, cuts, encoded, told
+from tests.runs.dialects.wire import DONE, cuts, stream, told
 
 from newswire.runs.dialects import DIALECTS, End, dialect_for
 from newswire.runs.parts import Data, Part, Text, ToolCall, ToolInput, ToolOutput
@@ -45,8 +45,8 @@ def read(streams: Streams) -> Read:
     """All streams of this module, read by one node process."""
 
     def url(parts: list[Part], cut: int = 0, end: End | None = DONE, seed: int = 0) -> str:
-        groups = told(dialect_for("ai-sdk", HEAD), parts, cut, end, seed=seed)
-        return streams.serve(encoded(groups, seed), dict(DIALECTS["ai-sdk"].headers))
+        body = stream(dialect_for("ai-sdk", HEAD), parts, cut, end, seed=seed)
+        return streams.serve(body, dict(DIALECTS["ai-sdk"].headers))
 
     broken = [(name, cut) for name in ENDS for cut in (0, 9)]
     urls = [url(parts) for parts in SCRIPTS.values()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from newswire.runs.dialects import Dialect, End
 from newswire.runs.parts import Part, event_of, merged
@@ -14,19 +14,19 @@ DONE = End("done")
 
 
 def told(
-    dialect: Dialect, parts: Sequence[Part], cut: int = 0, end: End | None = DONE, *, seed: int = 0
+    dialect: Dialect, run: Sequence[Part | Event], cut: int = 0, end: End | None = DONE, *, seed: int = 0
 ) -> list[list[Event]]:
-    """What a reader who was cut off after so many parts is told, grouped by what it comes of.
+    """What a reader who was cut off after so much is told, grouped by what it comes of.
 
     Args:
         dialect: a new one.
-        parts: the whole run.
+        run: all parts, or raw events, of the run.
         cut: how many of them the reader has seen.
         end: how the run ends; None: the server goes away before it does.
         seed: chooses which neighbours of the tail are told as one.
     """
     choose = random.Random(seed)
-    stored = [event_of(part) for part in parts]
+    stored = [event_of(part) for part in run]
     for event in stored[:cut]:
         dialect.skip_event(event.event, event.data)
     groups = [dialect.prelude()]
@@ -36,7 +36,8 @@ def told(
         if many == 1:
             groups.append(dialect.write_event(stored[place].event, stored[place].data))
         else:
-            groups += [dialect.write(part) for _, part in merged(enumerate(parts[place : place + many]))]
+            parts = [part for part in run[place : place + many] if not isinstance(part, Event)]
+            groups += [dialect.write(part) for _, part in merged(enumerate(parts))]
         place += many
     return [*groups, dialect.goodbye() if end is None else dialect.end(end)]
 
@@ -56,11 +57,18 @@ def encoded(groups: Sequence[Sequence[Event]], seed: int = 0) -> bytes:
     return b"".join(blocks)
 
 
-def cuts(scripts: dict[str, list[Part]], at_least: int) -> list[tuple[str, int, int]]:
+def stream(
+    dialect: Dialect, run: Sequence[Part | Event], cut: int = 0, end: End | None = DONE, *, seed: int = 0
+) -> bytes:
+    """What a reader who was cut off after so much is sent; see `told`."""
+    return encoded(told(dialect, run, cut, end, seed=seed), seed)
+
+
+def cuts(scripts: Mapping[str, Sequence[Part | Event]], at_least: int) -> list[tuple[str, int, int]]:
     """Every cut of every script, again and again with other seeds until there are enough: name, cut and seed."""
     found: list[tuple[str, int, int]] = []
     seed = 0
     while len(found) < at_least:
         seed += 1
-        found += [(name, cut, seed) for name, parts in scripts.items() for cut in range(len(parts) + 1)]
+        found += [(name, cut, seed) for name, run in scripts.items() for cut in range(len(run) + 1)]
     return found

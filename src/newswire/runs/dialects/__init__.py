@@ -9,16 +9,43 @@ from typing import Final
 from newswire.runs.dialects.ag_ui import AGUI
 from newswire.runs.dialects.ai_sdk import AISDK
 from newswire.runs.dialects.anthropic import Anthropic
-from newswire.runs.dialects.base import Dialect, End, Head, Problem, Reader, Reason
+from newswire.runs.dialects.base import Dialect, End, Head, Problem, Reason
 from newswire.runs.dialects.openai_chat import OpenAIChat
 from newswire.runs.dialects.openai_responses import OpenAIResponses
+from newswire.runs.dialects.passthrough import (
+    AnthropicPassthrough,
+    OpenAIChatPassthrough,
+    OpenAIResponsesPassthrough,
+    Passthrough,
+    Translated,
+)
+from newswire.runs.dialects.upstream import Reader
 
 # By the name that a request asks for.
 DIALECTS: Final[Mapping[str, type[Dialect]]] = MappingProxyType(
     {kind.name: kind for kind in (OpenAIChat, OpenAIResponses, Anthropic, AISDK, AGUI)}
 )
+# The formats of upstreams that a run may store as they came (`Head.raw`).
+PASSTHROUGHS: Final[Mapping[str, type[Passthrough]]] = MappingProxyType(
+    {kind.name: kind for kind in (OpenAIChatPassthrough, OpenAIResponsesPassthrough, AnthropicPassthrough)}
+)
+# The readers of upstreams' streams, by the dialect whose format they read.
+READERS: Final[Mapping[str, type[Reader]]] = MappingProxyType({name: kind.reads for name, kind in PASSTHROUGHS.items()})
 
-__all__ = ["DIALECTS", "Dialect", "End", "Head", "Problem", "Reader", "Reason", "dialect_for", "dialect_named"]
+__all__ = [
+    "DIALECTS",
+    "PASSTHROUGHS",
+    "READERS",
+    "Dialect",
+    "End",
+    "Head",
+    "Problem",
+    "Reader",
+    "Reason",
+    "dialect_for",
+    "dialect_named",
+    "reader_named",
+]
 
 
 def dialect_named(name: str) -> type[Dialect]:
@@ -33,8 +60,20 @@ def dialect_named(name: str) -> type[Dialect]:
         raise ValueError(f"there is no dialect {name!r}; there are {', '.join(sorted(DIALECTS))}") from None
 
 
+def reader_named(name: str) -> type[Reader]:
+    """The reader of the streams of upstreams that speak this dialect.
+
+    Raises:
+        ValueError: there is none; the message names those that exist.
+    """
+    try:
+        return READERS[name]
+    except KeyError:
+        raise ValueError(f"there is no reader of {name!r}; there are {', '.join(sorted(READERS))}") from None
+
+
 def dialect_for(name: str, head: Head) -> Dialect:
-    """A new reader's stream of a run.
+    """A new reader's stream of a run, which may store parts or an upstream's raw events (`Head.raw`).
 
     Args:
         name: the dialect's.
@@ -43,4 +82,8 @@ def dialect_for(name: str, head: Head) -> Dialect:
     Raises:
         ValueError: there is no such dialect; the message names those that exist.
     """
-    return dialect_named(name)(head)
+    kind = dialect_named(name)
+    raw = head.raw
+    if raw is None or raw not in READERS:
+        return kind(head)
+    return PASSTHROUGHS[name](head) if raw == name else Translated(kind(head), READERS[raw]())

@@ -3,9 +3,10 @@
 A dialect is a small state machine. It is fed parts, knows what the client has seen, and says what the client is to see
 next. It does no I/O, gives no ids and knows no positions. Who feeds it, for each reader:
 
-1. makes one (`newswire.runs.dialects.dialect_for`), and sends its `headers` with the response;
+1. makes one (`newswire.runs.dialects.dialect_for`, which knows what to do with a run that stores raw events of an
+   upstream), and sends its `headers` with the response;
 2. gives what is stored at and before the reader's position to `skip_event`, in order;
-3. sends `prelude()`, once;
+3. sends `prelude()`, once, which may be empty;
 4. sends what `write_event` says of each later stored event. Where `merges` is true, neighbours that one part can say
    (`newswire.runs.parts.merged`) may be given to `skip` and `write` as that one part instead;
 5. sends `end` when the run has ended, or `goodbye` when the stream has to end before it.
@@ -37,7 +38,7 @@ class Head:
     Attributes:
         id: the run's.
         created: when it was started, in seconds since the Unix epoch.
-        meta: what the one who started it said of it; dialects read `model`, and AG-UI's reads `thread`.
+        meta: what the one who started it said of it; dialects read `model` and `raw`, AG-UI's `thread`.
     """
 
     id: str
@@ -49,6 +50,12 @@ class Head:
         """The model's name, which several formats demand: what `meta` says, else `unknown`."""
         model = self.meta.get("model")
         return model if isinstance(model, str) and model else "unknown"
+
+    @property
+    def raw(self) -> str | None:
+        """The format of an upstream whose events the run stores as they came, if `meta` says so."""
+        raw = self.meta.get("raw")
+        return raw if isinstance(raw, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,31 +192,4 @@ class Dialect:
 
     def fail(self, problem: Problem) -> list[Event]:
         """What ends a stream whose answer is not whole: an error that the format's clients can't overlook."""
-        raise NotImplementedError
-
-
-class Reader:
-    """Reads the stream of an upstream API and says it in parts: the way back from a dialect.
-
-    Nothing that an upstream sends makes it raise: what it doesn't know, or can't read, it passes over. EOF is not
-    completion: a stream that ends while `finished` is false was cut off, and its relay has to say so.
-
-    Attributes:
-        name: the dialect whose format it reads.
-        finished: whether the upstream said that the answer is whole.
-        error: what the upstream reported instead, as `type` and `message`; None while it reported nothing.
-        id: what the upstream calls its answer; None until it said so.
-        model: the model's name; None until the upstream said so.
-    """
-
-    name: ClassVar[str]
-
-    def __init__(self) -> None:
-        self.finished = False
-        self.error: Mapping[str, str] | None = None
-        self.id: str | None = None
-        self.model: str | None = None
-
-    def feed(self, event: Event) -> list[Part]:
-        """The parts that the upstream's next event says; often none."""
         raise NotImplementedError

@@ -22,13 +22,17 @@ INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_f
 
 
 class OpenAIResponses(Dialect):
-    """A run as the events of a response."""
+    """A run as the events of a response.
+
+    Attributes:
+        sequence: the number of the next event.
+    """
 
     name = "openai-responses"
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
-        self._sequence = 0
+        self.sequence = 0
         self._output: list[dict[str, Any]] = []
         self._calls = Calls()
         self._places: dict[str, int] = {}  # the output index of each call
@@ -216,8 +220,8 @@ class OpenAIResponses(Dialect):
         }
 
     def _event(self, type: str, **fields: Any) -> Event:
-        made = block({"type": type, "sequence_number": self._sequence, **fields}, type)
-        self._sequence += 1
+        made = block({"type": type, "sequence_number": self.sequence, **fields}, type)
+        self.sequence += 1
         return made
 
 

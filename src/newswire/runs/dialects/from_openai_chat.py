@@ -1,0 +1,143 @@
+"""Reading OpenAI's chat completion chunks, also as many servers that are not OpenAI's send them.
+
+Servers differ: the reasoning is `reasoning_content` or `reasoning`; ids and names of calls are repeated, or missing;
+all calls have the index 0; usage comes with each chunk, or never; `[DONE]` is missing. Only the first choice is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from newswire.runs.dialects.base import block
+from newswire.runs.dialects.openai_chat import DONE
+from newswire.runs.dialects.upstream import Piece, Reader, clean, count, mapping, objects, parsed
+from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, Usage
+from newswire.wire.event import Event
+
+REASONS: Final = {"length": "length", "content_filter": "content_filter", "tool_calls": "tool_calls"}
+TEXTS: Final = frozenset({"content", "reasoning_content", "reasoning"})
+
+
+class OpenAIChatReader(Reader):
+    """Reads `chat.completion.chunk`s."""
+
+    name = "openai-chat"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._calls: dict[int, str] = {}  # the id of the call that an index stands for now
+        self._begun = 0
+        self._usage: Usage | None = None
+        self._done = False
+
+    def feed(self, event: Event) -> list[Part]:
+        """See `Reader.feed`."""
+        if _is_done(event):
+            self.finished = self._done = True
+            return []
+        return super().feed(event)
+
+    def owns(self, event: Event) -> bool:
+        """See `Reader.owns`."""
+        return _is_done(event) or super().owns(event)
+
+    def object(self, event: Event) -> dict[str, Any] | None:
+        """See `Reader.object`."""
+        if event.event != "message":
+            return None
+        data = parsed(event)
+        return data if data is not None and ("choices" in data or "error" in data) else None
+
+    def read(self, data: dict[str, Any]) -> list[Part]:
+        """See `Reader.read`."""
+        if data.get("error"):
+            error = mapping(data["error"])
+            self.fail(error.get("type") or error.get("code"), error.get("message") or data["error"])
+            return []
+        self.called(data.get("id"), data.get("model"))
+        parts: list[Part] = []
+        for choice in objects(data.get("choices")):
+            if choice.get("index", 0) == 0:
+                parts += self._delta(mapping(choice.get("delta")))
+                parts += self._finish(choice.get("finish_reason"))
+        usage = mapping(data.get("usage"))
+        used = Usage(count(usage.get("prompt_tokens")), count(usage.get("completion_tokens")))
+        if usage and used != self._usage:
+            self._usage = used
+            parts.append(used)
+        return parts
+
+    def piece(self, event: Event) -> Piece | None:
+        """See `Reader.piece`."""
+        data = self.object(event)
+        choices = objects(data and data.get("choices"))
+        if data is None or len(choices) != 1 or data.get("usage"):
+            return None
+        choice, delta = choices[0], choices[0].get("delta")
+        if choice.get("finish_reason") or choice.get("logprobs") or not isinstance(delta, dict) or len(delta) != 1:
+            return None
+        (field,) = delta
+        said = {name: data[name] for name in sorted(data.keys() - {"choices", "created", "obfuscation"})}
+        key = (repr(said), choice.get("index"), field)
+        if field in TEXTS and isinstance(delta[field], str):
+            return Piece(key, delta[field], lambda text: _with(data, choice, {field: text}))
+        calls = objects(delta[field]) if field == "tool_calls" else []
+        if len(calls) == 1 and calls[0].keys() == {"index", "function"}:
+            call, function = calls[0], calls[0]["function"]
+            if (
+                isinstance(function, dict)
+                and function.keys() == {"arguments"}
+                and isinstance(function["arguments"], str)
+            ):
+                return Piece(
+                    (*key, call["index"]),
+                    function["arguments"],
+                    lambda text: _with(data, choice, {field: [{**call, "function": {"arguments": text}}]}),
+                )
+        return None
+
+    def lacks(self) -> Sequence[Event]:
+        """See `Reader.lacks`. A relay that reads with OpenAI's own client never sees `[DONE]`."""
+        return () if self._done else (DONE,)
+
+    def _delta(self, delta: dict[str, Any]) -> list[Part]:
+        parts: list[Part] = []
+        if thought := clean(delta.get("reasoning_content")) or clean(delta.get("reasoning")):
+            parts.append(Reasoning(thought))
+        if text := clean(delta.get("content")) or clean(delta.get("refusal")):
+            parts.append(Text(text))
+        for call in objects(delta.get("tool_calls")):
+            parts += self._call(call)
+        return parts
+
+    def _call(self, call: dict[str, Any]) -> list[Part]:
+        index, id, function = call.get("index"), clean(call.get("id")), mapping(call.get("function"))
+        if type(index) is not int:
+            index = self._begun if id else self._begun - 1
+        parts: list[Part] = []
+        known = self._calls.get(index)
+        if known is None or (id and id != known):
+            known = self._calls[index] = id or f"call_{self._begun}"
+            self._begun += 1
+            parts.append(ToolCall(known, clean(function.get("name"))))
+        if text := clean(function.get("arguments")):
+            parts.append(ToolInput(known, text))
+        return parts
+
+    def _finish(self, reason: Any) -> list[Part]:
+        if not isinstance(reason, str):
+            return []
+        if reason == "error":
+            self.fail(None, None)
+            return []
+        self.finished = True
+        return [Finish(REASONS.get(reason, "stop"))]
+
+
+def _is_done(event: Event) -> bool:
+    return event.event == "message" and event.data.strip() == "[DONE]"
+
+
+def _with(data: dict[str, Any], choice: dict[str, Any], delta: dict[str, Any]) -> Event:
+    return block({**data, "choices": [{**choice, "delta": delta}]})

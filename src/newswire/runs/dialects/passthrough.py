@@ -1,0 +1,210 @@
+"""Telling a run that stores the raw events of an upstream: unchanged to clients of the upstream's own format, and as
+parts to all others.
+
+Raw events say more than parts can: annotations, signatures, log probabilities, more choices than one. So a client of
+the same format gets each event as it was stored, and of what it has missed every event too; only neighbours that write
+pieces of one text are put together (`Reader.piece`). That is a prelude in the upstream's own words, with its ids.
+
+EOF is not completion here either: a run whose producer is done, but whose upstream never said that its answer is whole,
+ends with an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+from newswire.runs.dialects.anthropic import Anthropic
+from newswire.runs.dialects.base import Dialect, End, Head, Problem
+from newswire.runs.dialects.condense import Condensed
+from newswire.runs.dialects.from_anthropic import AnthropicReader
+from newswire.runs.dialects.from_openai_chat import OpenAIChatReader
+from newswire.runs.dialects.from_openai_responses import OpenAIResponsesReader
+from newswire.runs.dialects.openai_chat import OpenAIChat
+from newswire.runs.dialects.openai_responses import OpenAIResponses
+from newswire.runs.dialects.upstream import Piece, Reader
+from newswire.runs.parts import Part, event_of, part_of
+from newswire.wire.event import Event
+
+CUT_OFF: Final = Problem("interrupted", "upstream_cut_off", "The upstream's stream ended before its answer was whole.")
+
+
+class Passthrough(Dialect):
+    """A run that stores raw events, in their own format.
+
+    Events that are none of the format's, which a producer may store between them, are not told: they would break its
+    clients.
+
+    Attributes:
+        reads: the format's reader.
+        inner: the format's dialect, in whose words the run's own errors are.
+    """
+
+    merges = False
+    reads: ClassVar[type[Reader]]
+    inner: ClassVar[type[Dialect]]
+
+    def __init__(self, head: Head) -> None:
+        super().__init__(head)
+        self._reader = self.reads()
+        self._seen = Condensed()
+        self._begun = False
+        self._raw: list[Event] = []
+        self._last: Piece | None = None  # of what was skipped, if it is a piece, and all pieces that it goes on
+        self._pieces: list[str] = []
+
+    def skip(self, part: Part) -> None:
+        """See `Dialect.skip`; raw events come to `skip_event`."""
+        event = event_of(part)
+        self.skip_event(event.event, event.data)
+
+    def skip_event(self, event: str, data: str) -> None:
+        """See `Dialect.skip_event`."""
+        for raw in self._take(event, data):
+            if raw.event == "ping":
+                continue
+            piece = self._reader.piece(raw)
+            if self._last is not None and (piece is None or piece.key != self._last.key):
+                self._flush()
+            if piece is None:
+                self._raw.append(raw)
+            else:
+                self._last = piece
+                self._pieces.append(piece.text)
+
+    def prelude(self) -> list[Event]:
+        """See `Dialect.prelude`. Empty if nothing was skipped: the raw events begin the stream by themselves."""
+        self._flush()
+        events, self._raw = self._raw, []
+        return events
+
+    def write(self, part: Part) -> list[Event]:
+        """See `Dialect.write`; raw events come to `write_event`."""
+        event = event_of(part)
+        return self.write_event(event.event, event.data)
+
+    def write_event(self, event: str, data: str) -> list[Event]:
+        """See `Dialect.write_event`: the event itself."""
+        return self._take(event, data)
+
+    def close(self, result: Any) -> list[Event]:
+        """See `Dialect.close`. Nothing, if the upstream has said its last word."""
+        if self._reader.error is not None:
+            return []
+        return list(self._reader.lacks()) if self._reader.finished else self.fail(CUT_OFF)
+
+    def fail(self, problem: Problem) -> list[Event]:
+        """See `Dialect.fail`. A client that was told a whole answer, or an error, is told nothing more."""
+        reader = self._reader
+        if reader.finished or reader.error is not None:
+            return list(reader.lacks()) if reader.finished else []
+        told = self._dialect()
+        return [*(() if self._begun else told.begin()), *told.fail(problem)]
+
+    def _dialect(self) -> Dialect:
+        """The format's dialect, which calls the answer as the upstream did, after all that was told."""
+        head = self.head
+        model = self._reader.model or head.model
+        told = self.inner(Head(self._reader.id or head.id, head.created, {**head.meta, "model": model}))
+        for part in self._seen.parts():
+            told.write(part)
+        return told
+
+    def _take(self, event: str, data: str) -> list[Event]:
+        raw = Event(data, event)
+        if not data or not self._reader.owns(raw):
+            return []
+        self._begun = True
+        for part in self._reader.feed(raw):
+            self._seen.add(part)
+        return [raw]
+
+    def _flush(self) -> None:
+        if self._last is not None:
+            self._raw.append(self._last.again("".join(self._pieces)))
+            self._last, self._pieces = None, []
+
+
+class OpenAIChatPassthrough(Passthrough):
+    """Raw chat completion chunks."""
+
+    name = "openai-chat"
+    reads = OpenAIChatReader
+    inner = OpenAIChat
+
+
+class OpenAIResponsesPassthrough(Passthrough):
+    """Raw events of the Responses API."""
+
+    name = "openai-responses"
+    reads = OpenAIResponsesReader
+    inner = OpenAIResponses
+
+    def _dialect(self) -> Dialect:
+        told = super()._dialect()
+        assert isinstance(told, OpenAIResponses)
+        assert isinstance(self._reader, OpenAIResponsesReader)
+        told.sequence = self._reader.sequence + 1
+        return told
+
+
+class AnthropicPassthrough(Passthrough):
+    """Raw events of the Messages API."""
+
+    name = "anthropic"
+    reads = AnthropicReader
+    inner = Anthropic
+
+
+class Translated(Dialect):
+    """A run that stores raw events, in another format than theirs.
+
+    Args:
+        told: the dialect that it is told in; a new one.
+        reader: reads the raw events; a new one.
+    """
+
+    merges = False
+
+    def __init__(self, told: Dialect, reader: Reader) -> None:
+        super().__init__(told.head)
+        self._told = told
+        self._reader = reader
+
+    def skip(self, part: Part) -> None:
+        """See `Dialect.skip`."""
+        self._told.skip(part)
+
+    def skip_event(self, event: str, data: str) -> None:
+        """See `Dialect.skip_event`."""
+        for part in self._parts(event, data):
+            self._told.skip(part)
+
+    def prelude(self) -> list[Event]:
+        """See `Dialect.prelude`."""
+        return self._told.prelude()
+
+    def write(self, part: Part) -> list[Event]:
+        """See `Dialect.write`."""
+        return self._told.write(part)
+
+    def write_event(self, event: str, data: str) -> list[Event]:
+        """See `Dialect.write_event`."""
+        return [told for part in self._parts(event, data) for told in self._told.write(part)]
+
+    def end(self, end: End) -> list[Event]:
+        """See `Dialect.end`. An answer is whole if both the producer and the upstream say so."""
+        error = self._reader.error
+        if end.reason == "done" and error is not None:
+            return self._told.fail(Problem("failed", error["type"], error["message"]))
+        if end.reason == "done" and not self._reader.finished:
+            return self._told.fail(CUT_OFF)
+        return self._told.end(end)
+
+    def goodbye(self) -> list[Event]:
+        """See `Dialect.goodbye`."""
+        return self._told.goodbye()
+
+    def _parts(self, event: str, data: str) -> Sequence[Part]:
+        raw = Event(data, event)
+        return self._reader.feed(raw) if self._reader.owns(raw) else [part_of(event, data)]

@@ -1,0 +1,223 @@
+"""Reading upstreams: what the dialects write comes back as parts, and nothing that an upstream sends can do harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.runs.dialects.scripts import HEAD, SCRIPTS
+from tests.runs.dialects.wire import told
+
+from newswire.runs.dialects import DIALECTS, READERS, End, Reader, reader_named
+from newswire.runs.parts import (
+    Finish,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolInput,
+    ToolOutput,
+    Usage,
+    event_of,
+)
+from newswire.wire.event import Event
+
+
+def fold(parts: Sequence[Part]) -> dict[str, Any]:
+    """What parts say in the end, as far as the formats of upstreams can say it."""
+    calls: dict[str, list[str]] = {}
+    found: dict[str, Any] = {"text": "", "reasoning": "", "calls": calls, "usage": None}
+    for part in parts:
+        if isinstance(part, Text):
+            found["text"] += part.text
+        elif isinstance(part, Reasoning):
+            found["reasoning"] += part.text
+        elif isinstance(part, ToolCall):
+            calls[part.id] = [part.name, ""]
+        elif isinstance(part, ToolInput):
+            calls[part.id][1] += part.text
+        elif isinstance(part, Usage):
+            found["usage"] = part
+    for call in calls.values():
+        call[1] = call[1] or "{}"
+    return found
+
+
+def read(reader: Reader, events: Sequence[Event]) -> list[Part]:
+    """The parts that a reader makes of events, each of which can be stored."""
+    parts = [part for event in events for part in reader.feed(event)]
+    for part in parts:
+        event_of(part)
+    return parts
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("name", READERS)
+def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
+    """Text, reasoning, calls and usage survive the way through another's format, and the end is known."""
+    reader = READERS[name]()
+    events = [event for group in told(DIALECTS[name](HEAD), SCRIPTS[script]) for event in group]
+    found = fold(read(reader, events[:-1]))
+    if name != "openai-chat":  # there `[DONE]` says nothing new
+        assert not reader.finished
+    found = fold([*read(READERS[name](), events)])
+    read(reader, events[-1:])
+    assert (reader.finished, reader.error) == (True, None)
+    assert (reader.id, reader.model) == ("run-7f3a", "small-1")
+    wanted = fold(SCRIPTS[script])
+    if name == "anthropic":  # which always says what was used
+        wanted["usage"] = wanted["usage"] or found["usage"]
+    assert found == wanted
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_the_reason_is_read_back(name: str) -> None:
+    """A call to answer, and an answer that was cut short, are told as such."""
+    for run, reason in ((SCRIPTS["call"], "tool_calls"), ([Text("x"), Finish("length")], "length")):
+        events = [event for group in told(DIALECTS[name](HEAD), run) for event in group]
+        assert [part for part in read(READERS[name](), events) if isinstance(part, Finish)] == [Finish(reason)]
+
+
+def test_outputs_are_read_back() -> None:
+    """The Responses API has a place for a tool's output."""
+    events = [event for group in told(DIALECTS["openai-responses"](HEAD), SCRIPTS["tools"]) for event in group]
+    outputs = [part for part in read(READERS["openai-responses"](), events) if isinstance(part, ToolOutput)]
+    assert outputs == [part for part in SCRIPTS["tools"] if isinstance(part, ToolOutput)]
+
+
+@pytest.mark.parametrize("end", [End("failed", {"type": "T", "message": "no"}), End("stopped"), None])
+@pytest.mark.parametrize("name", READERS)
+def test_an_error_is_read_and_is_no_end(name: str, end: End | None) -> None:
+    """An upstream that reports an error has not finished its answer."""
+    reader = READERS[name]()
+    read(reader, [event for group in told(DIALECTS[name](HEAD), SCRIPTS["text"][:3], end=end) for event in group])
+    assert not reader.finished
+    assert reader.error is not None
+    if end is not None and end.error is not None:
+        assert reader.error["message"] == "no"
+
+
+def chunk(delta: Any, **more: Any) -> Event:
+    """A chunk of a chat completion as some server sends it."""
+    return Event(json.dumps({"id": "c", "choices": [{"index": 0, "delta": delta, **more}]}))
+
+
+def test_servers_that_are_not_openai() -> None:
+    """Calls without ids or indexes, with repeated names, or all at index 0, are told apart."""
+    call = {"name": "f", "arguments": '{"a":'}
+    events = [
+        chunk({"role": "assistant", "content": None, "reasoning": "Hm. "}),
+        chunk({"tool_calls": [{"index": 0, "function": call}]}),  # no id
+        chunk({"tool_calls": [{"function": {"arguments": "1}"}}]}),  # no index either
+        chunk({"tool_calls": [{"index": 0, "id": "x", "function": {"name": "g", "arguments": "{}"}}]}),
+        chunk({"tool_calls": [{"index": 0, "id": "y", "function": {"name": "g", "arguments": '{"b"'}}]}),
+        chunk({"tool_calls": [{"index": 0, "id": "y", "function": {"name": "g", "arguments": ":2}"}}]}),
+        chunk({"content": "half \ud83d"}),
+        chunk({}, finish_reason="eos"),
+    ]
+    reader = reader_named("openai-chat")()
+    parts = read(reader, events)
+    assert fold(parts)["calls"] == {"call_0": ["f", '{"a":1}'], "x": ["g", "{}"], "y": ["g", '{"b":2}']}
+    assert (fold(parts)["reasoning"], fold(parts)["text"]) == ("Hm. ", "half \ufffd")
+    assert reader.finished
+    assert list(reader.lacks()) == [Event("[DONE]")]
+
+
+def test_tools_that_anthropic_runs() -> None:
+    """A tool that the upstream runs by itself is a call with an output; a reason and usage are said once more."""
+    events = [
+        (
+            "content_block_start",
+            {"index": 0, "content_block": {"type": "server_tool_use", "id": "s", "name": "search"}},
+        ),
+        ("content_block_delta", {"index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"q":"x"}'}}),
+        ("ping", {}),
+        (
+            "content_block_start",
+            {"index": 1, "content_block": {"type": "web_search_tool_result", "tool_use_id": "s", "content": [1]}},
+        ),
+        ("content_block_delta", {"index": 2, "delta": {"type": "signature_delta", "signature": "s"}}),
+        ("message_delta", {"delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 5}}),
+    ]
+    reader = reader_named("anthropic")()
+    parts = read(reader, [Event(json.dumps({"type": kind, **data}), kind) for kind, data in events])
+    assert parts == [
+        ToolCall("s", "search"),
+        ToolInput("s", '{"q":"x"}'),
+        ToolOutput("s", [1]),
+        Finish("length"),
+        Usage(0, 5),
+    ]
+
+
+def test_items_that_come_whole() -> None:
+    """A server of the Responses API that sends no deltas is read from its items."""
+    items: list[dict[str, Any]] = [
+        {"type": "reasoning", "summary": [{"text": "One."}, {"text": "Two."}]},
+        {"type": "message", "content": [{"type": "output_text", "text": "Hi"}]},
+        {"type": "function_call", "call_id": "c", "name": "f", "arguments": '{"a":1}'},
+    ]
+    events = [
+        Event(json.dumps({"type": "response.output_item.done", "output_index": place, "item": item}))
+        for place, item in enumerate(items)
+    ]
+    parts = read(reader_named("openai-responses")(), events)
+    assert parts == [Reasoning("One.\n\nTwo."), Text("Hi"), ToolCall("c", "f"), ToolInput("c", '{"a":1}')]
+
+
+NAMES = [
+    *("type", "index", "delta", "content", "choices", "id", "model", "usage", "error", "message", "finish_reason"),
+    *("tool_calls", "function", "name", "arguments", "content_block", "partial_json", "text", "thinking", "input"),
+    *("item", "output_index", "response", "output", "call_id", "code", "summary", "status", "input_tokens"),
+]
+WORDS = [
+    *("message_start", "message_delta", "message_stop", "content_block_start", "content_block_delta", "error"),
+    *("tool_use", "text_delta", "thinking_delta", "input_json_delta", "web_search_tool_result", "function_call"),
+    *("response.created", "response.output_item.added", "response.output_item.done", "response.output_text.delta"),
+    *("response.function_call_arguments.delta", "response.completed", "response.failed", "response.incomplete"),
+    *("message", "reasoning", "function_call_output", "[DONE]", "\ud83d"),
+]
+LEAVES = st.sampled_from(WORDS) | st.none() | st.booleans() | st.integers(-2, 3) | st.floats() | st.text(max_size=3)
+JSON = st.recursive(
+    LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=12,
+)
+HOSTILE = st.builds(
+    lambda kind, data: (kind, data),
+    st.sampled_from([word for word in WORDS if word != "\ud83d"]),
+    st.dictionaries(st.sampled_from(NAMES), JSON, max_size=6),
+)
+
+
+@pytest.mark.parametrize("name", READERS)
+@settings(max_examples=60, deadline=None)
+@given(st.lists(HOSTILE, max_size=8), st.text(max_size=20))
+def test_nothing_that_an_upstream_sends_makes_a_reader_raise(name: str, sent: list[Any], junk: str) -> None:
+    """Malformed and unknown events are passed over; what is read can be stored."""
+    reader = READERS[name]()
+    for kind, data in sent:
+        for event in (
+            Event(json.dumps({"type": kind, **data}), kind),
+            Event(json.dumps({"type": kind, **data, "choices": [data]})),
+            Event(junk.encode("utf-8", "replace").decode(), kind),
+        ):
+            read(reader, [event])
+            piece = reader.piece(event)
+            assert piece is None or reader.piece(piece.again(piece.text)) is not None
+
+
+def test_json_that_is_too_deep_is_passed_over() -> None:
+    """A bomb of brackets is no event."""
+    for name in READERS:
+        assert READERS[name]().feed(Event("[" * 100_000)) == []
+
+
+def test_a_reader_that_does_not_exist() -> None:
+    """The error names those that do."""
+    with pytest.raises(ValueError, match="anthropic, openai-chat, openai-responses"):
+        reader_named("ai-sdk")
