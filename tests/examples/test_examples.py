@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -125,11 +128,70 @@ def test_in_process() -> None:
     ]
 
 
-def test_progress() -> None:
-    """A watcher that comes back gets the rest of the job, once."""
-    with running("examples.progress:app") as (url, _):
-        job = httpx2.post(f"{url}/jobs").json()["job"]
-        events = read(f"{url}/jobs/{job}", 6)
-        assert [event.json() for event in events[:5]] == [{"done": step, "of": 5} for step in range(1, 6)]
-        assert (events[5].event, events[5].json()) == ("finished", {"result": 42})
-        assert read(f"{url}/jobs/{job}", 3, after=events[2].id) == events[3:]
+def test_answer_is_read_again_and_stopped() -> None:
+    """The POST streams the answer and says where it is; a reader that comes later gets the same, and DELETE ends it."""
+    with running("examples.answer:app") as (url, _):
+        with httpx2.stream("POST", f"{url}/answers", content="a b c") as answer:
+            place = answer.headers["content-location"]
+            told = Decoder().feed(answer.read())
+        assert [event.data for event in told[:-1]] == ["a ", "b ", "c "]
+        assert (told[-1].event, told[-1].json()) == ("newswire.end", {"reason": "done"})
+        assert read(f"{url}{place}", 4) == told
+        assert read(f"{url}{place}", 2, after=told[1].id) == told[2:]
+        with httpx2.stream("POST", f"{url}/answers", content="word " * 2000) as answer:
+            place = answer.headers["content-location"]
+        assert httpx2.delete(f"{url}{place}").json() == {"stopped": True}
+        with httpx2.stream("GET", f"{url}{place}", timeout=20) as answer:
+            assert Decoder().feed(answer.read())[-1].json() == {"reason": "stopped"}
+        assert httpx2.delete(f"{url}{place}").json() == {"stopped": False}
+
+
+def test_answer_is_started_once_a_key() -> None:
+    """The same Idempotency-Key gives the same answer, not another one."""
+    with running("examples.answer:app") as (url, _):
+        ask = partial(httpx2.post, f"{url}/answers", headers={"idempotency-key": "1"}, timeout=20)
+        first, second = ask(content="one two"), ask(content="something else")
+        assert Decoder().feed(first.content) == Decoder().feed(second.content)
+
+
+def test_job_progress() -> None:
+    """A watcher that comes back gets the rest of the job, once, and the result in the end."""
+    with running("examples.job_progress:app") as (url, _):
+        accepted = httpx2.post(f"{url}/jobs")
+        assert accepted.status_code == 202
+        place = f"{url}{accepted.headers['location']}"
+        with httpx2.stream("GET", place, timeout=20) as answer:
+            events = Decoder().feed(answer.read())
+        *progress, end = events
+        assert progress[-1].json() == {"done": 5, "total": 5, "message": "hashing"}
+        assert end.json() == {"reason": "done", "result": {"sha256": hashlib.sha256(bytes(range(5))).hexdigest()}}
+        assert read(place, len(events) - 2, after=events[1].id) == events[2:]
+        assert httpx2.get(place, headers={"last-event-id": str(end.id)}).status_code == 204
+
+
+def test_worker_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process writes, the reader of the first gets, and the end of the worker's block ends the run."""
+    monkeypatch.setenv("SHOUTS_LOG", f"sqlite:///{tmp_path}/shouts.db")
+    with running("examples.worker_process:app") as (url, process):
+        events = Decoder().feed(httpx2.post(f"{url}/shouts", content="it works", timeout=30).content)
+        text = "".join(event.data for event in events if event.event == "message")
+        assert text.startswith("IT WORKS (process ")
+        assert str(process.pid) not in text
+        assert events[-1].json() == {"reason": "done"}
+
+
+def test_ai_sdk_chat() -> None:
+    """An answer comes in the SDK's stream and is resumed while it goes on; then there is nothing to resume."""
+    with running("examples.ai_sdk_chat:app") as (url, _):
+        message = {"id": "m1", "role": "user", "parts": [{"type": "text", "text": "word " * 20}]}
+        body = {"id": "c1", "messages": [message], "trigger": "submit-message"}
+        with httpx2.stream("POST", f"{url}/api/chat", json=body, timeout=20) as answer:
+            assert answer.headers["x-vercel-ai-ui-message-stream"] == "v1"
+            next(answer.iter_raw())
+        resumed = httpx2.get(f"{url}/api/chat/c1/stream", timeout=20)
+        *chunks, done = [event.data for event in Decoder().feed(resumed.content)]
+        assert done == "[DONE]"
+        deltas = [chunk["delta"] for chunk in map(json.loads, chunks) if chunk["type"] == "text-delta"]
+        assert "".join(deltas) == f"You asked: {'word ' * 20} "
+        assert httpx2.get(f"{url}/api/chat/c1/stream").status_code == 204
+        assert httpx2.get(f"{url}/api/chat/another/stream").status_code == 204
