@@ -42,11 +42,5 @@ async def stop(request: Request) -> JSONResponse:
     return JSONResponse({"stopped": await runs.stop(request.path_params["id"])})
 
 
-one = "/answers/{id}"
-app = Starlette(
-    routes=[
-        Route("/answers", start, methods=["POST"]),
-        Route(one, go_on),
-        Route(one, stop, methods=["DELETE"]),
-    ]
-)
+app = Starlette(routes=[Route("/answers", start, methods=["POST"]), Route("/answers/{id}", go_on)])
+app.add_route("/answers/{id}", stop, methods=["DELETE"])
