@@ -77,7 +77,11 @@ class Hub:
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
     async def __aenter__(self) -> Hub:
-        await self.open()
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()  # nobody else will: without an entry there is no exit
+            raise
         return self
 
     async def __aexit__(self, *exc: object) -> None:

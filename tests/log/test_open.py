@@ -1,0 +1,89 @@
+"""`open_log`: what a URL means, and what is wrong with one that means nothing."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from newswire import Retention, open_log
+from newswire.log.memory import MemoryLog
+from newswire.log.sqlite import SqliteLog
+
+pytestmark = pytest.mark.anyio
+
+
+def path_of(url: str) -> str:
+    log = open_log(url)
+    assert isinstance(log, SqliteLog)
+    return log._file.path
+
+
+@pytest.mark.parametrize("url", ["memory://", "MEMORY://", "memory:///", "memory://?max_bytes=1000000"])
+async def test_memory(url: str) -> None:
+    """The log in memory, with its bound as an option."""
+    log = open_log(url)
+    assert isinstance(log, MemoryLog)
+    await log.close()
+
+
+def test_sqlite_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three slashes are relative to where one is, four absolute; percent signs are decoded."""
+    monkeypatch.chdir(tmp_path)
+    assert path_of("sqlite:///events.db") == f"{tmp_path}/events.db"
+    assert path_of("sqlite:////var/lib/events.db") == "/var/lib/events.db"
+    assert path_of("sqlite:///a%20b%3f.db") == f"{tmp_path}/a b?.db"
+    assert path_of("sqlite:///ü.db?synchronous=normal&busy_timeout=0.5") == f"{tmp_path}/ü.db"
+    assert not list(tmp_path.iterdir()), "a log makes nothing before its first call"
+
+
+async def test_a_relative_file_stays_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later chdir changes nothing."""
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    log = open_log("sqlite:///events.db")
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    await log.span()
+    await log.close()
+    assert (tmp_path / "events.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("events.db", "no scheme; this version knows memory://, sqlite:///"),
+        ("", "no scheme"),
+        ("sqlite:events.db", "no scheme"),
+        ("sqlite://", "needs a file"),
+        ("sqlite:///", "needs a file"),
+        ("sqlite://events.db", "needs a file: sqlite:///relative.db"),
+        ("sqlite:///:memory:", "is a file"),
+        ("sqlite:///a.db?sync=FULL", "has no option 'sync'; a URL may have busy_timeout, synchronous"),
+        ("sqlite:///a.db?synchronous=OFF", "synchronous is FULL or NORMAL"),
+        ("sqlite:///a.db?busy_timeout=soon", "busy_timeout can't be 'soon'"),
+        ("memory://?max_bytes=many", "max_bytes can't be 'many'"),
+        ("memory://events", "nothing may follow but options"),
+        ("mysql://user:secret@host/db", "no mysql:// log; it knows"),
+    ],
+)
+def test_what_names_no_log(url: str, words: str) -> None:
+    """A ValueError that says what would, and repeats no password."""
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        open_log(url)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Retention(max_events=0),
+        lambda: Retention(max_age=-1),
+        lambda: open_log("memory://", retention={"a b": Retention(max_events=1)}),
+        lambda: open_log("sqlite:///a.db", retention={"a.>.b": Retention(max_events=1)}),
+    ],
+)
+def test_retention_that_means_nothing(make: object) -> None:
+    """It is refused when the log is made, not when something should have been removed."""
+    with pytest.raises(ValueError, match=r"must be greater than 0|forbidden|whole last token"):
+        make()  # type: ignore[operator]

@@ -1,0 +1,125 @@
+"""Positions, channels and retention's rules: the values that every log shares."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from newswire import Position, Retention
+from newswire.errors import InvalidChannel, InvalidPosition
+from newswire.log.channels import Channels, check_channel, check_pattern
+from newswire.log.position import MAX_OFFSET, new_epoch
+from newswire.log.retention import Rules
+
+TOKENS = st.text("abz09_-üé€", min_size=1, max_size=4)
+NAMES = st.lists(TOKENS, min_size=1, max_size=4).map(".".join)
+
+
+def test_the_text_of_a_position() -> None:
+    """What str gives, parse reads; positions of one epoch are in the order of the log."""
+    for offset in (0, 1, 42, MAX_OFFSET):
+        position = Position(new_epoch(), offset)
+        assert Position.parse(str(position)) == position
+    assert Position("e", 9) < Position("e", 10)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "-", "e", "e-", "-1", "e--1", "e-01", "e-+1", "e- 1", "e-1 ", " e-1", "e-1\n", "E-1", "é-1", "e-1-1", "e_1",
+     "e-9223372036854775808", "e-99999999999999999999", "e-١", "e-1\0", "e" * 33 + "-1", "e-1" + "0" * 10**6],
+)  # fmt: skip
+def test_what_is_no_position(text: str) -> None:
+    """Nothing but what str gives is a position; the error repeats little of it."""
+    with pytest.raises(InvalidPosition, match="is not a position") as caught:
+        Position.parse(text)
+    assert len(str(caught.value)) < 300
+
+
+@given(st.text())
+def test_any_text(text: str) -> None:
+    """Either it is the text of a position, to the letter, or it is refused."""
+    try:
+        assert str(Position.parse(text)) == text
+    except InvalidPosition:
+        pass
+
+
+def test_epochs_differ() -> None:
+    """A thousand logs, a thousand names, each a text that ids can have."""
+    epochs = {new_epoch() for _ in range(1000)}
+    assert len(epochs) == 1000
+    assert all(epoch.isalnum() and epoch.isascii() and len(epoch) == 8 for epoch in epochs)
+
+
+@pytest.mark.parametrize(
+    "name", ["a", "a.b", "news", "orders.eu.42", "ü", "👍", "a-b_c:d@e", "0", "a" * 255, "ü" * 127]
+)
+def test_names(name: str) -> None:
+    """Any printable text without a few characters names a channel, and is its own pattern."""
+    assert check_channel(name) == check_pattern(name) == name
+    assert name in Channels([name])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", ".", "a.", ".a", "a..b", "a b", "a\tb", "a\nb", "a\rb", "a\0b", "a/b", "a\x7f", "a\x85b", "a\u2028b",
+     "a\u00a0b", "a\ud800", "a" * 256, "ü" * 128, None, 1, b"a"],
+)  # fmt: skip
+def test_what_is_no_name(name: str) -> None:
+    """Neither a channel nor a pattern; the error says what is wrong and repeats little."""
+    for check in (check_channel, check_pattern):
+        with pytest.raises(InvalidChannel) as caught:
+            check(name)
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("pattern", ["*", ">", "a.*", "a.>", "*.b", "*.*.>", "a.*.c"])
+def test_patterns(pattern: str) -> None:
+    """A pattern can be subscribed to, but not published to."""
+    assert check_pattern(pattern) == pattern
+    with pytest.raises(InvalidChannel, match="without wildcards"):
+        check_channel(pattern)
+
+
+@pytest.mark.parametrize("pattern", ["a*", "*a", "a.b*", ">.a", "a.>.b", "a>", "**", ">>", "*>", "a.*b.c"])
+def test_what_is_no_pattern(pattern: str) -> None:
+    """A wildcard is a whole token, and `>` the last."""
+    with pytest.raises(InvalidChannel, match="must be a whole token"):
+        check_pattern(pattern)
+
+
+@given(NAMES, st.data())
+def test_a_pattern_made_of_a_name_matches_it(name: str, data: st.DataObject) -> None:
+    """Any token may be `*`, any tail `>`; one token more or less no longer matches."""
+    tokens = name.split(".")
+    starred = [data.draw(st.sampled_from([token, "*"])) for token in tokens]
+    cut = data.draw(st.integers(0, len(tokens) - 1))
+    assert name in Channels([".".join(starred)])
+    assert name in Channels([".".join([*starred[:cut], ">"])])
+    assert f"{name}.x" not in Channels([".".join(starred)])
+    assert f"{name}.x" in Channels([".".join([*starred[:cut], ">"])])
+    assert name not in Channels([f"{name}.>"])
+    assert name not in Channels([f"{name}.*"])
+
+
+def test_sets_of_channels_are_values() -> None:
+    """Equal by what is in them, in whatever order; usable as keys; none is refused."""
+    assert Channels(["a", "b.*"]) == Channels(["b.*", "a", "a"])
+    assert hash(Channels(["a", "b.*"])) == hash(Channels(["b.*", "a"]))
+    assert Channels(["a"]) != Channels(["b"])
+    assert Channels(["a"]).single == "a"
+    assert Channels(["a", "b"]).single is Channels(["a.*"]).single is None
+    with pytest.raises(InvalidChannel, match="at least one"):
+        Channels([])
+
+
+def test_the_first_rule_that_matches_counts() -> None:
+    """Rules are looked at in their order; a channel without a rule keeps everything."""
+    few, many = Retention(max_events=1), Retention(max_events=100)
+    rules = Rules({"logs.debug.>": few, "logs.>": many})
+    assert rules.of("logs.debug.x") == few
+    assert rules.of("logs.info") == many
+    assert rules.of("orders") in (None, Retention())
+    assert Rules(few).of("anything") == few
+    assert not Rules(None)
