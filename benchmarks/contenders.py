@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from benchmarks.build import built
@@ -22,10 +22,12 @@ class Contender:
     Attributes:
         name: as tables show it.
         command: makes its command line; `{port}` stands for the port.
+        environment: more of it.
     """
 
     name: str
     command: Callable[[], list[str]]
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def _uvicorn(app: str, http: str) -> Callable[[], list[str]]:
@@ -36,7 +38,10 @@ FLOOR: Final = Contender("floor (C, epoll + send)", lambda: [str(built("floor"))
 DIRECT: Final = Contender(
     "newswire, direct path", _uvicorn("newswire_app", "newswire.delivery.uvicorn:DirectHttpProtocol")
 )
-ASGI: Final = Contender("newswire, ASGI path", _uvicorn("newswire_app", "httptools"))
+ASGI: Final = Contender("newswire, ASGI path, Starlette", _uvicorn("newswire_app", "httptools"))
+BARE: Final = Contender("newswire, ASGI path, no framework", _uvicorn("bare_app", "httptools"))
+IDLE: Final = Contender(
+    "uvicorn alone, an application that waits", _uvicorn("bare_app", "httptools"), {"BENCH_IDLE": "1"}
+)
 SSE_STARLETTE: Final = Contender("sse-starlette, a queue a client", _uvicorn("sse_starlette_app", "httptools"))
 FASTAPI: Final = Contender("FastAPI SSE, a queue a client", _uvicorn("fastapi_app", "httptools"))
-ALL: Final = (FLOOR, DIRECT, ASGI, SSE_STARLETTE, FASTAPI)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.contenders import ASGI, DIRECT, FASTAPI, FLOOR, SSE_STARLETTE, Contender
+from benchmarks.contenders import ASGI, BARE, DIRECT, FASTAPI, FLOOR, SSE_STARLETTE, Contender
 from benchmarks.measure import Window, fresh
 from benchmarks.report import Cell, Say, Size, Table, median, spread, times
 
@@ -28,8 +28,8 @@ def run(size: Size, say: Say) -> list[Table]:
     rounds = size.count(3, 2, 1)
     fewer = size.count(2, 1, 1)
     tables = [
-        _costs((FLOOR, DIRECT, ASGI), many, 20, seconds, rounds, say),
-        _costs((FLOOR, DIRECT, ASGI), most, 4, seconds, rounds, say),
+        _costs((FLOOR, DIRECT, BARE, ASGI), many, 20, seconds, rounds, say),
+        _costs((FLOOR, DIRECT, BARE, ASGI), most, 4, seconds, rounds, say),
         _costs((FLOOR, DIRECT, ASGI, SSE_STARLETTE, FASTAPI), many, 3, seconds, fewer, say),
         _costs((FLOOR, DIRECT, ASGI, SSE_STARLETTE), most, 1, seconds, fewer, say),
     ]

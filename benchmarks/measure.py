@@ -102,7 +102,7 @@ def fresh(
     contender: Contender, subscribers: int, *, rate: float, seconds: float, patience: float = _PATIENCE
 ) -> Window:
     """Start a contender, subscribe, warm up, and measure one window on a single channel."""
-    with serving(contender.command()) as server, loading(server, subscribers) as load:
+    with serving(contender.command(), contender.environment) as server, loading(server, subscribers) as load:
         subscribed(server, load)
         window(server, load, rate=max(rate, 4.0), events=4)
         return window(server, load, rate=rate, events=max(2, round(rate * seconds)), patience=patience)

@@ -78,7 +78,9 @@ class EventSourceResponse:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 await self._discard()
             elif isinstance(self.content, Subscription):
-                await self._subscription(self.content, scope, receive, send)
+                sink = await self._begin(self.content, scope, send)
+                if sink is not None:
+                    await sink.stream(self.content, receive)  # from here: a frame more for each stream would be felt
             else:
                 await self._iterable(self.content, scope, receive, send)
         finally:
@@ -97,23 +99,21 @@ class EventSourceResponse:
 
     # -- a subscription
 
-    async def _subscription(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> None:
-        drain = drain_of(asyncio.get_running_loop())
-        opening = _Opening()
-        drain.enter(opening)
-        try:
-            sink = await self._open(subscription, scope, send, drain)
-        finally:
-            drain.leave(opening)
-        if sink is not None:
-            await sink.stream(subscription, receive)
-
-    async def _open(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
+    async def _begin(self, subscription: Subscription, scope: Scope, send: Send) -> TaskSink | None:
         """Find the place to start, send the head, and attach the sink.
 
         Returns:
             the sink, if there is something left to do for this task: not on the direct path.
         """
+        drain = drain_of(asyncio.get_running_loop())
+        opening = _Opening()
+        drain.enter(opening)
+        try:
+            return await self._open(subscription, scope, send, drain)
+        finally:
+            drain.leave(opening)
+
+    async def _open(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
         try:
             await subscription.open()
         except (LogUnavailable, Closed) as error:
