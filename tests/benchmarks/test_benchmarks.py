@@ -12,6 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # `benchmarks` stands beside the package and is not installed
 
+from benchmarks.__main__ import available  # noqa: E402
 from benchmarks.report import Table, shown, write_docs  # noqa: E402
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks use /proc and epoll")
@@ -19,9 +20,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks use /
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["fanout", "private", "memory", "slow", "storm", "loop"])
+@pytest.mark.parametrize("name", available())
 def test_runs_and_prints_a_table(name: str) -> None:
-    """A benchmark at its smallest ends well and prints a row for the direct path."""
+    """A benchmark at its smallest ends well and prints a table."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "--smoke", name],
         cwd=ROOT,
