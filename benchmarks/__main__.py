@@ -26,6 +26,7 @@ NAMES: Final = (
     "publish",
     "decode",
     "reconnect_clients",
+    "runs",
 )
 
 

@@ -30,18 +30,18 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-def _uvicorn(app: str, http: str) -> Callable[[], list[str]]:
+def uvicorn(app: str, http: str) -> Callable[[], list[str]]:
     return lambda: python("uvicorn", f"benchmarks.servers.{app}:app", "--http", http, *_UVICORN)
 
 
 FLOOR: Final = Contender("floor (C, epoll + send)", lambda: [str(built("floor")), "--port", "{port}"])
 DIRECT: Final = Contender(
-    "newswire, direct path", _uvicorn("newswire_app", "newswire.delivery.uvicorn:DirectHttpProtocol")
+    "newswire, direct path", uvicorn("newswire_app", "newswire.delivery.uvicorn:DirectHttpProtocol")
 )
-ASGI: Final = Contender("newswire, ASGI path, Starlette", _uvicorn("newswire_app", "httptools"))
-BARE: Final = Contender("newswire, ASGI path, no framework", _uvicorn("bare_app", "httptools"))
+ASGI: Final = Contender("newswire, ASGI path, Starlette", uvicorn("newswire_app", "httptools"))
+BARE: Final = Contender("newswire, ASGI path, no framework", uvicorn("bare_app", "httptools"))
 IDLE: Final = Contender(
-    "uvicorn alone, an application that waits", _uvicorn("bare_app", "httptools"), {"BENCH_IDLE": "1"}
+    "uvicorn alone, an application that waits", uvicorn("bare_app", "httptools"), {"BENCH_IDLE": "1"}
 )
-SSE_STARLETTE: Final = Contender("sse-starlette, a queue a client", _uvicorn("sse_starlette_app", "httptools"))
-FASTAPI: Final = Contender("FastAPI SSE, a queue a client", _uvicorn("fastapi_app", "httptools"))
+SSE_STARLETTE: Final = Contender("sse-starlette, a queue a client", uvicorn("sse_starlette_app", "httptools"))
+FASTAPI: Final = Contender("FastAPI SSE, a queue a client", uvicorn("fastapi_app", "httptools"))

@@ -1,0 +1,73 @@
+"""Runs: a thousand answers at once, token by token, one reader each: what does outliving the request cost?
+
+The measure is the same generator through Starlette's StreamingResponse on uvicorn, where an answer ends with its
+connection. A run stores each token, on its log's terms, before its reader gets it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Final
+
+from benchmarks.contenders import uvicorn
+from benchmarks.measure import Window, subscribed, window
+from benchmarks.processes import loading, serving
+from benchmarks.report import Cell, Say, Size, Table, median, spread, times
+
+TITLE: Final = "Runs"
+_BARE: Final = "a generator through StreamingResponse"
+_DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
+# Name, path, uvicorn's protocol, log.
+_CASES: Final = (
+    (_BARE, "/bare/%d", "httptools", None),
+    ("newswire run, memory log", "/runs/%d", _DIRECT, "memory://?max_bytes=1000000000"),
+    ("newswire run, SQLite log (synchronous=FULL)", "/runs/%d", _DIRECT, "sqlite:///{folder}/log.db"),
+    ("newswire run, memory log, ASGI path", "/runs/%d", "httptools", "memory://?max_bytes=1000000000"),
+)
+
+
+def run(size: Size, say: Say) -> list[Table]:
+    """Measure; some two minutes in full."""
+    count = size.count(1000, 1000, 20)
+    tokens = size.count(200, 100, 5)
+    rate = size.pick(10.0, 10.0, 20.0)
+    rounds = size.count(3, 1, 1)
+    found: dict[str, list[Window]] = {name: [] for name, *_ in _CASES}
+    for number in range(rounds):
+        for name, path, http, log in _CASES:
+            say(f"{count:,} answers, round {number + 1} of {rounds}: {name}")
+            found[name].append(_measure(path, http, log, count, tokens, rate))
+    base = median(each.cpu_us for each in found[_BARE])
+    slowest = median(each.p99_ms for each in found[_BARE])
+    return [
+        Table(
+            f"{count:,} answers at once of {tokens} tokens, {rate:g} tokens a second each, one reader each",
+            ("server", "CPU µs/token", "x bare", "rounds", "busy", "p50 ms", "p99 ms", "x bare", "complete"),
+            [_row(name, windows, base, slowest) for name, windows in found.items()],
+            ("Latency is from the token to the client's read; a run's token is stored in between.",),
+        )
+    ]
+
+
+def _measure(path: str, http: str, log: str | None, count: int, tokens: int, rate: float) -> Window:
+    with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
+        env = {} if log is None else {"BENCH_LOG": log.replace("{folder}", folder)}
+        with serving(uvicorn("runs_app", http)(), env) as server, loading(server, count, path=path) as load:
+            subscribed(server, load)
+            return window(server, load, rate=rate, events=tokens)
+
+
+def _row(name: str, windows: list[Window], base: float | None, slowest: float | None) -> list[Cell]:
+    cost = median(each.cpu_us for each in windows)
+    p99 = median(each.p99_ms for each in windows)
+    return [
+        name,
+        cost,
+        times(cost, base),
+        spread(each.cpu_us for each in windows),
+        f"{100 * (median(each.busy for each in windows) or 0):.0f}%",
+        median(each.p50_ms for each in windows),
+        p99,
+        times(p99, slowest),
+        "yes" if all(each.complete for each in windows) else "no",
+    ]
