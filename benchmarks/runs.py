@@ -11,32 +11,37 @@ from typing import Final
 
 from benchmarks.contenders import uvicorn
 from benchmarks.measure import Window, subscribed, window
-from benchmarks.processes import loading, serving
+from benchmarks.processes import loading, python, serving
 from benchmarks.report import Cell, Say, Size, Table, median, spread, times
 
 TITLE: Final = "Runs"
-_BARE: Final = "a generator through StreamingResponse"
-_DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
-# Name, path, uvicorn's protocol, log.
+_BARE: Final = "a generator through StreamingResponse, uvicorn"
+_MEMORY: Final = "memory://?max_bytes=1000000000"
+_SQLITE: Final = "sqlite:///{folder}/log.db"
+_PLAIN: Final = uvicorn("runs_app", "httptools")
+# `newswire run` is uvicorn with the direct path, and a collector that leaves streams alone.
+_OURS: Final = python("newswire.cli.main", "run", "benchmarks.servers.runs_app:app", "--port", "{port}")
+# Name, path, server, log.
 _CASES: Final = (
-    (_BARE, "/bare/%d", "httptools", None),
-    ("newswire run, memory log", "/runs/%d", _DIRECT, "memory://?max_bytes=1000000000"),
-    ("newswire run, SQLite log (synchronous=FULL)", "/runs/%d", _DIRECT, "sqlite:///{folder}/log.db"),
-    ("newswire run, memory log, ASGI path", "/runs/%d", "httptools", "memory://?max_bytes=1000000000"),
+    (_BARE, "/bare/%d", _PLAIN, _MEMORY),
+    ("the same under newswire run", "/bare/%d", lambda: _OURS, _MEMORY),
+    ("run, memory log", "/runs/%d", lambda: _OURS, _MEMORY),
+    ("run, SQLite log, synchronous=FULL", "/runs/%d", lambda: _OURS, _SQLITE),
+    ("run, memory log, uvicorn's ASGI path", "/runs/%d", _PLAIN, _MEMORY),
 )
 
 
 def run(size: Size, say: Say) -> list[Table]:
     """Measure; some two minutes in full."""
     count = size.count(1000, 1000, 20)
-    tokens = size.count(200, 100, 5)
+    tokens = size.count(200, 200, 5)
     rate = size.pick(10.0, 10.0, 20.0)
     rounds = size.count(3, 1, 1)
     found: dict[str, list[Window]] = {name: [] for name, *_ in _CASES}
     for number in range(rounds):
-        for name, path, http, log in _CASES:
+        for name, path, server, log in _CASES:
             say(f"{count:,} answers, round {number + 1} of {rounds}: {name}")
-            found[name].append(_measure(path, http, log, count, tokens, rate))
+            found[name].append(_measure(path, server(), log, count, tokens, rate))
     base = median(each.cpu_us for each in found[_BARE])
     slowest = median(each.p99_ms for each in found[_BARE])
     return [
@@ -49,10 +54,10 @@ def run(size: Size, say: Say) -> list[Table]:
     ]
 
 
-def _measure(path: str, http: str, log: str | None, count: int, tokens: int, rate: float) -> Window:
+def _measure(path: str, command: list[str], log: str, count: int, tokens: int, rate: float) -> Window:
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
-        env = {} if log is None else {"BENCH_LOG": log.replace("{folder}", folder)}
-        with serving(uvicorn("runs_app", http)(), env) as server, loading(server, count, path=path) as load:
+        env = {"BENCH_LOG": log.replace("{folder}", folder)}
+        with serving(command, env) as server, loading(server, count, path=path) as load:
             subscribed(server, load)
             return window(server, load, rate=rate, events=tokens)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import gc
 import ipaddress
 import math
 import resource
@@ -27,6 +28,8 @@ from uvicorn.supervisors import ChangeReload, Multiprocess
 DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
 # A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
 _BACKLOG: Final = 4096
+# New containers after which the collector looks at them.
+_YOUNG: Final = 20_000
 # What is left of the grace time for cutting the rest and closing the log, in seconds.
 _LAST_STEPS: Final = 1.5
 
@@ -111,7 +114,7 @@ def launch(what: Launch, listener: socket.socket) -> None:
     """Run until stopped by a signal. Returns after a stop in order; exits with 3 if the application can't start."""
     _allow_many_files()
     timeout: Any = max(0.5, what.grace - _LAST_STEPS)  # uvicorn says int, and hands it to asyncio, which takes any
-    config = Config(
+    config = _Config(
         what.app,
         factory=what.factory,
         http=DIRECT,
@@ -137,6 +140,21 @@ def launch(what: Launch, listener: socket.socket) -> None:
             Server(config).run([listener])
     except KeyboardInterrupt:
         pass
+
+
+class _Config(Config):
+    """uvicorn's configuration, of a process that is a server and nothing else."""
+
+    def load(self) -> None:
+        """Load the application; then tell the collector that what is there now stays.
+
+        A stream's life is short objects, which reference counting frees, and by default the collector looks through
+        them every 700 that are new, and through the whole program now and then: pauses of 50 ms with 1,000 streams.
+        """
+        super().load()
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_YOUNG, 20, 20)
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:

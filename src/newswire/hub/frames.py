@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Final
 
 from newswire.log.base import Entry
+from newswire.log.untracked import untrack
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES
 from newswire.wire.encoder import encode_entry
 from newswire.wire.event import Event
@@ -34,42 +35,47 @@ class Frame:
     """One entry and its encodings.
 
     Attributes:
-        entry: the stored event.
-        offset: `entry.offset`, at hand for searching.
+        offset, channel, event, data: as in the entry.
         size: roughly what it weighs on the wire, in bytes: the measure of write budgets.
     """
 
-    __slots__ = ("_encoded", "epoch", "entry", "offset", "size")
+    __slots__ = ("_envelope", "_named", "_plain", "channel", "data", "epoch", "event", "offset", "size")
 
     def __init__(self, epoch: str, entry: Entry) -> None:
+        # Nothing but text and numbers, and no container beside it: the window keeps many, see `untracked`.
+        untrack(self)
         self.epoch = epoch
-        self.entry = entry
-        self.offset = entry.offset
-        data = entry.data
+        self.offset, self.channel, self.event, data, _ = entry
+        self.data = data
         # isascii() is O(1) in CPython; 3 bytes a character bounds what UTF-8 makes of nearly all other text.
-        self.size = 80 + len(entry.channel) + (len(data) if data.isascii() else 3 * len(data))
-        self._encoded: list[bytes | None] = [None, None, None]
+        self.size = 80 + len(self.channel) + (len(data) if data.isascii() else 3 * len(data))
+        self._plain: bytes | None = None
+        self._named: bytes | None = None
+        self._envelope: bytes | None = None
 
     def encoded(self, form: Form) -> bytes:
         """The complete block, blank line included."""
-        encoded = self._encoded[form]
-        if encoded is None:
-            encoded = self._encoded[form] = self._encode(form)
-        return encoded
+        if form is Form.PLAIN:
+            if self._plain is None:
+                self._plain = encode_entry(self.id, self.event, self.data, None)
+            return self._plain
+        if form is Form.NAMED:
+            if self._named is None:
+                self._named = encode_entry(self.id, self.event, self.data, self.channel or None)
+            return self._named
+        if self._envelope is None:
+            envelope = {"channel": self.channel or None, "event": self.event, "data": self.data}
+            self._envelope = encode_entry(self.id, "message", json.dumps(envelope, ensure_ascii=False), None)
+        return self._envelope
 
-    def _encode(self, form: Form) -> bytes:
-        entry = self.entry
-        id = f"{self.epoch}-{entry.offset}"
-        if form is Form.ENVELOPE:
-            envelope = {"channel": entry.channel or None, "event": entry.event, "data": entry.data}
-            return encode_entry(id, "message", json.dumps(envelope, ensure_ascii=False), None)
-        channel = entry.channel if form is Form.NAMED and entry.channel else None
-        return encode_entry(id, entry.event, entry.data, channel)
+    @property
+    def id(self) -> str:
+        """The text of its position."""
+        return f"{self.epoch}-{self.offset}"
 
     def decoded(self) -> Event:
         """The event as an in-process subscriber gets it, with its id and channel."""
-        entry = self.entry
-        return Event(entry.data, entry.event, f"{self.epoch}-{entry.offset}", None, entry.channel or None)
+        return Event(self.data, self.event, self.id, None, self.channel or None)
 
 
 class Chunk:

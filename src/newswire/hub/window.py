@@ -85,9 +85,9 @@ class Window:
     def append(self, frame: Frame) -> None:
         """Take the next frame of the log; the oldest make room."""
         self._all.append(frame)
-        ring = self._rings.get(frame.entry.channel)
+        ring = self._rings.get(frame.channel)
         if ring is None:
-            ring = self._rings[frame.entry.channel] = _Ring()
+            ring = self._rings[frame.channel] = _Ring()
         ring.append(frame)
         self.head = frame.offset
         self.bytes += 2 * frame.size + _FRAME_OVERHEAD
@@ -98,7 +98,7 @@ class Window:
         frame = self._all.drop_first()
         self.floor = frame.offset
         self.bytes -= 2 * frame.size + _FRAME_OVERHEAD
-        channel = frame.entry.channel
+        channel = frame.channel
         ring = self._rings[channel]
         ring.drop_first()
         if not len(ring):
@@ -149,7 +149,7 @@ class Window:
         for frame in ring.frames[index:stop]:
             if frame.offset > upto:
                 return Due(frames, upto)
-            if matches(frame.entry.channel):
+            if matches(frame.channel):
                 budget -= frame.size
                 if budget < 0 and frames:
                     return Due(frames, frames[-1].offset)

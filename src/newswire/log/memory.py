@@ -25,6 +25,7 @@ from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory_rings import Channel, Ring, offset_of
 from newswire.log.position import Position, new_epoch
 from newswire.log.retention import KEEP_ALL, Rules
+from newswire.log.untracked import untrack
 from newswire.wire.event import Event
 
 _ENTRY_OVERHEAD: Final = 300  # a tuple, two strings' headers, an int, a float and the places in the rings
@@ -112,6 +113,7 @@ class MemoryLog:
         for (name, event), size in zip(events, weights, strict=True):
             offset += 1
             entry = new(Entry, (offset, name, event[1], event[0], now))
+            untrack(entry)
             channel = channels.get(name)
             if channel is None:
                 channel = self._new_channel(name)

@@ -30,7 +30,7 @@ from newswire.log.sqlite_pages import PageReader, newest_of, next_entries, span
 from newswire.log.sqlite_reader import Reader
 from newswire.log.sqlite_tail import BATCH, Tail
 from newswire.log.sqlite_trim import Planner, drop, remove_now
-from newswire.log.sqlite_writer import Writer
+from newswire.log.sqlite_writer import Batch, Writer
 from newswire.wire.event import Event
 
 _NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
@@ -107,18 +107,19 @@ class SqliteLog:
         sizes = self._weigh(events)
         if not events:
             return []
-        return await self._writer.append(events, sizes) or []
+        batch = Batch(events, sizes)
+        await self._writer.append([batch])
+        if isinstance(batch.outcome, LogError):
+            raise batch.outcome
+        return batch.outcome or []
 
     async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
         self._check()
-        weighed = [self._weigh(batch.events) for batch in batches]
-        append = self._writer.append
-        waiting = [
-            append(batch.events, sizes, (batch.channel, batch.newest))
-            for batch, sizes in zip(batches, weighed, strict=True)
-        ]
-        return [await _outcome(done) for done in waiting]
+        made = [Batch(batch.events, self._weigh(batch.events), (batch.channel, batch.newest)) for batch in batches]
+        if made:
+            await self._writer.append(made)
+        return [batch.outcome for batch in made]
 
     def _weigh(self, events: Sequence[tuple[str, Event]]) -> list[int]:
         sizes = weigh_batch(events, self._known)
@@ -216,10 +217,3 @@ class SqliteLog:
             warnings.warn(f"unclosed log {self._file.path}", ResourceWarning, stacklevel=2, source=self)
             self._writer.end()
             self._reader.end()
-
-
-async def _outcome(done: asyncio.Future[list[Position] | None]) -> Outcome:
-    try:
-        return await done
-    except LogError as error:
-        return error

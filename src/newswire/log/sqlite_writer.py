@@ -15,10 +15,11 @@ import queue
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from newswire.errors import LogError
 from newswire.log.base import Entry
+from newswire.log.ledger import Outcome
 from newswire.log.position import Position
 from newswire.log.sqlite_file import NEWEST, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite_thread import DatabaseThread, Job, tell
@@ -34,27 +35,50 @@ _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
 _WAL_CHECK_SECONDS: Final = 5.0
 
 
-Guard: TypeAlias = tuple[str, int]  # a channel, and the newest offset that it must have; see `Guarded`
-
-
 class Batch:
-    """What one `append` brought, and who waits for it: for its positions, or for None if its guard held it back."""
+    """What is to be stored as one, and how it came out.
 
-    __slots__ = ("bytes", "done", "events", "guard", "refused", "sizes")
+    Attributes:
+        guard: a channel, and the newest offset that it must have; see `Guarded`.
+        refused: whether the guard held it back, in the transaction.
+        outcome: see `Ledger.append_guarded`.
+    """
+
+    __slots__ = ("bytes", "call", "events", "guard", "outcome", "refused", "sizes")
 
     def __init__(
-        self,
-        events: Sequence[tuple[str, Event]],
-        sizes: list[int],
-        done: asyncio.Future[list[Position] | None],
-        guard: Guard | None = None,
+        self, events: Sequence[tuple[str, Event]], sizes: list[int], guard: tuple[str, int] | None = None
     ) -> None:
         self.events = events
         self.sizes = sizes
         self.bytes = sum(sizes)
-        self.done = done
         self.guard = guard
-        self.refused = False  # by its guard, in the transaction
+        self.refused = False
+        self.outcome: Outcome = None
+        self.call: Call
+
+    def settle(self, outcome: Outcome) -> None:
+        """It was stored, refused, or could not be stored; in the event loop."""
+        self.outcome = outcome
+        self.call.settled()
+
+
+class Call:
+    """One call of the log and the batches that it waits for."""
+
+    __slots__ = ("_left", "done")
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._left = len(batches)
+        for batch in batches:
+            batch.call = self
+
+    def settled(self) -> None:
+        """One of the batches has its outcome."""
+        self._left -= 1
+        if self._left == 0 and not self.done.done():
+            self.done.set_result(None)
 
 
 class Writer(DatabaseThread):
@@ -84,23 +108,24 @@ class Writer(DatabaseThread):
         self._gathered: list[Batch] = []
         self._channels: dict[str, int] = {}
         self._forgets = 0
+        # What this connection knows of the file, as long as no other connection changes it (PRAGMA data_version).
+        self._known_by: tuple[sqlite3.Connection, int] | None = None
+        self._at = 0
+        self._guards: dict[str, int] = {}
         self._left: list[Batch] = []
         self._next_wal_check = 0.0
 
-    def append(
-        self, events: Sequence[tuple[str, Event]], sizes: list[int], guard: Guard | None = None
-    ) -> asyncio.Future[list[Position] | None]:
-        """Store a checked batch, if its guard lets it pass. Without a guard the result is never None.
+    async def append(self, batches: list[Batch]) -> None:
+        """Store checked batches; each has its outcome then.
 
         Publishers that were woken together come here in one pass of the event loop. They are handed over together
         after it; else the first would have a transaction of its own and the others wait for it.
         """
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[list[Position] | None] = loop.create_future()
         if not self._gathered:
-            loop.call_soon(self.flush)
-        self._gathered.append(Batch(events, sizes, done, guard))
-        return done
+            asyncio.get_running_loop().call_soon(self.flush)
+        call = Call(batches)
+        self._gathered += batches
+        await call.done
 
     def flush(self) -> None:
         """Hand the gathered batches over to the thread."""
@@ -171,19 +196,29 @@ class Writer(DatabaseThread):
         self.newest = first + sum(len(batch.events) for batch in group if not batch.refused) - 1
         self._tell(group, self._resolve, group, first, now)
 
+    def do(self, job: Job[Any]) -> None:
+        """See `DatabaseThread.do`; what retention removes here is no other connection's change."""
+        self._known_by = None
+        super().do(job)
+
     def _transact(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int:
         """Store batches in one transaction; returns the first offset."""
         execute = connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            newest, forgets = execute(f"SELECT {NEWEST}, forgets FROM meta").fetchone()
-            fresh = self._identify(connection, group, forgets)
+            known_by = connection, execute("PRAGMA data_version").fetchone()[0]
+            if known_by != self._known_by:
+                self._at, forgets = execute(f"SELECT {NEWEST}, forgets FROM meta").fetchone()
+                self._forget_ids(forgets)
+                self._guards.clear()
+            self._known_by = None  # until this is committed
+            fresh = self._identify(connection, group)
+            guards = self._guarded(connection, group)
             ids = self._channels
-            guarded = _guarded(connection, group)
             values: list[object] = []
-            offset = newest
+            offset = self._at
             for batch in group:
-                if guarded and _is_refused(batch, guarded, offset):
+                if guards and _is_refused(batch, guards, offset):
                     continue
                 for (name, event), size in zip(batch.events, batch.sizes, strict=True):
                     offset += 1
@@ -200,14 +235,37 @@ class Writer(DatabaseThread):
             roll_back(connection)
             raise
         ids.update(fresh)  # not before: a channel that was rolled back has no id
-        return int(newest) + 1
+        self._guards.update(guards)
+        first, self._at = self._at + 1, offset
+        self._known_by = known_by
+        return first
 
-    def _identify(self, connection: sqlite3.Connection, group: list[Batch], forgets: int) -> dict[str, int]:
+    def _forget_ids(self, forgets: int) -> None:
+        if forgets != self._forgets:
+            self._channels.clear()
+            self._forgets = forgets
+
+    def _guarded(self, connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
+        """The newest offset of each channel that a guard of the group is about, and of those known that it changes."""
+        names = {batch.guard[0] for batch in group if batch.guard is not None}
+        known = self._guards
+        if len(known) > _CHANNELS_KNOWN:
+            known.clear()
+        if known:
+            names.update(name for batch in group for name, _ in batch.events if name in known)
+        found = {name: known[name] for name in names if name in known}
+        unknown = names - found.keys()
+        if unknown:
+            query = """SELECT name, max(lost, coalesce((SELECT max(offset) FROM events WHERE channel = id), 0))
+                       FROM channels WHERE name IN (SELECT value FROM json_each(?))"""
+            found |= dict.fromkeys(unknown, 0) | dict(fetch(connection, 2, query, json.dumps(list(unknown))))
+        return found
+
+    def _identify(self, connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
         """The ids of the group's channels that are not known yet; those that don't exist are made."""
         known = self._channels
-        if forgets != self._forgets or len(known) > _CHANNELS_KNOWN:
+        if len(known) > _CHANNELS_KNOWN:
             known.clear()
-            self._forgets = forgets
         unknown = {name for batch in group for name, _ in batch.events if name not in known}
         if not unknown:
             return {}
@@ -242,13 +300,13 @@ class Writer(DatabaseThread):
 
     @staticmethod
     def _tell(group: list[Batch], call: Callable[..., object], *args: object) -> None:
-        tell(group[0].done, call, *args)
+        tell(group[0].call.done, call, *args)
 
     def _resolve(self, group: list[Batch], first: int, now: float) -> None:
         stored = [batch for batch in group if not batch.refused]
         for batch in group:
-            if batch.refused and not batch.done.done():
-                batch.done.set_result(None)
+            if batch.refused:
+                batch.settle(None)
         last = first + sum(len(batch.events) for batch in stored) - 1
         if last >= first:
             self._committed(first, last, lambda: _entries(stored, first, now))
@@ -257,19 +315,8 @@ class Writer(DatabaseThread):
         offset = first
         for batch in stored:
             after = offset + len(batch.events)
-            if not batch.done.done():
-                batch.done.set_result([new(Position, (epoch, each)) for each in range(offset, after)])
+            batch.settle([new(Position, (epoch, each)) for each in range(offset, after)])
             offset = after
-
-
-def _guarded(connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
-    """The newest offset of each channel that a guard of the group is about."""
-    names = {batch.guard[0] for batch in group if batch.guard is not None}
-    if not names:
-        return {}
-    query = """SELECT name, max(lost, coalesce((SELECT max(offset) FROM events WHERE channel = id), 0))
-               FROM channels WHERE name IN (SELECT value FROM json_each(?))"""
-    return dict.fromkeys(names, 0) | dict(fetch(connection, 2, query, json.dumps(list(names))))
 
 
 def _is_refused(batch: Batch, guarded: dict[str, int], offset: int) -> bool:
@@ -290,10 +337,9 @@ def _entries(group: list[Batch], first: int, now: float) -> list[Entry]:
 
 def _refuse(group: list[Batch], error: Exception) -> None:
     for batch in group:
-        if not batch.done.done():
-            one = type(error)(*error.args) if isinstance(error, LogError) else error
-            one.__cause__ = error.__cause__
-            batch.done.set_exception(one)  # its own: a raised exception keeps where it was raised
+        one = type(error)(*error.args) if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
+        one.__cause__ = error.__cause__ or error
+        batch.settle(one)  # its own: a raised exception keeps where it was raised
 
 
 def _concerns_all(error: Exception) -> bool:

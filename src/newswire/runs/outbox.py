@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Final
 
 from newswire.errors import Closed, LogError, LogUnavailable, RunOver
-from newswire.log.batch import weigh_batch
+from newswire.log.batch import MAX_EVENT_BYTES, weigh_batch
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
@@ -29,7 +29,9 @@ logger = logging.getLogger("newswire.runs")
 # How far a producer may be ahead of the log, in bytes: as much as a stream's write budget.
 _AHEAD: Final = 64 * 2**10
 _EVENT_OVERHEAD: Final = 100
+_UNWEIGHED: Final = MAX_EVENT_BYTES // 4  # characters that no encoding makes too large
 _AHEAD_IN_THREADS: Final = 256  # events that a thread may be ahead of the event loop
+_SHORTEST_REST, _LONGEST_REST = 0.0002, 0.005  # seconds between two calls of the log
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between attempts while the log is away
 
 
@@ -53,6 +55,7 @@ class Claim:
         self.on_over = on_over
         self._outbox = outbox
         self._out = out_channel(record.id)
+        self._guard = record_channel(record.id)
         self._pending: list[tuple[str, Event]] = []
         self._queued = False
         self._ahead = 0  # bytes that were written and are not stored yet …
@@ -73,7 +76,9 @@ class Claim:
             InvalidEvent, LimitExceeded: no log may store it.
         """
         self._check()
-        [size] = weigh_batch([(self._out, event)], (self._out,))
+        size = len(event.data)
+        if event.id is not None or event.retry is not None or size > _UNWEIGHED:
+            [size] = weigh_batch([(self._out, event)], (self._out,))
         self.written += 1
         self.last_at = monotonic()
         if self.first_at is None and event.event != "progress":
@@ -137,7 +142,7 @@ class Claim:
         events, self._pending = self._pending, []
         self._queued = False
         self._in_flight = self._ahead
-        return Guarded(events, record_channel(self.record.id), self.record.offset)
+        return Guarded(events, self._guard, self.record.offset)
 
     def took(self) -> None:
         """The log has it."""
@@ -235,6 +240,7 @@ class Outbox:
             claims[:] = self._queue
             self._queue = []
             batches = [claim.take() for claim in claims]
+            begun = monotonic()
             try:
                 outcomes = await self._ledger.append_guarded(batches)
             except Closed:
@@ -245,6 +251,10 @@ class Outbox:
             failed = self._settle(claims, batches, outcomes)
             if failed is None:
                 wait = _FIRST_WAIT
+                # Storing takes half of the time at most: what is written meanwhile costs one transaction, not many.
+                rest = min(monotonic() - begun, _LONGEST_REST)
+                if self._queue and rest > _SHORTEST_REST:
+                    await asyncio.sleep(rest)
             else:
                 logger.warning("runs can't be stored now, trying again: %s", failed)
                 await asyncio.sleep(random.uniform(wait / 2, wait))

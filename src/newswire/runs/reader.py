@@ -122,7 +122,7 @@ class _UntilEnd:
 
     def write(self, chunk: Chunk) -> bool:
         more = self._sink.write(chunk)
-        if chunk.frames and chunk.frames[-1].entry.event == END:
+        if chunk.frames and chunk.frames[-1].event == END:
             self._reader.close()
         return more
 
@@ -153,7 +153,7 @@ class Transcoder:
             return self._sink.write(chunk)  # a heartbeat, or the prelude
         if self._over:
             return True
-        last = chunk.frames[-1].entry
+        last = chunk.frames[-1]
         if last.event not in (END, GAP):
             blocks = self._tell(chunk.frames)
             return self._sink.write(Chunk(blocks)) if blocks else True
@@ -174,11 +174,11 @@ class Transcoder:
         dialect = self._dialect
         told: list[bytes] = []
         if dialect.merges:
-            parts = merged([(frame.offset, part_of(frame.entry.event, frame.entry.data)) for frame in frames])
+            parts = merged([(frame.offset, part_of(frame.event, frame.data)) for frame in frames])
             told = [_encode(dialect.write(part), self._text(offset)) for offset, part in parts]
         else:
             for frame in frames:
-                events = dialect.write_event(frame.entry.event, frame.entry.data)
+                events = dialect.write_event(frame.event, frame.data)
                 told.append(_encode(events, self._text(frame.offset)))
         return b"".join(told)
 

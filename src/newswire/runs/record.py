@@ -16,7 +16,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from newswire.errors import InvalidChannel
@@ -129,7 +129,9 @@ class Record:
         Raises:
             TypeError, ValueError: `args` or `meta` can't be said in JSON.
         """
-        found = {name: value for name, value in asdict(self).items() if value is not None and name != "offset"}
+        found = {name: value for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name)}
+        if self.end is not None:
+            found["end"] = _said(self.end)
         return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), "record")
 
     @classmethod
@@ -147,10 +149,22 @@ class Record:
         return record if record.begun else replace(record, begun=offset)
 
 
+_STORED: Final = [each.name for each in fields(Record) if each.name not in ("offset", "end")]
+# What is left out of the JSON; `dataclasses.asdict` would also copy all that is in it.
+_DEFAULTS: Final = {
+    **{each.name: each.default for each in fields(Record) if each.default is not MISSING},
+    **{each.name: each.default_factory() for each in fields(Record) if each.default_factory is not MISSING},
+}
+
+
+def _said(end: End) -> dict[str, Any]:
+    found = {"reason": end.reason, "error": end.error, "result": end.result}
+    return {name: value for name, value in found.items() if value is not None}
+
+
 def end_event(end: End) -> Event:
     """The last event of a run, which its readers get."""
-    found = {name: value for name, value in asdict(end).items() if value is not None}
-    return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), END)
+    return Event(json.dumps(_said(end), ensure_ascii=False, separators=(",", ":")), END)
 
 
 def read_end(data: str) -> End:

@@ -85,7 +85,7 @@ class TrafficCounter:
         now = time.time()
         self.delivered += len(chunk.frames)
         for frame in chunk.frames:
-            name = frame.entry.channel
+            name = frame.channel
             if not name:
                 continue  # a gap: the hub's, not a channel's
             traffic = channels.get(name)
