@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 _HERE: Final = Path(__file__).parent
-_BUILD: Final = _HERE / ".build"
+BUILD: Final = _HERE / ".build"  # programs; also files of a run, which belong on a disk: /tmp may be memory
 _FLAGS: Final = ("-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror")
 
 
@@ -30,7 +30,7 @@ def built(name: str) -> Path:
     """
     source = _HERE / f"{name}.c"
     digest = hashlib.sha256(source.read_bytes() + " ".join(_FLAGS).encode()).hexdigest()[:12]
-    program = _BUILD / f"{name}-{digest}"
+    program = BUILD / f"{name}-{digest}"
     if program.exists():
         return program
     compiler = shutil.which(os.environ.get("CC", "cc")) or shutil.which("gcc") or shutil.which("clang")
@@ -39,7 +39,7 @@ def built(name: str) -> Path:
             f"benchmarks/{name}.c needs a C compiler, and there is no cc, gcc or clang on the PATH: "
             "install one (`apt install gcc`, `xcode-select --install`), or name one in CC"
         )
-    _BUILD.mkdir(exist_ok=True)
+    BUILD.mkdir(exist_ok=True)
     unfinished = program.with_suffix(f".{os.getpid()}")  # two runs at once must not read half a program
     done = subprocess.run(
         [compiler, *_FLAGS, "-o", str(unfinished), str(source)], capture_output=True, text=True, check=False

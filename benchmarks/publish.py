@@ -17,12 +17,12 @@ from typing import Final
 
 import uvloop
 
+from benchmarks.build import BUILD
 from benchmarks.processes import Failed
 from benchmarks.report import Cell, Say, Size, Table, median
 from newswire import Event, Hub, open_log
 
 TITLE: Final = "Publish"
-_BUILD: Final = Path(__file__).parent / ".build"  # on the disk of the checkout: /tmp may be memory
 _DATA: Final = "x" * 200
 _LOGS: Final = {
     "SQLite, synchronous=FULL": "sqlite:///{path}?synchronous=FULL",
@@ -44,8 +44,8 @@ def run(size: Size, say: Say) -> list[Table]:
     rounds = size.count(3, 1, 1)
     cases = [(name, *load) for name in _LOGS for load in ((1, 1), (16, 1), (64, 1), (1, 64))]
     found: dict[tuple[str, int, int], list[_Result]] = {case: [] for case in cases}
-    _BUILD.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_BUILD, prefix="publish-") as folder:
+    BUILD.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=BUILD, prefix="publish-") as folder:
         syncs = _syncs(folder)
         for number in range(rounds):
             for case in cases:
@@ -62,7 +62,7 @@ def run(size: Size, say: Say) -> list[Table]:
         for (name, publishers, batch), results in found.items()
     ]
     notes = (
-        f"The file is on {_disk(_BUILD)}; a bare 4 KB append and fdatasync runs {syncs:,.0f} times a second there.",
+        f"The file is on {_disk(BUILD)}; a bare 4 KB append and fdatasync runs {syncs:,.0f} times a second there.",
         "What was acknowledged was counted in the file, opened anew.",
     )
     return [Table("Events of 200 bytes, one process", ("log", "events/s", "wait p50 µs", "wait p99 µs"), rows, notes)]

@@ -81,7 +81,7 @@ class DirectSink:
     # -- called by the hub
 
     def write(self, chunk: Chunk) -> bool:
-        data = chunk.chunked if self._chunked else chunk.raw
+        data = (chunk.coded or chunk.chunked) if self._chunked else chunk.raw  # a property costs a call
         if self._fd < 0 or self._paused:
             return self._hold(data)
         try:

@@ -84,22 +84,23 @@ class Chunk:
     Attributes:
         frames: the events in it; empty for a heartbeat or an opening.
         raw: the bytes of the event stream.
+        coded: `chunked`, once somebody has asked for it.
     """
 
-    __slots__ = ("_chunked", "frames", "raw")
+    __slots__ = ("coded", "frames", "raw")
 
     def __init__(self, raw: bytes, frames: Sequence[Frame] = ()) -> None:
         self.raw = raw
         self.frames = frames
-        self._chunked: bytes | None = None
+        self.coded: bytes | None = None
 
     @property
     def chunked(self) -> bytes:
         """`raw` as one chunk of HTTP/1.1's chunked transfer coding (RFC 9112, section 7.1)."""
-        chunked = self._chunked
-        if chunked is None:
-            chunked = self._chunked = b"%x\r\n%b\r\n" % (len(self.raw), self.raw)
-        return chunked
+        coded = self.coded
+        if coded is None:
+            coded = self.coded = b"%x\r\n%b\r\n" % (len(self.raw), self.raw)
+        return coded
 
 
 HEARTBEAT: Final = Chunk(HEARTBEAT_BYTES)

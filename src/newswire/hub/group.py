@@ -147,7 +147,8 @@ class Group:
         chunk = self._chunk
         turn = self._turn
         for member in passing[turn : turn + STEP]:
-            if not member.write(chunk):
+            write = member.write  # by itself: calling it as a method would look for one in the class first
+            if not write(chunk):
                 member.fell_behind(self.head)
         self._turn = turn + STEP
         if self._turn < len(passing):

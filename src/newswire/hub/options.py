@@ -11,7 +11,7 @@ class HubOptions:
 
     Attributes:
         window_bytes: the newest events kept in memory, in bytes of memory, roughly. Subscribers that are behind by
-            less are served without touching the log. 32 MiB is some 30,000 small events.
+            less are served without touching the log. 16 MiB is some 15,000 small events.
         page_events: events in a page read from the log for subscribers further behind.
         page_cache_bytes: pages kept for others that need the same ones soon: what a reconnect storm shares.
         write_budget: bytes that a subscriber is given in one write, and so the most that one that stalls holds on to
@@ -20,7 +20,7 @@ class HubOptions:
             serves 5,000 subscribers answering within 20.
     """
 
-    window_bytes: int = 32 * 2**20
+    window_bytes: int = 16 * 2**20
     page_events: int = 512
     page_cache_bytes: int = 16 * 2**20
     write_budget: int = 64 * 2**10
