@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
-from starlette.routing import Route
 
 from newswire import EventSourceResponse, Hub, last_event_id
 
@@ -33,10 +32,6 @@ async def say(room: str, message: Message) -> dict[str, str]:
     return {"id": str(await hub.publish(f"room.{room}", message.model_dump(), event="say"))}
 
 
-async def read(request: Request) -> EventSourceResponse:
-    channel = f"room.{request.path_params['room']}"
-    return EventSourceResponse(hub.subscribe(channel, after=last_event_id(request), start="earliest"))
-
-
-# Not `@app.get`, which makes JSON of whatever is not a Response of Starlette's.
-app.router.routes.append(Route("/rooms/{room}", read))
+@app.get("/rooms/{room}")
+async def read(request: Request, room: str) -> EventSourceResponse:
+    return EventSourceResponse(hub.subscribe(f"room.{room}", after=last_event_id(request), start="earliest"))

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from newswire.delivery.asgi import Scope, Send, TaskSink, last_words
 from newswire.delivery.drain import Drain, drain_of
+from newswire.delivery.framework import FrameworkResponse
 from newswire.delivery.pump import Item, Pump
 from newswire.delivery.watch import Receive, watch
 from newswire.errors import Closed, LogUnavailable
@@ -32,7 +33,7 @@ DIRECT: Final = "newswire.direct"  # the ASGI extension of newswire.delivery.uvi
 _HTTP2_MAX_BYTES: Final = 16 * 2**20  # on HTTP/2 some servers' send() never blocks
 
 
-class EventSourceResponse:
+class EventSourceResponse(FrameworkResponse):
     """Stream events to a client.
 
     Args:

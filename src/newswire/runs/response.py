@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.framework import FrameworkResponse
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.delivery.watch import Receive
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from newswire.runs.runs import Runs
 
 
-class RunResponse:
+class RunResponse(FrameworkResponse):
     """Streams a run; made by `Run.response` and `Runs.response`.
 
     Args:
@@ -49,15 +50,25 @@ class RunResponse:
         place: Callable[[Scope, Record], str] | None = None,
     ) -> None:
         self.status_code = status_code
+        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.background: Callable[[], Awaitable[object]] | None = None
         self._runs = runs
         self._find = find
         self._dialect = dialect
-        self._headers = dict(headers or {})
         self._active = active
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        response = await self._decide(scope, send)
+        if response is not None:
+            response.background = self.background
+            await response(scope, receive, send)
+        elif self.background is not None:
+            await self.background()
+
+    async def _decide(self, scope: Scope, send: Send) -> EventSourceResponse | None:
+        """The stream; None if the answer was another one."""
         try:
             record = await self._find()
         except RunNotFound:
@@ -65,15 +76,15 @@ class RunResponse:
                 await _nothing(send)
             else:
                 await problem(send, 404, "not_found", "there is no such run, or it is not yours")
-            return
+            return None
         except (LogUnavailable, Closed) as error:
             await problem(send, 503, "unavailable", str(error), {"retry-after": "2"})
-            return
+            return None
         after = last_event_id(scope)
         if record.state == "ended" and (self._active or self._has_all(after, record)):
             self._runs.stats.finished += 1
             await _nothing(send)
-            return
+            return None
         dialect = None if self._dialect is None else self._dialect(record.head)
         reader = self._runs.reader(record, after, dialect)
         headers = dict(self._dialect.headers) if self._dialect is not None else {}
@@ -82,9 +93,11 @@ class RunResponse:
             if self.status_code in (201, 202):
                 headers["location"] = headers["content-location"]
         response = EventSourceResponse(
-            reader, status_code=self.status_code, headers=headers | self._headers, options=self._runs.stream_options
+            reader, status_code=self.status_code, headers=headers, options=self._runs.stream_options
         )
-        await response(scope, receive, send)
+        said = {name for name, _ in response.raw_headers}
+        response.raw_headers += [pair for pair in self.raw_headers if pair[0] not in said]
+        return response
 
     def _has_all(self, after: str | None, record: Record) -> bool:
         """Whether a cursor is at the end of an ended run."""
@@ -99,7 +112,7 @@ class RunResponse:
         return found.epoch == self._runs.hub.epoch and record.offset - 1 <= found.offset <= self._runs.latest
 
 
-class RunAccepted:
+class RunAccepted(FrameworkResponse):
     """Says where a run can be read: `202`, `Location`, and JSON of `id` and `location`."""
 
     status_code = 202
