@@ -1,27 +1,21 @@
 """Responses that frameworks take for their own.
 
 An ASGI application is a response everywhere but in FastAPI, which makes JSON of whatever a route returns that is no
-`Response` of Starlette's. newswire needs no Starlette, and nothing here imports it. Where the application has done so
-before (`fastapi` comes before `newswire`), newswire's responses are Starlette's by class, also in the annotations that
-FastAPI reads; where it does later, each one that is made is of a class that is both.
+`Response` of Starlette's, and reads a route's annotation for the same. So where Starlette is installed, newswire's
+responses are of its class; newswire needs none of what that does.
 """
 
 from __future__ import annotations
 
-import sys
-from functools import cache
-from typing import TYPE_CHECKING, Any, Self
-
-
-def _starlette() -> type[Any] | None:
-    responses = sys.modules.get("starlette.responses")
-    return None if responses is None else responses.Response
-
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     _Base = object
 else:
-    _Base = _starlette() or object
+    try:
+        from starlette.responses import Response as _Base
+    except ImportError:
+        _Base = object
 
 
 class FrameworkResponse(_Base):
@@ -38,15 +32,7 @@ class FrameworkResponse(_Base):
     background: Any
     body = b""
 
-    def __new__(cls, *args: Any, **options: Any) -> Self:
-        kind: type[Any] = cls
-        starlette = _starlette()
-        if starlette is not None and not issubclass(kind, starlette):
-            kind = _both(kind, starlette)
-        made: Self = object.__new__(kind)
-        return made
-
-
-@cache
-def _both(own: type[Any], starlette: type[Any]) -> type[Any]:
-    return type(own.__name__, (own, starlette), {"__module__": own.__module__, "__doc__": own.__doc__})
+    def __init__(self, status_code: int) -> None:
+        self.status_code = status_code  # and no more: Starlette's own would make the headers of a body
+        self.raw_headers = []
+        self.background = None

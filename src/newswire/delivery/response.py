@@ -61,8 +61,8 @@ class EventSourceResponse(FrameworkResponse):
     ) -> None:
         if isinstance(content, (str, bytes, dict)):
             raise TypeError(f"content is an iterable of events, not one {type(content).__name__}: wrap it in a list")
+        super().__init__(status_code)
         self.content = content
-        self.status_code = status_code
         self.background = background
         self._options = options
         self.raw_headers = list(STREAM_HEADERS)

@@ -49,9 +49,8 @@ class RunResponse(FrameworkResponse):
         active: bool = False,
         place: Callable[[Scope, Record], str] | None = None,
     ) -> None:
-        self.status_code = status_code
+        super().__init__(status_code)
         self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
-        self.background: Callable[[], Awaitable[object]] | None = None
         self._runs = runs
         self._find = find
         self._dialect = dialect
@@ -115,9 +114,8 @@ class RunResponse(FrameworkResponse):
 class RunAccepted(FrameworkResponse):
     """Says where a run can be read: `202`, `Location`, and JSON of `id` and `location`."""
 
-    status_code = 202
-
     def __init__(self, record: Record, place: Callable[[Scope, Record], str]) -> None:
+        super().__init__(202)
         self._record = record
         self._place = place
 
