@@ -1,4 +1,4 @@
-"""Runs the demo: a server that is started again whenever it dies, its publishers, and what to try."""
+"""Runs the demo: a server that is started again whenever it dies, its publishers, a model, and what to try."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx2
 
+from examples.chat.model import NAME, running
 from examples.demo.job import job
 from examples.demo.logfile import log_lines
 from examples.demo.outbox import Outbox
@@ -23,6 +24,7 @@ from examples.demo.supervisor import CanNotServe, Supervisor
 
 WELCOME = """
   The dashboard   {url}/demo/
+  The chat        {url}/chat/     {chat}
   The console     {url}/
 
   Try   kill -9 {pid}                            the page goes on with the next event: 0 lost, 0 doubled
@@ -61,18 +63,23 @@ async def demo(options: argparse.Namespace) -> None:
     options.data.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{options.port}"
     # One publisher's request is under way at a time for each channel; a server that was killed must not be waited for.
-    async with httpx2.AsyncClient(base_url=url, timeout=10) as client, asyncio.TaskGroup() as tasks:
+    async with (
+        httpx2.AsyncClient(base_url=url, timeout=10) as client,
+        running() as model,
+        asyncio.TaskGroup() as tasks,
+    ):
         boxes = {name: Outbox(client, name) for name in ("machine", "server", "job", "log", "ticks", "notices")}
 
         def tell(text: str) -> None:
             print(text, flush=True)
             boxes["notices"].put("notice", text=text[:1].upper() + text[1:], t=milliseconds())
 
-        supervisor = Supervisor(options.port, options.data, client, tell)
-        running = tasks.create_task(supervisor.run())
+        supervisor = Supervisor(options.port, options.data, client, tell, model.environment())
+        serving = tasks.create_task(supervisor.run())
         started = asyncio.ensure_future(supervisor.ready.wait())
-        await asyncio.wait({running, started}, return_when=asyncio.FIRST_COMPLETED)
-        print(WELCOME.format(url=url, pid=supervisor.pid, folder=options.data), flush=True)
+        await asyncio.wait({serving, started}, return_when=asyncio.FIRST_COMPLETED)
+        chat = f"an answer survives kill -9; the model is {NAME}" if model.url else f"no model: {model.missing}"
+        print(WELCOME.format(url=url, chat=chat, pid=supervisor.pid, folder=options.data), flush=True)
         if not options.no_browser:
             await asyncio.to_thread(webbrowser.open, f"{url}/demo/")
         work: list[Coroutine[Any, Any, None]] = [

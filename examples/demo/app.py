@@ -1,4 +1,4 @@
-"""The demo's application: newswire's own server with an access log, one more page, and a button that kills it.
+"""The demo's application: newswire's own server with an access log, two more pages, and a button that kills it.
 
 Run by `examples.demo.supervisor`, which says in the environment where the log and the access log are, and holds the
 other end of stdin: when the supervisor is gone, however it went, this process ends too.
@@ -23,6 +23,8 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from examples.chat.app import make_chat
+from examples.demo.kill import kill
 from newswire import Hub, Retention, open_log
 from newswire.server.app import create_app
 from newswire.server.config import load_settings
@@ -32,6 +34,7 @@ PAGE: Final = Path(__file__).with_name("page")
 RETENTION: Final = {
     "ticks": Retention(max_age=900, max_events=200_000),
     "room": Retention(max_events=500),
+    "chat.*": Retention(max_age=86_400),  # the questions, for as long as the answers are kept
     ">": Retention(max_age=900, max_events=1_000),
 }
 # Following the access log publishes to `log`, and that would be a line of the access log again; the rest is chatter.
@@ -64,14 +67,6 @@ class AccessLog:
         await self._app(scope, receive, noting)
 
 
-async def kill(request: Request) -> Response:
-    """POST /demo/kill: end this process as `kill -9` does, in the middle of everything."""
-    if request.headers.get("x-demo") != "kill":  # a header of one's own: no other site's page can send it
-        return Response("say so in the header X-Demo: kill", status_code=403)
-    os.kill(os.getpid(), signal.SIGKILL)
-    return Response()
-
-
 async def moved(request: Request) -> Response:
     """The page's files are beside it, so its address ends with a slash."""
     return RedirectResponse("/demo/")
@@ -80,12 +75,15 @@ async def moved(request: Request) -> Response:
 def make() -> Any:
     """Make the application that the environment describes."""
     settings, _ = load_settings({}, os.environ, None)
-    app = create_app(settings, Hub(open_log(settings.log, retention=RETENTION)))
+    hub = Hub(open_log(settings.log, retention=RETENTION))
+    app = create_app(settings, hub)
+    chat = make_chat(hub)
     pages = StaticFiles(directory=PAGE, html=True)
     app.router.routes[:0] = [
         Route("/demo", moved),
         Route("/demo/kill", kill, methods=["POST"]),
         Mount("/demo", pages),
+        *chat.routes(),
     ]
     app.add_middleware(AccessLog)
     inner = app.router.lifespan_context
@@ -96,6 +94,7 @@ def make() -> Any:
         if os.environ.get("DEMO_SUPERVISED"):
             loop.add_reader(sys.stdin.fileno(), os.kill, os.getpid(), signal.SIGTERM)  # end of file
         async with inner(app):
+            await chat.runs.open()
             yield
         loop.remove_reader(sys.stdin.fileno())
 

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,7 @@ class Supervisor:
         folder: where its log and its access log are.
         client: asks it whether it is ready.
         tell: called with what happened, for people.
+        environment: more of what the server is told.
 
     Attributes:
         pid: the process that runs now; None between two lives.
@@ -39,7 +40,14 @@ class Supervisor:
         deaths: how often it has died and been started again.
     """
 
-    def __init__(self, port: int, folder: Path, client: httpx2.AsyncClient, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        port: int,
+        folder: Path,
+        client: httpx2.AsyncClient,
+        tell: Callable[[str], None],
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.pid: int | None = None
         self.ready = asyncio.Event()
         self.deaths = 0
@@ -52,6 +60,7 @@ class Supervisor:
             "NEWSWIRE_RETRY": "500",  # milliseconds: somebody is watching
             "DEMO_ACCESS_LOG": str(folder.absolute() / "access.log"),
             "DEMO_SUPERVISED": "1",
+            **(environment or {}),
         }
 
     async def run(self) -> None:

@@ -24,10 +24,40 @@ def node() -> str:
     return found
 
 
-class Page:
-    """One page of one browser."""
+class Tab:
+    """One page.
+
+    Args:
+        browser: whose page it is.
+        number: the first is 0.
+    """
+
+    def __init__(self, browser: Page, number: int) -> None:
+        self._browser = browser
+        self._number = number
+
+    def order(self, **what: Any) -> Any:
+        """Have one thing done, and return what came of it."""
+        return self._browser.tell(tab=self._number, **what)
+
+    def evaluate(self, script: str) -> Any:
+        """The value of an expression in the page; a promise is awaited."""
+        return self.order(evaluate=script)
+
+    def until(self, condition: str, *, seconds: float = 30) -> Any:
+        """Wait until an expression is true in the page, and return its value."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.evaluate(condition)):
+            assert time.monotonic() < deadline, f"not in {seconds} s: {condition}"
+            time.sleep(0.05)
+        return value
+
+
+class Page(Tab):
+    """The first page of a browser of its own."""
 
     def __init__(self) -> None:
+        super().__init__(self, 0)
         self._process = subprocess.Popen(
             [node(), str(HERE / "page.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -45,24 +75,16 @@ class Page:
             return answer["value"]
         raise AssertionError("the browser's driver ended")
 
-    def order(self, **what: Any) -> Any:
-        """Have one thing done, and return what came of it."""
+    def second(self) -> Tab:
+        """Another page of the same browser."""
+        return Tab(self, 1)
+
+    def tell(self, **what: Any) -> Any:
+        """See `Tab.order`."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(what) + "\n")
         self._process.stdin.flush()
         return self._answer()
-
-    def evaluate(self, script: str) -> Any:
-        """The value of an expression in the page; a promise is awaited."""
-        return self.order(evaluate=script)
-
-    def until(self, condition: str, *, seconds: float = 30) -> Any:
-        """Wait until an expression is true in the page, and return its value."""
-        deadline = time.monotonic() + seconds
-        while not (value := self.evaluate(condition)):
-            assert time.monotonic() < deadline, f"not in {seconds} s: {condition}"
-            time.sleep(0.05)
-        return value
 
     def close(self) -> None:
         """Close the browser."""

@@ -1,11 +1,11 @@
-// Opens one page and does what pytest says, line by line: {"goto": url}, {"evaluate": script}, {"shot": {path, …}}.
-// Each is answered with {"value": …} or {"error": …}. In the page every message of a native EventSource is noted, on the
+// Opens pages and does what pytest says, line by line: {"goto": url}, {"reload": true}, {"evaluate": script},
+// {"shot": {path, …}}; with {"tab": 1} in a second tab. Each is answered with {"value": …} or {"error": …}. In the page every message of a native EventSource is noted, on the
 // way to whoever listens, in `recorded`: [id, data].
 import { launch, orders, tell } from "./launch.mjs";
 
 const browser = await launch();
-const page = await browser.newPage();
-await page.addInitScript(() => {
+const context = await browser.newContext();
+await context.addInitScript(() => {
   globalThis.recorded = [];
   const Native = globalThis.EventSource;
   globalThis.EventSource = class extends Native {
@@ -15,10 +15,19 @@ await page.addInitScript(() => {
     }
   };
 });
-page.on("pageerror", (error) => tell({ pageerror: String(error) }));
+const tabs = new Map();
+async function tab(number) {
+  if (!tabs.has(number)) {
+    tabs.set(number, await context.newPage());
+    tabs.get(number).on("pageerror", (error) => tell({ pageerror: String(error) }));
+  }
+  return tabs.get(number);
+}
 tell({ value: browser.version() });
 for await (const order of orders()) {
   try {
+    const page = await tab(order.tab ?? 0);
+    if (order.reload) await page.reload();
     if (order.goto) await page.goto(order.goto);
     if (order.media) await page.emulateMedia(order.media);
     if (order.size) await page.setViewportSize(order.size);

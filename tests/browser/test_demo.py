@@ -131,8 +131,30 @@ def test_a_word_in_the_room_survives_a_kill(demo: Demo, page: Any) -> None:
     assert "Ada still here" in page.evaluate("document.querySelector('#room li').textContent")
 
 
+def test_an_answer_of_the_chat_survives_the_kill_button(demo: Demo, page: Any) -> None:
+    """The dashboard leads to the chat; its button kills the server in mid-answer, and the answer goes on."""
+    page.order(goto=f"{demo.url}/demo/")
+    page.evaluate("document.querySelector('a[href=\"/chat/\"]').click()")
+    page.until("globalThis.chat?.cursor")
+    page.evaluate("document.querySelector('.idea').click()")
+    turn = "[...chat.turns.values()][0]"
+    page.until(f"chat.turns.size && {turn}.tokens > 10")
+    before = page.evaluate(f"{turn}.text")
+    page.evaluate("document.getElementById('kill').click()")
+    demo.pid = demo.server()
+    page.until("document.querySelector('.seam')")
+    page.until(f"{turn}.text.length > {len(before)} + 40")
+    page.evaluate("document.getElementById('stop').click()")
+    page.until(f"{turn}.end?.reason === 'stopped'")
+    after = page.evaluate(f"{turn}.body.textContent")
+    assert after.startswith(before)
+    [told] = httpx2.get(f"{demo.url}/chat/chats/{page.evaluate('location.hash.slice(1)')}").json()["turns"]
+    assert told["text"] == after
+    assert page.errors == []
+
+
 def test_the_kill_button_is_for_this_page_only(demo: Demo) -> None:
     """A form on another site can't send the header, so it can't kill the server."""
-    answer = httpx2.post(f"{demo.url}/demo/kill")
-    assert answer.status_code == 403
+    for place in ("/demo/kill", "/chat/kill"):
+        assert httpx2.post(f"{demo.url}{place}").status_code == 403
     assert httpx2.get(f"{demo.url}/health/live").status_code == 200
