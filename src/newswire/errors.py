@@ -28,7 +28,8 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     ├── BadPayload            an event whose data is not what was asked for (also a ValueError)
     ├── RunError              a run could not do what was asked
     │   ├── RunNotFound       … there is none, or it is somebody else's (also a LookupError)
-    │   └── RunOver           … it has ended, or another process produces it now
+    │   ├── RunOver           … it has ended, or another process produces it now
+    │   └── RelayRefused      … the upstream of a relay gave no stream; has status, headers and body
     └── Closed                the hub, log, subscription or source is closed
 """
 
@@ -154,6 +155,22 @@ class RunNotFound(RunError, LookupError):
 
 class RunOver(RunError):
     """Nothing more can be written to a run: it has ended, or another process produces it now."""
+
+
+class RelayRefused(RunError):
+    """A relayed request was not answered with a stream: by its upstream, or because the upstream can't be reached.
+
+    Attributes:
+        status: the HTTP status to give to the client.
+        headers: of the answer, with names in lower case; those that belong to one connection are left out.
+        body: of the answer.
+    """
+
+    def __init__(self, status: int, headers: Sequence[tuple[str, str]], body: bytes, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers
+        self.body = body
 
 
 class SourceError(NewswireError):

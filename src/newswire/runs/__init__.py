@@ -14,6 +14,7 @@ from newswire.runs.parts import (
     ToolOutput,
     Usage,
 )
+from newswire.runs.relaying import Relay, RelayOptions, Upstream, relay
 from newswire.runs.run import Run
 from newswire.runs.runs import ANYONE, Runs
 from newswire.runs.stats import RunStats
@@ -27,6 +28,10 @@ __all__ = [
     "ANYONE",
     "DIALECTS",
     "RunStats",
+    "Relay",
+    "RelayOptions",
+    "Upstream",
+    "relay",
     "Part",
     "Text",
     "Reasoning",

@@ -58,14 +58,19 @@ class Books:
 
     # -- write
 
-    async def open(self, record: Record) -> Record | None:
+    async def open(self, record: Record, instead_of: Record | None = None) -> Record | None:
         """Make a run.
 
+        Args:
+            record: what is to be known of it.
+            instead_of: the record of an ended run of the same id, whose place it takes.
+
         Returns:
-            its record; None if there is a run of that id.
+            its record; None if there is (another) run of that id.
         """
+        condition = 0 if instead_of is None else instead_of.offset
         events = [(record_channel(record.id), record.event()), (name_channel(record.name), Event(record.id))]
-        [outcome] = await self.ledger.append_guarded([Guarded(events, record_channel(record.id), 0)])
+        [outcome] = await self.ledger.append_guarded([Guarded(events, record_channel(record.id), condition)])
         stored = _stored(outcome)
         return None if stored is None else replace(record, offset=stored, begun=stored)
 

@@ -158,8 +158,9 @@ class Transcoder:
             blocks = self._tell(chunk.frames)
             return self._sink.write(Chunk(blocks)) if blocks else True
         self._over = True
+        told = self._tell(chunk.frames[:-1])  # before the end, which depends on it
         end = _encode(self._dialect.end(_end_of(last.event, last.data)), self._text(last.offset))
-        more = self._sink.write(Chunk(self._tell(chunk.frames[:-1]) + end))
+        more = self._sink.write(Chunk(told + end))
         self._reader.close()
         return more
 

@@ -18,9 +18,10 @@ from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogUnavailable, RunNotFound
+from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.runs.dialects import Dialect
-from newswire.runs.record import Record
+from newswire.runs.dialects import dialect_for, dialect_named
+from newswire.runs.record import END, Record, out_channel
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs
@@ -43,7 +44,7 @@ class RunResponse(FrameworkResponse):
         runs: Runs,
         find: Callable[[], Awaitable[Record]],
         *,
-        dialect: type[Dialect] | None,
+        dialect: str | None,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,
         active: bool = False,
@@ -80,13 +81,13 @@ class RunResponse(FrameworkResponse):
             await problem(send, 503, "unavailable", str(error), {"retry-after": "2"})
             return None
         after = last_event_id(scope)
-        if record.state == "ended" and (self._active or self._has_all(after, record)):
+        if record.state == "ended" and (self._active or await self._has_all(after, record)):
             self._runs.stats.finished += 1
             await _nothing(send)
             return None
-        dialect = None if self._dialect is None else self._dialect(record.head)
+        dialect = None if self._dialect is None else dialect_for(self._dialect, record.head)
         reader = self._runs.reader(record, after, dialect)
-        headers = dict(self._dialect.headers) if self._dialect is not None else {}
+        headers = {} if self._dialect is None else dict(dialect_named(self._dialect).headers)
         if self._place is not None and scope["method"] not in ("GET", "HEAD"):
             headers["content-location"] = self._place(scope, record)
             if self.status_code in (201, 202):
@@ -98,7 +99,7 @@ class RunResponse(FrameworkResponse):
         response.raw_headers += [pair for pair in self.raw_headers if pair[0] not in said]
         return response
 
-    def _has_all(self, after: str | None, record: Record) -> bool:
+    async def _has_all(self, after: str | None, record: Record) -> bool:
         """Whether a cursor is at the end of an ended run."""
         if after is None:
             return False
@@ -106,9 +107,25 @@ class RunResponse(FrameworkResponse):
             found = Position.parse(after)
         except ValueError:
             return False
-        # The record of an ended run was stored right behind the last event that its readers get. What is past the end
-        # of the log is no cursor that we gave.
-        return found.epoch == self._runs.hub.epoch and record.offset - 1 <= found.offset <= self._runs.latest
+        # What is past the end of the log is no cursor that we gave.
+        if found.epoch != self._runs.hub.epoch or not record.begun < found.offset <= self._runs.latest:
+            return False
+        # The record of an ended run was stored right behind the last event that its readers get.
+        if found.offset >= record.offset - 1:
+            return True
+        if (
+            record.end is None
+            or record.end.reason != "done"
+            or self._dialect is None
+            or self._dialect != record.head.raw
+        ):
+            return False
+        # To whom an upstream's events are told as they came, its last one says the end, and nothing follows.
+        try:
+            page = await self._runs.hub.log.read(Channels([out_channel(record.id)]), found.offset, 1)
+        except LogUnavailable:
+            return False
+        return bool(page.entries) and page.entries[0].event == END
 
 
 class RunAccepted(FrameworkResponse):

@@ -62,6 +62,11 @@ class Run:
     # -- look
 
     @property
+    def produced_here(self) -> bool:
+        """Whether this handle is the producer's own: `Runs.start` has begun the run, and not found it."""
+        return self._production is not None
+
+    @property
     def record(self) -> Record:
         """What the log knew of it when this handle was made; for newswire itself."""
         return self._record if self._claim is None else self._claim.record
@@ -266,15 +271,18 @@ class Run:
         """
         return await self._finish(End("done", result=result))
 
-    async def fail(self, error: BaseException | str) -> bool:
-        """End a run that this process has attached to, as failed."""
+    async def fail(self, error: BaseException | str | End) -> bool:
+        """End a run that this process has attached to, as failed.
+
+        Args:
+            error: what went wrong; or the end itself, whose error has a type of its own.
+        """
         production = self._production
         if production is None:
             raise RunOver(f"run {self.id} is not produced through this handle: runs.attach() gives one that is")
-        made = (
-            End("failed", {"type": "Error", "message": error}) if isinstance(error, str) else production.failure(error)
-        )
-        return await self._finish(made)
+        if isinstance(error, str):
+            error = End("failed", {"type": "Error", "message": error})
+        return await self._finish(error if isinstance(error, End) else production.failure(error))
 
     async def _finish(self, end: End) -> bool:
         if self._production is None:

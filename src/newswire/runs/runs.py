@@ -136,6 +136,7 @@ class Runs:
         args: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
         options: RunOptions | None = None,
+        instead_of: Run | None = None,
     ) -> Run:
         """Start a run, or find the one that was started with the same key.
 
@@ -150,6 +151,8 @@ class Runs:
             args: keyword arguments of a callable source.
             meta: stored with the run; dialects read `model`.
             options: see `RunOptions`.
+            instead_of: a run of the same key that has ended, and is to be started anew under its id. If somebody else
+                has done that meanwhile, theirs is found.
 
         Returns:
             the run. What its source does wrong is told by the run's end, not here.
@@ -160,7 +163,7 @@ class Runs:
             ValueError: `args` or `meta` can't be stored, or the options ask for what can't be.
         """
         try:
-            return await self._start(check_name(name), source, key, owner, args or {}, meta or {}, options)
+            return await self._start(check_name(name), source, key, owner, args or {}, meta or {}, options, instead_of)
         except BaseException:
             await discard(source)
             raise
@@ -174,6 +177,7 @@ class Runs:
         args: Mapping[str, Any],
         meta: Mapping[str, Any],
         options: RunOptions | None,
+        instead_of: Run | None,
     ) -> Run:
         options = options or self._options
         inside = await self.open()
@@ -197,10 +201,12 @@ class Runs:
             record.event()
         except (TypeError, ValueError) as error:
             raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
-        while (opened := await self.books.open(record)) is None:
+        before = None if instead_of is None else instead_of.record
+        while (opened := await self.books.open(record, before)) is None:
             found = await self.books.look(record.id)
             if found is not None:
                 return await self._found(found, source, args, options)
+            before = None  # it is not kept any more
         if source is None:
             inside.watch.take(opened)
             return Run(self, opened)
@@ -299,7 +305,7 @@ class Runs:
         return RunResponse(
             self,
             lambda: self.find(run_id, owner),
-            dialect=_dialect(dialect),
+            dialect=_checked(dialect),
             active=active,
             headers=headers,
             place=self._place,
@@ -314,7 +320,7 @@ class Runs:
             return await self.find(run.id, run.record.owner)
 
         return RunResponse(
-            self, find, dialect=_dialect(dialect), status_code=status_code, headers=headers, place=self._place
+            self, find, dialect=_checked(dialect), status_code=status_code, headers=headers, place=self._place
         )
 
     def accepted(self, run: Run, request: Any) -> RunAccepted:
@@ -373,5 +379,5 @@ class Runs:
             self.hub.loop.call_soon_threadsafe(call)
 
 
-def _dialect(name: str | None) -> type[Dialect] | None:
-    return None if name is None else dialect_named(name)
+def _checked(dialect: str | None) -> str | None:
+    return None if dialect is None else dialect_named(dialect).name

@@ -94,10 +94,10 @@ class Passthrough(Dialect):
         return list(self._reader.lacks()) if self._reader.finished else self.fail(CUT_OFF)
 
     def fail(self, problem: Problem) -> list[Event]:
-        """See `Dialect.fail`. A client that was told a whole answer, or an error, is told nothing more."""
+        """See `Dialect.fail`. A client that was told an error, or a whole answer and its end, is told no more."""
         reader = self._reader
-        if reader.finished or reader.error is not None:
-            return list(reader.lacks()) if reader.finished else []
+        if reader.error is not None or (reader.finished and not reader.lacks()):
+            return []
         told = self._dialect()
         return [*(() if self._begun else told.begin()), *told.fail(problem)]
 

@@ -1,0 +1,273 @@
+"""`Relay`: an ASGI application that stands where an OpenAI- or Anthropic-compatible API is expected.
+
+    POST …/chat/completions, …/responses, …/messages with "stream": true      becomes a run, and its first reader
+    GET /runs/{id}            the same run from where `Last-Event-ID` says, in any dialect (`?dialect=`)
+    DELETE /runs/{id}, POST /runs/{id}/stop      stop it; a client that only leaves stops nothing
+    anything else             is passed on as it is
+
+Whose a run is follows from the request's credentials, which go to the upstream and nowhere else: to others it is not
+there. The upstreams are those that the relay was given, and no request can name another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, quote
+
+from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.watch import Receive
+from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
+from newswire.runs.dialects import DIALECTS
+from newswire.runs.parts import write_json
+from newswire.runs.record import Record
+from newswire.runs.relaying.asked import Asked, ClientGone
+from newswire.runs.relaying.call import Call
+from newswire.runs.relaying.headers import for_upstream, owner_of
+from newswire.runs.relaying.options import RelayOptions
+from newswire.runs.relaying.passing import Passing
+from newswire.runs.relaying.refusal import answer, refusal
+from newswire.runs.relaying.relay import begin, fingerprint, format_of
+from newswire.runs.relaying.stats import RelayStats
+from newswire.runs.relaying.upstream import Upstream, library_of
+from newswire.runs.response import RunResponse
+
+if TYPE_CHECKING:
+    from newswire.runs.runs import Runs
+
+NATIVE: Final = "native"  # as a dialect: the events as they are stored
+_JSON: Final = "application/json"
+
+
+class Relay:
+    """The application. Run it by itself, or mount it in another one.
+
+    Args:
+        runs: where the runs are; they are opened when they are needed, and closed by whoever made them.
+        upstreams: what to relay to: `Upstream`s, or text such as `https://api.openai.com` or `name=URL`. One that has
+            a name is at `/name/…`.
+        options: see `RelayOptions`.
+        client: an `httpx2.AsyncClient` to call with, or an `httpx.AsyncClient`, which stays open; None: one of its own.
+
+    Attributes:
+        stats: numbers; see `RelayStats`.
+
+    Raises:
+        ValueError: an upstream can't be used, two have one name, or there is none.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        upstreams: Iterable[Upstream | str],
+        *,
+        options: RelayOptions | None = None,
+        client: Any = None,
+    ) -> None:
+        self.stats = RelayStats()
+        self._runs = runs
+        self._options = options or RelayOptions()
+        self._own_client = client is None
+        self._client = client
+        self._upstreams: dict[str, Upstream] = {}
+        for each in upstreams:
+            upstream = Upstream.parse(each) if isinstance(each, str) else each
+            if upstream.name in self._upstreams:
+                raise ValueError(f"two upstreams have the same name ({upstream.name!r}): name=URL gives one its own")
+            self._upstreams[upstream.name] = upstream
+        if not self._upstreams:
+            raise ValueError("a relay needs an upstream, such as https://api.openai.com")
+
+    async def close(self) -> None:
+        """Let go of the connections to upstreams that nothing uses. Runs go on until `Runs.close`."""
+        if self._own_client and self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; or take part in the server's start and stop."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        asked = Asked(scope, receive)
+        try:
+            await self._answer(asked, scope, receive, send)
+        except RelayRefused as refused:
+            await answer(send, refused, head_only=asked.method == "HEAD")
+        except RunNotFound:
+            what = refusal(404, "not_found", "there is no such run, or it is not yours")
+            await answer(send, what, head_only=asked.method == "HEAD")
+        except (LogError, Closed) as error:
+            await answer(send, refusal(503, "unavailable", str(error), headers=[("retry-after", "2")]))
+        except ClientGone:
+            pass
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def _answer(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        if asked.path.startswith("/runs/"):
+            await self._own(asked, scope, receive, send)
+            return
+        upstream, url, path = self._place(asked)
+        body: bytes | None = None
+        format = format_of(path) if asked.method == "POST" else None
+        if format is not None and _is_json(asked):
+            body = await asked.body(self._options.max_body, self._options.body_timeout)
+            if _wants_stream(body):
+                await self._completion(asked, upstream, url, body, format, scope, receive, send)
+                return
+        passing = Passing(asked, body, url, self._http(), self._options)
+        try:
+            await passing.run(receive, send)
+        except RelayRefused as refused:
+            passing.status = refused.status
+            raise
+        finally:
+            if passing.status is not None:
+                self.stats.passed[upstream.name, passing.status] += 1
+
+    def _place(self, asked: Asked) -> tuple[Upstream, str, str]:
+        """The upstream of a request, the URL there, and its path."""
+        first, slash, rest = asked.path.removeprefix("/").partition("/")
+        upstream = self._upstreams.get(first) if first else None
+        path, raw = asked.path, asked.raw_path
+        if upstream is not None:
+            path, raw = slash + rest, b"".join(raw.removeprefix(b"/").partition(b"/")[1:])
+        else:
+            upstream = self._upstreams.get("")
+        if upstream is None:
+            names = ", ".join(f"/{name}/" for name in sorted(self._upstreams))
+            raise refusal(404, "no_upstream", f"no upstream is at this path; what there is: {names}")
+        if raw and not raw.startswith(b"/"):
+            raise refusal(400, "invalid_path", "a path begins with /")
+        url = upstream.address(raw, asked.query)
+        if url is None:
+            raise refusal(400, "invalid_path", "the path has . or .. in it: say where it leads")
+        return upstream, url, path
+
+    def _http(self) -> Any:
+        if self._client is None:
+            try:
+                import httpx2
+            except ImportError as error:
+                raise ImportError("a relay needs httpx2: pip install 'newswire[client]', or give a client") from error
+            # Each completion is a connection for as long as it takes, so their number is not to be limited here.
+            limits = httpx2.Limits(max_connections=None, max_keepalive_connections=50, keepalive_expiry=30.0)
+            self._client = httpx2.AsyncClient(limits=limits)
+        return self._client
+
+    # -- completions
+
+    async def _completion(
+        self,
+        asked: Asked,
+        upstream: Upstream,
+        url: str,
+        body: bytes,
+        format: str,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        client = self._http()
+        headers = for_upstream(asked.headers, cookies=self._options.cookies, stream=True)
+        call = Call(
+            request=library_of(client).Request("POST", url, headers=headers, content=body),
+            client=client,
+            body=body,
+            format=format,
+            upstream=upstream.name,
+            options=self._options,
+            stats=self.stats,
+            headed=asyncio.get_running_loop().create_future(),
+        )
+        name = f"relay.{upstream.name}" if upstream.name else "relay"
+        key = asked.key()
+        mark = fingerprint(asked.path.encode("utf-8", "surrogatepass") + b"?" + asked.query, body)
+        begun = await begin(self._runs, call, name=name, key=key, owner=owner_of(asked.headers), asked=mark)
+
+        async def find() -> Record:
+            return await self._runs.find(begun.run.id, begun.run.record.owner)
+
+        def place(scope: Scope, record: Record) -> str:
+            return f"{asked.root}/runs/{quote(record.id, safe='')}"
+
+        response = RunResponse(self._runs, find, dialect=format, headers=begun.headers, place=place)
+        await response(scope, receive, send)
+
+    # -- runs
+
+    async def _own(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
+        run_id, slash, rest = asked.path.removeprefix("/runs/").partition("/")
+        allowed = {"": "GET, HEAD, DELETE", "/stop": "POST"}.get(slash + rest)
+        if allowed is None:
+            raise refusal(404, "not_found", "a run is at /runs/ID, and is stopped at /runs/ID/stop")
+        if asked.method not in allowed.split(", "):
+            detail = f"{asked.method[:20]} is not possible here; what is: {allowed}"
+            raise refusal(405, "method_not_allowed", detail, headers=[("allow", allowed)])
+        owner = owner_of(asked.headers)
+        record = await self._find(run_id, owner)
+        if asked.method in ("GET", "HEAD"):
+            dialect = _dialect(asked, record)
+            await self._runs.response(scope, record.id, owner=owner, dialect=dialect)(scope, receive, send)
+            return
+        stopped = await self._runs.stop(record.id, owner=owner)
+        await _say(send, {"id": record.id, "stopped": stopped})
+
+    async def _find(self, run_id: str, owner: str | None) -> Record:
+        record = await self._runs.find(run_id, owner)
+        if record.id != run_id or "asked" not in record.meta:
+            raise RunNotFound(run_id)  # a name, or a run that is none of the relay's
+        return record
+
+
+def _is_json(asked: Asked) -> bool:
+    kind = (asked.header(b"content-type") or _JSON).partition(";")[0].strip().lower()
+    plain = asked.header(b"content-encoding") in (None, "", "identity")
+    return plain and (kind == _JSON or kind.endswith("+json"))
+
+
+def _wants_stream(body: bytes) -> bool:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return False  # the upstream says what is wrong with it
+    return isinstance(found, dict) and found.get("stream") is True
+
+
+def _dialect(asked: Asked, record: Record) -> str | None:
+    """The dialect that a reader asks for: by default the upstream's."""
+    named = parse_qs(asked.query.decode("latin-1"), keep_blank_values=True).get("dialect")
+    if named is None:
+        return record.head.raw
+    if named[0] == NATIVE:
+        return None
+    if named[0] not in DIALECTS:
+        known = sorted([*DIALECTS, NATIVE])
+        detail = f"there is no dialect {named[0][:60]!r}; there are {', '.join(known)}"
+        raise refusal(400, "unknown_dialect", detail, dialects=known)
+    return named[0]
+
+
+async def _say(send: Send, value: Mapping[str, object]) -> None:
+    body = write_json(value).encode()
+    headers = [
+        (b"content-type", _JSON.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"cache-control", b"no-store"),
+    ]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

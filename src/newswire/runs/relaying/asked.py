@@ -1,0 +1,103 @@
+"""What a client asks a relay for, read from its request: the path below the relay's own, its key, its body."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import quote
+
+from newswire.delivery.asgi import Scope
+from newswire.delivery.watch import Receive
+from newswire.runs.relaying.headers import Headers, value_of
+from newswire.runs.relaying.refusal import refusal
+
+_MAX_KEY: Final = 255
+
+
+class ClientGone(Exception):
+    """The client has left in the middle of its request; nobody waits for an answer."""
+
+
+class Asked:
+    """One request.
+
+    Attributes:
+        method: of the request.
+        path: below where the relay is mounted, decoded.
+        raw_path: the same, as it came.
+        query: as it came.
+        headers: with names in lower case.
+        root: the path at which the relay is mounted, percent-encoded.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        root = str(scope.get("root_path") or "").rstrip("/")
+        path = str(scope["path"])
+        self.method = str(scope["method"])
+        self.path = path.removeprefix(root) if path.startswith(f"{root}/") else path
+        self.root = quote(root)
+        raw: bytes = scope.get("raw_path") or quote(path).encode()
+        begins = self.root.encode()
+        self.raw_path = raw.removeprefix(begins) if begins and raw.startswith(begins + b"/") else raw
+        self.query: bytes = scope.get("query_string") or b""
+        self.headers: Headers = [(name.lower(), value) for name, value in scope["headers"]]
+        self._receive = receive
+
+    def header(self, name: bytes) -> str | None:
+        """The first value of a header."""
+        return value_of(self.headers, name)
+
+    @property
+    def has_body(self) -> bool:
+        """Whether a body comes with it."""
+        return self.header(b"transfer-encoding") is not None or self.header(b"content-length") not in (None, "0")
+
+    def key(self) -> str | None:
+        """The `Idempotency-Key`.
+
+        Raises:
+            RelayRefused: it is too long.
+        """
+        key = (self.header(b"idempotency-key") or "").strip()
+        if len(key) > _MAX_KEY:
+            raise refusal(400, "invalid_idempotency_key", f"an Idempotency-Key has at most {_MAX_KEY} characters")
+        return key or None
+
+    async def body(self, limit: int, seconds: float) -> bytes:
+        """The whole body.
+
+        Raises:
+            RelayRefused: it is larger than `limit`, or the client stopped for so many seconds.
+            ClientGone: the client has left.
+        """
+        body = bytearray()
+        length = self.header(b"content-length") or ""
+        too_large = refusal(413, "too_large", f"a request for a completion has at most {limit} bytes here", limit=limit)
+        if length.isdecimal() and int(length) > limit:
+            raise too_large
+        try:
+            async for chunk in self.chunks(seconds):
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+        except TimeoutError:
+            raise refusal(408, "body_timeout", "the request's body did not come in time") from None
+        return bytes(body)
+
+    async def chunks(self, seconds: float | None = None) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            TimeoutError: the client stopped for so many seconds.
+            ClientGone: the client has left.
+        """
+        more = True
+        while more:
+            async with asyncio.timeout(seconds):
+                message: Any = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            if message.get("body"):
+                yield message["body"]
+            more = message.get("more_body", False)

@@ -1,0 +1,199 @@
+"""The producer of a relayed run: one request to an upstream, and its events into the run as they come.
+
+It is started by whoever claims the run first, so the claim is the promise that the upstream is called once. An upstream
+that gives no stream leaves its answer in the run, as the one event, for all who wait with the same key. EOF is not
+completion: only the format's own last event makes the run `done`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any, Final
+
+from newswire.errors import DecodeLimitExceeded, InvalidEvent, RelayRefused
+from newswire.runs.dialects import End, Reader, reader_named
+from newswire.runs.parts import Part, Reasoning, Text, ToolInput, Usage
+from newswire.runs.relaying.headers import Redactor, beside_the_stream, for_client
+from newswire.runs.relaying.options import RelayOptions
+from newswire.runs.relaying.refusal import refusal, stored
+from newswire.runs.relaying.stats import RelayStats
+from newswire.runs.relaying.upstream import library_of, send, set_timeouts
+from newswire.runs.run import Run
+from newswire.wire.decoder import Decoder
+from newswire.wire.event import Event
+from newswire.wire.headers import is_event_stream
+
+logger = logging.getLogger("newswire.runs")
+
+_MAX_REFUSAL: Final = 2**20  # bytes of an upstream's error that are kept
+_REFUSAL_SECONDS: Final = 10.0
+_LAST_BYTES_SECONDS: Final = 0.5  # after the last event the connection ends soon, and can then be used again
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request to an upstream, not sent yet.
+
+    Attributes:
+        request: of httpx's or httpx2's.
+        client: an `AsyncClient` of the same library, which stays open; None: one for this request.
+        body: the request's body, if it can be sent again.
+        format: the dialect that the upstream speaks.
+        upstream: its name, for the numbers.
+        options: time limits.
+        stats: counts.
+        headed: what the head said beside the stream, once it is there; cancelled if it never was.
+    """
+
+    request: Any
+    client: Any
+    body: bytes | None
+    format: str
+    upstream: str
+    options: RelayOptions
+    stats: RelayStats
+    headed: asyncio.Future[Mapping[str, str]]
+
+    async def produce(self, run: Run) -> None:
+        """The run's source."""
+        if self.client is not None:
+            await self._produce(run, self.client)
+            return
+        async with library_of(self.request).AsyncClient() as client:
+            await self._produce(run, client)
+
+    async def _produce(self, run: Run, client: Any) -> None:
+        begun = monotonic()
+        redact = Redactor([(name.lower(), value) for name, value in self.request.headers.raw])
+        try:
+            response = await self._head(client)
+        except RelayRefused as refused:
+            self.stats.calls[self.upstream, refused.status] += 1
+            run.put(stored(refused, redact))
+            await run.fail(End("failed", {"type": type(refused).__name__, "message": redact(str(refused))}))
+            return
+        finally:
+            if not self.headed.done():
+                self.headed.cancel()
+        try:
+            self.stats.calls[self.upstream, response.status_code] += 1
+            await _Copying(self, run, redact, begun).copy(response)
+        finally:
+            await response.aclose()
+
+    async def _head(self, client: Any) -> Any:
+        set_timeouts(self.request, self.options)
+        response = await send(client, self.request, body=self.body)
+        headers = for_client(response.headers.raw, cookies=self.options.cookies)
+        kind = response.headers.get("content-type")
+        if response.status_code == 200 and is_event_stream(kind):
+            self.headed.set_result(beside_the_stream(headers))
+            return response
+        try:
+            if response.status_code < 400:
+                raise refusal(
+                    502,
+                    "upstream_no_stream",
+                    f"the upstream was asked for a stream and answered {response.status_code} with "
+                    f'{kind or "no content type"}: does it know "stream": true?',
+                    again=False,
+                )
+            body = await self._rest(response)
+        finally:
+            await response.aclose()
+        kept = [
+            (name.decode("latin-1"), value.decode("latin-1"))
+            for name, value in headers
+            if name not in (b"content-length", b"content-encoding")
+        ]
+        raise RelayRefused(response.status_code, kept, body, f"the upstream answered {response.status_code}")
+
+    async def _rest(self, response: Any) -> bytes:
+        """The body of an error; as much of it as there is."""
+        httpx = library_of(self.request)
+        body = b""
+        try:
+            async with asyncio.timeout(_REFUSAL_SECONDS):
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > _MAX_REFUSAL:
+                        break
+        except (httpx.HTTPError, TimeoutError):
+            pass  # the status says most of it
+        return body[:_MAX_REFUSAL]
+
+
+class _Copying:
+    """The stream of one call, as far as it has come."""
+
+    def __init__(self, call: Call, run: Run, redact: Redactor, begun: float) -> None:
+        self._call = call
+        self._run = run
+        self._redact = redact
+        self._reader: Reader = reader_named(call.format)()
+        self._begun = begun
+        self._first: float | None = None
+        self._pieces = 0
+        self._said: Usage | None = None
+
+    async def copy(self, response: Any) -> None:
+        """Copy until the upstream's last word, or until it breaks off; then end the run."""
+        httpx = library_of(self._call.request)
+        chunks = response.aiter_bytes()
+        try:
+            try:
+                error = await self._events(chunks)
+            except httpx.TimeoutException:
+                error = {"type": "upstream_timeout", "message": "The upstream said nothing for too long."}
+            except (httpx.HTTPError, httpx.StreamError) as broken:
+                what = self._redact(str(broken) or type(broken).__name__)
+                error = {"type": "upstream_cut_off", "message": f"The connection to the upstream broke: {what}"}
+            except DecodeLimitExceeded as large:
+                error = {"type": "upstream_unreadable", "message": str(large)}
+        finally:
+            if self._first is not None:
+                tokens = self._said.output_tokens if self._said is not None else 0
+                self._call.stats.streamed(tokens or self._pieces, monotonic() - self._first)
+        if error is None:
+            await self._run.finish()
+            try:
+                async with asyncio.timeout(_LAST_BYTES_SECONDS):
+                    await anext(chunks, None)
+            except (httpx.HTTPError, httpx.StreamError, TimeoutError):
+                pass  # nothing that anybody waits for
+        else:
+            logger.warning("run %s: the upstream failed (%s): %s", self._run.id, error["type"], error["message"])
+            await self._run.fail(End("failed", error))
+
+    async def _events(self, chunks: Any) -> Mapping[str, str] | None:
+        """Copy events. Returns what was wrong in the end; None if the answer is whole."""
+        decoder = Decoder()
+        async for chunk in chunks:
+            for event in decoder.feed(chunk):
+                await self._event(event)
+                if self._reader.error is not None:
+                    return {name: self._redact(text) for name, text in self._reader.error.items()}
+                if self._reader.finished and not self._reader.lacks():
+                    return None
+        return {"type": "upstream_cut_off", "message": "The upstream's stream ended before its answer was whole."}
+
+    async def _event(self, event: Event) -> None:
+        self._note(self._reader.feed(event))
+        try:
+            await self._run.write(Event(self._redact(event.data), event.event))
+        except InvalidEvent:
+            pass  # an `error`, which the run's end tells, or a type that no stream of ours may have
+
+    def _note(self, parts: list[Part]) -> None:
+        for part in parts:
+            if isinstance(part, Usage):
+                self._said = part
+            elif isinstance(part, (Text, Reasoning, ToolInput)):
+                self._pieces += 1
+                if self._first is None:
+                    self._first = monotonic()
+                    self._call.stats.first_content(self._first - self._begun)

@@ -1,0 +1,44 @@
+"""How a relay behaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from newswire.runs.options import RunOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayOptions:
+    """How a relay behaves. Times are in seconds, sizes in bytes; None switches a limit off.
+
+    Attributes:
+        connect_timeout: what connecting to an upstream may take.
+        idle_timeout: an upstream that says nothing for so long has failed. Models may think for minutes.
+        timeout: a completion that takes longer fails.
+        body_timeout: a client that stops in the middle of its request is given so long.
+        max_body: the largest request for a completion; other requests are passed on as they come.
+        keep_for: what a completion is kept for after its end, and with it its key.
+        abandon_after: stop a completion that nobody has read for so long; None: it always goes on to its end.
+        cookies: whether cookies go through, both ways.
+    """
+
+    connect_timeout: float = 10.0
+    idle_timeout: float | None = 600.0
+    timeout: float | None = None
+    body_timeout: float = 30.0
+    max_body: int = 32 * 2**20
+    keep_for: float | None = 86_400.0
+    abandon_after: float | None = None
+    cookies: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("connect_timeout", "idle_timeout", "body_timeout", "max_body"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0, not {value!r}")
+        self.run  # noqa: B018  # checks the rest
+
+    @property
+    def run(self) -> RunOptions:
+        """The options of the runs."""
+        return RunOptions(timeout=self.timeout, keep_for=self.keep_for, abandon_after=self.abandon_after)

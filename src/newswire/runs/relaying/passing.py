@@ -1,0 +1,111 @@
+"""Everything that is no completion: passed on as it is, and the answer back, without either body being held.
+
+The bytes are not looked at, so what is compressed stays so. A client that leaves ends the request to the upstream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from newswire.delivery.asgi import Send
+from newswire.delivery.watch import Receive, watch
+from newswire.runs.relaying.asked import Asked, ClientGone
+from newswire.runs.relaying.headers import for_client, for_upstream
+from newswire.runs.relaying.options import RelayOptions
+from newswire.runs.relaying.refusal import refusal
+from newswire.runs.relaying.upstream import library_of, send, set_timeouts
+
+logger = logging.getLogger("newswire.runs")
+
+
+class Passing:
+    """One request that is passed on.
+
+    Args:
+        asked: the request.
+        body: its body, if it was read already; None: it is still to come.
+        url: where it goes.
+        client: an `httpx2.AsyncClient`, or an `httpx.AsyncClient`.
+        options: the relay's.
+
+    Attributes:
+        status: of the answer; None before it is there.
+    """
+
+    def __init__(self, asked: Asked, body: bytes | None, url: str, client: Any, options: RelayOptions) -> None:
+        self.status: int | None = None
+        self._asked = asked
+        self._body = body
+        self._url = url
+        self._client = client
+        self._options = options
+        self._wholly_read = asyncio.Event()
+
+    async def run(self, receive: Receive, answer: Send) -> None:
+        """Pass it on, and answer.
+
+        Raises:
+            RelayRefused: there is no answer of the upstream's; nothing was sent.
+        """
+        work = asyncio.get_running_loop().create_task(self._work(answer), name="newswire relay passes on")
+        unwatch = None
+        read = asyncio.ensure_future(self._wholly_read.wait())
+        try:
+            await asyncio.wait({work, read}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                unwatch = watch(receive, work.cancel)
+                await asyncio.wait({work})
+        except BaseException:
+            work.cancel()
+            await asyncio.wait({work})
+            raise
+        finally:
+            read.cancel()
+            if unwatch is not None:
+                unwatch()
+        if not work.cancelled():
+            work.result()
+
+    def _request(self) -> Any:
+        headers = for_upstream(self._asked.headers, cookies=self._options.cookies, stream=False)
+        content: Any = self._body
+        if content is None and self._asked.has_body:
+            content = self._chunks()
+            length = self._asked.header(b"content-length")
+            if length is not None:
+                headers.append((b"content-length", length.encode()))
+        else:
+            self._wholly_read.set()
+        request = library_of(self._client).Request(self._asked.method, self._url, headers=headers, content=content)
+        set_timeouts(request, self._options)
+        return request
+
+    async def _chunks(self) -> Any:
+        async for chunk in self._asked.chunks(self._options.body_timeout):
+            yield chunk
+        self._wholly_read.set()
+
+    async def _work(self, answer: Send) -> None:
+        httpx = library_of(self._client)
+        request = self._request()
+        try:
+            response = await send(self._client, request, body=self._body)
+        except ClientGone:
+            return  # nobody waits
+        except TimeoutError:
+            raise refusal(408, "body_timeout", "the request's body did not come in time") from None
+        self.status = response.status_code
+        try:
+            headers = for_client(response.headers.raw, cookies=self._options.cookies)
+            await answer({"type": "http.response.start", "status": response.status_code, "headers": headers})
+            async for chunk in response.aiter_raw():
+                await answer({"type": "http.response.body", "body": chunk, "more_body": True})
+            await answer({"type": "http.response.body", "body": b"", "more_body": False})
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            # The server sees that the answer has no end, and breaks the connection: the client is not to take it for
+            # a whole one.
+            logger.warning("an upstream's answer broke off: %s", error)
+        finally:
+            await response.aclose()

@@ -1,0 +1,77 @@
+"""What a relay answers when it has no stream to give, and the way in which that is stored for others who wait for it.
+
+An upstream's own answer goes to the client as it is: that is what clients' retries look at. What the relay has to say
+itself is `application/problem+json` (RFC 9457), with a member `error` as the clients of OpenAI and Anthropic read it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Final
+
+from newswire.delivery.asgi import Send
+from newswire.errors import RelayRefused
+from newswire.runs.parts import write_json
+from newswire.wire.event import Event
+
+REFUSED: Final = "upstream.refused"  # the type of the event that says why there is no stream
+
+
+def refusal(
+    status: int,
+    code: str,
+    detail: str,
+    *,
+    headers: Sequence[tuple[str, str]] = (),
+    again: bool | None = None,
+    **more: object,
+) -> RelayRefused:
+    """The relay's own answer.
+
+    Args:
+        status: of the answer.
+        code: for programs.
+        detail: for people: what is wrong, and what to do.
+        headers: more headers.
+        again: whether clients should try again (`x-should-retry`); None: the status says it.
+        more: further members of the object.
+    """
+    error = {"type": code, "code": code, "message": detail}
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "error": error,
+        **more,
+    }
+    told = [("content-type", "application/problem+json"), ("cache-control", "no-store"), *headers]
+    if again is not None:
+        told.append(("x-should-retry", str(again).lower()))
+    return RelayRefused(status, told, write_json(body).encode(), detail)
+
+
+def stored(refused: RelayRefused, redact: Callable[[str], str]) -> Event:
+    """The event that tells others of it, without secrets."""
+    headers = [[name, redact(value)] for name, value in refused.headers]
+    body = redact(refused.body.decode("utf-8", "surrogateescape"))
+    return Event(json.dumps({"status": refused.status, "headers": headers, "body": body}), REFUSED)
+
+
+def read(data: str) -> RelayRefused:
+    """What `stored` says."""
+    found = json.loads(data)
+    headers = [(name, value) for name, value in found["headers"]]
+    body = found["body"].encode("utf-8", "surrogateescape")
+    return RelayRefused(found["status"], headers, body, f"the upstream answered {found['status']}")
+
+
+async def answer(send: Send, refused: RelayRefused, *, head_only: bool = False) -> None:
+    """Give it to a client."""
+    headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers]
+    headers.append((b"content-length", str(len(refused.body)).encode()))
+    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if head_only else refused.body, "more_body": False})

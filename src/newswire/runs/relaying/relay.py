@@ -1,0 +1,215 @@
+"""`relay`: a request to an upstream becomes a run that streams its answer.
+
+    request = client.build_request("POST", url, json={"model": …, "messages": …, "stream": True}, headers=…)
+    run = await relay(runs, request, client=client, name=f"chat.{chat_id}", key=request_id, owner=user.id)
+    return run.response(http_request, dialect="openai-chat")
+
+One key calls the upstream once, whichever process asks, as long as the answer is kept. A call that came to nothing (the
+upstream answered with an error, or its caller died before it answered) is not kept as the key's answer: all who waited
+for it get the same error, and the next one who asks calls anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from newswire.errors import Closed, RelayRefused
+from newswire.log.channels import Channels
+from newswire.log.position import Position
+from newswire.runs.reader import RunReader
+from newswire.runs.record import END, Record, out_channel, read_end
+from newswire.runs.relaying import refusal
+from newswire.runs.relaying.call import Call
+from newswire.runs.relaying.options import RelayOptions
+from newswire.runs.relaying.refusal import REFUSED
+from newswire.runs.relaying.stats import RelayStats
+from newswire.runs.run import Run
+from newswire.wire.event import Event
+
+if TYPE_CHECKING:
+    from newswire.runs.runs import Runs
+
+_FORMATS: Final = {
+    "/chat/completions": "openai-chat",
+    "/responses": "openai-responses",
+    "/messages": "anthropic",
+}
+_MAX_MODEL: Final = 200  # characters of a model's name
+
+
+def format_of(path: str) -> str | None:
+    """The dialect that is spoken at a path of an API; None if none that newswire knows."""
+    path = path.rstrip("/")
+    return next((format for end, format in _FORMATS.items() if path.endswith(end)), None)
+
+
+async def relay(
+    runs: Runs,
+    request: Any,
+    *,
+    client: Any = None,
+    name: str = "relay",
+    key: str | None = None,
+    owner: str | None = None,
+    format: str | None = None,
+    options: RelayOptions | None = None,
+) -> Run:
+    """Start a run that streams an upstream's answer, or find the one that was started with the same key.
+
+    The run stores the upstream's events as they come and can be read in every dialect; in that of the upstream they
+    are what it sent. Secrets in the request's headers are not stored.
+
+    Args:
+        runs: where.
+        request: an `httpx.Request` or `httpx2.Request` that asks for a stream. No redirect leads it to another origin.
+        client: an `AsyncClient` of the same library, which stays open; None: one for this request.
+        name: what the run belongs to; see `Runs.start`.
+        key: with the same name and owner it leads to the same run; then nothing is sent.
+        owner: whose the run is; None: anybody's.
+        format: the dialect that the upstream speaks; None: what the path says (`/chat/completions`, `/responses`,
+            `/messages`).
+        options: time limits, and what the run is kept for.
+
+    Returns:
+        the run, once the upstream has begun to stream, or the run has ended.
+
+    Raises:
+        RelayRefused: there is no stream: the upstream answered something else, or can't be reached, or the key was used
+            for another request.
+        ValueError: the path says no format.
+        LogUnavailable, InvalidChannel: see `Runs.start`.
+    """
+    format = format or format_of(request.url.path)
+    if format is None:
+        raise ValueError(f"{request.url.path} says nothing of the upstream's format: give it as `format`")
+    body = await request.aread()
+    call = Call(
+        request=request,
+        client=client,
+        body=body,
+        format=format,
+        upstream=request.url.host,
+        options=options or RelayOptions(),
+        stats=RelayStats(),
+        headed=asyncio.get_running_loop().create_future(),
+    )
+    asked = fingerprint(request.url.raw_path, body)
+    return (await begin(runs, call, name=name, key=key, owner=owner, asked=asked)).run
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run whose upstream streams, or did.
+
+    Attributes:
+        run: the run.
+        headers: what the upstream's head said beside the stream, if it was this process that called it just now.
+    """
+
+    run: Run
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def fingerprint(path: bytes, body: bytes) -> str:
+    """What tells one request from another: a key is for one."""
+    return hashlib.sha256(hashlib.sha256(path).digest() + body).hexdigest()
+
+
+async def begin(runs: Runs, call: Call, *, name: str, key: str | None, owner: str | None, asked: str) -> Begun:
+    """Start the run of a call, or find it, and wait for the upstream's head.
+
+    Raises:
+        RelayRefused: there is no stream.
+    """
+    meta = {"raw": call.format, "upstream": call.upstream, "asked": asked, "model": model_of(call.body)}
+    before: Run | None = None
+    while True:
+        options = call.options.run
+        run = await runs.start(name, call.produce, key=key, owner=owner, meta=meta, options=options, instead_of=before)
+        if run.produced_here:
+            return Begun(run, await _headed(runs, run, call))
+        if run.meta.get("asked") != asked:
+            raise refusal.refusal(
+                422,
+                "idempotency_key_reused",
+                "this Idempotency-Key was used for another request: give each request a key of its own",
+                again=False,
+            )
+        if run.record.state == "ended" and await _came_to_nothing(runs, run.record):
+            before = run
+            continue
+        await _first(runs, run.record)
+        return Begun(run)
+
+
+async def _headed(runs: Runs, run: Run, call: Call) -> Mapping[str, str]:
+    """What the head said. It may also never come: the run is stopped, or the upstream refuses."""
+    first = asyncio.ensure_future(_first(runs, run.record))
+    try:
+        either: set[asyncio.Future[Any]] = {first, call.headed}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if call.headed.done() and not call.headed.cancelled():
+            return call.headed.result()
+        await first
+        return {}
+    finally:
+        first.cancel()
+        await asyncio.wait({first})
+        if not first.cancelled():
+            first.exception()
+
+
+async def _first(runs: Runs, record: Record) -> None:
+    """Wait for a run's first event.
+
+    Raises:
+        RelayRefused: it says that there is no stream.
+    """
+    reader = RunReader(runs.hub, record.id, Position(runs.hub.epoch, record.begun), None)
+    events = aiter(reader)
+    try:
+        event = await anext(events, None)
+    finally:
+        await events.aclose()  # type: ignore[attr-defined]  # it is a generator
+    if event is None:
+        raise Closed("the relay is stopping")
+    _check(event)
+
+
+def _check(event: Event) -> None:
+    if event.event == REFUSED:
+        raise refusal.read(event.data)
+    if event.event == END:
+        end = read_end(event.data)
+        if end.reason == "interrupted":
+            detail = "the process that called the upstream died before it answered: try again"
+            raise refusal.refusal(503, "interrupted", detail, headers=[("retry-after", "1")])
+        if end.reason == "failed":
+            error = end.error or {}
+            raise refusal.refusal(502, error.get("type", "failed"), error.get("message", "The run failed."))
+
+
+async def _came_to_nothing(runs: Runs, record: Record) -> bool:
+    """Whether an ended run never had an answer, so that its key may call anew."""
+    page = await runs.hub.log.read(Channels([out_channel(record.id)]), record.begun, 1)
+    for entry in page.entries:
+        try:
+            _check(Event(entry.data, entry.event))
+        except RelayRefused:
+            return True
+    return False
+
+
+def model_of(body: bytes | None) -> str | None:
+    """The model that a request asks for."""
+    try:
+        found = json.loads(body or b"")
+    except (ValueError, RecursionError):
+        return None
+    model = found.get("model") if isinstance(found, dict) else None
+    return model[:_MAX_MODEL] if isinstance(model, str) else None

@@ -1,0 +1,153 @@
+"""Upstreams: the only hosts that a relay talks to, and the way to talk to them.
+
+A request says a path, never a host. An upstream that sends it elsewhere is not followed: a redirect within its own
+origin is, as far as it can be; any other is an error, so that credentials go nowhere else.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from newswire.client.transports.base import library
+from newswire.runs.relaying.refusal import refusal
+
+if TYPE_CHECKING:
+    from newswire.runs.relaying.options import RelayOptions
+
+OWN_PATHS: Final = ("runs", "metrics", "health")
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_AGAIN_AS_IT_WAS: Final = frozenset({307, 308})
+_MOST_REDIRECTS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """A service that completions come from.
+
+    Attributes:
+        url: where it is, without the path that clients ask for: `https://api.openai.com`.
+        name: its path at the relay is `/name/…`; empty: it gets whatever no other upstream's path begins.
+
+    Raises:
+        ValueError: the URL or the name can't be used.
+    """
+
+    url: str
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.name and (not _NAME.fullmatch(self.name) or self.name in OWN_PATHS):
+            raise ValueError(
+                f"an upstream's name is letters, digits, - and _, and not {' or '.join(OWN_PATHS)}: {self.name!r}"
+            )
+        try:
+            parts = urlsplit(self.url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or parts.query or parts.fragment:
+            raise ValueError(
+                f"an upstream is an http or https URL without query, such as https://api.openai.com: {self.url!r}"
+            )
+
+    @classmethod
+    def parse(cls, text: str) -> Upstream:
+        """The upstream that `URL` or `name=URL` says.
+
+        Raises:
+            ValueError: it can't be used.
+        """
+        name, equals, url = text.partition("=")
+        return cls(url, name) if equals and "/" not in name else cls(text)
+
+    def address(self, path: bytes, query: bytes) -> str | None:
+        """The URL of a path, percent-encoded as it came; None if it would leave the upstream's own path."""
+        if any(unquote_to_bytes(segment) in (b".", b"..") for segment in re.split(rb"/|%2f|\\|%5c", path.lower())):
+            return None
+        target = path + (b"?" + query if query else b"")
+        return self.url.rstrip("/") + target.decode("latin-1")
+
+
+def origin_of(url: Any) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL of httpx's."""
+    port = url.port if url.port is not None else {"http": 80, "https": 443}.get(url.scheme)
+    return url.scheme, url.host, port
+
+
+def set_timeouts(request: Any, options: RelayOptions) -> None:
+    """Give a request of httpx's the relay's time limits, instead of its client's: 5 seconds end every quiet stream."""
+    limits = {"connect": options.connect_timeout, "pool": options.connect_timeout}
+    request.extensions = {
+        **request.extensions,
+        "timeout": {**limits, "read": options.idle_timeout, "write": options.idle_timeout},
+    }
+
+
+async def send(client: Any, request: Any, *, body: bytes | None) -> Any:
+    """Send a request of httpx's and get the response, its head received.
+
+    Args:
+        client: an `AsyncClient` of the same library.
+        request: what to send.
+        body: the request's body, if it can be sent again.
+
+    Raises:
+        RelayRefused: the upstream can't be reached, says nothing in time, or redirects to where nobody may follow.
+    """
+    for _ in range(1 + _MOST_REDIRECTS):
+        response = await _send_once(client, request)
+        if response.status_code not in _REDIRECTS:
+            return response
+        await response.aclose()
+        following = _follow(request, response, body)
+        if following is None:
+            break
+        request = following
+    raise refusal(
+        502,
+        "upstream_redirects",
+        f"the upstream answered {response.status_code}, a redirect that a relay does not follow: name the upstream by "
+        "the URL where it really is",
+        again=False,
+    )
+
+
+async def _send_once(client: Any, request: Any) -> Any:
+    httpx = library_of(request)
+    try:
+        return await client.send(request, stream=True, auth=None, follow_redirects=False)
+    except httpx.TimeoutException as error:
+        raise refusal(504, "upstream_timeout", f"the upstream said nothing in time ({_told(error)})") from error
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        raise refusal(502, "upstream_unreachable", f"the upstream can't be reached ({_told(error)})") from error
+
+
+def _told(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def library_of(thing: Any) -> Any:
+    """httpx2 or httpx, whichever a client or a request is of."""
+    return importlib.import_module(library(thing))
+
+
+def _follow(request: Any, response: Any, body: bytes | None) -> Any:
+    """The request that a redirect leads to; None if it leads to another origin, or can't be made."""
+    location = response.headers.get("location")
+    safe = request.method in ("GET", "HEAD")
+    if not location or not (safe or (response.status_code in _AGAIN_AS_IT_WAS and body is not None)):
+        return None
+    try:
+        url = request.url.join(location)
+    except library_of(request).InvalidURL:
+        return None
+    if origin_of(url) != origin_of(request.url):
+        return None
+    made = type(request)(request.method, url, headers=request.headers.raw, content=body or None)
+    made.extensions = request.extensions
+    return made
