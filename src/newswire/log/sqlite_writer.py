@@ -193,7 +193,9 @@ class Writer(DatabaseThread):
             else:
                 self._tell(group, _refuse, group, error)
             return
-        self.newest = first + sum(len(batch.events) for batch in group if not batch.refused) - 1
+        stored = sum(len(batch.events) for batch in group if not batch.refused)
+        if stored:  # else the newest is somebody else's, of which the watch has to tell
+            self.newest = first + stored - 1
         self._tell(group, self._resolve, group, first, now)
 
     def do(self, job: Job[Any]) -> None:

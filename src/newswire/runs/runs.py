@@ -95,9 +95,9 @@ class Runs:
         Raises:
             LogUnavailable, LogCorrupt, Closed: see `Hub.open`.
         """
+        if self._closed:
+            raise Closed("the runs are closed")
         if self._worker is None:
-            if self._closed:
-                raise Closed("the runs are closed")
             await self.hub.open()
             if self._worker is None:
                 self._worker = Worker(self, self.worker_options)

@@ -3,7 +3,7 @@
 import pytest
 
 # Before the imports: a failed assertion then says what it saw.
-for _part in ("log_base", "log_append", "log_read", "log_follow", "log_keep", "log_ledger"):
+for _part in ("log_base", "log_append", "log_read", "log_follow", "log_keep", "log_ledger", "run_suite"):
     pytest.register_assert_rewrite(f"newswire.testing.{_part}")
 
 from newswire.testing.asgi import asgi_client  # noqa: E402
@@ -12,6 +12,7 @@ from newswire.testing.chaos import ChaosProxy  # noqa: E402
 from newswire.testing.clock import FakeClock, virtual_loop  # noqa: E402
 from newswire.testing.log_ledger import LedgerSuite  # noqa: E402
 from newswire.testing.log_suite import LogSuite  # noqa: E402
+from newswire.testing.run_suite import RunSuite  # noqa: E402
 from newswire.testing.wait import next_event, until  # noqa: E402
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "FakeClock",
     "LedgerSuite",
     "LogSuite",
+    "RunSuite",
     "Seen",
     "asgi_client",
     "every_byte",

@@ -87,6 +87,15 @@ class LedgerSuite(LogTests):
             await publish(log, "b", "3")
             assert [entry.data for entry in await take(follower, 2)] == ["1", "3"]
 
+    async def test_a_refusal_hides_nothing(self, make_log: MakeLog, log: Log, ledger: Ledger) -> None:
+        """A batch that is refused because another log was first does not hide what that one stored from followers."""
+        async with opened(make_log() if self.durable else log) as another, closing(log.follow(0)) as follower:
+            await publish(log, "a", "mine")
+            await take(follower, 1)
+            await publish(another, "a", "theirs")
+            assert await ledger.append_guarded([Guarded([("a", Event("late"))], "a", 1)]) == [None]
+            assert [entry.data for entry in await take(follower, 1)] == ["theirs"]
+
     async def test_newest_of_each(self, log: Log, ledger: Ledger) -> None:
         """The end of each channel, in the order asked for."""
         await publish(log, "a", "1", "2")
