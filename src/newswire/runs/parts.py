@@ -127,10 +127,7 @@ class Data:
     @property
     def value(self) -> Any:
         """What the data says: in JSON if it is that, else as it is."""
-        try:
-            return read_json(self.data)
-        except ValueError:
-            return self.data
+        return json_or_text(self.data)
 
 
 Part: TypeAlias = Text | Reasoning | ToolCall | ToolInput | ToolOutput | Usage | Finish | Progress | Data
@@ -223,6 +220,14 @@ def read_json(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
+
+
+def json_or_text(text: str) -> Any:
+    """The value that a text says in JSON (see `read_json`); the text itself if it is no JSON."""
+    try:
+        return read_json(text)
+    except ValueError:
+        return text
 
 
 def _refuse(text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Final
 
 from newswire.runs.dialects import Head
@@ -118,7 +119,72 @@ JOB: Final = [
     Text("Over."),
 ]
 
-SCRIPTS: Final[dict[str, list[Part]]] = {
+# What a producer should not write, and might: it must break no client.
+ODD: Final = [
+    ToolOutput("nobody", 1),
+    ToolInput("nobody", "{}"),
+    ToolCall("a", "tool"),
+    ToolCall("a", "tool"),
+    ToolInput("a", "no "),
+    ToolInput("a", "JSON"),
+    Text("x"),
+    ToolOutput("a", None),
+    ToolOutput("a", "again"),
+    ToolInput("a", "late"),
+    ToolCall("b", ""),
+    ToolInput("b", "[1, "),
+    ToolInput("b", "2]"),
+    ToolCall("c", "tool"),
+    ToolInput("c", '{"n": 1}  '),
+    ToolInput("c", " \n"),
+    Data("usage", '{"input_tokens": "many"}'),
+    Finish("because"),
+    Finish("tool_calls"),
+    Text(""),
+    Reasoning(""),
+]
+
+
+def at_random(seed: int) -> list[Part]:
+    """A run as nobody would think of it: all kinds of parts in any order, with inputs that are cut anywhere."""
+    choose = random.Random(seed)
+    inputs: dict[str, str] = {}  # what is still to come of the input of each call
+    unanswered: list[str] = []
+    run: list[Part] = []
+    for number in range(choose.randint(1, 40)):
+        kind = choose.choice("tttttrrciiiiioouufpd")
+        text = choose.choice(["word ", "a", "\n", "🙂", "é\u2028", '"', "}", "{"])
+        if kind == "t":
+            run.append(Text(text))
+        elif kind == "r":
+            run.append(Reasoning(text))
+        elif kind == "c":
+            id = f"call-{number}"
+            whole = choose.choice(["", "{}", '{"a": {"b": "}{"}}', '{"text": "é🙂\\n\\" {", "n": [1, 2]}', "{ }"])
+            inputs[id] = whole
+            unanswered.append(id)
+            run.append(ToolCall(id, choose.choice(["weather", "now"])))
+        elif kind == "i" and inputs:
+            id = choose.choice(list(inputs))
+            size = choose.randint(0, 8)
+            run.append(ToolInput(id, inputs[id][:size]))
+            inputs[id] = inputs[id][size:]
+        elif kind == "o" and unanswered:
+            id = unanswered.pop(choose.randrange(len(unanswered)))
+            run += [ToolInput(id, inputs.pop(id, "")), ToolOutput(id, {"said": text}, choose.random() < 0.2)]
+        elif kind == "u":
+            run.append(Usage(number, 2 * number))
+        elif kind == "f":
+            run += [ToolInput(id, inputs.pop(id)) for id in list(inputs)]
+            run.append(Finish(choose.choice(["stop", "tool_calls"])))
+        elif kind == "p":
+            run.append(Progress(number, 40, text))
+        elif kind == "d":
+            run.append(Data("note", text))
+    return [*run, *(ToolInput(id, rest) for id, rest in inputs.items())]
+
+
+PLAIN: Final[dict[str, list[Part]]] = {
     "text": TEXT,
     "reasoning": REASONING,
     "tools": TOOLS,
@@ -126,4 +192,9 @@ SCRIPTS: Final[dict[str, list[Part]]] = {
     "unicode": UNICODE,
     "job": JOB,
     "empty": [],
+}
+SCRIPTS: Final[dict[str, list[Part]]] = {
+    **PLAIN,
+    "odd": ODD,
+    **{f"random {seed}": at_random(seed) for seed in range(9)},
 }

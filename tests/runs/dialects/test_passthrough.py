@@ -12,7 +12,7 @@ import pytest
 from tests.runs.dialects.clients import CLIENTS
 from tests.runs.dialects.conftest import Streams
 from tests.runs.dialects.ends import each_end
-from tests.runs.dialects.scripts import SCRIPTS
+from tests.runs.dialects.scripts import PLAIN
 from tests.runs.dialects.wire import cuts, encoded, stream, told
 
 from newswire.runs.dialects import DIALECTS, READERS, End, Head, dialect_for
@@ -34,7 +34,7 @@ def raw(name: str, run: Sequence[Part | Event]) -> list[Event]:
 
 def broken_off(name: str) -> list[Event]:
     """What an upstream sends before it breaks off in the middle of its answer."""
-    return [event for group in told(DIALECTS[name](UPSTREAM), SCRIPTS["reasoning"][:12])[:-1] for event in group]
+    return [event for group in told(DIALECTS[name](UPSTREAM), PLAIN["reasoning"][:12])[:-1] for event in group]
 
 
 def more(name: str, kind: str, **data: Any) -> Event:
@@ -44,7 +44,7 @@ def more(name: str, kind: str, **data: Any) -> Event:
 
 def with_extras(name: str) -> list[Event]:
     """A stream with events between the usual ones that only its own format knows."""
-    events = raw(name, SCRIPTS["text"])
+    events = raw(name, PLAIN["text"])
     if name == "anthropic":
         events.insert(4, more(name, "ping"))
         citation = {"type": "citations_delta", "citation": {"type": "char_location", "cited_text": "fox"}}
@@ -58,8 +58,7 @@ def with_extras(name: str) -> list[Event]:
 
 
 RAW = {
-    name: {**{script: raw(name, run) for script, run in SCRIPTS.items()}, "extras": with_extras(name)}
-    for name in CLIENTS
+    name: {**{script: raw(name, run) for script, run in PLAIN.items()}, "extras": with_extras(name)} for name in CLIENTS
 }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.runs.dialects.scripts import HEAD, SCRIPTS
+from tests.runs.dialects.scripts import HEAD, PLAIN
 from tests.runs.dialects.wire import told
 
 from newswire.runs.dialects import DIALECTS, READERS, End, Reader, reader_named
@@ -55,12 +55,12 @@ def read(reader: Reader, events: Sequence[Event]) -> list[Part]:
     return parts
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
+@pytest.mark.parametrize("script", PLAIN)
 @pytest.mark.parametrize("name", READERS)
 def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
     """Text, reasoning, calls and usage survive the way through another's format, and the end is known."""
     reader = READERS[name]()
-    events = [event for group in told(DIALECTS[name](HEAD), SCRIPTS[script]) for event in group]
+    events = [event for group in told(DIALECTS[name](HEAD), PLAIN[script]) for event in group]
     found = fold(read(reader, events[:-1]))
     if name != "openai-chat":  # there `[DONE]` says nothing new
         assert not reader.finished
@@ -68,7 +68,7 @@ def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
     read(reader, events[-1:])
     assert (reader.finished, reader.error) == (True, None)
     assert (reader.id, reader.model) == ("run-7f3a", "small-1")
-    wanted = fold(SCRIPTS[script])
+    wanted = fold(PLAIN[script])
     if name == "anthropic":  # which always says what was used
         wanted["usage"] = wanted["usage"] or found["usage"]
     assert found == wanted
@@ -77,16 +77,16 @@ def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
 @pytest.mark.parametrize("name", READERS)
 def test_the_reason_is_read_back(name: str) -> None:
     """A call to answer, and an answer that was cut short, are told as such."""
-    for run, reason in ((SCRIPTS["call"], "tool_calls"), ([Text("x"), Finish("length")], "length")):
+    for run, reason in ((PLAIN["call"], "tool_calls"), ([Text("x"), Finish("length")], "length")):
         events = [event for group in told(DIALECTS[name](HEAD), run) for event in group]
         assert [part for part in read(READERS[name](), events) if isinstance(part, Finish)] == [Finish(reason)]
 
 
 def test_outputs_are_read_back() -> None:
     """The Responses API has a place for a tool's output."""
-    events = [event for group in told(DIALECTS["openai-responses"](HEAD), SCRIPTS["tools"]) for event in group]
+    events = [event for group in told(DIALECTS["openai-responses"](HEAD), PLAIN["tools"]) for event in group]
     outputs = [part for part in read(READERS["openai-responses"](), events) if isinstance(part, ToolOutput)]
-    assert outputs == [part for part in SCRIPTS["tools"] if isinstance(part, ToolOutput)]
+    assert outputs == [part for part in PLAIN["tools"] if isinstance(part, ToolOutput)]
 
 
 @pytest.mark.parametrize("end", [End("failed", {"type": "T", "message": "no"}), End("stopped"), None])
@@ -94,7 +94,7 @@ def test_outputs_are_read_back() -> None:
 def test_an_error_is_read_and_is_no_end(name: str, end: End | None) -> None:
     """An upstream that reports an error has not finished its answer."""
     reader = READERS[name]()
-    read(reader, [event for group in told(DIALECTS[name](HEAD), SCRIPTS["text"][:3], end=end) for event in group])
+    read(reader, [event for group in told(DIALECTS[name](HEAD), PLAIN["text"][:3], end=end) for event in group])
     assert not reader.finished
     assert reader.error is not None
     if end is not None and end.error is not None:

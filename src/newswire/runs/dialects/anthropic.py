@@ -2,7 +2,8 @@
 
 Events with a type: a message starts, has blocks of text, thinking and tool use, each started, written to and stopped,
 one after the other; then `message_delta` says why the model stopped and what was used, and `message_stop` ends it. The
-format's content is what the model says, so a tool's output, progress and other data are not told.
+format's content is what the model says, so a tool's output, progress and other data are not told. A tool's input has to
+be an object; one that isn't becomes the `input` of one.
 
 An answer that is not whole ends with an `error` event, at which Anthropic's own clients raise.
 """
@@ -13,7 +14,18 @@ from typing import Any, Final
 
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
 from newswire.runs.dialects.calls import InTurn
-from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
+from newswire.runs.parts import (
+    Finish,
+    Part,
+    Reasoning,
+    Text,
+    ToolCall,
+    ToolInput,
+    ToolOutput,
+    Usage,
+    json_or_text,
+    write_json,
+)
 from newswire.wire.event import Event
 
 REASONS: Final = {
@@ -34,6 +46,8 @@ class Anthropic(Dialect):
         self._turns = InTurn()
         self._index = -1
         self._open: str | None = None  # the type of the block that is written to
+        self._odd: list[str] = []  # an input that is no object, which clients break at
+        self._written = False  # whether the open block was written to
         self._usage = Usage()
         self._finish: str | None = None
 
@@ -77,6 +91,10 @@ class Anthropic(Dialect):
         if isinstance(part, ToolCall):
             return [*self._stop(), *self._start("tool_use", id=part.id, name=part.name, input={})]
         if isinstance(part, ToolInput):
+            if self._odd or (not self._written and not part.text.lstrip().startswith("{")):
+                self._odd.append(part.text)
+                return []
+            self._written = True
             return [self._delta("input_json_delta", partial_json=part.text)]
         if isinstance(part, ToolOutput):
             return self._stop()
@@ -92,6 +110,7 @@ class Anthropic(Dialect):
             return []
         stopped = self._stop()
         self._open = kind
+        self._written = False
         self._index += 1
         return [*stopped, _event("content_block_start", index=self._index, content_block={"type": kind, **fields})]
 
@@ -101,8 +120,12 @@ class Anthropic(Dialect):
     def _stop(self) -> list[Event]:
         if self._open is None:
             return []
+        odd, self._odd = "".join(self._odd), []
         self._open = None
-        return [_event("content_block_stop", index=self._index)]
+        stop = _event("content_block_stop", index=self._index)
+        if not odd:
+            return [stop]
+        return [self._delta("input_json_delta", partial_json=write_json({"input": json_or_text(odd)})), stop]
 
 
 def _event(type: str, **fields: Any) -> Event:

@@ -21,7 +21,7 @@ from newswire.runs.parts import (
     ToolInput,
     ToolOutput,
     Usage,
-    read_json,
+    json_or_text,
 )
 
 
@@ -56,12 +56,7 @@ class Call:
     @property
     def input(self) -> Any:
         """The input: what its text says in JSON, else the text; no text at all is an empty object."""
-        if not self.text.strip():
-            return {}
-        try:
-            return read_json(self.text)
-        except ValueError:
-            return self.text
+        return json_or_text(self.text) if self.text.strip() else {}
 
     @property
     def begun(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from newswire.runs.dialects.base import block
 from newswire.runs.dialects.upstream import Piece, Reader, clean, count, key, mapping, objects, parsed
-from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, read_json
+from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, json_or_text
 from newswire.wire.event import Event
 
 TEXTS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
@@ -120,10 +120,7 @@ class OpenAIResponsesReader(Reader):
     def _output(self, item: dict[str, Any]) -> list[Part]:
         id, output = clean(item.get("call_id")), item.get("output")
         if isinstance(output, str):
-            try:
-                output = read_json(output)
-            except ValueError:
-                output = clean(output)
+            output = json_or_text(clean(output))
         self._unanswered.discard(id)
         return [ToolOutput(id, output, item.get("status") == "incomplete")]
 
