@@ -44,18 +44,21 @@ async def _watch(receive: Receive, gone: Callable[[], object]) -> None:
 class _Watch:
     """`_watch` without a task."""
 
-    __slots__ = ("_awaited", "_context", "_gone", "_receive", "_receiving")
+    __slots__ = ("_awaited", "_context", "_gone", "_receive", "_receiving", "_stopped")
 
     def __init__(self, receive: Receive, gone: Callable[[], object], context: Context | None) -> None:
         self._receive = receive
         self._gone = gone
         self._context = context
+        self._stopped = False
         self._awaited: asyncio.Future[Any] | None = None
         self._receiving: Coroutine[Any, Any, Message] = receive()  # type: ignore[assignment]
         self._step()
 
     def _step(self, awaited: asyncio.Future[Any] | None = None) -> None:
-        while True:
+        # What was awaited may be there, and this on the loop's list, when the stream ends: uvicorn wakes its `receive`
+        # as soon as the response is complete.
+        while not self._stopped:
             try:
                 awaited = self._receiving.send(None)
             except StopIteration as end:
@@ -73,6 +76,7 @@ class _Watch:
 
     def stop(self) -> None:
         """Receive no more. Idempotent."""
+        self._stopped = True
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
             awaited.remove_done_callback(self._step)

@@ -217,7 +217,7 @@ def read_json(text: str) -> Any:
             `NaN` and makes infinity of `1e999`, and a browser breaks at what Python then writes.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(text)
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 
@@ -239,13 +239,18 @@ def _finite(text: str) -> float:
     return number if isfinite(number) else _refuse(text)
 
 
+# Made once: `json.loads` and `json.dumps` make new ones at each call that says anything special.
+_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
 def write_json(value: Any) -> str:
     """A value as JSON, on one line, for every reader of JSON; lone surrogates, which UTF-8 can't carry, are escaped.
 
     Raises:
         TypeError, ValueError, RecursionError: JSON can't say it.
     """
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    text = _ENCODER.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:

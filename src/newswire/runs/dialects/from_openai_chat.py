@@ -31,16 +31,12 @@ class OpenAIChatReader(Reader):
         self._usage: Usage | None = None
         self._done = False
 
-    def feed(self, event: Event) -> list[Part]:
-        """See `Reader.feed`."""
-        if _is_done(event):
+    def take(self, event: Event) -> list[Part] | None:
+        """See `Reader.take`."""
+        if event.event == "message" and event.data.strip() == "[DONE]":
             self.finished = self._done = True
             return []
-        return super().feed(event)
-
-    def owns(self, event: Event) -> bool:
-        """See `Reader.owns`."""
-        return _is_done(event) or super().owns(event)
+        return super().take(event)
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """See `Reader.object`."""
@@ -133,10 +129,6 @@ class OpenAIChatReader(Reader):
             return []
         self.finished = True
         return [Finish(REASONS.get(reason, "stop"))]
-
-
-def _is_done(event: Event) -> bool:
-    return event.event == "message" and event.data.strip() == "[DONE]"
 
 
 def _with(data: dict[str, Any], choice: dict[str, Any], delta: dict[str, Any]) -> Event:

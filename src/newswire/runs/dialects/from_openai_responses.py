@@ -32,9 +32,9 @@ class OpenAIResponsesReader(Reader):
     def __init__(self) -> None:
         super().__init__()
         self.sequence = -1
-        self._calls: dict[Any, str] = {}  # the id of the call at this output index
+        self._calls: dict[Any, str] = {}  # the id of the call in the item at this place
         self._unanswered: set[str] = set()
-        self._said: set[Any] = set()  # the output indexes whose deltas came
+        self._said: set[Any] = set()  # the places of items whose deltas came
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """See `Reader.object`."""
@@ -48,7 +48,9 @@ class OpenAIResponsesReader(Reader):
 
     def read(self, data: dict[str, Any]) -> list[Part]:
         """See `Reader.read`."""
-        kind, place = data["type"], key(data.get("output_index"))
+        kind = data["type"]
+        # Some servers leave out the index; then the item's id tells items apart.
+        place = key(data.get("output_index", data.get("item_id", mapping(data.get("item")).get("id"))))
         self.sequence = max(self.sequence, count(data.get("sequence_number")))
         if kind.endswith(".delta"):
             return self._delta(kind, place, clean(data.get("delta")))

@@ -32,6 +32,12 @@ class OpenAIChat(Dialect):
         self._indexes: dict[str, int] = {}
         self._usage: Usage | None = None
         self._finish: str | None = None
+        self._envelope = {  # of each chunk
+            "id": head.id,
+            "object": "chat.completion.chunk",
+            "created": int(head.created),
+            "model": head.model,
+        }
 
     def begin(self) -> list[Event]:
         """See `Dialect.begin`."""
@@ -48,7 +54,7 @@ class OpenAIChat(Dialect):
         if self._usage is not None:
             read, written = self._usage.input_tokens, self._usage.output_tokens
             usage = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-            events.append(block({**self._envelope(), "choices": [], "usage": usage}))
+            events.append(block({**self._envelope, "choices": [], "usage": usage}))
         return [*events, DONE]
 
     def fail(self, problem: Problem) -> list[Event]:
@@ -78,12 +84,4 @@ class OpenAIChat(Dialect):
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> Event:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return block({**self._envelope(), "choices": [choice]})
-
-    def _envelope(self) -> dict[str, Any]:
-        return {
-            "id": self.head.id,
-            "object": "chat.completion.chunk",
-            "created": int(self.head.created),
-            "model": self.head.model,
-        }
+        return block({**self._envelope, "choices": [choice]})

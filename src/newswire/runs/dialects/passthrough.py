@@ -112,10 +112,11 @@ class Passthrough(Dialect):
 
     def _take(self, event: str, data: str) -> list[Event]:
         raw = Event(data, event)
-        if not data or not self._reader.owns(raw):
+        parts = self._reader.take(raw) if data else None
+        if parts is None:
             return []
         self._begun = True
-        for part in self._reader.feed(raw):
+        for part in parts:
             self._seen.add(part)
         return [raw]
 
@@ -206,5 +207,5 @@ class Translated(Dialect):
         return self._told.goodbye()
 
     def _parts(self, event: str, data: str) -> Sequence[Part]:
-        raw = Event(data, event)
-        return self._reader.feed(raw) if self._reader.owns(raw) else [part_of(event, data)]
+        parts = self._reader.take(Event(data, event))
+        return [part_of(event, data)] if parts is None else parts

@@ -52,12 +52,12 @@ class Reader:
 
     def feed(self, event: Event) -> list[Part]:
         """The parts that the upstream's next event says; often none."""
-        data = self.object(event)
-        return [] if data is None else self.read(data)
+        return self.take(event) or []
 
-    def owns(self, event: Event) -> bool:
-        """Whether an event is one of the format's, known or not, so that the format's clients can bear it."""
-        return self.object(event) is not None
+    def take(self, event: Event) -> list[Part] | None:
+        """The same; None for an event that is none of the format's, which the format's clients might not bear."""
+        data = self.object(event)
+        return None if data is None else self.read(data)
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """The JSON object of an event of the format; None if it is none."""
