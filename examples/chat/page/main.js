@@ -228,7 +228,7 @@ function drawSoon() {
 
 function scroll(down) {
   follows = down;
-  if (down) $("scroll").scrollTop = $("scroll").scrollHeight;
+  if (down && $("empty").hidden) $("scroll").scrollTop = $("scroll").scrollHeight;
 }
 // Whoever scrolls up reads; whoever comes back to the end wants to follow again.
 $("scroll").addEventListener("scroll", () => {
