@@ -1,4 +1,4 @@
-"""The code in docs/runs.md does what the page says: its Python in order, as one program; its JavaScript in Chromium."""
+"""The code in README.md and docs/runs.md runs: a page's Python in order, as one program; its JavaScript in Chromium."""
 
 from __future__ import annotations
 
@@ -14,27 +14,31 @@ from typing import Any, Final
 import httpx2
 import pytest
 import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Route
 from tests.browser.conftest import Page
 
+from newswire import Decoder
 from newswire.errors import RunNotFound
 from newswire.runs import ANYONE, DIALECTS, RunOptions, WorkerOptions
 
-RUNS: Final = Path(__file__).parents[2] / "docs" / "runs.md"
+ROOT: Final = Path(__file__).parents[2]
+README: Final = ROOT / "README.md"
+RUNS: Final = ROOT / "docs" / "runs.md"
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 pytestmark = pytest.mark.anyio
 
 
-def blocks(language: str) -> list[str]:
-    """The code of the page in one language, in order; each begins at its line of the file, for tracebacks."""
-    text = RUNS.read_text()
-    return [
-        "\n" * text.count("\n", 0, found.start(2)) + found[2] for found in FENCE.finditer(text) if found[1] == language
-    ]
+def blocks(path: Path, language: str) -> list[str]:
+    """The code of a page in one language, in order; each begins at its line of the file, for tracebacks."""
+    text = path.read_text()
+    found = [fence for fence in FENCE.finditer(text) if fence[1] == language]
+    return ["\n" * text.count("\n", 0, fence.start(2)) + fence[2] for fence in found]
 
 
 async def execute(block: str, names: dict[str, Any]) -> None:
     """Run a block, which may await at its top level."""
-    code = compile(block, str(RUNS), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    code = compile(block, "page", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     result = eval(code, names)
     if inspect.isawaitable(result):
         await result
@@ -59,13 +63,32 @@ async def serving(app: Any) -> AsyncIterator[str]:
 async def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, Any]]:
     """What the page's Python defines, once all of it has run."""
     monkeypatch.chdir(tmp_path)
-    first, *others = blocks("python")
+    first, *others = blocks(RUNS, "python")
     names: dict[str, Any] = {"__name__": "page"}
     await execute(first, names)
     async with names["hub"], names["runs"], serving(names["app"]) as names["url"]:
         for block in others:
             await execute(block, names)
         yield names
+
+
+async def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the README does can be done: its event is stored, and its answer is started, and read twice to its end."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"__name__": "page", "tokens": lambda request: iter(["one ", "two"])}
+    first, second = blocks(README, "python")
+    await execute(first, names)
+    async with names["hub"]:
+        await execute(second, names)
+        page, _ = await names["hub"].history("news")
+        assert [entry.event for entry in page.entries] == ["headline"]
+        routes = [Route("/", names["ask"], methods=["POST"]), Route("/{id}", names["read"])]
+        async with serving(Starlette(routes=routes)) as url, httpx2.AsyncClient(base_url=url) as client:
+            asked = await client.post("/", headers={"idempotency-key": "1"})
+            read = await client.get("/chat.42")
+            for answer in (asked, read):
+                told = Decoder().feed(answer.content)
+                assert [event.data for event in told] == ["one ", "two", '{"reason":"done"}']
 
 
 def test_every_block_is_one_that_is_run() -> None:
@@ -98,7 +121,7 @@ async def test_what_the_page_prints(
     """The client prints the answer and how it ended, and the handle the same."""
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"__name__": "page"}
-    app, client, handle = blocks("python")[:3]
+    app, client, handle = blocks(RUNS, "python")[:3]
     await execute(app, names)
     async with names["hub"], names["runs"], serving(names["app"]) as names["url"]:
         await execute(client, names)
@@ -131,9 +154,6 @@ async def test_the_dialects_of_the_page(program: dict[str, Any]) -> None:
     """The page's table names each dialect, and there is nothing to resume where no answer goes on."""
     table = RUNS.read_text().partition("| `dialect=` |")[2].partition("\n\n")[0]
     assert set(re.findall(r"^\| `([\w-]+)`", table, re.MULTILINE)) == set(DIALECTS)
-    from starlette.applications import Starlette
-    from starlette.routing import Route
-
     app = Starlette(
         routes=[Route("/api/chat/{id}/stream", program["resume"]), Route("/mine/{id}", program["read_mine"])]
     )
@@ -165,6 +185,6 @@ async def test_the_javascript_of_the_page(program: dict[str, Any], page: Page) -
         await asyncio.to_thread(page.order, goto=f"{url}/docs/oauth2-redirect")
         told = [
             await asyncio.to_thread(page.evaluate, f"(async () => {{ {block}\nreturn [text, end]; }})()")
-            for block in blocks("js")
+            for block in blocks(RUNS, "js")
         ]
     assert told == [["You asked: why? ", "done"], ["You asked: how? ", "done"]]
