@@ -10,7 +10,7 @@ import click
 
 from newswire import __version__
 
-_COMMANDS: Final = ("serve", "run", "publish", "tail")
+_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail")
 
 
 class _Commands(click.Group):
@@ -33,4 +33,5 @@ def newswire() -> None:
     newswire serve                      a server on http://127.0.0.1:8000, its log in ./newswire.db
     newswire tail news                  what comes on a channel, as it comes
     newswire publish news 'It works'    an event for it
+    newswire relay --upstream URL       an AI API whose answers outlive the connection
     """

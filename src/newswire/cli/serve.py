@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from collections.abc import Callable
@@ -15,8 +14,8 @@ import click
 
 from newswire import __version__
 from newswire.cli.launch import Launch, bind, is_public, launch, url_of
-from newswire.errors import InvalidSetting, NewswireError
-from newswire.log.open import open_log
+from newswire.cli.log_url import try_log, without_password
+from newswire.errors import InvalidSetting
 from newswire.server.app import create_app
 from newswire.server.config import FILE, Settings, default_of, flag_of, kind_of, load_settings, show_settings
 
@@ -65,12 +64,12 @@ def serve(config: Path | None, show_config: bool, **flags: Any) -> None:
             f"{settings.host} can be reached from other machines, and whoever can reach it could read and publish "
             "everything: listen on 127.0.0.1 behind something that asks who they are, or say --insecure"
         )
-    _try_log(settings)
+    try_log(settings.log, settings.retention)
     listener = bind(settings.host, settings.port)
     click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
     click.echo(f"on {click.style(url_of(listener, settings.host), fg='cyan')}  (the console is there too)", err=True)
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    click.secho(f"log {_without_password(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
+    click.secho(f"log {without_password(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
     if settings.workers == 1:
         _launch(settings, None, listener)
     else:
@@ -91,29 +90,6 @@ def _show(settings: Settings, sources: dict[str, str]) -> None:
     wide = max(len(name) for name, _, _ in rows)
     long = max(len(value) for _, value, _ in rows if len(value) <= 40)
     for name, value, source in rows:
-        shown = _without_password(value) if name == "log" else value
+        shown = without_password(value) if name == "log" else value
         line = f"{name:{wide}}  {shown:{long}}  "
         click.echo(line + click.style(source, dim=source == "default", fg=None if source == "default" else "green"))
-
-
-def _try_log(settings: Settings) -> None:
-    """Open the log once, so that what is wrong with it is said before anything runs."""
-
-    async def attempt() -> None:
-        log = open_log(settings.log, retention=settings.retention or None)
-        try:
-            await log.span()
-        finally:
-            await log.close()
-
-    try:
-        asyncio.run(attempt())
-    except NewswireError as error:
-        raise click.ClickException(f"the log can't be used: {error}") from None
-
-
-def _without_password(url: str) -> str:
-    head, slashes, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return f"{head}{slashes}{name}{':…' if colon else ''}{at}{place}" if at else url

@@ -28,7 +28,7 @@ from newswire.runs.dialects import Dialect, End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
 from newswire.runs.produce import Source, discard
 from newswire.runs.reader import RunReader
-from newswire.runs.record import Record, check_name, new_id
+from newswire.runs.record import Record, check_name, new_id, out_channel
 from newswire.runs.response import RunAccepted, RunResponse, place_of
 from newswire.runs.run import Run
 from newswire.runs.stats import RunStats
@@ -356,6 +356,19 @@ class Runs:
                 return False
             if await (await self.open()).end(record, End("stopped")):
                 return True
+
+    # -- numbers
+
+    @property
+    def producing(self) -> int:
+        """How many runs this process produces now."""
+        return 0 if self._worker is None else len(self._worker.productions)
+
+    @property
+    def reading(self) -> int:
+        """How many streams of runs, and iterations over them, this process has open now."""
+        outs = out_channel("")
+        return sum(count for channel, count in self.hub.channels().items() if channel.startswith(outs))
 
     # -- for handles
 

@@ -1,0 +1,144 @@
+"""The relay as a server of its own: a hub, its runs, the upstreams, and what an operator asks for.
+
+`/health/live`, `/health/ready`, `/metrics` and `/runs/…` are the server's; all else is the relay's to pass on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from newswire.delivery.drain import drain_of
+from newswire.errors import Closed, LogError
+from newswire.hub.hub import Hub
+from newswire.hub.options import StreamOptions
+from newswire.log.open import open_log
+from newswire.runs import Relay, RelayOptions, Runs, Upstream, WorkerOptions
+from newswire.server.numbers import Board, Numbers
+from newswire.server.relay_metrics import numbers_of, render
+
+logger = logging.getLogger("newswire.server")
+
+_WRITE_SECONDS: Final = 1.0
+_LOG_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings:
+    """How `newswire relay` behaves. Times are in seconds.
+
+    Attributes:
+        upstreams: what it relays to.
+        log: the URL of the log.
+        relay: how completions behave.
+        heartbeat: a stream that is silent for so long gets a comment.
+        worker: how each process behaves that produces completions.
+        grace: when the server stops, completions that still stream have so long to end. Their readers are told to come
+            back at once.
+    """
+
+    upstreams: tuple[Upstream, ...]
+    log: str = "sqlite:///newswire.db"
+    relay: RelayOptions = field(default_factory=RelayOptions)
+    heartbeat: float | None = 15.0
+    worker: WorkerOptions = field(default_factory=WorkerOptions)
+    grace: float = 10.0
+
+
+def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starlette:
+    """Make the application of `newswire relay`.
+
+    Args:
+        settings: how it behaves.
+        board: a folder where several worker processes leave their numbers for each other.
+    """
+    hub = Hub(open_log(settings.log))
+    stream = StreamOptions(heartbeat=settings.heartbeat)
+    runs = Runs(hub, worker=settings.worker, stream=stream)
+    relay = Relay(runs, settings.upstreams, options=settings.relay)
+    numbers = _Workers(runs, relay, Board(board))
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await runs.open()
+        drain_of(asyncio.get_running_loop()).grace = settings.grace
+        async with numbers.written():
+            try:
+                yield
+            finally:
+                await runs.close(settings.grace)
+                await relay.close()
+                await hub.close()
+
+    async def live(request: Request) -> Response:
+        return JSONResponse({"status": "live"}, headers={"cache-control": "no-store"})
+
+    async def ready(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(_LOG_SECONDS):
+                stopping = (await hub.open()).draining
+                await hub.log.span()
+        except (LogError, Closed, TimeoutError):
+            stopping = True
+        status = {"status": "stopping, or without its log" if stopping else "ready"}
+        return JSONResponse(status, 503 if stopping else 200, headers={"cache-control": "no-store"})
+
+    async def metrics(request: Request) -> Response:
+        return render(numbers.all())
+
+    return Starlette(
+        lifespan=lifespan,
+        routes=[
+            Route("/health/live", live),
+            Route("/health/ready", ready),
+            Route("/metrics", metrics),
+            Mount("", app=relay),
+        ],
+    )
+
+
+class _Workers:
+    """The numbers of all workers."""
+
+    def __init__(self, runs: Runs, relay: Relay, board: Board) -> None:
+        self._runs = runs
+        self._relay = relay
+        self._board = board
+
+    def all(self) -> Numbers:
+        together = Numbers()
+        together.add(numbers_of(self._runs, self._relay), alive=True)
+        for numbers, _, alive in self._board.others():
+            together.add(numbers, alive=alive)
+        return together
+
+    @asynccontextmanager
+    async def written(self) -> AsyncIterator[None]:
+        """Leave this worker's for the others, every second."""
+        task = asyncio.create_task(self._write(), name="newswire numbers") if self._board.shared else None
+        try:
+            yield
+        finally:
+            if task is not None:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def _write(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._board.write, numbers_of(self._runs, self._relay), {})
+            except Exception:  # the outermost frame of its task: numbers go on, and somebody hears of it
+                logger.exception("this worker's numbers can't be written")
+            await asyncio.sleep(_WRITE_SECONDS)
