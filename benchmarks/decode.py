@@ -13,13 +13,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
+from importlib.metadata import version
 from typing import Final
 
 from fastapi.sse import ServerSentEvent as FastAPIEvent
 from fastapi.sse import format_sse_event
 from sse_starlette import ServerSentEvent
 
-from benchmarks.decoders import OURS, PEERS, Contender
+from benchmarks.decoders import OURS, PACKAGES, PEERS, Contender
 from benchmarks.processes import Failed
 from benchmarks.report import Cell, Say, Size, Table, median, spread, times
 from newswire.wire import Decoder, Event, encode
@@ -85,6 +86,7 @@ def _decoding(size: Size, say: Say) -> list[Table]:
     rows.append(["newswire, rounds", *(spread(rates[OURS.name, shape]) for shape in shapes)])
     notes = [f"{name} gives other data than were encoded: {', '.join(which)}." for name, which in wrong.items()]
     notes.append("Reads of 64 KB but in the third column. From bytes to event objects; nothing is done with them.")
+    notes.append(", ".join(f"{package} {version(package)}" for package in PACKAGES) + ".")
     return [Table("Decoding, thousand events a second of CPU time", ("decoder", *shapes), rows, notes)]
 
 

@@ -75,3 +75,7 @@ PEERS: Final = (
     Contender("openai", _openai),
     Contender("anthropic", _anthropic),
 )
+PACKAGES: Final = (
+    *("launchdarkly-eventsource", "httpx-sse", "httpx", "httpx2"),
+    *("sseclient-py", "openai", "anthropic"),
+)
