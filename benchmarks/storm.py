@@ -58,7 +58,7 @@ def run(size: Size, say: Say) -> list[Table]:
                 times(median(storm.seconds for storm in storms), base),
                 median(storm.cpu for storm in storms),
                 round(median(storm.pages for storm in storms) or 0),
-                -(-behind // _PAGE),
+                -(-stored // _PAGE) - (stored - behind) // _PAGE if behind else 0,  # pages begin at multiples of _PAGE
                 "yes" if all(storm.complete for storm in storms) else "no",
             ]
         )

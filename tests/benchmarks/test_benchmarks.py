@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # `benchmarks` stands beside the package and is not installed
 
 from benchmarks.__main__ import available  # noqa: E402
-from benchmarks.report import Table, shown, write_docs  # noqa: E402
+from benchmarks.report import DOCS, Table, shown, write_docs  # noqa: E402
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks use /proc and epoll")
 
@@ -44,6 +44,13 @@ def test_unknown_name_is_refused() -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "fanout" in done.stderr
+
+
+def test_every_benchmark_has_a_place_on_the_results_page() -> None:
+    """`--write-docs` finds where each benchmark's results belong."""
+    page = DOCS.read_text(encoding="utf-8")
+    for name in available():
+        assert page.index(f"<!-- results of {name} -->") < page.index(f"<!-- end of {name} -->")
 
 
 def test_table_refuses_a_row_of_another_width() -> None:

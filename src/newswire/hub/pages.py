@@ -1,8 +1,9 @@
 """Pages of the log, for subscribers that are behind the window; each is read once for all who need it soon.
 
-Pages of one channel set begin at aligned offsets, so that subscribers whose cursors differ a little still meet on the
-same page, and go on where the page before ended. A page that several need at the same time is read once; a few that
-were read lately are kept, bounded in bytes. Reading is retried while the log is away: its subscribers stay connected.
+Pages of one channel set begin at multiples of their length, so that subscribers whose cursors differ still meet on the
+same page, and go on where the page before ended: in a log of one channel that is where the next one begins. A page that
+several need at the same time is read once; a few that were read lately are kept, bounded in bytes. Reading is retried
+while the log is away: its subscribers stay connected.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 import random
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from newswire.errors import LogError, LogUnavailable, NewswireError
 from newswire.hub.frames import Frame
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("newswire.hub")
 
-# Where pages begin that are not the continuation of another: at multiples of this.
-_ALIGNMENT: Final = 256
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds between attempts while the log is away
 
 _Key: TypeAlias = tuple[Channels, int]
@@ -69,7 +68,7 @@ class Pages:
         """The page that covers `cursor`, if it is at hand; `last` is the one that the subscriber read before."""
         if last is not None and last.covers(cursor):
             return last
-        for start in (cursor, cursor - cursor % _ALIGNMENT):
+        for start in (cursor, self._aligned(cursor)):
             page = self._kept.get((channels, start))
             if page is not None and page.covers(cursor):
                 self._kept.move_to_end((channels, start))
@@ -78,7 +77,7 @@ class Pages:
 
     def fetch(self, channels: Channels, cursor: int, last: LogPage | None, member: Subscription) -> None:
         """Read the page that covers `cursor`, once for all who ask meanwhile, then wake `member`."""
-        start = cursor - cursor % _ALIGNMENT if last is None else cursor
+        start = self._aligned(cursor) if last is None else cursor
         key = (channels, start)
         waiting = self._waiting.get(key)
         if waiting is not None:
@@ -88,6 +87,9 @@ class Pages:
         task = asyncio.get_running_loop().create_task(self._fetch(key), name="newswire log page")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def _aligned(self, cursor: int) -> int:
+        return cursor - cursor % self._options.page_events
 
     async def _fetch(self, key: _Key) -> None:
         page: LogPage | None = None
