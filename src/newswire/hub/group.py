@@ -176,8 +176,9 @@ class Group:
         elif self.head < fanout.window.floor:
             # The fan-out is so far behind that the window has moved on: each reads for itself from here.
             self._pending, self._pending_size = [], 0
+            behind, self.head = self.head, fanout.window.head
             for member in list(self._ready):
-                member.left_behind(self.head)
+                member.left_behind(behind)
             return None
         else:
             frames, through = self._due(fanout.window)

@@ -94,6 +94,11 @@ class Hub:
         """The event loop that the hub is open in; None before it is opened."""
         return self._loop
 
+    @property
+    def closed(self) -> bool:
+        """Whether the hub was closed."""
+        return self._closed
+
     async def open(self) -> Live:
         """Open the log and follow it. Idempotent; every awaited call does it when it must.
 
@@ -192,7 +197,7 @@ class Hub:
             the events' positions, in order.
         """
         batch = [(channel, to_event(data, None)) for channel, data in events]
-        if self._live is None or self._closed:
+        if self._live is None or self._closed or asyncio.get_running_loop() is not self._loop:
             await self.open()
         return await self.log.append(batch)
 

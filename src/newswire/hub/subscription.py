@@ -276,6 +276,7 @@ class Subscription:
             if due is None:
                 return self._gap is not None  # which is told first
         elif cursor < group.head:
+            self._told = max(self._told, 0)  # nothing is missing from here on, so whatever will be is news
             due = window.due(
                 self.channels,
                 cursor,
@@ -285,6 +286,7 @@ class Subscription:
             )
         else:
             self.page = None
+            self._told = max(self._told, 0)
             self._state = _State.READY if group.join(self) else _State.WAITING
             return False
         self.cursor = due.through

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from newswire.errors import Closed
 from newswire.log.position import Position
 
 if TYPE_CHECKING:
@@ -44,8 +45,9 @@ class SyncHub:
         return self.call(self._hub.publish_many(events), timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Close the hub, and the background thread if there is one."""
-        self.call(self._hub.close(), timeout)
+        """Close the hub, and the background thread if there is one. Idempotent."""
+        if not self._hub.closed:
+            self.call(self._hub.close(), timeout)
         with self._lock:
             loop, self._background = self._background, None
         if loop is not None:
@@ -56,7 +58,11 @@ class SyncHub:
 
         Raises:
             TimeoutError, RuntimeError: see `publish`.
+            Closed: the hub was closed; its event loop may not be there any more.
         """
+        if self._hub.closed:
+            call.close()
+            raise Closed("the hub is closed")
         loop = self._hub.loop or self._start()
         try:
             running = asyncio.get_running_loop()
