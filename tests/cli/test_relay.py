@@ -212,6 +212,37 @@ async def test_a_worker_that_is_killed_leaves_an_end(
         assert len(upstream.calls) == 3
 
 
+async def test_a_stop_lets_completions_come_to_their_end(
+    upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    """Readers are told to come back; what the upstream says meanwhile is there when they do."""
+    go = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.chunk("one")
+        await go.wait()
+        await call.chunk(" two", finish="stop")
+        await call.event("[DONE]")
+        await call.end()
+
+    upstream.script = script
+    with Serve(tmp_path, "--upstream", upstream.url, command="relay") as relay:
+        stream = await ask(client, relay, "k")
+        first = await stream.next()
+        stopping = asyncio.ensure_future(asyncio.to_thread(relay.stop))
+        assert '"goodbye"' in (await stream.rest())[-1].data
+        go.set()
+        assert await stopping == 0
+        relay.start()
+        place = stream.response.headers["content-location"]
+        request = client.build_request("GET", relay.url + place, headers={"last-event-id": str(first.id)})
+        later = await Stream(await client.send(request, stream=True)).rest()
+        assert [event.data for event in later if "content" in event.data][-1].count(" two") == 1
+        assert later[-1].data == "[DONE]"
+    assert len(upstream.calls) == 1
+
+
 async def test_the_metrics_of_all_workers(upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path) -> None:
     """Calls, ends, tokens and readers, whichever worker had them."""
 

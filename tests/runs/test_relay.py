@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import anthropic
 import httpx2
 import openai
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.routing import Mount
 from tests.fixtures.upstream import Call, Upstream
 
 from newswire import Hub
@@ -105,6 +109,20 @@ class Answer:
 
     async def json(self) -> Any:
         return json.loads(await self.response.aread())
+
+
+@asynccontextmanager
+async def serving(app: Any) -> AsyncIterator[str]:
+    """A real server in this event loop; its URL."""
+    config = uvicorn.Config(app, port=0, log_level="critical", lifespan="off")
+    server = uvicorn.Server(config)
+    server.config.load()
+    server.lifespan = server.config.lifespan_class(server.config)
+    await server.startup()
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        await server.shutdown()
 
 
 def text_of(events: list[Event]) -> str:
@@ -593,6 +611,60 @@ async def test_a_request_names_no_host(world: World) -> None:
         assert (await world.client.get(f"http://test{path}")).text == path
     for path in ("/v1/%2e%2e/admin", "/v1/..%2fadmin", "/%2e/x"):
         assert (await world.client.get(path)).json()["code"] == "invalid_path"
+
+
+async def test_bodies_go_through_as_they_come_and_a_client_that_leaves_ends_the_request(world: World) -> None:
+    """The answer is not held back; nobody asks on for a client that is gone."""
+    arrived = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        assert call.body == b"onetwo"
+        await call.head(content_type="text/plain")
+        await call.send(b"first")
+        await call.gone.wait()
+        arrived.set()
+
+    async def upload() -> AsyncIterator[bytes]:
+        yield b"one"
+        yield b"two"
+
+    world.upstream.script = script
+    request = world.client.build_request("POST", "/v1/files", content=upload())
+    answer = await world.client.send(request, stream=True)
+    assert await anext(answer.aiter_raw()) == b"first"
+    await answer.aclose()
+    async with asyncio.timeout(5):
+        await arrived.wait()
+
+
+async def test_an_answer_that_breaks_off_has_no_end(world: World) -> None:
+    """A client must not take half a body for all of it."""
+
+    async def script(call: Call) -> None:
+        await call.head(content_type="text/plain")
+        await call.send(b"half")
+        call.cut()
+
+    world.upstream.script = script
+    with pytest.raises(httpx2.RemoteProtocolError):
+        async with serving(world.relay) as url, httpx2.AsyncClient() as client:
+            await client.get(f"{url}/v1/files/1")
+
+
+async def test_mounted_in_an_application_it_knows_where_it_is(world: World) -> None:
+    """`Content-Location` has the path that leads there."""
+
+    async def script(call: Call) -> None:
+        await call.chat(call.target)
+
+    world.upstream.script = script
+    app = Starlette(routes=[Mount("/ai", app=world.relay)])
+    async with asgi_client(app) as client:
+        answer = await client.post(f"/ai{CHAT_PATH}", json=CHAT)
+        assert CHAT_PATH in answer.text
+        place = answer.headers["content-location"]
+        assert place.startswith("/ai/runs/relay.")
+        assert (await client.get(place)).text == answer.text
 
 
 async def test_named_upstreams_have_paths_of_their_own(world: World) -> None:

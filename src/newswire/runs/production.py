@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Any
 
@@ -102,6 +103,11 @@ class Production:
             self._time_out(f"the run's producer wrote nothing for {limit:g} seconds")
 
     # -- the end
+
+    def keep_for(self, seconds: float) -> None:
+        """Keep the run no longer than so many seconds after its end."""
+        limit = self.record.keep_for
+        self.claim.record = replace(self.record, keep_for=seconds if limit is None else min(seconds, limit))
 
     def end_soon(self, end: End) -> None:
         """End the run now, whatever its source does."""

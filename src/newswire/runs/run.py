@@ -271,15 +271,18 @@ class Run:
         """
         return await self._finish(End("done", result=result))
 
-    async def fail(self, error: BaseException | str | End) -> bool:
+    async def fail(self, error: BaseException | str | End, *, keep_for: float | None = None) -> bool:
         """End a run that this process has attached to, as failed.
 
         Args:
             error: what went wrong; or the end itself, whose error has a type of its own.
+            keep_for: seconds after which nobody will ask for it any more; None: what its options say.
         """
         production = self._production
         if production is None:
             raise RunOver(f"run {self.id} is not produced through this handle: runs.attach() gives one that is")
+        if keep_for is not None:
+            production.keep_for(keep_for)
         if isinstance(error, str):
             error = End("failed", {"type": "Error", "message": error})
         return await self._finish(error if isinstance(error, End) else production.failure(error))

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from starlette.applications import Starlette
@@ -32,6 +33,7 @@ logger = logging.getLogger("newswire.server")
 
 _WRITE_SECONDS: Final = 1.0
 _LOG_SECONDS: Final = 2.0
+_LAST_STEPS: Final = 0.5  # what is left of the grace time for closing the log
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +74,16 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await runs.open()
-        drain_of(asyncio.get_running_loop()).grace = settings.grace
+        drain = drain_of(asyncio.get_running_loop())
+        drain.grace = settings.grace
+        stop = _Stop()
+        drain.enter(stop)
         async with numbers.written():
             try:
                 yield
             finally:
-                await runs.close(settings.grace)
+                drain.leave(stop)
+                await runs.close(max(settings.grace - _LAST_STEPS - stop.elapsed(), 0.0))
                 await relay.close()
                 await hub.close()
 
@@ -106,6 +112,26 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
             Mount("", app=relay),
         ],
     )
+
+
+class _Stop:
+    """Notes when the server was told to stop: what connections take of the grace time is no time for completions."""
+
+    finite = False
+
+    def __init__(self) -> None:
+        self._at: float | None = None
+
+    def stop(self) -> None:
+        """The server is stopping."""
+        self._at = monotonic()
+
+    def cut(self) -> None:
+        """There is nothing to drop."""
+
+    def elapsed(self) -> float:
+        """Seconds since then."""
+        return 0.0 if self._at is None else monotonic() - self._at
 
 
 class _Workers:

@@ -31,6 +31,7 @@ logger = logging.getLogger("newswire.runs")
 
 _MAX_REFUSAL: Final = 2**20  # bytes of an upstream's error that are kept
 _REFUSAL_SECONDS: Final = 10.0
+_REFUSAL_KEPT: Final = 60.0  # seconds: for those who wait for it, and who have it within milliseconds
 _LAST_BYTES_SECONDS: Final = 0.5  # after the last event the connection ends soon, and can then be used again
 
 
@@ -74,7 +75,8 @@ class Call:
         except RelayRefused as refused:
             self.stats.calls[self.upstream, refused.status] += 1
             run.put(stored(refused, redact))
-            await run.fail(End("failed", {"type": type(refused).__name__, "message": redact(str(refused))}))
+            error = {"type": type(refused).__name__, "message": redact(str(refused))}
+            await run.fail(End("failed", error), keep_for=_REFUSAL_KEPT)
             return
         finally:
             if not self.headed.done():
