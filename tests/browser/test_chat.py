@@ -282,6 +282,44 @@ def test_stop_from_the_second_tab(model: str, webs: list[Web], page: Any, tmp_pa
     assert shown(page) == shown(second) == web.text(run)
 
 
+def test_stop_while_the_server_is_away(web: Web, gate: Gate, page: Any) -> None:
+    """A stop that is asked for while the server is dead reaches the one that comes back, before the answer is whole."""
+    gate.let_through(40)
+    page.order(goto=web.page)
+    page.until("chat.cursor")
+    page.evaluate(ASK)
+    until_tokens(page, 40)
+    web.kill()
+    page.until("document.getElementById('state').dataset.state === 'dead'")
+    page.evaluate("document.getElementById('stop').click()")
+    web.start()
+    run = until_end(page, "stopped")
+    assert shown(page) == web.text(run)
+
+
+def test_a_hidden_tab_holds_no_connection(web: Web, gate: Gate, page: Any) -> None:
+    """A tab that nobody looks at closes its streams; looked at again, it shows what came meanwhile, once."""
+    gate.let_through(40)
+    page.order(goto=web.page)
+    page.until("chat.cursor")
+    page.evaluate(ASK)
+    until_tokens(page, 40)
+    hide = (
+        "(() => { Object.defineProperty(document, 'hidden', { configurable: true, value: %s });"
+        " document.dispatchEvent(new Event('visibilitychange')); })()"
+    )
+    page.evaluate(hide % "true")
+    assert page.evaluate("[...chat.streams.values()].map(({ source }) => source)") == [None]
+    gate.let_through(TOKENS)
+    second = page.second()
+    second.order(goto=web.page)
+    run = until_end(second, "done")
+    assert page.evaluate(f"{TURN}.tokens") == 40
+    page.evaluate(hide % "false")
+    assert until_end(page, "done") == run
+    assert shown(page) == shown(second) == web.text(run)
+
+
 def test_a_bare_eventsource_closes_after_the_end(web: Web, page: Any) -> None:
     """A native EventSource reads to the end, comes back once, gets 204, and stays closed."""
     asked = {"question": QUESTION, "key": "1"}

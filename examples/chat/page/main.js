@@ -25,7 +25,16 @@ const states = new Map();
 globalThis.chat = { turns, streams, counts, cursor: "" }; // for the curious, at the console
 
 const actions = {
-  stop: (turn) => fetch(`runs/${turn.run}/stop`, { method: "POST" }).catch(() => say("The server is away: try again.")),
+  // Also while the server is away: whoever goes on with the answer is told.
+  async stop(turn) {
+    turn.stopping = true;
+    turn.show();
+    while (!turn.end) {
+      const answer = await fetch(`runs/${turn.run}/stop`, { method: "POST" }).catch(() => null);
+      if (answer && answer.status < 500) return;
+      await pause(500);
+    }
+  },
   again: (turn) => ask(turn.question),
 };
 

@@ -7,7 +7,7 @@ const ENDS = {
   done: "done",
   stopped: "stopped",
   failed: "failed",
-  interrupted: "interrupted: its server died",
+  interrupted: "interrupted: its server is gone",
   forgotten: "not kept any more",
 };
 
@@ -17,12 +17,14 @@ export class Turn {
     this.question = question;
     this.run = null;
     this.end = null;
+    this.stopping = false;
     this.tokens = 0;
     this.figures = {};
     this.parts = []; // the text nodes of the answer: another begins where another process went on
     this.element = make("li", "turn");
-    this.element.append(make("p", "question", question));
-    this.answer = make("div", "answer");
+    this.element.append(make("h2", "question", question));
+    this.answer = make("article", "answer");
+    this.answer.setAttribute("aria-label", "Answer");
     this.body = make("div", "text");
     this.foot = make("p", "foot");
     this.chip = make("span", "chip");
@@ -93,6 +95,7 @@ export class Turn {
     this.element.dataset.state = state;
     this.answer.setAttribute("aria-busy", String(!this.end));
     this.chip.textContent = ENDS[state] ?? { live: "answering", thinking: "thinking", pending: "sending" }[state];
+    if (this.stopping && !this.end) this.chip.textContent = "stopping";
     if (this.end?.error?.message) this.chip.textContent += `: ${this.end.error.message}`;
     const { first, rate } = this.figures;
     const numbers = [
