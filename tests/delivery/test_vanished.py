@@ -1,0 +1,156 @@
+"""Gone means gone: 1,000 clients that vanish without a word give their slots and their memory back in time.
+
+Where this machine lets us, they vanish as clients do: behind a network that drops their packets from one moment to the
+next, so that no FIN and no RST comes. Everywhere, as a process that stands still with its windows full.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from tests.fixtures.asgi_servers import Server, running
+
+COUNT = 1000
+WRITE_TIMEOUT = 1.0
+# What may come on top: a heartbeat that shows it, the kernel's timers, and a machine that does other things too.
+SLACK = 8.0
+CROWD = Path(__file__).with_name("crowd.py")
+PATH = f"/events?heartbeat=0.5&write_timeout={WRITE_TIMEOUT}"
+_numbers = itertools.count()
+
+
+class Network:
+    """A network namespace with one cable to this machine, which can be cut on the clients' side."""
+
+    def __init__(self) -> None:
+        number = next(_numbers)
+        self.name = f"newswire-{os.getpid()}-{number}"
+        self._cable = f"nw{os.getpid()}-{number}"
+        block = 4 * ((os.getpid() + 1000 * number) % 16000)
+        self.host, client = (f"10.213.{(block + n) // 256}.{(block + n) % 256}" for n in (1, 2))
+        self._ip("netns", "add", self.name)
+        try:
+            self._ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
+            self._ip("addr", "add", f"{self.host}/30", "dev", self._cable)
+            self._ip("link", "set", self._cable, "up")
+            self._ip("-n", self.name, "addr", "add", f"{client}/30", "dev", "eth0")
+            self._ip("-n", self.name, "link", "set", "eth0", "up")
+        except BaseException:
+            self.remove()
+            raise
+
+    def cut(self) -> None:
+        """From now on nothing that a client sends arrives."""
+        self._ip("-n", self.name, "route", "add", "blackhole", f"{self.host}/32")
+
+    def mend(self) -> None:
+        """Undo it."""
+        self._ip("-n", self.name, "route", "del", "blackhole", f"{self.host}/32")
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        with contextlib.suppress(subprocess.CalledProcessError):
+            self._ip("link", "del", self._cable)
+        self._ip("netns", "del", self.name)
+
+    @staticmethod
+    def _ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+def networks_can_be_made() -> bool:
+    """Whether this process may make network namespaces, and cables into them."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        return False
+    try:
+        Network().remove()
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def crowd(host: str, port: int, *prefix: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Clients whose streams have begun."""
+    command = [*prefix, sys.executable, str(CROWD), host, str(port), str(COUNT), PATH]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def resident(server: Server) -> int:
+    """The server's memory, in KiB."""
+    status = Path(f"/proc/{server.process.pid}/status").read_text()
+    return int(status.partition("VmRSS:")[2].split()[0])
+
+
+def check_round(server: Server, vanish: Callable[[], object], *, busy: bool) -> float:
+    """Let them vanish, with more than heartbeats on its way or not. Returns how long the last slot was taken."""
+    assert server.stats()["subscribers"] == COUNT
+    vanish()
+    began = time.monotonic()
+    if busy:
+        server.publish("x" * 50_000)
+    server.until_subscribers(0, WRITE_TIMEOUT + SLACK)
+    return time.monotonic() - began
+
+
+def check_memory(rounds: list[int]) -> None:
+    """What one crowd took was there for the next: the process doesn't grow from round to round."""
+    assert rounds[-1] - rounds[0] < 4096, rounds
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT and network namespaces are Linux's")
+@pytest.mark.parametrize("name", ["direct", "direct, asyncio"])
+def test_packets_that_are_dropped(name: str, record_property: pytest.RecordProperty) -> None:
+    """The network goes; then the clients. Where no network can be made, they stand still; see below."""
+    if not networks_can_be_made():
+        test_a_process_that_stands_still(name)
+        return
+    network = Network()
+    try:
+        with running(name, "--host", "0.0.0.0") as server:
+            sizes = []
+            for busy in (True, False, True):
+                with crowd(network.host, server.port, "ip", "netns", "exec", network.name) as process:
+
+                    def vanish(process: subprocess.Popen[bytes] = process) -> None:
+                        network.cut()
+                        process.kill()  # its FINs go nowhere
+
+                    took = check_round(server, vanish, busy=busy)
+                    record_property("seconds until the last slot was free", took)
+                    print(f"{took:.1f} s until the last of {COUNT} slots was free")
+                network.mend()
+                sizes.append(resident(server))
+            check_memory(sizes)
+    finally:
+        network.remove()
+
+
+@pytest.mark.parametrize("name", ["direct"])
+def test_a_process_that_stands_still(name: str) -> None:
+    """Its kernel acknowledges what comes until its windows are full; then the write time-out counts."""
+    with running(name) as server:
+        sizes = []
+        for _ in range(2):
+            with crowd("127.0.0.1", server.port) as process:
+                check_round(server, partial(process.send_signal, signal.SIGSTOP), busy=True)
+            sizes.append(resident(server))
+        check_memory(sizes)
