@@ -9,21 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from newswire.errors import LogError
-from newswire.log.base import Log
+from newswire.log.base import Entry, Log
+from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
+from newswire.runs.fold import FOLDED, MAX_BYTES, fold
 from newswire.runs.record import (
     Record,
-    end_event,
     name_channel,
     out_channel,
     record_channel,
     worker_channel,
 )
 from newswire.wire.event import Event
+
+_PAGE: Final = 1000
 
 
 class Books:
@@ -101,6 +104,36 @@ class Books:
         """Give a sign of life."""
         await self._log.append([(worker_channel(worker), Event(data, "sign"))])
 
+    async def fold(self, run_id: str) -> bool:
+        """Keep an ended run in its folded form from now on.
+
+        Returns:
+            False if that was done already, or the run is too large for it.
+        """
+        record = await self.look(run_id)
+        if record is None or record.state != "ended" or record.last:
+            return False
+        out, books = out_channel(run_id), record_channel(run_id)
+        entries = await self._all(out, record)
+        if not entries or sum(len(entry.data) for entry in entries) > MAX_BYTES:
+            return False
+        folded = replace(record, last=record.last_offset)
+        events = [(out, Event(fold(entries), FOLDED)), (books, folded.event())]
+        [outcome] = await self.ledger.append_guarded([Guarded(events, books, record.offset)])
+        if _stored(outcome) is None:
+            return False
+        await self.ledger.drop({out: folded.last, books: record.offset})
+        return True
+
+    async def _all(self, channel: str, record: Record) -> list[Entry]:
+        entries: list[Entry] = []
+        at = record.begun
+        while at < record.last_offset:
+            page = await self._log.read(Channels([channel]), at, _PAGE)
+            entries += page.entries
+            at = page.through
+        return entries
+
     async def drop(self, runs: Sequence[Record]) -> None:
         """Remove all that the log has of ended runs, unless another process has done so."""
         newest = await self.ledger.newest([record_channel(run.id) for run in runs])
@@ -126,7 +159,7 @@ def as_ended(record: Record, end: End) -> Record:
 def last_events(ended: Record) -> list[tuple[str, Event]]:
     """What is stored when a run ends, as one batch."""
     assert ended.end is not None
-    return [(out_channel(ended.id), end_event(ended.end)), (record_channel(ended.id), ended.event())]
+    return [(out_channel(ended.id), ended.end.event()), (record_channel(ended.id), ended.event())]
 
 
 def _stored(outcome: Outcome) -> int | None:

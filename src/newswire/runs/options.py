@@ -13,6 +13,8 @@ class RunOptions:
         timeout: a run that takes longer fails.
         idle_timeout: a run whose producer writes nothing for so long fails.
         keep_for: what an ended run is kept for; then it is as if it had never been.
+        compact_after: from then on keep an ended run in its folded form (`newswire.runs.fold`): one event of the log,
+            from which readers get the same events, and can go on from any place all the same.
         lazy: don't start the producer before the first reader comes.
         abandon_after: stop the run when no reader has been there for so long, in any process; between processes it is
             exact to a quarter of the lease.
@@ -24,13 +26,14 @@ class RunOptions:
     timeout: float | None = None
     idle_timeout: float | None = None
     keep_for: float | None = 86_400.0
+    compact_after: float | None = None
     lazy: bool = False
     abandon_after: float | None = None
     claim_within: float | None = 300.0
     takeover: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "idle_timeout", "keep_for", "abandon_after", "claim_within"):
+        for name in ("timeout", "idle_timeout", "keep_for", "compact_after", "abandon_after", "claim_within"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")

@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING, Final
 from newswire.hub.frames import Chunk, Form, Frame
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import GAP, Subscription
+from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.runs.dialects.base import Dialect
+from newswire.runs.dialects.base import END, Dialect
 from newswire.runs.dialects.base import End as RunEnd
+from newswire.runs.fold import FOLDED, pieces, unfold
 from newswire.runs.parts import merged, part_of
-from newswire.runs.record import END, out_channel, read_end
+from newswire.runs.record import out_channel, read_end
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 
 if TYPE_CHECKING:
     from newswire.hub.hub import Hub
+    from newswire.hub.pages import LogPage
     from newswire.hub.sink import Sink
 
 _PAGE: Final = 1000
@@ -45,7 +48,7 @@ class RunReader(Subscription):
         on_open: awaited when the reader comes, before anything is sent.
     """
 
-    __slots__ = ("_begun", "_dialect", "_on_open")
+    __slots__ = ("_begun", "_dialect", "_on_open", "_seen")
 
     def __init__(
         self,
@@ -61,6 +64,7 @@ class RunReader(Subscription):
         self._begun = begun.offset
         self._dialect = dialect
         self._on_open = on_open
+        self._seen = 0
 
     async def open(self) -> Position:
         """See `Subscription.open`. For a dialect, what lies before the cursor is read too."""
@@ -78,25 +82,56 @@ class RunReader(Subscription):
         at = self._begun
         while at < self.cursor:
             page = await self._hub.log.read(self.channels, at, _PAGE)
-            for entry in page.entries:
-                if entry.offset > self.cursor:
-                    return
-                if entry.event != END:
-                    dialect.skip_event(entry.event, entry.data)
+            for piece in pieces(page.entries, upto=self.cursor):
+                if piece.event != END:
+                    dialect.skip_event(piece.event, piece.data)
             at = page.through
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """See `Subscription.attach`."""
+        self._seen = self.cursor
         if self._dialect is None:
             super().attach(_UntilEnd(sink, self), options)
         else:
             super().attach(Transcoder(sink, self, self._dialect, self.live.text), options)
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
-        if self._dialect is None:
+        if self._dialect is None or self._dialect.plain:
             return super()._opening(options)
         blocks = _encode(self._dialect.prelude(), self.live.text(self.cursor), retry=options.retry)
         return Chunk(blocks) if blocks else None
+
+    def page_at_hand(self, page: LogPage) -> bool:
+        """See `Subscription.page_at_hand`. What was folded is not lost."""
+        if page.frames and page.frames[0].event == FOLDED:
+            self.page = page
+            return True
+        return super().page_at_hand(page)
+
+    def due(self, chunk: Chunk) -> tuple[Chunk, bool]:
+        """What of a chunk is the reader's: nothing behind the end, what was folded unfolded; and if that is all."""
+        frames = chunk.frames
+        last = frames[-1].event
+        if last in (END, FOLDED):
+            found: list[Frame] = []
+            for frame in frames:
+                if frame.event == FOLDED:
+                    made = unfold(frame.data, self._seen)
+                    found += [
+                        Frame(frame.epoch, Entry(piece.offset, frame.channel, piece.event, piece.data, 0.0))
+                        for piece in made
+                    ]
+                else:
+                    found.append(frame)
+                if found and found[-1].event == END:
+                    break
+            if found != frames:
+                chunk = Chunk(b"".join([frame.encoded(self.form) for frame in found]), found)
+            frames = found
+            last = frames[-1].event if frames else END
+        if frames:
+            self._seen = frames[-1].offset
+        return chunk, last == END
 
     def goodbye_bytes(self) -> bytes:
         """See `Subscription.goodbye_bytes`."""
@@ -121,8 +156,11 @@ class _UntilEnd:
         self.cut = sink.cut
 
     def write(self, chunk: Chunk) -> bool:
+        if not chunk.frames:
+            return self._sink.write(chunk)
+        chunk, over = self._reader.due(chunk)
         more = self._sink.write(chunk)
-        if chunk.frames and chunk.frames[-1].event == END:
+        if over:
             self._reader.close()
         return more
 
@@ -153,12 +191,15 @@ class Transcoder:
             return self._sink.write(chunk)  # a heartbeat, or the prelude
         if self._over:
             return True
-        last = chunk.frames[-1]
+        frames = self._reader.due(chunk)[0].frames
+        if not frames:
+            return True
+        last = frames[-1]
         if last.event not in (END, GAP):
-            blocks = self._tell(chunk.frames)
+            blocks = self._tell(frames)
             return self._sink.write(Chunk(blocks)) if blocks else True
         self._over = True
-        told = self._tell(chunk.frames[:-1])  # before the end, which depends on it
+        told = self._tell(frames[:-1])  # before the end, which depends on it
         end = _encode(self._dialect.end(_end_of(last.event, last.data)), self._text(last.offset))
         more = self._sink.write(Chunk(told + end))
         self._reader.close()

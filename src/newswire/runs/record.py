@@ -25,7 +25,6 @@ from newswire.log.channels import check_channel
 from newswire.runs.dialects.base import End, Head
 from newswire.wire.event import Event
 
-END: Final = "newswire.end"
 MAX_NAME_BYTES: Final = 200  # with what ids and channels add, under the 255 that a channel may have
 RECORDS: Final = "$runs.run.>"
 WORKERS: Final = "$runs.worker.>"
@@ -93,9 +92,10 @@ class Record:
         args: what that one is called with.
         takeover: whether the run waits for another producer when its worker has died.
         wanted: a reader has come, which a lazy run waits for.
-        abandon_after, claim_within, keep_for: see `RunOptions`.
+        abandon_after, claim_within, compact_after, keep_for: see `RunOptions`.
         meta: what the one who started it said of it.
         end, ended_at: how and when it ended.
+        last: the offset of the last event that its readers get, if this record was not stored right behind it.
         offset: where in the log this record is; the condition for the next.
     """
 
@@ -112,11 +112,18 @@ class Record:
     wanted: bool = False
     abandon_after: float | None = None
     claim_within: float | None = None
+    compact_after: float | None = None
     keep_for: float | None = None
     meta: Mapping[str, Any] = field(default_factory=dict)
     end: End | None = None
     ended_at: float | None = None
+    last: int = 0
     offset: int = 0
+
+    @property
+    def last_offset(self) -> int:
+        """The offset of the last event of an ended run."""
+        return self.last or self.offset - 1
 
     @property
     def head(self) -> Head:
@@ -131,7 +138,7 @@ class Record:
         """
         found = {name: value for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name)}
         if self.end is not None:
-            found["end"] = _said(self.end)
+            found["end"] = self.end.said()
         return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), "record")
 
     @classmethod
@@ -155,16 +162,6 @@ _DEFAULTS: Final = {
     **{each.name: each.default for each in fields(Record) if each.default is not MISSING},
     **{each.name: each.default_factory() for each in fields(Record) if each.default_factory is not MISSING},
 }
-
-
-def _said(end: End) -> dict[str, Any]:
-    found = {"reason": end.reason, "error": end.error, "result": end.result}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def end_event(end: End) -> Event:
-    """The last event of a run, which its readers get."""
-    return Event(json.dumps(_said(end), ensure_ascii=False, separators=(",", ":")), END)
 
 
 def read_end(data: str) -> End:

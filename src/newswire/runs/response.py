@@ -21,7 +21,8 @@ from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named
-from newswire.runs.record import END, Record, out_channel
+from newswire.runs.dialects.base import END
+from newswire.runs.record import Record, out_channel
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs
@@ -110,8 +111,7 @@ class RunResponse(FrameworkResponse):
         # What is past the end of the log is no cursor that we gave.
         if found.epoch != self._runs.hub.epoch or not record.begun < found.offset <= self._runs.latest:
             return False
-        # The record of an ended run was stored right behind the last event that its readers get.
-        if found.offset >= record.offset - 1:
+        if found.offset >= record.last_offset:
             return True
         if (
             record.end is None

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from newswire.errors import RunNotFound, RunOver
 from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.runs.dialects.base import End
+from newswire.runs.dialects.base import END, End
+from newswire.runs.fold import pieces
 from newswire.runs.outbox import Claim
 from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
 from newswire.runs.reader import RunReader
-from newswire.runs.record import END, Record, State, out_channel, read_end
+from newswire.runs.record import Record, State, out_channel, read_end
 
 if TYPE_CHECKING:
     from newswire.runs.production import Production
@@ -116,8 +117,8 @@ class Run:
         at, latest = self._record.begun, (await log.span()).latest
         while at < latest:
             page = await log.read(channel, at, _PAGE)
-            for entry in page.entries:
-                yield part_of(entry.event, entry.data)
+            for piece in pieces(page.entries):
+                yield part_of(piece.event, piece.data)
             at = page.through
 
     # -- read

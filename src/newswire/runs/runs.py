@@ -194,6 +194,7 @@ class Runs:
             takeover=options.takeover,
             abandon_after=options.abandon_after,
             claim_within=options.claim_within if source is None else None,
+            compact_after=options.compact_after,
             keep_for=options.keep_for,
             meta=meta,
         )

@@ -82,6 +82,7 @@ class Watch:
         self._gone: set[str] = set()
         self._orphans: dict[str, float] = {}
         self._kept: list[tuple[float, str, str, int]] = []  # until when (wall clock), id, name, begun; a heap
+        self._unfolded: list[tuple[float, str]] = []  # ended runs that are to be folded, and when; a heap
         self._sign_now = asyncio.Event()
         self._next_drop = monotonic() + _DROP_SECONDS
         self._signs_dropped = monotonic()
@@ -154,6 +155,8 @@ class Watch:
         self._orphans.pop(record.id, None)
         if record.state == "ended":
             self.open.pop(record.id, None)
+            if record.compact_after is not None and record.ended_at is not None and not record.last:
+                heappush(self._unfolded, (record.ended_at + record.compact_after, record.id))
             if record.keep_for is not None and record.ended_at is not None:
                 heappush(self._kept, (record.ended_at + record.keep_for, record.id, record.name, record.begun))
         else:
@@ -185,6 +188,8 @@ class Watch:
             for record in [record for record in self.open.values() if self.lapsed(record)]:
                 since = self._orphans.setdefault(record.id, monotonic())
                 await self._told.orphaned(record, monotonic() - since)
+            if self._unfolded and self._unfolded[0][0] < time.time():
+                await self._books.fold(heappop(self._unfolded)[1])
             if monotonic() > self._next_drop:
                 self._next_drop = monotonic() + _DROP_SECONDS * random.uniform(0.8, 1.2)
                 await self._drop_old()

@@ -20,12 +20,20 @@ import anyio
 import pytest
 
 from newswire.errors import Closed, InvalidChannel, LogUnavailable, RunNotFound, RunOver
+from newswire.hub.frames import Chunk
 from newswire.hub.hub import Hub
+from newswire.hub.options import StreamOptions
+from newswire.hub.subscription import Subscription
+from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.runs import End, RunOptions, Runs, WorkerOptions
-from newswire.runs.record import END, out_channel, record_channel
+from newswire.runs import End, Progress, Reasoning, RunOptions, Runs, ToolCall, WorkerOptions
+from newswire.runs.dialects import dialect_for
+from newswire.runs.dialects.base import END
+from newswire.runs.fold import FOLDED
+from newswire.runs.record import out_channel, record_channel
 from newswire.runs.run import Run
 from newswire.testing.log_base import PATIENCE, LogTests, MakeLog
+from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 
 LEASE = 0.6  # seconds; a machine that is so busy that it gives no sign of life for three quarters of it is too busy
@@ -71,6 +79,26 @@ class Noted:
                 await asyncio.sleep(0.005)
         finally:
             self.closed += 1
+
+
+class Taken:
+    """A sink that keeps what it is given."""
+
+    def __init__(self, reader: Subscription) -> None:
+        self.chunks: list[bytes] = []
+        self.over = asyncio.Event()
+        self._reader = reader
+
+    def write(self, chunk: Chunk) -> bool:
+        self.chunks.append(chunk.raw)
+        return True
+
+    def end(self, last: Chunk | None) -> None:
+        self._reader.ended()
+        self.over.set()
+
+    def cut(self) -> None:
+        self.over.set()
 
 
 async def kill(runs: Runs) -> None:
@@ -447,6 +475,60 @@ class RunSuite(LogTests):
         again = await runs.start("chat.1", words(2), key="k")
         assert (await again.wait()).reason == "done"
         assert await again.text() == answer(2)
+
+    async def test_a_folded_run_is_the_same_run(self, runs: Runs, other: Runs) -> None:
+        """Folded, a run is one event of the log; readers get the same events with the same ids, from any cut on."""
+
+        async def parts() -> AsyncIterator[Any]:
+            yield Reasoning("thinking …")
+            async for word in words(10):
+                yield word
+            yield {"json": 1}
+            yield {"json": 2}
+            yield Progress(1, 2)
+            yield "\n\n😀 \u2028"
+            yield ToolCall("1", "look")
+
+        run = await runs.start("chat.1", parts(), options=RunOptions(compact_after=3600))
+        whole = await read(run)
+        text = await run.text()
+        assert await runs.books.fold(run.id)
+        assert not await other.books.fold(run.id)
+        page = await runs.hub.log.read(Channels([out_channel(run.id)]), 0, 1000)
+        assert [entry.event for entry in page.entries] == [FOLDED]
+        for each in (runs, other):
+            folded = await each.get(run.id)
+            assert await read(folded) == whole
+            assert await folded.text() == text
+            assert await folded.end() == End("done")
+            for number, event in enumerate(whole[:-1], 1):
+                assert await read(folded, event.id) == whole[number:]
+
+    async def test_runs_are_folded_in_time(self, runs: Runs) -> None:
+        """It happens by itself, when an ended run has been kept as it was for long enough."""
+        run = await runs.start("chat.1", words(10), options=RunOptions(compact_after=0.05))
+        await run.wait()
+        channel = Channels([out_channel(run.id)])
+        with anyio.fail_after(PATIENCE):
+            while len((await runs.hub.log.read(channel, 0, 1000)).entries) > 1:  # noqa: ASYNC110  # the log's doing
+                await asyncio.sleep(0.02)
+        assert await run.text() == answer(10)
+
+    async def test_a_late_reader_of_the_native_dialect_gets_one_text(self, runs: Runs) -> None:
+        """What a reader is behind with comes as one event, with the id of the last; the rest as it comes."""
+        run = await runs.start("chat.1", words(50))
+        whole = await read(run)
+        for after, event in [(None, None), (whole[20].id, whole[20])]:
+            reader = runs.reader(run.record, after, dialect_for("native", run.record.head))
+            sink = Taken(reader)
+            await reader.open()
+            reader.attach(sink, StreamOptions())
+            await sink.over.wait()
+            events = Decoder().feed(b"".join(sink.chunks))
+            assert [each.event for each in events] == ["message", END]
+            begin = 0 if event is None else whole.index(event) + 1
+            assert events[0].data == "".join(each.data for each in whole[begin:-1])
+            assert (events[0].id, events[1].id) == (whole[-2].id, whole[-1].id)
 
     # -- writing from elsewhere
 

@@ -10,6 +10,7 @@ from newswire.runs.dialects.ag_ui import AGUI
 from newswire.runs.dialects.ai_sdk import AISDK
 from newswire.runs.dialects.anthropic import Anthropic
 from newswire.runs.dialects.base import Dialect, End, Head, Problem, Reason
+from newswire.runs.dialects.native import Native
 from newswire.runs.dialects.openai_chat import OpenAIChat
 from newswire.runs.dialects.openai_responses import OpenAIResponses
 from newswire.runs.dialects.passthrough import (
@@ -23,7 +24,7 @@ from newswire.runs.dialects.upstream import Reader
 
 # By the name that a request asks for.
 DIALECTS: Final[Mapping[str, type[Dialect]]] = MappingProxyType(
-    {kind.name: kind for kind in (OpenAIChat, OpenAIResponses, Anthropic, AISDK, AGUI)}
+    {kind.name: kind for kind in (Native, OpenAIChat, OpenAIResponses, Anthropic, AISDK, AGUI)}
 )
 # The formats of upstreams that a run may store as they came (`Head.raw`).
 PASSTHROUGHS: Final[Mapping[str, type[Passthrough]]] = MappingProxyType(

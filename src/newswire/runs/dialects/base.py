@@ -20,6 +20,7 @@ before the cut were skipped, and then of the parts after it, is what it makes of
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
@@ -28,6 +29,7 @@ from newswire.runs.dialects.condense import Condensed
 from newswire.runs.parts import Part, part_of, write_json
 from newswire.wire.event import Event
 
+END: Final = "newswire.end"
 Reason = Literal["done", "failed", "stopped", "interrupted"]
 
 
@@ -72,6 +74,19 @@ class End:
     reason: Reason
     error: Mapping[str, str] | None = None
     result: Any = None
+
+    def said(self) -> dict[str, Any]:
+        """What of it is stored."""
+        found = {"reason": self.reason, "error": self.error, "result": self.result}
+        return {name: value for name, value in found.items() if value is not None}
+
+    def event(self) -> Event:
+        """The last event of a run, which its readers get.
+
+        Raises:
+            TypeError, ValueError: the result can't be said in JSON.
+        """
+        return Event(json.dumps(self.said(), ensure_ascii=False, separators=(",", ":")), END)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +136,14 @@ class Dialect:
     Attributes:
         name: how a request asks for it.
         headers: more headers of the response, such as one that its client looks for.
+        plain: whether its clients know blocks without data, as the standard has them.
         merges: whether neighbouring parts may be given as one.
         head: the run.
     """
 
     name: ClassVar[str]
     headers: ClassVar[Sequence[tuple[str, str]]] = ()
+    plain: ClassVar[bool] = False
     merges: ClassVar[bool] = True
 
     def __init__(self, head: Head) -> None:

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Final
 from newswire.errors import Closed, RelayRefused
 from newswire.log.channels import Channels
 from newswire.log.position import Position
+from newswire.runs.dialects.base import END
 from newswire.runs.reader import RunReader
-from newswire.runs.record import END, Record, out_channel, read_end
+from newswire.runs.record import Record, out_channel, read_end
 from newswire.runs.relaying import refusal
 from newswire.runs.relaying.call import Call
 from newswire.runs.relaying.options import RelayOptions
