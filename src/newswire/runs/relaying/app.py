@@ -37,7 +37,6 @@ from newswire.runs.response import RunResponse
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs
 
-NATIVE: Final = "native"  # as a dialect: the events as they are stored
 _JSON: Final = "application/json"
 
 
@@ -253,10 +252,8 @@ def _dialect(asked: Asked, record: Record) -> str | None:
     named = parse_qs(asked.query.decode("latin-1"), keep_blank_values=True).get("dialect")
     if named is None:
         return record.head.raw
-    if named[0] == NATIVE:
-        return None
     if named[0] not in DIALECTS:
-        known = sorted([*DIALECTS, NATIVE])
+        known = sorted(DIALECTS)
         detail = f"there is no dialect {named[0][:60]!r}; there are {', '.join(known)}"
         raise refusal(400, "unknown_dialect", detail, dialects=known)
     return named[0]
