@@ -215,6 +215,45 @@ async def test_one_key_calls_once(world: World) -> None:
     assert len(world.upstream.calls) == 3
 
 
+async def test_the_head_is_there_before_the_first_word(world: World) -> None:
+    """For all who ask with the key, with what it said; the time to the first word is that of the word."""
+    go = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head(x_request_id="req_1")
+        await go.wait()
+        await call.chat_rest("at last")
+
+    world.upstream.script = script
+    answers = [await world.ask(idempotency_key="k") for _ in range(2)]
+    assert [answer.response.headers["x-request-id"] for answer in answers] == ["req_1"] * 2
+    reached = asyncio.get_running_loop().time()
+    while asyncio.get_running_loop().time() < reached + 0.05:
+        await asyncio.sleep(0)
+    go.set()
+    assert [text_of(await answer.rest()) for answer in answers] == ["at last"] * 2
+    assert len(world.upstream.calls) == 1
+    quickest = world.runs.stats.first_quantile(0.0)
+    assert quickest is not None
+    assert quickest >= 0.05
+    assert world.relay.stats.first_seconds >= 0.05
+
+
+async def test_a_stream_without_a_word_leaves_its_key_free(world: World) -> None:
+    """Who asked is told that it broke off; who asks again, asks the upstream again."""
+
+    async def script(call: Call) -> None:
+        if len(world.upstream.calls) == 1:
+            await call.head()
+            await call.end()
+        else:
+            await call.chat("now")
+
+    world.upstream.script = script
+    assert "error" in (await (await world.ask(idempotency_key="k")).rest())[-1].data
+    assert text_of(await (await world.ask(idempotency_key="k")).rest()) == "now"
+
+
 async def test_a_key_is_for_one_request(world: World) -> None:
     """Another body under the same key is refused, and nothing is called."""
 

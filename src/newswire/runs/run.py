@@ -189,6 +189,11 @@ class Run:
         if claim.full:
             await claim.room()
 
+    def content_begins(self) -> None:
+        """Say that the answer itself begins now: what was written before does not count for the time to the first."""
+        claim = self._writable()
+        claim.first_at = time.monotonic()
+
     def progress(self, done: float, total: float | None = None, message: str | None = None) -> None:
         """Tell how far the work is. From any thread; never waits.
 

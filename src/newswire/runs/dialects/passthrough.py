@@ -26,6 +26,7 @@ from newswire.runs.dialects.upstream import Piece, Reader
 from newswire.runs.parts import Part, event_of, part_of
 from newswire.wire.event import Event
 
+OF_THE_RELAY: Final = "upstream."  # types of what a relay stores beside its upstream's events: no client's business
 CUT_OFF: Final = Problem("interrupted", "upstream_cut_off", "The upstream's stream ended before its answer was whole.")
 
 
@@ -208,4 +209,6 @@ class Translated(Dialect):
 
     def _parts(self, event: str, data: str) -> Sequence[Part]:
         parts = self._reader.take(Event(data, event))
-        return [part_of(event, data)] if parts is None else parts
+        if parts is not None:
+            return parts
+        return [] if event.startswith(OF_THE_RELAY) else [part_of(event, data)]

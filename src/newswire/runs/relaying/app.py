@@ -11,7 +11,6 @@ there. The upstreams are those that the relay was given, and no request can name
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -26,9 +25,9 @@ from newswire.runs.record import Record
 from newswire.runs.relaying.asked import Asked, ClientGone
 from newswire.runs.relaying.call import Call
 from newswire.runs.relaying.headers import for_upstream, owner_of
+from newswire.runs.relaying.heads import answer, refusal
 from newswire.runs.relaying.options import RelayOptions
 from newswire.runs.relaying.passing import Passing
-from newswire.runs.relaying.refusal import answer, refusal
 from newswire.runs.relaying.relay import begin, fingerprint, format_of
 from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.relaying.upstream import Upstream, library_of
@@ -191,7 +190,6 @@ class Relay:
             upstream=upstream.name,
             options=self._options,
             stats=self.stats,
-            headed=asyncio.get_running_loop().create_future(),
         )
         name = f"relay.{upstream.name}" if upstream.name else "relay"
         key = asked.key()

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from newswire.delivery.asgi import Scope
 from newswire.delivery.watch import Receive
 from newswire.runs.relaying.headers import Headers, value_of
-from newswire.runs.relaying.refusal import refusal
+from newswire.runs.relaying.heads import refusal
 
 _MAX_KEY: Final = 255
 

@@ -18,8 +18,8 @@ from newswire.errors import DecodeLimitExceeded, InvalidEvent, RelayRefused
 from newswire.runs.dialects import End, Reader, reader_named
 from newswire.runs.parts import Part, Reasoning, Text, ToolInput, Usage
 from newswire.runs.relaying.headers import Redactor, beside_the_stream, for_client
+from newswire.runs.relaying.heads import answered, refusal, refused_event
 from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.refusal import refusal, stored
 from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.relaying.upstream import library_of, send, set_timeouts
 from newswire.runs.run import Run
@@ -47,7 +47,6 @@ class Call:
         upstream: its name, for the numbers.
         options: time limits.
         stats: counts.
-        headed: what the head said beside the stream, once it is there; cancelled if it never was.
     """
 
     request: Any
@@ -57,7 +56,6 @@ class Call:
     upstream: str
     options: RelayOptions
     stats: RelayStats
-    headed: asyncio.Future[Mapping[str, str]]
 
     async def produce(self, run: Run) -> None:
         """The run's source."""
@@ -71,30 +69,28 @@ class Call:
         begun = monotonic()
         redact = Redactor([(name.lower(), value) for name, value in self.request.headers.raw])
         try:
-            response = await self._head(client)
+            response, headers = await self._head(client)
         except RelayRefused as refused:
             self.stats.calls[self.upstream, refused.status] += 1
-            run.put(stored(refused, redact))
+            run.put(refused_event(refused, redact))
             error = {"type": type(refused).__name__, "message": redact(str(refused))}
             await run.fail(End("failed", error), keep_for=_REFUSAL_KEPT)
             return
-        finally:
-            if not self.headed.done():
-                self.headed.cancel()
         try:
+            run.put(answered(headers, redact))
             self.stats.calls[self.upstream, response.status_code] += 1
             await _Copying(self, run, redact, begun).copy(response)
         finally:
             await response.aclose()
 
-    async def _head(self, client: Any) -> Any:
+    async def _head(self, client: Any) -> tuple[Any, Mapping[str, str]]:
+        """The response, and what its head says beside the stream."""
         set_timeouts(self.request, self.options)
         response = await send(client, self.request, body=self.body)
         headers = for_client(response.headers.raw, cookies=self.options.cookies)
         kind = response.headers.get("content-type")
         if response.status_code == 200 and is_event_stream(kind):
-            self.headed.set_result(beside_the_stream(headers))
-            return response
+            return response, beside_the_stream(headers)
         try:
             if response.status_code < 400:
                 raise refusal(
@@ -198,4 +194,5 @@ class _Copying:
                 self._pieces += 1
                 if self._first is None:
                     self._first = monotonic()
+                    self._run.content_begins()
                     self._call.stats.first_content(self._first - self._begun)

@@ -13,8 +13,8 @@ from newswire.delivery.asgi import Send
 from newswire.delivery.watch import Receive, watch
 from newswire.runs.relaying.asked import Asked, ClientGone
 from newswire.runs.relaying.headers import for_client, for_upstream
+from newswire.runs.relaying.heads import refusal
 from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.refusal import refusal
 from newswire.runs.relaying.upstream import library_of, send, set_timeouts
 
 logger = logging.getLogger("newswire.runs")

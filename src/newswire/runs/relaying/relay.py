@@ -11,7 +11,6 @@ for it get the same error, and the next one who asks calls anew.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import Mapping
@@ -24,10 +23,9 @@ from newswire.log.position import Position
 from newswire.runs.dialects.base import END
 from newswire.runs.reader import RunReader
 from newswire.runs.record import Record, out_channel, read_end
-from newswire.runs.relaying import refusal
 from newswire.runs.relaying.call import Call
+from newswire.runs.relaying.heads import ANSWERED, REFUSED, read_answered, read_refused, refusal
 from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.refusal import REFUSED
 from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.run import Run
 from newswire.wire.event import Event
@@ -97,7 +95,6 @@ async def relay(
         upstream=request.url.host,
         options=options or RelayOptions(),
         stats=RelayStats(),
-        headed=asyncio.get_running_loop().create_future(),
     )
     asked = fingerprint(request.url.raw_path, body)
     return (await begin(runs, call, name=name, key=key, owner=owner, asked=asked)).run
@@ -109,7 +106,7 @@ class Begun:
 
     Attributes:
         run: the run.
-        headers: what the upstream's head said beside the stream, if it was this process that called it just now.
+        headers: what the upstream's head said beside the stream.
     """
 
     run: Run
@@ -132,41 +129,21 @@ async def begin(runs: Runs, call: Call, *, name: str, key: str | None, owner: st
     while True:
         options = call.options.run
         run = await runs.start(name, call.produce, key=key, owner=owner, meta=meta, options=options, instead_of=before)
-        if run.produced_here:
-            return Begun(run, await _headed(runs, run, call))
         if run.meta.get("asked") != asked:
-            raise refusal.refusal(
+            raise refusal(
                 422,
                 "idempotency_key_reused",
                 "this Idempotency-Key was used for another request: give each request a key of its own",
                 again=False,
             )
-        if run.record.state == "ended" and await _came_to_nothing(runs, run.record):
+        if not run.produced_here and run.record.state == "ended" and await _came_to_nothing(runs, run.record):
             before = run
             continue
-        await _first(runs, run.record)
-        return Begun(run)
+        return Begun(run, await _first(runs, run.record))
 
 
-async def _headed(runs: Runs, run: Run, call: Call) -> Mapping[str, str]:
-    """What the head said. It may also never come: the run is stopped, or the upstream refuses."""
-    first = asyncio.ensure_future(_first(runs, run.record))
-    try:
-        either: set[asyncio.Future[Any]] = {first, call.headed}
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if call.headed.done() and not call.headed.cancelled():
-            return call.headed.result()
-        await first
-        return {}
-    finally:
-        first.cancel()
-        await asyncio.wait({first})
-        if not first.cancelled():
-            first.exception()
-
-
-async def _first(runs: Runs, record: Record) -> None:
-    """Wait for a run's first event.
+async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
+    """Wait for a run's first event. Returns what the upstream's head said beside the stream.
 
     Raises:
         RelayRefused: it says that there is no stream.
@@ -179,30 +156,36 @@ async def _first(runs: Runs, record: Record) -> None:
         await events.aclose()  # type: ignore[attr-defined]  # it is a generator
     if event is None:
         raise Closed("the relay is stopping")
-    _check(event)
+    if event.event == ANSWERED:
+        return read_answered(event.data)
+    _refuse(event)
+    return {}
 
 
-def _check(event: Event) -> None:
+def _refuse(event: Event) -> None:
+    """Raise, if a run whose first event this is has no answer. One that was stopped has an end that can be told."""
     if event.event == REFUSED:
-        raise refusal.read(event.data)
+        raise read_refused(event.data)
     if event.event == END:
         end = read_end(event.data)
         if end.reason == "interrupted":
             detail = "the process that called the upstream died before it answered: try again"
-            raise refusal.refusal(503, "interrupted", detail, headers=[("retry-after", "1")])
+            raise refusal(503, "interrupted", detail, headers=[("retry-after", "1")])
         if end.reason == "failed":
             error = end.error or {}
-            raise refusal.refusal(502, error.get("type", "failed"), error.get("message", "The run failed."))
+            raise refusal(502, error.get("type", "failed"), error.get("message", "The run failed."))
 
 
 async def _came_to_nothing(runs: Runs, record: Record) -> bool:
-    """Whether an ended run never had an answer, so that its key may call anew."""
-    page = await runs.hub.log.read(Channels([out_channel(record.id)]), record.begun, 1)
+    """Whether an ended run never had an answer, not a word of one, so that its key may call anew."""
+    page = await runs.hub.log.read(Channels([out_channel(record.id)]), record.begun, 2)
     for entry in page.entries:
-        try:
-            _check(Event(entry.data, entry.event))
-        except RelayRefused:
-            return True
+        if entry.event != ANSWERED:
+            try:
+                _refuse(Event(entry.data, entry.event))
+            except RelayRefused:
+                return True
+            return False
     return False
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from newswire.client.transports.base import library
-from newswire.runs.relaying.refusal import refusal
+from newswire.runs.relaying.heads import refusal
 
 if TYPE_CHECKING:
     from newswire.runs.relaying.options import RelayOptions

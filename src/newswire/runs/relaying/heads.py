@@ -1,4 +1,6 @@
-"""What a relay answers when it has no stream to give, and the way in which that is stored for others who wait for it.
+"""What an upstream's head has said, as the first event of a run: for all who wait for it, in whichever process.
+
+It is either that there is a stream (`answered`), or the answer that there is instead (`refused`).
 
 An upstream's own answer goes to the client as it is: that is what clients' retries look at. What the relay has to say
 itself is `application/problem+json` (RFC 9457), with a member `error` as the clients of OpenAI and Anthropic read it.
@@ -7,7 +9,7 @@ itself is `application/problem+json` (RFC 9457), with a member `error` as the cl
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Final
 
@@ -16,7 +18,8 @@ from newswire.errors import RelayRefused
 from newswire.runs.parts import write_json
 from newswire.wire.event import Event
 
-REFUSED: Final = "upstream.refused"  # the type of the event that says why there is no stream
+ANSWERED: Final = "upstream.answered"
+REFUSED: Final = "upstream.refused"
 
 
 def refusal(
@@ -54,15 +57,27 @@ def refusal(
     return RelayRefused(status, told, write_json(body).encode(), detail)
 
 
-def stored(refused: RelayRefused, redact: Callable[[str], str]) -> Event:
-    """The event that tells others of it, without secrets."""
+def answered(headers: Mapping[str, str], redact: Callable[[str], str]) -> Event:
+    """The event that says that there is a stream, and what the head said beside it, without secrets."""
+    told = {name: redact(value) for name, value in headers.items()}
+    return Event(json.dumps({"headers": told}), ANSWERED)
+
+
+def read_answered(data: str) -> Mapping[str, str]:
+    """What `answered` says."""
+    headers: Mapping[str, str] = json.loads(data)["headers"]
+    return headers
+
+
+def refused_event(refused: RelayRefused, redact: Callable[[str], str]) -> Event:
+    """The event that says what there is instead, without secrets."""
     headers = [[name, redact(value)] for name, value in refused.headers]
     body = redact(refused.body.decode("utf-8", "surrogateescape"))
     return Event(json.dumps({"status": refused.status, "headers": headers, "body": body}), REFUSED)
 
 
-def read(data: str) -> RelayRefused:
-    """What `stored` says."""
+def read_refused(data: str) -> RelayRefused:
+    """What `refused_event` says."""
     found = json.loads(data)
     headers = [(name, value) for name, value in found["headers"]]
     body = found["body"].encode("utf-8", "surrogateescape")
