@@ -1,8 +1,8 @@
 """What a source needs of an HTTP library: send one request, read the answer's body piece by piece, let go.
 
 Two protocols of two classes each. An adapter follows no redirects, tries nothing twice, adds no credentials to a
-`foreign` request, asks for no compression, and turns its library's errors into ours. `pick` finds the adapter for what
-a user gave as `client`.
+`foreign` request, asks for no compression, and turns its library's errors into ours. `newswire.client.transports.pick`
+finds the adapter for what a user gave as `client`.
 """
 
 from __future__ import annotations
@@ -103,52 +103,3 @@ def library(client: object) -> str:
         if root in ("httpx2", "httpx", "aiohttp"):
             return root
     return ""
-
-
-def pick(client: Any) -> Transport:
-    """The adapter for a sync source: the user's client, or our own if it is None.
-
-    Raises:
-        TypeError: it is for the event loop, or nothing that we know.
-        ImportError: no client was given, and httpx2 is not installed.
-    """
-    from newswire.client.transports.httpx import HttpxTransport
-
-    if client is None:
-        return HttpxTransport()
-    if library(client) in ("httpx2", "httpx"):
-        if hasattr(client, "aclose"):
-            raise TypeError("an async client needs AsyncEventSource; EventSource takes httpx2.Client or httpx.Client")
-        return HttpxTransport(client)
-    if hasattr(client, "open") and hasattr(client, "abort"):
-        transport: Transport = client
-        return transport
-    raise TypeError(f"EventSource takes an httpx2.Client or httpx.Client, not {type(client).__name__}")
-
-
-def pick_async(client: Any) -> AsyncTransport:
-    """The adapter for an async source.
-
-    Raises:
-        TypeError: it is for threads, or nothing that we know.
-        ImportError: no client was given, and httpx2 is not installed.
-    """
-    from newswire.client.transports.aiohttp import AiohttpTransport
-    from newswire.client.transports.httpx import AsyncHttpxTransport
-
-    if client is None:
-        return AsyncHttpxTransport()
-    name = library(client)
-    if name == "aiohttp":
-        return AiohttpTransport(client)
-    if name:
-        if not hasattr(client, "aclose"):
-            raise TypeError("a sync client needs EventSource; AsyncEventSource takes httpx2.AsyncClient or the like")
-        return AsyncHttpxTransport(client)
-    if hasattr(client, "open") and hasattr(client, "close"):
-        transport: AsyncTransport = client
-        return transport
-    raise TypeError(
-        f"AsyncEventSource takes httpx2.AsyncClient, httpx.AsyncClient or aiohttp.ClientSession, "
-        f"not {type(client).__name__}"
-    )
