@@ -17,6 +17,11 @@ from newswire.delivery.direct import DirectSink
 EXTENSION: Final = "newswire.direct"
 # A client has nothing to say during a stream but its next request. More than this is read when the stream has ended.
 _MAX_EARLY: Final = 64 * 2**10
+# A request's head: a Last-Event-ID of 1 MB is still answered, but nobody fills the memory or holds a connection with
+# a head that never ends.
+_MAX_HEAD: Final = 2 * 2**20
+_HEAD_SECONDS: Final = 30.0
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Http10Cycle(RequestResponseCycle):
@@ -42,7 +47,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
 
     # Slots, because uvicorn's own attributes fill what CPython shares between instances: past 30 of them each instance
     # has a dictionary of its own, of 1.5 KB.
-    __slots__ = ("_early", "_keep_alive", "_sink", "_stopping")
+    __slots__ = ("_early", "_head_bytes", "_head_until", "_keep_alive", "_sink", "_stopping")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -50,13 +55,22 @@ class DirectHttpProtocol(HttpToolsProtocol):
         self._keep_alive = True
         self._early: bytearray | None = None
         self._stopping = False
+        self._head_bytes: int | None = None  # of the head that is coming; None while none is
+        self._head_until = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._head_bytes = 0
+        self._head_until = self.loop.time() + _HEAD_SECONDS
         scope: Any = self.scope
         scope["extensions"] = {EXTENSION: _Offer(self, scope)}
 
     def on_headers_complete(self) -> None:
+        self._head_bytes = None
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before and self.scope["http_version"] == "1.0":
@@ -120,12 +134,29 @@ class DirectHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._sink is None:
             super().data_received(data)
+            if self._head_bytes is not None:
+                self._bound_head(len(data))
             return
         if self._early is None:
             self._early = bytearray()
         self._early += data
         if len(self._early) > _MAX_EARLY:
             self.flow.pause_reading()
+
+    def _bound_head(self, more: int) -> None:
+        """A part of a head has come, and not its end."""
+        assert self._head_bytes is not None
+        self._head_bytes += more
+        before: RequestResponseCycle | None = self.cycle
+        if self.transport.is_closing():
+            return
+        if self._head_bytes > _MAX_HEAD:
+            self.transport.write(_TOO_LARGE)
+            self.transport.close()
+        elif before is None or before.response_complete:
+            self._unset_keepalive_if_required()
+            rest = max(0.0, self._head_until - self.loop.time())
+            self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
 
     def pause_writing(self) -> None:
         if self._sink is None:
