@@ -6,11 +6,11 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from tests.fixtures.llm import LLM
 
 # A shell's background jobs ignore Ctrl-C, and so would every command that is started from here to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-from tests.fixtures.llm import LLM
 
 
 @pytest.fixture
