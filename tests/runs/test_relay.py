@@ -168,15 +168,20 @@ async def test_a_completion_is_its_upstreams_with_ids_and_a_place(world: World) 
     assert call.headers["accept-encoding"] == "identity"
 
 
-async def test_it_can_be_resumed_at_every_event(world: World) -> None:
-    """What was read before and what comes after is the whole, at each cut."""
+@pytest.mark.parametrize("compact_after", [None, 0.01])
+async def test_it_can_be_resumed_at_every_event(world: World, compact_after: float | None) -> None:
+    """What was read before and what comes after is the whole, at each cut; folded too."""
 
     async def script(call: Call) -> None:
         await call.chat(*"abcdef")
 
     world.upstream.script = script
-    answer = await world.ask()
+    world.relay._options = RelayOptions(compact_after=compact_after)
+    answer = await world.ask(idempotency_key="k")
     events = await answer.rest()
+    run_id = answer.place.removeprefix("/runs/")
+    while compact_after is not None and not (await world.runs.find(run_id, _owner(KEY.encode()))).last:
+        await asyncio.sleep(0.01)
     for number, event in enumerate(events[:-1]):
         resumed = await world.get(answer.place, last_event_id=str(event.id))
         later = await resumed.rest()
@@ -186,6 +191,7 @@ async def test_it_can_be_resumed_at_every_event(world: World) -> None:
         assert len(later) <= len(events) - number + 1
     done = await world.get(answer.place, last_event_id=str(events[-1].id))
     assert done.status == 204
+    assert text_of(await (await world.ask(idempotency_key="k")).rest()) == "abcdef"
     assert len(world.upstream.calls) == 1
 
 

@@ -68,6 +68,13 @@ _SIZE = _Value(values.size(1, 2**30))
     help="An upstream silent for so long has failed.",
 )
 @click.option(
+    "--compact-after",
+    type=_TIME_OR_NONE,
+    default="none",
+    show_default=True,
+    help="Keep an answer in fewer rows of the log from then on.",
+)
+@click.option(
     "--abandon-after",
     type=_TIME_OR_NONE,
     default="none",
@@ -124,7 +131,16 @@ def relay(upstreams: tuple[str, ...], host: str, port: int, workers: int, insecu
 
 
 def _settings(upstreams: tuple[str, ...], options: dict[str, Any]) -> RelaySettings:
-    names = ("keep_for", "timeout", "connect_timeout", "idle_timeout", "abandon_after", "max_body", "cookies")
+    names = (
+        "keep_for",
+        "timeout",
+        "connect_timeout",
+        "idle_timeout",
+        "compact_after",
+        "abandon_after",
+        "max_body",
+        "cookies",
+    )
     try:
         found = tuple(Upstream.parse(text) for text in upstreams)
         if len({upstream.name for upstream in found}) < len(found):

@@ -7,7 +7,7 @@ the calls keeps anything in memory.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from newswire.log.base import Entry, Log
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
-from newswire.runs.fold import FOLDED, MAX_BYTES, fold
+from newswire.runs.fold import FOLDED, MAX_BYTES, Piece, fold, pieces
 from newswire.runs.record import (
     Record,
     name_channel,
@@ -58,6 +58,17 @@ class Books:
         """What a worker said last, and when."""
         [entry] = await self.ledger.newest([worker_channel(worker)])
         return None if entry is None else (entry.data, entry.time)
+
+    async def pieces(self, run_id: str, after: int) -> AsyncIterator[Piece]:
+        """What the log has of a run behind an offset, up to what is the newest now, folded or not."""
+        channel = Channels([out_channel(run_id)])
+        at, latest = after, (await self._log.span()).latest
+        while at < latest:
+            page = await self._log.read(channel, at, _PAGE)
+            for piece in pieces(page.entries):
+                if piece.offset > after:
+                    yield piece
+            at = page.through
 
     # -- write
 

@@ -18,11 +18,10 @@ from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogUnavailable, RunNotFound
-from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named
 from newswire.runs.dialects.base import END
-from newswire.runs.record import Record, out_channel
+from newswire.runs.record import Record
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs
@@ -122,10 +121,11 @@ class RunResponse(FrameworkResponse):
             return False
         # To whom an upstream's events are told as they came, its last one says the end, and nothing follows.
         try:
-            page = await self._runs.hub.log.read(Channels([out_channel(record.id)]), found.offset, 1)
+            async for piece in self._runs.books.pieces(record.id, found.offset):
+                return piece.event == END
         except LogUnavailable:
-            return False
-        return bool(page.entries) and page.entries[0].event == END
+            pass
+        return False
 
 
 class RunAccepted(FrameworkResponse):

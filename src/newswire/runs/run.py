@@ -12,14 +12,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Ma
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import RunNotFound, RunOver
-from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.dialects.base import END, End
-from newswire.runs.fold import pieces
 from newswire.runs.outbox import Claim
 from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
 from newswire.runs.reader import RunReader
-from newswire.runs.record import Record, State, out_channel, read_end
+from newswire.runs.record import Record, State, read_end
 
 if TYPE_CHECKING:
     from newswire.runs.production import Production
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _PROGRESS_SECONDS: Final = 0.05  # between two progress events of a run; what comes faster is told by the next
-_PAGE: Final = 1000
 
 
 class Run:
@@ -112,14 +109,8 @@ class Run:
     async def _parts(self) -> AsyncIterator[object]:
         if self._claim is not None and not self._claim.over:
             await self._claim.flushed()
-        log = self._runs.hub.log
-        channel = Channels([out_channel(self.id)])
-        at, latest = self._record.begun, (await log.span()).latest
-        while at < latest:
-            page = await log.read(channel, at, _PAGE)
-            for piece in pieces(page.entries):
-                yield part_of(piece.event, piece.data)
-            at = page.through
+        async for piece in self._runs.books.pieces(self.id, self._record.begun):
+            yield part_of(piece.event, piece.data)
 
     # -- read
 

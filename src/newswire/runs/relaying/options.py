@@ -18,6 +18,7 @@ class RelayOptions:
         body_timeout: a client that stops in the middle of its request is given so long.
         max_body: the largest request for a completion; other requests are passed on as they come.
         keep_for: what a completion is kept for after its end, and with it its key.
+        compact_after: from then on an ended completion is kept in its folded form; see `RunOptions`.
         abandon_after: stop a completion that nobody has read for so long; None: it always goes on to its end.
         cookies: whether cookies go through, both ways.
     """
@@ -28,6 +29,7 @@ class RelayOptions:
     body_timeout: float = 30.0
     max_body: int = 32 * 2**20
     keep_for: float | None = 86_400.0
+    compact_after: float | None = None
     abandon_after: float | None = None
     cookies: bool = False
 
@@ -41,4 +43,9 @@ class RelayOptions:
     @property
     def run(self) -> RunOptions:
         """The options of the runs."""
-        return RunOptions(timeout=self.timeout, keep_for=self.keep_for, abandon_after=self.abandon_after)
+        return RunOptions(
+            timeout=self.timeout,
+            keep_for=self.keep_for,
+            compact_after=self.compact_after,
+            abandon_after=self.abandon_after,
+        )

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from newswire.errors import Closed, RelayRefused
-from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.dialects.base import END
 from newswire.runs.reader import RunReader
-from newswire.runs.record import Record, out_channel, read_end
+from newswire.runs.record import Record, read_end
 from newswire.runs.relaying.call import Call
 from newswire.runs.relaying.heads import ANSWERED, REFUSED, read_answered, read_refused, refusal
 from newswire.runs.relaying.options import RelayOptions
@@ -178,15 +177,14 @@ def _refuse(event: Event) -> None:
 
 async def _came_to_nothing(runs: Runs, record: Record) -> bool:
     """Whether an ended run never had an answer, not a word of one, so that its key may call anew."""
-    page = await runs.hub.log.read(Channels([out_channel(record.id)]), record.begun, 2)
-    for entry in page.entries:
-        if entry.event != ANSWERED:
+    async for piece in runs.books.pieces(record.id, record.begun):
+        if piece.event != ANSWERED:
             try:
-                _refuse(Event(entry.data, entry.event))
+                _refuse(Event(piece.data, piece.event))
             except RelayRefused:
                 return True
             return False
-    return False
+    return True  # nor will it have one: it is not kept any more
 
 
 def model_of(body: bytes | None) -> str | None:
