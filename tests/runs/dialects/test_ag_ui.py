@@ -89,6 +89,8 @@ def test_the_messages_say_what_the_run_said(read: Read) -> None:
     (usage,) = found["finished"]["usage"]
     assert usage == {"model": "small-1", "inputTokens": 64, "outputTokens": 32, "totalTokens": 96}
     assert (found["finished"]["threadId"], found["finished"]["runId"]) == ("run-7f3a", "run-7f3a")
+    assert found["finished"]["metadata"] == {"finishReason": "stop"}
+    assert read.whole["call"]["finished"]["metadata"] == {"finishReason": "tool_calls"}
     assert read.result["result"] == {"rows": 3}
 
 

@@ -2,7 +2,8 @@
 
 Blocks of JSON without a type. A run starts, and in it are text messages, reasoning and tool calls, each started,
 written to and ended; a tool's output is a result. Calls belong to the assistant's message that they follow. Progress is
-a custom event called `progress`, and other data are custom events of their own names.
+a custom event called `progress`, and other data are custom events of their own names. Why the model stopped, if the
+run said so, is in the metadata of `RUN_FINISHED`.
 
 A thread is what the protocol calls a conversation; `Head.meta` may name it as `thread`. An answer that is not whole
 ends with `RUN_ERROR`, also a stopped one: that a finished run was cancelled is known to clients of protocol 1.0 only.
@@ -45,6 +46,7 @@ class AGUI(Dialect):
         self._message = ""  # its id
         self._parent: str | None = None  # the assistant's message that a call would belong to
         self._usage: Usage | None = None
+        self._finish: str | None = None
 
     def begin(self) -> list[Event]:
         """See `Dialect.begin`."""
@@ -66,6 +68,7 @@ class AGUI(Dialect):
         if isinstance(part, ToolOutput):
             return self._result(part)
         if isinstance(part, Finish):
+            self._finish = part.reason
             return self._all_whole()
         if isinstance(part, Usage):
             self._usage = part
@@ -83,6 +86,8 @@ class AGUI(Dialect):
             read, written = self._usage.input_tokens, self._usage.output_tokens
             usage = {"inputTokens": read, "outputTokens": written, "totalTokens": read + written}
             fields["usage"] = [{"model": self.head.model, **usage}]
+        if self._finish is not None:
+            fields["metadata"] = {"finishReason": self._calls.reason(self._finish)}
         return [*self._all_whole(), *self._shut(), _event("RUN_FINISHED", **fields)]
 
     def fail(self, problem: Problem) -> list[Event]:

@@ -7,8 +7,9 @@ whose clients expect one call after the other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from newswire.runs.parts import (
     Data,
@@ -24,6 +25,8 @@ from newswire.runs.parts import (
     json_or_text,
 )
 
+_MARK: Final = re.compile(r'[\\"{}]')
+
 
 class Call:
     """One call of a tool.
@@ -35,7 +38,7 @@ class Call:
         answered: whether its output is there.
     """
 
-    __slots__ = ("_depth", "_pieces", "answered", "id", "index", "name", "whole")
+    __slots__ = ("_depth", "_escaped", "_object", "_pieces", "_quoted", "answered", "id", "index", "name", "whole")
 
     def __init__(self, id: str, name: str, index: int) -> None:
         self.id = id
@@ -44,7 +47,10 @@ class Call:
         self.whole = False
         self.answered = False
         self._pieces: list[str] = []
+        self._object: bool | None = None  # whether the input is a JSON object, whose end it says itself
         self._depth = 0
+        self._quoted = False
+        self._escaped = False
 
     @property
     def text(self) -> str:
@@ -61,21 +67,46 @@ class Call:
     @property
     def begun(self) -> bool:
         """Whether the input is in the middle of a JSON object: more is sure to come."""
-        return not self.whole and bool(self._pieces) and self._pieces[0].lstrip().startswith("{")
+        return not self.whole and self._object is True
 
     def add(self, text: str) -> str:
         """Take the next piece of the input, and see whether it is whole: a JSON object says by itself where it ends.
 
         Returns:
-            the piece, without white space after the end.
+            the piece, without what comes after that end.
         """
-        self._pieces.append(text)
-        # Braces in strings are counted too, which is wrong rarely and does no harm: it only decides when to look.
-        self._depth += text.count("{") - text.count("}")
-        if self._depth == 0 and "}" in text and isinstance(self.input, dict):
+        if self._object is None and text.strip():
+            self._object = text.lstrip().startswith("{")
+        end = self._end(text) if self._object else None
+        if end is None:
+            self._pieces.append(text)
+            return text
+        self._pieces.append(text[:end])
+        if isinstance(self.input, dict):
             self.whole = True
-            return text.rstrip()
+            return text[:end]
+        self._pieces.append(text[end:])
+        self._object = False
         return text
+
+    def _end(self, text: str) -> int | None:
+        """Where in the next piece the object ends; None if it goes on. Each piece is looked at once."""
+        at = 0
+        if self._escaped and text:
+            self._escaped, at = False, 1
+        while (mark := _MARK.search(text, at)) is not None:
+            at = mark.end()
+            if mark[0] == '"':
+                self._quoted = not self._quoted
+            elif self._quoted:
+                if mark[0] == "\\":
+                    self._escaped = at == len(text)
+                    at += 1  # what is escaped
+            else:
+                self._depth += {"{": 1, "}": -1}.get(mark[0], 0)
+                if self._depth == 0:
+                    return at
+        return None
 
 
 class Calls:
