@@ -10,17 +10,20 @@ from tests.runs.dialects.wire import told
 from newswire.runs.dialects import DIALECTS, End, Head, dialect_for, dialect_named
 from newswire.runs.parts import Text
 
+# Those that speak as others do; a plain one is newswire's own, whose clients know the standard.
+FOREIGN = [name for name, kind in DIALECTS.items() if not kind.plain]
+
 
 def test_a_dialect_that_does_not_exist() -> None:
     """The error names those that do."""
-    with pytest.raises(ValueError, match=r"'klingon'.* ag-ui, ai-sdk, anthropic, openai-chat, openai-responses"):
+    with pytest.raises(ValueError, match=r"'klingon'.* ag-ui, ai-sdk, anthropic, .*openai-chat, openai-responses"):
         dialect_named("klingon")
     with pytest.raises(ValueError, match="ag-ui"):
         dialect_for("klingon", HEAD)
     assert {name: dialect_named(name).name for name in DIALECTS} == {name: name for name in DIALECTS}
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", FOREIGN)
 def test_no_block_is_empty(name: str) -> None:
     """Each event of a stream has data, and none has an id: those are the positions of the run."""
     for script, run in SCRIPTS.items():
@@ -38,7 +41,7 @@ def test_a_stream_always_has_an_end(name: str) -> None:
     assert all(end and end != whole for end in ends)
 
 
-@pytest.mark.parametrize("name", DIALECTS)
+@pytest.mark.parametrize("name", FOREIGN)
 def test_a_run_without_a_model_has_an_unknown_one(name: str) -> None:
     """Whatever stands in `meta`, a stream can be told."""
     for meta in ({}, {"model": None}, {"model": 5, "thread": 6, "raw": 7}, {"raw": "klingon"}):
