@@ -246,17 +246,23 @@ async def test_the_head_is_there_before_the_first_word(world: World) -> None:
 
 
 async def test_a_stream_without_a_word_leaves_its_key_free(world: World) -> None:
-    """Who asked is told that it broke off; who asks again, asks the upstream again."""
+    """Who asked is told that it broke off, or what was wrong; who asks again, asks the upstream again."""
 
     async def script(call: Call) -> None:
-        if len(world.upstream.calls) == 1:
-            await call.head()
-            await call.end()
-        else:
+        if len(world.upstream.calls) > 3:
             await call.chat("now")
+            return
+        await call.head()
+        if len(world.upstream.calls) == 2:
+            await call.chunk()
+        elif len(world.upstream.calls) == 3:
+            await call.event({"error": {"message": "overloaded"}})
+        await call.end()
 
     world.upstream.script = script
-    assert "error" in (await (await world.ask(idempotency_key="k")).rest())[-1].data
+    for _ in range(3):
+        assert "error" in (await (await world.ask(idempotency_key="k")).rest())[-1].data
+    assert len(world.upstream.calls) == 3
     assert text_of(await (await world.ask(idempotency_key="k")).rest()) == "now"
 
 
@@ -351,6 +357,26 @@ async def test_stop_closes_the_upstream_and_a_client_that_leaves_does_not(world:
     assert json.loads(last.data)["error"]["code"] == "stopped"
     again = await world.client.post(f"{answer.place}/stop", headers={"authorization": KEY})
     assert again.json()["stopped"] is False
+
+
+async def test_a_stop_before_the_first_word_is_told(world: World) -> None:
+    """The upstream is let go at once; the key stays stopped."""
+
+    async def script(call: Call) -> None:
+        await call.gone.wait()
+
+    world.upstream.script = script
+    asking = asyncio.ensure_future(world.ask(idempotency_key="k"))
+    while not world.upstream.calls:
+        await asyncio.sleep(0)
+    run = await world.runs.get("relay", owner=_owner(KEY.encode()))
+    await run.stop()
+    async with asyncio.timeout(0.1):
+        await world.upstream.calls[0].gone.wait()
+    for answer in (await asking, await world.ask(idempotency_key="k")):
+        [last] = [event for event in await answer.rest() if "error" in event.data]
+        assert json.loads(last.data)["error"]["code"] == "stopped"
+    assert len(world.upstream.calls) == 1
 
 
 # -- what goes wrong

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from newswire.errors import DecodeLimitExceeded, InvalidEvent, RelayRefused
 from newswire.runs.dialects import End, Reader, reader_named
-from newswire.runs.parts import Part, Reasoning, Text, ToolInput, Usage
+from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
 from newswire.runs.relaying.headers import Redactor, beside_the_stream, for_client
 from newswire.runs.relaying.heads import answered, refusal, refused_event
 from newswire.runs.relaying.options import RelayOptions
@@ -29,6 +29,7 @@ from newswire.wire.headers import is_event_stream
 
 logger = logging.getLogger("newswire.runs")
 
+CONTENT: Final = (Text, Reasoning, ToolCall, ToolInput)  # parts that are a piece of an answer
 _MAX_REFUSAL: Final = 2**20  # bytes of an upstream's error that are kept
 _REFUSAL_SECONDS: Final = 10.0
 _REFUSAL_KEPT: Final = 60.0  # seconds: for those who wait for it, and who have it within milliseconds
@@ -190,7 +191,7 @@ class _Copying:
         for part in parts:
             if isinstance(part, Usage):
                 self._said = part
-            elif isinstance(part, (Text, Reasoning, ToolInput)):
+            elif isinstance(part, CONTENT):
                 self._pieces += 1
                 if self._first is None:
                     self._first = monotonic()

@@ -17,12 +17,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from newswire.errors import Closed, RelayRefused
+from newswire.errors import Closed
 from newswire.log.position import Position
+from newswire.runs.dialects import reader_named
 from newswire.runs.dialects.base import END
 from newswire.runs.reader import RunReader
 from newswire.runs.record import Record, read_end
-from newswire.runs.relaying.call import Call
+from newswire.runs.relaying.call import CONTENT, Call
 from newswire.runs.relaying.heads import ANSWERED, REFUSED, read_answered, read_refused, refusal
 from newswire.runs.relaying.options import RelayOptions
 from newswire.runs.relaying.stats import RelayStats
@@ -176,15 +177,17 @@ def _refuse(event: Event) -> None:
 
 
 async def _came_to_nothing(runs: Runs, record: Record) -> bool:
-    """Whether an ended run never had an answer, not a word of one, so that its key may call anew."""
+    """Whether an ended run never had a word of an answer, so that its key may call anew.
+
+    One that somebody stopped is not called anew: that was an answer too.
+    """
+    broken = record.end is not None and record.end.reason in ("failed", "interrupted")
+    reader = reader_named(str(record.head.raw))()
     async for piece in runs.books.pieces(record.id, record.begun):
-        if piece.event != ANSWERED:
-            try:
-                _refuse(Event(piece.data, piece.event))
-            except RelayRefused:
-                return True
+        parts = reader.feed(Event(piece.data, piece.event)) if broken else ()
+        if not broken or any(isinstance(part, CONTENT) for part in parts):
             return False
-    return True  # nor will it have one: it is not kept any more
+    return True  # nothing but errors; or it is not kept any more
 
 
 def model_of(body: bytes | None) -> str | None:
