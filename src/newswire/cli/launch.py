@@ -29,7 +29,7 @@ DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
 # A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
 _BACKLOG: Final = 4096
 # New containers after which the collector looks at them.
-_YOUNG: Final = 20_000
+_YOUNG: Final = 5_000
 # What is left of the grace time for cutting the rest and closing the log, in seconds.
 _LAST_STEPS: Final = 1.5
 
@@ -154,7 +154,7 @@ class _Config(Config):
         super().load()
         gc.collect()
         gc.freeze()
-        gc.set_threshold(_YOUNG, 20, 20)
+        gc.set_threshold(_YOUNG, 50, 100)
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:

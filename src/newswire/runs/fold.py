@@ -36,7 +36,7 @@ def fold(entries: Iterable[Entry]) -> str:
     with lengths in characters.
     """
     groups: list[list[Any]] = []
-    last: dict[str, list[Any]] = {}
+    last: dict[str, int] = {}  # where in `groups` the last progress is; an earlier one is emptied
     for entry in entries:
         if entry.event in _TEXTS:
             if groups and groups[-1][0] == entry.event:
@@ -45,12 +45,12 @@ def fold(entries: Iterable[Entry]) -> str:
             else:
                 groups.append([entry.event, [entry.data], [entry.offset]])
             continue
-        if entry.event in _LAST_COUNTS and entry.event in last:
-            groups.remove(last[entry.event])
-        groups.append([entry.event, entry.data, entry.offset])
         if entry.event in _LAST_COUNTS:
-            last[entry.event] = groups[-1]
-    told = [_text(*group) if isinstance(group[1], list) else group for group in groups]
+            if entry.event in last:
+                groups[last[entry.event]] = []
+            last[entry.event] = len(groups)
+        groups.append([entry.event, entry.data, entry.offset])
+    told = [_text(*group) if isinstance(group[1], list) else group for group in groups if group]
     return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
 
 

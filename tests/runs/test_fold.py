@@ -1,0 +1,38 @@
+"""The folded form: what is in it, and that every cut is exact."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from newswire.log.base import Entry
+from newswire.runs.fold import Piece, fold, unfold
+
+EVENTS = st.lists(st.tuples(st.sampled_from(["message", "reasoning", "tool", "custom"]), st.text(max_size=5)))
+
+
+@given(EVENTS, st.lists(st.integers(1, 5), min_size=40))
+def test_every_cut_of_a_folded_run_is_exact(events: list[tuple[str, str]], steps: list[int]) -> None:
+    """Whatever a run said, and wherever a reader was, it gets what comes after, with the old offsets."""
+    offset = 0
+    entries = []
+    for (event, data), step in zip(events, steps, strict=False):
+        offset += step
+        entries.append(Entry(offset, "c", event, data, 0.0))
+    pieces = [Piece(entry.offset, entry.event, entry.data) for entry in entries]
+    folded = fold(entries)
+    for after in range(offset + 1):
+        assert list(unfold(folded, after)) == [piece for piece in pieces if piece.offset > after]
+        assert list(unfold(folded, 0, after)) == [piece for piece in pieces if piece.offset <= after]
+
+
+def test_the_last_progress_is_kept() -> None:
+    """Of progress and usage only the last one counts, and is where it was."""
+    told = [("progress", "1"), ("message", "a"), ("progress", "2"), ("usage", "x"), ("message", "b"), ("progress", "3")]
+    entries = [Entry(offset, "c", event, data, 0.0) for offset, (event, data) in enumerate(told, 1)]
+    assert [(piece.offset, piece.event, piece.data) for piece in unfold(fold(entries), 0)] == [
+        (2, "message", "a"),
+        (4, "usage", "x"),
+        (5, "message", "b"),
+        (6, "progress", "3"),
+    ]
