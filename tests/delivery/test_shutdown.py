@@ -14,7 +14,7 @@ from tests.fixtures.http2 import Http2Streams
 GOODBYE = r"retry: \d+\nevent: newswire\.goodbye\n"
 GRACE = 8.0  # seconds; the servers' own limits are 3 (hypercorn), 10 (granian's Docker habit), and none at all
 # What a server has to be told so that it leaves a connection behind that it can't write to.
-LIMITS = {"uvicorn": ["--timeout-graceful-shutdown", "3"], "granian": ["--workers-kill-timeout", "3"]}
+LIMITS = {"uvicorn": ["--timeout-graceful-shutdown", "2"], "granian": ["--workers-kill-timeout", "2"]}
 BUSY = [name for name in SERVERS if "gzip" not in name]
 
 

@@ -117,7 +117,7 @@ def check_memory(rounds: list[int]) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT and network namespaces are Linux's")
-@pytest.mark.parametrize("name", ["direct", "direct, asyncio"])
+@pytest.mark.parametrize("name", ["direct"])
 def test_packets_that_are_dropped(name: str, record_property: pytest.RecordProperty) -> None:
     """The network goes; then the clients. Where no network can be made, they stand still; see below."""
     if not networks_can_be_made():

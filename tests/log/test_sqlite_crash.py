@@ -34,12 +34,12 @@ def kill_after(process: subprocess.Popen[bytes], acknowledgements: int) -> set[i
 
 
 async def test_whole_batches_only_and_none_that_was_acknowledged_lost(tmp_path: Path) -> None:
-    """Eight rounds at random moments, with two processes on one file, of which one, the other or both are killed."""
+    """Six rounds at random moments, with two processes on one file, of which one, the other or both are killed."""
     dice = random.Random(7)
     path = tmp_path / "log.db"
     acknowledged: dict[str, set[int]] = {}
     epochs = set()
-    for round in range(8):
+    for round in range(6):
         pair = {name: start(path, name, dice.randrange(10**6)) for name in (f"a{round}", f"b{round}")}
         for name, process in pair.items():
             acknowledged[name] = kill_after(process, dice.randint(1, 150))
