@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
+import httpx
 import httpx2
 import openai
 import pytest
@@ -775,7 +776,8 @@ async def test_a_body_over_the_limit_is_a_413(world: World) -> None:
 # -- inside an application
 
 
-async def test_a_request_of_an_applications_own_becomes_a_run(world: World) -> None:
+@pytest.mark.parametrize("library", [httpx2, httpx])
+async def test_a_request_of_an_applications_own_becomes_a_run(world: World, library: Any) -> None:
     """`relay()` gives the run once the upstream streams, and raises what it says instead."""
 
     async def script(call: Call) -> None:
@@ -785,9 +787,9 @@ async def test_a_request_of_an_applications_own_becomes_a_run(world: World) -> N
             await call.chat("Hello", " you")
 
     world.upstream.script = script
-    async with httpx2.AsyncClient() as client:
+    async with library.AsyncClient() as client:
 
-        def request() -> httpx2.Request:
+        def request() -> Any:
             return client.build_request("POST", world.upstream.url + CHAT_PATH, json=CHAT)
 
         with pytest.raises(RelayRefused) as refused:
@@ -795,6 +797,10 @@ async def test_a_request_of_an_applications_own_becomes_a_run(world: World) -> N
         assert (refused.value.status, refused.value.body) == (401, b"who are you?")
         run = await relay(world.runs, request(), client=client, name="chat.1", key="k", owner="me")
         again = await relay(world.runs, request(), name="chat.1", key="k", owner="me")
-    assert run.id == again.id
-    assert (await run.wait()).reason == "done"
-    assert len(world.upstream.calls) == 2
+        assert run.id == again.id
+        assert (await run.wait()).reason == "done"
+        own = await relay(world.runs, request(), name="chat.2", owner="me")  # with a client of its own
+        assert (await own.wait()).reason == "done"
+        with pytest.raises(ValueError, match="format"):
+            await relay(world.runs, client.build_request("POST", world.upstream.url))
+    assert len(world.upstream.calls) == 3
