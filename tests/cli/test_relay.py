@@ -243,6 +243,36 @@ async def test_a_stop_lets_completions_come_to_their_end(
     assert len(upstream.calls) == 1
 
 
+@pytest.mark.parametrize("content", [b"", b"a body"])
+async def test_a_client_that_leaves_ends_what_is_passed_on(
+    upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path, content: bytes
+) -> None:
+    """Before the upstream has answered, and in the middle of its answer."""
+
+    async def script(call: Call) -> None:
+        if call.target == "/middle":
+            await call.head(content_type="text/plain")
+            await call.send(b"first")
+        await call.gone.wait()
+
+    upstream.script = script
+    with Serve(tmp_path, "--upstream", upstream.url, command="relay") as relay:
+        waiting = asyncio.ensure_future(client.put(f"{relay.url}/before", content=content))
+        while not upstream.calls:
+            await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        request = client.build_request("PUT", f"{relay.url}/middle", content=content)
+        answer = await client.send(request, stream=True)
+        assert await anext(answer.aiter_raw()) == b"first"
+        await answer.aclose()
+        async with asyncio.timeout(10):
+            for call in upstream.calls:
+                await call.gone.wait()
+        assert [call.body for call in upstream.calls] == [content, content]
+        assert "Traceback" not in relay.stderr()
+
+
 async def test_the_metrics_of_all_workers(upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path) -> None:
     """Calls, ends, tokens and readers, whichever worker had them."""
 
