@@ -45,12 +45,20 @@ class Tab:
         return self.order(evaluate=script)
 
     def until(self, condition: str, *, seconds: float = 30) -> Any:
-        """Wait until an expression is true in the page, and return its value."""
+        """Wait until an expression is true in the page, or in the one it leads to, and return its value."""
         deadline = time.monotonic() + seconds
-        while not (value := self.evaluate(condition)):
+        while not (value := self._evaluate_once_there(condition)):
             assert time.monotonic() < deadline, f"not in {seconds} s: {condition}"
             time.sleep(0.05)
         return value
+
+    def _evaluate_once_there(self, condition: str) -> Any:
+        try:
+            return self.evaluate(condition)
+        except AssertionError as error:
+            if "Execution context was destroyed" in str(error):  # the page is on its way to another
+                return None
+            raise
 
 
 class Page(Tab):
