@@ -94,11 +94,13 @@ def test_answers_repeat_input_only_as_json(server: Serve) -> None:
 
 
 def test_a_head_without_end_is_refused(server: Serve) -> None:
-    """In size: past 2 MiB it is a 431, however it is cut into fields."""
+    """In size: past 2 MiB it is a 431, however it is cut into fields, and the connection is gone."""
     part = b"a" * 60_000
-    assert talk(server, LINES, b"X: ", *[part] * 80).startswith(b"HTTP/1.1 431")
-    assert talk(server, LINES, *[b"X: " + part + b"\r\n"] * 80).startswith(b"HTTP/1.1 431")
-    assert talk(server, b"GET /", *[part] * 80)[:12] in (b"HTTP/1.1 431", b"HTTP/1.1 400")
+    for parts in ([b"X: ", *[part] * 80], [b"X: " + part + b"\r\n"] * 80):
+        answer = talk(server, LINES, *parts)
+        # The answer is lost where the kernel resets the connection, because we were still talking.
+        assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
+    assert talk(server, b"GET /", *[part] * 80)[:12] in (b"", b"HTTP/1.1 431", b"HTTP/1.1 400")
     assert server.publish("a", "the server goes on")
 
 
