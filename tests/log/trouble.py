@@ -34,7 +34,7 @@ async def full(path: Path, words: str, make_room: Callable[[], object]) -> None:
         assert stored > 10
         for _ in range(3):  # as long as it is full
             with pytest.raises(LogUnavailable, match=words):
-                await log.append([("a", Event("y" * 3_000_000)), ("b", Event("never"))])
+                await log.append([("a", Event("y" * 5_000_000)), ("b", Event("never"))])
         assert [entry.data for entry in await read_all(log, "b")] == [str(number) for number in range(stored)]
         make_room()
         await publish(log, "b", "room again")

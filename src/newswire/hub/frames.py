@@ -117,6 +117,11 @@ class Chunks:
     def __init__(self) -> None:
         self._chunks: dict[tuple[object, ...], Chunk] = {}
 
+    @staticmethod
+    def one(frame: Frame, form: Form) -> Chunk:
+        """The chunk of one frame, for one subscriber that shares it with nobody."""
+        return Chunk(frame.encoded(form), (frame,))
+
     def join(self, frames: Sequence[Frame], form: Form) -> Chunk:
         """The chunk of these frames in this form; the same object for everyone who asks while it is about."""
         key = (form, *frames)

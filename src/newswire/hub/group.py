@@ -186,7 +186,10 @@ class Group:
                 self.head = through
                 return None
         self.quiet = False
-        return self._begin(fanout.chunks.join(frames, self.form), through)
+        # A private channel's one reader shares its chunk with nobody: it need not be found again.
+        alone = len(frames) == 1 and self.size == 1
+        chunk = fanout.chunks.one(frames[0], self.form) if alone else fanout.chunks.join(frames, self.form)
+        return self._begin(chunk, through)
 
     def _due(self, window: Window) -> tuple[list[Frame], int]:
         """The next part of a pending list that outgrew the budget."""

@@ -12,7 +12,6 @@ from typing import NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from newswire.errors import LogError
 from newswire.log.base import Entry
-from newswire.log.position import Position
 from newswire.wire.event import Event
 
 
@@ -31,7 +30,7 @@ class Guarded(NamedTuple):
 
 
 # What became of a guarded batch; see `Ledger.append_guarded`.
-Outcome: TypeAlias = list[Position] | LogError | None
+Outcome: TypeAlias = int | LogError | None
 
 
 @runtime_checkable
@@ -43,8 +42,8 @@ class Ledger(Protocol):
         before it was stored.
 
         Returns:
-            for each batch: its positions; None if its channel has moved on; or the error that kept it from being
-            stored. In the last two cases nothing of it was.
+            for each batch: the offset of its first event (the others have the next ones); None if its channel has
+            moved on; or the error that kept it from being stored. In the last two cases nothing of it was.
 
         Raises:
             InvalidChannel, InvalidEvent, LimitExceeded: as `Log.append`; then nothing of any batch was stored.

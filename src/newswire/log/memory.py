@@ -23,7 +23,7 @@ from newswire.log.batch import weigh_batch, weight
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory_rings import Channel, Ring, offset_of
-from newswire.log.position import Position, new_epoch
+from newswire.log.position import Position, new_epoch, positions
 from newswire.log.retention import KEEP_ALL, Rules
 from newswire.log.untracked import untrack
 from newswire.wire.event import Event
@@ -87,7 +87,8 @@ class MemoryLog:
     async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
         """See `Log.append`."""
         self._check_open()
-        return self._append(events, weigh_batch(events, self._channels))
+        first = self._append(events, weigh_batch(events, self._channels))
+        return positions(self._epoch, first, len(events))
 
     async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
@@ -102,14 +103,13 @@ class MemoryLog:
         channel = self._channels.get(name)
         return 0 if channel is None else channel.entries[-1].offset if len(channel) else channel.lost
 
-    def _append(self, events: Sequence[tuple[str, Event]], weights: Sequence[int]) -> list[Position]:
+    def _append(self, events: Sequence[tuple[str, Event]], weights: Sequence[int]) -> int:
+        """Store a checked batch. Returns the first offset."""
         channels = self._channels
         now = self._clock()
-        epoch = self._epoch
-        offset = self._latest
+        offset = first = self._latest
         keep = self._all.entries.append
         new = tuple.__new__  # half the price of a named tuple's own constructor
-        positions = []
         for (name, event), size in zip(events, weights, strict=True):
             offset += 1
             entry = new(Entry, (offset, name, event[1], event[0], now))
@@ -121,7 +121,6 @@ class MemoryLog:
             channel.bytes += size
             self._bytes += size
             keep(entry)
-            positions.append(new(Position, (epoch, offset)))
         self._events += offset - self._latest
         self._latest = offset
         if self._limited:
@@ -132,7 +131,7 @@ class MemoryLog:
             self._make_room()
         for follower in self._followers:
             follower.set()
-        return positions
+        return first + 1
 
     def _new_channel(self, name: str) -> Channel:
         channel = self._channels[name] = Channel(self._rules.of(name), self._forgotten, self._latest)

@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from functools import partial
+from itertools import islice
 from typing import Final, Literal
 
 from newswire.errors import Closed, LogError, LogUnavailable, TrimmedAway
@@ -22,7 +23,7 @@ from newswire.log.base import Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Outcome
-from newswire.log.position import Position
+from newswire.log.position import Position, positions
 from newswire.log.retention import Rules
 from newswire.log.sqlite_file import LogFile
 from newswire.log.sqlite_keeper import Keeper
@@ -75,6 +76,7 @@ class SqliteLog:
         keeper = Keeper(rules, clock) if rules else None
         # Nothing here refers to this object, so that one that was forgotten unclosed can be seen in `__del__`.
         self._reader = Reader(self._file, self._tail.heard, own=lambda: writer.newest, keeper=keeper)
+        self._writer.checkpoint = self._reader.checkpoint
         if keeper is not None:
             keeper.attach(writer=self._writer, reader=self._reader)
         self._known: set[str] = set()
@@ -111,12 +113,16 @@ class SqliteLog:
         await self._writer.append([batch])
         if isinstance(batch.outcome, LogError):
             raise batch.outcome
-        return batch.outcome or []
+        return positions(self._file.epoch, batch.outcome or 0, len(events))
 
     async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
         self._check()
-        made = [Batch(batch.events, self._weigh(batch.events), (batch.channel, batch.newest)) for batch in batches]
+        sizes = iter(self._weigh([pair for batch in batches for pair in batch.events]))
+        made = [
+            Batch(batch.events, list(islice(sizes, len(batch.events))), (batch.channel, batch.newest))
+            for batch in batches
+        ]
         if made:
             await self._writer.append(made)
         return [batch.outcome for batch in made]

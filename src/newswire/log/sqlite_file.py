@@ -24,6 +24,8 @@ from newswire.log.position import new_epoch
 
 _VERSION: Final = 1
 _APPLICATION_ID: Final = 0x6E657773  # "news": tells our files from others'
+# From this size on, what is in the WAL is moved to the database in the background.
+WAL_CHECKPOINT: Final = 4 * 2**20
 # The WAL is cut back to this after a burst has grown it.
 WAL_LIMIT: Final = 64 * 2**20
 
@@ -140,6 +142,7 @@ class LogFile:
         execute("PRAGMA temp_store = MEMORY")
         execute("PRAGMA cache_size = -8192")  # 8 MiB
         execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
+        execute(f"PRAGMA wal_autocheckpoint = {WAL_LIMIT // 4096}")  # a last resort: see Reader.checkpoint
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait for the lock that this change needs if several processes make it at once.

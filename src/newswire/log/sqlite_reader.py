@@ -19,13 +19,14 @@ from typing import Final, TypeVar
 from newswire.errors import LogCorrupt, LogError
 from newswire.log.sqlite_file import NEWEST, LogFile, roll_back
 from newswire.log.sqlite_keeper import Keeper
-from newswire.log.sqlite_thread import DatabaseThread
+from newswire.log.sqlite_thread import DatabaseThread, Job
 
 logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
 WATCH_SECONDS: Final = 0.025
+_ROUNDS: Final = 4  # of a checkpoint; each moves what came during the one before
 
 
 class Reader(DatabaseThread):
@@ -58,6 +59,7 @@ class Reader(DatabaseThread):
         self._keeper = keeper
         self._version = -1
         self._next_watch = 0.0
+        self._checkpointing = False
 
     async def query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query in a snapshot.
@@ -66,6 +68,23 @@ class Reader(DatabaseThread):
             LogUnavailable, LogCorrupt: the file can't be read.
         """
         return await self.run(lambda connection: in_snapshot(connection, query))
+
+    def checkpoint(self) -> None:
+        """Move what is in the write-ahead log to the database, soon. From any thread.
+
+        By default SQLite does it within a commit, for which publishers wait some 10 ms, and a full one 100. Here they
+        don't. What is stored meanwhile is left for another round, until the log can begin anew.
+        """
+        if not self._checkpointing:
+            self._checkpointing = True
+            self.put(Job(self._checkpoint, None))
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        self._checkpointing = False
+        for _ in range(_ROUNDS):
+            _, in_log, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if moved >= in_log:
+                break
 
     def _turn(self) -> bool:
         try:

@@ -20,8 +20,7 @@ from typing import Any, Final
 from newswire.errors import LogError
 from newswire.log.base import Entry
 from newswire.log.ledger import Outcome
-from newswire.log.position import Position
-from newswire.log.sqlite_file import NEWEST, WAL_LIMIT, LogFile, fetch, roll_back
+from newswire.log.sqlite_file import NEWEST, WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite_thread import DatabaseThread, Job, tell
 from newswire.wire.event import Event
 
@@ -29,9 +28,16 @@ from newswire.wire.event import Event
 _GROUP_EVENTS: Final = 4096
 _GROUP_BYTES: Final = 16 * 2**20
 _ROWS: Final = 128  # to a statement; with 6 values a row, under the 999 that every SQLite can bind
+_VALUES: Final = 6
 _ROW: Final = "(?, ?, ?, ?, ?, ?)"
 _INSERT: Final = [f"INSERT INTO events VALUES {', '.join([_ROW] * rows)}" for rows in range(_ROWS + 1)]
+_INSERT_IF: Final = [
+    f"""INSERT INTO events SELECT * FROM (VALUES {", ".join([_ROW] * rows)})
+        WHERE (SELECT {NEWEST} = ? AND trims = ? AND forgets = ? FROM meta)"""
+    for rows in range(_ROWS + 1)
+]
 _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
+_WAL_LOOK_SECONDS: Final = 0.05
 _WAL_CHECK_SECONDS: Final = 5.0
 
 
@@ -90,6 +96,7 @@ class Writer(DatabaseThread):
             makes the entries stored.
 
     Attributes:
+        checkpoint: called in the thread when the write-ahead log should be emptied into the database.
         newest: the newest offset that this process has stored; `committed` may not have been called for it yet.
     """
 
@@ -107,12 +114,13 @@ class Writer(DatabaseThread):
         self._committed = committed
         self._gathered: list[Batch] = []
         self._channels: dict[str, int] = {}
-        self._forgets = 0
-        # What this connection knows of the file, as long as no other connection changes it (PRAGMA data_version).
-        self._known_by: tuple[sqlite3.Connection, int] | None = None
-        self._at = 0
-        self._guards: dict[str, int] = {}
+        # The newest offset, `trims` and `forgets`, when the file was last seen. As long as it has the same, nobody has
+        # appended or removed anything, and what is known of channels and guards is so.
+        self._seen: tuple[int, int, int] | None = None
+        self._guards: dict[str, int] = {}  # the newest offset of channels that batches were guarded by
         self._left: list[Batch] = []
+        self.checkpoint: Callable[[], None] = lambda: None
+        self._next_wal_look = 0.0
         self._next_wal_check = 0.0
 
     async def append(self, batches: list[Batch]) -> None:
@@ -198,54 +206,63 @@ class Writer(DatabaseThread):
             self.newest = first + stored - 1
         self._tell(group, self._resolve, group, first, now)
 
-    def do(self, job: Job[Any]) -> None:
-        """See `DatabaseThread.do`; what retention removes here is no other connection's change."""
-        self._known_by = None
-        super().do(job)
-
     def _transact(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int:
         """Store batches in one transaction; returns the first offset."""
+        first = self._store_at_once(connection, group, now)
+        if first is not None:
+            return first
         execute = connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            known_by = connection, execute("PRAGMA data_version").fetchone()[0]
-            if known_by != self._known_by:
-                self._at, forgets = execute(f"SELECT {NEWEST}, forgets FROM meta").fetchone()
-                self._forget_ids(forgets)
+            found = execute(f"SELECT {NEWEST}, trims, forgets FROM meta").fetchone()
+            if found != self._seen:
                 self._guards.clear()
-            self._known_by = None  # until this is committed
+                if self._seen is None or found[2] != self._seen[2]:
+                    self._channels.clear()
+            self._seen = None  # until this is committed
             fresh = self._identify(connection, group)
             guards = self._guarded(connection, group)
-            ids = self._channels
-            values: list[object] = []
-            offset = self._at
-            for batch in group:
-                if guards and _is_refused(batch, guards, offset):
-                    continue
-                for (name, event), size in zip(batch.events, batch.sizes, strict=True):
-                    offset += 1
-                    channel = ids.get(name) or fresh[name]
-                    kind = event.event
-                    values += (offset, channel, size, now, None if kind == "message" else kind, event.data)
-                    if len(values) == 6 * _ROWS:
-                        execute(_INSERT[_ROWS], values)
-                        values.clear()
-            if values:
-                execute(_INSERT[len(values) // 6], values)
+            values = _rows(group, self._channels | fresh if fresh else self._channels, guards, found[0], now)
+            for begin in range(0, len(values), _VALUES * _ROWS):
+                part = values[begin : begin + _VALUES * _ROWS]
+                execute(_INSERT[len(part) // _VALUES], part)
             execute("COMMIT")
         except BaseException:
             roll_back(connection)
             raise
-        ids.update(fresh)  # not before: a channel that was rolled back has no id
+        self._channels.update(fresh)  # not before: a channel that was rolled back has no id
         self._guards.update(guards)
-        first, self._at = self._at + 1, offset
-        self._known_by = known_by
-        return first
+        self._seen = (found[0] + len(values) // _VALUES, *found[1:])
+        return int(found[0]) + 1
 
-    def _forget_ids(self, forgets: int) -> None:
-        if forgets != self._forgets:
-            self._channels.clear()
-            self._forgets = forgets
+    def _store_at_once(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int | None:
+        """Store a small group by one statement, if all that it needs is known; returns the first offset.
+
+        Each statement lets go of Python's lock several times, and a busy event loop gives it back late. So what the
+        transaction would ask the file first is a condition of the statement: that nobody else has changed it.
+        """
+        seen = self._seen
+        if seen is None or sum(len(batch.events) for batch in group) > _ROWS:
+            return None
+        ids, known = self._channels, self._guards
+        guards: dict[str, int] = {}
+        for batch in group:
+            if batch.guard is not None:
+                if batch.guard[0] not in known:
+                    return None
+                guards[batch.guard[0]] = known[batch.guard[0]]
+            for name, _ in batch.events:
+                if name not in ids:
+                    return None
+                if name in known:
+                    guards[name] = known[name]
+        values = _rows(group, ids, guards, seen[0], now)
+        count = len(values) // _VALUES
+        if not count or connection.execute(_INSERT_IF[count], (*values, *seen)).rowcount != count:
+            return None
+        known.update(guards)
+        self._seen = (seen[0] + count, *seen[1:])
+        return seen[0] + 1
 
     def _guarded(self, connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
         """The newest offset of each channel that a guard of the group is about, and of those known that it changes."""
@@ -282,13 +299,17 @@ class Writer(DatabaseThread):
         return dict(found.fetchall())
 
     def _bound_wal(self) -> None:
-        """Cut back a write-ahead log that readers have kept from being reused."""
+        """Have the write-ahead log emptied; cut it back if readers have kept it from being reused."""
         now = time.monotonic()
-        if now < self._next_wal_check:
+        if now < self._next_wal_look:
+            return
+        self._next_wal_look = now + _WAL_LOOK_SECONDS
+        size = self.file.wal_size()
+        if size > WAL_CHECKPOINT:
+            self.checkpoint()
+        if size <= WAL_LIMIT or now < self._next_wal_check or self._connection is None:
             return
         self._next_wal_check = now + _WAL_CHECK_SECONDS
-        if self.file.wal_size() <= WAL_LIMIT or self._connection is None:
-            return
         patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
         self._connection.execute("PRAGMA busy_timeout = 50")  # another time, if readers take longer
         try:
@@ -312,13 +333,24 @@ class Writer(DatabaseThread):
         last = first + sum(len(batch.events) for batch in stored) - 1
         if last >= first:
             self._committed(first, last, lambda: _entries(stored, first, now))
-        epoch = self.file.epoch
-        new = tuple.__new__  # half the price of a named tuple's own constructor
         offset = first
         for batch in stored:
-            after = offset + len(batch.events)
-            batch.settle([new(Position, (epoch, each)) for each in range(offset, after)])
-            offset = after
+            batch.settle(offset)
+            offset += len(batch.events)
+
+
+def _rows(group: list[Batch], ids: dict[str, int], guards: dict[str, int], newest: int, now: float) -> list[object]:
+    """The values of a group's rows, one after the other; of batches that their guards let pass."""
+    values: list[object] = []
+    offset = newest
+    for batch in group:
+        if guards and _is_refused(batch, guards, offset):
+            continue
+        for (name, event), size in zip(batch.events, batch.sizes, strict=True):
+            offset += 1
+            kind = event.event
+            values += (offset, ids[name], size, now, None if kind == "message" else kind, event.data)
+    return values
 
 
 def _is_refused(batch: Batch, guarded: dict[str, int], offset: int) -> bool:

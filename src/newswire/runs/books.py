@@ -177,4 +177,4 @@ def _stored(outcome: Outcome) -> int | None:
     """The offset of the first event of a batch, None if it was refused."""
     if isinstance(outcome, LogError):
         raise outcome
-    return None if outcome is None else outcome[0].offset
+    return outcome

@@ -31,7 +31,7 @@ _AHEAD: Final = 64 * 2**10
 _EVENT_OVERHEAD: Final = 100
 _UNWEIGHED: Final = MAX_EVENT_BYTES // 4  # characters that no encoding makes too large
 _AHEAD_IN_THREADS: Final = 256  # events that a thread may be ahead of the event loop
-_SHORTEST_REST, _LONGEST_REST = 0.0002, 0.005  # seconds between two calls of the log
+_SHORTEST_REST, _LONGEST_REST = 0.0002, 0.001  # seconds between two calls of the log
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between attempts while the log is away
 
 
@@ -263,7 +263,7 @@ class Outbox:
     def _settle(self, claims: list[Claim], batches: list[Guarded], outcomes: list[Outcome]) -> LogError | None:
         failed: LogError | None = None
         for claim, batch, outcome in zip(claims, batches, outcomes, strict=True):
-            if isinstance(outcome, list):
+            if isinstance(outcome, int):
                 claim.took()
             elif isinstance(outcome, LogUnavailable):
                 failed = outcome

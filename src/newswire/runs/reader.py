@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from newswire.hub.sink import Sink
 
 _PAGE: Final = 1000
+_LAST: Final = (END, FOLDED)  # events after which a run says no more
 
 
 class RunReader(Subscription):
@@ -48,7 +49,7 @@ class RunReader(Subscription):
         on_open: awaited when the reader comes, before anything is sent.
     """
 
-    __slots__ = ("_begun", "_dialect", "_on_open", "_seen")
+    __slots__ = ("_begun", "_dialect", "_on_open", "seen")
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class RunReader(Subscription):
         self._begun = begun.offset
         self._dialect = dialect
         self._on_open = on_open
-        self._seen = 0
+        self.seen = 0
 
     async def open(self) -> Position:
         """See `Subscription.open`. For a dialect, what lies before the cursor is read too."""
@@ -89,7 +90,7 @@ class RunReader(Subscription):
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """See `Subscription.attach`."""
-        self._seen = self.cursor
+        self.seen = self.cursor
         if self._dialect is None:
             super().attach(_UntilEnd(sink, self), options)
         else:
@@ -112,11 +113,11 @@ class RunReader(Subscription):
         """What of a chunk is the reader's: nothing behind the end, what was folded unfolded; and if that is all."""
         frames = chunk.frames
         last = frames[-1].event
-        if last in (END, FOLDED):
+        if last in _LAST:
             found: list[Frame] = []
             for frame in frames:
                 if frame.event == FOLDED:
-                    made = unfold(frame.data, self._seen)
+                    made = unfold(frame.data, self.seen)
                     found += [
                         Frame(frame.epoch, Entry(piece.offset, frame.channel, piece.event, piece.data, 0.0))
                         for piece in made
@@ -130,7 +131,7 @@ class RunReader(Subscription):
             frames = found
             last = frames[-1].event if frames else END
         if frames:
-            self._seen = frames[-1].offset
+            self.seen = frames[-1].offset
         return chunk, last == END
 
     def goodbye_bytes(self) -> bytes:
@@ -156,7 +157,10 @@ class _UntilEnd:
         self.cut = sink.cut
 
     def write(self, chunk: Chunk) -> bool:
-        if not chunk.frames:
+        frames = chunk.frames
+        if not frames or frames[-1].event not in _LAST:
+            if frames:
+                self._reader.seen = frames[-1].offset
             return self._sink.write(chunk)
         chunk, over = self._reader.due(chunk)
         more = self._sink.write(chunk)
