@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from newswire import Hub, StreamOptions
 from newswire.client import AsyncEventSource
-from newswire.runs import RunOptions, Runs, WorkerOptions
+from newswire.errors import RunNotFound
+from newswire.runs import ANYONE, RunOptions, Runs, WorkerOptions
 from newswire.wire import Decoder, Event
 
 pytestmark = pytest.mark.anyio
@@ -268,6 +269,17 @@ async def test_nobody_else_reads_a_run(
     assert stop is None or stop.status_code != 200
     assert await run.state() == "running"
     await run.stop()
+
+
+async def test_anyone_is_no_name(app: App) -> None:
+    """What lets the application find whosever run is no text that a request could give."""
+    run = await app.runs.start("answer", words(3), owner="alice")
+    assert (await app.runs.get(run.id, owner=ANYONE)).id == run.id
+    for text in (str(ANYONE), "".join(ANYONE), repr(ANYONE), "\0anyone"):
+        with pytest.raises(RunNotFound):
+            await app.runs.get(run.id, owner=text)
+    with pytest.raises(ValueError, match="ANYONE is for finding"):
+        await app.runs.start("answer", words(1), owner=ANYONE)
 
 
 async def test_its_owner_reads_it(app: App, client: httpx2.AsyncClient) -> None:

@@ -14,9 +14,10 @@ from newswire.runs.parts import (
     ToolOutput,
     Usage,
 )
+from newswire.runs.record import ANYONE
 from newswire.runs.relaying import Relay, RelayOptions, Upstream, relay
 from newswire.runs.run import Run
-from newswire.runs.runs import ANYONE, Runs
+from newswire.runs.runs import Runs
 from newswire.runs.stats import RunStats
 
 __all__ = [

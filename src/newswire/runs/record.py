@@ -32,6 +32,14 @@ WORKERS: Final = "$runs.worker.>"
 State: TypeAlias = Literal["waiting", "running", "ended"]
 
 
+class Anyone(str):
+    """No text that comes from outside is one: it is known by its type."""
+
+
+ANYONE: Final = Anyone("anyone")
+"""As `owner`: whosever run it is. For the application's own code, never for what a request asks."""
+
+
 def out_channel(run_id: str) -> str:
     """Where a run's readers read."""
     return f"$runs.out.{run_id}"

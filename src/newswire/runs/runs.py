@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from newswire.errors import Closed, InvalidChannel, RunNotFound
 from newswire.hub.hub import Hub
@@ -28,7 +28,7 @@ from newswire.runs.dialects import Dialect, End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
 from newswire.runs.produce import Source, discard
 from newswire.runs.reader import RunReader
-from newswire.runs.record import Record, check_name, new_id, out_channel
+from newswire.runs.record import Anyone, Record, check_name, new_id, out_channel
 from newswire.runs.response import RunAccepted, RunResponse, place_of
 from newswire.runs.run import Run
 from newswire.runs.stats import RunStats
@@ -36,9 +36,6 @@ from newswire.runs.sync import SyncRuns
 from newswire.runs.worker import Worker
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-ANYONE: Final = "\0anyone"
-"""As `owner`: whosever run it is. For the application's own code, never for what a request asks."""
 
 
 class Runs:
@@ -180,6 +177,8 @@ class Runs:
         instead_of: Run | None,
     ) -> Run:
         options = options or self._options
+        if isinstance(owner, Anyone):
+            raise ValueError("a run belongs to one owner, or to nobody (owner=None): ANYONE is for finding runs")
         inside = await self.open()
         waits = source is None or options.lazy
         record = Record(
@@ -272,7 +271,7 @@ class Runs:
                 record = await self.books.look(newest)
         except InvalidChannel:
             pass
-        if record is None or owner not in (record.owner, ANYONE):
+        if record is None or not (owner == record.owner or isinstance(owner, Anyone)):
             self.stats.not_found += 1
             raise RunNotFound(run_id)
         return record
