@@ -9,6 +9,7 @@ process used 0.7% of a core at 25 ms, and what another process published arrived
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import sqlite3
 import time
@@ -112,10 +113,11 @@ class Reader(DatabaseThread):
             logger.exception("retention of %s failed", self.file.path)
 
     def _wait(self) -> float | None:
-        due = [self._next_watch] if self.watching else []
-        if self._keeper is not None:
-            due.append(self._keeper.due)
-        return max(min(due) - time.monotonic(), 0.0) if due else None
+        due = min(
+            self._next_watch if self.watching else math.inf,
+            self._keeper.due if self._keeper is not None else math.inf,
+        )
+        return None if due == math.inf else max(due - time.monotonic(), 0.0)
 
     def _watch(self) -> None:
         try:
