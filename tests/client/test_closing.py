@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
+from tests.fixtures.tasks import only
 
 from newswire.client import AsyncEventSource, Backoff, EventSource, Hooks, Options, ReadyState
 from newswire.errors import Closed
@@ -124,7 +125,7 @@ async def test_waiting_task_leaves_when_another_closes() -> None:
         await seen.wait()
         await source.aclose()
         assert await reading == ["a"]
-        assert asyncio.all_tasks() == tasks
+        await only(tasks)
     gc.collect()
     assert descriptors() <= sockets
 
@@ -140,7 +141,7 @@ async def test_async_source_is_closed_from_a_thread() -> None:
                 found.append(event.data)
                 await asyncio.to_thread(source.close)
             assert found == ["a"]
-        assert asyncio.all_tasks() == tasks
+        await only(tasks)
 
 
 @pytest.mark.anyio
@@ -171,7 +172,7 @@ async def test_cancelled_task_leaves_nothing() -> None:
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
-        assert asyncio.all_tasks() == tasks
+        await only(tasks)
 
 
 def test_leaving_the_loop_keeps_the_source() -> None:
