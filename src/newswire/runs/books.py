@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from newswire.errors import LogError
-from newswire.log.base import Entry, Log
+from newswire.log.base import Log
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
@@ -53,11 +53,6 @@ class Books:
         """The id of the run that was started last under a name."""
         [entry] = await self.ledger.newest([name_channel(name)])
         return None if entry is None else entry.data
-
-    async def last_sign(self, worker: str) -> tuple[str, float] | None:
-        """What a worker said last, and when."""
-        [entry] = await self.ledger.newest([worker_channel(worker)])
-        return None if entry is None else (entry.data, entry.time)
 
     async def pieces(self, run_id: str, after: int) -> AsyncIterator[Piece]:
         """What the log has of a run behind an offset, up to what is the newest now, folded or not."""
@@ -125,25 +120,16 @@ class Books:
         if record is None or record.state != "ended" or record.last:
             return False
         out, books = out_channel(run_id), record_channel(run_id)
-        entries = await self._all(out, record)
-        if not entries or sum(len(entry.data) for entry in entries) > MAX_BYTES:
+        told = [piece async for piece in self.pieces(run_id, record.begun)]
+        if not told or sum(len(piece.data) for piece in told) > MAX_BYTES:
             return False
         folded = replace(record, last=record.last_offset)
-        events = [(out, Event(fold(entries), FOLDED)), (books, folded.event())]
+        events = [(out, Event(fold(told), FOLDED)), (books, folded.event())]
         [outcome] = await self.ledger.append_guarded([Guarded(events, books, record.offset)])
         if _stored(outcome) is None:
             return False
         await self.ledger.drop({out: folded.last, books: record.offset})
         return True
-
-    async def _all(self, channel: str, record: Record) -> list[Entry]:
-        entries: list[Entry] = []
-        at = record.begun
-        while at < record.last_offset:
-            page = await self._log.read(Channels([channel]), at, _PAGE)
-            entries += page.entries
-            at = page.through
-        return entries
 
     async def drop(self, runs: Sequence[Record]) -> None:
         """Remove all that the log has of ended runs, unless another process has done so."""

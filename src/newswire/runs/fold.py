@@ -29,15 +29,15 @@ class Piece(NamedTuple):
     data: str
 
 
-def fold(entries: Iterable[Entry]) -> str:
-    """The data of the event that says what all `entries` say: JSON, a list of groups.
+def fold(told: Iterable[Entry | Piece]) -> str:
+    """The data of the event that says what all of `told` say: JSON, a list of groups.
 
     A group is `[type, data, offset]`; or for text `[type, data, [first offset, steps between offsets …], [lengths …]]`,
     with lengths in characters.
     """
     groups: list[list[Any]] = []
     last: dict[str, int] = {}  # where in `groups` the last progress is; an earlier one is emptied
-    for entry in entries:
+    for entry in told:
         if entry.event in _TEXTS:
             if groups and groups[-1][0] == entry.event:
                 groups[-1][1].append(entry.data)
@@ -50,8 +50,8 @@ def fold(entries: Iterable[Entry]) -> str:
                 groups[last[entry.event]] = []
             last[entry.event] = len(groups)
         groups.append([entry.event, entry.data, entry.offset])
-    told = [_text(*group) if isinstance(group[1], list) else group for group in groups if group]
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":"))
+    made = [_text(*group) if isinstance(group[1], list) else group for group in groups if group]
+    return json.dumps(made, ensure_ascii=False, separators=(",", ":"))
 
 
 def _text(event: str, texts: list[str], offsets: list[int]) -> list[Any]:

@@ -86,8 +86,11 @@ class Claim:
         self._pending.append((self._out, event))
         self._ahead += size + _EVENT_OVERHEAD
         if not self._queued:
-            self._queued = True
-            self._outbox.enqueue(self)
+            self._enqueue()
+
+    def _enqueue(self) -> None:
+        self._queued = True
+        self._outbox.enqueue(self)
 
     def _check(self) -> None:
         if self.over:
@@ -131,8 +134,7 @@ class Claim:
         self._closing = asyncio.get_running_loop().create_future()
         self._pending += last
         if not self._queued:
-            self._queued = True
-            self._outbox.enqueue(self)
+            self._enqueue()
         return await self._closing
 
     # -- for the outbox
@@ -157,8 +159,7 @@ class Claim:
         """The log does not have it: it comes again, before what was written since."""
         self._pending = [*batch.events, *self._pending]
         if not self._queued:
-            self._queued = True
-            self._outbox.enqueue(self)
+            self._enqueue()
 
     def lost(self) -> None:
         """The record has changed: nothing more can be written."""

@@ -99,7 +99,6 @@ class Record:
         producer: the name of a registered producer, which another worker can start again.
         args: what that one is called with.
         takeover: whether the run waits for another producer when its worker has died.
-        wanted: a reader has come, which a lazy run waits for.
         abandon_after, claim_within, compact_after, keep_for: see `RunOptions`.
         meta: what the one who started it said of it.
         end, ended_at: how and when it ended.
@@ -117,7 +116,6 @@ class Record:
     producer: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     takeover: bool = False
-    wanted: bool = False
     abandon_after: float | None = None
     claim_within: float | None = None
     compact_after: float | None = None
@@ -151,17 +149,12 @@ class Record:
 
     @classmethod
     def read(cls, entry: Entry) -> Record:
-        """The record in an entry."""
-        return cls.parse(entry.data, entry.offset)
-
-    @classmethod
-    def parse(cls, data: str, offset: int) -> Record:
-        """The record in an event of its channel."""
-        found = json.loads(data)
+        """The record in an entry of its channel."""
+        found = json.loads(entry.data)
         if (end := found.get("end")) is not None:
             found["end"] = End(**end)
-        record = cls(**found, offset=offset)
-        return record if record.begun else replace(record, begun=offset)
+        record = cls(**found, offset=entry.offset)
+        return record if record.begun else replace(record, begun=entry.offset)
 
 
 _STORED: Final = [each.name for each in fields(Record) if each.name not in ("offset", "end")]

@@ -153,7 +153,7 @@ class Worker:
     async def reader_came(self, record: Record) -> None:
         """A reader of this process begins to read a run."""
         if record.state == "waiting" and record.worker is not None:  # a lazy one
-            changed = await self._runs.books.change(record, wanted=True, state="running")
+            changed = await self._runs.books.change(record, state="running")
             if changed is not None:
                 self.watch.take(changed)
         if record.abandon_after is not None and record.worker != self.id:
