@@ -16,6 +16,7 @@ import os
 import sqlite3
 import threading
 import time
+from bisect import bisect_left
 from contextlib import suppress
 from typing import Any, Final
 
@@ -25,9 +26,11 @@ from newswire.log.position import new_epoch
 _VERSION: Final = 1
 _APPLICATION_ID: Final = 0x6E657773  # "news": tells our files from others'
 # From this size on, what is in the WAL is moved to the database in the background.
-WAL_CHECKPOINT: Final = 4 * 2**20
+WAL_CHECKPOINT: Final = 16 * 2**20
 # The WAL is cut back to this after a burst has grown it.
 WAL_LIMIT: Final = 64 * 2**20
+
+_WAL_HEADER, _WAL_FRAME_HEADER = 32, 24  # bytes
 
 _SCHEMA: Final = """
 CREATE TABLE meta (
@@ -126,8 +129,9 @@ class LogFile:
             raise LogUnavailable(
                 f"SQLite {sqlite3.sqlite_version} lacks JSON: use a Python with 3.38 or newer"
             ) from error
-        if execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
-            if execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+        if not self._is_ours(connection):
+            # Looked at again: another process may have made it between the two looks.
+            if execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and not self._is_ours(connection):
                 raise LogCorrupt(f"{self.path} is an SQLite database, but no newswire log: name another file")
             self._use_wal(connection)
             self._create(connection)
@@ -143,6 +147,10 @@ class LogFile:
         execute("PRAGMA cache_size = -8192")  # 8 MiB
         execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
         execute(f"PRAGMA wal_autocheckpoint = {WAL_LIMIT // 4096}")  # a last resort: see Reader.checkpoint
+
+    @staticmethod
+    def _is_ours(connection: sqlite3.Connection) -> bool:
+        return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait for the lock that this change needs if several processes make it at once.
@@ -187,12 +195,26 @@ class LogFile:
                 "Put it back, or restart to begin with what is there now"
             )
 
-    def wal_size(self) -> int:
-        """The size of the write-ahead log, in bytes."""
+    def wal_size(self) -> tuple[int, int]:
+        """The size of the write-ahead log, and what of it is in use since it last began anew, in bytes.
+
+        A log that was emptied keeps its size and is written over from its beginning. What belongs to the present round
+        has the present salts (https://www.sqlite.org/fileformat2.html#walformat), and lies before all that does not.
+        """
         try:
-            return os.stat(self.path + "-wal").st_size
+            with open(self.path + "-wal", "rb", buffering=0) as wal:  # no locks are on this file that closing could end
+                size = os.fstat(wal.fileno()).st_size
+                header = os.pread(wal.fileno(), _WAL_HEADER, 0)
+                if len(header) < _WAL_HEADER:
+                    return size, 0
+                salts, frame = header[16:24], _WAL_FRAME_HEADER + int.from_bytes(header[8:12])
+                frames = range((size - _WAL_HEADER) // frame)
+                used = bisect_left(
+                    frames, True, key=lambda index: os.pread(wal.fileno(), 8, _WAL_HEADER + index * frame + 8) != salts
+                )
+                return size, used * frame
         except OSError:
-            return 0
+            return 0, 0
 
     def explain(self, error: sqlite3.Error) -> LogError:
         """What an error of SQLite's means for the log, and what to do."""

@@ -27,7 +27,6 @@ logger = logging.getLogger("newswire.log")
 T = TypeVar("T")
 
 WATCH_SECONDS: Final = 0.025
-_ROUNDS: Final = 4  # of a checkpoint; each moves what came during the one before
 
 
 class Reader(DatabaseThread):
@@ -60,7 +59,6 @@ class Reader(DatabaseThread):
         self._keeper = keeper
         self._version = -1
         self._next_watch = 0.0
-        self._checkpointing = False
 
     async def query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         """Run a query in a snapshot.
@@ -70,22 +68,20 @@ class Reader(DatabaseThread):
         """
         return await self.run(lambda connection: in_snapshot(connection, query))
 
-    def checkpoint(self) -> None:
-        """Move what is in the write-ahead log to the database, soon. From any thread.
+    def checkpoint(self, done: Callable[[], object]) -> None:
+        """Move what is in the write-ahead log to the database, soon, then call `done` in the thread.
 
         By default SQLite does it within a commit, for which publishers wait some 10 ms, and a full one 100. Here they
-        don't. What is stored meanwhile is left for another round, until the log can begin anew.
+        don't. What is stored meanwhile is left in the log.
         """
-        if not self._checkpointing:
-            self._checkpointing = True
-            self.put(Job(self._checkpoint, None))
+        self.put(Job(lambda connection: self._checkpoint(connection, done), None))
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
-        self._checkpointing = False
-        for _ in range(_ROUNDS):
-            _, in_log, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            if moved >= in_log:
-                break
+    @staticmethod
+    def _checkpoint(connection: sqlite3.Connection, done: Callable[[], object]) -> None:
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            done()
 
     def _turn(self) -> bool:
         try:

@@ -96,7 +96,8 @@ class Writer(DatabaseThread):
             makes the entries stored.
 
     Attributes:
-        checkpoint: called in the thread when the write-ahead log should be emptied into the database.
+        checkpoint: called in the thread when the write-ahead log should be emptied into the database; calls back,
+            in any thread, when most is done.
         newest: the newest offset that this process has stored; `committed` may not have been called for it yet.
     """
 
@@ -119,7 +120,8 @@ class Writer(DatabaseThread):
         self._seen: tuple[int, int, int] | None = None
         self._guards: dict[str, int] = {}  # the newest offset of channels that batches were guarded by
         self._left: list[Batch] = []
-        self.checkpoint: Callable[[], None] = lambda: None
+        self.checkpoint: Callable[[Callable[[], object]], None] = lambda done: None
+        self._emptying = False
         self._next_wal_look = 0.0
         self._next_wal_check = 0.0
 
@@ -299,14 +301,19 @@ class Writer(DatabaseThread):
         return dict(found.fetchall())
 
     def _bound_wal(self) -> None:
-        """Have the write-ahead log emptied; cut it back if readers have kept it from being reused."""
+        """Have the write-ahead log emptied; cut it back if readers have kept it from being reused.
+
+        Most of it is moved to the database while we store more. The rest is moved here, when nothing is being stored:
+        only a log that has been moved as a whole begins anew.
+        """
         now = time.monotonic()
         if now < self._next_wal_look:
             return
         self._next_wal_look = now + _WAL_LOOK_SECONDS
-        size = self.file.wal_size()
-        if size > WAL_CHECKPOINT:
-            self.checkpoint()
+        size, used = self.file.wal_size()
+        if used > WAL_CHECKPOINT and not self._emptying:
+            self._emptying = True
+            self.checkpoint(lambda: self.put(Job(self._move_rest, None)))
         if size <= WAL_LIMIT or now < self._next_wal_check or self._connection is None:
             return
         self._next_wal_check = now + _WAL_CHECK_SECONDS
@@ -318,6 +325,10 @@ class Writer(DatabaseThread):
             pass  # what is wrong with the file shows where events are stored
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {patience}")
+
+    def _move_rest(self, connection: sqlite3.Connection) -> None:
+        self._emptying = False
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     # -- back to the event loop
 
