@@ -7,6 +7,10 @@
 
 A record changes only under the condition that it is still the newest (`newswire.log.ledger`), and everything that a
 producer writes is stored under the same condition. So a run has one producer and one end, whoever tries at once.
+
+Processes of several versions may share a log. One passes over the fields of a record that it does not know, and writes
+them again, as they were, with whatever it changes. So a later version may add a field if it stays true beside changes
+by those who don't know it; and what must not be overlooked needs another state, or another channel.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
@@ -104,6 +108,7 @@ class Record:
         end, ended_at: how and when it ended.
         last: the offset of the last event that its readers get, if this record was not stored right behind it.
         offset: where in the log this record is; the condition for the next.
+        more: fields of a later version, by name, as its JSON has them; those of the end are in its `end`.
     """
 
     id: str
@@ -125,6 +130,7 @@ class Record:
     ended_at: float | None = None
     last: int = 0
     offset: int = 0
+    more: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def last_offset(self) -> int:
@@ -142,22 +148,27 @@ class Record:
         Raises:
             TypeError, ValueError: `args` or `meta` can't be said in JSON.
         """
-        found = {name: value for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name)}
+        found = dict(self.more)
+        found.update((name, value) for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name))
         if self.end is not None:
-            found["end"] = self.end.said()
+            found["end"] = {**self.more.get("end", {}), **self.end.said()}
         return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), "record")
 
     @classmethod
     def read(cls, entry: Entry) -> Record:
-        """The record in an entry of its channel."""
-        found = json.loads(entry.data)
-        if (end := found.get("end")) is not None:
-            found["end"] = End(**end)
-        record = cls(**found, offset=entry.offset)
+        """The record in an entry of its channel, whichever version has stored it."""
+        known, more = _split(json.loads(entry.data), [*_STORED, "end"])
+        if (end := known.get("end")) is not None:
+            end, more_of_it = _split(end, _OF_ENDS)
+            known["end"] = End(**end)
+            if more_of_it:
+                more["end"] = more_of_it
+        record = cls(**known, offset=entry.offset, more=more)
         return record if record.begun else replace(record, begun=entry.offset)
 
 
-_STORED: Final = [each.name for each in fields(Record) if each.name not in ("offset", "end")]
+_STORED: Final = [each.name for each in fields(Record) if each.name not in ("offset", "end", "more")]
+_OF_ENDS: Final = [each.name for each in fields(End)]
 # What is left out of the JSON; `dataclasses.asdict` would also copy all that is in it.
 _DEFAULTS: Final = {
     **{each.name: each.default for each in fields(Record) if each.default is not MISSING},
@@ -166,5 +177,11 @@ _DEFAULTS: Final = {
 
 
 def read_end(data: str) -> End:
-    """The end that the last event of a run tells."""
-    return End(**json.loads(data))
+    """The end that the last event of a run tells, whichever version has stored it."""
+    return End(**_split(json.loads(data), _OF_ENDS)[0])
+
+
+def _split(found: dict[str, Any], names: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of those names, and the others."""
+    known = {name: found.pop(name) for name in names if name in found}
+    return known, found
