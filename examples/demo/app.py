@@ -27,7 +27,7 @@ from examples.chat.app import make_chat
 from examples.demo.kill import kill
 from newswire import Hub, Retention, open_log
 from newswire.server.app import create_app
-from newswire.server.config import load_settings
+from newswire.server.config import SERVE
 
 PAGE: Final = Path(__file__).with_name("page")
 # A dashboard shows the last minutes; a room remembers. What a page may have missed beyond that, a gap event tells it.
@@ -74,7 +74,7 @@ async def moved(request: Request) -> Response:
 
 def make() -> Any:
     """Make the application that the environment describes."""
-    settings, _ = load_settings({}, os.environ, None)
+    settings, _ = SERVE.load({}, os.environ, None)
     hub = Hub(open_log(settings.log, retention=RETENTION))
     app = create_app(settings, hub)
     chat = make_chat(hub)

@@ -27,13 +27,13 @@ PATH = "/v1/chat/completions"
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "--upstream"),
+        ([], "--upstream https://api.openai.com"),
         (["--upstream", "api.openai.com"], "https://api.openai.com"),
         (["--upstream", "http://a", "--upstream", "http://b"], "NAME=URL"),
         (["--upstream", "runs=http://a"], "'runs'"),
         (["--upstream", "http://a", "--host", "0.0.0.0"], "--insecure"),
         (["--upstream", "http://a", "--log", "sqlite:////no/such/folder/x.db"], "does not exist"),
-        (["--upstream", "http://a", "--log", "memory://", "--workers", "2"], "--log sqlite:///"),
+        (["--upstream", "http://a", "--log", "memory://", "--workers", "2"], "use sqlite:///"),
         (["--upstream", "http://a", "--lease", "soon"], "a time such as"),
         (["--upstream", "http://a", "--lease", "1 fortnight"], "a time such as"),
         (["--upstream", "http://a", "--lease", "100ms"], "0.2 or more"),
@@ -45,6 +45,39 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, arguments: list[str
     assert done.returncode != 0
     assert says in " ".join(done.stderr.decode().split())
     assert "Traceback" not in done.stderr.decode()
+
+
+def test_show_config_names_every_source(tmp_path: Path) -> None:
+    """Flags, variables, the section of the file, and defaults; what `serve` has there is none of the relay's."""
+    (tmp_path / "newswire.toml").write_text(
+        'port = 1\n[relay]\nupstreams = ["http://a", "b=http://me:pass@b"]\nlease = "4s"\n'
+    )
+    environment = {"NEWSWIRE_RELAY_GRACE": "20s", "NEWSWIRE_RETRY": "5000"}
+    done = run_newswire("relay", "--show-config", "--timeout", "1h", folder=tmp_path, environment=environment)
+    shown = {line.split()[0]: re.split(r"\s{2,}", line) for line in done.stdout.decode().splitlines()}
+    assert shown["timeout"] == ["timeout", "60m", "--timeout"]
+    assert shown["grace"] == ["grace", "20s", "NEWSWIRE_RELAY_GRACE"]
+    assert shown["lease"] == ["lease", "4s", "newswire.toml, [relay] lease"]
+    assert shown["upstreams"] == ["upstreams", "http://a, b=http://me:…@b", "newswire.toml, [relay] upstreams"]
+    assert shown["port"] == ["port", "8000", "default"]
+    assert "retry" not in shown
+    assert not (tmp_path / "newswire.db").exists()
+
+
+async def test_it_serves_what_its_file_says(upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path) -> None:
+    """Upstreams and limits of the file's section, without a flag, beside what `serve` has in the same file."""
+
+    async def script(call: Call) -> None:
+        await call.answer(200, b"passed on")
+
+    upstream.script = script
+    (tmp_path / "newswire.toml").write_text(
+        f'max_batch = 7\n[relay]\nupstreams = ["{upstream.url}"]\nmax-body = "1KiB"\n'
+    )
+    with Serve(tmp_path, command="relay") as relay:
+        assert (await client.get(f"{relay.url}/v1/models")).text == "passed on"
+        large = {**BODY, "messages": [{"role": "user", "content": "x" * 1024}]}
+        assert (await client.post(relay.url + PATH, json=large)).status_code == 413
 
 
 async def test_it_says_what_is_where(upstream: Upstream, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from tests.fixtures.serve import Serve
 
 from newswire.cli.relay import relay as command
 from newswire.runs import DIALECTS
+from newswire.server.relay_config import RELAY
+from newswire.server.settings import flag_of
 
 PAGE = ROOT / "docs" / "relay.md"
 pytestmark = pytest.mark.anyio
@@ -42,10 +44,27 @@ async def test_the_page(
     assert len(" ".join(said)) > 40
 
 
+def test_the_file_of_the_page(tmp_path: Path) -> None:
+    """It is one that the relay takes."""
+    [text] = blocks(PAGE, "toml")
+    file = tmp_path / "newswire.toml"
+    file.write_text(text)
+    settings, sources = RELAY.load({}, {}, file)
+    assert [upstream.name for upstream in settings.upstreams] == ["", "anthropic"]
+    assert settings.keep_for == 7 * 86_400
+    assert sources["log"] == f"{file}, [relay] log"
+
+
 def test_the_page_names_what_there_is() -> None:
     """Each of its flags is one of the command's, and its dialect exists."""
     text = PAGE.read_text()
     flags = set(re.findall(r"--[a-z][a-z-]+", text)) - {"--help"}
     assert len(flags) > 4
     assert flags <= {flag for option in command.params for flag in option.opts}
+    table = text.partition("| flag |")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`--([a-z-]+)`", table))
+    assert named == {flag_of(one).removeprefix("--") for one in RELAY.fields.values()}
+    assert {f"NEWSWIRE_RELAY_{name}" for name in re.findall(r"(?:NEWSWIRE_RELAY|…)_([A-Z_]+)", table)} == {
+        RELAY.variable(name) for name in RELAY.fields
+    }
     assert set(re.findall(r"dialect=([a-z][a-z-]+)", text)) <= DIALECTS.keys()

@@ -8,7 +8,7 @@ import pytest
 
 from newswire import Retention
 from newswire.errors import InvalidSetting
-from newswire.server.config import Settings, load_settings, show_settings
+from newswire.server.config import SERVE, Settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -20,7 +20,7 @@ def write(folder: Path, text: str) -> Path:
 def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
     """Each setting says where it came from."""
     file = write(tmp_path, 'port = 1\nretry = 2\ngrace = 3\nmax-body = "2KiB"\n')
-    settings, sources = load_settings({"port": "11"}, {"NEWSWIRE_PORT": "21", "NEWSWIRE_RETRY": "22"}, file)
+    settings, sources = SERVE.load({"port": "11"}, {"NEWSWIRE_PORT": "21", "NEWSWIRE_RETRY": "22"}, file)
     assert (settings.port, settings.retry, settings.grace, settings.max_body) == (11, 22, 3.0, 2048)
     assert sources["port"] == "--port"
     assert sources["retry"] == "NEWSWIRE_RETRY"
@@ -46,14 +46,14 @@ def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_values_are_written_as_people_write_them(name: str, text: str, value: object) -> None:
     """Units, words and lists are read from text."""
-    settings, _ = load_settings({}, {f"NEWSWIRE_{name.upper()}": text}, None)
+    settings, _ = SERVE.load({}, {f"NEWSWIRE_{name.upper()}": text}, None)
     assert getattr(settings, name) == value
 
 
 def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
     """The rules keep the order of the file."""
     file = write(tmp_path, '[retention."a.>"]\nmax_age = "1d"\n[retention.">"]\nmax-events = 10\n')
-    settings, _ = load_settings({}, {}, file)
+    settings, _ = SERVE.load({}, {}, file)
     assert list(settings.retention.items()) == [("a.>", Retention(max_age=86400.0)), (">", Retention(max_events=10))]
 
 
@@ -73,7 +73,7 @@ def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
         ({}, {}, 'heartbeat = "0s"', ["newswire.toml, heartbeat", "greater than 0"]),
         ({"retention": ("a>:max_age=1d",)}, {}, "", ["--retention", "whole last token"]),
         ({"retention": (">:max_aeg=1d",)}, {}, "", ["--retention", "max_age"]),
-        ({"cors_origins": ("https://a.example/",)}, {}, "", ["--cors-origins", "no final slash"]),
+        ({"cors_origins": ("https://a.example/",)}, {}, "", ["--cors-origin", "no final slash"]),
         ({"workers": "2", "log": "memory://"}, {}, "", ["--workers", "sqlite"]),
     ],
 )
@@ -83,7 +83,7 @@ def test_what_can_not_be_used_is_refused_where_it_stands(
     """The message names the source, the value and what is allowed."""
     path = write(tmp_path, file) if file else None
     with pytest.raises(InvalidSetting) as caught:
-        load_settings(flags, environment, path)
+        SERVE.load(flags, environment, path)
     for words in says:
         assert words in str(caught.value)
 
@@ -91,7 +91,7 @@ def test_what_can_not_be_used_is_refused_where_it_stands(
 def test_variables_of_kubernetes_and_of_other_commands_are_no_settings() -> None:
     """A service named newswire sets these in every pod."""
     environment = {"NEWSWIRE_SERVICE_HOST": "10.0.0.1", "NEWSWIRE_PORT_80_TCP": "x", "NEWSWIRE_URL": "http://x"}
-    settings, _ = load_settings({}, environment, None)
+    settings, _ = SERVE.load({}, environment, None)
     assert settings == Settings()
 
 
@@ -104,6 +104,6 @@ def test_what_is_shown_can_be_given_back() -> None:
         "NEWSWIRE_CORS_ORIGINS": "https://a.example",
         "NEWSWIRE_GRACE": "90",
     }
-    settings, sources = load_settings({}, given, None)
-    shown = {f"NEWSWIRE_{name.upper()}": text for name, text, _ in show_settings(settings, sources)}
-    assert load_settings({}, shown, None)[0] == settings
+    settings, sources = SERVE.load({}, given, None)
+    shown = {f"NEWSWIRE_{name.upper()}": text for name, text, _ in SERVE.show(settings, sources)}
+    assert SERVE.load({}, shown, None)[0] == settings

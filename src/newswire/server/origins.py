@@ -81,7 +81,7 @@ def _is_own(headers: Headers, origin: str) -> bool:
 
 def _foreign(origin: str) -> Problem:
     detail = (
-        f"pages of {origin[:100]} may not publish here: allow them with --cors-origins {origin[:100]} "
+        f"pages of {origin[:100]} may not publish here: allow them with --cors-origin {origin[:100]} "
         "(or NEWSWIRE_CORS_ORIGINS)"
     )
     return Problem(403, "foreign_origin", detail)

@@ -10,7 +10,6 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -25,8 +24,9 @@ from newswire.errors import Closed, LogError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.log.open import open_log
-from newswire.runs import Relay, RelayOptions, Runs, Upstream, WorkerOptions
+from newswire.runs import Relay, Runs, WorkerOptions
 from newswire.server.numbers import Board, Numbers
+from newswire.server.relay_config import RelaySettings
 from newswire.server.relay_metrics import numbers_of, render
 
 logger = logging.getLogger("newswire.server")
@@ -34,28 +34,6 @@ logger = logging.getLogger("newswire.server")
 _WRITE_SECONDS: Final = 1.0
 _LOG_SECONDS: Final = 2.0
 _LAST_STEPS: Final = 0.5  # what is left of the grace time for closing the log
-
-
-@dataclass(frozen=True, kw_only=True)
-class RelaySettings:
-    """How `newswire relay` behaves. Times are in seconds.
-
-    Attributes:
-        upstreams: what it relays to.
-        log: the URL of the log.
-        relay: how completions behave.
-        heartbeat: a stream that is silent for so long gets a comment.
-        worker: how each process behaves that produces completions.
-        grace: when the server stops, completions that still stream have so long to end. Their readers are told to come
-            back at once.
-    """
-
-    upstreams: tuple[Upstream, ...]
-    log: str = "sqlite:///newswire.db"
-    relay: RelayOptions = field(default_factory=RelayOptions)
-    heartbeat: float | None = 15.0
-    worker: WorkerOptions = field(default_factory=WorkerOptions)
-    grace: float = 10.0
 
 
 def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starlette:
@@ -67,8 +45,8 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
     """
     hub = Hub(open_log(settings.log))
     stream = StreamOptions(heartbeat=settings.heartbeat)
-    runs = Runs(hub, worker=settings.worker, stream=stream)
-    relay = Relay(runs, settings.upstreams, options=settings.relay)
+    runs = Runs(hub, worker=WorkerOptions(lease=settings.lease), stream=stream)
+    relay = Relay(runs, settings.upstreams, options=settings.options)
     numbers = _Workers(runs, relay, Board(board))
 
     @asynccontextmanager

@@ -1,7 +1,7 @@
 """The kinds of values that settings have: how each is read, shown, and described to whom got it wrong.
 
-Used by `newswire.server.config` alone. A kind never looks at where a value came from: it says what is allowed, and the
-settings say where the mistake is.
+Used by `newswire.server.settings`, and by each server's settings. A kind never looks at where a value came from: it
+says what is allowed, and the settings say where the mistake is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ _AMOUNT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", re.ASCII)
 _NOTHING: Final = frozenset({"none", "off"})
 
 
+class Refused(ValueError):
+    """A value that can't be used, for a reason that its kind does not say by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of value.
@@ -29,12 +33,14 @@ class Kind:
         read: from text, or from what TOML has, to the value; raises ValueError or TypeError for anything else.
         show: from the value to text that `read` reads back.
         metavar: what stands for it in a command's help.
+        several: what stands between several of it in one text; None: there is only one.
     """
 
     allowed: str
     read: Callable[[Any], Any]
     show: Callable[[Any], str] = str
     metavar: str = "TEXT"
+    several: str | None = None
 
 
 def text(allowed: str, *choices: str) -> Kind:
@@ -63,15 +69,17 @@ def number(low: int, high: int) -> Kind:
     return Kind(f"a whole number from {low:,} to {high:,}", read, metavar="N")
 
 
-def duration(*, optional: bool = False) -> Kind:
-    """A time in seconds, more than 0: a number, or one with a unit."""
+def duration(*, optional: bool = False, least: float = 0.0) -> Kind:
+    """A time in seconds, more than 0, and not less than `least`: a number, or one with a unit."""
 
     def read(value: Any) -> float | None:
         if optional and _is_nothing(value):
             return None
-        return _positive(_amount(value, _SECONDS))
+        seconds = _positive(_amount(value, _SECONDS))
+        return seconds if seconds >= least else _wrong(value)
 
-    words = "a time such as 15, '15s', '10m', '2h' or '7d', greater than 0" + (", or 'none'" if optional else "")
+    limit = f"{least:g} or more" if least else "greater than 0"
+    words = f"a time such as 15, '15s', '10m', '2h' or '7d', {limit}" + (", or 'none'" if optional else "")
     return Kind(words, read, _show_duration, metavar="TIME")
 
 
@@ -129,7 +137,7 @@ def origins() -> Kind:
     allowed = (
         "origins such as https://example.org (no path, no final slash), commas between several; '*' for all; or 'none'"
     )
-    return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="ORIGIN")
+    return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="ORIGIN", several=", ")
 
 
 def retention() -> Kind:
@@ -153,7 +161,7 @@ def retention() -> Kind:
         "rules PATTERN:LIMITS, such as 'orders.>:max_age=7d,max_events=1000' (limits: max_age, max_events, max_bytes; "
         "the first pattern that matches a channel counts; semicolons between several rules), or 'none'"
     )
-    return Kind(allowed, read, _show_retention, metavar="RULE")
+    return Kind(allowed, read, _show_retention, metavar="RULE", several="; ")
 
 
 def _rule(limits: Any) -> Retention:

@@ -1,0 +1,89 @@
+"""The settings of `newswire relay`; where they come from is in `newswire.server.settings`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from newswire.errors import InvalidSetting
+from newswire.runs import RelayOptions, Upstream, WorkerOptions
+from newswire.server import values
+from newswire.server.config import SERVE
+from newswire.server.settings import Section, ServerSettings, setting
+from newswire.server.values import Kind, Refused
+
+_DEFAULTS: Final = RelayOptions()
+_SHORTEST_LEASE: Final = 0.2
+
+
+def _upstreams() -> Kind:
+    """`[NAME=]URL` of each, several with commas between."""
+
+    def read(value: Any) -> tuple[Upstream, ...]:
+        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+        try:
+            found = tuple(Upstream.parse(part) for part in parts if part)
+        except ValueError as error:
+            raise Refused(str(error)) from None
+        if len({upstream.name for upstream in found}) < len(found):
+            raise Refused("two have the same name, or none: NAME=URL gives each its own")
+        return found
+
+    def show(upstreams: tuple[Upstream, ...]) -> str:
+        return ", ".join(f"{each.name}={each.url}" if each.name else each.url for each in upstreams) or "none"
+
+    allowed = "URLs such as https://api.openai.com or NAME=URL, commas between several"
+    return Kind(allowed, read, show, metavar="[NAME=]URL", several=", ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelaySettings(ServerSettings):
+    """How `newswire relay` behaves. Times are in seconds, sizes in bytes; None switches a limit off."""
+
+    upstreams: tuple[Upstream, ...] = setting(
+        (),
+        _upstreams(),
+        "The API, without the path that clients add: https://api.openai.com. With a name it is at /NAME/. Repeatable; "
+        "requests go nowhere else.",
+    )
+    keep_for: float | None = setting(_DEFAULTS.keep_for, values.duration(), "What an answer, and its key, is kept for.")
+    timeout: float | None = setting(
+        _DEFAULTS.timeout, values.duration(optional=True), "An answer that takes longer fails."
+    )
+    connect_timeout: float = setting(_DEFAULTS.connect_timeout, values.duration(), "What connecting may take.")
+    idle_timeout: float | None = setting(
+        _DEFAULTS.idle_timeout, values.duration(optional=True), "An upstream silent for so long has failed."
+    )
+    compact_after: float | None = setting(
+        _DEFAULTS.compact_after,
+        values.duration(optional=True),
+        "Keep an answer in fewer rows of the log from then on.",
+    )
+    abandon_after: float | None = setting(
+        _DEFAULTS.abandon_after, values.duration(optional=True), "Stop an answer nobody reads for so long."
+    )
+    max_body: int = setting(_DEFAULTS.max_body, values.size(1, 2**30), "The largest request for a completion.")
+    body_timeout: float = setting(
+        _DEFAULTS.body_timeout, values.duration(), "How long a client may take to send a body."
+    )
+    cookies: bool = setting(_DEFAULTS.cookies, values.switch(), "Let cookies through, both ways.")
+    lease: float = setting(
+        WorkerOptions().lease,
+        values.duration(least=_SHORTEST_LEASE),
+        "A worker not heard for so long has died.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.upstreams:
+            allowed = "at least one API: --upstream https://api.openai.com, or upstreams below [relay] in the file"
+            raise InvalidSetting("settings", "upstreams", "none", allowed)
+
+    @property
+    def options(self) -> RelayOptions:
+        """How completions behave."""
+        return RelayOptions(**{name: getattr(self, name) for name in RelayOptions.__dataclass_fields__})
+
+
+RELAY: Final = Section(RelaySettings, "relay", SERVE)
