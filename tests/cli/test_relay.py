@@ -105,6 +105,95 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         yield running
 
 
+PAGE = "https://a.example"
+FROM_PAGE = {"origin": PAGE}
+
+
+async def test_a_foreign_page_may_not_ask(upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path) -> None:
+    """What it sends goes nowhere; what it gets has no leave for it to read, whatever the upstream says; a page of the
+    relay's own origin, and a program, are not asked."""
+
+    async def script(call: Call) -> None:
+        await call.answer(200, b"passed on", access_control_allow_origin="*")
+
+    upstream.script = script
+    with Serve(tmp_path, "--upstream", upstream.url, command="relay") as relay:
+        url = f"{relay.url}/v1/models"
+        for method in ("POST", "DELETE"):
+            refused = await client.request(method, url, headers=FROM_PAGE)
+            assert (refused.status_code, refused.json()["code"]) == (403, "foreign_origin")
+            assert "NEWSWIRE_RELAY_CORS_ORIGINS" in refused.json()["detail"]
+        asking = {**FROM_PAGE, "access-control-request-method": "POST"}
+        assert (await client.options(url, headers=asking)).status_code == 403
+        assert not upstream.calls
+        read = await client.get(url, headers=FROM_PAGE)
+        assert (read.text, "access-control-allow-origin" in read.headers) == ("passed on", False)
+        for headers in ({"origin": relay.url}, {}):
+            assert (await client.post(url, headers=headers)).status_code == 200
+
+
+async def test_a_page_of_a_configured_origin_asks_reads_and_stops(
+    upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    """Preflights are answered here, everything else has the headers that let it read; the upstream knows of nothing."""
+
+    async def script(call: Call) -> None:
+        if call.target == PATH:
+            await call.head(vary="accept-language", x_request_id="r1", access_control_allow_origin="https://other")
+            await call.chunk("one")
+            await call.gone.wait()
+        else:
+            await call.answer(401, b"no", access_control_allow_credentials="true", vary="accept-encoding")
+
+    upstream.script = script
+    with Serve(
+        tmp_path,
+        "--upstream",
+        upstream.url,
+        "--cors-origin",
+        "https://b.example",
+        "--cors-origin",
+        PAGE,
+        command="relay",
+    ) as relay:
+
+        def granted(answer: httpx2.Response) -> httpx2.Headers:
+            assert answer.headers["access-control-allow-origin"] == PAGE
+            assert "access-control-allow-credentials" not in answer.headers
+            assert "Origin" in answer.headers["vary"]
+            return answer.headers
+
+        for method, path in (("POST", PATH), ("DELETE", "/runs/relay.x"), ("GET", "/runs/relay.x"), ("PUT", "/v1/any")):
+            asking = {**FROM_PAGE, "access-control-request-method": method}
+            preflight = await client.options(relay.url + path, headers=asking)
+            assert preflight.status_code == 204
+            assert method in granted(preflight)["access-control-allow-methods"].split(", ")
+            assert set(preflight.headers["access-control-allow-headers"].split(", ")) == {"*", "Authorization"}
+        assert not upstream.calls
+
+        request = client.build_request("POST", relay.url + PATH, json=BODY, headers=FROM_PAGE)
+        stream = Stream(await client.send(request, stream=True))
+        place = granted(stream.response)["content-location"]
+        assert stream.response.headers["access-control-expose-headers"] == "*"
+        assert stream.response.headers["x-request-id"] == "r1"
+        first = await stream.next()
+
+        watch = client.build_request("GET", relay.url + place, headers={**FROM_PAGE, "last-event-id": str(first.id)})
+        watching = Stream(await client.send(watch, stream=True))
+        granted(watching.response)
+        granted(await client.get(f"{relay.url}/runs/relay.unknown", headers=FROM_PAGE))
+        stopped = await client.delete(relay.url + place, headers=FROM_PAGE)
+        assert (granted(stopped), stopped.json()["stopped"]) == (stopped.headers, True)
+        for each in (stream, watching):
+            assert '"stopped"' in (await each.rest())[-1].data
+
+        passed = await client.get(f"{relay.url}/v1/models", headers=FROM_PAGE)
+        assert (granted(passed)["vary"], passed.status_code) == ("accept-encoding, Origin", 401)
+        foreign = await client.get(f"{relay.url}/v1/models", headers={"origin": "https://c.example"})
+        assert "access-control-allow-origin" not in foreign.headers
+    assert [call.headers.get("origin") for call in upstream.calls] == [None, None, "https://c.example"]
+
+
 class Two:
     """Two relays with one log, and the events of their answers."""
 

@@ -52,6 +52,7 @@ async def test_everything_else_is_passed_on_as_it_is(world: World) -> None:
         seen = {"method": call.method, "target": call.target, "headers": call.headers, "body": call.body.decode()}
         status = 418 if call.method == "PUT" else 200
         more = {"connection": "x-hop", "x_hop": "1", "x_kept": "2", "set_cookie": "a=b", "alt_svc": "h3"}
+        more |= {"access_control_allow_origin": "*", "access_control_allow_credentials": "true"}
         await call.answer(status, json.dumps(seen).encode(), **more)
 
     world.upstream.script = script
@@ -66,6 +67,7 @@ async def test_everything_else_is_passed_on_as_it_is(world: World) -> None:
     assert not {"x-mine", "cookie", "x-forwarded-for", "te"} & seen["headers"].keys()
     assert got.headers["x-kept"] == "2"
     assert not {"x-hop", "set-cookie", "alt-svc", "connection"} & got.headers.keys()
+    assert not any(name.startswith("access-control-") for name in got.headers)  # those are its own, or its server's
     put = await world.client.put("/v1/files/1", content=b"data")
     assert (put.status_code, put.json()["body"]) == (418, "data")
     plain = await world.client.post(CHAT_PATH, json={**CHAT, "stream": False})

@@ -39,6 +39,7 @@ def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
         ("max_body", "64kb", 64_000),
         ("insecure", "yes", True),
         ("cors_origins", "https://a.example, http://b.example:8080", ("https://a.example", "http://b.example:8080")),
+        ("cors_origins", "App://Desk", ("app://desk",)),
         ("retention", "a.>:max_age=1h,max_events=5; >:max_bytes=1GiB", {
             "a.>": Retention(max_age=3600.0, max_events=5), ">": Retention(max_bytes=2**30),
         }),
@@ -74,6 +75,7 @@ def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
         ({"retention": ("a>:max_age=1d",)}, {}, "", ["--retention", "whole last token"]),
         ({"retention": (">:max_aeg=1d",)}, {}, "", ["--retention", "max_age"]),
         ({"cors_origins": ("https://a.example/",)}, {}, "", ["--cors-origin", "no final slash"]),
+        ({"cors_origins": ("a.example",)}, {}, "", ["--cors-origin", "such as https://"]),
         ({"workers": "2", "log": "memory://"}, {}, "", ["--workers", "sqlite"]),
     ],
 )

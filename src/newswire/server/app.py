@@ -25,7 +25,7 @@ from newswire.server.auth import Authorizer, allow_all
 from newswire.server.config import Settings
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests, metrics
-from newswire.server.origins import Origins
+from newswire.server.origins import SERVER, Origins
 from newswire.server.publish import publish
 from newswire.server.service import Service
 from newswire.server.subscribe import many_channels, one_channel
@@ -70,7 +70,10 @@ def create_app(
             Route("/health/ready", health.ready),
             Route("/metrics", metrics),
         ],
-        middleware=[Middleware(CountRequests, service=service), Middleware(Origins, allowed=settings.cors_origins)],
+        middleware=[
+            Middleware(CountRequests, service=service),
+            Middleware(Origins, allowed=settings.cors_origins, grants=SERVER),
+        ],
         exception_handlers={
             NewswireError: problem.on_newswire_error,
             HTTPException: problem.on_http_error,

@@ -17,9 +17,6 @@ from newswire.server.settings import Section, ServerSettings, setting
 class Settings(ServerSettings):
     """How `newswire serve` behaves. Times are in seconds, sizes in bytes; None switches a limit off."""
 
-    cors_origins: tuple[str, ...] = setting(
-        (), values.origins(), "Web pages of these origins may subscribe and publish."
-    )
     retention: Mapping[str, Retention] = setting(
         {}, values.retention(), "What to keep, by channel pattern: 'orders.>:max_age=7d,max_events=1000'."
     )

@@ -1,12 +1,15 @@
-"""Web pages of other origins: who may read, and who may publish.
+"""Web pages of other origins: who may read, and who may do more.
 
 A browser lets any page send a plain POST to any server it can reach, one on the user's own machine among them. So a
 request that a foreign page makes is refused unless the page's origin is configured; configured ones get the CORS
 headers that let them read the answers. Programs that are no browser never notice.
+
+What pages of configured origins may do is a `Grants`: `newswire serve` and `newswire relay` have one each.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,12 +19,51 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.server.problem import Problem, respond
 
-_PREFLIGHT: Final = {
-    "access-control-allow-methods": "GET, HEAD, POST",
-    "access-control-allow-headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
-    "access-control-max-age": "3600",
-}
 _READS: Final = frozenset({"GET", "HEAD"})
+_MAX_AGE: Final = "3600"  # seconds that a browser remembers a preflight's answer for; most have a lower limit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grants:
+    """What pages of configured origins may do.
+
+    Attributes:
+        methods: they may send.
+        headers: they may send; `*` is every one but `Authorization`.
+        exposed: headers of answers that they may read; `*` is every one. Browsers always show those of the body.
+        hide: whether the application is not to see their origin, because it asks others who would judge it again.
+        variable: of the environment, that names the origins.
+    """
+
+    methods: str
+    headers: str
+    exposed: str = ""
+    hide: bool = False
+    variable: str
+
+    @property
+    def preflight(self) -> dict[str, str]:
+        """The headers of the answer to a browser that asks first."""
+        return {
+            "access-control-allow-methods": self.methods,
+            "access-control-allow-headers": self.headers,
+            "access-control-max-age": _MAX_AGE,
+        }
+
+
+SERVER: Final = Grants(
+    methods="GET, HEAD, POST",
+    headers="Authorization, Cache-Control, Content-Type, Last-Event-ID",
+    variable="NEWSWIRE_CORS_ORIGINS",
+)
+# Clients of AI services send dozens of headers of their own, and read some of their upstreams'.
+RELAY: Final = Grants(
+    methods="GET, HEAD, POST, PUT, PATCH, DELETE",
+    headers="*, Authorization",
+    exposed="*",
+    hide=True,
+    variable="NEWSWIRE_RELAY_CORS_ORIGINS",
+)
 
 
 class Origins:
@@ -29,10 +71,12 @@ class Origins:
 
     Args:
         allowed: origins, in lower case; `*` is every one.
+        grants: what their pages may do.
     """
 
-    def __init__(self, app: ASGIApp, allowed: tuple[str, ...]) -> None:
+    def __init__(self, app: ASGIApp, allowed: tuple[str, ...], grants: Grants) -> None:
         self._app = app
+        self._grants = grants
         self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -47,25 +91,34 @@ class Origins:
             if scope["method"] in _READS:
                 await self._app(scope, receive, send)  # the browser will not let the page see the answer
             else:
-                await respond(_foreign(origin))(scope, receive, send)
+                await respond(_foreign(origin, self._grants))(scope, receive, send)
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-            await Response(status_code=204, headers={**self._granted(origin), **_PREFLIGHT})(scope, receive, send)
+            answer = Response(status_code=204, headers=self._grants.preflight)
+            self._grant(answer.headers, origin)
+            await answer(scope, receive, send)
         else:
+            if self._grants.hide:
+                scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() != b"origin"]}
             await self._app(scope, receive, self._granting(origin, send))
 
     def _allows(self, origin: str) -> bool:
         return "*" in self._allowed or origin.lower() in self._allowed
 
-    def _granted(self, origin: str) -> dict[str, str]:
+    def _grant(self, headers: MutableHeaders, origin: str) -> None:
         if "*" in self._allowed:
-            return {"access-control-allow-origin": "*"}
-        return {"access-control-allow-origin": origin, "vary": "Origin"}
+            headers["access-control-allow-origin"] = "*"
+        else:
+            headers["access-control-allow-origin"] = origin
+            headers.add_vary_header("Origin")
 
     def _granting(self, origin: str, send: Send) -> Send:
         async def granting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message["headers"]]}
-                MutableHeaders(scope=message).update(self._granted(origin))
+                headers = MutableHeaders(scope=message)
+                self._grant(headers, origin)
+                if self._grants.exposed:
+                    headers["access-control-expose-headers"] = self._grants.exposed
             await send(message)
 
         return granting
@@ -79,9 +132,9 @@ def _is_own(headers: Headers, origin: str) -> bool:
     return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
 
 
-def _foreign(origin: str) -> Problem:
+def _foreign(origin: str, grants: Grants) -> Problem:
     detail = (
-        f"pages of {origin[:100]} may not publish here: allow them with --cors-origin {origin[:100]} "
-        "(or NEWSWIRE_CORS_ORIGINS)"
+        f"pages of {origin[:100]} may not send this here: allow them with --cors-origin {origin[:100]} "
+        f"(or {grants.variable})"
     )
     return Problem(403, "foreign_origin", detail)

@@ -15,6 +15,7 @@ from time import monotonic
 from typing import Final
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
@@ -26,6 +27,7 @@ from newswire.hub.options import StreamOptions
 from newswire.log.open import open_log
 from newswire.runs import Relay, Runs, WorkerOptions
 from newswire.server.numbers import Board, Numbers
+from newswire.server.origins import RELAY, Origins
 from newswire.server.relay_config import RelaySettings
 from newswire.server.relay_metrics import numbers_of, render
 
@@ -89,6 +91,7 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
             Route("/metrics", metrics),
             Mount("", app=relay),
         ],
+        middleware=[Middleware(Origins, allowed=settings.cors_origins, grants=RELAY)],
     )
 
 

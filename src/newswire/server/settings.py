@@ -56,6 +56,9 @@ class ServerSettings:
     insecure: bool = setting(
         False, values.switch(), "Listen on a public address although nobody is asked who they are."
     )
+    cors_origins: tuple[str, ...] = setting(
+        (), values.origins(), "Web pages of these origins may come too; '*' for all."
+    )
     heartbeat: float | None = setting(
         15.0, values.duration(optional=True), "A stream that is silent for so long gets a comment."
     )

@@ -123,7 +123,7 @@ def switch() -> Kind:
 
 def origins() -> Kind:
     """Origins of web pages: `https://example.org`, several with commas between; or `*`."""
-    one = re.compile(r"https?://[^\s/,*?#@]+", re.ASCII)
+    one = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,*?#@]+", re.ASCII)
 
     def read(value: Any) -> tuple[str, ...]:
         if _is_nothing(value):

@@ -21,8 +21,10 @@ _NOT_FOR_UPSTREAM: Final = frozenset(
     b"host content-length expect last-event-id forwarded via x-forwarded-for x-forwarded-host x-forwarded-port "
     b"x-forwarded-proto x-forwarded-server x-real-ip".split()
 )
-# What an upstream says of its own origin, which the relay's is not, and what the relay's server says by itself.
+# What an upstream says of its own origin, which the relay's is not, and what the relay's server says by itself: which
+# web pages may read, among others.
 _NOT_FOR_CLIENT: Final = frozenset(b"alt-svc strict-transport-security date server".split())
+_CORS: Final = b"access-control-"
 _OF_THE_BODY: Final = frozenset(b"content-length content-encoding content-type cache-control x-accel-buffering".split())
 _SHORTEST_SECRET: Final = 8  # bytes: a shorter one is no secret, and would be found in innocent words
 REDACTED: Final = "[redacted]"
@@ -92,7 +94,7 @@ def for_client(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -> list
     left_out = _ONE_CONNECTION | _NOT_FOR_CLIENT | _named_by_connection(lower)
     if not cookies:
         left_out |= {b"set-cookie", b"set-cookie2"}
-    return [(name, value) for name, value in lower if name not in left_out]
+    return [(name, value) for name, value in lower if name not in left_out and not name.startswith(_CORS)]
 
 
 def beside_the_stream(headers: Headers) -> Mapping[str, str]:
