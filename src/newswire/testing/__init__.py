@@ -3,8 +3,10 @@
 import pytest
 
 # Before the imports: a failed assertion then says what it saw.
-for _part in ("log_base", "log_append", "log_read", "log_follow", "log_keep", "log_ledger", "run_suite"):
-    pytest.register_assert_rewrite(f"newswire.testing.{_part}")
+for _part in ("base", "append", "read", "follow", "keep", "ledger"):
+    pytest.register_assert_rewrite(f"newswire.testing.log_{_part}")
+for _part in ("base", "read", "produce", "end", "time", "attach"):
+    pytest.register_assert_rewrite(f"newswire.testing.run_{_part}")
 
 from newswire.testing.asgi import asgi_client  # noqa: E402
 from newswire.testing.bad_server import Answer, BadServer, Seen, every_byte  # noqa: E402
