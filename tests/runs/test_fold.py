@@ -23,7 +23,6 @@ def test_every_cut_of_a_folded_run_is_exact(events: list[tuple[str, str]], steps
     folded = fold(entries)
     for after in range(offset + 1):
         assert list(unfold(folded, after)) == [piece for piece in pieces if piece.offset > after]
-        assert list(unfold(folded, 0, after)) == [piece for piece in pieces if piece.offset <= after]
 
 
 def test_the_last_progress_is_kept() -> None:

@@ -54,14 +54,14 @@ class Books:
         [entry] = await self.ledger.newest([name_channel(name)])
         return None if entry is None else entry.data
 
-    async def pieces(self, run_id: str, after: int) -> AsyncIterator[Piece]:
-        """What the log has of a run behind an offset, up to what is the newest now, folded or not."""
+    async def pieces(self, run_id: str, after: int, upto: int | None = None) -> AsyncIterator[Piece]:
+        """What the log has of a run, folded or not: behind an offset, and up to another, by default the newest now."""
         channel = Channels([out_channel(run_id)])
-        at, latest = after, (await self._log.span()).latest
-        while at < latest:
+        at, last = after, (await self._log.span()).latest if upto is None else upto
+        while at < last:
             page = await self._log.read(channel, at, _PAGE)
             for piece in pieces(page.entries):
-                if piece.offset > after:
+                if after < piece.offset <= last:
                     yield piece
             at = page.through
 

@@ -59,8 +59,8 @@ def _text(event: str, texts: list[str], offsets: list[int]) -> list[Any]:
     return [event, "".join(texts), steps, [len(text) for text in texts]]
 
 
-def unfold(data: str, after: int, upto: int | None = None) -> Iterator[Piece]:
-    """What a folded run says after offset `after`, and up to offset `upto`."""
+def unfold(data: str, after: int) -> Iterator[Piece]:
+    """What a folded run says after offset `after`."""
     for event, text, *place in json.loads(data):
         if len(place) == 1:
             found: Iterable[tuple[int, str]] = [(place[0], text)]
@@ -70,14 +70,14 @@ def unfold(data: str, after: int, upto: int | None = None) -> Iterator[Piece]:
                 (offset, text[end - length : end]) for offset, end, length in zip(offsets, ends, place[1], strict=True)
             )
         for offset, piece in found:
-            if offset > after and (upto is None or offset <= upto):
+            if offset > after:
                 yield Piece(offset, event, piece)
 
 
-def pieces(entries: Iterable[Entry], *, upto: int | None = None) -> Iterator[Piece]:
+def pieces(entries: Iterable[Entry]) -> Iterator[Piece]:
     """The pieces of a run's entries, folded or not."""
     for entry in entries:
         if entry.event == FOLDED:
-            yield from unfold(entry.data, 0, upto)
-        elif upto is None or entry.offset <= upto:
+            yield from unfold(entry.data, 0)
+        else:
             yield Piece(entry.offset, entry.event, entry.data)

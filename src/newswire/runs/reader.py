@@ -20,9 +20,10 @@ from newswire.hub.subscription import GAP, Subscription
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
+from newswire.runs.books import Books
 from newswire.runs.dialects.base import END, Dialect
 from newswire.runs.dialects.base import End as RunEnd
-from newswire.runs.fold import FOLDED, pieces, unfold
+from newswire.runs.fold import FOLDED, unfold
 from newswire.runs.parts import merged, part_of
 from newswire.runs.record import out_channel, read_end
 from newswire.wire.encoder import encode
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from newswire.hub.pages import LogPage
     from newswire.hub.sink import Sink
 
-_PAGE: Final = 1000
 _LAST: Final = (END, FOLDED)  # events after which a run says no more
 
 
@@ -49,7 +49,7 @@ class RunReader(Subscription):
         on_open: awaited when the reader comes, before anything is sent.
     """
 
-    __slots__ = ("_begun", "_dialect", "_on_open", "seen")
+    __slots__ = ("_begun", "_dialect", "_on_open", "_run_id", "seen")
 
     def __init__(
         self,
@@ -62,6 +62,7 @@ class RunReader(Subscription):
         on_open: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         super().__init__(hub, Channels([out_channel(run_id)]), Form.PLAIN, after or begun)
+        self._run_id = run_id
         self._begun = begun.offset
         self._dialect = dialect
         self._on_open = on_open
@@ -80,13 +81,9 @@ class RunReader(Subscription):
         return position
 
     async def _skip(self, dialect: Dialect) -> None:
-        at = self._begun
-        while at < self.cursor:
-            page = await self._hub.log.read(self.channels, at, _PAGE)
-            for piece in pieces(page.entries, upto=self.cursor):
-                if piece.event != END:
-                    dialect.skip_event(piece.event, piece.data)
-            at = page.through
+        async for piece in Books(self._hub.log).pieces(self._run_id, self._begun, self.cursor):
+            if piece.event != END:
+                dialect.skip_event(piece.event, piece.data)
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """See `Subscription.attach`."""
