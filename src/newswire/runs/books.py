@@ -55,13 +55,17 @@ class Books:
         return None if entry is None else entry.data
 
     async def pieces(self, run_id: str, after: int, upto: int | None = None) -> AsyncIterator[Piece]:
-        """What the log has of a run, folded or not: behind an offset, and up to another, by default the newest now."""
+        """What the log has of a run, folded or not: behind an offset, and up to another, by default the newest now.
+
+        While a run is folded the log has both forms, and for good if the process dies then; each piece comes once.
+        """
         channel = Channels([out_channel(run_id)])
         at, last = after, (await self._log.span()).latest if upto is None else upto
         while at < last:
             page = await self._log.read(channel, at, _PAGE)
             for piece in pieces(page.entries):
                 if after < piece.offset <= last:
+                    after = piece.offset
                     yield piece
             at = page.through
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import anyio
+import pytest
 
 from newswire.hub.options import StreamOptions
 from newswire.log.channels import Channels
@@ -105,6 +106,32 @@ class RunReadTests(RunTests):
             assert await folded.end() == End("done")
             for number, event in enumerate(whole[:-1], 1):
                 assert await read(folded, event.id) == whole[number:]
+
+    async def test_a_run_that_is_being_folded_is_the_same_run(
+        self, runs: Runs, other: Runs, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While both forms are in the log, and for good where a worker died then, each event is told once."""
+
+        async def died(cuts: Any) -> int:
+            return 0
+
+        run = await runs.start("chat.1", words(10))
+        whole = await read(run)
+        monkeypatch.setattr(runs.books.ledger, "drop", died)
+        assert await runs.books.fold(run.id)
+        for each in (runs, other):
+            found = await each.get(run.id)
+            assert await found.text() == answer(10)
+            for number, event in enumerate(whole[:-1], 1):
+                assert await read(found, event.id) == whole[number:]
+                reader = each.reader(found.record, event.id, dialect_for("openai-chat", found.record.head))
+                sink = Taken(reader)
+                await reader.open()
+                reader.attach(sink, StreamOptions())
+                await sink.over.wait()
+                chunks = [each.json() for each in Decoder().feed(b"".join(sink.chunks)) if each.data != "[DONE]"]
+                told = [choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]]
+                assert "".join(told) == answer(10)
 
     async def test_runs_are_folded_in_time(self, runs: Runs) -> None:
         """It happens by itself, when an ended run has been kept as it was for long enough."""
