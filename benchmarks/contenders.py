@@ -39,6 +39,7 @@ DIRECT: Final = Contender(
     "newswire, direct path", uvicorn("newswire_app", "newswire.delivery.uvicorn:DirectHttpProtocol")
 )
 ASGI: Final = Contender("newswire, ASGI path, Starlette", uvicorn("newswire_app", "httptools"))
+HANDED: Final = Contender("newswire, ASGI path, Starlette in StreamMiddleware", uvicorn("handed_app", "httptools"))
 BARE: Final = Contender("newswire, ASGI path, no framework", uvicorn("bare_app", "httptools"))
 IDLE: Final = Contender(
     "uvicorn alone, an application that waits", uvicorn("bare_app", "httptools"), {"BENCH_IDLE": "1"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from benchmarks.contenders import ASGI, BARE, DIRECT, FASTAPI, IDLE, SSE_STARLETTE, Contender
+from benchmarks.contenders import ASGI, BARE, DIRECT, FASTAPI, HANDED, IDLE, SSE_STARLETTE, Contender
 from benchmarks.measure import subscribed, window
 from benchmarks.processes import loading, serving
 from benchmarks.report import Cell, Say, Size, Table
@@ -20,7 +20,7 @@ def run(size: Size, say: Say) -> list[Table]:
     """Measure; some forty seconds in full."""
     few, more = size.count(1000, 1000, 10), size.count(4000, 2000, 20)
     rows: list[list[Cell]] = []
-    for contender in (DIRECT, BARE, ASGI, SSE_STARLETTE, FASTAPI):
+    for contender in (DIRECT, BARE, HANDED, ASGI, SSE_STARLETTE, FASTAPI):
         say(contender.name)
         rows.append([contender.name, _each(contender, few, more)])
     say(IDLE.name)
@@ -29,7 +29,7 @@ def run(size: Size, say: Say) -> list[Table]:
     notes = (
         "After events have reached everybody.",
         "On the ASGI path a stream keeps its request alive: the frames and closures of the framework that wait for it, "
-        "and uvicorn's own.",
+        "and uvicorn's own. `StreamMiddleware` takes the stream over, and the framework's are gone.",
     )
     return [Table(title, ("server", "KB"), rows, notes)]
 

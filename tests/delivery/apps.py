@@ -16,10 +16,14 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire.delivery.asgi import Scope, Send
 from newswire.delivery.drain import drain_of
+from newswire.delivery.middleware import StreamMiddleware
+from newswire.delivery.watch import Receive
 
 hub = Hub(os.environ.get("NEWSWIRE_TEST_LOG", "memory://"))
 closed: list[str] = []
+inside = 0  # how many requests are going on within `handed`
 
 
 async def events(request: Request) -> Response:
@@ -103,7 +107,7 @@ async def broken(request: Request) -> Response:
 
 
 async def stats(request: Request) -> Response:
-    return JSONResponse({"subscribers": hub.stats().subscribers, "closed": closed})
+    return JSONResponse({"subscribers": hub.stats().subscribers, "closed": closed, "inside": inside})
 
 
 async def drain(request: Request) -> Response:
@@ -128,3 +132,16 @@ app = Starlette(
 )
 wrapped = Starlette(routes=app.routes, middleware=[Middleware(BaseHTTPMiddleware, dispatch=passing)])
 zipped = Starlette(routes=app.routes, middleware=[Middleware(GZipMiddleware, minimum_size=1)])
+
+
+async def _counted(scope: Scope, receive: Receive, send: Send) -> None:
+    global inside
+    counts = scope["type"] == "http"
+    inside += counts
+    try:
+        await app(scope, receive, send)
+    finally:
+        inside -= counts
+
+
+handed = StreamMiddleware(_counted)

@@ -3,73 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import pytest
+from tests.fixtures.asgi_request import Client, Send, request_id
 
 from newswire import EventSourceResponse, Hub, StreamOptions
 
 pytestmark = pytest.mark.anyio
-
-request_id: ContextVar[str] = ContextVar("request_id", default="nobody")
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class Client:
-    """One request. Its `send` can be closed, so that it waits as servers do when a connection is full.
-
-    Attributes:
-        sent: the body's messages that were taken.
-        tasks: the task that was current when each of them was taken.
-        ids: what `request_id` was then.
-    """
-
-    def __init__(self) -> None:
-        self.open = asyncio.Event()
-        self.open.set()
-        self.left = asyncio.Event()
-        self.waiting = 0
-        self.sent: list[dict[str, Any]] = []
-        self.tasks: list[asyncio.Task[Any] | None] = []
-        self.ids: list[str] = []
-        self.fails: Exception | None = None
-        self.on_wait: Callable[[], object] = lambda: None  # called as a send begins to wait
-        self._more = asyncio.Event()
-
-    @property
-    def text(self) -> str:
-        return b"".join(message["body"] for message in self.sent).decode()
-
-    async def receive(self) -> dict[str, Any]:
-        await self.left.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: dict[str, Any]) -> None:
-        if self.fails is not None:
-            raise self.fails
-        if not self.open.is_set():
-            self.waiting += 1
-            self._more.set()
-            self.on_wait()
-            try:
-                await self.open.wait()
-            finally:
-                self.waiting -= 1
-        if message["type"] == "http.response.body":
-            self.sent.append(message)
-            self.tasks.append(asyncio.current_task())
-            self.ids.append(request_id.get())
-            self._more.set()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(10):
-            while not condition():
-                self._more.clear()
-                await self._more.wait()
 
 
 @asynccontextmanager

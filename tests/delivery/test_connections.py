@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from tests.fixtures.asgi_servers import PATIENCE, Server, Stream, running
 
-BOTH = ["direct", "direct, asyncio", "uvicorn"]
+BOTH = ["direct", "direct, asyncio", "uvicorn", "uvicorn, handed"]
 END = r"\r\n0\r\n\r\n"  # of a chunked body
 
 

@@ -59,7 +59,7 @@ def test_100_idle_and_100_busy_streams_end_in_time(name: str) -> None:
                 told = re.findall(rf"({GOODBYE})", stream.rest())
                 assert len(told) == 1, stream.text[-300:]
                 waits.add(told[0])
-                if name != "daphne":  # which has dropped what it had not written
+                if not name.startswith("daphne"):  # which has dropped what it had not written
                     assert re.search(r"\n\n\r\n0\r\n\r\n$", stream.text), "the response was not completed"
         assert len(waits) > 50
 
@@ -82,13 +82,13 @@ def test_http_2_streams_end_in_time() -> None:
 
 
 # From Python 3.12 on hypercorn waits, before its own limit counts, until the last connection has closed.
-PATIENT = ["direct", "uvicorn", "granian", *(["hypercorn"] if sys.version_info < (3, 12) else [])]
+PATIENT = ["direct", "uvicorn", "uvicorn, handed", "granian", *(["hypercorn"] if sys.version_info < (3, 12) else [])]
 
 
 @pytest.mark.parametrize("name", PATIENT)
 def test_clients_that_read_nothing_do_not_hold_it_up(name: str) -> None:
     """A stream whose client takes nothing is cut at its write time-out, though it is in the middle of a send."""
-    with running(name, *LIMITS.get(name, ())) as server, contextlib.ExitStack() as stack:
+    with running(name, *LIMITS.get(name.partition(",")[0], ())) as server, contextlib.ExitStack() as stack:
         for path in ["/flood?write_timeout=1"] * 5 + ["/events?write_timeout=1"] * 5:
             stack.enter_context(server.get(path)).until("xxx|id: ")
         for _ in range(80):

@@ -35,7 +35,7 @@ _Begun: TypeAlias = tuple[Coroutine[Any, Any, None], Any]
 
 
 class TaskSink:
-    """A sink that sends one chunk at a time. Made in the task that will `stream`.
+    """A sink that sends one chunk at a time. Made in the context that its sends will have, whoever will `stream`.
 
     Args:
         send: the server's, or what a middleware makes of it; the response's head was sent.
@@ -64,7 +64,7 @@ class TaskSink:
         self._send = send
         self._abort = abort
         self._loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = None  # from `stream` on
         self._context = copy_context()  # a task doesn't tell its own before Python 3.12
         self._room = max_bytes
         self._waiter: asyncio.Future[None] | None = None  # there only while the task has nothing to do
@@ -129,6 +129,7 @@ class TaskSink:
 
     async def stream(self, subscription: Subscription, receive: Receive) -> None:
         """Send until the stream ends, then complete the response if it ended in order. Attach before."""
+        self._task = asyncio.current_task()
         unwatch = watch(receive, subscription.close, self._context)
         try:
             while True:

@@ -16,8 +16,11 @@ from dataclasses import replace
 from typing import Any, Final
 
 from newswire.delivery.asgi import Scope, Send, TaskSink, last_words
+from newswire.delivery.beneath import beneath
 from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.framework import FrameworkResponse
+from newswire.delivery.middleware import EXTENSION as STREAM
+from newswire.delivery.middleware import StreamOffer
 from newswire.delivery.pump import Item, Pump
 from newswire.delivery.watch import Receive, watch
 from newswire.errors import Closed, LogUnavailable
@@ -80,8 +83,9 @@ class EventSourceResponse(FrameworkResponse):
                 await self._discard()
             elif isinstance(self.content, Subscription):
                 sink = await self._begin(self.content, scope, send)
-                if sink is not None:
-                    await sink.stream(self.content, receive)  # from here: a frame more for each stream would be felt
+                if sink is not None and not self._handed_over(sink, self.content, scope, receive, send):
+                    # From here: a frame more for each stream would be felt.
+                    await sink.stream(self.content, beneath(receive))
             else:
                 await self._iterable(self.content, scope, receive, send)
         finally:
@@ -131,13 +135,20 @@ class EventSourceResponse(FrameworkResponse):
             else:
                 if options.max_bytes is None and scope.get("http_version") == "2":
                     options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
-                sink = TaskSink(send, options.max_bytes, None if offer is None else offer.abort)
+                sink = TaskSink(beneath(send), options.max_bytes, None if offer is None else offer.abort)
                 subscription.attach(sink, options)
             drain.watch(subscription.live)  # not before: it ends with the last stream that is attached
         except BaseException:
             subscription.ended()
             raise
         return sink
+
+    def _handed_over(
+        self, sink: TaskSink, subscription: Subscription, scope: Scope, receive: Receive, send: Send
+    ) -> bool:
+        """Whether a `StreamMiddleware` goes on with it, so that the framework need not wait."""
+        offer: StreamOffer | None = (scope.get("extensions") or {}).get(STREAM)
+        return offer is not None and self.background is None and offer.accept(sink, subscription, receive, send)
 
     # -- an iterable
 
