@@ -23,6 +23,7 @@ from newswire import Hub
 from newswire.runs import Runs
 
 _TOKEN = 30  # bytes; the stamp is most of it
+_AWAKE = 0.3  # seconds in which all generators have woken up, before the first token is due
 
 hub = Hub(os.environ.get("BENCH_LOG", "memory://?max_bytes=1000000000"))
 runs = Runs(hub)
@@ -41,7 +42,7 @@ class Pace:
         """One answer."""
         self.open += 1
         await self.go.wait()
-        due = time.monotonic() + random.random() / self.rate
+        due = time.monotonic() + _AWAKE + random.random() / self.rate
         for _ in range(self.events):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             yield stamped(_TOKEN)

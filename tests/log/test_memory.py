@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from newswire.log.memory import MemoryLog
-from newswire.testing import LedgerSuite, LogSuite
+from newswire.testing import ImmediateSuite, LedgerSuite, LogSuite
 from newswire.testing.log_base import MakeLog
 
 
-class TestMemoryLog(LogSuite, LedgerSuite):
+class TestMemoryLog(LogSuite, LedgerSuite, ImmediateSuite):
     """The suites."""
 
     durable = False

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from newswire.log.sqlite import SqliteLog
-from newswire.testing import LedgerSuite, LogSuite
+from newswire.testing import ImmediateSuite, LedgerSuite, LogSuite
 from newswire.testing.log_base import MakeLog
 
 
-class TestSqliteLog(LogSuite, LedgerSuite):
+class TestSqliteLog(LogSuite, LedgerSuite, ImmediateSuite):
     """The suites."""
 
     @pytest.fixture

@@ -28,3 +28,28 @@ class TestRunsInSqlite(RunSuite):
     @pytest.fixture
     def make_log(self, tmp_path: Path) -> MakeLog:
         return lambda **options: SqliteLog(tmp_path / "log.db", **options)
+
+
+class Plain:
+    """A log with the powers that runs need, and no others: it is awaited, and calls nobody back."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        self.append = log.append
+        self.append_guarded = log.append_guarded
+        self.newest = log.newest
+        self.drop = log.drop
+        self.read = log.read
+        self.follow = log.follow
+        self.span = log.span
+        self.trim = log.trim
+        self.close = log.close
+
+
+class TestRunsInAPlainLog(RunSuite):
+    """The suite on a log of somebody else's."""
+
+    durable = False
+
+    @pytest.fixture
+    def make_log(self) -> MakeLog:
+        return lambda **options: Plain(MemoryLog(**options))

@@ -83,12 +83,10 @@ class TaskSink:
             self._chunk = chunk
             return False
         loop, task = self._loop, self._task
-        try:
-            _enter_task(loop, task)  # type: ignore[arg-type]  # granian can do without tasks: None is entered then
-        except RuntimeError:  # called by another task
-            self._chunk = chunk
-            self._wake()
-            return False
+        current = asyncio.current_task(loop)
+        if current is not None:
+            _leave_task(loop, current)
+        _enter_task(loop, task)  # type: ignore[arg-type]  # granian can do without tasks: None is entered then
         try:
             begun = self._context.run(_begin, self._send, chunk.raw)
         except BaseException as error:  # what the server raised is the task's: it is the outermost frame here
@@ -97,6 +95,8 @@ class TaskSink:
             return False
         finally:
             _leave_task(loop, task)  # type: ignore[arg-type]
+            if current is not None:
+                _enter_task(loop, current)
         if self._room is not None:
             self._room -= len(chunk.raw)
         if begun is None and (self._room is None or self._room > 0):

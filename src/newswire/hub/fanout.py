@@ -9,6 +9,7 @@ the old.
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from collections import deque
 from time import monotonic, perf_counter
@@ -21,6 +22,8 @@ from newswire.hub.window import Window
 if TYPE_CHECKING:
     from newswire.hub.group import Group
     from newswire.hub.subscription import Subscription
+
+logger = logging.getLogger("newswire.hub")
 
 _TICK: Final = 0.25  # seconds: how exact heartbeats and time-outs are
 
@@ -67,21 +70,36 @@ class Fanout:
             self._queue.append(job)
             if not self._running:
                 self._running = True
-                self._loop.call_soon(self._run)
+                self._loop.call_soon(self.run)
 
-    def _run(self) -> None:
+    def reserve(self) -> bool:
+        """Let what is enqueued from here on wait for a call of `run`, which must follow.
+
+        Returns:
+            False, and nothing is changed, if turns are being given already or will be soon.
+        """
+        if self._running:
+            return False
+        self._running = True
+        return True
+
+    def run(self) -> None:
+        """Give turns, for as long as a slice is; the rest is for the next pass of the event loop."""
         queue = self._queue
         stop = perf_counter() + self.options.slice_seconds
         while queue:
             job = queue.popleft()
             job.queued = False
-            if job.step() and not job.queued:
-                job.queued = True
-                queue.append(job)
+            try:
+                if job.step() and not job.queued:
+                    job.queued = True
+                    queue.append(job)
+            except Exception:  # the outermost frame of a turn: the others have theirs
+                logger.exception("events could not be handed on")
             if perf_counter() > stop:
                 break
         if queue:
-            self._loop.call_soon(self._run)
+            self._loop.call_soon(self.run)
         else:
             self._running = False
             self.chunks.clear()

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from newswire.errors import Closed, LogUnavailable, NewswireError, TrimmedAway
@@ -24,6 +24,7 @@ from newswire.hub.patterns import ChannelIndex
 from newswire.hub.subscription import Subscription
 from newswire.hub.window import Due, Window, due_of_page
 from newswire.log.base import Entry, Log, Span
+from newswire.log.immediate import follow_at_once
 from newswire.log.position import Position
 from newswire.wire.encoder import encode, opening
 from newswire.wire.event import Event
@@ -60,6 +61,7 @@ class Live:
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
         self._beyond_head: list[Subscription] = []
+        self._wait = _FIRST_WAIT
         self._last_opening: tuple[int, int, Chunk] = (-1, -1, Chunk(b""))
         self.fanout.start()
         self._follower = loop.create_task(self._follow(), name="newswire hub")
@@ -67,28 +69,39 @@ class Live:
     # -- from the log
 
     async def _follow(self) -> None:
-        wait = _FIRST_WAIT
         while True:
             try:
-                async for entries in self._log.follow(self.fanout.window.head):
-                    for entry in entries:
-                        self._take(entry)
-                    self._wake_beyond_head()
-                    wait = _FIRST_WAIT
+                async for entries in follow_at_once(self._log, self.fanout.window.head, self._take_at_once):
+                    self._take_all(entries)
                 return  # the log was closed
             except TrimmedAway:
                 # Retention was faster than we: what we did not see is a gap, which the log's pages will tell.
                 await self._skip_to_latest()
             except LogUnavailable as error:
                 logger.warning("the log can't be followed now, trying again: %s", error)
-                await asyncio.sleep(random.uniform(wait / 2, wait))
-                wait = min(2 * wait, _LONGEST_WAIT)
+                await asyncio.sleep(random.uniform(self._wait / 2, self._wait))
+                self._wait = min(2 * self._wait, _LONGEST_WAIT)
             except Closed:
                 return
             except NewswireError as error:
                 logger.error("the log can't be followed any more, so all streams end: %s", error)
                 self.goodbye_all()
                 return
+
+    def _take_at_once(self, entries: Sequence[Entry], whole: bool) -> None:
+        """Take entries where the log learns of them, and write them too, unless more may come in this pass."""
+        if whole and self.fanout.reserve():
+            self._take_all(entries)
+            self.fanout.run()
+        else:
+            self._take_all(entries)
+
+    def _take_all(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            self._take(entry)
+        if self._beyond_head:
+            self._wake_beyond_head()
+        self._wait = _FIRST_WAIT
 
     def _take(self, entry: Entry) -> None:
         frame = Frame(self.epoch, entry)
@@ -105,10 +118,9 @@ class Live:
         self._wake_beyond_head()
 
     def _wake_beyond_head(self) -> None:
-        if self._beyond_head:
-            waiting, self._beyond_head = self._beyond_head, []
-            for member in waiting:
-                member.wake()
+        waiting, self._beyond_head = self._beyond_head, []
+        for member in waiting:
+            member.wake()
 
     # -- for subscriptions
 

@@ -10,7 +10,6 @@ takes stays with the followers a little longer, so that a channel that keeps one
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from newswire.errors import Closed, TrimmedAway
 from newswire.log.base import PAGE_BYTES, Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch, weight
 from newswire.log.channels import Channels
+from newswire.log.immediate import Follower, Settle, Take
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory_rings import Channel, Ring, offset_of
 from newswire.log.position import Position, new_epoch, positions
@@ -41,7 +41,7 @@ _SWEPT: Final = 2  # channels that each append looks at for expired events
 
 
 class MemoryLog:
-    """A `Log` and `Ledger` in memory.
+    """A `Log` and `Ledger` in memory, and `Immediate`.
 
     Args:
         retention: what to keep of each channel.
@@ -77,7 +77,7 @@ class MemoryLog:
         self._empty: dict[str, None] = {}
         self._forgotten = 0
         self._sweep: Iterator[Channel] = iter(())
-        self._followers: set[asyncio.Event] = set()
+        self._followers: set[Follower] = set()
         self._closed = False
 
     def _check_open(self) -> None:
@@ -87,17 +87,29 @@ class MemoryLog:
     async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
         """See `Log.append`."""
         self._check_open()
+        latest = self._latest
         first = self._append(events, weigh_batch(events, self._channels))
+        self._tell(latest, whole=False)
         return positions(self._epoch, first, len(events))
 
     async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
+        return self._append_guarded(batches, whole=False)
+
+    def submit(self, batches: Sequence[Guarded], settle: Settle) -> None:
+        """See `Immediate.submit`."""
+        settle(self._append_guarded(batches, whole=True))
+
+    def _append_guarded(self, batches: Sequence[Guarded], *, whole: bool) -> list[Outcome]:
         self._check_open()
         weighed = [(batch, weigh_batch(batch.events, self._channels)) for batch in batches]
-        return [
+        latest = self._latest
+        outcomes: list[Outcome] = [
             self._append(batch.events, sizes) if self._newest_ever(batch.channel) == batch.newest else None
             for batch, sizes in weighed
         ]
+        self._tell(latest, whole=whole)
+        return outcomes
 
     def _newest_ever(self, name: str) -> int:
         channel = self._channels.get(name)
@@ -129,9 +141,17 @@ class MemoryLog:
             self._expire(now)
         if self._bytes + _ENTRY_OVERHEAD * self._events > self._max_bytes:
             self._make_room()
-        for follower in self._followers:
-            follower.set()
         return first + 1
+
+    def _tell(self, after: int, *, whole: bool) -> None:
+        """Let the followers know of what is new; see `Take`."""
+        if not self._followers or after == self._latest:
+            return
+        # What room was made of already is no more to be had.
+        entries = self._all.entries[after - self._latest :] if after >= self._buried else []
+        for follower in list(self._followers):
+            if not entries or not follower.tell(entries, whole):
+                follower.wake()
 
     def _new_channel(self, name: str) -> Channel:
         channel = self._channels[name] = Channel(self._rules.of(name), self._forgotten, self._latest)
@@ -299,28 +319,33 @@ class MemoryLog:
 
     # -- follow
 
-    async def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
+    def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """See `Log.follow`."""
+        return self._follow(after, None)
+
+    def follow_at_once(self, after: int | None, take: Take) -> AsyncIterator[Sequence[Entry]]:
+        """See `Immediate.follow_at_once`."""
+        return self._follow(after, take)
+
+    async def _follow(self, after: int | None, take: Take | None) -> AsyncIterator[Sequence[Entry]]:
         self._check_open()
-        wake = asyncio.Event()
-        self._followers.add(wake)
-        at = self._latest if after is None else max(after, 0)
+        follower = Follower(self._latest if after is None else max(after, 0), take)
+        self._followers.add(follower)
         try:
             while not self._closed:
-                wake.clear()
-                if at < self._buried:
+                if follower.at < self._buried:
                     raise TrimmedAway(self._buried)
                 entries = self._all.entries
-                behind = self._latest - at
+                behind = self._latest - follower.at
                 if behind > 0:
                     start = len(entries) - behind  # nothing after `_buried` is missing
                     batch = entries[start : start + _BATCH]
-                    at = batch[-1].offset
+                    follower.at = batch[-1].offset
                     yield batch
                 else:
-                    await wake.wait()
+                    await follower.wait()
         finally:
-            self._followers.discard(wake)
+            self._followers.discard(follower)
 
     # -- the rest
 
@@ -340,7 +365,7 @@ class MemoryLog:
         """See `Log.close`."""
         self._closed = True
         for follower in self._followers:
-            follower.set()
+            follower.wake()
         self._channels.clear()
         self._all = Ring()
         self._graves.clear()

@@ -22,6 +22,7 @@ from newswire.errors import Closed, LogError, LogUnavailable, TrimmedAway
 from newswire.log.base import Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
+from newswire.log.immediate import Follower, Settle, Take
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.position import Position, positions
 from newswire.log.retention import Rules
@@ -30,6 +31,7 @@ from newswire.log.sqlite_keeper import Keeper
 from newswire.log.sqlite_pages import PageReader, newest_of, next_entries, span
 from newswire.log.sqlite_reader import Reader
 from newswire.log.sqlite_tail import BATCH, Tail
+from newswire.log.sqlite_thread import succeed
 from newswire.log.sqlite_trim import Planner, drop, remove_now
 from newswire.log.sqlite_writer import Batch, Writer
 from newswire.wire.event import Event
@@ -38,7 +40,7 @@ _NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 
 
 class SqliteLog:
-    """A `Log` in an SQLite file, and a `Ledger`.
+    """A `Log` in an SQLite file, a `Ledger`, and `Immediate`.
 
     Args:
         path: the file; it is made if it does not exist, its folder is not. Two more appear beside it, `-wal` and
@@ -117,6 +119,12 @@ class SqliteLog:
 
     async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
         """See `Ledger.append_guarded`."""
+        stored: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self.submit(batches, lambda outcomes: succeed(stored, outcomes))
+        return await stored
+
+    def submit(self, batches: Sequence[Guarded], settle: Settle) -> None:
+        """See `Immediate.submit`."""
         self._check()
         sizes = iter(self._weigh([pair for batch in batches for pair in batch.events]))
         made = [
@@ -124,8 +132,9 @@ class SqliteLog:
             for batch in batches
         ]
         if made:
-            await self._writer.append(made)
-        return [batch.outcome for batch in made]
+            self._writer.submit(made, lambda: settle([batch.outcome for batch in made]))
+        else:
+            settle([])
 
     def _weigh(self, events: Sequence[tuple[str, Event]]) -> list[int]:
         sizes = weigh_batch(events, self._known)
@@ -153,28 +162,34 @@ class SqliteLog:
 
     # -- follow
 
-    async def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
+    def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """See `Log.follow`."""
+        return self._follow(after, None)
+
+    def follow_at_once(self, after: int | None, take: Take) -> AsyncIterator[Sequence[Entry]]:
+        """See `Immediate.follow_at_once`: for what this log object appends; all else comes out of the iterator."""
+        return self._follow(after, take)
+
+    async def _follow(self, after: int | None, take: Take | None) -> AsyncIterator[Sequence[Entry]]:
         self._check()
         tail = self._tail
-        wake = asyncio.Event()
-        tail.enter(wake)
+        follower = Follower(0, take)
+        tail.enter(follower)
         self._reader.watching = True
         try:
             tail.noticed((await self._reader.query(span)).latest)
-            at = tail.newest if after is None else max(after, 0)
+            follower.at = tail.newest if after is None else max(after, 0)
             while not self._closed:
-                wake.clear()
                 if tail.broken is not None:
                     raise type(tail.broken)(*tail.broken.args)
-                if at < tail.newest:
-                    batch = tail.at_hand(at) or await self._next(at)
-                    at = batch[-1].offset
+                if follower.at < tail.newest:
+                    batch = tail.at_hand(follower.at) or await self._next(follower.at)
+                    follower.at = batch[-1].offset
                     yield batch
                 else:
-                    await wake.wait()
+                    await follower.wait()
         finally:
-            if tail.leave(wake):
+            if tail.leave(follower):
                 self._reader.watching = False
 
     async def _next(self, at: int) -> Sequence[Entry]:

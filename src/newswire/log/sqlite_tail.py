@@ -13,6 +13,7 @@ from typing import Final
 
 from newswire.errors import LogError
 from newswire.log.base import Entry
+from newswire.log.immediate import Follower
 
 # Own entries kept for followers; they are taken within a pass or two of the event loop.
 _KEPT_ENTRIES: Final = 8192
@@ -32,7 +33,7 @@ class Tail:
     def __init__(self) -> None:
         self.newest = 0
         self.broken: LogError | None = None
-        self.followers: set[asyncio.Event] = set()
+        self.followers: set[Follower] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entries: list[Entry] = []  # an unbroken run of offsets
         self._bytes = 0
@@ -40,13 +41,24 @@ class Tail:
     def committed(self, first: int, last: int, entries: Callable[[], Sequence[Entry]]) -> None:
         """This process has stored the offsets from `first` to `last`."""
         if self.followers:
-            if self._entries and (self._entries[-1].offset + 1 != first or len(self._entries) > _KEPT_ENTRIES):
-                self._clear()
-            self._entries += entries()
-            self._bytes += sum(len(entry.data) for entry in self._entries[first - last - 1 :])
-            if self._bytes > _KEPT_BYTES:
-                self._clear()
-        self.noticed(last)
+            stored = entries()
+            self.newest = max(self.newest, last)
+            # Those that are further behind look for themselves: here first.
+            waking = [follower for follower in self.followers if not follower.tell(stored, True)]
+            if waking:
+                self._keep(stored)
+                for follower in waking:
+                    follower.wake()
+        else:
+            self.noticed(last)
+
+    def _keep(self, stored: Sequence[Entry]) -> None:
+        if self._entries and (self._entries[-1].offset + 1 != stored[0].offset or len(self._entries) > _KEPT_ENTRIES):
+            self._clear()
+        self._entries += stored
+        self._bytes += sum(len(entry.data) for entry in stored)
+        if self._bytes > _KEPT_BYTES:
+            self._clear()
 
     def heard(self, news: int | LogError) -> None:
         """As `noticed`, from another thread."""
@@ -71,12 +83,12 @@ class Tail:
         start = at + 1 - entries[0].offset
         return entries[start : start + BATCH]
 
-    def enter(self, follower: asyncio.Event) -> None:
+    def enter(self, follower: Follower) -> None:
         """A follower has come, in the event loop that is running."""
         self._loop = asyncio.get_running_loop()
         self.followers.add(follower)
 
-    def leave(self, follower: asyncio.Event) -> bool:
+    def leave(self, follower: Follower) -> bool:
         """A follower has gone; True if it was the last."""
         self.followers.discard(follower)
         if not self.followers:
@@ -86,7 +98,7 @@ class Tail:
     def wake(self) -> None:
         """Let every follower look."""
         for follower in self.followers:
-            follower.set()
+            follower.wake()
 
     def _clear(self) -> None:
         self._entries = []

@@ -101,7 +101,7 @@ class DatabaseThread:
             with self._lock:
                 self._ended = True
                 for waiting in self._awaiting_end:
-                    tell(waiting, _succeed, waiting, None)
+                    tell(waiting.get_loop(), succeed, waiting, None)
 
     def _turn(self) -> bool:
         """Wait for something to do and do it.
@@ -135,10 +135,10 @@ class DatabaseThread:
             result = self.attempt(job.call)
         except Exception as error:  # the outermost frame of a job: the thread goes on
             if job.done is not None:
-                tell(job.done, _fail, job.done, error)
+                tell(job.done.get_loop(), _fail, job.done, error)
         else:
             if job.done is not None:
-                tell(job.done, _succeed, job.done, result)
+                tell(job.done.get_loop(), succeed, job.done, result)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -152,13 +152,14 @@ class DatabaseThread:
 _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY}
 
 
-def tell(future: asyncio.Future[Any], call: Callable[..., object], *args: object) -> None:
-    """Call back in the event loop that made `future`."""
+def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+    """Call back in the event loop."""
     with suppress(RuntimeError):  # the loop was closed before the log: nobody waits any more
-        future.get_loop().call_soon_threadsafe(call, *args)
+        loop.call_soon_threadsafe(call, *args)
 
 
-def _succeed(future: asyncio.Future[Any], result: object) -> None:
+def succeed(future: asyncio.Future[T], result: T) -> None:
+    """Give `future` its result, unless nobody waits any more."""
     if not future.done():
         future.set_result(result)
 

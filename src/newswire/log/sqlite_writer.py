@@ -21,7 +21,7 @@ from newswire.errors import LogError
 from newswire.log.base import Entry
 from newswire.log.ledger import Outcome
 from newswire.log.sqlite_file import NEWEST, WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
-from newswire.log.sqlite_thread import DatabaseThread, Job, tell
+from newswire.log.sqlite_thread import DatabaseThread, Job, succeed, tell
 from newswire.wire.event import Event
 
 # What goes into one transaction: bounded so that the first batch does not wait long for the last.
@@ -70,21 +70,27 @@ class Batch:
 
 
 class Call:
-    """One call of the log and the batches that it waits for."""
+    """One call of the log and the batches that it waits for.
 
-    __slots__ = ("_left", "done")
+    Attributes:
+        loop: the event loop that it came from.
+    """
 
-    def __init__(self, batches: list[Batch]) -> None:
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    __slots__ = ("_left", "_settled", "loop")
+
+    def __init__(self, batches: list[Batch], settled: Callable[[], object]) -> None:
+        self.loop = asyncio.get_running_loop()
         self._left = len(batches)
+        self._settled: Callable[[], object] | None = settled
         for batch in batches:
             batch.call = self
 
     def settled(self) -> None:
         """One of the batches has its outcome."""
         self._left -= 1
-        if self._left == 0 and not self.done.done():
-            self.done.set_result(None)
+        if self._left == 0 and self._settled is not None:
+            settled, self._settled = self._settled, None  # it knows the batches, which know us: no circle is to stay
+            settled()
 
 
 class Writer(DatabaseThread):
@@ -133,9 +139,16 @@ class Writer(DatabaseThread):
         """
         if not self._gathered:
             asyncio.get_running_loop().call_soon(self.flush)
-        call = Call(batches)
+        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        Call(batches, lambda: succeed(stored, None))
         self._gathered += batches
-        await call.done
+        await stored
+
+    def submit(self, batches: list[Batch], settled: Callable[[], object]) -> None:
+        """Store checked batches that were gathered already; `settled` is called when each has its outcome."""
+        Call(batches, settled)
+        self._gathered += batches
+        self.flush()
 
     def flush(self) -> None:
         """Hand the gathered batches over to the thread."""
@@ -334,7 +347,7 @@ class Writer(DatabaseThread):
 
     @staticmethod
     def _tell(group: list[Batch], call: Callable[..., object], *args: object) -> None:
-        tell(group[0].call.done, call, *args)
+        tell(group[0].call.loop, call, *args)
 
     def _resolve(self, group: list[Batch], first: int, now: float) -> None:
         stored = [batch for batch in group if not batch.refused]

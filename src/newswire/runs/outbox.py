@@ -4,6 +4,8 @@ Producers don't wait for a disk. What they write together in one pass of the eve
 being stored, is stored together: one call of the log for all runs of the process. Each run's part is under its own
 condition, so that a producer whose run was stopped, or taken over, can't write any more, and the others don't notice.
 
+A log that has stored what it is given when the call returns (the memory log) is given each event at once.
+
 A producer that is far ahead waits (`Claim.room`). While the log is away everything is kept, in order, and tried again.
 """
 
@@ -20,6 +22,7 @@ from typing import Final
 
 from newswire.errors import Closed, LogError, LogUnavailable, RunOver
 from newswire.log.batch import MAX_EVENT_BYTES, weigh_batch
+from newswire.log.immediate import Awaiting, Immediate
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
@@ -31,7 +34,6 @@ _AHEAD: Final = 64 * 2**10
 _EVENT_OVERHEAD: Final = 100
 _UNWEIGHED: Final = MAX_EVENT_BYTES // 4  # characters that no encoding makes too large
 _AHEAD_IN_THREADS: Final = 256  # events that a thread may be ahead of the event loop
-_SHORTEST_REST, _LONGEST_REST = 0.0002, 0.001  # seconds between two calls of the log
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between attempts while the log is away
 
 
@@ -152,7 +154,10 @@ class Claim:
         if self._closing is not None and not self._pending and not self._closing.done():
             self._closing.set_result(True)
         self._drained.set()
-        if not self.full:
+        self._make_room_for_threads()
+
+    def _make_room_for_threads(self) -> None:
+        if not self._room_for_threads.is_set() and not self.full:  # asking costs a tenth of telling
             self._room_for_threads.set()
 
     def give_back(self, batch: Guarded) -> None:
@@ -196,20 +201,26 @@ class Claim:
             event = waiting.popleft()
             if not self.over:
                 self.put(event)
-        if not self.full:
-            self._room_for_threads.set()
+        self._make_room_for_threads()
 
 
 class Outbox:
-    """Stores what the claims of one process have pending."""
+    """Stores what the claims of one process have pending: one call of the log at a time."""
 
     def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
-        self._ledger = ledger
+        self._ledger = ledger if isinstance(ledger, Immediate) else Awaiting(ledger)
         self._loop = loop
         self._queue: list[Claim] = []
-        self._wake = asyncio.Event()
+        self._storing: list[Claim] = []  # those whose batches the log has been given, …
+        self._batches: list[Guarded] = []  # … and these
+        # Whether the log has stored what it is given when the call returns. Then the first event that a claim has in a
+        # pass of the event loop needs not wait for the end of the pass; what it has behind that goes together.
+        self._instant = False
+        self._served: set[Claim] = set()
+        self._busy = False  # a call of the log is under way, or comes soon
+        self._next: asyncio.Handle | None = None
+        self._wait = _FIRST_WAIT
         self._ended = False
-        self._task = loop.create_task(self._run(), name="newswire outbox")
 
     def call(self, call: Callable[[], None]) -> None:
         """Call something in the event loop, from another thread."""
@@ -220,49 +231,53 @@ class Outbox:
         if self._ended:
             self._loop.call_soon(claim.lost)
             return
+        if self._instant and not self._busy and claim not in self._served:
+            if not self._served:
+                self._loop.call_soon(self._served.clear)
+            self._served.add(claim)
+            self._busy = True
+            self._give([claim])
+            return
         self._queue.append(claim)
-        self._wake.set()
+        if not self._busy:
+            self._busy = True
+            self._next = self._loop.call_soon(self._store)
 
-    async def _run(self) -> None:
-        claims: list[Claim] = []
+    def _store(self) -> None:
+        queue, self._queue = self._queue, []
+        self._give(queue)
+
+    def _give(self, claims: list[Claim]) -> None:
+        self._storing = claims
+        self._batches = [claim.take() for claim in claims]
         try:
-            await self._store(claims)
-        finally:
-            self._ended = True  # cancelled, or the log was closed: nobody is to wait for us
-            for claim in {*claims, *self._queue}:
-                claim.lost()
-            self._queue = []
+            self._ledger.submit(self._batches, self._stored)
+        except Closed:
+            self.close()
+        except Exception as error:  # the outermost frame: what was checked when it was put can't be refused here
+            logger.exception("runs could not be stored")
+            self._stored([error if isinstance(error, LogError) else LogError(str(error))] * len(self._batches))
+        self._instant = not self._storing
 
-    async def _store(self, claims: list[Claim]) -> None:
-        wait = _FIRST_WAIT
-        while True:
-            await self._wake.wait()
-            self._wake.clear()
-            claims[:] = self._queue
-            self._queue = []
-            batches = [claim.take() for claim in claims]
-            begun = monotonic()
-            try:
-                outcomes = await self._ledger.append_guarded(batches)
-            except Closed:
-                return
-            except Exception as error:  # the outermost frame: what was checked when it was put can't be refused here
-                logger.exception("runs could not be stored")
-                outcomes = [error if isinstance(error, LogError) else LogError(str(error))] * len(batches)
-            failed = self._settle(claims, batches, outcomes)
-            if failed is None:
-                wait = _FIRST_WAIT
-                # Storing takes half of the time at most: what is written meanwhile costs one transaction, not many.
-                rest = min(monotonic() - begun, _LONGEST_REST)
-                if self._queue and rest > _SHORTEST_REST:
-                    await asyncio.sleep(rest)
-            else:
-                logger.warning("runs can't be stored now, trying again: %s", failed)
-                await asyncio.sleep(random.uniform(wait / 2, wait))
-                wait = min(2 * wait, _LONGEST_WAIT)
+    def _stored(self, outcomes: list[Outcome]) -> None:
+        if self._ended:
+            return
+        failed = self._settle(outcomes)
+        if failed is not None:
+            logger.warning("runs can't be stored now, trying again: %s", failed)
+            self._next = self._loop.call_later(random.uniform(self._wait / 2, self._wait), self._store)
+            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            return
+        self._wait = _FIRST_WAIT
+        if self._queue:
+            self._next = self._loop.call_soon(self._store)
+        else:
+            self._busy = False
 
-    def _settle(self, claims: list[Claim], batches: list[Guarded], outcomes: list[Outcome]) -> LogError | None:
+    def _settle(self, outcomes: list[Outcome]) -> LogError | None:
         failed: LogError | None = None
+        claims, self._storing = self._storing, []
+        batches, self._batches = self._batches, []
         for claim, batch, outcome in zip(claims, batches, outcomes, strict=True):
             if isinstance(outcome, int):
                 claim.took()
@@ -275,7 +290,11 @@ class Outbox:
                 claim.lost()
         return failed
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop; what is pending is not stored."""
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        self._ended = True
+        if self._next is not None:
+            self._next.cancel()
+        for claim in {*self._storing, *self._queue}:
+            claim.lost()  # nobody is to wait for us
+        self._queue, self._storing = [], []

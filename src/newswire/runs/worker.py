@@ -57,7 +57,7 @@ class Worker:
         await asyncio.gather(*(self._let_go(production) for production in productions), return_exceptions=True)
         await asyncio.gather(*(production.gone() for production in productions), return_exceptions=True)
         await self.watch.close()
-        await self._outbox.close()
+        self._outbox.close()
 
     async def _let_go(self, production: Production) -> None:
         if not production.options.takeover:

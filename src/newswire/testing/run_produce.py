@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from newswire.errors import InvalidChannel, LogUnavailable, RunNotFound
+from newswire.log.immediate import Immediate
 from newswire.runs import End, RunOptions, Runs
 from newswire.runs.run import Run
 from newswire.testing.log_base import PATIENCE
@@ -153,8 +154,23 @@ class RunProduceTests(RunTests):
                     break
                 except LogUnavailable:
                     pass
+        if isinstance(ledger, Immediate):  # then what is produced goes another way
+            monkeypatch.setattr(ledger, "append_guarded", store)
+            submit = ledger.submit
+            calls = 0
+
+            def flaky_submit(batches: Any, settle: Any) -> None:
+                nonlocal calls
+                calls += 1
+                if calls % 3:
+                    settle([LogUnavailable("away") for _ in batches])
+                else:
+                    submit(batches, settle)
+
+            monkeypatch.setattr(ledger, "submit", flaky_submit)
         assert (await run.wait()).reason == "done"
         assert await run.text() == answer(20)
+        assert calls >= 3
 
     async def test_bad_input_is_refused(self, runs: Runs) -> None:
         """What can't be started says why, and leaves nothing behind; the source that came with it is closed."""
