@@ -46,7 +46,7 @@ def run(size: Size, say: Say) -> list[Table]:
     found: dict[tuple[str, int, int], list[_Result]] = {case: [] for case in cases}
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="publish-") as folder:
-        syncs = _syncs(folder)
+        syncs = syncs_per_second(folder)
         for number in range(rounds):
             for case in cases:
                 name, publishers, batch = case
@@ -110,7 +110,7 @@ async def _check(url: str, expected: int) -> None:
         raise Failed(f"{expected:,} events were acknowledged, and the file has {stored:,}")
 
 
-def _syncs(folder: str) -> float:
+def syncs_per_second(folder: str) -> float:
     """What the disk can do: appends, each synced, a second."""
     block = b"x" * 4096
     descriptor = os.open(Path(folder) / "syncs", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

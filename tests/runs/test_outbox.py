@@ -24,6 +24,7 @@ async def test_an_event_in_memory_is_with_its_reader_when_put_returns() -> None:
     """Stored, then sent, with no pass of the event loop in between; by the stream's own task, on any server."""
     async with Hub() as hub, Runs(hub) as runs:
         run = await runs.start("chat", forever)
+        other = await runs.start("chat", forever)
         client = Client()
         scope = {"type": "http", "method": "GET", "path": "/", "http_version": "1.1"}
         stream = asyncio.create_task(run.response(None)(scope, client.receive, client.send))
@@ -32,6 +33,8 @@ async def test_an_event_in_memory_is_with_its_reader_when_put_returns() -> None:
         for number in range(3):
             await asyncio.sleep(0.01)
             producer = asyncio.current_task()
+            other.put("at once, …")
+            other.put("… and later")  # what one run gathers holds no other's back
             run.put(f"<{number}>")
             assert f"<{number}>" in client.text
             assert asyncio.current_task() is producer

@@ -217,8 +217,8 @@ class Outbox:
         # pass of the event loop needs not wait for the end of the pass; what it has behind that goes together.
         self._instant = False
         self._served: set[Claim] = set()
-        self._busy = False  # a call of the log is under way, or comes soon
-        self._next: asyncio.Handle | None = None
+        self._next: asyncio.Handle | None = None  # the next call of the log, if one is due
+        self._away = False  # the last call failed
         self._wait = _FIRST_WAIT
         self._ended = False
 
@@ -231,19 +231,18 @@ class Outbox:
         if self._ended:
             self._loop.call_soon(claim.lost)
             return
-        if self._instant and not self._busy and claim not in self._served:
+        if self._instant and not self._storing and claim not in self._served:
             if not self._served:
                 self._loop.call_soon(self._served.clear)
             self._served.add(claim)
-            self._busy = True
             self._give([claim])
             return
         self._queue.append(claim)
-        if not self._busy:
-            self._busy = True
+        if self._next is None and not self._storing:
             self._next = self._loop.call_soon(self._store)
 
     def _store(self) -> None:
+        self._next = None
         queue, self._queue = self._queue, []
         self._give(queue)
 
@@ -257,22 +256,23 @@ class Outbox:
         except Exception as error:  # the outermost frame: what was checked when it was put can't be refused here
             logger.exception("runs could not be stored")
             self._stored([error if isinstance(error, LogError) else LogError(str(error))] * len(self._batches))
-        self._instant = not self._storing
+        self._instant = not self._storing and not self._away
 
     def _stored(self, outcomes: list[Outcome]) -> None:
         if self._ended:
             return
         failed = self._settle(outcomes)
-        if failed is not None:
+        self._away = failed is not None
+        if self._away:
             logger.warning("runs can't be stored now, trying again: %s", failed)
+            if self._next is not None:
+                self._next.cancel()
             self._next = self._loop.call_later(random.uniform(self._wait / 2, self._wait), self._store)
             self._wait = min(2 * self._wait, _LONGEST_WAIT)
             return
         self._wait = _FIRST_WAIT
-        if self._queue:
+        if self._queue and self._next is None:
             self._next = self._loop.call_soon(self._store)
-        else:
-            self._busy = False
 
     def _settle(self, outcomes: list[Outcome]) -> LogError | None:
         failed: LogError | None = None
