@@ -21,6 +21,7 @@ from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.framework import FrameworkResponse
 from newswire.delivery.middleware import EXTENSION as STREAM
 from newswire.delivery.middleware import StreamOffer
+from newswire.delivery.problem import problem_of
 from newswire.delivery.pump import Item, Pump
 from newswire.delivery.watch import Receive, watch
 from newswire.errors import Closed, LogUnavailable
@@ -28,6 +29,7 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.wire.encoder import HEARTBEAT, encode, opening
 from newswire.wire.event import Event
+from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.headers import STREAM_HEADERS
 
 logger = logging.getLogger("newswire.delivery")
@@ -82,7 +84,7 @@ class EventSourceResponse(FrameworkResponse):
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 await self._discard()
             elif isinstance(self.content, Subscription):
-                sink = await self._begin(self.content, scope, send)
+                sink = await self._begin(self.content, scope, receive, send)
                 if sink is not None and not self._handed_over(sink, self.content, scope, receive, send):
                     # From here: a frame more for each stream would be felt.
                     await sink.stream(self.content, beneath(receive))
@@ -104,7 +106,7 @@ class EventSourceResponse(FrameworkResponse):
 
     # -- a subscription
 
-    async def _begin(self, subscription: Subscription, scope: Scope, send: Send) -> TaskSink | None:
+    async def _begin(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> TaskSink | None:
         """Find the place to start, send the head, and attach the sink.
 
         Returns:
@@ -114,16 +116,16 @@ class EventSourceResponse(FrameworkResponse):
         opening = _Opening()
         drain.enter(opening)
         try:
-            return await self._open(subscription, scope, send, drain)
+            await subscription.open()
+        except (LogUnavailable, Closed) as error:
+            await problem_of(error)(scope, receive, send)
+            return None
+        else:
+            return await self._attach(subscription, scope, send, drain)
         finally:
             drain.leave(opening)
 
-    async def _open(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
-        try:
-            await subscription.open()
-        except (LogUnavailable, Closed) as error:
-            await _refuse(send, error)
-            return None
+    async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
         options = self._options or StreamOptions()
         offer = _offer_of(scope)
         sink: TaskSink | None = None
@@ -171,7 +173,7 @@ class EventSourceResponse(FrameworkResponse):
             if stream.was_cut():
                 return
             if started:
-                await last_words(send, goodbye(None))
+                await last_words(send, encode(goodbye(come_back(stream.retry))))
             raise
         finally:
             drain.leave(stream)
@@ -208,6 +210,7 @@ class _PumpedStream:
         send: Send,
         abort: Callable[[], None] | None,
     ) -> None:
+        self.retry = options.retry
         self._pump = Pump(content)
         self._options = options
         self._send = send
@@ -297,7 +300,7 @@ class _PumpedStream:
         if self._stop.done():
             if self._stop.result() == "gone":
                 return
-            await self._body(goodbye(options.retry))
+            await self._body(encode(goodbye(come_back(options.retry))))
         await self._body(b"", more=False)
 
     async def close(self) -> None:
@@ -309,20 +312,3 @@ class _PumpedStream:
 
 def _either(*futures: asyncio.Future[Any]) -> set[asyncio.Future[Any]]:
     return set(futures)
-
-
-def goodbye(retry: int | None) -> bytes:
-    """The event that ends a stream whose client should come back."""
-    wait = round((3000 if retry is None else retry) * random.uniform(0.5, 1.5))
-    return encode(Event(json.dumps({"retry": wait}), "newswire.goodbye", retry=wait))
-
-
-async def _refuse(send: Send, error: Exception) -> None:
-    body = json.dumps({"title": "Service Unavailable", "status": 503, "detail": str(error)}).encode()
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"retry-after", b"2"),
-    ]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})

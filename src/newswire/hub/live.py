@@ -11,7 +11,6 @@ import json
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Final
 
 from newswire.errors import Closed, LogUnavailable, NewswireError, TrimmedAway
 from newswire.hub.cursor import From, Place, Start, gap_data, place
@@ -28,10 +27,10 @@ from newswire.log.immediate import follow_at_once
 from newswire.log.position import Position
 from newswire.wire.encoder import encode, opening
 from newswire.wire.event import Event
+from newswire.wire.goodbye import come_back, goodbye
 
 logger = logging.getLogger("newswire.hub")
 
-GOODBYE: Final = "newswire.goodbye"
 _FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds between attempts while the log is away
 
 
@@ -203,14 +202,13 @@ class Live:
 
     # -- the end
 
-    def goodbye_chunk(self, form: Form, retry: int) -> Chunk:
-        """What ends a stream whose client should come back, between half and one and a half times `retry` later."""
-        wait = round(retry * random.uniform(0.5, 1.5))
-        data = json.dumps({"retry": wait})
+    def goodbye_chunk(self, form: Form, retry: int | None) -> Chunk:
+        """What ends a stream whose client should come back; see `newswire.wire.goodbye`."""
+        event = goodbye(come_back(retry))
         if form is Form.ENVELOPE:
-            data = json.dumps({"channel": None, "event": GOODBYE, "data": data})
-            return Chunk(encode(Event(data, retry=wait)))
-        return Chunk(encode(Event(data, GOODBYE, retry=wait)))
+            data = json.dumps({"channel": None, "event": event.event, "data": event.data})
+            event = Event(data, retry=event.retry)
+        return Chunk(encode(event))
 
     def stop(self) -> None:
         """End every stream and take no new ones: the server is stopping."""

@@ -191,12 +191,11 @@ class Subscription:
 
     def goodbye(self) -> None:
         """End the stream in order and tell the client to come back."""
-        retry = self._options.retry
-        self._end(None if retry is None else self._live.goodbye_chunk(self.form, retry))
+        self._end(self._live.goodbye_chunk(self.form, self._options.retry))
 
     def goodbye_bytes(self) -> bytes:
         """What `goodbye` sends last, for a server that ends the stream by itself."""
-        return self._live.goodbye_chunk(self.form, self._options.retry or 3000).raw
+        return self._live.goodbye_chunk(self.form, self._options.retry).raw
 
     def cut(self) -> None:
         """Drop the connection now."""

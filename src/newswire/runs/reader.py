@@ -28,6 +28,7 @@ from newswire.runs.parts import merged, part_of
 from newswire.runs.record import out_channel, read_end
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
+from newswire.wire.goodbye import come_back
 
 if TYPE_CHECKING:
     from newswire.hub.hub import Hub
@@ -91,7 +92,7 @@ class RunReader(Subscription):
         if self._dialect is None:
             super().attach(_UntilEnd(sink, self), options)
         else:
-            super().attach(Transcoder(sink, self, self._dialect, self.live.text), options)
+            super().attach(Transcoder(sink, self, self._dialect, self.live.text, options.retry), options)
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
         if self._dialect is None or self._dialect.plain:
@@ -133,7 +134,7 @@ class RunReader(Subscription):
 
     def goodbye_bytes(self) -> bytes:
         """See `Subscription.goodbye_bytes`."""
-        return super().goodbye_bytes() if self._dialect is None else _encode(self._dialect.goodbye(), None)
+        return super().goodbye_bytes() if self._dialect is None else _goodbye(self._dialect, self._options.retry)
 
     async def _events(self) -> AsyncIterator[Event]:
         async for event in super()._events():
@@ -174,15 +175,19 @@ class Transcoder:
         reader: whose stream it is.
         dialect: what it is told in.
         text: makes an id of an offset.
+        retry: the stream's reconnection time in milliseconds, if it sets one.
     """
 
-    __slots__ = ("_dialect", "_over", "_reader", "_sink", "_text", "cut")
+    __slots__ = ("_dialect", "_over", "_reader", "_retry", "_sink", "_text", "cut")
 
-    def __init__(self, sink: Sink, reader: RunReader, dialect: Dialect, text: Callable[[int], str]) -> None:
+    def __init__(
+        self, sink: Sink, reader: RunReader, dialect: Dialect, text: Callable[[int], str], retry: int | None
+    ) -> None:
         self._sink = sink
         self._reader = reader
         self._dialect = dialect
         self._text = text
+        self._retry = retry
         self._over = False
         self.cut = sink.cut
 
@@ -209,7 +214,7 @@ class Transcoder:
     def end(self, last: Chunk | None) -> None:
         """End the stream; a goodbye is said in the dialect's words."""
         if last is not None:
-            last = None if self._over else Chunk(_encode(self._dialect.goodbye(), None))
+            last = None if self._over else Chunk(_goodbye(self._dialect, self._retry))
         self._sink.end(last)
 
     def _tell(self, frames: Sequence[Frame]) -> bytes:
@@ -231,6 +236,12 @@ def _end_of(event: str, data: str) -> RunEnd:
         return read_end(data)
     reason = json.loads(data)["reason"]
     return RunEnd("failed", {"type": "EventsLost", "message": f"a part of this run is not kept any more ({reason})"})
+
+
+def _goodbye(dialect: Dialect, retry: int | None) -> bytes:
+    """A dialect's goodbye, with the reconnection time that its client obeys."""
+    wait = come_back(retry)
+    return _encode(dialect.goodbye(wait), None, retry=wait)
 
 
 def _encode(events: Sequence[Event], id: str | None, *, retry: int | None = None) -> bytes:

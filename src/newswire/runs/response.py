@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from newswire.delivery.asgi import Scope, Send
 from newswire.delivery.framework import FrameworkResponse
+from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.delivery.watch import Receive
@@ -60,14 +61,14 @@ class RunResponse(FrameworkResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        response = await self._decide(scope, send)
+        response = await self._decide(scope, receive, send)
         if response is not None:
             response.background = self.background
             await response(scope, receive, send)
         elif self.background is not None:
             await self.background()
 
-    async def _decide(self, scope: Scope, send: Send) -> EventSourceResponse | None:
+    async def _decide(self, scope: Scope, receive: Receive, send: Send) -> EventSourceResponse | None:
         """The stream; None if the answer was another one."""
         try:
             record = await self._find()
@@ -75,10 +76,10 @@ class RunResponse(FrameworkResponse):
             if self._active:
                 await _nothing(send)
             else:
-                await problem(send, 404, "not_found", "there is no such run, or it is not yours")
+                await not_found("there is no such run, or it is not yours")(scope, receive, send)
             return None
         except (LogUnavailable, Closed) as error:
-            await problem(send, 503, "unavailable", str(error), {"retry-after": "2"})
+            await problem_of(error)(scope, receive, send)
             return None
         after = last_event_id(scope)
         if record.state == "ended" and (self._active or await self._has_all(after, record)):
@@ -153,15 +154,6 @@ def place_of(path: str | None) -> Callable[[Scope, Record], str]:
         return f"{quote(str(scope['path']).rstrip('/'), safe='/:@')}/{run_id}"
 
     return place
-
-
-async def problem(send: Send, status: int, code: str, detail: str, headers: Mapping[str, str] | None = None) -> None:
-    """Answer with an error, as `application/problem+json` (RFC 9457)."""
-    title = {404: "Not Found", 503: "Service Unavailable"}.get(status, "Error")
-    body = json.dumps({"type": "about:blank", "title": title, "status": status, "code": code, "detail": detail})
-    await _answer(
-        send, status, "application/problem+json", body.encode(), {"cache-control": "no-store", **(headers or {})}
-    )
 
 
 async def _nothing(send: Send) -> None:

@@ -76,6 +76,7 @@ def create_app(
         ],
         exception_handlers={
             NewswireError: problem.on_newswire_error,
+            problem.Problem: problem.on_problem,
             HTTPException: problem.on_http_error,
             ClientDisconnect: problem.on_disconnect,
             Exception: problem.on_bug,

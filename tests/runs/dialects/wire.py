@@ -39,7 +39,7 @@ def told(
             parts = [part for part in run[place : place + many] if not isinstance(part, Event)]
             groups += [dialect.write(part) for _, part in merged(enumerate(parts))]
         place += many
-    return [*groups, dialect.goodbye() if end is None else dialect.end(end)]
+    return [*groups, dialect.goodbye(3000) if end is None else dialect.end(end)]
 
 
 def encoded(groups: Sequence[Sequence[Event]], seed: int = 0) -> bytes:

@@ -189,8 +189,12 @@ class Dialect:
             return self.close(None)  # a result that JSON can't say; the answer is whole without it
         return self.close(end.result)
 
-    def goodbye(self) -> list[Event]:
-        """What closes a stream whose run goes on (the server is stopping): an error that says to come back."""
+    def goodbye(self, wait: int) -> list[Event]:
+        """What closes a stream whose run goes on (the server is stopping): an error that says to come back.
+
+        Args:
+            wait: in milliseconds, what the client should wait; the first of the blocks gets it as its `retry:` too.
+        """
         return self.fail(GOODBYE)
 
     # -- what a subclass says

@@ -6,13 +6,12 @@ is its own, so a reader that comes back is told nothing twice: there is no prelu
 
 from __future__ import annotations
 
-import json
-import random
 from typing import Any, ClassVar
 
 from newswire.runs.dialects.base import Dialect, End, Problem
 from newswire.runs.parts import Part, event_of
 from newswire.wire.event import Event
+from newswire.wire.goodbye import goodbye
 
 
 class Native(Dialect):
@@ -39,13 +38,15 @@ class Native(Dialect):
         """The event that the part is stored as."""
         return [event_of(part)]
 
+    def goodbye(self, wait: int) -> list[Event]:
+        """The goodbye of every stream."""
+        return [goodbye(wait)]
+
     def close(self, result: Any) -> list[Event]:
         """The run's last event."""
         return [End("done", result=result).event()]
 
     def fail(self, problem: Problem) -> list[Event]:
-        """The run's last event; or the one that asks a client to come back."""
-        if problem.code == "goodbye":
-            wait = random.randint(1500, 4500)
-            return [Event(json.dumps({"retry": wait}), "newswire.goodbye", retry=wait)]
+        """The run's last event."""
+        assert problem.code != "goodbye", "that one has a method of its own"
         return [End(problem.code, {"type": problem.type, "message": problem.message}).event()]

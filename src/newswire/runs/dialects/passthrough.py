@@ -203,9 +203,9 @@ class Translated(Dialect):
             return self._told.fail(CUT_OFF)
         return self._told.end(end)
 
-    def goodbye(self) -> list[Event]:
+    def goodbye(self, wait: int) -> list[Event]:
         """See `Dialect.goodbye`."""
-        return self._told.goodbye()
+        return self._told.goodbye(wait)
 
     def _parts(self, event: str, data: str) -> Sequence[Part]:
         parts = self._reader.take(Event(data, event))

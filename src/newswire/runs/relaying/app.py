@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
 from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.problem import problem_of
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
 from newswire.runs.dialects import DIALECTS
@@ -25,7 +26,7 @@ from newswire.runs.record import Record
 from newswire.runs.relaying.asked import Asked, ClientGone
 from newswire.runs.relaying.call import Call
 from newswire.runs.relaying.headers import for_upstream, owner_of
-from newswire.runs.relaying.heads import answer, refusal
+from newswire.runs.relaying.heads import answer, refusal, refusal_of
 from newswire.runs.relaying.options import RelayOptions
 from newswire.runs.relaying.passing import Passing
 from newswire.runs.relaying.relay import begin, fingerprint, format_of
@@ -101,7 +102,7 @@ class Relay:
             what = refusal(404, "not_found", "there is no such run, or it is not yours")
             await answer(send, what, head_only=asked.method == "HEAD")
         except (LogError, Closed) as error:
-            await answer(send, refusal(503, "unavailable", str(error), headers=[("retry-after", "2")]))
+            await answer(send, refusal_of(problem_of(error)), head_only=asked.method == "HEAD")
         except ClientGone:
             pass
 

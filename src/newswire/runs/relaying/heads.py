@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Final
 
 from newswire.delivery.asgi import Send
+from newswire.delivery.problem import Problem
 from newswire.errors import RelayRefused
-from newswire.runs.parts import write_json
 from newswire.wire.event import Event
 
 ANSWERED: Final = "upstream.answered"
@@ -41,20 +40,16 @@ def refusal(
         again: whether clients should try again (`x-should-retry`); None: the status says it.
         more: further members of the object.
     """
-    error = {"type": code, "code": code, "message": detail}
-    body = {
-        "type": "about:blank",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        "error": error,
-        **more,
-    }
-    told = [("content-type", "application/problem+json"), ("cache-control", "no-store"), *headers]
+    problem = Problem(status, code, detail, headers=dict(headers), **more)
     if again is not None:
-        told.append(("x-should-retry", str(again).lower()))
-    return RelayRefused(status, told, write_json(body).encode(), detail)
+        problem.headers["x-should-retry"] = str(again).lower()
+    return refusal_of(problem)
+
+
+def refusal_of(problem: Problem) -> RelayRefused:
+    """A problem as the relay's own answer: with the member `error` that clients of AI services read."""
+    problem.more["error"] = {"type": problem.code, "code": problem.code, "message": problem.detail}
+    return RelayRefused(problem.status, [*problem.headers.items()], problem.body(), problem.detail)
 
 
 def answered(headers: Mapping[str, str], redact: Callable[[str], str]) -> Event:

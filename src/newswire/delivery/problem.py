@@ -1,0 +1,133 @@
+"""Errors as `application/problem+json` (RFC 9457): the one shape of every error answer that newswire makes.
+
+A `Problem` is what is wrong with one request and what to do. It can be raised, and it is an ASGI application that
+answers with itself. The standalone server, the relay, runs and `EventSourceResponse` make all their error answers
+of it. `code` is for programs and never changes; `detail` is for people.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.watch import Receive
+from newswire.errors import (
+    Closed,
+    InvalidChannel,
+    InvalidEvent,
+    InvalidPosition,
+    LimitExceeded,
+    LogError,
+    LogUnavailable,
+    NewswireError,
+)
+
+logger = logging.getLogger("newswire.delivery")
+
+CONTENT_TYPE: Final = "application/problem+json"
+# Seconds that a client should wait after a 503: long enough for a log to come back or a deploy to go on, and drawn, so
+# that those who were refused together don't return together.
+_RETRY_AFTER: Final = (2, 5)
+
+
+class Problem(Exception):
+    """A request that can't be answered as it is.
+
+    Args:
+        status: the HTTP status.
+        code: what it is, for programs: `invalid_channel`, `too_large` …
+        detail: what is wrong, and what to do.
+        headers: more headers of the response.
+        more: further members of the object, such as `field`, `line` or `limit`.
+    """
+
+    def __init__(
+        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: object
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store", **(headers or {})}
+        self.more = more
+
+    def members(self) -> dict[str, object]:
+        """The members of the JSON object."""
+        return {
+            "type": "about:blank",
+            "title": title(self.status),
+            "status": self.status,
+            "code": self.code,
+            "detail": self.detail,
+            **self.more,
+        }
+
+    def body(self) -> bytes:
+        """The JSON object as bytes."""
+        return json.dumps(self.members(), ensure_ascii=False).encode("utf-8", "replace")
+
+    def head(self) -> bytes:
+        """The head of an HTTP/1.1 response with this body on a connection that closes after it."""
+        lines = [f"HTTP/1.1 {self.status} {title(self.status)}", "connection: close"]
+        lines += [f"{name}: {value}" for name, value in self.headers.items()]
+        return ("\r\n".join([*lines, f"content-length: {len(self.body())}"]) + "\r\n\r\n").encode("latin-1", "replace")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        body = self.body()
+        headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in self.headers.items()]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        # RFC 9110, section 9.3.2: "the server MUST NOT send content in the response" to a HEAD
+        await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+
+
+def title(status: int) -> str:
+    """The reason phrase of a status. RFC 9457, section 4.2.1: the title of `about:blank` SHOULD be this."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Error"
+
+
+def unavailable(detail: str, code: str = "unavailable") -> Problem:
+    """A 503: not now; a client may come again in a moment."""
+    return Problem(503, code, detail, headers={"retry-after": str(random.randint(*_RETRY_AFTER))})
+
+
+def problem_of(error: NewswireError) -> Problem:
+    """What an error of newswire's is to an HTTP client."""
+    match error:
+        case InvalidEvent():
+            return Problem(400, "invalid_event", str(error), field=error.field)
+        case InvalidChannel():
+            return Problem(400, "invalid_channel", str(error), field="channel")
+        case InvalidPosition():
+            return Problem(400, "invalid_position", str(error), field="after")
+        case LimitExceeded():
+            return Problem(413, "too_large", str(error), limit=error.limit)
+        case Closed():
+            return unavailable(str(error), "stopping")
+        case LogUnavailable():
+            return unavailable(str(error), "log_unavailable")
+        case LogError():
+            logger.error("the log failed: %s", error)
+            return Problem(500, "log_failed", "the log failed; the server's own log says why")
+        case _:
+            logger.error("%s: %s", type(error).__name__, error)
+            return internal()
+
+
+def internal() -> Problem:
+    """A 500 that tells nothing of what went wrong."""
+    return Problem(500, "internal", "something went wrong; the server's own log says what")
+
+
+def not_found(detail: str, **more: Any) -> Problem:
+    """A 404."""
+    return Problem(404, "not_found", detail, **more)

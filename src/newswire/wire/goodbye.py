@@ -1,0 +1,35 @@
+"""The goodbye: the event that ends a stream whose client should come back, and says when.
+
+Whatever stream a server ends, hub, iterable or run, gets its goodbye from here, so that one rule draws the waiting
+time. Clients obey the `retry:` field; the data repeats it for programs that can't see that field.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Final
+
+from newswire.wire.event import Event
+
+GOODBYE: Final = "newswire.goodbye"
+DEFAULT_RETRY: Final = 3000  # milliseconds: for streams that set no reconnection time
+
+
+def come_back(retry: int | None) -> int:
+    """Draws how long a client should wait, between half and one and a half times `retry`.
+
+    All streams of a server end at one moment. Without jitter their clients would come back at one moment too.
+
+    Args:
+        retry: the stream's reconnection time in milliseconds; None: it has set none.
+
+    Returns:
+        milliseconds.
+    """
+    return round((DEFAULT_RETRY if retry is None else retry) * random.uniform(0.5, 1.5))
+
+
+def goodbye(wait: int) -> Event:
+    """The event that asks a client to come back after `wait` milliseconds (see `come_back`)."""
+    return Event(json.dumps({"retry": wait}), GOODBYE, retry=wait)
