@@ -15,9 +15,9 @@ from newswire.log import open_log
 from newswire.log.base import Entry
 from newswire.runs import End, Runs
 from newswire.runs.books import Books
-from newswire.runs.dialects.base import END
 from newswire.runs.record import Record, out_channel, read_end, record_channel
 from newswire.wire.event import Event
+from newswire.wire.reserved import END
 
 pytestmark = pytest.mark.anyio
 

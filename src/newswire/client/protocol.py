@@ -35,10 +35,7 @@ from newswire.errors import (
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream
-
-GAP: Final = "newswire.gap"
-GOODBYE: Final = "newswire.goodbye"
-END: Final = "newswire.end"
+from newswire.wire.reserved import END, GOODBYE
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # Statuses that say "not now" rather than "no". The standard fails the connection at each of them, for good; a rolling

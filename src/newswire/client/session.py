@@ -14,10 +14,11 @@ from typing import Any
 
 from newswire.client.cursor import Cursor, cursor_store
 from newswire.client.options import Opened, Options
-from newswire.client.protocol import GAP, GOODBYE, Connect, Protocol, ReadyState, Step, Stop, Wait
+from newswire.client.protocol import Connect, Protocol, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
 from newswire.errors import EventsLost, SourceError
 from newswire.wire.event import Event
+from newswire.wire.reserved import GAP, GOODBYE
 
 logger = logging.getLogger("newswire.client")
 

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from newswire.client.protocol import GAP
 from newswire.client.shape import Misfit, shape
 from newswire.errors import BadPayload
 from newswire.wire.event import Event
+from newswire.wire.reserved import GAP
 
 logger = logging.getLogger("newswire.client")
 

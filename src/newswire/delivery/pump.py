@@ -8,14 +8,13 @@ the client by one write budget at most.
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Final, TypeAlias
 
-from newswire.errors import InvalidEvent
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
+from newswire.wire.payload import to_event
 
 Item: TypeAlias = str | bytes | Event | Any
 _AHEAD: Final = 64 * 2**10  # bytes: the write budget
@@ -23,24 +22,12 @@ _END: Final = object()
 
 
 def encode_item(item: Item) -> bytes:
-    """An item of a stream as bytes: an `Event` as it is, str as data, bytes as UTF-8 data, all else as JSON.
+    """An item of a stream as bytes; see `to_event`. Types that nobody may publish are the application's own here.
 
     Raises:
         InvalidEvent: it can't be sent.
     """
-    if isinstance(item, Event):
-        return encode(item)
-    if isinstance(item, str):
-        return encode(Event(item))
-    if isinstance(item, (bytes, bytearray, memoryview)):
-        try:
-            return encode(Event(str(item, "utf-8")))
-        except UnicodeDecodeError as error:
-            raise InvalidEvent("data", f"bytes are sent as UTF-8 text, and these are not: {error}") from None
-    try:
-        return encode(Event(json.dumps(item, ensure_ascii=False, separators=(",", ":"))))
-    except (TypeError, ValueError) as error:
-        raise InvalidEvent("data", f"an item is sent as JSON, and this can't be: {error}") from None
+    return encode(to_event(item, reserved=True))
 
 
 class Pump:

@@ -31,6 +31,7 @@ from newswire.wire.encoder import HEARTBEAT, encode, opening
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.headers import STREAM_HEADERS
+from newswire.wire.reserved import ERROR
 
 logger = logging.getLogger("newswire.delivery")
 
@@ -290,7 +291,7 @@ class _PumpedStream:
                 block = taking.result()
             except Exception as error:  # the iterable's own failure; the outermost frame that can tell the client
                 logger.error("a stream's content raised %s", type(error).__name__, exc_info=error)
-                await self._body(encode(Event(json.dumps({"error": "internal"}), "newswire.error")))
+                await self._body(encode(Event(json.dumps({"error": "internal"}), ERROR)))
                 break
             if block is None:
                 break

@@ -8,12 +8,11 @@ until it is opened (by its first awaited call, or `async with`), and to that one
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from newswire.errors import Closed, InvalidEvent, InvalidPosition
+from newswire.errors import Closed, InvalidPosition
 from newswire.hub.cursor import From
 from newswire.hub.frames import Form
 from newswire.hub.live import Live
@@ -24,11 +23,9 @@ from newswire.log.base import Log, Page
 from newswire.log.channels import Channels
 from newswire.log.open import open_log
 from newswire.log.position import Position
-from newswire.wire.event import Event
+from newswire.wire.payload import to_event
 
 Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
-# Event types that a browser delivers to the handlers of the connection itself.
-RESERVED: Final = frozenset({"error", "open"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,35 +281,3 @@ class Hub:
             window_events=len(fanout.window),
             window_bytes=fanout.window.bytes,
         )
-
-
-def to_event(data: Any, event: str | None = None) -> Event:
-    """Make an event of what a publisher gave, or say why it can't be published.
-
-    Raises:
-        InvalidEvent: the type is reserved, the bytes are not UTF-8, or the value has no JSON.
-    """
-    if isinstance(data, Event):
-        made = data
-        if event not in (None, "message"):
-            raise InvalidEvent("event", "an Event brings its own type: leave out `event`")
-    elif isinstance(data, str):
-        made = Event(data, event or "message")
-    elif isinstance(data, (bytes, bytearray, memoryview)):
-        try:
-            made = Event(str(data, "utf-8"), event or "message")
-        except UnicodeDecodeError as error:
-            raise InvalidEvent("data", f"bytes are published as UTF-8 text, and these are not: {error}") from None
-    else:
-        try:
-            text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        except (TypeError, ValueError) as error:
-            raise InvalidEvent("data", f"data is published as JSON, and this can't be: {error}") from None
-        made = Event(text, event or "message")
-    if made.event in RESERVED or made.event.startswith("newswire."):
-        raise InvalidEvent(
-            "event",
-            f"the event type {made.event!r} is reserved: browsers deliver 'error' and 'open' to the handlers of the "
-            "connection, and 'newswire.' is for newswire's own events. Choose another",
-        )
-    return made

@@ -26,6 +26,7 @@ from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.wire.event import Event
+from newswire.wire.reserved import GAP
 
 if TYPE_CHECKING:
     from newswire.hub.cursor import Start
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from newswire.hub.pages import LogPage
     from newswire.hub.sink import Sink
 
-GAP: Final = "newswire.gap"
 _IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 

@@ -16,7 +16,7 @@ from newswire.log.base import Log
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
-from newswire.runs.fold import FOLDED, MAX_BYTES, Piece, fold, pieces
+from newswire.runs.fold import MAX_BYTES, Piece, fold, pieces
 from newswire.runs.record import (
     Record,
     name_channel,
@@ -25,6 +25,7 @@ from newswire.runs.record import (
     worker_channel,
 )
 from newswire.wire.event import Event
+from newswire.wire.reserved import FOLDED
 
 _PAGE: Final = 1000
 

@@ -13,8 +13,8 @@ from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
 from newswire.log.base import Entry
+from newswire.wire.reserved import FOLDED
 
-FOLDED: Final = "newswire.folded"
 MAX_BYTES: Final = 16 * 2**20  # of data; a larger run stays as it is
 
 _TEXTS: Final = ("message", "reasoning")  # stored as they are, so that two pieces are one piece of both

@@ -9,16 +9,15 @@ Parts that follow each other and say the same as one (`merge`) may be given to a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
 from newswire.errors import InvalidEvent
-from newswire.hub.hub import to_event
 from newswire.wire.event import Event
+from newswire.wire.payload import to_event
+from newswire.wire.strict_json import read_json, write_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,8 +180,8 @@ def event_of(item: Any) -> Event:
     if name is None:
         return to_event(item)
     try:
-        return Event(write_json(asdict(item)), name)
-    except (TypeError, ValueError, RecursionError) as error:
+        return Event(write_json(item), name)
+    except (TypeError, ValueError) as error:
         raise InvalidEvent("data", f"a {kind.__name__} is stored as JSON, and this can't be: {error}") from None
 
 
@@ -209,53 +208,12 @@ def _holds(name: str, value: Any) -> bool:
     return isinstance(value, kinds) and (not isinstance(value, bool) or kinds[0] in (bool, object))
 
 
-def read_json(text: str) -> Any:
-    """The value that a text says in JSON, if every reader of JSON would read it so.
-
-    Raises:
-        ValueError: it is not JSON, or is nested too deeply, or has a number that JSON can't say again: Python reads
-            `NaN` and makes infinity of `1e999`, and a browser breaks at what Python then writes.
-    """
-    try:
-        return _DECODER.decode(text)
-    except RecursionError:
-        raise ValueError("the JSON is nested too deeply") from None
-
-
 def json_or_text(text: str) -> Any:
     """The value that a text says in JSON (see `read_json`); the text itself if it is no JSON."""
     try:
         return read_json(text)
     except ValueError:
         return text
-
-
-def _refuse(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if isfinite(number) else _refuse(text)
-
-
-# Made once: `json.loads` and `json.dumps` make new ones at each call that says anything special.
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-
-
-def write_json(value: Any) -> str:
-    """A value as JSON, on one line, for every reader of JSON; lone surrogates, which UTF-8 can't carry, are escaped.
-
-    Raises:
-        TypeError, ValueError, RecursionError: JSON can't say it.
-    """
-    text = _ENCODER.encode(value)
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, allow_nan=False, separators=(",", ":"))
-    return text
 
 
 def merge(first: Part, second: Part) -> Part | None:

@@ -16,19 +16,20 @@ from typing import TYPE_CHECKING, Final
 
 from newswire.hub.frames import Chunk, Form, Frame
 from newswire.hub.options import StreamOptions
-from newswire.hub.subscription import GAP, Subscription
+from newswire.hub.subscription import Subscription
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.books import Books
-from newswire.runs.dialects.base import END, Dialect
+from newswire.runs.dialects.base import Dialect
 from newswire.runs.dialects.base import End as RunEnd
-from newswire.runs.fold import FOLDED, unfold
+from newswire.runs.fold import unfold
 from newswire.runs.parts import merged, part_of
 from newswire.runs.record import out_channel, read_end
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back
+from newswire.wire.reserved import END, FOLDED, GAP
 
 if TYPE_CHECKING:
     from newswire.hub.hub import Hub

@@ -21,8 +21,8 @@ from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named
-from newswire.runs.dialects.base import END
 from newswire.runs.record import Record
+from newswire.wire.reserved import END
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs

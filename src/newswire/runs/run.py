@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import RunNotFound, RunOver
 from newswire.log.position import Position
-from newswire.runs.dialects.base import END, End
+from newswire.runs.dialects.base import End
 from newswire.runs.outbox import Claim
 from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
 from newswire.runs.reader import RunReader
 from newswire.runs.record import Record, State, read_end
+from newswire.wire.reserved import END
 
 if TYPE_CHECKING:
     from newswire.runs.production import Production

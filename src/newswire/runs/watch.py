@@ -21,12 +21,12 @@ from typing import Final, Protocol
 
 from newswire.errors import Closed, LogError, LogUnavailable, NewswireError
 from newswire.hub.hub import Hub
-from newswire.hub.subscription import GAP
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.books import Books
 from newswire.runs.record import RECORDS, WORKERS, Record, out_channel, worker_channel
+from newswire.wire.reserved import GAP
 
 logger = logging.getLogger("newswire.runs")
 

@@ -7,13 +7,13 @@ the event loop now and then, so that a large batch does not hold up the streams.
 from __future__ import annotations
 
 import asyncio
-import json
-from typing import Any, Final
+from typing import Final
 
 from newswire.errors import InvalidEvent
-from newswire.hub.hub import to_event
 from newswire.server.problem import Problem
 from newswire.wire.event import Event
+from newswire.wire.payload import to_event
+from newswire.wire.strict_json import read_json
 
 _SLICE: Final = 250  # lines: about a millisecond
 _MEMBERS: Final = frozenset({"data", "event"})
@@ -48,11 +48,9 @@ async def parse_batch(body: bytes, event: str | None, limit: int) -> list[Event]
 
 def _event(line: bytes, number: int, default: str | None) -> Event:
     try:
-        item = json.loads(line.decode("utf-8"), parse_constant=_no_json)
+        item = read_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise _bad(number, "data", f"is not UTF-8 (byte {error.start})") from None
-    except RecursionError:
-        raise _bad(number, "data", "is nested too deeply") from None
     except ValueError as error:
         raise _bad(number, "data", f"is not JSON: {str(error)[:120]}") from None
     if not isinstance(item, dict):
@@ -65,14 +63,9 @@ def _event(line: bytes, number: int, default: str | None) -> Event:
     name = item.get("event", default)
     try:
         data = item["data"]
-        text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-        return to_event(Event(text, "message" if name is None else name))
+        return to_event(data, name)
     except InvalidEvent as error:
         raise _bad(number, error.field, f"can't be published: {error}") from None
-
-
-def _no_json(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
 
 
 def _bad(number: int, field: str, what: str) -> Problem:

@@ -14,13 +14,12 @@ from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs import End, Progress, Reasoning, RunOptions, Runs, ToolCall
 from newswire.runs.dialects import dialect_for
-from newswire.runs.dialects.base import END
-from newswire.runs.fold import FOLDED
 from newswire.runs.record import out_channel
 from newswire.testing.log_base import PATIENCE
 from newswire.testing.run_base import RunTests, Taken, answer, read, words
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
+from newswire.wire.reserved import END, FOLDED, GAP
 
 
 class RunReadTests(RunTests):
@@ -60,7 +59,7 @@ class RunReadTests(RunTests):
         whole = await read(run)
         for cursor in ("garbage", "zzzzzzzz-1", f"{runs.hub.epoch}-999999999", "😀", "\0", "x" * 2**20):
             gap, *rest = await read(run, cursor)
-            assert gap.event == "newswire.gap"
+            assert gap.event == GAP
             assert rest == whole
         of_another = (await read(before))[0].id
         assert await read(run, of_another) == whole  # its own run's alone, and all of it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidEvent
@@ -53,35 +54,57 @@ class Event(_Fields):
         retry: int | None = None,
         channel: str | None = None,
     ) -> Event:
-        if not isinstance(data, str):
-            raise InvalidEvent("data", f"data must be a str, not {type(data).__name__}: encode it first, as JSON say")
+        if type(data) is not str:
+            data = _text("data", data, ": encode it first, as JSON say")
         if not data.isascii() and _SURROGATE.search(data):
             raise InvalidEvent("data", "data has a lone surrogate, which UTF-8 can't carry")
-        _check_line("event", event)
+        event = _line("event", event)
         if not event:
             raise InvalidEvent("event", "an event's type can't be empty: leave it out for 'message'")
         if id is not None:
-            _check_line("id", id)
+            id = _line("id", id)
         if channel is not None:
-            _check_line("channel", channel)
+            channel = _line("channel", channel)
         if retry is not None and (type(retry) is not int or retry < 0):
             raise InvalidEvent("retry", f"retry is a number of milliseconds, 0 or more, not {retry!r}")
         return tuple.__new__(cls, (data, event, id, retry, channel))
+
+    # Every way to an event goes through the checks: a named tuple's own `_make` and `_replace` would go round them.
+
+    @classmethod
+    def _make(cls, fields: Iterable[Any]) -> Event:  # type: ignore[override]  # of no other class
+        return cls(*fields)
+
+    def _replace(self, **changes: Any) -> Event:
+        return type(self)(**{**self._asdict(), **changes})
+
+    __replace__ = _replace  # copy.replace, since Python 3.13
 
     def json(self) -> Any:
         """The data, decoded as JSON.
 
         Raises:
-            ValueError: it is not JSON.
+            ValueError: it is not JSON, or is nested deeper than Python can read.
         """
-        return json.loads(self.data)
+        try:
+            return json.loads(self.data)
+        except RecursionError:
+            raise ValueError("the data is nested too deeply to be read as JSON") from None
 
 
-def _check_line(field: str, value: str) -> None:
+def _text(field: str, value: Any, hint: str = "") -> str:
+    """A str, exactly: a subclass may write itself in another way than it is, as an Enum of str does."""
     if not isinstance(value, str):
-        raise InvalidEvent(field, f"{field} must be a str, not {type(value).__name__}")
+        raise InvalidEvent(field, f"{field} must be a str, not {type(value).__name__}{hint}")
+    return str.__str__(value)
+
+
+def _line(field: str, value: str) -> str:
+    if type(value) is not str:
+        value = _text(field, value)
     bad = _BREAKS.search(value)
     if bad is not None:
         raise InvalidEvent(field, f"{field} can't contain {_NAMES[bad[0]]} (at index {bad.start()}): {value[:60]!r}")
     if not value.isascii() and _SURROGATE.search(value):
         raise InvalidEvent(field, f"{field} has a lone surrogate, which UTF-8 can't carry")
+    return value

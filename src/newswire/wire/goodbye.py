@@ -11,8 +11,8 @@ import random
 from typing import Final
 
 from newswire.wire.event import Event
+from newswire.wire.reserved import GOODBYE
 
-GOODBYE: Final = "newswire.goodbye"
 DEFAULT_RETRY: Final = 3000  # milliseconds: for streams that set no reconnection time
 
 

@@ -15,19 +15,9 @@ from typing import Any
 
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
 from newswire.runs.dialects.calls import Call, Calls
-from newswire.runs.parts import (
-    Finish,
-    Part,
-    Progress,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolInput,
-    ToolOutput,
-    Usage,
-    write_json,
-)
+from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
+from newswire.wire.strict_json import write_json
 
 
 class AGUI(Dialect):

@@ -14,19 +14,9 @@ from typing import Any, Final
 
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
 from newswire.runs.dialects.calls import InTurn
-from newswire.runs.parts import (
-    Finish,
-    Part,
-    Reasoning,
-    Text,
-    ToolCall,
-    ToolInput,
-    ToolOutput,
-    Usage,
-    json_or_text,
-    write_json,
-)
+from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, json_or_text
 from newswire.wire.event import Event
+from newswire.wire.strict_json import write_json
 
 REASONS: Final = {
     "stop": "end_turn",

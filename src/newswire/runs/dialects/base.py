@@ -26,10 +26,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
 from newswire.runs.dialects.condense import Condensed
-from newswire.runs.parts import Part, part_of, write_json
+from newswire.runs.parts import Part, part_of
 from newswire.wire.event import Event
+from newswire.wire.reserved import END
+from newswire.wire.strict_json import write_json
 
-END: Final = "newswire.end"
 Reason = Literal["done", "failed", "stopped", "interrupted"]
 
 

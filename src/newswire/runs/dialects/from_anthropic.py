@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from newswire.runs.dialects.base import block
 from newswire.runs.dialects.upstream import Piece, Reader, clean, count, key, mapping, parsed
-from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, write_json
+from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
+from newswire.wire.strict_json import write_json
 
 REASONS: Final = {
     "max_tokens": "length",

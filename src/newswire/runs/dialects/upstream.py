@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from newswire.runs.parts import Part, read_json
+from newswire.runs.parts import Part
 from newswire.wire.event import Event
+from newswire.wire.strict_json import read_json
 
 
 class Piece(NamedTuple):

@@ -21,7 +21,6 @@ from newswire.delivery.problem import problem_of
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
 from newswire.runs.dialects import DIALECTS
-from newswire.runs.parts import write_json
 from newswire.runs.record import Record
 from newswire.runs.relaying.asked import Asked, ClientGone
 from newswire.runs.relaying.call import Call
@@ -33,6 +32,7 @@ from newswire.runs.relaying.relay import begin, fingerprint, format_of
 from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.relaying.upstream import Upstream, library_of
 from newswire.runs.response import RunResponse
+from newswire.wire.strict_json import write_json
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs

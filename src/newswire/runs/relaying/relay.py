@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, Final
 from newswire.errors import Closed
 from newswire.log.position import Position
 from newswire.runs.dialects import reader_named
-from newswire.runs.dialects.base import END
 from newswire.runs.reader import RunReader
 from newswire.runs.record import Record, read_end
 from newswire.runs.relaying.call import CONTENT, Call
@@ -29,6 +28,7 @@ from newswire.runs.relaying.options import RelayOptions
 from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.run import Run
 from newswire.wire.event import Event
+from newswire.wire.reserved import END
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs

@@ -1,0 +1,25 @@
+"""The names of events that are newswire's own, and of those that a browser keeps for itself.
+
+Nobody may publish them: a reader could not tell newswire's word from a publisher's. Every floor takes the names from
+here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PREFIX: Final = "newswire."
+
+GAP: Final = "newswire.gap"  # events are missing; data: reason, after, through
+GOODBYE: Final = "newswire.goodbye"  # the stream ends and its client should come back; data: retry, in milliseconds
+END: Final = "newswire.end"  # the stream is over for good; data: reason, and what the reason brings
+ERROR: Final = "newswire.error"  # the stream's content failed
+FOLDED: Final = "newswire.folded"  # in the log only: a run that has ended, in one event
+
+# A browser delivers events of these types to the handlers of the connection itself (WHATWG HTML 9.2.4).
+_BROWSERS_OWN: Final = frozenset({"error", "open"})
+
+
+def is_reserved(event: str) -> bool:
+    """Whether nobody may publish an event of this type."""
+    return event in _BROWSERS_OWN or event.startswith(PREFIX)
