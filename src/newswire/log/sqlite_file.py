@@ -1,8 +1,4 @@
-"""The SQLite file: its schema, how it is opened, and what its errors mean. Used by the SQLite log's threads alone.
-
-    meta      one row: the log's epoch, and the numbers that outlive the rows they are about
-    channels  id, name, and `lost`: the offset of the newest event of the channel that retention removed
-    events    offset (the key), channel, size of data in bytes, time, type (NULL is `message`), data
+"""The SQLite file: how it is opened, and what its errors mean. Used by the SQLite log's threads alone.
 
 A transaction that appends takes the offsets after the newest one ever used (`NEWEST`), under SQLite's write lock. So
 offsets have no holes but those that retention makes, commit order is offset order across processes, and no offset is
@@ -21,45 +17,14 @@ from contextlib import suppress
 from typing import Any, Final
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
-from newswire.log.position import new_epoch
+from newswire.log.sqlite_schema import APPLICATION_ID, STEPS, migrate, version_of
 
-_VERSION: Final = 1
-_APPLICATION_ID: Final = 0x6E657773  # "news": tells our files from others'
 # From this size on, what is in the WAL is moved to the database in the background.
 WAL_CHECKPOINT: Final = 16 * 2**20
 # The WAL is cut back to this after a burst has grown it.
 WAL_LIMIT: Final = 64 * 2**20
 
 _WAL_HEADER, _WAL_FRAME_HEADER = 32, 24  # bytes
-
-_SCHEMA: Final = """
-CREATE TABLE meta (
-    epoch TEXT NOT NULL,
-    floor INTEGER NOT NULL DEFAULT 0,       -- offsets up to here were used, whatever `events` has
-    trims INTEGER NOT NULL DEFAULT 0,       -- counts what retention did: tells what was derived before from after
-    forgets INTEGER NOT NULL DEFAULT 0,     -- counts removals of channels: ids read before may be gone
-    forgotten INTEGER NOT NULL DEFAULT 0,   -- the newest `lost` of a channel that was removed
-    keeper TEXT NOT NULL DEFAULT '',        -- whose background retention runs …
-    keeper_until REAL NOT NULL DEFAULT 0    -- … until when, if it does not say so again
-);
-CREATE TABLE channels (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    lost INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE events (
-    offset INTEGER PRIMARY KEY,
-    channel INTEGER NOT NULL,
-    size INTEGER NOT NULL,
-    time REAL NOT NULL,
-    type TEXT,
-    data TEXT NOT NULL
-);
-CREATE INDEX events_by_channel ON events (channel)  -- and by offset: SQLite ends every index with the key
-"""
-
-# An expression on `meta`: the newest offset ever used, 0 if none.
-NEWEST: Final = "max(floor, coalesce((SELECT max(offset) FROM events), 0))"
 
 
 class LogFile:
@@ -129,28 +94,29 @@ class LogFile:
             raise LogUnavailable(
                 f"SQLite {sqlite3.sqlite_version} lacks JSON: use a Python with 3.38 or newer"
             ) from error
-        if not self._is_ours(connection):
-            # Looked at again: another process may have made it between the two looks.
-            if execute("SELECT count(*) FROM sqlite_master").fetchone()[0] and not self._is_ours(connection):
-                raise LogCorrupt(f"{self.path} is an SQLite database, but no newswire log: name another file")
-            self._use_wal(connection)
-            self._create(connection)
-        version = execute("PRAGMA user_version").fetchone()[0]
-        if version > _VERSION:
+        self._refuse_others(connection)
+        version = version_of(connection)
+        if version > len(STEPS):
             raise LogCorrupt(
                 f"{self.path} was written by a newer newswire (its format is {version}, this version reads "
-                f"{_VERSION}): upgrade newswire, or name another file"
+                f"{len(STEPS)}): upgrade newswire, or name another file"
             )
         self._use_wal(connection)
+        if version_of(connection) < len(STEPS):
+            self._migrate(connection)
         execute(f"PRAGMA synchronous = {self._synchronous}")
         execute("PRAGMA temp_store = MEMORY")
         execute("PRAGMA cache_size = -8192")  # 8 MiB
         execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
         execute(f"PRAGMA wal_autocheckpoint = {WAL_LIMIT // 4096}")  # a last resort: see Reader.checkpoint
 
-    @staticmethod
-    def _is_ours(connection: sqlite3.Connection) -> bool:
-        return bool(connection.execute("PRAGMA application_id").fetchone()[0] == _APPLICATION_ID)
+    def _refuse_others(self, connection: sqlite3.Connection) -> None:
+        """Raise `LogCorrupt` for the database of another program."""
+        # One statement: another process may be making the file.
+        query = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
+        application, tables = connection.execute(query).fetchone()
+        if application != APPLICATION_ID and tables:
+            raise LogCorrupt(f"{self.path} is an SQLite database, but no newswire log: name another file")
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait for the lock that this change needs if several processes make it at once.
@@ -164,17 +130,12 @@ class LogFile:
                     raise
                 time.sleep(0.01)
 
-    def _create(self, connection: sqlite3.Connection) -> None:
-        execute = connection.execute
-        execute("BEGIN IMMEDIATE")
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            if not execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # else another process was faster
-                for statement in _SCHEMA.split(";"):
-                    execute(statement)
-                execute("INSERT INTO meta (epoch) VALUES (?)", (new_epoch(),))
-                execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                execute(f"PRAGMA user_version = {_VERSION}")
-            execute("COMMIT")
+            self._refuse_others(connection)
+            migrate(connection)  # takes no step if another process was faster
+            connection.execute("COMMIT")
         except BaseException:
             roll_back(connection)
             raise

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from newswire.log.retention import Rules
-from newswire.log.sqlite_file import NEWEST, fetch, roll_back
+from newswire.log.sqlite_file import fetch, roll_back
+from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import Job
 from newswire.log.sqlite_trim import Planner, Removal, remove
 

@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from newswire.log.base import PAGE_BYTES, Entry, Page, Span
 from newswire.log.channels import Channels
-from newswire.log.sqlite_file import NEWEST, fetch
+from newswire.log.sqlite_file import fetch
+from newswire.log.sqlite_schema import NEWEST
 
 _BY_INDEX: Final = 64  # channels that are looked up one by one
 _SCAN: Final = 4096  # rows looked at in one go …

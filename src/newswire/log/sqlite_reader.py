@@ -18,8 +18,9 @@ from contextlib import suppress
 from typing import Final, TypeVar
 
 from newswire.errors import LogCorrupt, LogError
-from newswire.log.sqlite_file import NEWEST, LogFile, roll_back
+from newswire.log.sqlite_file import LogFile, roll_back
 from newswire.log.sqlite_keeper import Keeper
+from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import DatabaseThread, Job
 
 logger = logging.getLogger("newswire.log")

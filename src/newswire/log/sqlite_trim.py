@@ -15,7 +15,8 @@ from typing import Final
 
 from newswire.log.base import Retention
 from newswire.log.retention import KEEP_ALL, Rules
-from newswire.log.sqlite_file import NEWEST, fetch, roll_back
+from newswire.log.sqlite_file import fetch, roll_back
+from newswire.log.sqlite_schema import NEWEST
 
 # Rows removed in one transaction: some 5 ms, which is what publishing waits.
 _REMOVED: Final = 1000

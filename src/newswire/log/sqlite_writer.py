@@ -20,7 +20,8 @@ from typing import Any, Final
 from newswire.errors import LogError
 from newswire.log.base import Entry
 from newswire.log.ledger import Outcome
-from newswire.log.sqlite_file import NEWEST, WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
+from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
+from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import DatabaseThread, Job, succeed, tell
 from newswire.wire.event import Event
 

@@ -1,0 +1,76 @@
+"""The tables of the SQLite log's file, as the steps that lead to them. Used by `LogFile` when it opens the file.
+
+A new file takes all steps, an older one those that it lacks: both end with the same tables. `PRAGMA user_version`
+counts the steps that a file has taken. A released step never changes; what comes later is a further step.
+
+    meta      one row: the log's epoch, and the numbers that outlive the rows they are about
+    channels  id, name, and `lost`: the offset of the newest event of the channel that retention removed
+    events    offset (the key), channel, size of data in bytes, time, type (NULL is `message`), data
+    lives     the epochs that the log has had, and the offset after which each began; see `newswire.log.lives`
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Final
+
+from newswire.log.position import new_epoch
+
+APPLICATION_ID: Final = 0x6E657773  # "news": tells our files from others'
+
+# Each step is a tuple of statements, run in one transaction. They may call `new_epoch()`.
+STEPS: Final[tuple[tuple[str, ...], ...]] = (
+    (
+        """CREATE TABLE meta (
+            epoch TEXT NOT NULL,
+            floor INTEGER NOT NULL DEFAULT 0,       -- offsets up to here were used, whatever `events` has
+            trims INTEGER NOT NULL DEFAULT 0,       -- counts what retention did: dates what was derived from the rows
+            forgets INTEGER NOT NULL DEFAULT 0,     -- counts removals of channels: ids read before may be gone
+            forgotten INTEGER NOT NULL DEFAULT 0,   -- the newest `lost` of a channel that was removed
+            keeper TEXT NOT NULL DEFAULT '',        -- whose background retention runs …
+            keeper_until REAL NOT NULL DEFAULT 0    -- … until when, if it does not say so again
+        )""",
+        """CREATE TABLE channels (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            name TEXT NOT NULL UNIQUE,
+            lost INTEGER NOT NULL DEFAULT 0
+        )""",
+        """CREATE TABLE events (
+            offset INTEGER PRIMARY KEY,
+            channel INTEGER NOT NULL,
+            size INTEGER NOT NULL,
+            time REAL NOT NULL,
+            type TEXT,
+            data TEXT NOT NULL
+        )""",
+        "CREATE INDEX events_by_channel ON events (channel)",  # and by offset: SQLite ends every index with the key
+        "INSERT INTO meta (epoch) VALUES (new_epoch())",
+    ),
+    (
+        """CREATE TABLE lives (
+            number INTEGER PRIMARY KEY,             -- in the order in which they began
+            epoch TEXT NOT NULL,
+            after INTEGER NOT NULL,                 -- the newest offset when it began
+            time REAL NOT NULL                      -- when it began, for people
+        )""",
+        "INSERT INTO lives (epoch, after, time) SELECT epoch, 0, 0 FROM meta",
+    ),
+)
+
+# An expression on `meta`: the newest offset ever used, 0 if none.
+NEWEST: Final = "max(floor, coalesce((SELECT max(offset) FROM events), 0))"
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many steps the file has taken."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Take the steps that the file lacks; the connection is in a transaction, which holds the write lock."""
+    connection.create_function("new_epoch", 0, new_epoch)
+    for step in STEPS[version_of(connection) :]:
+        for statement in step:
+            connection.execute(statement)
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {len(STEPS)}")
