@@ -63,7 +63,7 @@ def place(start: Start, span: Span) -> Place:
     return Place(start.offset)
 
 
-def gap_data(reason: str, after: str | None, through: str | None) -> str:
+def gap_data(reason: str, after: str | None, through: str | None, *, certain: bool = True) -> str:
     """The data of a gap event.
 
     Args:
@@ -71,5 +71,7 @@ def gap_data(reason: str, after: str | None, through: str | None) -> str:
             past the log's end: the log was restored from a copy) or `invalid` (it is no position at all).
         after: the position after which something is missing; None if that can't be said.
         through: the position of the newest event that is missing; None if that can't be said.
+        certain: False: something may be missing, but the log can't know (`Page.doubt`).
     """
-    return json.dumps({"reason": reason, "after": after, "through": through})
+    data: dict[str, object] = {"reason": reason, "after": after, "through": through}
+    return json.dumps(data if certain else data | {"certain": False})

@@ -196,9 +196,9 @@ class Live:
         """The text of a position."""
         return str(Position(self.epoch, offset))
 
-    def gap(self, reason: str, after: int, through: int) -> str:
+    def gap(self, reason: str, after: int, through: int, *, certain: bool = True) -> str:
         """The data of a gap event between two offsets."""
-        return gap_data(reason, self.text(after), self.text(through))
+        return gap_data(reason, self.text(after), self.text(through), certain=certain)
 
     # -- the end
 

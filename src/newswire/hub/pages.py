@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from newswire.errors import LogError, LogUnavailable, NewswireError
 from newswire.hub.frames import Frame
 from newswire.hub.options import HubOptions
-from newswire.log.base import Log
+from newswire.log.base import Log, Page
 from newswire.log.channels import Channels
 
 if TYPE_CHECKING:
@@ -31,14 +31,15 @@ _Key: TypeAlias = tuple[Channels, int]
 
 
 class LogPage:
-    """A page's frames; `start`, `through` and `lost` as in `newswire.log.Page`."""
+    """A page's frames, from offset `start`; `through`, `lost` and `doubt` as in `newswire.log.Page`."""
 
-    __slots__ = ("frames", "lost", "size", "start", "through")
+    __slots__ = ("doubt", "frames", "lost", "size", "start", "through")
 
-    def __init__(self, start: int, through: int, lost: int, frames: list[Frame]) -> None:
+    def __init__(self, start: int, page: Page, frames: list[Frame]) -> None:
         self.start = start
-        self.through = through
-        self.lost = lost
+        self.through = page.through
+        self.lost = page.lost
+        self.doubt = page.doubt
         self.frames = frames
         self.size = sum(frame.size for frame in frames) * 2 + 500 * len(frames) + 500
 
@@ -121,7 +122,7 @@ class Pages:
                     raise LogError(f"the log ends at offset {page.through}, before a known event ({start})")
                 epoch = self._epoch
                 frames = [Frame(epoch, entry) for entry in page.entries]
-                return LogPage(start, page.through, page.lost, frames)
+                return LogPage(start, page, frames)
             await asyncio.sleep(random.uniform(wait / 2, wait))
             wait = min(2 * wait, _LONGEST_WAIT)
 

@@ -294,11 +294,12 @@ class Subscription:
     def page_at_hand(self, page: LogPage) -> bool:
         """Begin or go on with `page`; False if a loss has to be told first."""
         self.page = page
+        through = max(page.lost, page.doubt)
         if self._told < 0:
-            self._told = page.lost
-        if page.lost > self.cursor and page.lost > self._told:
-            self._told = page.lost
-            self._gap = self._live.gap("trimmed", self.cursor, page.lost)
+            self._told = through
+        if through > self.cursor and through > self._told:
+            self._told = through
+            self._gap = self._live.gap("trimmed", self.cursor, through, certain=page.lost > self.cursor)
             return False
         return True
 

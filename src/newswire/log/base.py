@@ -49,13 +49,16 @@ class Page:
         through: the offset up to which this page is complete: there is no kept event of these channels in
             `(after, through]` other than `entries`. A reader goes on from here, also when `entries` is empty.
         lost: the offset of the newest event of these channels that retention removed, 0 if none. A reader whose
-            position is before it has missed something (a gap). Taken in the same snapshot as `entries`. Never too
-            low; for channels that had all their events removed long ago it may be too high.
+            position is before it has missed something: a gap. Taken in the same snapshot as `entries`, and exact as
+            far as it is after `after`.
+        doubt: up to here these channels may have lost something that the log doesn't know any more: it forgot names
+            of channels that had nothing left. 0 if there is no doubt. See docs/explain/gaps.md.
     """
 
     entries: Sequence[Entry]
     through: int
     lost: int
+    doubt: int = 0
 
 
 @dataclass(frozen=True, slots=True)

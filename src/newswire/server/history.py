@@ -42,8 +42,11 @@ async def history(request: Request) -> JSONResponse:
         for entry in page.entries
     ]
     answer: dict[str, object] = {"events": events, "next": str(position), "more": position.offset < latest}
-    if after is not None and page.lost > Position.parse(after).offset:
-        answer["gap"] = {"reason": "trimmed", "after": after, "through": str(Position(epoch, page.lost))}
+    if after is not None:
+        offset, through = Position.parse(after).offset, max(page.lost, page.doubt)
+        if through > offset:
+            gap: dict[str, object] = {"reason": "trimmed", "after": after, "through": str(Position(epoch, through))}
+            answer["gap"] = gap if page.lost > offset else gap | {"certain": False}
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
 
