@@ -12,7 +12,7 @@ from tests.fixtures.serve import Reader, Serve
 def raw(server: Serve, *headers: bytes) -> bytes:
     """A stream asked for in bytes that no client library would send; what comes first."""
     with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
-        lines = [b"GET /channels/raw?from=earliest HTTP/1.1", b"Host: x", *headers, b"", b""]
+        lines = [b"GET /channels/raw?from=earliest HTTP/1.1", b"Host: localhost", *headers, b"", b""]
         connection.sendall(b"\r\n".join(lines))
         text = b""
         while b"\ndata: " not in text:

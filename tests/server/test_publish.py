@@ -87,7 +87,7 @@ def test_a_body_that_grows_too_large_is_refused_while_it_comes(server: Serve) ->
     """Without a length announced, the answer comes before the body has ended."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(30)
-        connection.sendall(b"POST /channels/grows HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST /channels/grows HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(17):
             connection.sendall(b"10000\r\n" + b"x" * 65536 + b"\r\n")
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
@@ -96,7 +96,7 @@ def test_a_body_that_grows_too_large_is_refused_while_it_comes(server: Serve) ->
 
 def test_a_body_that_is_too_large_by_its_length_is_not_asked_for(server: Serve) -> None:
     """A client that asks first (Expect: 100-continue) never sends it."""
-    head = b"POST /channels/ask HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
+    head = b"POST /channels/ask HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         connection.settimeout(30)
         connection.sendall(head)
@@ -106,7 +106,7 @@ def test_a_body_that_is_too_large_by_its_length_is_not_asked_for(server: Serve) 
 def test_a_client_that_leaves_in_the_middle_stores_nothing(server: Serve) -> None:
     """Half a body is no event."""
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
-        connection.sendall(b"POST /channels/half HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+        connection.sendall(b"POST /channels/half HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
     server.publish("other", "x")
     assert server.stored("half") == []
 
@@ -121,6 +121,6 @@ def test_limits_are_settings(tmp_path: Path) -> None:
         assert httpx2.post(f"{small.url}/channels/abcdef", content=b"x").json()["limit"] == 5
         with socket.create_connection(("127.0.0.1", small.port)) as connection:
             connection.settimeout(30)
-            connection.sendall(b"POST /channels/slow HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nhello")
+            connection.sendall(b"POST /channels/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert small.stored("a") == small.stored("slow") == []

@@ -69,7 +69,7 @@ class Problem(Exception):
 
     def body(self) -> bytes:
         """The JSON object as bytes."""
-        return json.dumps(self.members(), ensure_ascii=False).encode("utf-8", "replace")
+        return json.dumps(self.members(), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
     def head(self) -> bytes:
         """The head of an HTTP/1.1 response with this body on a connection that closes after it."""

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-from urllib.parse import parse_qs
+import re
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 from newswire.wire.headers import read_last_event_id
+
+CURSOR: Final = "last_event_id"
+"""The query parameter of a cursor, as our pages write it. `is_cursor` knows the other spellings."""
+
+_NAME: Final = re.compile(rb"(?:evs_)?last[-_]?event[-_]?id", re.IGNORECASE)
+_CURSOR: Final = re.compile(rb"(?:^|&)(?:evs_)?last(?:[-_]|%2d|%5f)?event(?:[-_]|%2d|%5f)?id=([^&]+)", re.IGNORECASE)
+# The end of a query that is searched: a position has some 20 bytes, and clients add it to the end of their URL.
+_SEARCHED: Final = 64 * 2**10
 
 
 def last_event_id(request: Any) -> str | None:
     """The cursor that a client sent: the `Last-Event-ID` header, else the query parameter `last_event_id`.
 
     A native EventSource sends the header when it reconnects but can't at first: a page that knows where it left off
-    puts the cursor in the URL. Never raises, whatever the bytes.
+    puts the cursor in the URL. Polyfills do so each time, and every one spells it in its own way: `lastEventId`,
+    `last-event-id`, `Last-Event-ID`, `lastEventID` and `evs_last_event_id` are read too. They add it behind what the
+    page wrote, so of several the last one counts that is not empty. Never raises, whatever the bytes.
 
     Args:
         request: a Starlette or FastAPI request, or an ASGI scope.
@@ -24,6 +35,13 @@ def last_event_id(request: Any) -> str | None:
     for name, value in scope.get("headers", ()):
         if name.lower() == b"last-event-id":
             return read_last_event_id(value) or None
-    query = parse_qs(scope.get("query_string", b"").decode("latin-1"), errors="replace")
-    values = query.get("last_event_id")
-    return read_last_event_id(values[0].encode("utf-8", "replace")) or None if values else None
+    query: bytes = scope.get("query_string") or b""
+    if not query:
+        return None
+    values = _CURSOR.findall(query[-_SEARCHED:])
+    return read_last_event_id(unquote_to_bytes(values[-1].replace(b"+", b" "))) or None if values else None
+
+
+def is_cursor(name: bytes) -> bool:
+    """Whether a query parameter of this name, percent-decoded, is a cursor in one of its spellings."""
+    return _NAME.fullmatch(name) is not None

@@ -5,30 +5,34 @@ What a route does is in the module beside this one that has its name; what they 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from newswire.errors import InvalidChannel, NewswireError
+from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
 from newswire.log.open import open_log
 from newswire.server import console, health, problem
 from newswire.server.auth import Authorizer, allow_all
 from newswire.server.config import Settings
 from newswire.server.history import history
+from newswire.server.hosts import Hosts
 from newswire.server.metrics import CountRequests, metrics
 from newswire.server.origins import SERVER, Origins
-from newswire.server.publish import publish
-from newswire.server.service import Service
+from newswire.server.publish import HEADERS, FastPublish, publish
+from newswire.server.service import Service, service_of
 from newswire.server.subscribe import many_channels, one_channel
+
+_CHANNEL: Final = "/channels/{channel}"
 
 
 def create_app(
@@ -36,59 +40,90 @@ def create_app(
     hub: Hub | None = None,
     authorize: Authorizer = allow_all,
     *,
+    parameters: Sequence[str] = (),
     board: Path | None = None,
 ) -> Starlette:
     """Make the server's application. Add routes of your own to its `routes` if you like.
 
     Args:
-        settings: how it behaves; `host`, `port` and `workers` are for whoever runs it.
+        settings: how it behaves; `port` and `workers` are for whoever runs it. It answers to the names in
+            `allowed_hosts` and to that of `host`; see `newswire.server.hosts`.
         hub: the hub to serve; else one on `settings.log`. It is opened when the server starts, and closed when it ends.
-        authorize: asked before each subscribe, publish and read.
+        authorize: called before each subscribe, publish and read; see `newswire.server.auth`.
+        parameters: names of query parameters that `authorize` reads, such as `token`: a native EventSource can't send
+            headers. Any other parameter that no route has is refused.
         board: a folder where several worker processes leave their numbers for each other.
     """
     settings = settings or Settings()
     if hub is None:
         hub = Hub(open_log(settings.log, retention=settings.retention or None))
-    service = Service(settings, hub, authorize, board)
+    return _Server(settings, Service(settings, hub, authorize, tuple(parameters), board))
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with service.running():
-            yield
 
-    app = Starlette(
-        lifespan=lifespan,
-        routes=[
-            Route("/", console.page),
-            Route("/console/stats", console.stats),
-            Route("/console/{name}", console.asset),
-            Route("/channels/{channel}", _channel, methods=["GET", "POST"]),
-            Route("/channels/{channel}/events", history),
-            Route("/channels/{channel:path}", _slash, methods=["GET", "POST"]),
-            Route("/stream", many_channels),
-            Route("/health/live", health.live),
-            Route("/health/ready", health.ready),
-            Route("/metrics", metrics),
-        ],
-        middleware=[
-            Middleware(CountRequests, service=service),
-            Middleware(Origins, allowed=settings.cors_origins, grants=SERVER),
-        ],
-        exception_handlers={
-            NewswireError: problem.on_newswire_error,
-            problem.Problem: problem.on_problem,
-            HTTPException: problem.on_http_error,
-            ClientDisconnect: problem.on_disconnect,
-            Exception: problem.on_bug,
-        },
-    )
-    app.router.redirect_slashes = False  # "/channels/a/" names no channel; a redirect would hide the slip
-    app.state.service = service
-    return app
+class _Server(Starlette):
+    """The application. As long as it is as it was made, publish requests take the short way (`FastPublish`)."""
+
+    def __init__(self, settings: Settings, service: Service) -> None:
+        @asynccontextmanager
+        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+            async with service.running():
+                yield
+
+        super().__init__(
+            lifespan=lifespan,
+            routes=[
+                Route("/", console.page),
+                Route("/console/stats", console.stats),
+                Route("/console/{name}", console.asset),
+                Route(_CHANNEL, _channel, methods=["GET", "POST"]),
+                Route("/channels/{channel}/events", history),
+                Route("/channels/{channel:path}", _slash, methods=["GET", "POST"]),
+                Route("/stream", many_channels),
+                Route("/health", health.ready),
+                Route("/health/live", health.live),
+                Route("/health/ready", health.ready),
+                Route("/metrics", metrics),
+            ],
+            middleware=[
+                Middleware(CountRequests, service=service),
+                Middleware(
+                    Hosts,
+                    allowed=settings.allowed_hosts,
+                    listens_on=settings.host,
+                    variable="NEWSWIRE_ALLOWED_HOSTS",
+                ),
+                Middleware(Origins, allowed=settings.cors_origins, grants=SERVER),
+            ],
+            exception_handlers=dict(problem.HANDLERS),
+        )
+        self.router.redirect_slashes = False  # "/channels/a/" names no channel; a redirect would hide the slip
+        self.state.service = service
+        self._made = self._parts()
+
+    def _parts(self) -> tuple[Any, ...]:
+        """What decides how a publish request is answered."""
+        routes = self.router.routes
+        channel = next((index for index, one in enumerate(routes) if getattr(one, "path", "") == _CHANNEL), 0)
+        return [*self.user_middleware], dict(self.exception_handlers), routes[: channel + 1]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Starlette's way, called before the first request; before it the short way for publish requests."""
+        app = super().build_middleware_stack()
+        if self._parts() != self._made:
+            return app  # middlewares, routes or handlers were added, which may want to see those requests too
+
+        def around(inner: ASGIApp) -> ASGIApp:
+            for cls, args, kwargs in reversed(self.user_middleware):
+                inner = cls(inner, *args, **kwargs)
+            return inner
+
+        return FastPublish(app, around, self.state.service, self.router.routes[3])
 
 
 async def _channel(request: Request) -> Response | ASGIApp:
-    return await publish(request) if request.method == "POST" else await one_channel(request)
+    if request.method != "POST":
+        return await one_channel(request)
+    return Response(await publish(service_of(request), request.scope, request.receive), headers=dict(HEADERS))
 
 
 async def _slash(request: Request) -> Response:

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from newswire.log.position import Position
-from newswire.server.asked import Query, channel_of
 from newswire.server.problem import Problem
+from newswire.server.query import Query, channel_of
 from newswire.server.service import service_of
 
 _DEFAULT: Final = 100
@@ -22,9 +22,9 @@ _MOST: Final = 1000
 async def history(request: Request) -> JSONResponse:
     """Answer with one page."""
     service = service_of(request)
-    channel = channel_of(request)
-    query = Query(request)
-    query.only("after", "limit")
+    channel = channel_of(request.scope)
+    query = Query(request.scope["query_string"])
+    query.only("after", "limit", also=service.parameters)
     after = query.one("after") or None
     limit = _limit(query)
     await service.allow(request, "read", channel)

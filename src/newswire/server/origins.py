@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -129,7 +128,7 @@ def _is_own(headers: Headers, origin: str) -> bool:
     fetch_site = headers.get("sec-fetch-site")
     if fetch_site is not None:
         return fetch_site in ("same-origin", "none")
-    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+    return origin.partition("://")[2].lower() == headers.get("host", "").lower()
 
 
 def _foreign(origin: str, grants: Grants) -> Problem:

@@ -5,6 +5,9 @@ Every answer of the server that is an error comes from here, those of routing (4
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -18,6 +21,14 @@ __all__ = ["Problem", "respond", "unavailable"]
 def respond(problem: Problem) -> Response:
     """Starlette's response for a problem."""
     return Response(problem.body(), problem.status, problem.headers)
+
+
+async def answer(request: Request, error: Exception) -> tuple[Response, bool]:
+    """The response to an exception, and whether it was expected: the server's log should show one that was not."""
+    for kind in type(error).__mro__:
+        if kind in HANDLERS:
+            return await HANDLERS[kind](request, error), kind is not Exception
+    raise error
 
 
 async def on_problem(request: Request, error: Exception) -> Response:
@@ -55,3 +66,13 @@ async def on_disconnect(request: Request, error: Exception) -> Response:
 async def on_bug(request: Request, error: Exception) -> Response:
     """Answer an exception that nobody expected; Starlette raises it again, so that the server's log shows it."""
     return respond(internal())
+
+
+HANDLERS: Final[Mapping[type[BaseException], Callable[[Request, Exception], Awaitable[Response]]]] = {
+    NewswireError: on_newswire_error,
+    Problem: on_problem,
+    HTTPException: on_http_error,
+    ClientDisconnect: on_disconnect,
+    Exception: on_bug,
+}
+"""What answers each kind of exception; Starlette reads it too."""

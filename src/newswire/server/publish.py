@@ -1,94 +1,171 @@
 """`POST /channels/{channel}`: one event, or with `application/x-ndjson` a batch of them.
 
-The body is bounded while it is read, in size and in time, and nothing is stored before all of it was checked.
+The body is bounded while it is read, in size and in time, and nothing is stored before all of it was checked. `publish`
+reads the ASGI scope itself, since most events are a hundred bytes, and a request object around them costs more than to
+store them. `FastPublish` leads to it past Starlette's routing for the same reason.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Final
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from newswire.errors import LimitExceeded
-from newswire.server.asked import Query, channel_of
+from newswire.server import problem
+from newswire.server.auth import allow_all
 from newswire.server.ndjson import parse_batch
 from newswire.server.problem import Problem
-from newswire.server.service import service_of
+from newswire.server.query import Query, channel_of
+from newswire.server.service import Service
 
+PATH: Final = "/channels/"
+HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
+_HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS]
 _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
-async def publish(request: Request) -> JSONResponse:
-    """Store, then answer with the id of the event, or the ids of the batch."""
-    service = service_of(request)
-    began = time.perf_counter()
-    channel = channel_of(request)
-    query = Query(request)
-    query.only("event")
-    event = query.one("event")
-    if event == "":
-        detail = "the event's type can't be empty: leave ?event= out for 'message'"
-        raise Problem(400, "invalid_event", detail, field="event")
-    await service.allow(request, "publish", channel)
-    is_batch = _content_type(request) in _NDJSON
-    body = await _body(request, service.settings.max_body, service.settings.body_timeout)
-    if is_batch:
-        events = await parse_batch(body, event, service.settings.max_batch)
-        ids = [str(position) for position in await service.hub.publish_many((channel, one) for one in events)]
-        answer: dict[str, object] = {"id": ids[-1], "ids": ids}
-    else:
-        ids = [str(await service.hub.publish(channel, body, event="message" if event is None else event))]
-        answer = {"id": ids[0]}
-    service.numbers.published(len(ids), time.perf_counter() - began)
-    return JSONResponse(answer, headers={"cache-control": "no-store"})
-
-
-def _content_type(request: Request) -> str:
-    """The media type of the body, in lower case.
+async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
+    """Store, then return the answer: JSON with the id of the event, or the ids of the batch, and a line feed.
 
     Raises:
-        Problem: it is one that can't be an event's data.
+        Problem, NewswireError: nothing was stored, or the log failed.
+        ClientDisconnect: the client left in the middle of its body.
     """
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding != "identity":
-        detail = f"the body is encoded as {encoding[:40]!r}: send it as it is, without Content-Encoding"
+    began = time.perf_counter()
+    channel = channel_of(scope)
+    event: str | None = None
+    if raw := scope["query_string"]:
+        query = Query(raw)
+        query.only("event", also=service.parameters)
+        event = query.one("event")
+        if event == "":
+            detail = "the event's type can't be empty: leave ?event= out for 'message'"
+            raise Problem(400, "invalid_event", detail, field="event")
+    service.check("publish", channel)
+    if service.authorize is not allow_all:
+        await service.authorize(Request(scope, receive), "publish", (channel,))
+    is_batch, announced = _read_headers(scope)
+    settings = service.settings
+    body = await _body(receive, announced, settings.max_body, settings.body_timeout)
+    if is_batch:
+        events = await parse_batch(body, event, settings.max_batch)
+        ids = [str(position) for position in await service.hub.publish_many((channel, one) for one in events)]
+        listed = '","'.join(ids)
+        answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
+    else:
+        ids = [str(await service.hub.publish(channel, body, event="message" if event is None else event))]
+        answer = f'{{"id":"{ids[0]}"}}\n'
+    service.numbers.published(len(ids), time.perf_counter() - began)
+    return answer.encode()
+
+
+class FastPublish:
+    """Leads `POST /channels/{channel}` past Starlette: the same checks and the same answers, at half the cost.
+
+    Args:
+        app: Starlette's own way, which all other requests take.
+        entry: makes the middlewares that stand around the application, around another one.
+        service: of the application.
+        route: what requests are counted as.
+    """
+
+    def __init__(self, app: ASGIApp, entry: Callable[[ASGIApp], ASGIApp], service: Service, route: object) -> None:
+        self._app = app
+        self._entry = entry(self._publish)
+        self._service = service
+        self._route = route
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
+            path: str = scope["path"]
+            if path.startswith(PATH) and len(path) > len(PATH) and "/" not in path[len(PATH) :]:
+                await self._entry(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+    async def _publish(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path_params"] = {"channel": scope["path"][len(PATH) :]}
+        scope["route"] = self._route
+        try:
+            answer = await publish(self._service, scope, receive)
+        except Exception as error:  # the outermost frame of a request
+            response, expected = await problem.answer(Request(scope, receive), error)
+            await response(scope, receive, send)
+            if not expected:
+                raise
+            return
+        length = (b"content-length", str(len(answer)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length, *_HEADERS]})
+        await send({"type": "http.response.body", "body": answer})
+
+
+def _read_headers(scope: Scope) -> tuple[bool, int | None]:
+    """Whether the body is a batch, and its length if that was announced.
+
+    Raises:
+        Problem: the body is one that can't be an event's data.
+    """
+    kind = encoding = b""
+    announced: int | None = None
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            kind = value
+        elif name == b"content-length":
+            announced = int(value[:19]) if value.isdigit() else None
+        elif name == b"content-encoding":
+            encoding = value
+    if encoding and (named := encoding.decode("latin-1").strip().lower()) != "identity":
+        detail = f"the body is encoded as {named[:40]!r}: send it as it is, without Content-Encoding"
         raise Problem(415, "unsupported_encoding", detail, headers={"accept-encoding": "identity"})
-    name, _, parameters = request.headers.get("content-type", "").lower().partition(";")
-    kind = name.strip()
-    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
-    if charset not in ("", "utf-8", "utf8", "us-ascii"):
-        detail = f"the body's charset is {charset[:40]!r}: events are UTF-8"
-        raise Problem(415, "unsupported_charset", detail)
-    if kind.startswith("multipart/"):
+    if not kind:
+        return False, announced
+    media, _, parameters = kind.decode("latin-1").lower().partition(";")
+    media = media.strip()
+    if parameters:
+        charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
+        if charset not in _CHARSETS:
+            detail = f"the body's charset is {charset[:40]!r}: events are UTF-8"
+            raise Problem(415, "unsupported_charset", detail)
+    if media.startswith("multipart/"):
         detail = "a multipart body is no event: send the data itself as the body, or a batch as application/x-ndjson"
         raise Problem(415, "unsupported_type", detail)
-    return kind
+    return media in _NDJSON, announced
 
 
-async def _body(request: Request, limit: int, seconds: float) -> bytes:
+async def _body(receive: Receive, announced: int | None, limit: int, seconds: float) -> bytes:
     """Read the body, no more of it than `limit` bytes.
 
     Raises:
         LimitExceeded: it is larger.
         Problem: it does not come within `seconds`.
+        ClientDisconnect: the client has left.
     """
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:19]) > limit:
-        raise _too_large(limit, int(announced[:19]))
-    body = bytearray()
+    if announced is not None and announced > limit:
+        raise _too_large(limit, announced)
+    parts: list[bytes] = []
+    size = 0
+    more = True
     try:
         async with asyncio.timeout(seconds):
-            async for part in request.stream():
-                body += part
-                if len(body) > limit:
-                    raise _too_large(limit, len(body))
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                parts.append(message.get("body", b""))
+                more = message.get("more_body", False)
+                size += len(parts[-1])
+                if size > limit:
+                    raise _too_large(limit, size)
     except TimeoutError:
         detail = f"the body did not come within {seconds:g} seconds; nothing was stored"
         raise Problem(408, "body_timeout", detail, headers={"connection": "close"}) from None
-    return bytes(body)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _too_large(limit: int, actual: int) -> LimitExceeded:

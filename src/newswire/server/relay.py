@@ -26,6 +26,7 @@ from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.log.open import open_log
 from newswire.runs import Relay, Runs, WorkerOptions
+from newswire.server.hosts import Hosts
 from newswire.server.numbers import Board, Numbers
 from newswire.server.origins import RELAY, Origins
 from newswire.server.relay_config import RelaySettings
@@ -91,7 +92,15 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
             Route("/metrics", metrics),
             Mount("", app=relay),
         ],
-        middleware=[Middleware(Origins, allowed=settings.cors_origins, grants=RELAY)],
+        middleware=[
+            Middleware(
+                Hosts,
+                allowed=settings.allowed_hosts,
+                listens_on=settings.host,
+                variable="NEWSWIRE_RELAY_ALLOWED_HOSTS",
+            ),
+            Middleware(Origins, allowed=settings.cors_origins, grants=RELAY),
+        ],
     )
 
 

@@ -35,17 +35,20 @@ class Service:
     """The inside of the server.
 
     Attributes:
-        settings, hub, authorize: as given to `create_app`.
+        settings, hub, authorize, parameters: as given to `create_app`.
         numbers: this process's own.
         board: where the other workers' are.
         traffic: events by channel; None before the server has started.
         started: when, in seconds since the Unix epoch.
     """
 
-    def __init__(self, settings: Settings, hub: Hub, authorize: Authorizer, board: Path | None) -> None:
+    def __init__(
+        self, settings: Settings, hub: Hub, authorize: Authorizer, parameters: Sequence[str], board: Path | None
+    ) -> None:
         self.settings = settings
         self.hub = hub
         self.authorize = authorize
+        self.parameters = parameters
         self.numbers = Numbers()
         self.board = Board(board)
         self.traffic: TrafficCounter | None = None
@@ -86,6 +89,15 @@ class Service:
         Raises:
             InvalidChannel, Problem: it may not.
         """
+        self.check(action, *channels)
+        await self.authorize(request, action, channels)
+
+    def check(self, action: Action, *channels: str) -> None:
+        """Check the channels' names.
+
+        Raises:
+            InvalidChannel, Problem: one can't be published to, or asked for.
+        """
         limit = self.settings.max_channel_bytes
         for channel in channels:
             if action == "publish":
@@ -100,7 +112,6 @@ class Service:
             if len(channel.encode()) > limit:
                 detail = f"a channel's name has at most {limit} bytes here; this one has {len(channel.encode())}"
                 raise Problem(400, "invalid_channel", detail, field="channel", limit=limit)
-        await self.authorize(request, action, channels)
 
     # -- numbers
 

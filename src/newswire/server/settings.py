@@ -59,6 +59,11 @@ class ServerSettings:
     cors_origins: tuple[str, ...] = setting(
         (), values.origins(), "Web pages of these origins may come too; '*' for all."
     )
+    allowed_hosts: tuple[str, ...] = setting(
+        (),
+        values.hosts(),
+        "Answer to these names too, beside localhost and the address to listen on; '*' for all. Repeatable.",
+    )
     heartbeat: float | None = setting(
         15.0, values.duration(optional=True), "A stream that is silent for so long gets a comment."
     )

@@ -10,20 +10,23 @@ from starlette.requests import Request
 
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
-from newswire.server.asked import Query, channel_of
 from newswire.server.problem import Problem, unavailable
+from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 
 
 async def one_channel(request: Request) -> EventSourceResponse:
     """Stream one channel, or one pattern."""
-    return await _stream(request, service_of(request), [channel_of(request)])
+    return await _stream(
+        request, service_of(request), [channel_of(request.scope)], Query(request.scope["query_string"])
+    )
 
 
 async def many_channels(request: Request) -> EventSourceResponse:
     """Stream many channels and patterns on one connection, in the log's order."""
     service = service_of(request)
-    channels = Query(request).all("channel")
+    query = Query(request.scope["query_string"])
+    channels = query.all("channel")
     limit = service.settings.max_channels
     if not channels:
         detail = "name at least one channel: /stream?channel=news&channel=orders.*"
@@ -31,11 +34,13 @@ async def many_channels(request: Request) -> EventSourceResponse:
     if len(channels) > limit:
         detail = f"a stream has at most {limit} channels here, and these are {len(channels)}: use a pattern"
         raise Problem(400, "too_many_channels", detail, field="channel", limit=limit)
-    return await _stream(request, service, channels)
+    return await _stream(request, service, channels, query, "channel")
 
 
-async def _stream(request: Request, service: Service, channels: list[str]) -> EventSourceResponse:
-    query = Query(request)
+async def _stream(
+    request: Request, service: Service, channels: list[str], query: Query, *more: str
+) -> EventSourceResponse:
+    query.only(*more, "from", "envelope", also=service.parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
     await service.allow(request, "subscribe", *channels)

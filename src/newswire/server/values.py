@@ -140,6 +140,26 @@ def origins() -> Kind:
     return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="ORIGIN", several=", ")
 
 
+def hosts() -> Kind:
+    """Names that a server answers to: `news.example.org`, `*.example.org`, 192.0.2.1, `[2001:db8::1]`; or `*`."""
+    one = re.compile(r"(\*\.)?[^\s/:*?#@\[\]]+|\*|\[?[0-9a-f:.]+\]?", re.ASCII)
+
+    def read(value: Any) -> tuple[str, ...]:
+        if _is_nothing(value):
+            return ()
+        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+        found = tuple(part.lower().rstrip(".") for part in parts if part)
+        if not all(one.fullmatch(host) for host in found):
+            raise ValueError(value)
+        return found
+
+    allowed = (
+        "names such as news.example.org or *.example.org (no scheme, no port), commas between several; '*' for all; "
+        "or 'none'"
+    )
+    return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="NAME", several=", ")
+
+
 def retention() -> Kind:
     """Rules of retention by channel pattern: `orders.>:max_age=7d,max_events=1000; >:max_age=1d`."""
 

@@ -1,36 +1,35 @@
 """What a request asks for: the parameters of its query and the channel in its path, read strictly.
 
 Starlette and uvicorn replace bytes that are not UTF-8 by U+FFFD, which would name another channel than the one that was
-meant; here such a request is refused. Only a cursor is read with forgiveness, and not here: see
-`newswire.delivery.request.last_event_id`.
+meant; here such a request is refused. So is a parameter that nothing reads: `?form=earliest` must not begin at the
+latest event, in silence. Only a cursor is read with forgiveness, and not here: see `newswire.delivery.request`.
 """
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from starlette.requests import Request
+from starlette.types import Scope
 
+from newswire.delivery.request import CURSOR, is_cursor
 from newswire.server.problem import Problem
 
-_MAX_PARAMETERS: Final = 20_000  # far above what max_channels may be set to; parsing more is work for nothing
+# What polyfills of EventSource add beside the cursor, for old browsers: it changes nothing that a stream sends.
+_POLYFILLS: Final = frozenset({b"r", b"padding", b"evs_preamble", b"evs_buffer_size_limit"})
 
 
 class Query:
     """The parameters of a request's query.
 
-    Raises:
-        Problem: there are absurdly many.
+    Args:
+        raw: the query as it came.
     """
 
-    def __init__(self, request: Request) -> None:
-        raw: bytes = request.scope.get("query_string", b"")
-        if raw.count(b"&") >= _MAX_PARAMETERS:
-            raise Problem(
-                400, "invalid_query", f"the query has more than {_MAX_PARAMETERS:,} parameters", field="query"
-            )
-        pairs = [part.partition(b"=") for part in raw.replace(b"+", b" ").split(b"&") if part]
+    def __init__(self, raw: bytes) -> None:
+        pairs = [part.partition(b"=") for part in raw.replace(b"+", b" ").split(b"&") if part] if raw else ()
         self._pairs = [(unquote_to_bytes(name), value) for name, _, value in pairs]
 
     def all(self, name: str) -> list[str]:
@@ -65,31 +64,40 @@ class Query:
             raise Problem(400, "invalid_query", f"{name} is {allowed}, not {value[:40]!r}", field=name)
         return value
 
-    def only(self, *names: str) -> None:
+    def only(self, *names: str, also: Iterable[str] = (), cursor: bool = False) -> None:
         """Refuse parameters that would be ignored: `?evt=x` must not publish a `message`.
 
+        Args:
+            names: of the parameters that there are.
+            also: names that the application's own rules read.
+            cursor: whether a cursor is one of them, in any of its spellings.
+
         Raises:
-            Problem: there is one that is not in `names`.
+            Problem: there is another one.
         """
-        known = {name.encode() for name in names}
+        if not self._pairs:
+            return
+        known = {name.encode() for name in (*names, *also)}
         for found, _ in self._pairs:
-            if found not in known:
-                name = found[:40].decode("utf-8", "replace")
-                allowed = ", ".join(names) or "no parameters"
-                detail = f"there is no parameter {name!r} here; what there is: {allowed}"
-                raise Problem(400, "invalid_query", detail, field=name)
+            if found in known or (cursor and (found in _POLYFILLS or is_cursor(found))):
+                continue
+            shown = (*names, CURSOR) if cursor else names
+            name = found[:40].decode("utf-8", "replace")
+            near = difflib.get_close_matches(name.lower(), shown, 1)
+            hint = f"did you mean {near[0]}?" if near else f"what there is: {', '.join(shown) or 'none'}"
+            raise Problem(400, "invalid_query", f"there is no parameter {name!r} here; {hint}", field=name)
 
 
-def channel_of(request: Request) -> str:
-    """The channel that the path names.
+def channel_of(scope: Scope) -> str:
+    """The channel that the path of an ASGI scope names: the last part, or the one before `/events`.
 
     Raises:
         Problem: its bytes are not UTF-8.
     """
-    raw: bytes | None = request.scope.get("raw_path")
+    raw: bytes | None = scope.get("raw_path")
     if raw is not None and b"%" in raw:
         _text(raw, "channel")
-    channel: str = request.path_params["channel"]
+    channel: str = scope["path_params"]["channel"]
     return channel
 
 
