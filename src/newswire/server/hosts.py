@@ -22,7 +22,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from newswire.server.problem import Problem, respond
+from newswire.delivery.problem import Problem
 
 # Bytes of a path and a query together, as many as of a whole head: room for all that a route can mean. It is checked
 # before anything is parsed, which takes 100 ns a byte.
@@ -96,7 +96,7 @@ class Hosts:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            await respond(problem)(scope, receive, send)
+            await problem(scope, receive, send)
 
 
 def is_every_address(host: str) -> bool:

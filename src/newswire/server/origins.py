@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from newswire.server.problem import Problem, respond
+from newswire.delivery.problem import Problem
 
 _READS: Final = frozenset({"GET", "HEAD"})
 _MAX_AGE: Final = "3600"  # seconds that a browser remembers a preflight's answer for; most have a lower limit
@@ -90,7 +90,7 @@ class Origins:
             if scope["method"] in _READS:
                 await self._app(scope, receive, send)  # the browser will not let the page see the answer
             else:
-                await respond(_foreign(origin, self._grants))(scope, receive, send)
+                await _foreign(origin, self._grants)(scope, receive, send)
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             answer = Response(status_code=204, headers=self._grants.preflight)
             self._grant(answer.headers, origin)

@@ -26,9 +26,15 @@ class Query:
 
     Args:
         raw: the query as it came.
+        most: parameters that it may have; parsing more would be work for nothing.
+
+    Raises:
+        Problem: it has more.
     """
 
-    def __init__(self, raw: bytes) -> None:
+    def __init__(self, raw: bytes, most: int = 100) -> None:
+        if raw.count(b"&") >= most:
+            raise Problem(400, "invalid_query", f"the query has more than {most:,} parameters", field="query")
         pairs = [part.partition(b"=") for part in raw.replace(b"+", b" ").split(b"&") if part] if raw else ()
         self._pairs = [(unquote_to_bytes(name), value) for name, _, value in pairs]
 

@@ -25,9 +25,9 @@ async def one_channel(request: Request) -> EventSourceResponse:
 async def many_channels(request: Request) -> EventSourceResponse:
     """Stream many channels and patterns on one connection, in the log's order."""
     service = service_of(request)
-    query = Query(request.scope["query_string"])
-    channels = query.all("channel")
     limit = service.settings.max_channels
+    query = Query(request.scope["query_string"], 2 * limit + 100)
+    channels = query.all("channel")
     if not channels:
         detail = "name at least one channel: /stream?channel=news&channel=orders.*"
         raise Problem(400, "invalid_query", detail, field="channel")
