@@ -58,7 +58,7 @@ def test_what_a_polyfill_adds_beats_what_the_page_wrote(server: Serve) -> None:
         ("/channels/a?channel=b", "what there is: from, envelope, last_event_id"),
         ("/channels/a?%00=1", "what there is"),
         ("/channels/a?nonsense", "what there is"),
-        ("/stream?channel=a&chanel=b", "did you mean channel?"),
+        ("/stream?channel=a&channels=b", "did you mean channel?"),
         ("/stream?channel=a&form=earliest", "did you mean from?"),
         ("/channels/a/events?limits=3", "did you mean limit?"),
         ("/channels/a/events?last_event_id=3", "what there is: after, limit"),
