@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from pydantic import BaseModel
 
-from newswire import EventSourceResponse, Hub, last_event_id
+from newswire import EventSourceResponse, Hub, channel, last_event_id
 
 hub = Hub("memory://")
 
@@ -29,9 +29,9 @@ class Message(BaseModel):
 
 @app.post("/rooms/{room}")
 async def say(room: str, message: Message) -> dict[str, str]:
-    return {"id": str(await hub.publish(f"room.{room}", message.model_dump(), event="say"))}
+    return {"id": await hub.publish(channel("room", room), message, event="say")}
 
 
 @app.get("/rooms/{room}")
 async def read(request: Request, room: str) -> EventSourceResponse:
-    return EventSourceResponse(hub.subscribe(f"room.{room}", after=last_event_id(request), start="earliest"))
+    return EventSourceResponse(hub.subscribe(channel("room", room), after=last_event_id(request), start="earliest"))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from newswire import Hub
+from newswire import Hub, Pattern
 
 
 async def read(hub: Hub, after: str | None, count: int) -> str | None:
     """Read so many events, and return the position of the last."""
-    async for event in hub.subscribe("orders.>", after=after, start="earliest"):
+    async for event in hub.subscribe(Pattern("orders.>"), after=after, start="earliest"):
         print(event.channel, event.json())
         after = event.id
         count -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from newswire import Hub
+from newswire import Hub, Pattern
 
 
 def measure(hub: Hub, sensor: int) -> None:
@@ -15,7 +15,7 @@ def measure(hub: Hub, sensor: int) -> None:
 
 async def main() -> None:
     async with Hub("memory://") as hub:
-        readings = hub.subscribe("sensor.*", start="earliest")
+        readings = hub.subscribe(Pattern("sensor.*"), start="earliest")
         with ThreadPoolExecutor(3) as pool:
             work = [asyncio.wrap_future(pool.submit(measure, hub, sensor)) for sensor in (1, 2, 3)]
             await asyncio.gather(*work)

@@ -6,6 +6,7 @@ from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.log.base import Log, Retention
+from newswire.log.channels import Pattern, channel
 from newswire.log.open import open_log
 from newswire.log.position import Position
 from newswire.wire.decoder import Decoder
@@ -21,9 +22,11 @@ __all__ = [
     "HubOptions",
     "Log",
     "NewswireError",
+    "Pattern",
     "Position",
     "Retention",
     "StreamOptions",
+    "channel",
     "last_event_id",
     "open_log",
 ]

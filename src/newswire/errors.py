@@ -35,12 +35,26 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, Self
 
 
 class NewswireError(Exception):
     """The root of the tree: `except NewswireError` catches all that newswire raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Errors cross processes (pools, task queues), whatever their constructors take.
+        public = vars(type(self)).get("public", type(self))
+        return _rebuild, (public, self.args, self.__dict__)
+
+
+def _rebuild(cls: type[NewswireError], args: tuple[Any, ...], state: dict[str, Any]) -> NewswireError:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
 
 
 class InvalidEvent(NewswireError, ValueError):
@@ -55,8 +69,43 @@ class InvalidEvent(NewswireError, ValueError):
         self.field = field
 
 
-class InvalidChannel(NewswireError, ValueError):
-    """A channel name or pattern that breaks the rules.
+class _Answerable(NewswireError):
+    """An error that what a client sent leads to, so that a web framework answers it with a status and one line.
+
+    Names and positions come from requests. Where Starlette is in use (FastAPI too), the error is one of its
+    `HTTPException`s as well: raised in a route it becomes that answer, and no 500 with a trace. An application may
+    handle it in its own way: handlers of newswire's classes come first.
+    """
+
+    status_code = 500
+    headers: Mapping[str, str] | None = None
+
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        kind: Any = cls
+        starlette = sys.modules.get("starlette.exceptions")
+        if starlette is not None:
+            kind = _also(kind, starlette.HTTPException)
+        error: Self = super().__new__(kind, *args, **fields)
+        return error
+
+    @property
+    def detail(self) -> str:
+        """The message, as the framework's answer has it."""
+        return str(self)
+
+
+@cache
+def _also(cls: Any, http_exception: type[Exception]) -> Any:
+    if issubclass(cls, http_exception):
+        return cls
+    own: dict[str, Any] = {"__str__": BaseException.__str__, "__repr__": BaseException.__repr__}
+    own["__module__"] = cls.__module__
+    own["public"] = cls  # what it is to programs, and after it was pickled
+    return type(cls.__name__, (cls, http_exception), own)
+
+
+class InvalidChannel(_Answerable, ValueError):
+    """A channel name or pattern that breaks the rules. In a route of Starlette or FastAPI it is a 400.
 
     Attributes:
         channel: what was given, cut to 100 characters.
@@ -66,9 +115,13 @@ class InvalidChannel(NewswireError, ValueError):
         super().__init__(message)
         self.channel = str(channel)[:100]
 
+    status_code = 400
 
-class InvalidPosition(NewswireError, ValueError):
+
+class InvalidPosition(_Answerable, ValueError):
     """Text that is not a position. A `Last-Event-ID` never raises it: there, any bytes give a stream."""
+
+    status_code = 400
 
 
 class InvalidSetting(NewswireError, ValueError):
@@ -141,8 +194,10 @@ class RunError(NewswireError):
     """A run could not do what was asked."""
 
 
-class RunNotFound(RunError, LookupError):
+class RunNotFound(_Answerable, RunError, LookupError):
     """There is no such run: there never was, it is not kept any more, or it belongs to somebody else.
+
+    In a route of Starlette or FastAPI it is a 404.
 
     Attributes:
         run_id: what was asked for.
@@ -151,6 +206,8 @@ class RunNotFound(RunError, LookupError):
     def __init__(self, run_id: str) -> None:
         super().__init__(f"there is no run {run_id[:100]!r}, or not for this owner")
         self.run_id = run_id
+
+    status_code = 404
 
 
 class RunOver(RunError):

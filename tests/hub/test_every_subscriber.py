@@ -15,7 +15,7 @@ from newswire import Decoder, Event, Hub, HubOptions, Position, Retention, Strea
 from newswire.hub.frames import Chunk
 from newswire.hub.subscription import Subscription
 from newswire.log.base import RetentionRules
-from newswire.log.channels import Channels
+from newswire.log.channels import Channels, Pattern, name_or_pattern
 from newswire.log.memory import MemoryLog
 from newswire.log.sqlite import SqliteLog
 
@@ -148,8 +148,8 @@ class World:
     async def subscribe(self) -> None:
         dice = self.dice
         hub = dice.choice(self.hubs)
-        wanted = Channels(dice.sample(WANTED, dice.choice([1, 1, 2, 4])))
-        names = [*wanted.names, *wanted.patterns]
+        wanted = Channels(map(name_or_pattern, dice.sample(WANTED, dice.choice([1, 1, 2, 4]))))
+        names = [*wanted.names, *map(Pattern, wanted.patterns)]
         offset: int | None = dice.choice([0, *self.published])
         kind = dice.choice(["after", "after", "earliest", "latest"])
         if kind == "after":
@@ -200,7 +200,7 @@ class World:
                 assert hub.subscribers(name) == sum(name in reader.channels for reader in here)
             expected: dict[str, int] = {}
             for reader in here:
-                for name in [*reader.channels.names, *reader.channels.patterns]:
+                for name in [*reader.channels.names, *map(Pattern, reader.channels.patterns)]:
                     expected[name] = expected.get(name, 0) + 1
             assert hub.channels() == expected
 
@@ -222,7 +222,7 @@ class World:
         after = 0
         log = self.hubs[0].log
         while after < (await log.span()).latest:
-            page = await log.read(Channels([">"]), after, 1000)
+            page = await log.read(Channels([Pattern(">")]), after, 1000)
             found |= {entry.offset for entry in page.entries}
             after = page.through
         return found

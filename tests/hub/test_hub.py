@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from newswire import Event, Hub, HubOptions, Position, Retention, open_log
+from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, open_log
 from newswire.errors import Closed, InvalidChannel, InvalidEvent
 from newswire.hub.subscription import Subscription
 
@@ -35,7 +35,8 @@ async def test_every_cursor_gets_each_later_event_exactly_once(hub: Hub) -> None
     """From wherever a subscriber starts, in the window or far behind it, it sees all that follows, once, in order."""
     positions = [await hub.publish("a" if i % 3 else "b.x", f"{i}") for i in range(300)]
     reading = [
-        asyncio.create_task(read(hub.subscribe("a", "b.*", after=positions[i]), "end")) for i in range(0, 300, 7)
+        asyncio.create_task(read(hub.subscribe("a", Pattern("b.*"), after=position), "end"))
+        for position in positions[::7]
     ]
     for i in range(300, 400):
         await hub.publish("a", f"{i}")
@@ -49,8 +50,8 @@ async def test_every_cursor_gets_each_later_event_exactly_once(hub: Hub) -> None
 
 async def test_patterns(hub: Hub) -> None:
     """`*` is one token, `>` all below; each event says its channel."""
-    one = asyncio.create_task(read(hub.subscribe("orders.*", start="earliest"), "end"))
-    below = asyncio.create_task(read(hub.subscribe("orders.>", start="earliest"), "end"))
+    one = asyncio.create_task(read(hub.subscribe(Pattern("orders.*"), start="earliest"), "end"))
+    below = asyncio.create_task(read(hub.subscribe(Pattern("orders.>"), start="earliest"), "end"))
     for channel in ("orders", "orders.eu", "orders.eu.42", "news", "orders.eu"):
         await hub.publish(channel, "x")
     await hub.publish("orders.eu", "end")
@@ -93,7 +94,7 @@ async def test_publish_says_what_is_wrong(hub: Hub) -> None:
         await hub.publish("a", b"\xff")
     with pytest.raises(InvalidEvent, match="JSON"):
         await hub.publish("a", object())
-    page, _ = await hub.history(">")
+    page, _ = await hub.history(Pattern(">"))
     assert page.entries == []
 
 

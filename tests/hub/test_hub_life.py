@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from newswire import Decoder, Event, Hub, Position, StreamOptions
+from newswire import Decoder, Event, Hub, Pattern, Position, StreamOptions
 from newswire.errors import Closed, InvalidEvent
 from newswire.hub.frames import Chunk
 from newswire.hub.subscription import Subscription
@@ -111,7 +111,7 @@ async def test_presence_counts_who_is_there() -> None:
     async with Hub() as hub:
         assert (hub.subscribers("a"), dict(hub.channels())) == (0, {})
         named = await connect(hub)
-        pattern: AsyncIterator[Event] = aiter(hub.subscribe("*", "b"))
+        pattern: AsyncIterator[Event] = aiter(hub.subscribe(Pattern("*"), "b"))
         waiting = asyncio.ensure_future(anext(pattern))
         while hub.stats().subscribers < 2:
             await asyncio.sleep(0)

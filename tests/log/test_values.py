@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import json
+import pickle
+from urllib.parse import quote, unquote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire import Position, Retention
+from newswire import Pattern, Position, Retention
 from newswire.errors import InvalidChannel, InvalidPosition
-from newswire.log.channels import Channels, check_channel, check_pattern
+from newswire.log.channels import Channels, channel, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.log.position import MAX_OFFSET, new_epoch
 from newswire.log.retention import Rules
 
@@ -78,7 +83,7 @@ def test_what_is_no_name(name: str) -> None:
 def test_patterns(pattern: str) -> None:
     """A pattern can be subscribed to, but not published to."""
     assert check_pattern(pattern) == pattern
-    with pytest.raises(InvalidChannel, match="without wildcards"):
+    with pytest.raises(InvalidChannel, match="wildcards are for subscribing"):
         check_channel(pattern)
 
 
@@ -95,21 +100,21 @@ def test_a_pattern_made_of_a_name_matches_it(name: str, data: st.DataObject) -> 
     tokens = name.split(".")
     starred = [data.draw(st.sampled_from([token, "*"])) for token in tokens]
     cut = data.draw(st.integers(0, len(tokens) - 1))
-    assert name in Channels([".".join(starred)])
-    assert name in Channels([".".join([*starred[:cut], ">"])])
-    assert f"{name}.x" not in Channels([".".join(starred)])
-    assert f"{name}.x" in Channels([".".join([*starred[:cut], ">"])])
-    assert name not in Channels([f"{name}.>"])
-    assert name not in Channels([f"{name}.*"])
+    assert name in Channels([name_or_pattern(".".join(starred))])
+    assert name in Channels([Pattern(".".join([*starred[:cut], ">"]))])
+    assert f"{name}.x" not in Channels([name_or_pattern(".".join(starred))])
+    assert f"{name}.x" in Channels([Pattern(".".join([*starred[:cut], ">"]))])
+    assert name not in Channels([Pattern(f"{name}.>")])
+    assert name not in Channels([Pattern(f"{name}.*")])
 
 
 def test_sets_of_channels_are_values() -> None:
     """Equal by what is in them, in whatever order; usable as keys; none is refused."""
-    assert Channels(["a", "b.*"]) == Channels(["b.*", "a", "a"])
-    assert hash(Channels(["a", "b.*"])) == hash(Channels(["b.*", "a"]))
+    assert Channels(["a", Pattern("b.*")]) == Channels([Pattern("b.*"), "a", "a"])
+    assert hash(Channels(["a", Pattern("b.*")])) == hash(Channels([Pattern("b.*"), "a"]))
     assert Channels(["a"]) != Channels(["b"])
     assert Channels(["a"]).single == "a"
-    assert Channels(["a", "b"]).single is Channels(["a.*"]).single is None
+    assert Channels(["a", "b"]).single is Channels([Pattern("a.*")]).single is None
     with pytest.raises(InvalidChannel, match="at least one"):
         Channels([])
 
@@ -123,3 +128,72 @@ def test_the_first_rule_that_matches_counts() -> None:
     assert rules.of("orders") in (None, Retention())
     assert Rules(few).of("anything") == few
     assert not Rules(None)
+
+
+def test_a_str_is_a_name_and_nothing_else() -> None:
+    """Names are made of what users send: a wildcard in one is refused, and means nothing."""
+    for text in ("room.*", "room.>", ">", "*"):
+        with pytest.raises(InvalidChannel, match="Pattern"):
+            Channels([text])
+        assert Channels([Pattern(text)]).patterns == {text}
+    assert Channels([Pattern("a.b")]) == Channels(["a.b"])
+    for text in ("", "a..b", "a*", "a b"):
+        with pytest.raises(InvalidChannel):
+            Pattern(text)
+
+
+@given(st.lists(st.text(st.characters()) | st.integers() | st.uuids(), min_size=1, max_size=3))
+def test_any_parts_make_a_safe_name(parts: list[object]) -> None:
+    """Each part is one token: no wildcard, no second token, no internal channel, nothing that a URL path changes."""
+    name = channel(*parts)
+    assert check_channel(name) == name
+    assert len(name.split(".")) == len(parts)
+    assert not is_internal(name)
+    assert unquote(quote(name, safe="")) == name
+    assert unquote(name) == name or "%" in name
+
+
+@given(st.lists(st.text(st.characters())), st.lists(st.text(st.characters())))
+def test_different_parts_make_different_names(first: list[str], second: list[str]) -> None:
+    """So nobody can choose a text that leads to somebody else's channel."""
+    if first and second and len(first) < 4 and len(second) < 4:
+        assert (channel(*first) == channel(*second)) == (first == second)
+
+
+@pytest.mark.parametrize(
+    ("parts", "name"),
+    [
+        (("user", 42), "user.42"),
+        (("room", "*"), "room.~2a"),
+        (("a.b",), "a~2eb"),
+        (("room", ""), "room.~"),
+        (("$runs",), "~24runs"),
+        (("é",), "é"),
+    ],
+)
+def test_names_stay_readable(parts: tuple[object, ...], name: str) -> None:
+    """Only what means something in a name is escaped."""
+    assert channel(*parts) == name
+
+
+def test_long_parts_end_in_a_hash() -> None:
+    """What a user sends is never too long for a name, and two long texts never share one."""
+    assert len({channel("user", "x" * 1000 + end) for end in "abc"}) == 3
+    with pytest.raises(InvalidChannel, match="bytes"):
+        channel(*["x" * 80] * 4)
+    with pytest.raises(InvalidChannel):
+        channel()
+
+
+def test_a_position_is_its_text() -> None:
+    """In JSON, in a dictionary, in a message: what the client sends back. It still compares by offset."""
+    position = Position("abc", 12)
+    assert json.dumps({"id": position}) == '{"id": "abc-12"}'
+    assert position == "abc-12"
+    assert {"abc-12": 1}[position] == 1
+    assert (position.epoch, position.offset) == ("abc", 12)
+    for made in (copy.copy(position), copy.deepcopy(position), pickle.loads(pickle.dumps(position))):
+        assert type(made) is Position
+        assert made == position
+    assert sorted([Position("e", 10), Position("e", 9)]) == [Position("e", 9), Position("e", 10)]
+    assert max(Position("e", 10), Position("e", 9)) >= Position("e", 10) > Position("e", 9) <= Position("e", 9)

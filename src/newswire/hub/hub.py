@@ -210,7 +210,8 @@ class Hub:
         """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
 
         Args:
-            channels: names and patterns (`orders.*` one token, `orders.>` all below).
+            channels: names, each a str, and patterns: `Pattern("orders.*")` is one token more, `Pattern("orders.>")`
+                all below. `channel("user", user_id)` makes a safe name of what a user sent.
             after: the position to go on from: a `Position`, or the text of one as a client sent it (any text gives a
                 stream; what is no position of this log gives a gap). None or empty: begin at `start`.
             start: where to begin without `after`.
@@ -235,7 +236,7 @@ class Hub:
             InvalidPosition: `after` is no position of this log.
         """
         epoch = (await self.open()).epoch
-        position = Position.parse(after) if isinstance(after, str) else after or Position(epoch, 0)
+        position = Position.parse(after) if after else Position(epoch, 0)
         if position.epoch != epoch:
             raise InvalidPosition(f"{position} is a position of another log: start anew, without `after`")
         page = await self.log.read(Channels(channels), position.offset, limit)

@@ -1,9 +1,12 @@
 """Which channels: names, patterns, and the rules for both.
 
-A channel's name is tokens joined by dots: `orders.eu.42`. In a pattern, `*` stands for exactly one token and `>`,
-at the end, for one or more: `orders.*` matches `orders.eu` but not `orders.eu.42`; `orders.>` matches both; `>`
-matches every channel. (The rules are NATS's, so that a pattern means the same on every log.) A name may have any
-printable characters but white space, `*`, `>` and `/`; at most 255 bytes of UTF-8.
+A channel's name is tokens joined by dots: `orders.eu.42`. Names are made of what users send, so a str is a name and
+nothing else: only a `Pattern` has wildcards, and `channel` makes a safe name of any text.
+
+In a pattern, `*` stands for exactly one token and `>`, at the end, for one or more: `orders.*` matches `orders.eu` but
+not `orders.eu.42`; `orders.>` matches both; `>` matches every channel. (The rules are NATS's, so that a pattern means
+the same on every log.) A name may have any printable characters but white space, `*`, `>` and `/`; at most 255 bytes of
+UTF-8.
 
 Channels whose name begins with `$` belong to what is built upon the hub, such as runs. A pattern matches them only if
 it begins with that same token: `>` and `*.x` don't (the rule is MQTT's for its `$SYS`).
@@ -11,6 +14,7 @@ it begins with that same token: `>` and `*.x` don't (the rule is MQTT's for its 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Final
@@ -18,6 +22,9 @@ from typing import Final
 from newswire.errors import InvalidChannel
 
 MAX_CHANNEL_BYTES: Final = 255  # fits a NATS subject, a Redis key and an index row without a second thought
+_MAX_TOKEN: Final = 80  # bytes of a token that `channel` makes: three fit a name
+# What `channel` escapes: its own mark, dots, and all that a name can't have or that means something in a name.
+_UNSAFE: Final = re.compile(r"[~.$\s/*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN: Final = re.compile(r"[\s/*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
@@ -30,14 +37,72 @@ def check_channel(name: str) -> str:
     _check_tokens(name)
     bad = _FORBIDDEN.search(name)
     if bad is not None:
-        hint = "; to publish, name one channel without wildcards" if bad[0] in "*>" else ""
+        hint = "; wildcards are for subscribing, as in Pattern('orders.*')" if bad[0] in "*>" else ""
         raise InvalidChannel(name, f"channel {name[:100]!r} has the forbidden character {bad[0]!r}{hint}")
     return name
 
 
-def is_pattern(text: str) -> bool:
-    """Whether `text` has a wildcard token."""
-    return "*" in text or ">" in text
+class Pattern(str):
+    """Many channels: a name with wildcards, as in `Pattern("orders.*")` or `Pattern("orders.>")`.
+
+    Args:
+        text: tokens joined by dots; `*` stands for one token, `>`, at the end, for one or more. Without a wildcard it
+            matches the one channel of that name.
+
+    Raises:
+        InvalidChannel: a wildcard is not a whole token, `>` is not the last one, or a name rule is broken.
+
+    Never make one of what a user sent: `Pattern(f"room.{room}")` is every room for a user who sends `*`.
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Pattern:
+        return super().__new__(cls, check_pattern(text))
+
+    def __repr__(self) -> str:
+        return f"Pattern({str(self)!r})"
+
+
+def channel(*parts: object) -> str:
+    """Make a channel's name of parts that may come from users: `channel("user", user_id)`.
+
+    Each part becomes one token of the name, whatever is in it: characters that a token can't have are escaped as `~2a`
+    (their UTF-8 bytes in hex), so that different parts give different names and no part is a wildcard, a second token
+    or an internal channel. A part of more than 80 bytes keeps its beginning and ends in a hash of all of it.
+
+    Args:
+        parts: texts, numbers, UUIDs: whatever `str` makes a text of.
+
+    Returns:
+        a name; pure ASCII letters, digits, `-` and `_` stay as they are.
+
+    Raises:
+        InvalidChannel: there are no parts, or so many that the name is longer than 255 bytes.
+    """
+    return check_channel(".".join(_token(str(part)) for part in parts))
+
+
+def _token(text: str) -> str:
+    token = _UNSAFE.sub(_escape, text) or "~"
+    encoded = token.encode()
+    if len(encoded) <= _MAX_TOKEN:
+        return token
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{encoded[: _MAX_TOKEN - 34].decode('utf-8', 'ignore')}~~{digest}"
+
+
+def _escape(found: re.Match[str]) -> str:
+    return "".join(f"~{byte:02x}" for byte in found[0].encode("utf-8", "surrogatepass"))
+
+
+def name_or_pattern(text: str) -> str:
+    """What a query or a setting means, where wildcards are allowed by design: a `Pattern` if it has one, else a name.
+
+    Raises:
+        InvalidChannel: it is neither.
+    """
+    return Pattern(text) if "*" in text or ">" in text else check_channel(text)
 
 
 def check_pattern(pattern: str) -> str:
@@ -88,7 +153,7 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
 
 
 class Channels:
-    """A set of channels: names and patterns. A value: hashable, equal by content, never changed.
+    """A set of channels: names (each str) and patterns (each `Pattern`). A value: hashable, equal by content.
 
     Attributes:
         names: the exact names.
@@ -106,11 +171,17 @@ class Channels:
         Raises:
             InvalidChannel: one of them breaks the rules, or there are none.
         """
-        checked = {check_pattern(channel) for channel in channels}
-        if not checked:
+        names: set[str] = set()
+        patterns: set[str] = set()
+        for each in channels:
+            if isinstance(each, Pattern):
+                (patterns if "*" in each or ">" in each else names).add(str(each))
+            else:
+                names.add(check_channel(each))
+        if not names and not patterns:
             raise InvalidChannel("", "name at least one channel")
-        self.patterns = frozenset(channel for channel in checked if is_pattern(channel))
-        self.names = frozenset(checked - self.patterns)
+        self.patterns = frozenset(patterns)
+        self.names = frozenset(names)
         self._regex = [compile_pattern(pattern) for pattern in sorted(self.patterns)]
         self._hash = hash((self.names, self.patterns))
 
@@ -124,7 +195,7 @@ class Channels:
         return self._hash
 
     def __repr__(self) -> str:
-        return f"Channels({sorted(self.names | self.patterns)!r})"
+        return f"Channels({[*sorted(self.names), *map(Pattern, sorted(self.patterns))]!r})"
 
     @property
     def single(self) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Final, NamedTuple
+from typing import Final
 
 from newswire.errors import InvalidPosition
 
@@ -18,18 +18,49 @@ _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no
 MAX_OFFSET: Final = 2**63 - 1  # what SQLite, Redis, JetStream and PostgreSQL can all count to
 
 
-class Position(NamedTuple):
+class Position(str):
     """A place in a log: every event up to and including `offset` lies before it.
 
-    Positions of one epoch compare by offset. `str(position)` is the SSE `id:`, such as `9k2mx4tq-1042`;
-    `Position.parse` reads it back.
+    It is its own text, the SSE `id:`, such as `9k2mx4tq-1042`, so that it can be sent, stored and put into JSON as it
+    is; `Position.parse` reads it back. Positions of one epoch compare by offset.
+
+    Args:
+        epoch: the log's lifetime.
+        offset: the offset of the newest event that lies before the place; 0: none does.
     """
 
-    epoch: str
-    offset: int
+    __slots__ = ()
 
-    def __str__(self) -> str:
-        return f"{self.epoch}-{self.offset}"
+    def __new__(cls, epoch: str, offset: int) -> Position:
+        return super().__new__(cls, f"{epoch}-{offset}")
+
+    def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]  # what copies and pickles call `__new__` with
+        return (self.epoch, self.offset)
+
+    @property
+    def epoch(self) -> str:
+        """The log's lifetime: a log that was wiped must not look like the old one."""
+        return self.rpartition("-")[0]
+
+    @property
+    def offset(self) -> int:
+        """The place in the log: one number, which grows over all of its channels."""
+        return int(self.rpartition("-")[2])
+
+    def __repr__(self) -> str:
+        return f"Position(epoch={self.epoch!r}, offset={self.offset})"
+
+    def __lt__(self, other: str) -> bool:
+        return _order(self) < _order(other) if isinstance(other, Position) else str.__lt__(self, other)
+
+    def __le__(self, other: str) -> bool:
+        return _order(self) <= _order(other) if isinstance(other, Position) else str.__le__(self, other)
+
+    def __gt__(self, other: str) -> bool:
+        return _order(self) > _order(other) if isinstance(other, Position) else str.__gt__(self, other)
+
+    def __ge__(self, other: str) -> bool:
+        return _order(self) >= _order(other) if isinstance(other, Position) else str.__ge__(self, other)
 
     @classmethod
     def parse(cls, text: str) -> Position:
@@ -44,10 +75,14 @@ class Position(NamedTuple):
         return cls(match[1], int(match[2]))
 
 
+def _order(position: Position) -> tuple[str, int]:
+    return position.epoch, position.offset
+
+
 def positions(epoch: str, first: int, count: int) -> list[Position]:
     """The positions of `count` events that were stored in a row."""
-    new = tuple.__new__  # half the price of a named tuple's own constructor
-    return [new(Position, (epoch, offset)) for offset in range(first, first + count)]
+    new = str.__new__  # without the class's own constructor in between
+    return [new(Position, f"{epoch}-{offset}") for offset in range(first, first + count)]
 
 
 def new_epoch() -> str:

@@ -25,13 +25,13 @@ from typing import Any, Final, Literal, TypeAlias
 
 from newswire.errors import InvalidChannel
 from newswire.log.base import Entry
-from newswire.log.channels import check_channel
+from newswire.log.channels import Pattern, check_channel
 from newswire.runs.dialects.base import End, Head
 from newswire.wire.event import Event
 
 MAX_NAME_BYTES: Final = 200  # with what ids and channels add, under the 255 that a channel may have
-RECORDS: Final = "$runs.run.>"
-WORKERS: Final = "$runs.worker.>"
+RECORDS: Final = Pattern("$runs.run.>")
+WORKERS: Final = Pattern("$runs.worker.>")
 
 State: TypeAlias = Literal["waiting", "running", "ended"]
 

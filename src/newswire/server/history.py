@@ -10,6 +10,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from newswire.log.channels import name_or_pattern
 from newswire.log.position import Position
 from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
@@ -29,7 +30,7 @@ async def history(request: Request) -> JSONResponse:
     limit = _limit(query)
     await service.allow(request, "read", channel)
     latest = (await service.hub.log.span()).latest
-    page, position = await service.hub.history(channel, after=after, limit=limit)
+    page, position = await service.hub.history(name_or_pattern(channel), after=after, limit=limit)
     epoch = position.epoch
     events = [
         {

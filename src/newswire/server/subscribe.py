@@ -10,6 +10,7 @@ from starlette.requests import Request
 
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
+from newswire.log.channels import name_or_pattern
 from newswire.server.problem import Problem, unavailable
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
@@ -49,7 +50,7 @@ async def _stream(
         service.numbers.counters["refused"] += 1
         raise unavailable(f"this server has its {limit:,} streams open: try again later", "too_many_streams")
     subscription = service.hub.subscribe(
-        *channels,
+        *map(name_or_pattern, channels),
         after=last_event_id(request),
         start="earliest" if start == "earliest" else "latest",
         envelope=envelope is not None,

@@ -17,13 +17,13 @@ from newswire.hub.frames import Chunk
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.log.channels import Channels
+from newswire.log.channels import Channels, Pattern
 
 logger = logging.getLogger("newswire.server")
 
 _KEPT: Final = 5_000  # channels; past this the half that was silent the longest is forgotten
 _REMEMBERED: Final = 1_000  # events of the log that are looked at when the server starts, for their channels' names
-_EVERYTHING: Final = ">"
+_EVERYTHING: Final = Pattern(">")
 _COUNTING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 

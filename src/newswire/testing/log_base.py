@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from newswire.log.base import Entry, Log, Page
-from newswire.log.channels import Channels
+from newswire.log.channels import Channels, name_or_pattern
 from newswire.wire.event import Event
 
 MakeLog: TypeAlias = Callable[..., Log]
@@ -63,7 +63,7 @@ async def publish(log: Log, channel: str, *data: str) -> list[int]:
 async def read_pages(log: Log, channels: Iterable[str], *, after: int = 0, limit: int = 100) -> list[Page]:
     """Read page after page up to the end of the log."""
     pages = []
-    wanted = Channels(channels)
+    wanted = Channels(map(name_or_pattern, channels))
     end = (await log.span()).latest
     while after < end:
         page = await log.read(wanted, after, limit)
@@ -82,7 +82,7 @@ async def read_all(log: Log, *channels: str, after: int = 0, limit: int = 100) -
 
 async def lost(log: Log, *channels: str) -> int:
     """What a reader of the channels from the beginning is told to have missed."""
-    return (await log.read(Channels(channels), 0, 1)).lost
+    return (await log.read(Channels(map(name_or_pattern, channels)), 0, 1)).lost
 
 
 def closing(follower: AsyncIterator[Sequence[Entry]]) -> aclosing[Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from newswire.errors import InvalidChannel, InvalidEvent
 from newswire.log.base import Log, Retention
-from newswire.log.channels import Channels
+from newswire.log.channels import Channels, Pattern
 from newswire.log.ledger import Guarded, Ledger
 from newswire.testing.log_base import LogTests, MakeLog, closing, lost, offsets, opened, publish, read_all, take
 from newswire.wire.event import Event
@@ -119,7 +119,7 @@ class LedgerSuite(LogTests):
         assert await ledger.drop({"a": last, "never seen": last}) == 2
         assert await ledger.newest(["a"]) == [None]
         assert await lost(log, "a") == 0
-        assert (await log.read(Channels(["b", ">"]), 0, 10)).lost == 0
+        assert (await log.read(Channels(["b", Pattern(">")]), 0, 10)).lost == 0
         [stored] = await ledger.append_guarded([Guarded([("a", Event("again"))], "a", 0)])
         assert isinstance(stored, int)
         assert stored > last

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from newswire.log.base import Log
-from newswire.log.channels import Channels
+from newswire.log.channels import Channels, name_or_pattern
 from newswire.testing.log_base import LogTests, offsets, publish, read_all, read_pages
 from newswire.wire.event import Event
 
@@ -109,7 +109,7 @@ class ReadTests(LogTests):
             positions = await log.append(batch)
             stored += [(at.offset, name, event.data) for at, (name, event) in zip(positions, batch, strict=True)]
         for wanted in ([names[0]], names[:7], names[:100], ["a.*"], [">"], ["b.>", *names[:3]]):
-            channels = Channels(wanted)
+            channels = Channels(map(name_or_pattern, wanted))
             after = dice.choice([0, stored[dice.randrange(400)][0]])
             expected = [each for each in stored if each[1] in channels and each[0] > after]
             found = await read_all(log, *wanted, after=after, limit=dice.choice([1, 7, 100, 1000]))
@@ -136,4 +136,4 @@ class ReadTests(LogTests):
         """Where nothing was removed, nothing was lost."""
         await publish(log, "a", "1")
         for wanted in (["a"], ["none"], [">"], ["none.*"]):
-            assert (await log.read(Channels(wanted), 0, 1)).lost == 0
+            assert (await log.read(Channels(map(name_or_pattern, wanted)), 0, 1)).lost == 0
