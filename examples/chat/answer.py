@@ -16,6 +16,7 @@ from typing import Any, Final
 import httpx2
 
 from newswire import Decoder
+from newswire.errors import RunFailed
 from newswire.runs import Data, Run
 
 Message = dict[str, str]  # `role` and `content`, as OpenAI's API has them
@@ -50,7 +51,7 @@ class Answerer:
             figures: `tokens`, `rate` (tokens a second), and `first`, the seconds to the first of them.
         """
         if self.url is None:
-            raise RuntimeError(self.missing)
+            raise RunFailed(self.missing)
         meter = Meter(run)
         async with httpx2.AsyncClient(base_url=self.url, timeout=60) as client:
             if run.taken_over:
@@ -105,7 +106,7 @@ async def completion(client: httpx2.AsyncClient, asked: dict[str, Any]) -> Async
     async with client.stream("POST", "/v1/chat/completions", json=asked) as reply:
         if reply.status_code != 200:
             said = (await reply.aread()).decode(errors="replace")
-            raise RuntimeError(f"the model answered {reply.status_code}: {said[:300]}")
+            raise RunFailed(f"the model answered {reply.status_code}: {said[:300]}")
         yield _tokens(reply)
 
 
@@ -117,11 +118,11 @@ async def _tokens(reply: httpx2.Response) -> AsyncIterator[str]:
                 return
             chunk = event.json()
             if "error" in chunk:
-                raise RuntimeError(f"the model failed: {chunk['error'].get('message')}")
+                raise RunFailed(f"the model failed: {chunk['error'].get('message')}")
             for choice in chunk["choices"]:
                 if token := choice["delta"].get("content"):
                     yield token
-    raise RuntimeError("the model's answer broke off")
+    raise RunFailed("the model's answer broke off")
 
 
 async def count_tokens(client: httpx2.AsyncClient, text: str) -> int:

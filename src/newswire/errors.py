@@ -29,6 +29,7 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     ├── RunError              a run could not do what was asked
     │   ├── RunNotFound       … there is none, or it is somebody else's (also a LookupError)
     │   ├── RunOver           … it has ended, or another process produces it now
+    │   ├── RunFailed         raised by a producer: its text is meant for the run's readers
     │   └── RelayRefused      … the upstream of a relay gave no stream; has status, headers and body
     └── Closed                the hub, log, subscription or source is closed
 """
@@ -212,6 +213,14 @@ class RunNotFound(_Answerable, RunError, LookupError):
 
 class RunOver(RunError):
     """Nothing more can be written to a run: it has ended, or another process produces it now."""
+
+
+class RunFailed(RunError):
+    """Raise it in a producer, or a subclass of it: the run fails, and its readers get the text of the exception.
+
+    The text of any other exception stays in the server's own log: it may hold what readers must not see, such as the
+    password in a database's URL.
+    """
 
 
 class RelayRefused(RunError):

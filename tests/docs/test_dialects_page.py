@@ -110,7 +110,7 @@ async def test_an_upstream_that_gives_no_whole_answer(runs: Runs, events: list[E
     last = (await told(runs, names["run"].id, "anthropic"))[-1]
     assert last.event == "error"
     if events[-1].event == "error":
-        assert end == End("failed", {"type": "RuntimeError", "message": "Overloaded"})
+        assert end == End("failed", {"type": "RunFailed", "message": "Overloaded"})
         assert "Overloaded" in last.data
     else:
         assert end == End("done", result={"whole": False})

@@ -59,12 +59,22 @@ class Awaiting:
         task.add_done_callback(self._tasks.discard)
 
     async def _append(self, batches: Sequence[Guarded], settle: Settle) -> None:
+        outcomes: list[Outcome] = [LogError("the log was cancelled while it stored this")] * len(batches)
         try:
             outcomes = await self._ledger.append_guarded(batches)
         except Exception as error:  # the outermost frame of a task: whoever submitted gets it
-            failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
-            outcomes = [failed] * len(batches)
-        settle(outcomes)
+            outcomes = [as_log_error(error)] * len(batches)
+        finally:
+            settle(outcomes)
+
+
+def as_log_error(error: Exception) -> LogError:
+    """What a log raised, as an outcome: an error that is none of ours is the `__cause__` of one that is."""
+    if isinstance(error, LogError):
+        return error
+    failed = LogError(f"the log failed: {error!r}")
+    failed.__cause__ = error
+    return failed
 
 
 def follow_at_once(log: Log, after: int | None, take: Take) -> AsyncIterator[Sequence[Entry]]:

@@ -49,12 +49,13 @@ class WorkerOptions:
             half of it loses its runs.
         path: where a run can be read, with `{id}` in it, for `Content-Location`; None: the path that it was started at,
             a slash, and the id.
-        tell_errors: whether readers are told what a producer's exception says, or only of which type it is.
+        tell_errors: whether readers get the text of every exception that a producer raises. Otherwise they get its type
+            only, and the text if it is a `newswire.errors.RunFailed`. Passwords in URLs are left out in any case.
     """
 
     lease: float = 10.0
     path: str | None = None
-    tell_errors: bool = True
+    tell_errors: bool = False
 
     def __post_init__(self) -> None:
         if self.lease < 0.2:

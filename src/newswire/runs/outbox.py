@@ -7,6 +7,8 @@ condition, so that a producer whose run was stopped, or taken over, can't write 
 A log that has stored what it is given when the call returns (the memory log) is given each event at once.
 
 A producer that is far ahead waits (`Claim.room`). While the log is away everything is kept, in order, and tried again.
+Any other error of the log concerns one run: what was stored together is tried again run by run, and the run that fails
+alone is given up (`Claim.refused`).
 """
 
 from __future__ import annotations
@@ -15,14 +17,13 @@ import asyncio
 import logging
 import random
 import threading
-from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
 from newswire.errors import Closed, LogError, LogUnavailable, RunOver
 from newswire.log.batch import MAX_EVENT_BYTES, weigh_batch
-from newswire.log.immediate import Awaiting, Immediate
+from newswire.log.immediate import Awaiting, Immediate, as_log_error
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
@@ -45,16 +46,20 @@ class Claim:
         written: events that were put here.
         first_at, last_at: when the first content (not progress) and the last event were put, by `time.monotonic()`.
         over: nothing more can be written.
-        on_over: called once when that is because the record has changed (not after `close`).
+        error: why, if the log refused to store what was written.
+        suspect: the log refused a call that this claim had a part in; its next call is for this claim alone.
+        on_over: called once when nothing more can be written (not after `close`).
     """
 
-    def __init__(self, outbox: Outbox, record: Record, on_over: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, outbox: Outbox, record: Record) -> None:
         self.record = record
         self.over = False
         self.written = 0
         self.first_at: float | None = None
         self.last_at = monotonic()
-        self.on_over = on_over
+        self.error: LogError | None = None
+        self.suspect = False
+        self.on_over: Callable[[], None] = lambda: None
         self._outbox = outbox
         self._out = out_channel(record.id)
         self._guard = record_channel(record.id)
@@ -64,7 +69,9 @@ class Claim:
         self._in_flight = 0  # … and those of them that the log has been given
         self._drained = asyncio.Event()
         self._closing: asyncio.Future[bool] | None = None
-        self._from_threads: deque[Event] = deque()
+        self._lock = threading.Lock()
+        self._from_threads: list[Event] = []  # under the lock, as the next
+        self._taking_planned = False  # the event loop will take them
         self._room_for_threads = threading.Event()
         self._room_for_threads.set()
 
@@ -95,6 +102,8 @@ class Claim:
         self._outbox.enqueue(self)
 
     def _check(self) -> None:
+        if self.error is not None:
+            raise RunOver(f"run {self.record.id}: the log refused to store a part of it") from self.error
         if self.over:
             raise RunOver(f"run {self.record.id} has ended, or another process produces it now")
 
@@ -150,6 +159,7 @@ class Claim:
 
     def took(self) -> None:
         """The log has it."""
+        self.suspect = False
         self._ahead -= self._in_flight
         if self._closing is not None and not self._pending and not self._closing.done():
             self._closing.set_result(True)
@@ -165,6 +175,11 @@ class Claim:
         self._pending = [*batch.events, *self._pending]
         if not self._queued:
             self._enqueue()
+
+    def refused(self, error: LogError) -> None:
+        """The log won't store what is pending, now or later: nothing more can be written."""
+        self.error = error
+        self.lost()
 
     def lost(self) -> None:
         """The record has changed: nothing more can be written."""
@@ -182,23 +197,29 @@ class Claim:
 
     def put_from_thread(self, event: Event) -> None:
         """As `put`, from any thread but the event loop's; waits while the producer is too far ahead."""
-        waiting = self._from_threads
         # It is looked at again now and then: the event may have been set just before it was cleared.
         while not self.over and not self._room_for_threads.wait(0.05):
-            if not self.full and len(waiting) < _AHEAD_IN_THREADS:
+            if not self.full and len(self._from_threads) < _AHEAD_IN_THREADS:
                 break
+            if self._outbox.gone:
+                self.over = True  # nothing will ever make room
         self._check()
         weigh_batch([(self._out, event)], (self._out,))
-        waiting.append(event)
-        if len(waiting) == 1:
-            self._outbox.call(self._take_from_threads)
-        if len(waiting) >= _AHEAD_IN_THREADS or self.full:
+        with self._lock:
+            self._from_threads.append(event)
+            waiting = len(self._from_threads)
+            planned, self._taking_planned = self._taking_planned, True
+        if not planned and not self._outbox.call(self._take_from_threads):
+            self.over = True
+            self._check()
+        if waiting >= _AHEAD_IN_THREADS or self.full:
             self._room_for_threads.clear()
 
     def _take_from_threads(self) -> None:
-        waiting = self._from_threads
-        while waiting:
-            event = waiting.popleft()
+        with self._lock:
+            events, self._from_threads = self._from_threads, []
+            self._taking_planned = False
+        for event in events:
             if not self.over:
                 self.put(event)
         self._make_room_for_threads()
@@ -222,9 +243,18 @@ class Outbox:
         self._wait = _FIRST_WAIT
         self._ended = False
 
-    def call(self, call: Callable[[], None]) -> None:
-        """Call something in the event loop, from another thread."""
-        self._loop.call_soon_threadsafe(call)
+    @property
+    def gone(self) -> bool:
+        """Whether nothing will be stored any more."""
+        return self._ended or self._loop.is_closed()
+
+    def call(self, call: Callable[[], None]) -> bool:
+        """Call something in the event loop, from another thread; False if the loop has gone."""
+        try:
+            self._loop.call_soon_threadsafe(call)
+        except RuntimeError:  # closed
+            return False
+        return True
 
     def enqueue(self, claim: Claim) -> None:
         """`claim` has something pending."""
@@ -244,6 +274,9 @@ class Outbox:
     def _store(self) -> None:
         self._next = None
         queue, self._queue = self._queue, []
+        if len(queue) > 1 and (suspect := next((claim for claim in queue if claim.suspect), None)) is not None:
+            self._queue = [claim for claim in queue if claim is not suspect]
+            queue = [suspect]
         self._give(queue)
 
     def _give(self, claims: list[Claim]) -> None:
@@ -253,14 +286,16 @@ class Outbox:
             self._ledger.submit(self._batches, self._stored)
         except Closed:
             self.close()
-        except Exception as error:  # the outermost frame: what was checked when it was put can't be refused here
-            logger.exception("runs could not be stored")
-            self._stored([error if isinstance(error, LogError) else LogError(str(error))] * len(self._batches))
+        except Exception as error:  # the outermost frame of storing: whatever a log raises
+            self._stored([as_log_error(error)] * len(self._batches))
         self._instant = not self._storing and not self._away
 
     def _stored(self, outcomes: list[Outcome]) -> None:
         if self._ended:
             return
+        if len(outcomes) != len(self._batches):
+            wrong = LogError(f"the log gave {len(outcomes)} outcomes for {len(self._batches)} batches")
+            outcomes = [wrong] * len(self._batches)
         failed = self._settle(outcomes)
         self._away = failed is not None
         if self._away:
@@ -278,16 +313,23 @@ class Outbox:
         failed: LogError | None = None
         claims, self._storing = self._storing, []
         batches, self._batches = self._batches, []
+        alone = len(claims) == 1
         for claim, batch, outcome in zip(claims, batches, outcomes, strict=True):
             if isinstance(outcome, int):
                 claim.took()
+            elif outcome is None:
+                claim.lost()
             elif isinstance(outcome, LogUnavailable):
                 failed = outcome
+                self._instant = False
+                claim.give_back(batch)
+            elif not alone:
+                claim.suspect = True
+                self._instant = False
                 claim.give_back(batch)
             else:
-                if outcome is not None:
-                    logger.error("run %s can't be stored any more: %s", claim.record.id, outcome)
-                claim.lost()
+                logger.error("run %s can't be stored any more", claim.record.id, exc_info=outcome)
+                claim.refused(outcome)
         return failed
 
     def close(self) -> None:

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from time import monotonic
-from typing import Any
+from typing import Any, Final
 
-from newswire.errors import LimitExceeded, RunOver
+from newswire.errors import LimitExceeded, RunFailed
+from newswire.redact import without_userinfo
 from newswire.runs.books import as_ended, last_events
 from newswire.runs.dialects.base import End
-from newswire.runs.options import RunOptions
 from newswire.runs.outbox import Claim
 from newswire.runs.produce import Source, drive
 from newswire.runs.record import Record
 
 logger = logging.getLogger("newswire.runs")
+
+_MAX_MESSAGE: Final = 1000  # characters of an exception's text that readers get
 
 
 class Production:
@@ -29,16 +32,12 @@ class Production:
 
     Attributes:
         claim: the right to write to it.
-        options: its time limits.
         readers_at: when a reader was there last, by `time.monotonic()`; for `RunOptions.abandon_after`.
         begun_at: when the source was started, by `time.monotonic()`; None: it was not yet.
     """
 
-    def __init__(
-        self, claim: Claim, options: RunOptions, *, tell_errors: bool, ended: Callable[[Production, End | None], None]
-    ) -> None:
+    def __init__(self, claim: Claim, *, tell_errors: bool, ended: Callable[[Production, End | None], None]) -> None:
         self.claim = claim
-        self.options = options
         self.readers_at = monotonic()
         self.begun_at: float | None = None
         self._tell_errors = tell_errors
@@ -47,6 +46,7 @@ class Production:
         self._task: asyncio.Task[None] | None = None
         self._total: asyncio.TimerHandle | None = None
         self._idle: asyncio.TimerHandle | None = None
+        self._idle_since = 0.0
         self._flush_progress: Callable[[], None] = lambda: None
         claim.on_over = self._over
 
@@ -60,11 +60,12 @@ class Production:
         loop = asyncio.get_running_loop()
         self.begun_at = self.claim.last_at = monotonic()
         self._flush_progress = run.flush_progress
-        if self.options.timeout is not None:
-            what = f"the run took longer than {self.options.timeout:g} seconds"
-            self._total = loop.call_later(self.options.timeout, self._time_out, what)
-        if self.options.idle_timeout is not None:
-            self._watch_idle(self.options.idle_timeout)
+        record = self.record
+        if record.timeout is not None:
+            what = f"the run took longer than {record.timeout:g} seconds"
+            self._total = loop.call_later(record.timeout, self._time_out, what)
+        if record.idle_timeout is not None:
+            self._watch_idle(record.idle_timeout)
         if source is not None:
             self._task = loop.create_task(self._main(source, run, args), name=f"newswire run {self.record.id}")
 
@@ -75,30 +76,34 @@ class Production:
             if not self.claim.over:  # nobody of ours cancelled it
                 await self.finish(End("failed", {"type": "CancelledError", "message": "the producer was cancelled"}))
             raise
-        except RunOver:
-            return
-        except Exception as error:  # the outermost frame of a producer: its readers are told
-            if not self.claim.over:
-                logger.warning("run %s failed", self.record.id, exc_info=error)
+        except (Exception, SystemExit) as error:  # the outermost frame of a producer: its readers get it
+            if self.claim.over:
+                return
             end = self.failure(error)
         await self.finish(end)
 
     def failure(self, error: BaseException) -> End:
-        """The end that an exception makes."""
-        found = {"type": type(error).__name__}
-        if self._tell_errors:
-            found["message"] = str(error)[:1000]
-        return End("failed", found)
+        """The end that an exception makes: readers get its text only if it is meant for them."""
+        logger.warning("run %s failed\n%s", self.record.id, _trace(error))
+        kind = type(error).__name__
+        if self._tell_errors or isinstance(error, RunFailed):
+            message = without_userinfo(_text(error))[:_MAX_MESSAGE]
+        else:
+            message = f"the producer failed ({kind})"
+        return End("failed", {"type": kind, "message": message})
 
     # -- time
 
     def _time_out(self, what: str) -> None:
         self.end_soon(End("failed", {"type": "TimeoutError", "message": what}))
 
-    def _watch_idle(self, limit: float) -> None:
-        left = self.claim.last_at + limit - monotonic()
+    def _watch_idle(self, limit: float, due: float | None = None) -> None:
+        now = monotonic()
+        if due is not None and now - due > limit / 4:
+            self._idle_since = now  # the process stood still: its producer could not write
+        left = max(self.claim.last_at, self._idle_since) + limit - now
         if left > 0:
-            self._idle = asyncio.get_running_loop().call_later(left, self._watch_idle, limit)
+            self._idle = asyncio.get_running_loop().call_later(left, self._watch_idle, limit, now + left)
         else:
             self._time_out(f"the run's producer wrote nothing for {limit:g} seconds")
 
@@ -131,12 +136,15 @@ class Production:
         self._stop()
         stored = False
         try:
-            stored = await self.claim.close(last_events(as_ended(self.record, end)))
-        except (TypeError, ValueError, LimitExceeded) as error:
-            what = f"a run's result is stored as JSON, and this can't be: {error}"
-            end = End("failed", {"type": type(error).__name__, "message": what})
-            stored = await self.claim.close(last_events(as_ended(self.record, end)))
-        self._tell(end if stored else None)
+            try:
+                stored = await self.claim.close(last_events(as_ended(self.record, end)))
+            except (TypeError, ValueError, RecursionError, LimitExceeded) as error:
+                what = "the run's result is stored as JSON, and this can't be"
+                logger.warning("run %s failed: %s: %s", self.record.id, what, without_userinfo(_text(error)))
+                end = End("failed", {"type": type(error).__name__, "message": what})
+                stored = await self.claim.close(last_events(as_ended(self.record, end)))
+        finally:
+            self._tell(end if stored else None)
         return stored
 
     def _over(self) -> None:
@@ -161,3 +169,15 @@ class Production:
         """Wait until the source has ended too; it may be closing what it uses."""
         if self._task is not None and self._task is not asyncio.current_task():
             await asyncio.wait([self._task])
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # its own __str__ fails: whatever that raises
+        return "its text can't be made"
+
+
+def _trace(error: BaseException) -> str:
+    """The traceback, for the server's own log, which gets no passwords either."""
+    return without_userinfo("".join(traceback.format_exception(error)).rstrip())

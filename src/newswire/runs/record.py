@@ -103,7 +103,7 @@ class Record:
         producer: the name of a registered producer, which another worker can start again.
         args: what that one is called with.
         takeover: whether the run waits for another producer when its worker has died.
-        abandon_after, claim_within, compact_after, keep_for: see `RunOptions`.
+        timeout, idle_timeout, abandon_after, claim_within, compact_after, keep_for: see `RunOptions`.
         meta: what the one who started it said of it.
         end, ended_at: how and when it ended.
         last: the offset of the last event that its readers get, if this record was not stored right behind it.
@@ -121,6 +121,8 @@ class Record:
     producer: str | None = None
     args: Mapping[str, Any] = field(default_factory=dict)
     takeover: bool = False
+    timeout: float | None = None
+    idle_timeout: float | None = None
     abandon_after: float | None = None
     claim_within: float | None = None
     compact_after: float | None = None

@@ -7,8 +7,10 @@ holds nothing open. `Runs` makes them.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import RunNotFound, RunOver
@@ -51,6 +53,7 @@ class Run:
         self._record = record
         self._claim = claim
         self._production: Production | None = None
+        self._progress_lock = threading.Lock()
         self._progress: Progress | None = None
         self._progress_due = False
         self._progress_at = 0.0
@@ -190,11 +193,19 @@ class Run:
         """Tell how far the work is. From any thread; never waits.
 
         Readers get an event `progress`, at most 20 a second; the last one always.
+
+        Raises:
+            RunOver: this handle only reads.
+            InvalidEvent: `done` or `total` is no finite number.
         """
         claim = self._writable()
-        self._progress = Progress(done, total, message)
-        if not self._progress_due and not claim.over:
-            self._progress_due = True
+        progress = Progress(done, total, message)
+        if not (isfinite(done) and isfinite(total or 0)):
+            event_of(progress)  # refused here: later there is only the run to fail
+        with self._progress_lock:
+            self._progress = progress
+            planned, self._progress_due = self._progress_due or claim.over, True
+        if not planned:
             self._runs.call(self._plan_progress)
 
     def _plan_progress(self) -> None:
@@ -206,9 +217,10 @@ class Run:
 
     def flush_progress(self) -> None:
         """Write the progress that was told last; for newswire itself."""
-        self._progress_due = False
         self._progress_at = time.monotonic()
-        progress, self._progress = self._progress, None
+        with self._progress_lock:
+            self._progress_due = False
+            progress, self._progress = self._progress, None
         if progress is not None and self._claim is not None and not self._claim.over:
             self._claim.put(event_of(progress))
 

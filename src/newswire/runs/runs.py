@@ -191,6 +191,8 @@ class Runs:
             producer=self._registered(source, key, options),
             args=args,
             takeover=options.takeover,
+            timeout=options.timeout,
+            idle_timeout=options.idle_timeout,
             abandon_after=options.abandon_after,
             claim_within=options.claim_within if source is None else None,
             compact_after=options.compact_after,
@@ -205,12 +207,12 @@ class Runs:
         while (opened := await self.books.open(record, before)) is None:
             found = await self.books.look(record.id)
             if found is not None:
-                return await self._found(found, source, args, options)
+                return await self._found(found, source, args)
             before = None  # it is not kept any more
         if source is None:
             inside.watch.take(opened)
             return Run(self, opened)
-        return inside.produce(opened, source, args, options)
+        return inside.produce(opened, source, args)
 
     def _registered(self, source: Source | None, key: str | None, options: RunOptions) -> str | None:
         name = getattr(source, "__name__", "")
@@ -223,11 +225,11 @@ class Runs:
             )
         return None
 
-    async def _found(self, found: Record, source: Source | None, args: Mapping[str, Any], options: RunOptions) -> Run:
+    async def _found(self, found: Record, source: Source | None, args: Mapping[str, Any]) -> Run:
         self.stats.attached += 1
         inside = await self.open()
         if source is not None and found.takeover and found.state != "ended" and inside.watch.lapsed(found):
-            run = await inside.take_over(found, source, args, options)
+            run = await inside.take_over(found, source, args)
             if run is not None:
                 return run
         await discard(source)

@@ -6,14 +6,16 @@ The inside of `Runs`, which is its face, in the event loop of the hub. The watch
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from newswire.errors import RunOver
+from newswire.errors import Closed, RunOver
+from newswire.log.retry import Retry
 from newswire.runs.dialects.base import End
-from newswire.runs.options import RunOptions, WorkerOptions
+from newswire.runs.options import WorkerOptions
 from newswire.runs.outbox import Claim, Outbox
 from newswire.runs.produce import Source
 from newswire.runs.production import Production
@@ -23,6 +25,8 @@ from newswire.runs.watch import Watch
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs
+
+logger = logging.getLogger("newswire.runs")
 
 
 class Worker:
@@ -41,6 +45,7 @@ class Worker:
         self._options = options
         self._begin_later: dict[str, Callable[[Record], None]] = {}
         self._idle = asyncio.Event()
+        self._endings: set[asyncio.Task[None]] = set()
         self._outbox = Outbox(runs.books.ledger, asyncio.get_running_loop())
         self.watch = Watch(runs.hub, runs.books, self.id, options.lease, self)
 
@@ -56,11 +61,14 @@ class Worker:
         productions = list(self.productions.values())
         await asyncio.gather(*(self._let_go(production) for production in productions), return_exceptions=True)
         await asyncio.gather(*(production.gone() for production in productions), return_exceptions=True)
+        for task in list(self._endings):
+            task.cancel()
+        await asyncio.gather(*self._endings, return_exceptions=True)
         await self.watch.close()
         self._outbox.close()
 
     async def _let_go(self, production: Production) -> None:
-        if not production.options.takeover:
+        if not production.record.takeover:
             await production.finish(End("interrupted"))
             return
         await production.claim.flushed()
@@ -69,19 +77,11 @@ class Worker:
 
     # -- produce
 
-    def produce(
-        self,
-        record: Record,
-        source: Source | None,
-        args: Mapping[str, Any],
-        options: RunOptions,
-        *,
-        again: bool = False,
-    ) -> Run:
+    def produce(self, record: Record, source: Source | None, args: Mapping[str, Any], *, again: bool = False) -> Run:
         """Produce a run whose record names this worker. One that waits begins with its first reader."""
         claim = Claim(self._outbox, record)
         run = Run(self._runs, record, claim, taken_over=again)
-        production = Production(claim, options, tell_errors=self._options.tell_errors, ended=self._ended)
+        production = Production(claim, tell_errors=self._options.tell_errors, ended=self._ended)
         run.produced_by(production)
         self.productions[record.id] = production
 
@@ -113,19 +113,33 @@ class Worker:
             self._idle.set()
         if end is not None:
             self._runs.stats.ended[end.reason] += 1
+        if claim.error is not None:
+            task = asyncio.get_running_loop().create_task(self._end_refused(record), name="newswire run is refused")
+            self._endings.add(task)
+            task.add_done_callback(self._endings.discard)
 
-    async def take_over(
-        self, record: Record, source: Source | None, args: Mapping[str, Any], options: RunOptions | None = None
-    ) -> Run | None:
+    async def _end_refused(self, record: Record) -> None:
+        """End a run whose log has refused what it wrote: the end itself may be taken, now or later."""
+        end = End("failed", {"type": "LogError", "message": "a part of the run could not be stored"})
+        retry = Retry()
+        while True:
+            try:
+                await self.end(record, end)
+                return
+            except Closed:
+                return
+            except Exception as error:  # the outermost frame of a task: whatever a log raises
+                logger.warning("run %s can't be ended now, trying again: %s", record.id, error)
+            await asyncio.sleep(retry.next())
+
+    async def take_over(self, record: Record, source: Source | None, args: Mapping[str, Any]) -> Run | None:
         """Go on with a run that has no producer; None if somebody else does."""
         claimed = await self._runs.books.change(record, worker=self.id, state="running", claim_within=None)
         if claimed is None:
             return None
         again = record.state == "running"
         self._runs.stats.taken_over += again
-        if options is None:
-            options = RunOptions(takeover=record.takeover, abandon_after=record.abandon_after)
-        return self.produce(claimed, source, args, options, again=again)
+        return self.produce(claimed, source, args, again=again)
 
     async def attached(self, run_id: str, owner: str | None) -> tuple[Run, bool]:
         """The run to write to, and whether this process has claimed it."""
@@ -196,7 +210,7 @@ class Worker:
     def look_round(self) -> None:
         """See `watch.Told`."""
         for production in list(self.productions.values()):
-            limit = production.options.abandon_after
+            limit = production.record.abandon_after
             if limit is None or production.begun_at is None:
                 continue
             if self._runs.hub.subscribers(out_channel(production.record.id)):

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from newswire.errors import InvalidChannel, LogUnavailable, RunNotFound
+from newswire.errors import InvalidChannel, LogUnavailable, RunFailed, RunNotFound
 from newswire.log.immediate import Immediate
 from newswire.runs import End, RunOptions, Runs
 from newswire.runs.run import Run
@@ -68,16 +68,22 @@ class RunProduceTests(RunTests):
 
     @pytest.mark.parametrize("after", [0, 3])
     async def test_an_exception_is_a_typed_end(self, runs: Runs, after: int) -> None:
-        """What a producer raises, before its first part or later, is told to the readers and ends the run."""
+        """What a producer raises, before its first part or later, ends the run; readers get a text meant for them."""
 
         async def broken() -> AsyncIterator[str]:
             async for word in words(after):
                 yield word
-            raise ValueError("no such model")
+            raise error
 
+        error: Exception = RunFailed("no such model")
         run = await runs.start("chat.1", broken())
-        assert await run.wait() == End("failed", {"type": "ValueError", "message": "no such model"})
+        assert await run.wait() == End("failed", {"type": "RunFailed", "message": "no such model"})
         assert await run.text() == answer(after)
+        error = ConnectionError("postgresql://app:hunter2@db/chat is away")
+        run = await runs.start("chat.1", broken())
+        assert await run.wait() == End(
+            "failed", {"type": "ConnectionError", "message": "the producer failed (ConnectionError)"}
+        )
 
     async def test_what_cannot_be_stored_fails_the_run(self, runs: Runs) -> None:
         """A part or a result that is no JSON, and a part that brings an id, are the producer's failure, in words."""

@@ -20,7 +20,6 @@ before the cut were skipped, and then of the parts after it, is what it makes of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
@@ -85,9 +84,9 @@ class End:
         """The last event of a run, which its readers get.
 
         Raises:
-            TypeError, ValueError: the result can't be said in JSON.
+            TypeError, ValueError, RecursionError: JSON has no words for the result.
         """
-        return Event(json.dumps(self.said(), ensure_ascii=False, separators=(",", ":")), END)
+        return Event(write_json(self.said()), END)
 
 
 @dataclass(frozen=True, slots=True)

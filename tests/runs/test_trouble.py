@@ -1,0 +1,344 @@
+"""Runs whose log, threads or producers get into trouble: each run still comes to its one end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from newswire import Hub
+from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, LogUnavailable, RunOver
+from newswire.log.ledger import Guarded, Outcome
+from newswire.log.memory import MemoryLog
+from newswire.runs import RunOptions, Runs, WorkerOptions
+from newswire.runs.record import out_channel
+from newswire.runs.run import Run
+from newswire.testing.run_base import Noted, answer, until, words
+
+pytestmark = pytest.mark.anyio
+
+PATIENCE = 30.0
+LEASE = 1.0
+
+
+class Poisoned(MemoryLog):
+    """A log that fails as a whole where one batch is poisoned: it calls back, or raises, or gives outcomes."""
+
+    def __init__(self, error: Exception, *, raises: bool) -> None:
+        super().__init__()
+        self.error = error
+        self.raises = raises
+
+    def _bad(self, batches: Sequence[Guarded]) -> bool:
+        return any("poison" in event.data for batch in batches for _, event in batch.events)
+
+    def submit(self, batches: Sequence[Guarded], settle: Any) -> None:
+        if not self._bad(batches):
+            super().submit(batches, settle)
+        elif self.raises or not isinstance(self.error, LogError):
+            raise self.error
+        else:
+            settle([self.error] * len(batches))
+
+
+class Awaited:
+    """The same log without `submit`: it is awaited."""
+
+    def __init__(self, log: Poisoned) -> None:
+        self._log = log
+        self.append, self.newest, self.drop = log.append, log.newest, log.drop
+        self.read, self.follow, self.span = log.read, log.follow, log.span
+        self.trim, self.close = log.trim, log.close
+
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
+        if self._log._bad(batches):
+            if self._log.raises or not isinstance(self._log.error, LogError):
+                raise self._log.error
+            return [self._log.error] * len(batches)
+        return await self._log.append_guarded(batches)
+
+
+ERRORS = [
+    LogError("no"),
+    LogCorrupt("the file is damaged"),
+    ValueError("no such table"),
+    KeyError("x"),
+    OSError(5, "Input/output error"),
+    AssertionError(),
+    LimitExceeded("event size", limit=1, actual=2),
+]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, raises: bool, awaited: bool) -> None:
+    """Whatever a log raises at one run's batch, that run ends as failed, and those stored with it lose nothing."""
+    log: Any = Poisoned(error, raises=raises)
+    begin = asyncio.Event()
+
+    async def produce(poison: bool) -> AsyncIterator[str]:
+        await begin.wait()
+        for number in range(20):
+            yield "poison" if poison and number == 10 else f"{number} "
+            await asyncio.sleep(0)
+
+    async with asyncio.timeout(PATIENCE), Hub(Awaited(log) if awaited else log) as hub, Runs(hub) as runs:
+        made = [await runs.start("job", produce(number == 3)) for number in range(8)]
+        begin.set()
+        ends = [await run.wait() for run in made]
+        assert [end.reason for end in ends] == ["failed" if number == 3 else "done" for number in range(8)]
+        assert (ends[3].error or {})["type"] == "LogError"
+        assert answer(10).startswith(await made[3].text())
+        for number, run in enumerate(made):
+            assert number == 3 or await run.text() == answer(20)
+        assert runs.producing == 0
+        with pytest.raises(RunOver):
+            made[3].put("more")
+
+
+class Fickle(MemoryLog):
+    """A log that raises something, now and then, before or after it has done what was asked."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self.random = random.Random(seed)
+        self.calm = True
+
+    def _maybe(self) -> None:
+        if not self.calm and self.random.random() < 0.2:
+            raise self.random.choice([LogUnavailable("away"), LogUnavailable("away"), OSError("disk"), KeyError("k")])
+
+    def submit(self, batches: Sequence[Guarded], settle: Any) -> None:
+        self._maybe()
+        super().submit(batches, settle)
+
+    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
+        self._maybe()
+        outcomes = await super().append_guarded(batches)
+        self._maybe()
+        return outcomes
+
+    async def newest(self, channels: Sequence[str]) -> Any:
+        self._maybe()
+        return await super().newest(channels)
+
+    async def drop(self, cuts: Any) -> int:
+        self._maybe()
+        return await super().drop(cuts)
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_run_gets_one_end_on_a_fickle_log(seed: int) -> None:
+    """A random walk on a log that raises anything anywhere: each run that is in the log gets exactly one end."""
+    log = Fickle(seed)
+    options = WorkerOptions(lease=LEASE)
+    async with asyncio.timeout(PATIENCE), Hub(log) as hub:
+        async with Runs(hub, worker=options) as runs, Runs(hub, worker=options) as other:
+            log.calm = False
+            started: list[Run] = []
+            for number in range(40):
+                maker = log.random.choice([runs, other])
+                try:
+                    started.append(await maker.start("job", words(5, 0.001), key=str(number)))
+                except (LogError, OSError, KeyError):
+                    continue  # it may be in the log all the same
+                if log.random.random() < 0.2:
+                    try:
+                        await log.random.choice([runs, other]).stop(started[-1].id)
+                    except (LogError, OSError, KeyError):
+                        pass
+                await asyncio.sleep(0.002)
+            log.calm = True
+            await asyncio.gather(*(run.wait() for run in started))
+            await until(lambda: not runs.producing and not other.producing)
+            watch = (await runs.open()).watch
+            await until(lambda: not watch.open)
+        ids = {name for name in log._channels if name.startswith(out_channel(""))}
+        assert len(ids) >= len(started)
+        for name in ids:
+            ends = [entry for entry in log._channels[name].entries if entry and entry.event == "newswire.end"]
+            assert len(ends) == 1
+
+
+async def test_threads_that_write_to_one_run_never_wait_for_each_other() -> None:
+    """Many threads put at the same moment, again and again: everything is stored, each thread's parts in order."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    threads, rounds = 8, 400
+    try:
+        async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs:
+
+            def produce(run: Run) -> None:
+                def write(name: int) -> None:
+                    for number in range(rounds):
+                        barrier.wait(PATIENCE)
+                        run.put(f"{name}:{number} ")
+
+                barrier = threading.Barrier(threads)
+                made = [threading.Thread(target=write, args=(name,)) for name in range(threads)]
+                for thread in made:
+                    thread.start()
+                for thread in made:
+                    thread.join()
+
+            run = await runs.start("job", produce)
+            assert (await run.wait()).reason == "done"
+            parts = [part.split(":") for part in (await run.text()).split()]
+            for name in range(threads):
+                assert [int(number) for each, number in parts if each == str(name)] == list(range(rounds))
+    finally:
+        sys.setswitchinterval(before)
+
+
+async def test_the_last_progress_is_never_lost() -> None:
+    """Progress from several threads: readers get the last that each moment had, and the very last always."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs:
+
+            def produce(run: Run) -> None:
+                for number in range(3000):
+                    run.progress(number, 3000)
+
+            for _ in range(5):
+                run = await runs.start("job", produce)
+                events = [event async for event in run.subscribe()]
+                assert events[-1].json() == {"reason": "done"}
+                assert events[-2].json()["done"] == 2999
+    finally:
+        sys.setswitchinterval(before)
+
+
+async def test_a_thread_does_not_outwait_its_event_loop() -> None:
+    """A thread that is ahead of an event loop that is gone gets `RunOver`, and does not wait for ever."""
+    errors: list[BaseException] = []
+    done = threading.Event()
+
+    def produce() -> Iterator[str]:
+        try:
+            while True:
+                yield "x" * 1000
+        except BaseException as error:
+            errors.append(error)
+            raise
+        finally:
+            done.set()
+
+    async def main() -> None:
+        hub = Hub()
+        runs = Runs(hub)
+        await runs.start("job", produce())
+        await asyncio.sleep(0.05)
+
+    await asyncio.to_thread(asyncio.run, main())
+    assert await asyncio.to_thread(done.wait, PATIENCE)
+
+
+async def test_limits_are_the_runs_own() -> None:
+    """A time limit that a run was started with counts for a producer that claims the run later, in any process."""
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs, Runs(hub) as other:
+        for limit, said in ((RunOptions(timeout=0.1), "longer than 0.1"), (RunOptions(idle_timeout=0.1), "nothing")):
+            run = await runs.start("job", options=limit)
+            attached = await other.attach(run.id)
+            attached.put("a")
+            assert said in ((await run.wait()).error or {})["message"]
+            with pytest.raises(RunOver):
+                attached.put("b")
+
+
+async def test_limits_go_with_a_take_over() -> None:
+    """Who takes a run over has its limits too."""
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as other:
+        runs = Runs(hub)
+        for each in (runs, other):
+            each.producer(forever)
+        run = await runs.start("job", forever, options=RunOptions(takeover=True, timeout=1.0, idle_timeout=0.5))
+        await runs.close()
+        end = await (await other.get(run.id)).wait()
+        assert (end.error or {})["type"] == "TimeoutError"
+        assert other.stats.taken_over == 1
+
+
+async def forever() -> None:
+    """A job that never ends."""
+    await asyncio.Event().wait()
+
+
+class Unspeakable(Exception):
+    """An exception that can't be printed."""
+
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+async def test_whatever_a_producer_does_its_run_ends() -> None:
+    """Exceptions that can't be printed, exits, another run's error, results that are no JSON: the run fails."""
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs:
+        over = await runs.start("job", words(1))
+        await over.wait()
+        deep: list[Any] = []
+        for _ in range(100_000):
+            deep = [deep]
+
+        def unspeakable() -> None:
+            raise Unspeakable
+
+        def leaves() -> None:
+            sys.exit(3)
+
+        async def writes_to_another() -> None:
+            await over.write("x")
+
+        async def returns_deep() -> Any:
+            return deep
+
+        async def returns_nan() -> Any:
+            return {"share": float("nan")}
+
+        async def progresses(run: Run) -> None:
+            run.progress(float("nan"))
+
+        for source in (unspeakable, leaves, writes_to_another, returns_deep, returns_nan, progresses):
+            assert (await (await runs.start("job", source)).wait()).reason == "failed", source
+        assert runs.producing == 0
+
+
+async def test_progress_is_refused_where_it_is_made() -> None:
+    """A number that JSON has no word for is refused at the call."""
+    async with Hub() as hub, Runs(hub) as runs:
+        source = Noted()
+        await runs.start("job", source())
+        other = await runs.attach((await runs.start("report")).id)
+        with pytest.raises(InvalidEvent):
+            other.progress(1, float("inf"))
+        await other.finish()
+
+
+async def test_an_exception_keeps_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
+    """Readers get the type of an exception; the server's log gets its text, with no password in it; all may be told."""
+    secret = "could not connect to postgresql://app:hunter2@db/chat"
+
+    async def broken() -> AsyncIterator[str]:
+        yield "a"
+        raise ConnectionError(secret)
+
+    for tell in (False, True):
+        async with Hub() as hub, Runs(hub, worker=WorkerOptions(tell_errors=tell)) as runs:
+            run = await runs.start("job", broken())
+            error = (await run.wait()).error or {}
+            assert error["type"] == "ConnectionError"
+            assert ("could not connect" in error["message"]) is tell
+            attached = await runs.attach((await runs.start("report")).id)
+            await attached.fail(ValueError(secret))
+            assert ("could not connect" in ((await attached.end()).error or {})["message"]) is tell  # type: ignore[union-attr]
+            events = [event.data async for event in run.subscribe()]
+            assert "hunter2" not in str(events)
+    assert "could not connect to postgresql://db/chat" in caplog.text
+    assert "hunter2" not in caplog.text
