@@ -111,9 +111,20 @@ class Books:
         outcomes = await self.ledger.append_guarded(batches)
         return [record for record, outcome in zip(ended, outcomes, strict=True) if _stored(outcome) is not None]
 
-    async def sign(self, worker: str, data: str) -> None:
-        """Give a sign of life."""
-        await self._log.append([(worker_channel(worker), Event(data, "sign"))])
+    async def beat(self, worker: str, data: str, *, after: int) -> int | None:
+        """Store a heartbeat of a worker, or the verdict that it is dead.
+
+        Args:
+            worker: whose.
+            data: what it says.
+            after: the offset of the newest event of the worker's channel; 0: there is none.
+
+        Returns:
+            the new event's offset; None if there is a newer one, so that nothing was stored.
+        """
+        channel = worker_channel(worker)
+        [outcome] = await self.ledger.append_guarded([Guarded([(channel, Event(data, "sign"))], channel, after)])
+        return _stored(outcome)
 
     async def fold(self, run_id: str) -> bool:
         """Keep an ended run in its folded form from now on.
@@ -148,8 +159,8 @@ class Books:
         if cuts:
             await self.ledger.drop(cuts)
 
-    async def drop_signs(self, cuts: Mapping[str, int]) -> None:
-        """Remove old signs of life, by channel up to an offset."""
+    async def drop_beats(self, cuts: Mapping[str, int]) -> None:
+        """Remove old heartbeats, by channel up to an offset."""
         await self.ledger.drop(cuts)
 
 

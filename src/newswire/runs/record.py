@@ -3,7 +3,7 @@
     $runs.out.<id>       what the run's readers get, with `newswire.end` as the last event
     $runs.run.<id>       its record; each event is the whole record, the newest one counts
     $runs.name.<name>    the ids of the runs that were started under a name, the newest last
-    $runs.worker.<id>    signs of life of a process that produces runs
+    $runs.worker.<id>    heartbeats of a process that produces runs, and verdicts that it is dead
 
 A record changes only under the condition that it is still the newest (`newswire.log.ledger`), and everything that a
 producer writes is stored under the same condition. So a run has one producer and one end, whoever tries at once.
@@ -60,7 +60,7 @@ def name_channel(name: str) -> str:
 
 
 def worker_channel(worker: str) -> str:
-    """Where a worker gives signs of life."""
+    """Where a worker's heartbeats are."""
     return f"$runs.worker.{worker}"
 
 

@@ -1,10 +1,11 @@
 """What one process sees of all runs: those that have not ended, who produces them, and whether that one is alive.
 
-It reads the records and the signs of life of every process from the log, and goes on as they come. When a worker has
-not been heard for three quarters of its lease, its runs are orphans: each process that sees it says so to its `Runs`,
-and the condition on the record lets one of them act. Ended runs are removed when they have been kept for long enough.
+It follows the records and heartbeats of every process in the log. Whether a worker is dead it decides as `liveness`
+says, and stores the verdict in that worker's own channel, under the condition that the worker's newest heartbeat is
+still the one that was judged. The worker stores its heartbeats under the same kind of condition. So one of the two
+comes first, and both know which. A verdict concerns the records before it in the log, and none after it.
 
-The process's own signs of life are given here too, while it produces a run or reads one that wants to know.
+The process's own heartbeats are given here too, while it produces a run or reads one that wants to know.
 """
 
 from __future__ import annotations
@@ -12,19 +13,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
-import time
 from collections.abc import Awaitable, Callable
-from heapq import heappop, heappush
 from time import monotonic
 from typing import Final, Protocol
 
-from newswire.errors import Closed, LogError, LogUnavailable, NewswireError
+from newswire.errors import Closed, LogError, LogUnavailable
 from newswire.hub.hub import Hub
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
+from newswire.log.retry import SupervisedTask
 from newswire.runs.books import Books
+from newswire.runs.expiry import Expiry
+from newswire.runs.liveness import Beat, Liveness
 from newswire.runs.record import RECORDS, WORKERS, Record, out_channel, worker_channel
 from newswire.wire.reserved import GAP
 
@@ -33,9 +34,7 @@ logger = logging.getLogger("newswire.runs")
 _RECORD_PREFIX: Final = RECORDS.removesuffix(">")
 _WORKER_PREFIX: Final = WORKERS.removesuffix(">")
 _PAGE: Final = 1000
-_DROPPED_AT_ONCE: Final = 20  # runs; in one transaction, which publishing waits for
-_DROP_SECONDS: Final = 5.0
-_SIGNS_KEPT_SECONDS: Final = 300.0
+_BEATS_KEPT_SECONDS: Final = 300.0
 
 
 class Told(Protocol):
@@ -49,15 +48,23 @@ class Told(Protocol):
         """A run has no living producer for `since` seconds; told again and again until that changes."""
         ...
 
+    def declared_dead(self, offset: int) -> None:
+        """Another process took this one for dead: what it produces by records before `offset` is not its own now."""
+        ...
+
     def read_elsewhere(self, run_id: str) -> None:
         """Another process has a reader of a run."""
         ...
 
-    def producing(self) -> bool:
-        """Whether this process produces a run, or holds one that it would start."""
+    def read_here(self, run_id: str) -> bool:
+        """Whether this process has a reader of a run."""
         ...
 
-    def look_round(self) -> None:
+    def produces(self, run_id: str | None = None) -> bool:
+        """Whether this process produces that run, or any, or holds one that it would start."""
+        ...
+
+    async def look_round(self) -> None:
         """Some time has passed."""
         ...
 
@@ -68,53 +75,58 @@ class Watch:
     Attributes:
         open: their newest records, by id.
         seen: set once all that was in the log at the start was read.
+        expiry: the runs that have ended.
     """
 
     def __init__(self, hub: Hub, books: Books, worker: str, lease: float, told: Told) -> None:
         self.open: dict[str, Record] = {}
         self.seen = asyncio.Event()
+        self.expiry = Expiry(books, told.read_here)
         self._hub = hub
         self._books = books
         self._worker = worker
         self._lease = lease
         self._told = told
-        self._heard: dict[str, tuple[float, float, int]] = {}  # worker: when by the monotonic clock, lease, offset
-        self._gone: set[str] = set()
-        self._orphans: dict[str, float] = {}
-        self._kept: list[tuple[float, str, str, int]] = []  # until when (wall clock), id, name, begun; a heap
-        self._unfolded: list[tuple[float, str]] = []  # ended runs that are to be folded, and when; a heap
-        self._sign_now = asyncio.Event()
-        self._next_drop = monotonic() + _DROP_SECONDS
-        self._signs_dropped = monotonic()
-        loop = asyncio.get_running_loop()
-        self._tasks = [
-            loop.create_task(self._again(call), name=f"newswire runs: {call.__name__.strip('_')}")
-            for call in (self._follow, self._sign, self._tick)
-        ]
+        self._liveness = Liveness(lease)
+        self._since: dict[str, float] = {}  # when each record of `open` was read, by the monotonic clock
+        self._orphans: dict[str, float] = {}  # since when each was seen to have no producer
+        self._dead: dict[str, int] = {}  # worker: the offset of the newest verdict, or of its own goodbye
+        self._beats: dict[str, tuple[int, float]] = {}  # worker: the newest heartbeat, and when it was read
+        self._own_beat = 0  # the offset of this worker's newest heartbeat
+        self._beat_now = asyncio.Event()
+        self._beats_dropped = monotonic()
+        self._follower = self._supervise(self._follow, "runs can't be watched")
+        self._tasks = {
+            "follow": self._follower,
+            "beat": self._supervise(self._beat_in_turn, "this worker's heartbeats can't be stored"),
+            "judge": self._supervise(self._judge, "runs of dead workers can't be ended"),
+            "expire": self._supervise(self._expire, "ended runs can't be compacted or dropped"),
+        }
 
-    async def close(self) -> None:
-        """Stop. The worker's last sign says that it is gone."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._worker in self._heard:
+    def _supervise(self, step: Callable[[], Awaitable[None]], what: str) -> SupervisedTask:
+        async def repeat() -> None:
             try:
-                await self._books.sign(self._worker, json.dumps({"lease": self._lease, "gone": True}))
-            except (LogError, Closed) as error:
-                logger.debug("no last sign of life: %s", error)
-
-    async def _again(self, call: Callable[[], Awaitable[None]]) -> None:
-        while True:
-            try:
-                await call()
-                return
+                while True:
+                    await step()
+                    task.succeeded()
             except Closed:
                 return
-            except NewswireError as error:
-                logger.warning("runs can't be watched now, trying again: %s", error)
-            except Exception:  # the outermost frame of a task that everything depends on
-                logger.exception("watching runs failed, trying again")
-            await asyncio.sleep(random.uniform(0.2, 1.0))
+
+        task = SupervisedTask(repeat, what=what, logger=logger)
+        return task
+
+    async def stop(self, *names: str) -> None:
+        """End some of the tasks `follow`, `beat`, `judge` and `expire`; all of them by default."""
+        await asyncio.gather(*(self._tasks[name].close() for name in names or self._tasks))
+
+    async def close(self) -> None:
+        """Stop. The worker's last heartbeat says that it is gone."""
+        await self.stop()
+        if self._own_beat:
+            try:
+                await self._store_beat(json.dumps({"lease": self._lease, "gone": True}))
+            except (LogError, Closed) as error:
+                logger.debug("no last heartbeat: %s", error)
 
     # -- what is in the log
 
@@ -125,127 +137,159 @@ class Watch:
         while at < latest:
             page = await log.read(wanted, at, _PAGE)
             for entry in page.entries:
-                self._take(entry, monotonic() - max(time.time() - entry.time, 0.0))
+                self._take(entry)
             at = page.through
         self.seen.set()
+        self._follower.succeeded()
         async for event in self._hub.subscribe(RECORDS, WORKERS, after=Position(span.epoch, at)):
             if event.event == GAP:
                 raise LogUnavailable("records were removed before they were seen")  # begin anew
             offset = Position.parse(event.id or "").offset
-            self._take(Entry(offset, event.channel or "", event.event, event.data, 0.0), monotonic())
+            self._take(Entry(offset, event.channel or "", event.event, event.data, 0.0))
 
-    def _take(self, entry: Entry, heard: float) -> None:
-        if entry.channel.startswith(_RECORD_PREFIX):
-            self.take(Record.read(entry), heard)
-        elif entry.channel.startswith(_WORKER_PREFIX):
-            worker = entry.channel.removeprefix(_WORKER_PREFIX)
-            sign = json.loads(entry.data)
-            self._heard[worker] = heard, sign["lease"], entry.offset
-            if sign.get("gone"):
-                self._gone.add(worker)
+    def _take(self, entry: Entry) -> None:
+        try:
+            if entry.channel.startswith(_RECORD_PREFIX):
+                self.take(Record.read(entry))
+            elif entry.channel.startswith(_WORKER_PREFIX):
+                self._take_beat(entry)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:  # one bad entry is no reason to see no more
+            logger.error("%s at offset %d can't be read and is passed over: %r", entry.channel, entry.offset, error)
+
+    def _take_beat(self, entry: Entry) -> Beat:
+        worker = entry.channel.removeprefix(_WORKER_PREFIX)
+        beat = json.loads(entry.data)
+        found = Beat(entry.offset, float(beat["lease"]))
+        if entry.offset > self._beats.get(worker, (0, 0.0))[0]:
+            self._beats[worker] = entry.offset, monotonic()
             if worker != self._worker:
-                for run_id in sign.get("reading", ()):
+                for run_id in beat.get("reading", ()):
                     self._told.read_elsewhere(run_id)
+        if beat.get("gone") and entry.offset > self._dead.get(worker, 0):
+            self._dead[worker] = entry.offset
+            if worker == self._worker:
+                self._told.declared_dead(entry.offset)
+        return found
 
-    def take(self, record: Record, heard: float | None = None) -> None:
-        """Take note of a record, seen in the log or just stored; it is a sign of life too."""
+    def take(self, record: Record) -> None:
+        """Take note of a record, seen in the log or just stored."""
         known = self.open.get(record.id)
         if known is not None and known.offset >= record.offset:
             return
         self._orphans.pop(record.id, None)
         if record.state == "ended":
             self.open.pop(record.id, None)
-            if record.compact_after is not None and record.ended_at is not None and not record.last:
-                heappush(self._unfolded, (record.ended_at + record.compact_after, record.id))
-            if record.keep_for is not None and record.ended_at is not None:
-                heappush(self._kept, (record.ended_at + record.keep_for, record.id, record.name, record.begun))
+            self._since.pop(record.id, None)
+            self.expiry.add(record, seen_live=self.seen.is_set())
         else:
             self.open[record.id] = record
-            if record.worker is not None:
-                heard = monotonic() if heard is None else heard
-                before, lease, offset = self._heard.get(record.worker, (heard, self._lease, 0))
-                self._heard[record.worker] = max(before, heard), lease, offset
+            self._since[record.id] = monotonic()
         self._told.changed(record)
 
     # -- who is alive
 
     def lapsed(self, record: Record) -> bool:
-        """Whether a run that has not ended has no living producer."""
-        if record.worker == self._worker:
-            return False
-        if record.worker is None:
-            if record.state == "running":
-                return True  # its worker has let it go
-            return record.claim_within is not None and time.time() > record.created + record.claim_within
-        heard, lease, _ = self._heard.get(record.worker, (monotonic(), self._lease, 0))
-        return record.worker in self._gone or monotonic() - heard > 0.75 * lease
+        """Whether a run that has not ended is known to have no living producer."""
+        if record.worker is not None:
+            return self._dead.get(record.worker, 0) > record.offset
+        if record.state == "running":
+            return True  # its worker has let it go
+        since = self._since.get(record.id)
+        return record.claim_within is not None and since is not None and monotonic() > since + record.claim_within
 
-    async def _tick(self) -> None:
+    async def _judge(self) -> None:
         await self.seen.wait()
-        while True:
-            await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
-            self._told.look_round()
-            for record in [record for record in self.open.values() if self.lapsed(record)]:
-                since = self._orphans.setdefault(record.id, monotonic())
-                await self._told.orphaned(record, monotonic() - since)
-            if self._unfolded and self._unfolded[0][0] < time.time():
-                await self._books.fold(heappop(self._unfolded)[1])
-            if monotonic() > self._next_drop:
-                self._next_drop = monotonic() + _DROP_SECONDS * random.uniform(0.8, 1.2)
-                await self._drop_old()
+        await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
+        await self._told.look_round()
+        await self._look_for_dead()
+        failed: Exception | None = None
+        now = monotonic()
+        for record in list(self.open.values()):
+            stray = record.worker == self._worker and not self._told.produces(record.id)
+            if not stray and not self.lapsed(record):
+                continue
+            since = now - self._orphans.setdefault(record.id, now)
+            if stray and since < self._lease and not self.lapsed(record):
+                continue  # it is only just being started, or has just ended
+            try:
+                await self._told.orphaned(record, since)
+            except Closed:
+                raise
+            except Exception as error:  # the outermost frame of one run: the others have to be looked at too
+                failed = error
+        if failed is not None:
+            raise failed
 
-    # -- signs of life
+    async def _look_for_dead(self) -> None:
+        """Read the newest heartbeats of those who produce something, and judge who was silent for too long."""
+        workers = {record.worker for record in self.open.values() if not self.lapsed(record)} - {None, self._worker}
+        names = sorted(worker for worker in workers if worker is not None)
+        entries = await self._books.ledger.newest([worker_channel(name) for name in names]) if names else []
+        beats: dict[str, Beat] = {}
+        for name, entry in zip(names, entries, strict=True):
+            beats[name] = Beat(0, self._lease) if entry is None else self._take_beat(entry)
+        self._liveness.look(beats, monotonic())
+        for name, beat in self._liveness.dead().items():
+            data = json.dumps({"lease": beat.lease, "gone": True})
+            offset = await self._books.beat(name, data, after=beat.offset)
+            if offset is None:
+                continue  # it lives, or somebody else has judged
+            logger.info("worker %s has given no heartbeat for %g s: its runs end, or others go on", name, beat.lease)
+            self._dead[name] = offset
 
-    def sign_now(self) -> None:
-        """Give a sign of life at once: something has begun that others want to know of."""
-        self._sign_now.set()
+    # -- heartbeats
 
-    async def sign(self) -> None:
-        """Give a sign of life."""
+    def beat_now(self) -> None:
+        """Give a heartbeat at once: something has begun that others want to know of."""
+        self._beat_now.set()
+
+    async def beat(self) -> None:
+        """Give a heartbeat, if somebody wants to know."""
         reading = [
             record.id
             for record in self.open.values()
             if record.abandon_after is not None and self._hub.subscribers(out_channel(record.id))
         ]
-        if not reading and not self._told.producing():
+        if not reading and not self._told.produces():
             return
         data = {"lease": self._lease, "reading": reading} if reading else {"lease": self._lease}
-        await self._books.sign(self._worker, json.dumps(data))
-        self._heard.setdefault(self._worker, (monotonic(), self._lease, 0))
+        await self._store_beat(json.dumps(data))
 
-    async def _sign(self) -> None:
-        while True:
-            try:
-                async with asyncio.timeout(self._lease / 4):
-                    await self._sign_now.wait()
-                self._sign_now.clear()
-            except TimeoutError:
-                pass
-            await self.sign()
+    async def _store_beat(self, data: str) -> None:
+        """Store a heartbeat behind this worker's last one, or behind the verdict that came in between."""
+        while (offset := await self._books.beat(self._worker, data, after=self._own_beat)) is None:
+            [entry] = await self._books.ledger.newest([worker_channel(self._worker)])
+            self._own_beat = 0 if entry is None else self._take_beat(entry).offset
+        self._own_beat = offset
+
+    async def _beat_in_turn(self) -> None:
+        try:
+            async with asyncio.timeout(self._lease / 4):
+                await self._beat_now.wait()
+            self._beat_now.clear()
+        except TimeoutError:
+            pass
+        await self.beat()
 
     # -- what is not kept any more
 
-    async def _drop_old(self) -> None:
-        expired: list[Record] = []
-        while self._kept and self._kept[0][0] < time.time() and len(expired) < _DROPPED_AT_ONCE:
-            _, run_id, name, begun = heappop(self._kept)
-            expired.append(Record(id=run_id, name=name, state="ended", created=0.0, begun=begun))
-        if expired:
-            await self._books.drop(expired)
-            self._next_drop = monotonic()  # there may be more
-        if monotonic() > self._signs_dropped + _SIGNS_KEPT_SECONDS:
-            self._signs_dropped = monotonic()
-            await self._drop_signs()
+    async def _expire(self) -> None:
+        await self.seen.wait()
+        await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
+        await self.expiry.step()
+        if monotonic() > self._beats_dropped + _BEATS_KEPT_SECONDS:
+            self._beats_dropped = monotonic()
+            await self._drop_beats()
 
-    async def _drop_signs(self) -> None:
-        """Keep the last sign of each worker; of those that died long ago, none."""
+    async def _drop_beats(self) -> None:
+        """Keep the last heartbeat of each worker; of those that died long ago, none."""
         producing = {record.worker for record in self.open.values()}
         cuts = {}
-        for worker, (heard, _, offset) in list(self._heard.items()):
+        for worker, (offset, read) in list(self._beats.items()):
             if worker in producing or worker == self._worker:
                 cuts[worker_channel(worker)] = offset - 1
-            elif monotonic() - heard > _SIGNS_KEPT_SECONDS:
+            elif monotonic() - read > _BEATS_KEPT_SECONDS:
                 cuts[worker_channel(worker)] = offset
-                del self._heard[worker]
-                self._gone.discard(worker)
-        await self._books.drop_signs(cuts)
+                del self._beats[worker]
+                self._dead.pop(worker, None)
+        await self._books.drop_beats(cuts)

@@ -46,6 +46,7 @@ class Worker:
         self._begin_later: dict[str, Callable[[Record], None]] = {}
         self._idle = asyncio.Event()
         self._endings: set[asyncio.Task[None]] = set()
+        self._looked = monotonic()
         self._outbox = Outbox(runs.books.ledger, asyncio.get_running_loop())
         self.watch = Watch(runs.hub, runs.books, self.id, options.lease, self)
 
@@ -96,7 +97,7 @@ class Worker:
             begin(record)
         self.watch.take(record)
         if len(self.productions) == 1:
-            self.watch.sign_now()
+            self.watch.beat_now()
         return run
 
     def _ended(self, production: Production, end: End | None) -> None:
@@ -171,7 +172,7 @@ class Worker:
             if changed is not None:
                 self.watch.take(changed)
         if record.abandon_after is not None and record.worker != self.id:
-            asyncio.get_running_loop().call_soon(self.watch.sign_now)  # when it is subscribed
+            asyncio.get_running_loop().call_soon(self.watch.beat_now)  # when it is subscribed
 
     # -- what the watch tells
 
@@ -203,17 +204,31 @@ class Worker:
         if production is not None:
             production.readers_at = monotonic()
 
-    def producing(self) -> bool:
+    def read_here(self, run_id: str) -> bool:
         """See `watch.Told`."""
-        return bool(self.productions)
+        return bool(self._runs.hub.subscribers(out_channel(run_id)))
 
-    def look_round(self) -> None:
+    def produces(self, run_id: str | None = None) -> bool:
         """See `watch.Told`."""
+        return bool(self.productions) if run_id is None else run_id in self.productions
+
+    def declared_dead(self, offset: int) -> None:
+        """See `watch.Told`."""
+        for production in list(self.productions.values()):
+            if production.record.offset < offset:
+                logger.warning("run %s is given up: this process gave no heartbeat for too long", production.record.id)
+                production.claim.lost()
+
+    async def look_round(self) -> None:
+        """See `watch.Told`."""
+        now = monotonic()
+        looked, self._looked = self._looked, now
         for production in list(self.productions.values()):
             limit = production.record.abandon_after
             if limit is None or production.begun_at is None:
                 continue
-            if self._runs.hub.subscribers(out_channel(production.record.id)):
-                production.readers_at = monotonic()
-            elif monotonic() - production.readers_at > limit:
+            stood_still = now - looked > self._options.lease / 2  # then nobody could tell of readers elsewhere
+            if stood_still or self.read_here(production.record.id):
+                production.readers_at = now
+            elif now - production.readers_at > limit:
                 production.end_soon(End("stopped"))

@@ -86,8 +86,7 @@ class Taken:
 async def kill(runs: Runs) -> None:
     """Stop all that a worker does, without a word to anybody, as kill -9 does."""
     worker = await runs.open()
-    for task in worker.watch._tasks:
-        task.cancel()
+    await worker.watch.stop()
     for production in list(worker.productions.values()):
         production.claim.over = True
         if production._task is not None:

@@ -56,7 +56,7 @@ class RunEndTests(RunTests):
         async def slow(run: Run) -> str:
             await run.write("before")
             await run.flush()
-            (await runs.open()).watch._tasks[1].cancel()  # no signs of life any more
+            await (await runs.open()).watch.stop("beat")
             await asyncio.sleep(2 * LEASE)
             for _ in range(100):
                 await run.write("after")

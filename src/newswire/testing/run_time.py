@@ -65,11 +65,11 @@ class RunTimeTests(RunTests):
         run = await runs.start("chat.1", words(3), key="k", options=RunOptions(keep_for=0.05))
         await run.wait()
         worker = await runs.open()
-        await until(lambda: worker.watch._kept)
+        await until(lambda: worker.watch.expiry._drop)
         await asyncio.sleep(0.1)
         with anyio.fail_after(PATIENCE):
             while True:
-                await worker.watch._drop_old()
+                await worker.watch.expiry.drop_old()
                 try:
                     await runs.get(run.id)
                 except RunNotFound:
