@@ -85,7 +85,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """Why the model stopped, if the producer knows: `stop`, `length`, `tool_calls` or `content_filter`."""
+    """Why the model stopped, if the producer knows: `stop`, `length`, `tool_calls` or `content_filter`.
+
+    Any other reason, such as an upstream's `pause_turn`, goes to clients as it is.
+    """
 
     reason: str = "stop"
 

@@ -15,6 +15,7 @@ from newswire.server.values import Kind, Refused
 
 _DEFAULTS: Final = RelayOptions()
 _SHORTEST_LEASE: Final = 0.2
+_HEADER: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 
 
 def _upstreams() -> Kind:
@@ -31,10 +32,24 @@ def _upstreams() -> Kind:
         return found
 
     def show(upstreams: tuple[Upstream, ...]) -> str:
-        return ", ".join(f"{each.name}={each.url}" if each.name else each.url for each in upstreams) or "none"
+        return ", ".join(f"{each.name}={each.place}" if each.name else each.place for each in upstreams) or "none"
 
     allowed = "URLs such as https://api.openai.com or NAME=URL, commas between several"
     return Kind(allowed, read, show, metavar="[NAME=]URL", several=", ")
+
+
+def _headers() -> Kind:
+    """Names of headers, several with commas between."""
+
+    def read(value: Any) -> tuple[str, ...]:
+        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
+        found = tuple(part.lower() for part in parts if part not in ("", "none"))
+        if not all(_HEADER.fullmatch(name) for name in found):
+            raise ValueError(value)
+        return found
+
+    allowed = "names of headers such as x-my-key, commas between several"
+    return Kind(allowed, read, lambda names: ", ".join(names) or "none", metavar="NAME", several=", ")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +83,16 @@ class RelaySettings(ServerSettings):
         _DEFAULTS.body_timeout, values.duration(), "How long a client may take to send a body."
     )
     cookies: bool = setting(_DEFAULTS.cookies, values.switch(), "Let cookies through, both ways.")
+    credential_headers: tuple[str, ...] = setting(
+        _DEFAULTS.credential_headers,
+        _headers(),
+        "A further header that carries a credential: it tells whose a run is, and is never kept. Repeatable.",
+    )
+    shared: bool = setting(
+        _DEFAULTS.shared,
+        values.switch(),
+        "Clients without credentials share their idempotency keys.",
+    )
     lease: float = setting(
         WorkerOptions().lease,
         values.duration(least=_SHORTEST_LEASE),

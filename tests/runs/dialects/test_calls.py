@@ -94,7 +94,7 @@ def test_why_the_model_stopped() -> None:
     """A client is asked to answer calls only if there are some to answer."""
     calls = Calls()
     assert [calls.reason(said) for said in (None, "stop", "tool_calls", "length", "because")] == [
-        *("stop", "stop", "stop", "length", "stop"),
+        *("stop", "stop", "stop", "length", "because"),
     ]
     calls.begin(ToolCall("a", "f"))
     assert [calls.reason(said) for said in (None, "stop", "tool_calls", "content_filter")] == [

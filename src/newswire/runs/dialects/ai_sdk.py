@@ -24,6 +24,8 @@ from newswire.wire.event import Event
 from newswire.wire.strict_json import write_json
 
 DONE: Final = Event("[DONE]")
+# What the SDK calls the reasons; any other goes through as it is.
+REASONS: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
 
 
 class AISDK(Dialect):
@@ -77,7 +79,8 @@ class AISDK(Dialect):
         finish: dict[str, Any] = {"type": "finish"}
         metadata: dict[str, Any] = {}
         if self._finish is not None:
-            metadata["finishReason"] = self._calls.reason(self._finish).replace("_", "-")
+            reason = self._calls.reason(self._finish)
+            metadata["finishReason"] = REASONS.get(reason, reason)
         if self._usage is not None:
             read, written = self._usage.input_tokens, self._usage.output_tokens
             metadata["usage"] = {"inputTokens": read, "outputTokens": written, "totalTokens": read + written}

@@ -62,7 +62,8 @@ class Anthropic(Dialect):
     def close(self, result: Any) -> list[Event]:
         """See `Dialect.close`."""
         events = [event for told in self._turns.rest() for event in self._write(told)]
-        reason = REASONS[self._turns.calls.reason(self._finish)]
+        reason = self._turns.calls.reason(self._finish)
+        reason = REASONS.get(reason, reason)
         usage = {"input_tokens": self._usage.input_tokens, "output_tokens": self._usage.output_tokens}
         delta = {"stop_reason": reason, "stop_sequence": None}
         return [*events, *self._stop(), _event("message_delta", delta=delta, usage=usage), _event("message_stop")]

@@ -151,16 +151,16 @@ class Calls:
         return call
 
     def reason(self, said: str | None) -> str:
-        """Why the model stopped, as far as clients act on it: `stop`, `length`, `tool_calls` or `content_filter`.
+        """Why the model stopped: what the producer said, also if no format of ours knows the reason.
 
         A client that reads `tool_calls` sets out to answer them, so this is not said of calls that were answered.
 
         Args:
             said: what the producer said last; None if it said nothing.
         """
-        if said in ("length", "content_filter"):
-            return said
-        return "tool_calls" if self.unanswered and said != "stop" else "stop"
+        if said is None or said == "tool_calls":
+            return "tool_calls" if self.unanswered else "stop"
+        return said
 
 
 class InTurn:

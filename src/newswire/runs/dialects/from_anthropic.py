@@ -13,7 +13,10 @@ from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInp
 from newswire.wire.event import Event
 from newswire.wire.strict_json import write_json
 
+# Why the model stopped, as `Finish` says it. A reason that is not here is passed on as it is.
 REASONS: Final = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
     "max_tokens": "length",
     "model_context_window_exceeded": "length",
     "tool_use": "tool_calls",
@@ -51,7 +54,8 @@ class AnthropicReader(Reader):
             return self._used(mapping(message.get("usage")))
         if kind == "message_delta":
             reason = mapping(data.get("delta")).get("stop_reason")
-            finish: list[Part] = [Finish(REASONS.get(reason, "stop"))] if isinstance(reason, str) else []
+            reason = clean(reason)
+            finish: list[Part] = [Finish(REASONS.get(reason, reason))] if reason else []
             return [*finish, *self._used(mapping(data.get("usage")))]
         if kind == "message_stop":
             self.finished = True
@@ -79,10 +83,10 @@ class AnthropicReader(Reader):
     def _start(self, index: Any, content: dict[str, Any]) -> list[Part]:
         kind = clean(content.get("type"))
         if kind == "text":
-            text = clean(content.get("text"))
+            text = self.text(content.get("text"), Text)
             return [Text(text)] if text else []
         if kind == "thinking":
-            thought = clean(content.get("thinking"))
+            thought = self.text(content.get("thinking"), Reasoning)
             return [Reasoning(thought)] if thought else []
         if kind.endswith("tool_use"):
             id = self._calls[index] = clean(content.get("id")) or f"call_{len(self._calls)}"
@@ -97,15 +101,18 @@ class AnthropicReader(Reader):
 
     def _delta(self, index: Any, delta: dict[str, Any]) -> list[Part]:
         kind = clean(delta.get("type"))
-        text = clean(delta.get(DELTAS.get(kind, "")))
-        if not text:
-            return []
+        value = delta.get(DELTAS.get(kind, ""))
         if kind == "text_delta":
-            return [Text(text)]
+            text = self.text(value, Text)
+            return [Text(text)] if text else []
         if kind == "thinking_delta":
-            return [Reasoning(text)]
+            text = self.text(value, Reasoning)
+            return [Reasoning(text)] if text else []
         call = self._calls.get(index)
-        return [] if call is None else [ToolInput(call, text)]
+        if call is None:
+            return []
+        text = self.text(value, ToolInput, call)
+        return [ToolInput(call, text)] if text else []
 
     def _used(self, usage: dict[str, Any]) -> list[Part]:
         """The usage so far. Tokens from the cache are tokens that were read; what isn't said again stays as it was."""

@@ -15,7 +15,8 @@ from newswire.runs.dialects.upstream import Piece, Reader, clean, count, mapping
 from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, Usage
 from newswire.wire.event import Event
 
-REASONS: Final = {"length": "length", "content_filter": "content_filter", "tool_calls": "tool_calls"}
+# Why the model stopped, as `Finish` says it. A reason that is not here is passed on as it is.
+REASONS: Final = {"function_call": "tool_calls"}
 TEXTS: Final = frozenset({"content", "reasoning_content", "reasoning"})
 
 
@@ -99,12 +100,14 @@ class OpenAIChatReader(Reader):
 
     def _delta(self, delta: dict[str, Any]) -> list[Part]:
         parts: list[Part] = []
-        if thought := clean(delta.get("reasoning_content")) or clean(delta.get("reasoning")):
+        if thought := self.text(_either(delta, "reasoning_content", "reasoning"), Reasoning):
             parts.append(Reasoning(thought))
-        if text := clean(delta.get("content")) or clean(delta.get("refusal")):
+        if text := self.text(_either(delta, "content", "refusal"), Text):
             parts.append(Text(text))
         for call in objects(delta.get("tool_calls")):
             parts += self._call(call)
+        if function := mapping(delta.get("function_call")):  # the only call, as it was said before there were tools
+            parts += self._call({"index": -1, "function": function})
         return parts
 
     def _call(self, call: dict[str, Any]) -> list[Part]:
@@ -117,18 +120,25 @@ class OpenAIChatReader(Reader):
             known = self._calls[index] = id or f"call_{self._begun}"
             self._begun += 1
             parts.append(ToolCall(known, clean(function.get("name"))))
-        if text := clean(function.get("arguments")):
+        if text := self.text(function.get("arguments"), ToolInput, known):
             parts.append(ToolInput(known, text))
         return parts
 
     def _finish(self, reason: Any) -> list[Part]:
-        if not isinstance(reason, str):
+        reason = clean(reason)
+        if not reason:
             return []
         if reason == "error":
             self.fail(None, None)
             return []
         self.finished = True
-        return [Finish(REASONS.get(reason, "stop"))]
+        return [Finish(REASONS.get(reason, reason))]
+
+
+def _either(delta: dict[str, Any], first: str, second: str) -> Any:
+    """The text that a delta has under one of two names. Some servers say it under both."""
+    value = delta.get(first)
+    return value if isinstance(value, str) and value else delta.get(second)
 
 
 def _with(data: dict[str, Any], choice: dict[str, Any], delta: dict[str, Any]) -> Event:

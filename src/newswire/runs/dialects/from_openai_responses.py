@@ -15,7 +15,10 @@ from newswire.wire.event import Event
 TEXTS: Final = frozenset({"response.output_text.delta", "response.refusal.delta"})
 THOUGHTS: Final = frozenset({"response.reasoning_summary_text.delta", "response.reasoning_text.delta"})
 INPUTS: Final = frozenset({"response.function_call_arguments.delta", "response.custom_tool_call_input.delta"})
-SHORT: Final = {"max_output_tokens": "length", "content_filter": "content_filter"}
+# Why a response is incomplete, as `Finish` says it. A reason that is not here is passed on as it is; but one that was
+# stopped, as newswire itself says it, has no answer.
+SHORT: Final = {"max_output_tokens": "length"}
+STOPPED: Final = "stopped"
 # Where the text of an item's content or summary is, by the item's type.
 WRITTEN: Final = {"message": "content", "reasoning": "summary"}
 
@@ -53,7 +56,7 @@ class OpenAIResponsesReader(Reader):
         place = key(data.get("output_index", data.get("item_id", mapping(data.get("item")).get("id"))))
         self.sequence = max(self.sequence, count(data.get("sequence_number")))
         if kind.endswith(".delta"):
-            return self._delta(kind, place, clean(data.get("delta")))
+            return self._delta(kind, place, data.get("delta"))
         if kind == "response.output_item.added":
             return self._added(place, mapping(data.get("item")))
         if kind == "response.output_item.done":
@@ -79,20 +82,19 @@ class OpenAIResponsesReader(Reader):
         kind = event.event
         return Piece(repr(said), data["delta"], lambda text: block({**data, "delta": text}, kind))
 
-    def _delta(self, kind: str, place: Any, text: str) -> list[Part]:
-        if not text:
-            return []
-        part: Part | None = None
+    def _delta(self, kind: str, place: Any, value: Any) -> list[Part]:
+        part: Text | Reasoning | ToolInput | None = None
         if kind in TEXTS:
-            part = Text(text)
+            part = Text(self.text(value, Text))
         elif kind in THOUGHTS:
-            part = Reasoning(text)
+            part = Reasoning(self.text(value, Reasoning))
         elif kind in INPUTS and place in self._calls:
-            part = ToolInput(self._calls[place], text)
-        if part is None:
+            call = self._calls[place]
+            part = ToolInput(call, self.text(value, ToolInput, call))
+        if part is None or not isinstance(value, str) or not value:
             return []
         self._said.add(place)
-        return [part]
+        return [part] if part.text else []
 
     def _added(self, place: Any, item: dict[str, Any]) -> list[Part]:
         if item.get("type") not in ("function_call", "custom_tool_call"):
@@ -132,9 +134,9 @@ class OpenAIResponsesReader(Reader):
             return [Finish("tool_calls" if self._unanswered else "stop"), *_usage(response)]
         if kind == "response.incomplete":
             reason = clean(mapping(response.get("incomplete_details")).get("reason"))
-            if reason in SHORT:
+            if reason and reason != STOPPED:
                 self.finished = True
-                return [Finish(SHORT[reason]), *_usage(response)]
+                return [Finish(SHORT.get(reason, reason)), *_usage(response)]
             self.fail(reason, f"The upstream's response is incomplete: {reason or 'it does not say why'}.")
         elif kind in ("response.failed", "response.cancelled"):
             error = mapping(response.get("error"))

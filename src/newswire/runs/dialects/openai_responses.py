@@ -19,7 +19,8 @@ from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInp
 from newswire.wire.event import Event
 from newswire.wire.strict_json import write_json
 
-INCOMPLETE: Final = {"length": "max_output_tokens", "content_filter": "content_filter"}
+INCOMPLETE: Final = {"length": "max_output_tokens"}
+WHOLE: Final = ("stop", "tool_calls")  # reasons of a complete response; any other makes it incomplete
 
 
 class OpenAIResponses(Dialect):
@@ -72,9 +73,9 @@ class OpenAIResponses(Dialect):
     def close(self, result: Any) -> list[Event]:
         """See `Dialect.close`."""
         events = [*self._all_whole(), *self._shut()]
-        short = INCOMPLETE.get(self._calls.reason(self._finish))
-        if short is not None:
-            return [*events, self._incomplete(short)]
+        reason = self._calls.reason(self._finish)
+        if reason not in WHOLE:
+            return [*events, self._incomplete(INCOMPLETE.get(reason, reason))]
         return [*events, self._event("response.completed", response=self._response("completed"))]
 
     def fail(self, problem: Problem) -> list[Event]:

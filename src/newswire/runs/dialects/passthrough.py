@@ -22,19 +22,18 @@ from newswire.runs.dialects.from_openai_chat import OpenAIChatReader
 from newswire.runs.dialects.from_openai_responses import OpenAIResponsesReader
 from newswire.runs.dialects.openai_chat import OpenAIChat
 from newswire.runs.dialects.openai_responses import OpenAIResponses
-from newswire.runs.dialects.upstream import Piece, Reader
-from newswire.runs.parts import Part, event_of, part_of
+from newswire.runs.dialects.upstream import OF_THE_RELAY, RAW, Piece, Reader, unwrapped
+from newswire.runs.parts import Data, Part, Reasoning, Text, event_of, part_of
 from newswire.wire.event import Event
 
-OF_THE_RELAY: Final = "upstream."  # types of what a relay stores beside its upstream's events: no client's business
 CUT_OFF: Final = Problem("interrupted", "upstream_cut_off", "The upstream's stream ended before its answer was whole.")
 
 
 class Passthrough(Dialect):
     """A run that stores raw events, in their own format.
 
-    Events that are none of the format's, which a producer may store between them, are not told: they would break its
-    clients.
+    Each event that is stored goes to the client as it is, whether the reader understands it or not. Only newswire's own
+    parts, such as `Progress`, which a producer may store between them, do not: they would break clients.
 
     Attributes:
         reads: the format's reader.
@@ -112,10 +111,12 @@ class Passthrough(Dialect):
         return told
 
     def _take(self, event: str, data: str) -> list[Event]:
-        raw = Event(data, event)
-        parts = self._reader.take(raw) if data else None
-        if parts is None:
+        if event.startswith(OF_THE_RELAY) and event != RAW:
             return []
+        raw = unwrapped(event, data)
+        parts = self._reader.take(raw)
+        if parts is None:
+            return [raw] if event == RAW or isinstance(part_of(event, data), (Text, Data)) else []
         self._begun = True
         for part in parts:
             self._seen.add(part)
@@ -208,7 +209,11 @@ class Translated(Dialect):
         return self._told.goodbye(wait)
 
     def _parts(self, event: str, data: str) -> Sequence[Part]:
-        parts = self._reader.take(Event(data, event))
+        if event.startswith(OF_THE_RELAY) and event != RAW:
+            return []
+        parts = self._reader.take(unwrapped(event, data))
         if parts is not None:
             return parts
-        return [] if event.startswith(OF_THE_RELAY) else [part_of(event, data)]
+        # What the reader can't read is no text of the answer, whatever it looks like.
+        part = part_of(event, data)
+        return [] if event == RAW or isinstance(part, (Text, Reasoning)) else [part]

@@ -3,16 +3,57 @@
 A relay feeds a `Reader` with the events of an upstream's stream, in one of the formats that newswire also speaks, and
 stores the parts that come of them; or it stores the events as they came, and readers of the run do the reading
 (`newswire.runs.dialects.passthrough`). What an upstream sends is not trusted: nothing makes a reader raise.
+
+An event that the format's reader does not understand, or that no stream of newswire's own may carry under its name, is
+stored inside an event of the type `RAW` (`wrapped`). So it is never mistaken for a part of the answer, and clients of
+the same format get it as it came.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
-from newswire.runs.parts import Part
+from newswire.errors import InvalidEvent
+from newswire.runs.parts import Data, Finish, Part, Reasoning, Text, ToolInput, event_of, part_of
 from newswire.wire.event import Event
-from newswire.wire.strict_json import read_json
+from newswire.wire.strict_json import read_json, write_json
+
+OF_THE_RELAY: Final = "upstream."  # types of what a relay stores beside its upstream's events: no client's business
+RAW: Final = "upstream.raw"  # the type of an event that holds an upstream's event as it came
+
+_DEEPEST: Final = 100  # levels of an event's JSON: what is parsed has to be written again, with more stack around it
+_NO_TEXT: Final = "\ufffd"  # what a reader of UTF-8 shows for half a surrogate pair
+
+
+def wrapped(event: str, data: str) -> Event:
+    """An upstream's event, given by its type and data, inside an event that any run can store."""
+    return Event(write_json({"event": event, "data": data}), RAW)
+
+
+def storable(event: str, data: str, *, understood: bool) -> Event:
+    """The event that an upstream's event, given by its type and data, is stored as.
+
+    Args:
+        event, data: as they came.
+        understood: whether the format's reader understands it.
+    """
+    own = event.startswith(OF_THE_RELAY) or not isinstance(part_of(event, data), (Text, Data))
+    if understood and not own:
+        try:
+            return event_of(Event(data, event))
+        except InvalidEvent:
+            pass  # of a type that only newswire may use, such as `error`
+    return wrapped(event, data)
+
+
+def unwrapped(event: str, data: str) -> Event:
+    """The upstream's event that a stored event is, or holds."""
+    if event == RAW:
+        held = mapping(read_json(data))
+        # A NUL is possible in a type on the wire, and nowhere else.
+        return Event(str(held.get("data", "")), str(held.get("event", "message")).replace("\0", _NO_TEXT))
+    return Event(data, event)
 
 
 class Piece(NamedTuple):
@@ -50,6 +91,7 @@ class Reader:
         self.error: Mapping[str, str] | None = None
         self.id: str | None = None
         self.model: str | None = None
+        self._halves: dict[tuple[type[Text | Reasoning | ToolInput], str], str] = {}
 
     def feed(self, event: Event) -> list[Part]:
         """The parts that the upstream's next event says; often none."""
@@ -58,7 +100,12 @@ class Reader:
     def take(self, event: Event) -> list[Part] | None:
         """The same; None for an event that is none of the format's, which the format's clients might not bear."""
         data = self.object(event)
-        return None if data is None else self.read(data)
+        if data is None:
+            return None
+        parts = self.read(data)
+        if self._halves and any(isinstance(part, Finish) for part in parts):
+            return [*self._unpaired(), *parts]
+        return parts
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """The JSON object of an event of the format; None if it is none."""
@@ -76,6 +123,34 @@ class Reader:
         """What the stream of a whole answer still has to send."""
         return ()
 
+    def text(self, value: Any, kind: type[Text | Reasoning | ToolInput], id: str = "") -> str:
+        """The next piece of a text, as one that UTF-8 can carry.
+
+        An upstream may cut a text between the halves of a surrogate pair. The first half then waits for the second.
+
+        Args:
+            value: what should be the piece; what is no text is none.
+            kind: the part that the piece becomes.
+            id: the call's, of an input.
+        """
+        if not isinstance(value, str) or not value:
+            return ""
+        if value.isascii() and not self._halves:
+            return value
+        value = self._halves.pop((kind, id), "") + value
+        if "\ud800" <= value[-1] <= "\udbff":
+            self._halves[kind, id] = value[-1]
+            value = value[:-1]
+        return clean(value)
+
+    def _unpaired(self) -> list[Part]:
+        """What halves become whose other halves never came."""
+        halves, self._halves = self._halves, {}
+        parts: list[Part] = []
+        for kind, id in halves:
+            parts.append(ToolInput(id, _NO_TEXT) if kind is ToolInput else kind(_NO_TEXT))  # type: ignore[call-arg]
+        return parts
+
     def fail(self, kind: Any, message: Any) -> None:
         """Take note of an error that the upstream reported."""
         self.error = {
@@ -90,12 +165,29 @@ class Reader:
 
 
 def parsed(event: Event) -> dict[str, Any] | None:
-    """The JSON object that is an event's data; None if it is none."""
+    """The JSON object that is an event's data; None if it is none, or is nested more deeply than any real one."""
+    text = event.data
     try:
-        data = read_json(event.data)
+        data = read_json(text)
     except ValueError:
         return None
-    return data if isinstance(data, dict) else None
+    if not isinstance(data, dict) or (text.count("[") + text.count("{") > _DEEPEST and _is_deep(data)):
+        return None
+    return data
+
+
+def _is_deep(data: Any) -> bool:
+    level = [data]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def clean(value: Any) -> str:

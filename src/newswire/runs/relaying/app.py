@@ -3,16 +3,18 @@
     POST …/chat/completions, …/responses, …/messages with "stream": true      becomes a run, and its first reader
     GET /runs/{id}            the same run from where `Last-Event-ID` says, in any dialect (`?dialect=`)
     DELETE /runs/{id}, POST /runs/{id}/stop      stop it; a client that only leaves stops nothing
+    GET /                     says what this is, to a person
     anything else             is passed on as it is
 
 Whose a run is follows from the request's credentials, which go to the upstream and nowhere else: to others it is not
-there. The upstreams are those that the relay was given, and no request can name another.
+there. A request without any gets a run of its own, whatever its key says. The upstreams are those that the relay was
+given, and no request can name another.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
@@ -20,15 +22,17 @@ from newswire.delivery.asgi import Scope, Send
 from newswire.delivery.problem import problem_of
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
+from newswire.redact import printable
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.record import Record
 from newswire.runs.relaying.asked import Asked, ClientGone
 from newswire.runs.relaying.call import Call
-from newswire.runs.relaying.headers import for_upstream, owner_of
+from newswire.runs.relaying.headers import for_upstream
 from newswire.runs.relaying.heads import answer, refusal, refusal_of
 from newswire.runs.relaying.options import RelayOptions
 from newswire.runs.relaying.passing import Passing
 from newswire.runs.relaying.relay import begin, fingerprint, format_of
+from newswire.runs.relaying.secrets import owner_of
 from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.relaying.upstream import Upstream, library_of
 from newswire.runs.response import RunResponse
@@ -38,6 +42,16 @@ if TYPE_CHECKING:
     from newswire.runs.runs import Runs
 
 _JSON: Final = "application/json"
+_WELCOME: Final = """\
+This is newswire's relay: it stands where an AI API is expected, and answers that stream can be resumed.
+
+Use it as the base URL of your client, with your own API key:
+
+{places}
+
+A completion with "stream": true goes on when its client is gone. Its answer's Content-Location says where to read it
+again: GET {here}/runs/ID, with the same key. Everything else is passed on as it is.
+"""
 
 
 class Relay:
@@ -120,6 +134,9 @@ class Relay:
         if asked.path.startswith("/runs/"):
             await self._own(asked, scope, receive, send)
             return
+        if asked.path in ("", "/") and asked.method in ("GET", "HEAD"):
+            await self._welcome(asked, send)
+            return
         upstream, url, path = self._place(asked)
         body: bytes | None = None
         format = format_of(path) if asked.method == "POST" else None
@@ -137,6 +154,13 @@ class Relay:
         finally:
             if passing.status is not None:
                 self.stats.passed[upstream.name, passing.status] += 1
+
+    async def _welcome(self, asked: Asked, send: Send) -> None:
+        """What a person reads who opens the relay's address in a browser."""
+        here = f"{asked.scheme}://{asked.header(b'host') or 'this-host'}{asked.root}"
+        places = [f"    {here}/{name}" if name else f"    {here}" for name in sorted(self._upstreams)]
+        text = _WELCOME.format(places="\n".join(f"{place}/v1" for place in places), here=here)
+        await _say(send, printable(text).encode(), "text/plain; charset=utf-8", head_only=asked.method == "HEAD")
 
     def _place(self, asked: Asked) -> tuple[Upstream, str, str]:
         """The upstream of a request, the URL there, and its path."""
@@ -193,9 +217,12 @@ class Relay:
             stats=self.stats,
         )
         name = f"relay.{upstream.name}" if upstream.name else "relay"
+        owner = self._owner(asked)
         key = asked.key()
+        if owner is None and not self._options.shared:
+            key = None  # nobody can tell whether who sends it again is the same
         mark = fingerprint(asked.path.encode("utf-8", "surrogatepass") + b"?" + asked.query, body)
-        begun = await begin(self._runs, call, name=name, key=key, owner=owner_of(asked.headers), asked=mark)
+        begun = await begin(self._runs, call, name=name, key=key, owner=owner, asked=mark)
 
         async def find() -> Record:
             return await self._runs.find(begun.run.id, begun.run.record.owner)
@@ -216,14 +243,17 @@ class Relay:
         if asked.method not in allowed.split(", "):
             detail = f"{asked.method[:20]} is not possible here; what is: {allowed}"
             raise refusal(405, "method_not_allowed", detail, headers=[("allow", allowed)])
-        owner = owner_of(asked.headers)
+        owner = self._owner(asked)
         record = await self._find(run_id, owner)
         if asked.method in ("GET", "HEAD"):
             dialect = _dialect(asked, record)
             await self._runs.response(scope, record.id, owner=owner, dialect=dialect)(scope, receive, send)
             return
         stopped = await self._runs.stop(record.id, owner=owner)
-        await _say(send, {"id": record.id, "stopped": stopped})
+        await _say(send, write_json({"id": record.id, "stopped": stopped}).encode(), _JSON)
+
+    def _owner(self, asked: Asked) -> str | None:
+        return owner_of(asked.headers, asked.query, self._options.credential_headers)
 
     async def _find(self, run_id: str, owner: str | None) -> Record:
         record = await self._runs.find(run_id, owner)
@@ -258,12 +288,11 @@ def _dialect(asked: Asked, record: Record) -> str | None:
     return named[0]
 
 
-async def _say(send: Send, value: Mapping[str, object]) -> None:
-    body = write_json(value).encode()
+async def _say(send: Send, body: bytes, kind: str, *, head_only: bool = False) -> None:
     headers = [
-        (b"content-type", _JSON.encode()),
+        (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
     ]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})

@@ -28,6 +28,7 @@ class Asked:
         raw_path: the same, as it came.
         query: as it came.
         headers: with names in lower case.
+        scheme: `http` or `https`.
         root: the path at which the relay is mounted, percent-encoded.
     """
 
@@ -35,6 +36,7 @@ class Asked:
         root = str(scope.get("root_path") or "").rstrip("/")
         path = str(scope["path"])
         self.method = str(scope["method"])
+        self.scheme = str(scope.get("scheme") or "http")
         self.path = path.removeprefix(root) if path.startswith(f"{root}/") else path
         self.root = quote(root)
         raw: bytes = scope.get("raw_path") or quote(path).encode()

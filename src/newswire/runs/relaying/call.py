@@ -2,7 +2,10 @@
 
 It is started by whoever claims the run first, so the claim is the promise that the upstream is called once. An upstream
 that gives no stream leaves its answer in the run, as the one event, for all who wait with the same key. EOF is not
-completion: only the format's own last event makes the run `done`.
+completion: only the format's own last event makes the run `done`. That event counts also where the stream ends behind
+it without the empty line: it is whole, whatever an event in general is.
+
+Each event is stored as it came, whether its format's reader understands it or not.
 """
 
 from __future__ import annotations
@@ -14,18 +17,21 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final
 
-from newswire.errors import DecodeLimitExceeded, InvalidEvent, RelayRefused
+from newswire.errors import DecodeLimitExceeded, RelayRefused
 from newswire.runs.dialects import End, Reader, reader_named
+from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
-from newswire.runs.relaying.headers import Redactor, beside_the_stream, for_client
+from newswire.runs.relaying.headers import beside_the_stream, for_client, kept
 from newswire.runs.relaying.heads import answered, refusal, refused_event
 from newswire.runs.relaying.options import RelayOptions
+from newswire.runs.relaying.secrets import Redactor
 from newswire.runs.relaying.stats import RelayStats
-from newswire.runs.relaying.upstream import library_of, send, set_timeouts
+from newswire.runs.relaying.upstream import body_of, hide_userinfo, library_of, send, set_timeouts
 from newswire.runs.run import Run
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream
+from newswire.wire.inflate import Inflater
 
 logger = logging.getLogger("newswire.runs")
 
@@ -33,6 +39,7 @@ CONTENT: Final = (Text, Reasoning, ToolCall, ToolInput)  # parts that are a piec
 _MAX_REFUSAL: Final = 2**20  # bytes of an upstream's error that are kept
 _REFUSAL_SECONDS: Final = 10.0
 _REFUSAL_KEPT: Final = 60.0  # seconds: for those who wait for it, and who have it within milliseconds
+_EMPTY_LINE: Final = b"\n\n\n"  # ends the last line, whatever is missing of it, and dispatches its event
 _LAST_BYTES_SECONDS: Final = 0.5  # after the last event the connection ends soon, and can then be used again
 
 
@@ -68,7 +75,10 @@ class Call:
 
     async def _produce(self, run: Run, client: Any) -> None:
         begun = monotonic()
-        redact = Redactor([(name.lower(), value) for name, value in self.request.headers.raw])
+        request = self.request
+        hide_userinfo(request)
+        sent = [(name.lower(), value) for name, value in request.headers.raw]
+        redact = Redactor(sent, request.url.query, self.options.credential_headers)
         try:
             response, headers = await self._head(client)
         except RelayRefused as refused:
@@ -90,9 +100,16 @@ class Call:
         response = await send(client, self.request, body=self.body)
         headers = for_client(response.headers.raw, cookies=self.options.cookies)
         kind = response.headers.get("content-type")
-        if response.status_code == 200 and is_event_stream(kind):
-            return response, beside_the_stream(headers)
+        if response.status_code == 200 and is_event_stream(kind) and _readable(response):
+            return response, beside_the_stream(kept(headers, self.options.credential_headers))
         try:
+            if not _readable(response):
+                raise refusal(
+                    502,
+                    "upstream_compressed",
+                    "the upstream compressed its answer, although it was asked not to, and the relay can't read it",
+                    again=False,
+                )
             if response.status_code < 400:
                 raise refusal(
                     502,
@@ -104,12 +121,12 @@ class Call:
             body = await self._rest(response)
         finally:
             await response.aclose()
-        kept = [
+        fields = [
             (name.decode("latin-1"), value.decode("latin-1"))
-            for name, value in headers
+            for name, value in kept(headers, self.options.credential_headers)
             if name not in (b"content-length", b"content-encoding")
         ]
-        raise RelayRefused(response.status_code, kept, body, f"the upstream answered {response.status_code}")
+        raise RelayRefused(response.status_code, fields, body, f"the upstream answered {response.status_code}")
 
     async def _rest(self, response: Any) -> bytes:
         """The body of an error; as much of it as there is."""
@@ -117,13 +134,21 @@ class Call:
         body = b""
         try:
             async with asyncio.timeout(_REFUSAL_SECONDS):
-                async for chunk in response.aiter_bytes():
+                async for chunk in body_of(response):
                     body += chunk
                     if len(body) > _MAX_REFUSAL:
                         break
-        except (httpx.HTTPError, TimeoutError):
+        except (httpx.HTTPError, TimeoutError, ValueError):
             pass  # the status says most of it
         return body[:_MAX_REFUSAL]
+
+
+def _readable(response: Any) -> bool:
+    try:
+        Inflater(response.headers.get("content-encoding", ""))
+    except ValueError:
+        return False
+    return True
 
 
 class _Copying:
@@ -142,7 +167,7 @@ class _Copying:
     async def copy(self, response: Any) -> None:
         """Copy until the upstream's last word, or until it breaks off; then end the run."""
         httpx = library_of(self._call.request)
-        chunks = response.aiter_bytes()
+        chunks = body_of(response)
         try:
             try:
                 error = await self._events(chunks)
@@ -151,8 +176,8 @@ class _Copying:
             except (httpx.HTTPError, httpx.StreamError) as broken:
                 what = self._redact(str(broken) or type(broken).__name__)
                 error = {"type": "upstream_cut_off", "message": f"The connection to the upstream broke: {what}"}
-            except DecodeLimitExceeded as large:
-                error = {"type": "upstream_unreadable", "message": str(large)}
+            except (DecodeLimitExceeded, ValueError) as bad:
+                error = {"type": "upstream_unreadable", "message": str(bad)}
         finally:
             if self._first is not None:
                 tokens = self._said.output_tokens if self._said is not None else 0
@@ -162,7 +187,7 @@ class _Copying:
             try:
                 async with asyncio.timeout(_LAST_BYTES_SECONDS):
                     await anext(chunks, None)
-            except (httpx.HTTPError, httpx.StreamError, TimeoutError):
+            except (httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError):
                 pass  # nothing that anybody waits for
         else:
             logger.warning("run %s: the upstream failed (%s): %s", self._run.id, error["type"], error["message"])
@@ -173,19 +198,31 @@ class _Copying:
         decoder = Decoder()
         async for chunk in chunks:
             for event in decoder.feed(chunk):
-                await self._event(event)
-                if self._reader.error is not None:
-                    return {name: self._redact(text) for name, text in self._reader.error.items()}
-                if self._reader.finished and not self._reader.lacks():
-                    return None
+                await self._event(event, self._reader.take(event))
+                if self._over():
+                    return self._error()
+        for event in decoder.feed(_EMPTY_LINE):
+            parts = self._reader.take(event)
+            if self._over():
+                await self._event(event, parts)
+                return self._error()
         return {"type": "upstream_cut_off", "message": "The upstream's stream ended before its answer was whole."}
 
-    async def _event(self, event: Event) -> None:
-        self._note(self._reader.feed(event))
-        try:
-            await self._run.write(Event(self._redact(event.data), event.event))
-        except InvalidEvent:
-            pass  # an `error`, which the run's end tells, or a type that no stream of ours may have
+    def _over(self) -> bool:
+        """Whether the upstream has said its last word."""
+        reader = self._reader
+        return reader.error is not None or (reader.finished and not reader.lacks())
+
+    def _error(self) -> Mapping[str, str] | None:
+        """What the upstream reported, if it did."""
+        error = self._reader.error
+        return None if error is None else {name: self._redact(text) for name, text in error.items()}
+
+    async def _event(self, event: Event, parts: list[Part] | None) -> None:
+        """Store an event as it came. `parts` is what its format's reader makes of it; None: nothing."""
+        self._note(parts or [])
+        data = self._redact.content(event.data)
+        await self._run.write(storable(event.event, data, understood=parts is not None))
 
     def _note(self, parts: list[Part]) -> None:
         for part in parts:

@@ -20,7 +20,10 @@ class RelayOptions:
         keep_for: what a completion is kept for after its end, and with it its key.
         compact_after: from then on an ended completion is kept in its folded form; see `RunOptions`.
         abandon_after: stop a completion that nobody has read for so long; None: it always goes on to its end.
-        cookies: whether cookies go through, both ways.
+        cookies: whether cookies go through, both ways. A completion, which is kept, sets none.
+        credential_headers: names of further headers that carry credentials, beside those that newswire knows.
+        shared: whether clients without any credentials share their idempotency keys. If not, the key of a request
+            without credentials leads to no other request's answer.
     """
 
     connect_timeout: float = 10.0
@@ -32,12 +35,15 @@ class RelayOptions:
     compact_after: float | None = None
     abandon_after: float | None = None
     cookies: bool = False
+    credential_headers: tuple[str, ...] = ()
+    shared: bool = False
 
     def __post_init__(self) -> None:
         for name in ("connect_timeout", "idle_timeout", "body_timeout", "max_body"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0, not {value!r}")
+        object.__setattr__(self, "credential_headers", tuple(name.strip().lower() for name in self.credential_headers))
         self.run  # noqa: B018  # checks the rest
 
     @property

@@ -6,14 +6,18 @@ origin is, as far as it can be; any other is an error, so that credentials go no
 
 from __future__ import annotations
 
+import base64
 import importlib
 import re
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from newswire.client.transports.base import library
+from newswire.redact import without_userinfo
 from newswire.runs.relaying.heads import refusal
+from newswire.wire.inflate import Inflater
 
 if TYPE_CHECKING:
     from newswire.runs.relaying.options import RelayOptions
@@ -30,14 +34,15 @@ class Upstream:
     """A service that completions come from.
 
     Attributes:
-        url: where it is, without the path that clients ask for: `https://api.openai.com`.
+        url: where it is, without the path that clients ask for: `https://api.openai.com`. A user and a password in it
+            are sent as `Authorization`, instead of what clients send, and are not shown.
         name: its path at the relay is `/name/…`; empty: it gets whatever no other upstream's path begins.
 
     Raises:
         ValueError: the URL or the name can't be used.
     """
 
-    url: str
+    url: str = field(repr=False)
     name: str = ""
 
     def __post_init__(self) -> None:
@@ -52,8 +57,13 @@ class Upstream:
             good = False
         if not good or parts.query or parts.fragment:
             raise ValueError(
-                f"an upstream is an http or https URL without query, such as https://api.openai.com: {self.url!r}"
+                f"an upstream is an http or https URL without query, such as https://api.openai.com: {self.place!r}"
             )
+
+    @property
+    def place(self) -> str:
+        """The URL as it may be shown: without user and password."""
+        return without_userinfo(self.url)
 
     @classmethod
     def parse(cls, text: str) -> Upstream:
@@ -64,6 +74,9 @@ class Upstream:
         """
         name, equals, url = text.partition("=")
         return cls(url, name) if equals and "/" not in name else cls(text)
+
+    def __repr__(self) -> str:
+        return f"Upstream({self.place!r}, name={self.name!r})"
 
     def address(self, path: bytes, query: bytes) -> str | None:
         """The URL of a path, percent-encoded as it came; None if it would leave the upstream's own path."""
@@ -88,6 +101,27 @@ def set_timeouts(request: Any, options: RelayOptions) -> None:
     }
 
 
+def hide_userinfo(request: Any) -> None:
+    """Move the user and the password of a URL of httpx's to where they belong: httpx writes URLs into its log."""
+    url = request.url
+    if url.userinfo:
+        pair = f"{url.username}:{url.password}".encode()
+        request.headers["authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+        request.url = url.copy_with(userinfo=b"")
+
+
+async def body_of(response: Any) -> AsyncIterator[bytes]:
+    """The body of a response of httpx's as it comes, decompressed in pieces of bounded size.
+
+    Raises:
+        ValueError: it is compressed in a way that can't be read here, or is not what its head says.
+    """
+    inflater = Inflater(response.headers.get("content-encoding", ""))
+    async for data in response.aiter_raw():
+        for piece in inflater.feed(data):
+            yield piece
+
+
 async def send(client: Any, request: Any, *, body: bytes | None) -> Any:
     """Send a request of httpx's and get the response, its head received.
 
@@ -100,6 +134,7 @@ async def send(client: Any, request: Any, *, body: bytes | None) -> Any:
         RelayRefused: the upstream can't be reached, says nothing in time, or redirects to where nobody may follow.
     """
     for _ in range(1 + _MOST_REDIRECTS):
+        hide_userinfo(request)
         response = await _send_once(client, request)
         if response.status_code not in _REDIRECTS:
             return response

@@ -1,0 +1,73 @@
+"""Bodies that are compressed, decompressed in pieces of bounded size.
+
+An answer of a kilobyte can hold a megabyte of zeros, and HTTP libraries decompress all that one read gave at once. This
+one hands out a piece at a time, so that whoever reads can stop at a limit of its own. It knows `gzip` and `deflate`,
+which the standard library does. The client and the relay use it, for servers that compress what nobody asked them to.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final
+
+PIECE: Final = 2**16  # bytes: the largest piece
+_GZIP: Final = 16 + zlib.MAX_WBITS
+_ZLIB: Final = zlib.MAX_WBITS
+_BARE: Final = -zlib.MAX_WBITS
+
+
+class Inflater:
+    """Decompresses one body.
+
+    Args:
+        encoding: the `content-encoding` of the body; empty or `identity`: nothing is to be done.
+
+    Raises:
+        ValueError: the encoding is another one, or several.
+    """
+
+    def __init__(self, encoding: str = "") -> None:
+        name = encoding.strip().lower()
+        if name not in ("", "identity", "gzip", "x-gzip", "deflate"):
+            raise ValueError(f"a content-encoding of {name[:60]!r}, which can't be read")
+        self._wbits = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}.get(name)
+        self._inside: Any = None  # a decompressor in the middle of its data
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The next bytes of the body, decompressed, in pieces. None of them is empty.
+
+        Raises:
+            ValueError: they are not compressed as the head says.
+        """
+        if self._wbits is None:
+            if data:
+                yield data
+            return
+        while data:
+            if self._inside is None:
+                self._begin(data)
+            try:
+                piece = self._inside.decompress(data, PIECE)
+            except zlib.error as error:
+                raise ValueError(f"it can't be decompressed: {error}") from None
+            if piece:
+                yield piece
+            if self._inside.eof:  # RFC 1952, section 2.2: members follow each other without anything between them
+                data, self._inside = self._inside.unused_data, None
+            else:
+                data = self._inside.unconsumed_tail
+                if not data and len(piece) == PIECE:
+                    yield from self._held()
+
+    def _begin(self, data: bytes) -> None:
+        assert self._wbits is not None
+        # RFC 9110, section 8.4.1.2: "Some non-conformant implementations send the "deflate" compressed data without the
+        # zlib wrapper."
+        bare = self._wbits == _ZLIB and data[0] & 0x0F != zlib.DEFLATED
+        self._inside = zlib.decompressobj(_BARE if bare else self._wbits)
+
+    def _held(self) -> Iterator[bytes]:
+        """What the decompressor still has of the bytes that it took, when a piece was full exactly."""
+        while piece := self._inside.decompress(b"", PIECE):
+            yield piece

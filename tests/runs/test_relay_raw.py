@@ -1,0 +1,201 @@
+"""A relay copies what its upstream sends: every event, however it comes; and it bounds what it decompresses."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tracemalloc
+import zlib
+from collections.abc import Callable
+
+import pytest
+from tests.fixtures.relay import CHAT_PATH, World, owner, text_of
+from tests.fixtures.upstream import Call
+
+from newswire.wire import Decoder, Event
+
+pytestmark = pytest.mark.anyio
+
+PATHS = {"openai-chat": CHAT_PATH, "openai-responses": "/v1/responses", "anthropic": "/v1/messages"}
+
+
+def _sent(*blocks: tuple[str | None, str]) -> bytes:
+    return "".join((f"event: {type}\n" if type else "") + f"data: {data}\n\n" for type, data in blocks).encode()
+
+
+def _chunk(text: str, **more: object) -> str:
+    return json.dumps({"id": "c", "choices": [{"index": 0, "delta": {"content": text}, **more}]}, ensure_ascii=False)
+
+
+STREAMS = {
+    "openai-chat": _sent(
+        (None, _chunk("é\U0001f600")),
+        (None, '{"id": "c", "choices": [{"delta": {"content": "cut off'),
+        ("usage", '{"input_tokens": 1}'),
+        ("newswire.end", '{"reason": "done"}'),
+        ("error", "a warning?"),
+        ("upstream.answered", "{}"),
+        (None, '{"id": "c", "choices": [{"index": 0, "delta": {"content": "a\\ud83d"}}]}'),
+        (None, '{"id": "c", "choices": [{"index": 0, "delta": {"content": "\\ude00b"}}]}'),
+        (None, _chunk("", finish_reason="stop")),
+        (None, "[DONE]"),
+    ),
+    "openai-responses": _sent(
+        ("response.created", '{"type": "response.created", "response": {"id": "r"}}'),
+        ("keepalive", '{"type": "keepalive", "sequence_number": 1}'),
+        ("response.output_text.delta", '{"type": "response.output_text.delta", "delta": "x", "n": NaN}'),
+        ("response.output_text.delta", '{"type": "response.output_text.delta", "delta": "\\ud83d"}'),
+        ("response.output_text.delta", '{"type": "response.output_text.delta", "delta": "\\ude00"}'),
+        ("response.completed", '{"type": "response.completed", "response": {}}'),
+    ),
+    "anthropic": _sent(
+        ("message_start", '{"type": "message_start", "message": {"id": "m", "model": "x"}}'),
+        ("usage", '{"type": "usage", "input_tokens": 1, "output_tokens": 2}'),
+        ("ping", '{"type": "ping"}'),
+        ("odd", "not JSON"),
+        (
+            "content_block_delta",
+            '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\\ud83d"}}',
+        ),
+        (
+            "content_block_delta",
+            '{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"\\ude00"}}',
+        ),
+        ("message_delta", '{"type": "message_delta", "delta": {"stop_reason": "pause_turn"}}'),
+        ("message_stop", '{"type": "message_stop"}'),
+    ),
+}
+
+
+def _events(body: bytes) -> list[tuple[str, str]]:
+    return [(event.event, event.data) for event in Decoder().feed(body)]
+
+
+def _pairs(events: list[Event]) -> list[tuple[str, str]]:
+    return [(event.event, event.data) for event in events]
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("format", STREAMS)
+async def test_any_cut_of_the_bytes_gives_the_same_events(world: World, format: str, ending: str) -> None:
+    """All of them, as they came: live, and when the run is read again."""
+    body = STREAMS[format].replace(b"\n", ending.encode())
+    chance = random.Random(4711)
+
+    async def script(call: Call) -> None:
+        await call.head()
+        places = sorted(chance.sample(range(1, len(body)), chance.randint(0, 12)))
+        for first, last in zip([0, *places], [*places, len(body)], strict=True):
+            await call.send(body[first:last])
+        await call.end()
+
+    world.upstream.script = script
+    for _ in range(12):
+        answer = await world.ask(path=PATHS[format])
+        assert _pairs(await answer.rest()) == _events(STREAMS[format])
+    assert _pairs(await (await world.get(answer.place)).rest()) == _events(STREAMS[format])
+    other = "native" if format == "openai-chat" else "openai-chat"
+    read = await (await world.get(f"{answer.place}?dialect={other}")).rest()
+    texts = [event.data for event in read if event.event == "message"] if other == "native" else [text_of(read)]
+    assert "".join(texts) == {"openai-chat": "é\U0001f600a\U0001f600b"}.get(format, "\U0001f600")
+
+
+@pytest.mark.parametrize("format", STREAMS)
+async def test_an_answer_is_whole_with_its_last_event_whatever_lacks_behind_it(world: World, format: str) -> None:
+    """The empty line, and the line's end; but not a byte of the event."""
+    whole = STREAMS[format]
+    for less, reason in ((0, "done"), (1, "done"), (2, "done"), (3, "failed")):
+
+        async def script(call: Call, less: int = less) -> None:
+            await call.head()
+            await call.send(whole[: len(whole) - less])
+            await call.end()
+
+        world.upstream.script = script
+        answer = await world.ask(path=PATHS[format])
+        events = await answer.rest()
+        end = await (await world.runs.get(answer.place.removeprefix("/runs/"), owner=owner())).end()
+        assert end is not None
+        assert end.reason == reason, less
+        if reason == "done":
+            assert _pairs(events) == _events(whole)
+
+
+async def test_an_error_of_the_stream_is_told_as_it_came(world: World) -> None:
+    """With all that the upstream says in it."""
+    error = '{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"},"request_id":"req_1"}'
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.send(_sent(("message_start", '{"type":"message_start","message":{"id":"m"}}'), ("error", error)))
+        await call.end()
+
+    world.upstream.script = script
+    answer = await world.ask(path=PATHS["anthropic"])
+    assert _pairs(await answer.rest())[1:] == [("error", error)]
+    assert "Overloaded" in (await (await world.get(f"{answer.place}?dialect=openai-chat")).rest())[-1].data
+
+
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("GZIP", gzip.compress)]
+)
+async def test_a_compressed_answer_is_read_and_its_size_is_bounded(
+    world: World, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    """Nobody asked for it, but servers do it. 200 KB that become 200 MB end the answer, not the process."""
+    body = STREAMS["openai-chat"]
+    bomb = compress(b"data: " + bytes(200_000_000))
+
+    async def script(call: Call) -> None:
+        await call.head(content_encoding=encoding)
+        await call.send(bomb if call.headers["x-case"] == "bomb" else compress(body))
+        await call.end()
+
+    world.upstream.script = script
+    assert _pairs(await (await world.ask(x_case="body")).rest()) == _events(body)
+    tracemalloc.start()
+    try:
+        answer = await world.ask(x_case="bomb")
+        last = (await answer.rest())[-1]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert "upstream_unreadable" in last.data
+    assert peak < 80_000_000
+
+
+async def test_the_error_of_an_upstream_is_bounded_too(world: World) -> None:
+    """However well it was compressed."""
+
+    async def script(call: Call) -> None:
+        await call.answer(500, gzip.compress(bytes(100_000_000)), content_encoding="gzip")
+
+    world.upstream.script = script
+    answer = await world.ask()
+    assert (answer.status, len(await answer.response.aread())) == (500, 2**20)
+    assert "content-encoding" not in answer.response.headers
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_what_can_not_be_decompressed_is_a_502(world: World, status: int) -> None:
+    """Nothing of it reaches the client."""
+
+    async def script(call: Call) -> None:
+        await call.head(status, content_encoding="br")
+        await call.send(b"\x0b\x02\x80hello\x03")
+        await call.end()
+
+    world.upstream.script = script
+    answer = await world.ask()
+    assert (answer.status, (await answer.json())["code"]) == (502, "upstream_compressed")
+
+
+async def test_a_person_who_opens_the_relay_reads_what_it_is(world: World) -> None:
+    """Nothing is asked of the upstream for it."""
+    for method in ("GET", "HEAD"):
+        answer = await world._send(method, "/", None, {})
+        assert (answer.status, answer.response.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+        text = (await answer.response.aread()).decode()
+        assert ("http://test/v1" in text) == (method == "GET")
+    assert world.upstream.calls == []
