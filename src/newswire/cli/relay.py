@@ -39,7 +39,7 @@ def relay(settings: RelaySettings) -> None:
     click.echo(f"relays on {click.style(url, fg='cyan')}", err=True)
     for upstream in settings.upstreams:
         place = f"{url}/{upstream.name}" if upstream.name else url
-        click.echo(f"  {click.style(place, fg='cyan')}  →  {upstream.place}", err=True)
+        click.echo(f"  {click.style(place, fg='cyan')}  →  {without_password(upstream.url)}", err=True)
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
     click.secho(f"log {without_password(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
     with tempfile.TemporaryDirectory(prefix="newswire-") as board:

@@ -32,7 +32,7 @@ def _upstreams() -> Kind:
         return found
 
     def show(upstreams: tuple[Upstream, ...]) -> str:
-        return ", ".join(f"{each.name}={each.place}" if each.name else each.place for each in upstreams) or "none"
+        return ", ".join(f"{each.name}={each.url}" if each.name else each.url for each in upstreams) or "none"
 
     allowed = "URLs such as https://api.openai.com or NAME=URL, commas between several"
     return Kind(allowed, read, show, metavar="[NAME=]URL", several=", ")
