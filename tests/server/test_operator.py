@@ -44,7 +44,18 @@ def test_history_tells_what_retention_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["limit=0", "limit=1001", "limit=x", "limit=٣", "after=junk", "after=zzzzzzzz-1", "x=1"]
+    "query",
+    [
+        "limit=0",
+        "limit=1001",
+        "limit=x",
+        "limit=٣",
+        "after=junk",
+        "after=zzzzzzzz-1",
+        "x=1",
+        "last=0",
+        "last=5&limit=5",
+    ],
 )
 def test_history_refuses_what_it_does_not_know(server: Serve, query: str) -> None:
     """No stream that must not break: a wrong position is an error here."""
@@ -64,6 +75,20 @@ def test_routing_errors_are_problems_too(server: Serve, method: str, path: str, 
     assert answer.headers["content-type"] == "application/problem+json"
     if status == 405:
         assert "GET" in answer.headers["allow"]
+
+
+def test_history_gives_the_newest(server: Serve) -> None:
+    """The newest few of one channel, oldest first, however many others lie between; then `next` is the log's end."""
+    published: dict[str, list[str]] = {"rare": [], "often": [], "never": []}
+    for n in range(60):
+        channel = "rare" if n % 7 == 3 else "often"
+        published[channel].append(server.publish(channel, str(n)))
+    for channel, ids in published.items():
+        for last in (1, 2, 7, 8, 9, 50, 1000):
+            page = httpx2.get(f"{server.url}/channels/{channel}/events", params={"last": last}).json()
+            assert [event["id"] for event in page["events"]] == ids[-last:]
+            assert page["next"] == published["rare"][-1]
+            assert not page["more"]
 
 
 def test_metrics_count_what_happened(server: Serve) -> None:
@@ -89,7 +114,8 @@ def test_the_console_shows_channels_and_lets_nothing_foreign_in(server: Serve) -
         numbers = httpx2.get(f"{server.url}/console/stats").json()
     channels = {channel["name"]: channel for channel in numbers["channels"]}
     assert (channels["shown"]["events"], channels["shown"]["subscribers"]) == (1, 0)
-    assert channels["quiet.*"]["subscribers"] == 1
+    assert numbers["patterns"] == [{"name": "quiet.*", "subscribers": 1}]
+    assert not [name for name in channels if {"*", ">"} & set(name)]
     for name, kind in (
         ("", "text/html"),
         ("console/console.js", "text/javascript"),
@@ -102,6 +128,44 @@ def test_the_console_shows_channels_and_lets_nothing_foreign_in(server: Serve) -
         again = httpx2.get(f"{server.url}/{name}", headers={"if-none-match": answer.headers["etag"]})
         assert again.status_code == 304
     assert httpx2.get(f"{server.url}/console/..%2Fapp.py").status_code == 404
+
+
+def test_the_console_counts_neither_itself_nor_internals(server: Serve) -> None:
+    """A tail of the console's own is no subscriber, of nothing; a stream beside it is one."""
+    server.publish("seen", "x")
+    with Reader(f"{server.url}/console/tail") as tail, Reader(f"{server.url}/console/tail?channel=seen") as one:
+        tail.opened()
+        one.opened()
+        with Reader(f"{server.url}/channels/seen") as reader:
+            reader.opened()
+            numbers = httpx2.get(f"{server.url}/console/stats").json()
+        assert (numbers["subscribers"], numbers["pages"], numbers["patterns"]) == (1, 2, [])
+        assert [c["subscribers"] for c in numbers["channels"] if c["name"] == "seen"] == [1]
+        server.publish("seen", "y")
+        for own in (tail, one):
+            [event] = own.read(1)
+            assert (event.json()["channel"], event.json()["data"]) == ("seen", "y")
+    while httpx2.get(f"{server.url}/console/stats").json()["pages"]:
+        pass
+    assert not [name for name in (c["name"] for c in numbers["channels"]) if name.startswith("$") or name == ">"]
+
+
+def test_the_console_knows_what_was_kept_before_a_start(tmp_path: Path) -> None:
+    """After a restart a channel has as many events as the log keeps of it, and its newest has its own time."""
+    with Serve(tmp_path) as server:
+        for channel, events in (("many", 700), ("few", 3), ("many", 700)):
+            content = "\n".join(['{"data": "old"}'] * events)
+            kind = {"content-type": "application/x-ndjson"}
+            httpx2.post(f"{server.url}/channels/{channel}", content=content, headers=kind).raise_for_status()
+        newest = httpx2.get(f"{server.url}/channels/few/events?last=1").json()["events"][0]["time"]
+        server.stop()
+        server.start()
+        while not (numbers := httpx2.get(f"{server.url}/console/stats").json())["complete"]:
+            pass
+        channels = {channel["name"]: channel for channel in numbers["channels"]}
+        assert {name: channel["events"] for name, channel in channels.items()} == {"many": 1400, "few": 3}
+        assert channels["few"]["last"] == newest
+        assert sum(events for _, events in numbers["recent"]) == numbers["kept"] == 1403
 
 
 def test_a_foreign_page_may_not_publish(server: Serve) -> None:

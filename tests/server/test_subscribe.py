@@ -98,14 +98,18 @@ def test_a_stream_of_one_pattern_names_its_channels(server: Serve) -> None:
         assert [(event.channel, event.data) for event in reader.read(2)] == [("shop.eu", "1"), ("shop.us", "2")]
 
 
-def test_the_envelope_carries_channel_type_and_data(server: Serve) -> None:
+def test_the_envelope_carries_channel_type_data_and_time(server: Serve) -> None:
     """For a bare EventSource on many channels: every event is a `message`, gaps too."""
     server.publish("env.a", "x", event="note")
     with Reader(f"{server.url}/stream?channel=env.*&channel=other&envelope=json&last_event_id=junk") as reader:
         gap, event = reader.read(2)
     assert {gap.event, event.event} == {"message"}
     assert gap.json()["event"] == "newswire.gap"
-    assert json.loads(event.data) == {"channel": "env.a", "event": "note", "data": "x"}
+    [kept] = httpx2.get(f"{server.url}/channels/env.a/events").json()["events"]
+    told = json.loads(event.data)
+    assert told.pop("time") == pytest.approx(kept["time"], abs=0.001)
+    assert told == {"channel": "env.a", "event": "note", "data": "x"}
+    assert gap.json()["time"] is None
 
 
 def test_head_gives_the_headers_and_leaves_the_connection_whole(server: Serve) -> None:

@@ -28,24 +28,28 @@ class Form(IntEnum):
     NAMED = 1
     """With an extra `channel:` field, which the standard ignores and our clients read."""
     ENVELOPE = 2
-    """A `message` whose data is a JSON object of channel, event and data: for a bare EventSource on many channels."""
+    """A `message` whose data is a JSON object of channel, event, data and time, for a bare EventSource on many.
+
+    The time is when the log took the event, in seconds since the Unix epoch. newswire's own events have no channel and
+    no time: null.
+    """
 
 
 class Frame:
     """One entry and its encodings.
 
     Attributes:
-        offset, channel, event, data: as in the entry.
+        offset, channel, event, data, time: as in the entry.
         size: roughly what it weighs on the wire, in bytes: the measure of write budgets.
     """
 
-    __slots__ = ("_envelope", "_named", "_plain", "channel", "data", "epoch", "event", "offset", "size")
+    __slots__ = ("_envelope", "_named", "_plain", "channel", "data", "epoch", "event", "offset", "size", "time")
 
     def __init__(self, epoch: str, entry: Entry) -> None:
         # Nothing but text and numbers, and no container beside it: the window keeps many, see `untracked`.
         untrack(self)
         self.epoch = epoch
-        self.offset, self.channel, self.event, data, _ = entry
+        self.offset, self.channel, self.event, data, self.time = entry
         self.data = data
         # isascii() is O(1) in CPython; 3 bytes a character bounds what UTF-8 makes of nearly all other text.
         self.size = 80 + len(self.channel) + (len(data) if data.isascii() else 3 * len(data))
@@ -64,7 +68,8 @@ class Frame:
                 self._named = encode_entry(self.id, self.event, self.data, self.channel or None)
             return self._named
         if self._envelope is None:
-            envelope = {"channel": self.channel or None, "event": self.event, "data": self.data}
+            time = round(self.time, 3) if self.channel else None
+            envelope = {"channel": self.channel or None, "event": self.event, "data": self.data, "time": time}
             self._envelope = encode_entry(self.id, "message", json.dumps(envelope, ensure_ascii=False), None)
         return self._envelope
 

@@ -215,7 +215,7 @@ class Hub:
             after: the position to go on from: a `Position`, or the text of one as a client sent it (any text gives a
                 stream; what is no position of this log gives a gap). None or empty: begin at `start`.
             start: where to begin without `after`.
-            envelope: write each event as a `message` whose data is a JSON object of channel, event and data.
+            envelope: write each event as a `message` whose data is a JSON object of channel, event, data and time.
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.

@@ -74,6 +74,7 @@ class _Server(Starlette):
             routes=[
                 Route("/", console.page),
                 Route("/console/stats", console.stats),
+                Route("/console/tail", console.tail),
                 Route("/console/{name}", console.asset),
                 Route(_CHANNEL, _channel, methods=["GET", "POST"]),
                 Route("/channels/{channel}/events", history),
@@ -117,7 +118,8 @@ class _Server(Starlette):
                 inner = cls(inner, *args, **kwargs)
             return inner
 
-        return FastPublish(app, around, self.state.service, self.router.routes[3])
+        publishing = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
+        return FastPublish(app, around, self.state.service, publishing)
 
 
 async def _channel(request: Request) -> Response | ASGIApp:

@@ -1,8 +1,9 @@
 """The console at `/`: a page that shows what the server does, and the numbers behind it.
 
 The page is plain HTML, CSS and JavaScript in `static/`, without a build and without anything from elsewhere. It polls
-`/console/stats` (a second stream would take one of the six connections that a browser has for a host) and tails all
-channels over one EventSource.
+`/console/stats` (a second stream would take one of the six connections that a browser has for a host) and tails
+channels over one EventSource, `/console/tail`, which counts as no subscriber. Some of the files serve other pages too:
+`newswire.css`, `theme.js`, `chart.js` and `icon.svg` are the look of newswire.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from newswire.delivery.request import last_event_id
+from newswire.delivery.response import EventSourceResponse
+from newswire.log.channels import Pattern, name_or_pattern
 from newswire.log.position import Position
+from newswire.server.query import Query
 from newswire.server.service import Service, service_of
 
 _TYPES: Final = {
     "console.html": "text/html; charset=utf-8",
+    "newswire.css": "text/css; charset=utf-8",
     "console.css": "text/css; charset=utf-8",
+    "theme.js": "text/javascript; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
+    "channels.js": "text/javascript; charset=utf-8",
     "chart.js": "text/javascript; charset=utf-8",
     "tail.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
@@ -36,6 +44,7 @@ _SECURITY: Final = {
     "cross-origin-opener-policy": "same-origin",
 }
 _CHANNELS: Final = 200
+_PATTERNS: Final = 20
 
 
 async def page(request: Request) -> Response:
@@ -64,12 +73,35 @@ def _file(request: Request, name: str) -> Response:
     return Response(content, headers=headers)
 
 
+async def tail(request: Request) -> EventSourceResponse:
+    """Stream one channel or pattern, or all (`?channel=` left out), as `/stream?envelope=json` does.
+
+    No number of subscribers counts it, as it is the console's own; but it takes one of the server's places.
+    """
+    service = service_of(request)
+    query = Query(request.scope["query_string"])
+    query.only("channel", "last_event_id", also=service.parameters)
+    channel = query.one("channel") or ">"
+    await service.allow(request, "subscribe", channel)
+    service.check_room()
+    subscription = service.hub.subscribe(name_or_pattern(channel), after=last_event_id(request), envelope=True)
+    await subscription.open()  # what fails here is still a status code
+    service.pages[channel] += 1
+
+    async def left() -> None:
+        service.pages[channel] -= 1
+
+    return EventSourceResponse(subscription, options=service.settings.stream, background=left)
+
+
 async def stats(request: Request) -> JSONResponse:
     """The numbers."""
     service = service_of(request)
     await service.allow(request, "observe")
     span = await service.hub.log.span()
     numbers = service.all()
+    traffic = service.traffic
+    channels, patterns = _channels(service)
     return JSONResponse(
         {
             "worker": service.board.worker,
@@ -82,18 +114,22 @@ async def stats(request: Request) -> JSONResponse:
             "offset": span.latest,
             "kept": span.latest - span.earliest,
             "subscribers": numbers.gauges["subscribers"],
+            "pages": numbers.gauges["pages"],
             "stalled": numbers.gauges["stalled"],
             "delivered": numbers.counters["delivered"],
             "gaps": numbers.counters["gaps"],
-            "channels": _channels(service),
-            "channels_seen": 0 if service.traffic is None else len(service.traffic),
+            "recent": [] if traffic is None else traffic.recent(),
+            "channels": channels,
+            "channels_seen": 0 if traffic is None else len(traffic),
+            "complete": traffic is not None and traffic.complete,
+            "patterns": patterns,
         },
         headers={"cache-control": "no-store"},
     )
 
 
-def _channels(service: Service) -> list[dict[str, Any]]:
-    """The channels that are alive, those with the newest events first, then those only subscribed to."""
+def _channels(service: Service) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The channels that are alive, those with the newest events first, then those without any; and the patterns."""
     subscribers = service.subscribers()
     for _, others, alive in service.board.others():
         if alive:
@@ -104,6 +140,12 @@ def _channels(service: Service) -> list[dict[str, Any]]:
         {"name": name, "subscribers": subscribers.pop(name, 0), "events": one.events, "last": one.last}
         for name, one in busiest.items()
     ]
-    silent = sorted(subscribers.items(), key=lambda item: -item[1])[: max(0, _CHANNELS - len(found))]
+    most = sorted(subscribers.items(), key=lambda item: -item[1])
+    silent = [pair for pair in most if not isinstance(name_or_pattern(pair[0]), Pattern)][
+        : max(0, _CHANNELS - len(found))
+    ]
     found += [{"name": name, "subscribers": count, "events": 0, "last": None} for name, count in silent]
-    return found
+    patterns = [
+        {"name": name, "subscribers": count} for name, count in most if isinstance(name_or_pattern(name), Pattern)
+    ]
+    return found, patterns[:_PATTERNS]

@@ -1,16 +1,19 @@
-"""`GET /channels/{channel}/events`: kept events as JSON, a page at a time, oldest first.
+"""`GET /channels/{channel}/events`: kept events as JSON, a page at a time, oldest first; or the newest few.
 
 Each page says the position to go on from; what retention removed is told, as on a stream.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from newswire.log.channels import name_or_pattern
+from newswire.hub.hub import Hub
+from newswire.log.base import Entry
+from newswire.log.channels import Channels, Pattern, name_or_pattern
 from newswire.log.position import Position
 from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
@@ -25,23 +28,17 @@ async def history(request: Request) -> JSONResponse:
     service = service_of(request)
     channel = channel_of(request.scope)
     query = Query(request.scope["query_string"])
-    query.only("after", "limit", also=service.parameters)
+    query.only("after", "limit", "last", also=service.parameters)
     after = query.one("after") or None
-    limit = _limit(query)
+    limit = _count(query, "limit")
+    last = _count(query, "last")
     await service.allow(request, "read", channel)
+    if last is not None:
+        return await _newest(service.hub, channel, last, alone=after is None and limit is None)
     latest = (await service.hub.log.span()).latest
-    page, position = await service.hub.history(name_or_pattern(channel), after=after, limit=limit)
+    page, position = await service.hub.history(name_or_pattern(channel), after=after, limit=limit or _DEFAULT)
     epoch = position.epoch
-    events = [
-        {
-            "id": str(Position(epoch, entry.offset)),
-            "channel": entry.channel,
-            "event": entry.event,
-            "data": entry.data,
-            "time": entry.time,
-        }
-        for entry in page.entries
-    ]
+    events = _as_json(page.entries, epoch)
     answer: dict[str, object] = {"events": events, "next": str(position), "more": position.offset < latest}
     if after is not None:
         offset, through = Position.parse(after).offset, max(page.lost, page.doubt)
@@ -51,11 +48,59 @@ async def history(request: Request) -> JSONResponse:
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
 
-def _limit(query: Query) -> int:
-    text = query.one("limit")
+async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JSONResponse:
+    """Answer with the newest `count` events.
+
+    A log reads forwards only: after which offset the channel has just so many is found by halving.
+    """
+    if not alone:
+        raise Problem(400, "invalid_query", "last is for itself: leave out after and limit", field="last")
+    if isinstance(name_or_pattern(channel), Pattern):
+        raise Problem(400, "invalid_query", "last is for one channel, and this is a pattern", field="last")
+    channels = Channels([channel])
+    span = await hub.log.span()
+    low, high = span.earliest, span.latest  # after `low` there are at least `count`, if there are; after `high` fewer
+    found = await _read(hub, channels, low, span.latest, count)
+    while len(found) == count and found[-1].offset < span.latest and high - low > 1:
+        middle = (low + high) // 2
+        page = await _read(hub, channels, middle, span.latest, count)
+        if len(page) < count:
+            high = middle
+        else:
+            low, found = middle, page
+    position = str(Position(span.epoch, span.latest))
+    answer = {"events": _as_json(found, span.epoch), "next": position, "more": False}
+    return JSONResponse(answer, headers={"cache-control": "no-store"})
+
+
+async def _read(hub: Hub, channels: Channels, after: int, through: int, count: int) -> list[Entry]:
+    """The earliest events of (after, through], at most `count`."""
+    found: list[Entry] = []
+    while after < through and len(found) < count:
+        page = await hub.log.read(channels, after, count - len(found))
+        found += [entry for entry in page.entries if entry.offset <= through]
+        after = page.through
+    return found
+
+
+def _as_json(entries: Iterable[Entry], epoch: str) -> list[dict[str, object]]:
+    return [
+        {
+            "id": str(Position(epoch, entry.offset)),
+            "channel": entry.channel,
+            "event": entry.event,
+            "data": entry.data,
+            "time": entry.time,
+        }
+        for entry in entries
+    ]
+
+
+def _count(query: Query, name: str) -> int | None:
+    text = query.one(name)
     if text is None:
-        return _DEFAULT
+        return None
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST):
-        detail = f"limit is a number from 1 to {_MOST}, not {text[:40]!r}"
-        raise Problem(400, "invalid_query", detail, field="limit")
+        detail = f"{name} is a number from 1 to {_MOST}, not {text[:40]!r}"
+        raise Problem(400, "invalid_query", detail, field=name)
     return int(text)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,11 +19,11 @@ from starlette.requests import Request
 
 from newswire.delivery.drain import drain_of
 from newswire.hub.hub import Hub
-from newswire.log.channels import check_channel, check_pattern, is_internal
+from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.auth import Action, Authorizer
 from newswire.server.config import Settings
 from newswire.server.numbers import Board, Numbers
-from newswire.server.problem import Problem
+from newswire.server.problem import Problem, unavailable
 from newswire.server.traffic import TrafficCounter, count_traffic
 
 logger = logging.getLogger("newswire.server")
@@ -39,6 +40,8 @@ class Service:
         numbers: this process's own.
         board: where the other workers' are.
         traffic: events by channel; None before the server has started.
+        pages: the console's own streams in this process, by the channel or pattern that they show. No number of
+            subscribers has them in it.
         started: when, in seconds since the Unix epoch.
     """
 
@@ -52,6 +55,7 @@ class Service:
         self.numbers = Numbers()
         self.board = Board(board)
         self.traffic: TrafficCounter | None = None
+        self.pages: Counter[str] = Counter()
         self.started = time.time()
 
     @asynccontextmanager
@@ -69,6 +73,7 @@ class Service:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await writer
+            await self.traffic.close()
             await self.hub.close()
 
     async def _write_board(self) -> None:
@@ -113,6 +118,18 @@ class Service:
                 detail = f"a channel's name has at most {limit} bytes here; this one has {len(channel.encode())}"
                 raise Problem(400, "invalid_channel", detail, field="channel", limit=limit)
 
+    def check_room(self) -> None:
+        """Check that there is room for one more stream.
+
+        Raises:
+            Problem: this process has as many as it may have.
+        """
+        limit = self.settings.max_streams
+        gauges = self.own().gauges
+        if gauges["subscribers"] + gauges["pages"] >= limit:
+            self.numbers.counters["refused"] += 1
+            raise unavailable(f"this server has its {limit:,} streams open: try again later", "too_many_streams")
+
     # -- numbers
 
     def own(self) -> Numbers:
@@ -124,7 +141,8 @@ class Service:
         numbers.counters.update({name: value - numbers.counters[name] for name, value in hub.items()})
         numbers.gauges.clear()
         numbers.gauges.update(
-            subscribers=stats.subscribers - counting,
+            subscribers=stats.subscribers - counting - self.pages.total(),
+            pages=self.pages.total(),
             stalled=stats.stalled,
             window_events=stats.window_events,
             window_bytes=stats.window_bytes,
@@ -141,14 +159,19 @@ class Service:
         return together
 
     def subscribers(self) -> dict[str, int]:
-        """Subscribers in this process: of the channels that had events lately, and of what is subscribed to."""
-        named = dict(self.hub.channels(_CHANNELS_SHOWN))
+        """Subscribers in this process: of the channels that had events lately, and of what is subscribed to.
+
+        Without the server's own (its counter, the console's pages) and without the channels that begin with `$`.
+        """
         counting = 0 if self.traffic is None else self.traffic.subscribers
-        if counting and ">" in named:
-            named[">"] -= counting
+        own = Counter(self.pages)
+        own[">"] += counting
+        shown = [(Channels([name_or_pattern(channel)]), count) for channel, count in own.items() if count]
+        named = {name: count - own[name] for name, count in self.hub.channels(_CHANNELS_SHOWN).items()}
         busiest: Sequence[str] = list(self.traffic.busiest(_CHANNELS_SHOWN)) if self.traffic is not None else ()
-        named.update({name: self.hub.subscribers(name) - counting for name in busiest})
-        return {name: count for name, count in named.items() if count > 0}
+        for name in busiest:
+            named[name] = self.hub.subscribers(name) - sum(count for channels, count in shown if name in channels)
+        return {name: count for name, count in named.items() if count > 0 and not is_internal(name)}
 
 
 def service_of(request: Request) -> Service:

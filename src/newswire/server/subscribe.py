@@ -11,7 +11,7 @@ from starlette.requests import Request
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.log.channels import name_or_pattern
-from newswire.server.problem import Problem, unavailable
+from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 
@@ -45,10 +45,8 @@ async def _stream(
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
     await service.allow(request, "subscribe", *channels)
-    limit = service.settings.max_streams
-    if request.method != "HEAD" and service.own().gauges["subscribers"] >= limit:
-        service.numbers.counters["refused"] += 1
-        raise unavailable(f"this server has its {limit:,} streams open: try again later", "too_many_streams")
+    if request.method != "HEAD":
+        service.check_room()
     subscription = service.hub.subscribe(
         *map(name_or_pattern, channels),
         after=last_event_id(request),

@@ -1,32 +1,27 @@
-// Charts on canvas: one that moves, and sparklines. They draw numbers they are given and know nothing of where those
-// come from.
+// Charts over the last minutes on a canvas, for all pages of newswire: lines or bars, both axes labelled.
+//
+// They draw numbers that they are given, [time in milliseconds, value], and know nothing of where those come from: what
+// a reconnect brings late lands where it belongs. The shaded times are those without a connection.
 
-const SPAN = 120; // seconds shown
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+export const SPAN = 120_000; // milliseconds shown
+const RIGHT = 54; // pixels at the right for the scale
+const BELOW = 20; // and below for the time
 
-function colours() {
-  const style = getComputedStyle(document.documentElement);
-  return name => style.getPropertyValue(name).trim();
-}
-
-// A canvas in CSS pixels, sharp on every screen.
-function prepare(canvas) {
-  const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
-  if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
-    canvas.width = Math.round(width * ratio);
-    canvas.height = Math.round(height * ratio);
+let colours = new Map();
+document.addEventListener("themechange", () => colours.clear());
+// A variable may hold light-dark(...), which only an element resolves.
+function colour(name) {
+  if (!colours.has(name)) {
+    const probe = document.createElement("i");
+    probe.style.color = `var(${name})`;
+    document.body.append(probe);
+    colours.set(name, getComputedStyle(probe).color);
+    probe.remove();
   }
-  const g = canvas.getContext("2d");
-  g.setTransform(ratio, 0, 0, ratio, 0, 0);
-  g.clearRect(0, 0, width, height);
-  return [g, width, height];
+  return colours.get(name);
 }
 
-// 1, 2 or 5 times a power of ten, at least `value`.
-function ceiling(value) {
-  const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map(step => step * power).find(step => step >= value * 0.999);
-}
+// -- numbers for people
 
 export function short(value) {
   const unit = value >= 999_500 ? [1e6, "M"] : value >= 10_000 ? [1e3, "k"] : null;
@@ -35,104 +30,178 @@ export function short(value) {
   return Number(scaled.toFixed(scaled < 100 ? 1 : 0)) + unit[1];
 }
 
-// Straight lines: a curve would show numbers that never were.
-function line(g, points) {
-  points.forEach((point, i) => i ? g.lineTo(point.x, point.y) : g.moveTo(point.x, point.y));
+export function bytes(value, digits = 1) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  while (value >= 1000 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return `${unit && value < 100 ? Number(value.toFixed(digits)) : Math.round(value)} ${units[unit]}`;
 }
 
-export class MovingChart {
-  #canvas; #samples = []; #top = 10; #hover = null; #onHover; #frame = 0;
+// -- scales: of the lowest and the highest value, the numbers at the grid's lines, of which each has its label
 
-  constructor(canvas, onHover) {
-    this.#canvas = canvas;
-    this.#onHover = onHover;
-    canvas.addEventListener("pointermove", event => { this.#hover = event.offsetX; this.#draw(); });
-    canvas.addEventListener("pointerleave", () => { this.#hover = null; onHover(null); this.#draw(); });
-    new ResizeObserver(() => this.#draw()).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#draw());
-    document.addEventListener("visibilitychange", () => this.#run());
-    this.#run();
+function steps(from, to, least) {
+  const wanted = Math.max((to - from) / 3, least);
+  const power = 10 ** Math.floor(Math.log10(wanted) + 1e-9);
+  const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= wanted * 0.999);
+  const first = Math.floor(from / step + 1e-9);
+  const last = Math.max(first + 1, Math.ceil(to / step - 1e-9));
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+}
+
+// From 0; no step is smaller than `least`, so counts have no half steps.
+export const fromZero = (least = 1) => (low, high) => steps(0, Math.max(high, least), least);
+// Around the values: for what is large and changes little. The whole is at least `least` high.
+export const around = (least) => (low, high) => {
+  const more = Math.max(0, least - (high - low)) / 2;
+  return steps(Math.max(0, low - more), high + more, least / 3);
+};
+export const percent = () => [0, 50, 100];
+
+// The pointer is at one time for all charts of a page; null if it is at none.
+export const pointer = { time: null };
+
+// A canvas in CSS pixels, sharp on every screen.
+function prepare(canvas) {
+  const ratio = devicePixelRatio || 1;
+  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+  if (canvas.width !== Math.round(width * ratio)) canvas.width = Math.round(width * ratio);
+  if (canvas.height !== Math.round(height * ratio)) canvas.height = Math.round(height * ratio);
+  const g = canvas.getContext("2d");
+  g.setTransform(ratio, 0, 0, ratio, 0, 0);
+  g.clearRect(0, 0, width, height);
+  return [g, width, height];
+}
+
+export class Chart {
+  // lines: [{colour: "--one", fill, values: [[time, value], …]}]; scale: see above; format(value) labels it.
+  constructor(canvas, { lines, scale, format = short, outages = [], bars = false }) {
+    Object.assign(this, { canvas, lines, scale, format, outages, bars });
+    const move = (event) => {
+      const box = canvas.getBoundingClientRect();
+      const share = (event.clientX - box.left) / (box.width - RIGHT);
+      pointer.time = share <= 1 ? Date.now() - SPAN * (1 - share) : null;
+    };
+    canvas.addEventListener("pointermove", move);
+    canvas.addEventListener("pointerleave", () => (pointer.time = null));
   }
 
-  add(value, time = performance.now()) {
-    this.#samples.push({ time, value });
-    const oldest = time - (SPAN + 5) * 1000;
-    while (this.#samples.length && this.#samples[0].time < oldest) this.#samples.shift();
-    if (still.matches || document.hidden) this.#draw();
+  // The newest value that is not after a time, and not older than three seconds.
+  at(line, time) {
+    const found = line.values.findLast(([when]) => when <= time);
+    return found && time - found[0] < 3000 ? found[1] : undefined;
   }
 
-  // Between samples the chart glides, so that it moves as time does.
-  #run() {
-    cancelAnimationFrame(this.#frame);
-    if (document.hidden || still.matches) return;
-    const glide = () => { this.#draw(); this.#frame = requestAnimationFrame(glide); };
-    glide();
-  }
+  draw(now = Date.now()) {
+    const [g, width, height] = prepare(this.canvas);
+    for (const { values } of this.lines) while (values.length && values[0][0] < now - SPAN - 3000) values.shift();
+    const plot = { left: 1, right: width - RIGHT, top: 8, bottom: height - BELOW };
+    const all = this.lines.flatMap(({ values }) => values.map(([, value]) => value));
+    const ticks = all.length ? this.scale(Math.min(...all), Math.max(...all)) : this.scale(0, 0);
+    const [low, high] = [ticks[0], ticks.at(-1)];
+    const x = (time) => plot.right - ((now - time) / SPAN) * (plot.right - plot.left);
+    const y = (value) => plot.bottom - ((value - low) / (high - low)) * (plot.bottom - plot.top);
 
-  #draw() {
-    const [g, width, height] = prepare(this.#canvas), colour = colours();
-    const left = 46, right = width - 14, top = 16, bottom = height - 24;
-    // One sample behind, so that the newest line comes in whole instead of popping up.
-    const now = (still.matches ? this.#samples.at(-1)?.time ?? 0 : performance.now() - 1000);
-    const highest = ceiling(Math.max(4, ...this.#samples.map(sample => sample.value)) * 1.08);
-    this.#top += (highest - this.#top) * (still.matches ? 1 : 0.12);
-    if (Math.abs(this.#top - highest) < highest / 500) this.#top = highest;
-    const x = time => right - (now - time) / 1000 / SPAN * (right - left);
-    const y = value => bottom - value / this.#top * (bottom - top);
-
-    g.font = "11px " + getComputedStyle(document.body).fontFamily;
-    g.lineWidth = 1;
-    g.strokeStyle = colour("--line");
-    g.fillStyle = colour("--dim");
-    g.textBaseline = "middle";
-    g.textAlign = "right";
-    const steps = highest / 10 ** Math.floor(Math.log10(highest)) === 5 ? 5 : 4;
-    for (let i = 0; i <= steps; i++) {
-      const value = highest / steps * i, level = Math.round(y(value)) + 0.5;
-      if (level < top - 6) continue;
-      g.beginPath(); g.moveTo(left, level); g.lineTo(right, level); g.stroke();
-      if (i % 2 === 0 || steps === 4) g.fillText(short(value), left - 8, level);
-    }
-    g.textAlign = "center";
-    for (let ago = 0; ago <= SPAN; ago += 30) {
-      const label = ago === 0 ? "now" : ago === 120 ? "2 min" : ago + " s";
-      g.textAlign = ago === 0 ? "right" : ago === SPAN ? "left" : "center";
-      g.fillText(label, right - ago / SPAN * (right - left), height - 10);
-    }
-    const points = this.#samples.map(sample => ({ ...sample, x: x(sample.time), y: y(sample.value) }));
-    if (points.length < 2) return;
+    g.font = `11.5px ${getComputedStyle(document.body).fontFamily}`;
+    this.#grid(g, plot, ticks, y);
+    this.#times(g, plot, height);
     g.save();
-    g.beginPath(); g.rect(left, 0, right - left + 1, height); g.clip();
-    g.beginPath(); line(g, points);
-    g.strokeStyle = colour("--accent"); g.lineWidth = 2; g.lineJoin = "round"; g.stroke();
-    g.lineTo(points.at(-1).x, bottom); g.lineTo(points[0].x, bottom); g.closePath();
-    const fill = g.createLinearGradient(0, top, 0, bottom);
-    fill.addColorStop(0, colour("--fill")); fill.addColorStop(1, "transparent");
-    g.fillStyle = fill; g.fill();
-    if (this.#hover !== null) this.#point(g, points, top, bottom, colour);
+    g.beginPath();
+    g.rect(plot.left, 0, plot.right - plot.left + 1, plot.bottom + 1);
+    g.clip();
+    g.fillStyle = colour("--shade");
+    for (const { from, to } of this.outages) g.fillRect(x(from), 0, Math.max(3, x(to ?? now) - x(from)), plot.bottom);
+    for (const line of this.lines) this.bars ? this.#columns(g, line, x, y, plot) : this.#line(g, line, x, y, plot);
     g.restore();
+    if (pointer.time !== null && x(pointer.time) >= plot.left) {
+      g.fillStyle = colour("--dim");
+      g.fillRect(Math.round(x(pointer.time)), plot.top, 1, plot.bottom - plot.top);
+    }
   }
 
-  #point(g, points, top, bottom, colour) {
-    const distance = point => Math.abs(point.x - this.#hover);
-    const near = points.reduce((best, point) => distance(point) < distance(best) ? point : best);
-    g.strokeStyle = colour("--dim"); g.lineWidth = 1;
-    g.beginPath(); g.moveTo(near.x, top); g.lineTo(near.x, bottom); g.stroke();
-    g.fillStyle = colour("--card"); g.strokeStyle = colour("--accent"); g.lineWidth = 2;
-    g.beginPath(); g.arc(near.x, near.y, 4, 0, 7); g.fill(); g.stroke();
-    this.#onHover({ value: near.value, ago: Math.round((performance.now() - near.time) / 1000) });
+  #grid(g, plot, ticks, y) {
+    g.textBaseline = "middle";
+    g.textAlign = "left";
+    g.lineWidth = 1;
+    for (const value of ticks) {
+      const level = Math.round(y(value)) + 0.5;
+      g.strokeStyle = colour("--grid");
+      g.beginPath();
+      g.moveTo(plot.left, level);
+      g.lineTo(plot.right, level);
+      g.stroke();
+      g.fillStyle = colour("--dim");
+      g.fillText(this.format(value), plot.right + 8, level);
+    }
+  }
+
+  #times(g, plot, height) {
+    const every = plot.right - plot.left < 420 ? 60_000 : 30_000;
+    g.fillStyle = colour("--dim");
+    for (let ago = 0; ago <= SPAN; ago += every) {
+      const words = ago === 0 ? "now" : ago % 60_000 ? `${ago / 1000} s` : `${ago / 60_000} min`;
+      g.textAlign = ago === 0 ? "right" : ago === SPAN ? "left" : "center";
+      g.fillText(words, plot.right - (ago / SPAN) * (plot.right - plot.left), height - 7);
+    }
+  }
+
+  // Straight: a curve would show numbers that never were.
+  #line(g, { values, colour: name, fill }, x, y, plot) {
+    if (values.length < 2) return;
+    g.beginPath();
+    values.forEach(([time, value], i) => (i ? g.lineTo(x(time), y(value)) : g.moveTo(x(time), y(value))));
+    g.strokeStyle = colour(name);
+    g.lineWidth = 1.8;
+    g.lineJoin = "round";
+    g.stroke();
+    if (!fill) return;
+    g.lineTo(x(values.at(-1)[0]), plot.bottom);
+    g.lineTo(x(values[0][0]), plot.bottom);
+    const tone = colour(name).replace(/^rgb\((.*)\)$/, "$1");
+    const paint = g.createLinearGradient(0, plot.top, 0, plot.bottom);
+    paint.addColorStop(0, `rgba(${tone}, .26)`);
+    paint.addColorStop(1, `rgba(${tone}, .02)`);
+    g.fillStyle = paint;
+    g.fill();
+  }
+
+  // A bar for each second: its time is where the second begins.
+  #columns(g, { values, colour: name }, x, y, plot) {
+    g.fillStyle = colour(name);
+    const wide = Math.max(1.5, x(1000) - x(0) - 1.5);
+    for (const [time, value] of values) {
+      if (!value) continue;
+      g.beginPath();
+      g.roundRect(x(time), y(value), wide, plot.bottom - y(value), [2, 2, 0, 0]);
+      g.fill();
+    }
   }
 }
 
 export function sparkline(canvas, values) {
-  const [g, width, height] = prepare(canvas), colour = colours();
-  if (values.length < 2) return;
-  const top = Math.max(1, ...values), step = width / 59;
-  const points = values.map((value, i) => ({
-    x: width - (values.length - 1 - i) * step, y: height - 2 - value / top * (height - 6),
-  }));
-  g.beginPath(); line(g, points);
-  g.strokeStyle = colour("--calm"); g.lineWidth = 1.6; g.stroke();
-  g.lineTo(width, height); g.lineTo(points[0].x, height); g.closePath();
-  g.fillStyle = colour("--calm-fill"); g.fill();
+  const [g, width, height] = prepare(canvas);
+  if (values.length < 10) return;
+  const top = Math.max(1, ...values);
+  const step = width / 59;
+  g.beginPath();
+  values.forEach((value, i) => g.lineTo(width - (values.length - 1 - i) * step, height - 2 - (value / top) * (height - 6)));
+  g.strokeStyle = colour("--two");
+  g.lineWidth = 1.6;
+  g.stroke();
+}
+
+const calm = matchMedia("(prefers-reduced-motion: reduce)");
+// Calls draw(now) some 15 times a second while the page is seen; once a second for those who asked for less motion.
+export function animate(draw) {
+  let drawn = 0;
+  const frame = (time) => {
+    if (time - drawn >= (calm.matches ? 1000 : 66)) {
+      drawn = time;
+      draw(Date.now());
+    }
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
 }

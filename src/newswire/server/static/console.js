@@ -1,39 +1,59 @@
-// The console: asks for numbers once a second, and puts them where they belong.
+// The console: asks for numbers once a second, and puts them where they belong. Its address says which channel it shows:
+// /#channel=orders.eu, or a pattern.
 
-import { MovingChart, short, sparkline } from "./chart.js";
-import { Tail, el, paint } from "./tail.js";
+import { ChannelTable } from "./channels.js";
+import { Chart, animate, fromZero, pointer, short, sparkline } from "./chart.js";
+import { Tail, el, isPattern } from "./tail.js";
 
 const $ = id => document.getElementById(id);
-const SHOWN = 100;       // channels in the table
-const LOOK_BACK = 40;    // events that the tail starts with
 
 // -- state of the connection: both the numbers and the tail have a say
 
 const state = { numbers: false, tail: "connecting" };
 function showState() {
   const live = state.numbers && state.tail === "live";
-  $("state").textContent = live ? "live" : state.numbers ? state.tail : "no answer from the server";
-  $("state").classList.toggle("live", live);
+  const words = live ? "live" : state.numbers ? state.tail : last ? "no answer from the server" : "connecting";
+  if ($("state").textContent !== words) $("state").textContent = words;
+  $("state").dataset.state = live ? "live" : state.numbers || !last ? "connecting" : "dead";
 }
 
-// -- the tail
+// -- the tail, and the channel that it shows
 
 const tail = new Tail($("tail"), {
   onState: name => { state.tail = name; showState(); },
-  onCount: held => { $("pause").textContent = tail?.paused ? `Paused${held ? `: ${short(held)} new` : ""}` : "Pause"; },
+  onCount: held => { $("pause").textContent = tail.paused ? `Paused${held ? `: ${short(held)} new` : ""}` : "Pause"; },
   onStuck: stuck => { $("newest").hidden = stuck; },
+  onKept: (count, refused) => {
+    $("tail-empty").textContent = count === null ? "" : refused ?? (following === null
+      ? "Nothing has come yet. Events appear here as they are published."
+      : `No event of ${following} is kept. It appears here when one is published.`);
+  },
 });
 let following = null;
+const wanted = () => new URLSearchParams(location.hash.slice(1)).get("channel") || null;
+
 function follow(name) {
   following = name;
   $("following").textContent = name ?? "all channels";
   $("unfollow").hidden = name === null;
-  tail.clear();
-  tail.follow(name, last ? lookBack(last) : "");
-  for (const row of rows.values()) row.name.setAttribute("aria-pressed", String(row.key === name));
-  if (name && !$("publish").channel.value && !/[*>]/.test(name)) $("publish").channel.value = name;
+  document.title = name === null ? "newswire console" : `${name} · newswire console`;
+  table.choose(name);
+  tail.follow(name, last);
+  if (name && !isPattern(name)) $("publish").channel.value = name;
 }
-const lookBack = numbers => `${numbers.epoch}-${Math.max(0, numbers.offset - LOOK_BACK)}`;
+// The address leads; so the back button, a bookmark and a link that was sent do the same as a click.
+function choose(name) {
+  if (name === wanted()) return;
+  if (name !== null) location.hash = new URLSearchParams({ channel: name });
+  else { history.pushState(null, "", location.pathname + location.search); moved(); }
+}
+function moved() {
+  if (location.hash && !location.hash.startsWith("#channel=")) return; // the skip link
+  if (last && wanted() !== following) follow(wanted());
+}
+addEventListener("hashchange", moved);
+addEventListener("popstate", moved);
+
 function pause() {
   tail.paused = !tail.paused;
   $("pause").setAttribute("aria-pressed", String(tail.paused));
@@ -41,14 +61,17 @@ function pause() {
 }
 $("pause").onclick = pause;
 $("clear").onclick = () => tail.clear();
-$("unfollow").onclick = () => follow(null);
-$("newest").onclick = () => tail.toNewest();
+$("unfollow").onclick = () => choose(null);
+$("newest").onclick = () => { tail.toNewest(); $("newest").hidden = true; };
 
 // -- numbers
 
-const chart = new MovingChart($("chart"), point => {
-  $("hover").textContent = point ? `${short(point.value)}/s, ${point.ago} s ago` : "";
+const table = new ChannelTable($("channels-card"), {
+  body: $("channels"), filter: $("filter"), empty: $("channels-empty"), note: $("channels-note"),
+  onChoose: name => choose(name === following ? null : name),
 });
+const published = { colour: "--one", fill: true, values: [] };
+const chart = new Chart($("chart"), { lines: [published], scale: fromZero(1), bars: true });
 const sparks = { subscribers: [], deliveries: [] };
 let last = null;
 
@@ -71,26 +94,29 @@ function duration(seconds) {
 
 function show(now) {
   const seconds = last ? Math.max(0.2, now.now - last.now) : 1;
-  const same = last && last.epoch === now.epoch;
-  const rate = same ? Math.max(0, now.offset - last.offset) / seconds : 0;
+  const same = last && last.epoch === now.epoch && last.started === now.started;
   const deliveries = same ? Math.max(0, now.delivered - last.delivered) / seconds : 0;
-  if (last) chart.add(rate);
-  $("rate").textContent = short(rate);
-  $("chart").setAttribute("aria-label", `Events per second over the last two minutes; now ${short(rate)}`);
+  // The server's clock may be another than this page's: the chart is drawn by the server's.
+  ahead = now.now * 1000 - Date.now();
+  published.values = now.recent.filter(([second]) => second < Math.floor(now.now)).map(([second, events]) => [second * 1000, events]);
+  $("chart").setAttribute("aria-label", `Events per second over the last two minutes; now ${short(rateAt(now.now * 1000 - 1000))}`);
   $("subscribers").textContent = short(now.subscribers);
   $("deliveries").textContent = short(deliveries);
   spark("subscribers", now.subscribers);
   if (last) spark("deliveries", deliveries);
-  note("subscribers-note", now.stalled ? `${short(now.stalled)} stalled: their clients take nothing` : "none stalled", now.stalled > 0);
+  const pages = now.pages ? `${short(now.pages)} console page${now.pages === 1 ? "" : "s"} beside` : "";
+  note("subscribers-note", now.stalled ? `${short(now.stalled)} stalled: they take nothing` : pages, now.stalled > 0);
   note("deliveries-note", `${short(now.delivered)} since the start`);
   $("kept").textContent = short(now.kept);
-  note("kept-note", `events; ${short(now.offset)} ever published`);
+  note("kept-note", `of ${short(now.offset)} ever stored`);
   $("gaps").textContent = short(now.gaps);
+  note("gaps-note", now.gaps ? "losses, each told to its reader" : "no reader has lost anything");
   $("log").textContent = now.workers > 1 ? `${now.log}, ${now.workers} workers` : now.log;
   $("position").textContent = now.latest;
   $("uptime").textContent = duration(now.now - now.started);
-  showChannels(now, same && last.worker === now.worker ? seconds : null);
+  table.show(now, same && last.worker === now.worker ? seconds : null);
   last = now;
+  suggest();
 }
 
 function note(id, text, warn = false) {
@@ -98,86 +124,22 @@ function note(id, text, warn = false) {
   $(id).classList.toggle("warn", warn);
 }
 
-// -- channels
-
-const rows = new Map();
-const sort = { by: "rate", down: true };
-let order = [], sortedAt = 0;
-
-function newRow(name) {
-  const tr = el("tr"), button = el("button", "name"), cells = [el("td", "rate"), el("td"), el("td")];
-  button.append(el("span", "", name));
-  button.title = `Follow ${name} in the tail`;
-  button.setAttribute("aria-pressed", String(name === following));
-  button.onclick = () => follow(following === name ? null : name);
-  paint(button, name);
-  const first = el("td");
-  first.append(button);
-  tr.append(first, ...cells);
-  return { key: name, tr, name: button, cells, rate: 0, events: null, subscribers: 0, seen: 0 };
-}
-
-function showChannels(now, seconds) {
-  for (const channel of now.channels) {
-    let row = rows.get(channel.name);
-    if (!row) rows.set(channel.name, row = newRow(channel.name));
-    const fresh = seconds && row.events !== null ? Math.max(0, channel.events - row.events) / seconds : 0;
-    row.rate = fresh === 0 && row.rate < 0.3 ? 0 : row.rate + (fresh - row.rate) * 0.4;
-    row.events = channel.events;
-    row.subscribers = channel.subscribers;
-    row.seen = now.now;
-    const values = [row.rate ? (row.rate < 9.5 ? row.rate.toFixed(1) : short(row.rate)) : "–", short(row.events), short(row.subscribers)];
-    values.forEach((value, i) => {
-      if (row.cells[i].textContent !== value) row.cells[i].textContent = value;
-      row.cells[i].classList.toggle("still", value === "–" || value === "0");
-    });
-  }
-  for (const [name, row] of rows) if (row.seen !== now.now) { row.tr.remove(); rows.delete(name); }
-  $("channels-empty").hidden = rows.size > 0;
-  // Rows that jump can't be read or clicked: the order is looked at again every three seconds.
-  if (performance.now() - sortedAt > 3000 || order.length !== rows.size) arrange();
-  const beyond = now.channels_seen - now.channels.length;
-  $("channels-note").dataset.beyond = beyond > 0 ? beyond : "";
-  suggest();
-}
-
-function arrange() {
-  sortedAt = performance.now();
-  const text = $("filter").value.trim().toLowerCase();
-  const value = row => sort.by === "name" ? row.key : row[sort.by];
-  order = [...rows.values()].sort((a, b) => {
-    const x = value(a), y = value(b);
-    const way = x < y ? -1 : x > y ? 1 : 0;
-    return (sort.down ? -way : way) || (a.key < b.key ? -1 : 1);
-  });
-  const fitting = order.filter(row => row.key.toLowerCase().includes(text)), shown = fitting.slice(0, SHOWN);
-  const body = $("channels");
-  if (shown.length !== body.children.length || shown.some((row, i) => body.children[i] !== row.tr)) {
-    const focused = document.activeElement;
-    body.replaceChildren(...shown.map(row => row.tr));
-    if (focused?.isConnected && focused !== document.activeElement) focused.focus();
-  }
-  const hidden = fitting.length - shown.length + Number($("channels-note").dataset.beyond || 0);
-  $("channels-note").textContent = hidden > 0 ? `${short(hidden)} more, silent for longer` : "";
-}
+let ahead = 0; // milliseconds
+const rateAt = time => published.values.find(([second]) => second === Math.floor(time / 1000) * 1000)?.[1] ?? 0;
+animate(now => {
+  chart.draw(now + ahead);
+  const at = pointer.time === null ? null : pointer.time + ahead;
+  const ago = at === null ? 0 : Math.round((now + ahead - at) / 1000);
+  $("rate").textContent = short(rateAt(at ?? (last?.now ?? 1) * 1000 - 1000));
+  $("when").textContent = at === null ? "per second" : `per second, ${ago} s ago`;
+});
 
 let suggested = "";
 function suggest() {
-  const names = [...rows.keys()].filter(name => !/[*>]/.test(name)).slice(0, 50), key = names.join("\n");
+  const names = table.names.slice(0, 50), key = names.join("\n");
   if (key === suggested) return;
   suggested = key;
   $("known").replaceChildren(...names.map(name => { const option = el("option"); option.value = name; return option; }));
-}
-
-$("filter").oninput = arrange;
-for (const button of document.querySelectorAll("[data-sort]")) {
-  button.onclick = () => {
-    sort.down = sort.by === button.dataset.sort ? !sort.down : button.dataset.sort !== "name";
-    sort.by = button.dataset.sort;
-    for (const th of document.querySelectorAll("th")) th.ariaSort = "none";
-    button.closest("th").ariaSort = sort.down ? "descending" : "ascending";
-    arrange();
-  };
 }
 
 // -- publish
@@ -224,10 +186,10 @@ async function ask() {
   try {
     const response = await fetch("console/stats", { signal: AbortSignal.timeout(5000) });
     if (!response.ok) throw new Error(String(response.status));
-    const now = await response.json(), first = last === null, anew = last && last.epoch !== now.epoch;
+    const now = await response.json(), anew = last === null || last.epoch !== now.epoch;
     state.numbers = true;
     show(now);
-    if (first || anew) tail.follow(following, lookBack(now));
+    if (anew) follow(wanted());
   } catch {
     state.numbers = false;
   }

@@ -1,10 +1,12 @@
-// The tail: one EventSource, and as many rows as a person can read. What comes faster is counted, and said.
-// Data is only ever set as text.
+// The tail: what a channel has kept of late, then one EventSource, and as many rows as a person can read. What comes
+// faster is counted, and said. The time of a row is the event's own. Data is only ever set as text.
 
 import { short } from "./chart.js";
 
 const ROWS = 400;        // in the page
 const AT_ONCE = 10;      // rows added at a time, ten times a second
+const LAST = 100;        // kept events that the tail of a channel starts with
+const LOOK_BACK = 60;    // and the tail of many
 const CUT = 2_000;       // characters of a row's data; an opened row shows up to FULL
 const FULL = 100_000;
 
@@ -15,7 +17,8 @@ export function hue(name) {
 }
 
 export function paint(node, name) {
-  node.style.setProperty("--own", `hsl(${hue(name)} var(--channel-sat) var(--channel-light))`);
+  const own = Math.round(hue(name));
+  node.style.setProperty("--own", `light-dark(hsl(${own} 62% 34%), hsl(${own} 60% 72%))`);
 }
 
 export function el(tag, className, text) {
@@ -25,18 +28,28 @@ export function el(tag, className, text) {
   return node;
 }
 
+export const isPattern = name => name.split(".").some(token => token === "*" || token === ">");
+
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
+const calendar = new Intl.DateTimeFormat("en-GB", { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const full = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "long" });
 
 export class Tail {
   #list; #source = null; #pending = []; #skipped = 0; #paused = false; #held = 0; #channel = null; #lastId = "";
-  #onState; #onCount; #stuck = true; #chosen = null; #wait = 1000; #retry = 0; #arrived = 0;
+  #onState; #onCount; #onKept; #onStuck; #stuck = true; #chosen = null; #wait = 1000; #retry = 0; #top = 0; #day = ""; #turn = 0;
 
-  constructor(list, { onState, onCount, onStuck }) {
+  constructor(list, { onState, onCount, onStuck, onKept }) {
     this.#list = list;
+    this.#onStuck = onStuck;
     this.#onState = onState;
     this.#onCount = onCount;
+    this.#onKept = onKept;
     list.addEventListener("scroll", () => {
-      this.#stuck = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+      // Only a person scrolls up; rows that come, and rows that go at the top, do not count as that.
+      const end = list.scrollHeight - list.scrollTop - list.clientHeight < 24;
+      if (end) this.#stuck = true;
+      else if (list.scrollTop < this.#top - 2) this.#stuck = false;
+      this.#top = list.scrollTop;
       onStuck(this.#stuck);
     }, { passive: true });
     list.addEventListener("click", event => this.#choose(event.target.closest(".row"), true));
@@ -44,34 +57,63 @@ export class Tail {
     setInterval(() => this.#flush(), 100);
   }
 
-  get arrived() { return this.#arrived; }
-
-  // Follow a channel, or all (null), after the position `id`.
-  follow(channel, id = "") {
+  // Show a channel or a pattern, or all (null): what is kept of late, then what comes. `numbers` say where the log is.
+  async follow(channel, numbers) {
+    const turn = ++this.#turn;
     this.#channel = channel;
-    this.#lastId = id;
+    this.#source?.close();
+    this.#source = null;
+    clearTimeout(this.#retry);
     this.#pending = [];
     this.#skipped = 0;
-    this.#connect();
+    this.clear();
+    this.#list.classList.toggle("one", channel !== null && !isPattern(channel)); // each row would say the same
+    this.#onKept(null);
+    try {
+      const page = await this.#recent(channel, numbers);
+      if (turn !== this.#turn) return;
+      this.#lastId = page.next;
+      const rows = document.createDocumentFragment();
+      for (const event of page.events) rows.append(...this.#dated(event.time), this.#row(event));
+      this.#list.append(rows);
+      this.toNewest();
+      this.#onKept(page.events.length, page.refused);
+      if (page.refused) return this.#onState("live"); // no such channel: there is nothing to follow
+      this.#connect();
+    } catch {
+      if (turn !== this.#turn) return;
+      this.#onState("reconnecting");
+      this.#retry = setTimeout(() => this.follow(channel, numbers), 1000);
+    }
+  }
+
+  async #recent(channel, { epoch, offset }) {
+    const many = channel === null || isPattern(channel);
+    const query = many ? { after: `${epoch}-${Math.max(0, offset - LOOK_BACK)}`, limit: 1000 } : { last: LAST };
+    const answer = await fetch(`channels/${encodeURIComponent(channel ?? ">")}/events?${new URLSearchParams(query)}`);
+    const page = await answer.json();
+    if (answer.ok) return page;
+    if (answer.status >= 500) throw new Error(String(answer.status));
+    return { events: [], next: "", refused: page.detail };
   }
 
   #connect() {
     clearTimeout(this.#retry);
     this.#source?.close();
-    const query = new URLSearchParams({ channel: this.#channel ?? ">", envelope: "json" });
-    if (this.#lastId) query.set("last_event_id", this.#lastId);
-    const source = this.#source = new EventSource("stream?" + query);
+    const query = new URLSearchParams({ last_event_id: this.#lastId });
+    if (this.#channel !== null) query.set("channel", this.#channel);
+    const source = this.#source = new EventSource("console/tail?" + query);
     source.onopen = () => { this.#wait = 1000; this.#onState("live"); };
     source.onmessage = message => {
-      this.#arrived++;
       this.#lastId = message.lastEventId;
       this.#pending.push(message);
       if (this.#pending.length > AT_ONCE * 5) { this.#skipped += AT_ONCE * 4; this.#pending.splice(0, AT_ONCE * 4); }
     };
     source.onerror = () => {
+      if (source !== this.#source) return;
       this.#onState("reconnecting");
       // A browser gives up for good after a 5xx; this page does not.
-      if (source.readyState === EventSource.CLOSED && source === this.#source) {
+      if (source.readyState === EventSource.CLOSED) {
         this.#retry = setTimeout(() => this.#connect(), this.#wait);
         this.#wait = Math.min(this.#wait * 1.7, 15_000);
       }
@@ -85,9 +127,19 @@ export class Tail {
     this.#onCount(0);
   }
 
-  clear() { this.#list.replaceChildren(); this.#chosen = null; }
+  clear() {
+    this.#list.replaceChildren();
+    this.#chosen = null;
+    this.#day = "";
+    this.#stuck = true;
+    this.#onStuck(true);
+  }
 
-  toNewest() { this.#list.scrollTop = this.#list.scrollHeight; }
+  toNewest() {
+    this.#list.scrollTop = this.#list.scrollHeight;
+    this.#top = this.#list.scrollTop;
+    this.#stuck = true;
+  }
 
   #flush() {
     if (!this.#pending.length && !this.#skipped) return;
@@ -102,7 +154,7 @@ export class Tail {
     const extra = Math.max(0, this.#pending.length - AT_ONCE);
     this.#skipped += extra;
     if (this.#skipped) rows.append(this.#note(this.#skipped));
-    for (const message of this.#pending.slice(extra)) rows.append(this.#row(message));
+    for (const message of this.#pending.slice(extra)) rows.append(...this.#read(message));
     this.#pending = [];
     this.#skipped = 0;
     this.#list.append(rows);
@@ -115,18 +167,33 @@ export class Tail {
     return el("div", "skipped", `${short(count)} more came in between: too fast to read, counted but not shown`);
   }
 
-  #row(message) {
+  #read(message) {
     let event;
     try { event = JSON.parse(message.data); } catch { event = { channel: null, event: "message", data: message.data }; }
-    if (event.channel === null) return this.#notice(event);
+    if (event.channel === null) return [this.#notice(event)];
+    return [...this.#dated(event.time), this.#row({ ...event, id: message.lastEventId })];
+  }
+
+  // A line where another day begins; none for today at the top.
+  #dated(time) {
+    const day = calendar.format(time * 1000);
+    if (day === this.#day) return [];
+    const first = this.#day === "";
+    this.#day = day;
+    return first && day === calendar.format(Date.now()) ? [] : [el("div", "day", day)];
+  }
+
+  #row(event) {
     const row = el("div", "row"), from = el("span", "from"), what = el("span", "what");
     paint(row, event.channel);
     from.append(el("span", "", event.channel));
-    from.title = event.channel;
     if (event.event !== "message") what.append(el("span", "kind", event.event));
     what.append(event.data.slice(0, CUT));
-    row.append(el("time", "", clock.format(new Date())), from, what);
-    row.event = { ...event, id: message.lastEventId };
+    const time = el("time", "", clock.format(event.time * 1000));
+    time.dateTime = new Date(event.time * 1000).toISOString();
+    time.title = `published ${full.format(event.time * 1000)}`;
+    row.append(time, from, what);
+    row.event = event;
     return row;
   }
 

@@ -1,0 +1,135 @@
+// The table of channels: what they have, sorted, filtered, chosen. Rows keep their places while somebody points at them
+// or walks through them with the keyboard; otherwise their order is looked at again every three seconds.
+
+import { short } from "./chart.js";
+import { el, paint } from "./tail.js";
+
+const SHOWN = 100; // channels in the table
+const REST = 3000; // milliseconds between two looks at the order
+
+export class ChannelTable {
+  #card; #body; #filter; #empty; #note;
+  #rows = new Map(); #sort = { by: "events", down: true }; #arrangedAt = -REST; #held = false; #chosen = null; #beyond = 0; #says = "";
+
+  constructor(card, { body, filter, empty, note, onChoose }) {
+    this.#card = card;
+    this.#body = body;
+    this.#filter = filter;
+    this.#empty = empty;
+    this.#note = note;
+    filter.addEventListener("input", () => this.#arrange());
+    const scroll = body.closest(".scroll");
+    scroll.addEventListener("pointerenter", () => (this.#held = true));
+    scroll.addEventListener("pointerleave", () => (this.#held = false));
+    for (const button of card.querySelectorAll("[data-sort]")) button.addEventListener("click", () => this.#sortBy(button));
+    body.addEventListener("click", (event) => {
+      const row = event.target.closest("tr");
+      if (row && !getSelection().toString()) onChoose(row.dataset.channel);
+    });
+  }
+
+  get names() { return [...this.#rows.keys()]; }
+
+  choose(name) {
+    this.#chosen = name;
+    for (const [key, row] of this.#rows) this.#mark(key, row);
+  }
+
+  #mark(name, row) {
+    row.tr.classList.toggle("chosen", name === this.#chosen);
+    row.name.setAttribute("aria-pressed", String(name === this.#chosen));
+  }
+
+  #newRow(name) {
+    const tr = el("tr"), button = el("button", "name"), cells = [el("td", "rate"), el("td", "events"), el("td", "readers")];
+    button.type = "button";
+    button.append(el("span", "", name));
+    tr.dataset.channel = name;
+    paint(button, name);
+    const first = el("td");
+    first.append(button);
+    tr.append(first, ...cells);
+    const row = { tr, name: button, cells, rate: 0, events: null, subscribers: 0, seen: 0 };
+    this.#mark(name, row);
+    return row;
+  }
+
+  // `seconds` since the numbers before; null if these can't be compared with them.
+  show(now, seconds) {
+    let fresh = false;
+    for (const channel of now.channels) {
+      let row = this.#rows.get(channel.name);
+      if (!row) {
+        this.#rows.set(channel.name, (row = this.#newRow(channel.name)));
+        fresh = true;
+      }
+      const rate = seconds && row.events !== null ? Math.max(0, channel.events - row.events) / seconds : 0;
+      row.rate = rate === 0 && row.rate < 0.3 ? 0 : row.rate + (rate - row.rate) * 0.4;
+      row.events = channel.events;
+      row.subscribers = channel.subscribers;
+      row.seen = now.now;
+      const values = [row.rate ? (row.rate < 9.5 ? row.rate.toFixed(1) : short(row.rate)) : "–", short(row.events), short(row.subscribers)];
+      values.forEach((value, i) => {
+        if (row.cells[i].textContent !== value) row.cells[i].textContent = value;
+        row.cells[i].classList.toggle("still", value === "–" || value === "0");
+      });
+    }
+    for (const row of this.#rows.values()) row.tr.classList.toggle("gone", row.seen !== now.now);
+    this.#beyond = now.channels_seen > now.channels.length ? now.channels_seen - now.channels.length : 0;
+    this.#says = this.#readers(now.patterns) + (now.complete ? "" : " The log has older events, which are not counted.");
+    const still = this.#held || this.#body.contains(document.activeElement);
+    if (!still && performance.now() - this.#arrangedAt > REST) {
+      for (const [name, row] of this.#rows) if (row.seen !== now.now) this.#rows.delete(name);
+      this.#arrange();
+    } else if (fresh) this.#append();
+    this.#empty.hidden = this.#rows.size > 0;
+  }
+
+  #readers(patterns) {
+    if (!patterns.length) return "";
+    return `Readers by pattern: ${patterns.map(({ name, subscribers }) => `${name} (${short(subscribers)})`).join(", ")}.`;
+  }
+
+  #fitting() {
+    const text = this.#filter.value.trim().toLowerCase();
+    return [...this.#rows].filter(([name]) => name.toLowerCase().includes(text));
+  }
+
+  // What is new goes to the end, so that nothing moves.
+  #append() {
+    const rows = this.#fitting();
+    for (const [, { tr }] of rows) if (!tr.isConnected && this.#body.childElementCount < SHOWN) this.#body.append(tr);
+    this.#tell(rows.length);
+  }
+
+  #arrange() {
+    this.#arrangedAt = performance.now();
+    const { by, down } = this.#sort;
+    const value = ([name, row]) => (by === "name" ? name : row[by]);
+    const rows = this.#fitting().sort((one, other) => {
+      const [x, y] = [value(one), value(other)];
+      const way = x < y ? -1 : x > y ? 1 : 0;
+      return (down ? -way : way) || (one[0] < other[0] ? -1 : 1);
+    });
+    const shown = rows.slice(0, SHOWN).map(([, { tr }]) => tr);
+    if (shown.length !== this.#body.children.length || shown.some((tr, i) => this.#body.children[i] !== tr)) {
+      const focused = document.activeElement;
+      this.#body.replaceChildren(...shown);
+      if (focused?.isConnected && focused !== document.activeElement) focused.focus();
+    }
+    this.#tell(rows.length);
+  }
+
+  #tell(fitting) {
+    const hidden = fitting - this.#body.childElementCount + this.#beyond;
+    this.#note.textContent = `${hidden > 0 ? `${short(hidden)} more, silent for longer. ` : ""}${this.#says}`.trim();
+  }
+
+  #sortBy(button) {
+    const { sort: by } = button.dataset;
+    this.#sort = { by, down: this.#sort.by === by ? !this.#sort.down : by !== "name" };
+    for (const th of this.#card.querySelectorAll("th")) th.ariaSort = "none";
+    button.closest("th").ariaSort = this.#sort.down ? "descending" : "ascending";
+    this.#arrange();
+  }
+}
