@@ -15,7 +15,8 @@ from newswire.errors import LogError
 from newswire.log.base import Entry, Log
 from newswire.log.ledger import Guarded, Ledger, Outcome
 
-# Both are called in the event loop, perhaps before the call that was given them returns, and may not raise.
+# Both are called in the event loop, perhaps before the call that was given them returns. If `Take` raises, so does the
+# iterator it was given for; what `Settle` raises is logged.
 Settle: TypeAlias = Callable[[list[Outcome]], object]
 # New entries, and whether they are all that comes together: else more may come in this pass of the event loop.
 Take: TypeAlias = Callable[[Sequence[Entry], bool], object]
@@ -87,15 +88,17 @@ class Follower:
 
     Attributes:
         at: the offset up to which it has been given everything.
+        failed: what `take` raised.
         take: where to give entries while it waits; None: it is woken, and looks for itself.
         waiting: whether it has caught up and waits.
     """
 
-    __slots__ = ("_wake", "at", "take", "waiting")
+    __slots__ = ("_wake", "at", "failed", "take", "waiting")
 
     def __init__(self, at: int, take: Take | None) -> None:
         self.at = at
         self.take = take
+        self.failed: Exception | None = None
         self.waiting = False
         self._wake = asyncio.Event()
 
@@ -104,7 +107,11 @@ class Follower:
         if not self.waiting or self.take is None or self.at != entries[0].offset - 1:
             return False
         self.at = entries[-1].offset
-        self.take(entries, whole)
+        try:
+            self.take(entries, whole)
+        except Exception as error:  # the outermost frame of a callback: publishers and other followers go on
+            self.failed = error
+            self.wake()
         return True
 
     def wake(self) -> None:
@@ -112,10 +119,12 @@ class Follower:
         self._wake.set()
 
     async def wait(self) -> None:
-        """Wait to be woken."""
+        """Wait to be woken; raise what `take` raised meanwhile."""
         self._wake.clear()
         self.waiting = True
         try:
             await self._wake.wait()
         finally:
             self.waiting = False
+        if self.failed is not None:
+            raise self.failed

@@ -177,7 +177,7 @@ class SqliteLog:
         tail.enter(follower)
         self._reader.watching = True
         try:
-            tail.noticed((await self._reader.query(span)).latest)
+            tail.readable((await self._reader.query(span)).latest)
             follower.at = tail.newest if after is None else max(after, 0)
             while not self._closed:
                 if tail.broken is not None:
@@ -188,6 +188,8 @@ class SqliteLog:
                     yield batch
                 else:
                     await follower.wait()
+        except Closed:
+            pass
         finally:
             if tail.leave(follower):
                 self._reader.watching = False

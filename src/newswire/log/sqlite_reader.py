@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from newswire.errors import LogCorrupt, LogError
+from newswire.errors import LogCorrupt, LogError, LogUnavailable, NewswireError
 from newswire.log.sqlite_file import LogFile, roll_back
 from newswire.log.sqlite_keeper import Keeper
 from newswire.log.sqlite_schema import NEWEST
@@ -75,14 +75,7 @@ class Reader(DatabaseThread):
         By default SQLite does it within a commit, for which publishers wait some 10 ms, and a full one 100. Here they
         don't. What is stored meanwhile is left in the log.
         """
-        self.put(Job(lambda connection: self._checkpoint(connection, done), None))
-
-    @staticmethod
-    def _checkpoint(connection: sqlite3.Connection, done: Callable[[], object]) -> None:
-        try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        finally:
-            done()
+        self.put(Job(_checkpoint, over=done))
 
     def _turn(self) -> bool:
         try:
@@ -93,13 +86,23 @@ class Reader(DatabaseThread):
             if job is None:
                 self._leave()
                 return False
+            self._taken = [job]
             self.do(job)
+            self._taken = []
         if self.watching and time.monotonic() >= self._next_watch:
             self._watch()
             self._next_watch = time.monotonic() + WATCH_SECONDS
         if self._keeper is not None and self._keeper.due <= time.monotonic():
             self._keep(self._keeper)
         return True
+
+    def _over(self, error: NewswireError) -> None:
+        super()._over(error)
+        if isinstance(error, LogError):  # it has died, and nobody watches
+            self._noticed(error)
+            if self._keeper is not None:
+                with suppress(LogUnavailable):
+                    self.start()
 
     def _keep(self, keeper: Keeper) -> None:
         try:
@@ -143,6 +146,10 @@ class Reader(DatabaseThread):
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA busy_timeout = 100")  # else the next keeper waits for the lease to end
                 self._keeper.leave(self._connection)
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def in_snapshot(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:

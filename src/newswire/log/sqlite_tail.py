@@ -26,7 +26,7 @@ class Tail:
 
     Attributes:
         newest: the newest offset known to be committed.
-        broken: why nothing can be followed any more; None while it can.
+        broken: why nothing can be followed; None while it can.
         followers: who is to be woken.
     """
 
@@ -66,8 +66,13 @@ class Tail:
             with suppress(RuntimeError):  # the loop was closed before the log: nobody follows any more
                 self._loop.call_soon_threadsafe(self.noticed, news)
 
+    def readable(self, newest: int) -> None:
+        """The file was just read, and has this offset: what was broken is not so any more."""
+        self.broken = None
+        self.noticed(newest)
+
     def noticed(self, news: int | LogError) -> None:
-        """The file has this offset now, or it can't be followed any more."""
+        """The file has this offset now, or it can't be followed."""
         if isinstance(news, LogError):
             self.broken = news
             self.wake()

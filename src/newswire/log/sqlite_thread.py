@@ -3,11 +3,15 @@
 The SQLite log has two: one writes, one reads; the event loop never waits for a disk. A thread starts with the first
 job, opens its connection when it needs it, opens it again after an error that may come from the connection, and ends
 with `close`. Jobs are asked for in an event loop; their results go back to the loop that asked.
+
+Everything that is put comes to an end: it is done, it fails, or it is refused because the thread has ended. If a thread
+dies (of a `SystemExit` or a `MemoryError` in the wrong place), what it had is refused, and the next job starts another.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
 import sqlite3
 import threading
@@ -15,20 +19,48 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from newswire.errors import LogCorrupt
+from newswire.errors import Closed, LogCorrupt, LogUnavailable, NewswireError
 from newswire.log.sqlite_file import LogFile, roll_back
+
+logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
 
 class Job(Generic[T]):
-    """Something to do with the connection; `done` gets what comes of it."""
+    """Something to do with the connection.
 
-    __slots__ = ("call", "done")
+    Attributes:
+        call: does it.
+        done: gets what comes of it.
+        over: called once, in some thread, when it was done, has failed or was refused.
+    """
 
-    def __init__(self, call: Callable[[sqlite3.Connection], T], done: asyncio.Future[T] | None) -> None:
+    __slots__ = ("call", "done", "over")
+
+    def __init__(
+        self,
+        call: Callable[[sqlite3.Connection], T],
+        done: asyncio.Future[T] | None = None,
+        over: Callable[[], object] | None = None,
+    ) -> None:
         self.call = call
         self.done = done
+        self.over = over
+
+    def succeed(self, result: T) -> None:
+        """It was done."""
+        if self.done is not None:
+            tell(self.done.get_loop(), succeed, self.done, result)
+        if self.over is not None:
+            self.over()
+
+    def fail(self, error: BaseException) -> None:
+        """It could not be done."""
+        if self.done is not None:
+            tell(self.done.get_loop(), _fail, self.done, error)
+        if self.over is not None:
+            self.over()
 
 
 class DatabaseThread:
@@ -39,10 +71,12 @@ class DatabaseThread:
     def __init__(self, file: LogFile) -> None:
         self.file = file
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards the next three
+        self._lock = threading.Lock()  # guards the next four, and that nothing is queued behind the end
         self._thread: threading.Thread | None = None
+        self._ending = False
         self._ended = False
         self._awaiting_end: list[asyncio.Future[None]] = []
+        self._taken: list[Any] = []  # items that were taken from the queue and have not come to an end
         self._connection: sqlite3.Connection | None = None
 
     # -- for the event loop
@@ -52,56 +86,103 @@ class DatabaseThread:
 
         Raises:
             LogUnavailable, LogCorrupt: the file can't be used.
+            Closed: the thread has ended, or is about to.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.put(Job(call, done))
         return await done
 
     def put(self, item: object) -> None:
-        """Queue something for the thread, which is started if it is not there."""
-        self._queue.put(item)
-        self.start()
+        """Queue something for the thread, which is started if it is not there. If it can't be queued it is refused."""
+        try:
+            with self._lock:
+                if self._ending:
+                    raise Closed("the log is closed")
+                self._start()
+                self._queue.put(item)
+        except NewswireError as error:
+            self._refuse(item, error)
 
     def start(self) -> None:
-        """Start the thread if it is not there; `put` does it too."""
+        """Start the thread if it is not there; `put` does it too.
+
+        Raises:
+            LogUnavailable: it can't be started.
+        """
+        with self._lock:
+            if not self._ending:
+                self._start()
+
+    def _start(self) -> None:
         if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._main, name=self.name, daemon=True)
-                    self._thread.start()
+            thread = threading.Thread(target=self._main, name=self.name, daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise LogUnavailable(
+                    f"the log {self.file.path} needs a thread, and there can't be more: {error}"
+                ) from error
+            self._thread = thread
 
     def end(self) -> None:
         """Let the thread end once it has done what is queued. Does not wait."""
-        if self._thread is not None:
-            self._queue.put(None)
+        with self._lock:
+            self._ending = True
+            if self._thread is None:
+                self._ended = True
+            else:
+                self._queue.put(None)
 
     async def close(self) -> None:
-        """Let the thread end, and wait until it has. Nothing may be queued any more."""
-        thread = self._thread
-        if thread is None:
-            return
+        """Let the thread end, and wait until it has. What is put from now on is refused."""
         self.end()
         ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._lock:
+            thread = self._thread
             if self._ended:
                 ended.set_result(None)
             else:
                 self._awaiting_end.append(ended)
         await ended
-        thread.join()
+        if thread is not None:
+            thread.join()
 
     # -- in the thread
 
     def _main(self) -> None:
+        error: NewswireError = Closed("the log is closed")
         try:
             while self._turn():
                 pass
+        except BaseException as died:  # the outermost frame of the thread
+            logger.critical("%s of %s died; the next call starts another", self.name, self.file.path, exc_info=True)
+            error = LogUnavailable(f"a thread of the log {self.file.path} died of {died!r}: try again")
+            error.__cause__ = died
         finally:
             self._disconnect()
-            with self._lock:
+            self._over(error)
+
+    def _over(self, error: NewswireError) -> None:
+        """Refuse what is left, and let those go on that wait for the end."""
+        with self._lock:
+            left, self._taken = self._taken, []
+            with suppress(queue.Empty):
+                while True:
+                    left.append(self._queue.get_nowait())
+            self._thread = None
+            waiting: list[asyncio.Future[None]] = []
+            if self._ending:
                 self._ended = True
-                for waiting in self._awaiting_end:
-                    tell(waiting.get_loop(), succeed, waiting, None)
+                waiting, self._awaiting_end = self._awaiting_end, waiting
+        for item in left:
+            if item is not None:
+                self._refuse(item, error)
+        for future in waiting:
+            tell(future.get_loop(), succeed, future, None)
+
+    def _refuse(self, item: Any, error: NewswireError) -> None:
+        """Let an item fail that was not done; called in any thread."""
+        item.fail(error)
 
     def _turn(self) -> bool:
         """Wait for something to do and do it.
@@ -134,11 +215,9 @@ class DatabaseThread:
         try:
             result = self.attempt(job.call)
         except Exception as error:  # the outermost frame of a job: the thread goes on
-            if job.done is not None:
-                tell(job.done.get_loop(), _fail, job.done, error)
+            job.fail(error)
         else:
-            if job.done is not None:
-                tell(job.done.get_loop(), succeed, job.done, result)
+            job.succeed(result)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
@@ -164,6 +243,6 @@ def succeed(future: asyncio.Future[T], result: T) -> None:
         future.set_result(result)
 
 
-def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+def _fail(future: asyncio.Future[Any], error: BaseException) -> None:
     if not future.done():
         future.set_exception(error)

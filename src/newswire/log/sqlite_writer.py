@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import queue
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from newswire.errors import LogError
+from newswire.errors import LogError, NewswireError
 from newswire.log.base import Entry
 from newswire.log.ledger import Outcome
 from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import DatabaseThread, Job, succeed, tell
 from newswire.wire.event import Event
+
+logger = logging.getLogger("newswire.log")
 
 # What goes into one transaction: bounded so that the first batch does not wait long for the last.
 _GROUP_EVENTS: Final = 4096
@@ -48,10 +51,11 @@ class Batch:
     Attributes:
         guard: a channel, and the newest offset that it must have; see `Guarded`.
         refused: whether the guard held it back, in the transaction.
+        settled: whether `outcome` is there.
         outcome: see `Ledger.append_guarded`.
     """
 
-    __slots__ = ("bytes", "call", "events", "guard", "outcome", "refused", "sizes")
+    __slots__ = ("bytes", "call", "events", "guard", "outcome", "refused", "settled", "sizes")
 
     def __init__(
         self, events: Sequence[tuple[str, Event]], sizes: list[int], guard: tuple[str, int] | None = None
@@ -61,13 +65,16 @@ class Batch:
         self.bytes = sum(sizes)
         self.guard = guard
         self.refused = False
+        self.settled = False
         self.outcome: Outcome = None
         self.call: Call
 
     def settle(self, outcome: Outcome) -> None:
-        """It was stored, refused, or could not be stored; in the event loop."""
-        self.outcome = outcome
-        self.call.settled()
+        """It was stored, refused, or could not be stored; in the event loop. What comes first counts."""
+        if not self.settled:
+            self.settled = True
+            self.outcome = outcome
+            self.call.settled()
 
 
 class Call:
@@ -91,7 +98,10 @@ class Call:
         self._left -= 1
         if self._left == 0 and self._settled is not None:
             settled, self._settled = self._settled, None  # it knows the batches, which know us: no circle is to stay
-            settled()
+            try:
+                settled()
+            except Exception:  # the outermost frame of a callback: others of its group wait for theirs
+                logger.exception("a callback for what was appended failed")
 
 
 class Writer(DatabaseThread):
@@ -165,15 +175,18 @@ class Writer(DatabaseThread):
             if item is None:
                 return False
             if isinstance(item, Job):
+                self._taken = [item]
                 self.do(item)
+                self._taken = []
                 return True
             self._left = item
         jobs, ending = self._take_more()
-        group = self._next_group()
-        self._store(group)
+        self._taken = list(jobs)
+        self._store(self._next_group())
         self._bound_wal()
         for job in jobs:
             self.do(job)
+            self._taken.remove(job)
         if ending:
             while self._left:
                 self._store(self._next_group())
@@ -206,21 +219,36 @@ class Writer(DatabaseThread):
         group, self._left = self._left[:taken], self._left[taken:]
         return group
 
+    def _over(self, error: NewswireError) -> None:
+        self._taken, self._left = [self._left, *self._taken], []
+        super()._over(error)
+
+    def _refuse(self, item: Any, error: NewswireError) -> None:
+        if isinstance(item, Job):
+            item.fail(error)
+        else:
+            self._tell(item, _refuse, error)
+
     def _store(self, group: list[Batch]) -> None:
-        now = round(self._clock(), 3)
+        self._taken.append(group)
+        self._commit(group)
+        self._taken.remove(group)
+
+    def _commit(self, group: list[Batch]) -> None:
         try:
+            now = round(self._clock(), 3)
             first = self.attempt(lambda connection: self._transact(connection, group, now))
         except Exception as error:  # the outermost frame of a transaction: the thread goes on
             if len(group) > 1 and not _concerns_all(error):
                 for batch in group:  # where a large batch finds no room, a small one may
-                    self._store([batch])
+                    self._commit([batch])
             else:
-                self._tell(group, _refuse, group, error)
+                self._tell(group, _refuse, error)
             return
         stored = sum(len(batch.events) for batch in group if not batch.refused)
         if stored:  # else the newest is somebody else's, of which the watch has to tell
             self.newest = first + stored - 1
-        self._tell(group, self._resolve, group, first, now)
+        self._tell(group, self._resolve, first, now)
 
     def _transact(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int:
         """Store batches in one transaction; returns the first offset."""
@@ -327,7 +355,7 @@ class Writer(DatabaseThread):
         size, used = self.file.wal_size()
         if used > WAL_CHECKPOINT and not self._emptying:
             self._emptying = True
-            self.checkpoint(lambda: self.put(Job(self._move_rest, None)))
+            self.checkpoint(lambda: self.put(Job(self._move_rest)))
         if size <= WAL_LIMIT or now < self._next_wal_check or self._connection is None:
             return
         self._next_wal_check = now + _WAL_CHECK_SECONDS
@@ -348,20 +376,26 @@ class Writer(DatabaseThread):
 
     @staticmethod
     def _tell(group: list[Batch], call: Callable[..., object], *args: object) -> None:
-        tell(group[0].call.loop, call, *args)
+        """Call back with the loop and the group, in each event loop that has batches in it.
 
-    def _resolve(self, group: list[Batch], first: int, now: float) -> None:
+        It is one loop, unless some came from a loop that was closed before they were stored.
+        """
+        for loop in {batch.call.loop: None for batch in group}:
+            tell(loop, call, loop, group, *args)
+
+    def _resolve(self, loop: asyncio.AbstractEventLoop, group: list[Batch], first: int, now: float) -> None:
         stored = [batch for batch in group if not batch.refused]
-        for batch in group:
-            if batch.refused:
-                batch.settle(None)
         last = first + sum(len(batch.events) for batch in stored) - 1
-        if last >= first:
-            self._committed(first, last, lambda: _entries(stored, first, now))
-        offset = first
-        for batch in stored:
-            batch.settle(offset)
-            offset += len(batch.events)
+        try:
+            if last >= first and loop is group[-1].call.loop:
+                self._committed(first, last, lambda: _entries(stored, first, now))
+        finally:
+            offset = first
+            for batch in group:
+                if batch.call.loop is loop:
+                    batch.settle(None if batch.refused else offset)
+                if not batch.refused:
+                    offset += len(batch.events)
 
 
 def _rows(group: list[Batch], ids: dict[str, int], guards: dict[str, int], newest: int, now: float) -> list[object]:
@@ -394,9 +428,14 @@ def _entries(group: list[Batch], first: int, now: float) -> list[Entry]:
     return [Entry(first + index, name, event.event, event.data, now) for index, (name, event) in enumerate(pairs)]
 
 
-def _refuse(group: list[Batch], error: Exception) -> None:
+def _refuse(loop: asyncio.AbstractEventLoop, group: list[Batch], error: BaseException) -> None:
     for batch in group:
-        one = type(error)(*error.args) if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
+        if batch.call.loop is not loop:
+            continue
+        if isinstance(error, LogError):
+            one = type(error)(*error.args)
+        else:
+            one = LogError(f"the log failed: {str(error) if isinstance(error, NewswireError) else repr(error)}")
         one.__cause__ = error.__cause__ or error
         batch.settle(one)  # its own: a raised exception keeps where it was raised
 
