@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.errors import LogUnavailable
-from newswire.log.retry import Retry, SupervisedTask
+from newswire.log.retry import Outage, Retry, SupervisedTask
 
 pytestmark = pytest.mark.anyio
 
@@ -35,7 +35,9 @@ def test_waits_double_up_to_a_longest(first: float, factor: float, failures: int
 
 
 def supervised(call: Callable[[], Awaitable[None]]) -> SupervisedTask:
-    return SupervisedTask(call, what="it can't be followed", logger=logger, retry=Retry(0.001, 0.002))
+    task = SupervisedTask(call, Outage("it can't be followed", logger), retry=Retry(0.001, 0.002))
+    task.start()
+    return task
 
 
 @pytest.mark.parametrize(
@@ -78,9 +80,9 @@ async def test_an_outage_is_logged_once_with_its_traceback_if_it_is_a_bug(caplog
         works.set()
 
     caplog.set_level(logging.INFO, "newswire.test")
-    task = SupervisedTask(
-        call, what="it can't be followed", logger=logger, retry=Retry(0.001, 0.001), on_failure=seen.append
-    )
+    outage = Outage("it can't be followed", logger)
+    task = SupervisedTask(call, outage, retry=Retry(0.001, 0.001), on_failure=seen.append)
+    task.start()
     await works.wait()
     assert [record.levelname for record in caplog.records] == ["WARNING", "ERROR", "INFO"]
     assert caplog.records[1].exc_info is not None
@@ -132,7 +134,8 @@ async def test_a_callback_ends_the_attempt_on_whose_behalf_it_failed() -> None:
         attempts.put_nowait(1)
         await asyncio.Event().wait()
 
-    task = SupervisedTask(call, what="it fails", logger=logger, retry=Retry(0.001), on_failure=seen.append)
+    task = SupervisedTask(call, Outage("it fails", logger), retry=Retry(0.001), on_failure=seen.append)
+    task.start()
     await attempts.get()
     error = ValueError("in a callback")
     task.restart(error)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import random
 from collections import deque
+from collections.abc import Callable
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -37,6 +38,10 @@ class Job(Protocol):
         """Do a little. Returns whether there is more to do now."""
         ...
 
+    def failed(self) -> None:
+        """`step` has raised."""
+        ...
+
 
 class Fanout:
     """The run queue and the timer of one hub.
@@ -59,6 +64,7 @@ class Fanout:
         self._queue: deque[Job] = deque()
         self._running = False
         self._beats: dict[Group, float] = {}  # when to look next
+        self._waiting: dict[Subscription, float] = {}  # catching up and waiting; when to look next
         self._timer: asyncio.TimerHandle | None = None
 
     # -- turns
@@ -85,8 +91,17 @@ class Fanout:
 
     def run(self) -> None:
         """Give turns, for as long as a slice is; the rest is for the next pass of the event loop."""
+        try:
+            self._give_turns(perf_counter() + self.options.slice_seconds)
+        finally:  # whatever happened: nothing but this gives the next turns
+            if self._queue:
+                self._loop.call_soon(self.run)
+            else:
+                self._running = False
+                self.chunks.clear()
+
+    def _give_turns(self, stop: float) -> None:
         queue = self._queue
-        stop = perf_counter() + self.options.slice_seconds
         while queue:
             job = queue.popleft()
             job.queued = False
@@ -94,15 +109,11 @@ class Fanout:
                 if job.step() and not job.queued:
                     job.queued = True
                     queue.append(job)
-            except Exception:  # the outermost frame of a turn: the others have theirs
-                logger.exception("events could not be handed on")
+            except (Exception, asyncio.CancelledError) as error:  # the outermost frame of a turn: others have theirs
+                logger.error("events could not be handed on", exc_info=error)
+                job.failed()
             if perf_counter() > stop:
                 break
-        if queue:
-            self._loop.call_soon(self.run)
-        else:
-            self._running = False
-            self.chunks.clear()
 
     # -- time
 
@@ -129,10 +140,20 @@ class Fanout:
         """Send `member` away after `max_age` seconds, give or take a tenth, so that not all come back at once."""
         self._aging[member] = monotonic() + max_age * random.uniform(0.9, 1.1)
 
+    def waits(self, member: Subscription, heartbeat: float | None) -> None:
+        """`member` is catching up and has to wait: it gets heartbeats by itself, until it is with its group."""
+        if heartbeat is not None and member not in self._waiting:
+            self._waiting[member] = monotonic() + random.uniform(0, heartbeat / 2)
+
+    def caught_up(self, member: Subscription) -> None:
+        """`member` gets its group's heartbeats now."""
+        self._waiting.pop(member, None)
+
     def gone(self, member: Subscription) -> None:
         """`member` has left."""
         self.stalled.pop(member, None)
         self._aging.pop(member, None)
+        self._waiting.pop(member, None)
 
     def stall(self, member: Subscription) -> None:
         """`member` can't take more now (or has just taken a little): its write time-out counts from here."""
@@ -140,13 +161,21 @@ class Fanout:
         self.stalled[member] = monotonic()
 
     def _tick(self) -> None:
+        self._timer = self._loop.call_later(_TICK, self._tick)
         now = monotonic()
+        calls: list[Callable[[], None]] = []
         for group, due in self._beats.items():
             if due <= now and group.heartbeat is not None:
-                group.beat()
                 self._beats[group] = now + group.heartbeat / 2
-        for member in [member for member, since in self.stalled.items() if member.timed_out(now - since)]:
-            member.cut()
-        for member in [member for member, until in self._aging.items() if until <= now]:
-            member.goodbye()
-        self._timer = self._loop.call_later(_TICK, self._tick)
+                calls.append(group.beat)
+        for member, due in self._waiting.items():
+            if due <= now and member.heartbeat is not None:
+                self._waiting[member] = now + member.heartbeat / 2
+                calls.append(member.beat)
+        calls += [member.cut for member, since in self.stalled.items() if member.timed_out(now - since)]
+        calls += [member.goodbye for member, until in self._aging.items() if until <= now]
+        for call in calls:
+            try:
+                call()
+            except (Exception, asyncio.CancelledError) as error:  # the outermost frame of each: the others have theirs
+                logger.error("a stream could not be looked after", exc_info=error)

@@ -12,6 +12,8 @@ Two rules keep every event exactly once:
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from newswire.hub.fanout import Fanout
     from newswire.hub.subscription import Subscription
     from newswire.hub.window import Window
+
+logger = logging.getLogger("newswire.hub")
 
 # So many writes between two looks at the clock: some 0.4 ms.
 STEP: Final = 64
@@ -37,9 +41,7 @@ class Group:
 
     __slots__ = (
         "_chunk",
-        "_delivered",
         "_fanout",
-        "_matches",
         "_passing",
         "_pending",
         "_pending_size",
@@ -65,7 +67,7 @@ class Group:
         self.queued = False  # in the fan-out's run queue
         self.quiet = False  # nothing was written since the heartbeat timer last looked
         self._ready: dict[Subscription, None] = {}
-        self._waiting: list[Subscription] = []
+        self._waiting: dict[Subscription, None] = {}
         # What is new since `head`; None once it outgrew the write budget: then the window knows.
         self._pending: list[Frame] | None = []
         self._pending_size = 0
@@ -73,17 +75,6 @@ class Group:
         self._passing: list[Subscription] | None = None
         self._turn = 0
         self._chunk: Chunk = HEARTBEAT
-        self._delivered = 0
-        self._matches: dict[str, bool] = {}
-
-    def matches(self, channel: str) -> bool:
-        """Whether `channel` is one of the group's; remembers its answers (the fan-out's index bounds them)."""
-        answer = self._matches.get(channel)
-        if answer is None:
-            if len(self._matches) >= 10_000:  # many short-lived channels: the regular expressions are the fallback
-                self._matches.clear()
-            answer = self._matches[channel] = channel in self.channels
-        return answer
 
     # -- what is new
 
@@ -122,14 +113,19 @@ class Group:
         if self._passing is None and self._nothing_new():
             member.cursor = self.head = self._fanout.window.head  # nothing of ours lies between
         elif member.cursor != self.head:
-            self._waiting.append(member)  # what is new has us in the run queue already
+            self._waiting[member] = None  # what is new has us in the run queue already
             return False
         self._ready[member] = None
         return True
 
     def leave(self, member: Subscription) -> None:
-        """Take `member` out of the ready ones: it fell behind, or it is gone."""
+        """Take `member` out of the ready ones: it fell behind."""
         self._ready.pop(member, None)
+
+    def forget(self, member: Subscription) -> None:
+        """`member` is gone."""
+        self._ready.pop(member, None)
+        self._waiting.pop(member, None)
 
     # -- one turn of the fan-out
 
@@ -146,16 +142,31 @@ class Group:
                 return self._more()
         chunk = self._chunk
         turn = self._turn
-        for member in passing[turn : turn + STEP]:
-            write = member.write  # by itself: calling it as a method would look for one in the class first
-            if not write(chunk):
-                member.fell_behind(self.head)
         self._turn = turn + STEP
+        try:
+            for member in passing[turn : turn + STEP]:
+                write = member.write  # by itself: calling it as a method would look for one in the class first
+                if not write(chunk):
+                    member.fell_behind(self.head)
+        except (Exception, asyncio.CancelledError) as error:  # a sink that may not raise did: the others go on
+            logger.error("a stream's connection failed, and is cut", exc_info=error)
+            self._turn = passing.index(member, turn) + 1
+            member.cut()
         if self._turn < len(passing):
             return True
         self._fanout.delivered += len(chunk.frames) * len(passing)
         self._passing = None
         return self._more()
+
+    def failed(self) -> None:
+        """A step has raised: each ready member reads on for itself, so that what fails is cut and the others go on."""
+        passing, self._passing = self._passing, None
+        for member in passing[self._turn :] if passing is not None else ():
+            member.cut()  # whether it has the pass's chunk is not known
+        behind, self.head = self.head, self._fanout.window.head
+        self._pending, self._pending_size = [], 0
+        for member in list(self._ready):
+            member.left_behind(behind)
 
     def _more(self) -> bool:
         self._wake_waiting()
@@ -193,13 +204,7 @@ class Group:
 
     def _due(self, window: Window) -> tuple[list[Frame], int]:
         """The next part of a pending list that outgrew the budget."""
-        due = window.due(
-            self.channels,
-            self.head,
-            upto=window.head,
-            budget=self._fanout.options.write_budget,
-            matches=self.matches,
-        )
+        due = window.due(self.channels, self.head, upto=window.head, budget=self._fanout.options.write_budget)
         if due.through == window.head:
             self._pending, self._pending_size = [], 0
         return due.frames, due.through
@@ -213,6 +218,6 @@ class Group:
 
     def _wake_waiting(self) -> None:
         if self._waiting:
-            waiting, self._waiting = self._waiting, []
+            waiting, self._waiting = self._waiting, {}
             for member in waiting:
                 member.wake()

@@ -96,6 +96,10 @@ class Hub:
         """Whether the hub was closed."""
         return self._closed
 
+    async def live(self) -> Live:
+        """The inside of the hub, which is opened if need be; for newswire itself."""
+        return await self.open()
+
     async def open(self) -> Live:
         """Open the log and follow it. Idempotent; every awaited call does it when it must.
 
@@ -248,6 +252,12 @@ class Hub:
     def epoch(self) -> str:
         """The log's epoch; empty before the hub is opened."""
         return "" if self._live is None else self._live.epoch
+
+    @property
+    def following(self) -> bool:
+        """Whether events come from the log. False before the hub is opened, and while the log can't be followed: then
+        open streams wait, and new ones are refused."""
+        return self._live is not None and self._live.follower.failure is None
 
     @property
     def latest(self) -> int:

@@ -1,7 +1,7 @@
 """A hub that is open: everything of it that belongs to one event loop.
 
-Follows the log into the window, marks the groups that want an event, knows who is subscribed. `Hub` is its face for
-applications; subscriptions call it on their way through it.
+Takes what follows in the log into the window, marks the groups that want an event, knows who is subscribed. `Hub` is
+its face for applications; subscriptions call it on their way through it.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import random
 from collections.abc import Callable, Sequence
 
-from newswire.errors import Closed, LogUnavailable, NewswireError, TrimmedAway
+from newswire.errors import Closed
 from newswire.hub.cursor import From, Place, Start, gap_data, place
 from newswire.hub.fanout import Fanout
+from newswire.hub.follower import LogFollower
 from newswire.hub.frames import Chunk, Form, Frame
 from newswire.hub.group import Group
 from newswire.hub.options import HubOptions, StreamOptions
@@ -23,15 +23,13 @@ from newswire.hub.patterns import ChannelIndex
 from newswire.hub.subscription import Subscription
 from newswire.hub.window import Due, Window, due_of_page
 from newswire.log.base import Entry, Log, Span
-from newswire.log.immediate import follow_at_once
 from newswire.log.position import Position
+from newswire.log.retry import ask
 from newswire.wire.encoder import encode, opening
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
 
 logger = logging.getLogger("newswire.hub")
-
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds between attempts while the log is away
 
 
 class Live:
@@ -40,6 +38,7 @@ class Live:
     Attributes:
         epoch: the log's.
         index: which groups want a channel's events.
+        follower: what brings the log's events here.
         followed, gaps: counts since the hub was opened.
         draining: no new streams are taken.
         on_empty: called once each when the last stream has ended.
@@ -50,7 +49,7 @@ class Live:
     def __init__(self, log: Log, span: Span, options: HubOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.epoch = span.epoch
         self.fanout = Fanout(Window(options.window_bytes, start=span.latest), options, loop)
-        self.pages = Pages(log, span.epoch, options)
+        self.pages = Pages(log, span.epoch, options, self._log_went_back)
         self.index = ChannelIndex()
         self.members: dict[Subscription, None] = {}
         self.followed = 0
@@ -59,48 +58,35 @@ class Live:
         self.on_empty: list[Callable[[], None]] = []
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
-        self._beyond_head: list[Subscription] = []
-        self._wait = _FIRST_WAIT
+        self._beyond_head: dict[Subscription, None] = {}
         self._last_opening: tuple[int, int, Chunk] = (-1, -1, Chunk(b""))
         self.fanout.start()
-        self._follower = loop.create_task(self._follow(), name="newswire hub")
+        self.follower = LogFollower(log, self)
 
-    # -- from the log
+    # -- from the log, called by the follower
 
-    async def _follow(self) -> None:
-        while True:
-            try:
-                async for entries in follow_at_once(self._log, self.fanout.window.head, self._take_at_once):
-                    self._take_all(entries)
-                return  # the log was closed
-            except TrimmedAway:
-                # Retention was faster than we: what we did not see is a gap, which the log's pages will tell.
-                await self._skip_to_latest()
-            except LogUnavailable as error:
-                logger.warning("the log can't be followed now, trying again: %s", error)
-                await asyncio.sleep(random.uniform(self._wait / 2, self._wait))
-                self._wait = min(2 * self._wait, _LONGEST_WAIT)
-            except Closed:
-                return
-            except NewswireError as error:
-                logger.error("the log can't be followed any more, so all streams end: %s", error)
-                self.goodbye_all()
-                return
+    @property
+    def head(self) -> int:
+        """The offset of the newest event that has come here."""
+        return self.fanout.window.head
 
-    def _take_at_once(self, entries: Sequence[Entry], whole: bool) -> None:
+    def take(self, entries: Sequence[Entry], whole: bool) -> None:
         """Take entries where the log learns of them, and write them too, unless more may come in this pass."""
         if whole and self.fanout.reserve():
-            self._take_all(entries)
-            self.fanout.run()
+            try:
+                self._take_all(entries)
+            finally:
+                self.fanout.run()
         else:
             self._take_all(entries)
 
     def _take_all(self, entries: Sequence[Entry]) -> None:
+        head = self.fanout.window.head
         for entry in entries:
-            self._take(entry)
+            if entry.offset > head:  # a log that gives something twice costs nobody an event
+                self._take(entry)
         if self._beyond_head:
             self._wake_beyond_head()
-        self._wait = _FIRST_WAIT
 
     def _take(self, entry: Entry) -> None:
         frame = Frame(self.epoch, entry)
@@ -109,24 +95,50 @@ class Live:
         for group in self.index.groups(entry.channel):
             group.add(frame)
 
-    async def _skip_to_latest(self) -> None:
-        span = await self._log.span()
-        self.fanout.window.restart(span.latest)
+    def lose_track(self) -> None:
+        """What was taken may not have come to all groups: they look for it in the window."""
         for group in self._groups.values():
             group.lose_track()
+
+    def skip_to(self, latest: int) -> None:
+        """Go on after `latest`; what lies between never came here, and is read from the log's pages."""
+        self.fanout.window.restart(latest)
+        self.lose_track()
         self._wake_beyond_head()
 
+    def begin_again(self, span: Span) -> None:
+        """The log is another one now, or an older copy of itself: every cursor has to be placed again."""
+        logger.error(
+            "the log spans %s to %s-%d now, and this process had seen %s: all streams end, and their clients come back "
+            "to a gap",
+            f"{span.epoch}-{span.earliest}", span.epoch, span.latest, self.text(self.head),
+        )  # fmt: skip
+        self.goodbye_all()
+        self.epoch = span.epoch
+        self.fanout.window.restart(span.latest)
+        self.pages.begin_again(span.epoch)
+        self.lose_track()
+
+    def _log_went_back(self, error: Exception) -> None:
+        self.follower.restart(error)
+
     def _wake_beyond_head(self) -> None:
-        waiting, self._beyond_head = self._beyond_head, []
+        waiting, self._beyond_head = self._beyond_head, {}
         for member in waiting:
             member.wake()
 
     # -- for subscriptions
 
     async def place(self, start: Start) -> Place:
-        """Where a subscription starts."""
+        """Where a subscription starts.
+
+        Raises:
+            Closed: the hub is shutting down.
+            LogUnavailable: no events come from the log now.
+        """
         if self.draining:
             raise Closed("the hub is shutting down: connect again in a moment")
+        self.follower.check()
         head = self.fanout.window.head
         if start is From.LATEST:
             return Place(head)
@@ -134,7 +146,7 @@ class Live:
         found = place(start, span)
         if isinstance(start, From) or found.gap is None:
             return found
-        return place(start, await self._log.span())  # perhaps another process has published since
+        return place(start, await ask(self._log.span()))  # perhaps another process has published since
 
     def enter(self, member: Subscription, options: StreamOptions) -> Group:
         """Take in a subscriber."""
@@ -153,7 +165,9 @@ class Live:
     def leave(self, member: Subscription, group: Group) -> None:
         """A subscriber gets no more events; its sink may still have some to send."""
         self.fanout.gone(member)
-        group.leave(member)
+        self.pages.forget(member)
+        self._beyond_head.pop(member, None)
+        group.forget(member)
         group.size -= 1
         if group.size == 0:
             del self._groups[group.channels, group.form, group.heartbeat]
@@ -171,7 +185,7 @@ class Live:
 
     def wait_for_head(self, member: Subscription) -> None:
         """Wake `member` when something new comes: it has seen an event that has not come here yet."""
-        self._beyond_head.append(member)
+        self._beyond_head[member] = None
 
     def page_due(self, member: Subscription, group: Group) -> Due | None:
         """What a subscriber behind the window is due; None if it has to wait, or has a gap to be told first."""
@@ -223,7 +237,11 @@ class Live:
     def goodbye_all(self) -> None:
         """End every stream, and tell its client to come back."""
         for member in list(self.members):
-            member.goodbye()
+            try:
+                member.goodbye()
+            except Exception:  # the outermost frame of each stream's end: the others have theirs
+                logger.exception("a stream could not be ended in order, and is cut")
+                member.cut()
 
     async def empty(self, grace: float) -> None:
         """Wait until all streams that were ended are gone; cut those that are not after `grace` seconds."""
@@ -239,7 +257,11 @@ class Live:
 
     async def close(self) -> None:
         """Stop following and reading; the streams have ended."""
-        self._follower.cancel()
-        await asyncio.gather(self._follower, return_exceptions=True)
         self.fanout.stop()
+        await self.follower.close()
         await self.pages.close()
+
+    def abandon(self) -> None:
+        """The event loop is closed: free what is held in the log."""
+        self.follower.abandon()
+        self.pages.abandon()

@@ -2,30 +2,32 @@
 
 Pages of one channel set begin at multiples of their length, so that subscribers whose cursors differ still meet on the
 same page, and go on where the page before ended: in a log of one channel that is where the next one begins. A page that
-several need at the same time is read once; a few that were read lately are kept, bounded in bytes. Reading is retried
-while the log is away: its subscribers stay connected.
+several need at the same time is read once; a few that were read lately are kept, bounded in bytes. Reading is tried
+again whatever the log raises: its subscribers stay connected, and a page that has lost them all is given up.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import random
 from collections import OrderedDict
-from typing import TYPE_CHECKING, TypeAlias
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
-from newswire.errors import LogError, LogUnavailable, NewswireError
+from newswire.errors import LogError
 from newswire.hub.frames import Frame
 from newswire.hub.options import HubOptions
 from newswire.log.base import Log, Page
 from newswire.log.channels import Channels
+from newswire.log.retry import Outage, SupervisedTask
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
 
 logger = logging.getLogger("newswire.hub")
 
-_FIRST_WAIT, _LONGEST_WAIT = 0.1, 5.0  # seconds between attempts while the log is away
+_KEY_BYTES: Final = 600  # what a kept page's key costs beyond its names: sets, a tuple, the entry in the cache
+_NAME_BYTES: Final = 120  # each name's string header, and its places in the sets
 
 _Key: TypeAlias = tuple[Channels, int]
 
@@ -48,6 +50,16 @@ class LogPage:
         return self.start <= cursor < self.through
 
 
+class _Fetch:
+    """A page that is being read, and the subscribers that wait for it."""
+
+    __slots__ = ("members", "task")
+
+    def __init__(self) -> None:
+        self.members: dict[Subscription, None] = {}
+        self.task: SupervisedTask
+
+
 class Pages:
     """The pages that are being read, and those read lately.
 
@@ -55,14 +67,19 @@ class Pages:
         read: pages read from the log so far.
     """
 
-    def __init__(self, log: Log, epoch: str, options: HubOptions) -> None:
+    def __init__(
+        self, log: Log, epoch: str, options: HubOptions, went_back: Callable[[LogError], None] = lambda _: None
+    ) -> None:
         self._log = log
         self._epoch = epoch
         self._options = options
+        self._went_back = went_back  # called if the log ends before a known event
+        self._outage = Outage("the log can't be read", logger)
         self._kept: OrderedDict[_Key, LogPage] = OrderedDict()
         self._kept_bytes = 0
-        self._waiting: dict[_Key, list[Subscription]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._fetches: dict[_Key, _Fetch] = {}
+        self._awaited: dict[Subscription, _Key] = {}
+        self._given_up: list[SupervisedTask] = []
         self.read = 0
 
     def find(self, channels: Channels, cursor: int, last: LogPage | None) -> LogPage | None:
@@ -80,53 +97,64 @@ class Pages:
         """Read the page that covers `cursor`, once for all who ask meanwhile, then wake `member`."""
         start = self._aligned(cursor) if last is None else cursor
         key = (channels, start)
-        waiting = self._waiting.get(key)
-        if waiting is not None:
-            waiting.append(member)
+        self._awaited[member] = key
+        fetch = self._fetches.get(key)
+        if fetch is not None:
+            fetch.members[member] = None
             return
-        self._waiting[key] = [member]
-        task = asyncio.get_running_loop().create_task(self._fetch(key), name="newswire log page")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        fetch = self._fetches[key] = _Fetch()
+        fetch.members[member] = None
+        fetch.task = SupervisedTask(partial(self._fetch, key, fetch), self._outage)
+        fetch.task.start()
+
+    def forget(self, member: Subscription) -> None:
+        """`member` has left; a page that nobody waits for any more is not read."""
+        key = self._awaited.pop(member, None)
+        if key is None:
+            return
+        fetch = self._fetches[key]
+        del fetch.members[member]
+        if not fetch.members:
+            del self._fetches[key]
+            fetch.task.cancel()
+            self._given_up = [task for task in self._given_up if not task.ended]
+            self._given_up.append(fetch.task)
+
+    def begin_again(self, epoch: str) -> None:
+        """The log is another one now."""
+        self._epoch = epoch
+        self._kept.clear()
+        self._kept_bytes = 0
 
     def _aligned(self, cursor: int) -> int:
         return cursor - cursor % self._options.page_events
 
-    async def _fetch(self, key: _Key) -> None:
-        page: LogPage | None = None
-        try:
-            page = await self._read(*key)
-        except NewswireError as error:
-            logger.error("streams end because the log can't be read: %s", error)
-        finally:
-            members = self._waiting.pop(key)
-        if page is None:
-            for member in members:
-                member.goodbye()
-            return
+    async def _fetch(self, key: _Key, fetch: _Fetch) -> None:
+        page = await self._read(*key)
+        if self._fetches.get(key) is not fetch:
+            return  # it was given up, and the log went on regardless
+        del self._fetches[key]
+        fetch.task.succeeded()
         self._keep(key, page)
-        for member in members:
+        for member in fetch.members:
+            del self._awaited[member]
             member.page = page
             member.wake()
 
     async def _read(self, channels: Channels, start: int) -> LogPage:
-        wait = _FIRST_WAIT
-        while True:
-            try:
-                page = await self._log.read(channels, start, self._options.page_events)
-            except LogUnavailable as error:
-                logger.warning("the log can't be read now, trying again: %s", error)
-            else:
-                self.read += 1
-                if page.through <= start:
-                    raise LogError(f"the log ends at offset {page.through}, before a known event ({start})")
-                epoch = self._epoch
-                frames = [Frame(epoch, entry) for entry in page.entries]
-                return LogPage(start, page, frames)
-            await asyncio.sleep(random.uniform(wait / 2, wait))
-            wait = min(2 * wait, _LONGEST_WAIT)
+        page = await self._log.read(channels, start, self._options.page_events)
+        self.read += 1
+        if page.through <= start:
+            error = LogError(f"the log ends at offset {page.through}, before a known event ({start})")
+            self._went_back(error)
+            raise error
+        epoch = self._epoch
+        return LogPage(start, page, [Frame(epoch, entry) for entry in page.entries])
 
     def _keep(self, key: _Key, page: LogPage) -> None:
+        channels = key[0]
+        names = [*channels.names, *channels.patterns]
+        page.size += _KEY_BYTES + _NAME_BYTES * len(names) + sum(map(len, names))
         old = self._kept.pop(key, None)
         if old is not None:
             self._kept_bytes -= old.size
@@ -136,8 +164,15 @@ class Pages:
             _, dropped = self._kept.popitem(last=False)
             self._kept_bytes -= dropped.size
 
+    def _tasks(self) -> list[SupervisedTask]:
+        return [*self._given_up, *(fetch.task for fetch in self._fetches.values())]
+
     async def close(self) -> None:
         """Stop reading."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for task in self._tasks():
+            await task.close()
+
+    def abandon(self) -> None:
+        """The event loop is closed: free what is held in the log."""
+        for task in self._tasks():
+            task.abandon()

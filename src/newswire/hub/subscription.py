@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from newswire.errors import Closed
-from newswire.hub.frames import Chunk, Form, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
 from newswire.hub.inbox import Inbox
 from newswire.hub.options import StreamOptions
 from newswire.log.base import Entry
@@ -72,6 +72,7 @@ class Subscription:
         "_hub",
         "_live",
         "_options",
+        "_quiet",
         "_sink",
         "_start",
         "_state",
@@ -96,6 +97,7 @@ class Subscription:
         self._start: Start | None = start
         self._state = _State.NEW
         self._gap: str | None = None
+        self._quiet = False  # nothing was written since the heartbeat timer last looked, while it is catching up
         self._told = 0  # loss up to this offset has been told; -1: the first page's loss is no news
         self._group: Group | None = None
         self._sink: Sink | None = None
@@ -127,13 +129,17 @@ class Subscription:
             start, self._start = self._start, None
             if start is None:
                 raise Closed("this subscription is being opened already: make one for each reader")
-            live = self._live = await self._hub.open()
-            place = await live.place(start)
+            try:
+                live = self._live = await self._hub.live()
+                place = await live.place(start)
+            except BaseException:
+                self._start = start  # it may be tried again
+                raise
             self.cursor, self._told, self._gap = place.cursor, place.told, place.gap
             self._state = _State.OPENED
         elif self._state is not _State.OPENED:
             raise Closed("a subscription is read once: call hub.subscribe() again for each reader")
-        return Position(self._hub.epoch, self.cursor)
+        return Position(self._live.epoch, self.cursor)
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """Begin to send to `sink`, which must be ready for more. Call `open` first."""
@@ -167,6 +173,7 @@ class Subscription:
         group = self._group
         if group is not None and self._gap is None and self.cursor == group.head and group.join(self):
             self._state = _State.READY
+            fanout.caught_up(self)
         elif self._state is _State.CATCHING:
             fanout.enqueue(self)
 
@@ -230,6 +237,24 @@ class Subscription:
         timeout = self._options.write_timeout
         return timeout is not None and stalled_for >= timeout
 
+    # -- called by the fan-out, while it is catching up
+
+    @property
+    def heartbeat(self) -> float | None:
+        """Seconds of silence until it gets a heartbeat."""
+        return self._options.heartbeat
+
+    def beat(self) -> None:
+        """Send a heartbeat if nothing was sent since the last call but one."""
+        if self._state in (_State.CATCHING, _State.WAITING):
+            if self._quiet:
+                self._give(HEARTBEAT)
+            self._quiet = True
+
+    def failed(self) -> None:
+        """A step has raised."""
+        self.cut()
+
     # -- catching up, called by the group and the fan-out
 
     def fell_behind(self, cursor: int) -> None:
@@ -267,7 +292,7 @@ class Subscription:
         window = fanout.window
         cursor = self.cursor
         if cursor > window.head:
-            self._state = _State.WAITING  # the client was further, by way of another process
+            self.wait()  # the client was further, by way of another process
             self._live.wait_for_head(self)
             return False
         if cursor < window.floor:
@@ -276,17 +301,15 @@ class Subscription:
                 return self._gap is not None  # which is told first
         elif cursor < group.head:
             self._told = max(self._told, 0)  # nothing is missing from here on, so whatever will be is news
-            due = window.due(
-                self.channels,
-                cursor,
-                upto=group.head,
-                budget=fanout.options.write_budget,
-                matches=group.matches,
-            )
+            due = window.due(self.channels, cursor, upto=group.head, budget=fanout.options.write_budget)
         else:
             self.page = None
             self._told = max(self._told, 0)
-            self._state = _State.READY if group.join(self) else _State.WAITING
+            if group.join(self):
+                self._state = _State.READY
+                fanout.caught_up(self)
+            else:
+                self.wait()
             return False
         self.cursor = due.through
         return self._give(fanout.chunks.join(due.frames, self.form)) if due.frames else True
@@ -306,6 +329,7 @@ class Subscription:
     def wait(self) -> None:
         """Rest until `wake`."""
         self._state = _State.WAITING
+        self._live.fanout.waits(self, self._options.heartbeat)
 
     def _give_gap(self, data: str) -> bool:
         self._gap = None
@@ -317,9 +341,10 @@ class Subscription:
     def _give(self, chunk: Chunk) -> bool:
         fanout = self._live.fanout
         fanout.delivered += len(chunk.frames)
+        self._quiet = False
         if self.write(chunk):
             return self._state is _State.CATCHING
-        if self._state is _State.CATCHING:
+        if self._state in (_State.CATCHING, _State.WAITING):
             self._state = _State.BEHIND
             fanout.stall(self)
         return False

@@ -8,7 +8,6 @@ subscriber is due costs what it gets, not what the window holds.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from newswire.hub.frames import Frame
@@ -114,14 +113,13 @@ class Window:
     def __len__(self) -> int:
         return len(self._all)
 
-    def due(self, channels: Channels, after: int, *, upto: int, budget: int, matches: Callable[[str], bool]) -> Due:
+    def due(self, channels: Channels, after: int, *, upto: int, budget: int) -> Due:
         """What a cursor at `after` (at or past the floor) is due, up to offset `upto`, in about `budget` bytes.
 
-        At least one frame is taken if there is one, however large. `matches` says whether a channel belongs to
-        `channels`, remembering its answers.
+        At least one frame is taken if there is one, however large.
         """
         if channels.patterns:
-            return self._scan(after, upto, budget, matches)
+            return self._scan(channels, after, upto, budget)
         single = channels.single
         if single is not None:
             ring = self._rings.get(single)
@@ -141,15 +139,20 @@ class Window:
         frames.sort(key=_offset)
         return _take(frames, 0, upto, budget)
 
-    def _scan(self, after: int, upto: int, budget: int, matches: Callable[[str], bool]) -> Due:
+    def _scan(self, channels: Channels, after: int, upto: int, budget: int) -> Due:
         frames: list[Frame] = []
+        wanted: dict[str, bool] = {}  # for this scan only: names that come once are not worth remembering
         ring = self._all
         index = ring.after(after)
         stop = min(len(ring.frames), index + SCAN_LIMIT)
         for frame in ring.frames[index:stop]:
             if frame.offset > upto:
                 return Due(frames, upto)
-            if matches(frame.channel):
+            channel = frame.channel
+            matches = wanted.get(channel)
+            if matches is None:
+                matches = wanted[channel] = channel in channels
+            if matches:
                 budget -= frame.size
                 if budget < 0 and frames:
                     return Due(frames, frames[-1].offset)

@@ -93,13 +93,14 @@ class Follower:
         waiting: whether it has caught up and waits.
     """
 
-    __slots__ = ("_wake", "at", "failed", "take", "waiting")
+    __slots__ = ("_loop", "_wake", "at", "failed", "take", "waiting")
 
     def __init__(self, at: int, take: Take | None) -> None:
         self.at = at
         self.take = take
-        self.failed: Exception | None = None
+        self.failed: BaseException | None = None
         self.waiting = False
+        self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
 
     def tell(self, entries: Sequence[Entry], whole: bool) -> bool:
@@ -109,14 +110,17 @@ class Follower:
         self.at = entries[-1].offset
         try:
             self.take(entries, whole)
-        except Exception as error:  # the outermost frame of a callback: publishers and other followers go on
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the outermost frame of a callback: publishers and other followers go on
             self.failed = error
             self.wake()
         return True
 
     def wake(self) -> None:
         """Let it look."""
-        self._wake.set()
+        if not self._loop.is_closed():
+            self._wake.set()
 
     async def wait(self) -> None:
         """Wait to be woken; raise what `take` raised meanwhile."""

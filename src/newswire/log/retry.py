@@ -11,9 +11,11 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, TypeVar
 
-from newswire.errors import NewswireError
+from newswire.errors import LogUnavailable, NewswireError
+
+T = TypeVar("T")
 
 _CLOSE_SECONDS: Final = 1.0  # how often a task that ignores its cancellation is cancelled again
 
@@ -50,14 +52,65 @@ class Retry:
         self.wait = self._first
 
 
+async def ask(call: Awaitable[T]) -> T:
+    """Await a call of a log for somebody who waits for the answer.
+
+    Raises:
+        NewswireError: as the log raised it.
+        LogUnavailable: the log raised anything else, or a cancellation that nobody asked for.
+    """
+    try:
+        return await call
+    except NewswireError:
+        raise
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise LogUnavailable("the log gave up") from error
+    except Exception as error:  # a log of somebody else's: what it raises is its failure, not the caller's
+        raise LogUnavailable(f"the log failed: {type(error).__name__}: {error}") from error
+
+
+class Outage:
+    """What the logger gets of an outage: its beginning, another error, its end; once each, from all that suffer it.
+
+    Args:
+        what: what fails: `the log can't be followed`.
+        logger: gets a warning for what newswire's own errors say, an error with its traceback for all else.
+    """
+
+    __slots__ = ("_last", "_logger", "what")
+
+    def __init__(self, what: str, logger: logging.Logger) -> None:
+        self.what = what
+        self._logger = logger
+        self._last = ""
+
+    def failed(self, error: BaseException) -> None:
+        """An attempt has failed."""
+        text = f"{type(error).__name__}: {error}"
+        if text == self._last:
+            return
+        self._last = text
+        if isinstance(error, NewswireError):
+            self._logger.warning("%s now, trying again: %s", self.what, error)
+        else:
+            self._logger.error("%s now, trying again: %s", self.what, text, exc_info=error)
+
+    def ended(self) -> None:
+        """An attempt has succeeded."""
+        if self._last:
+            self._last = ""
+            self._logger.info("%s: this is over", self.what)
+
+
 class SupervisedTask:
-    """A task that goes on, whatever ends it, until it is closed or its call returns.
+    """A task that goes on, whatever ends it, until it is closed or its call returns. `start` begins it.
 
     Args:
         call: one attempt. It returns when there is no more to do. It calls `succeeded` when it sees that it works.
-        what: what fails, for the logger and the task's name: `the log can't be followed`.
-        logger: where each outage is written once: a warning for what newswire's own errors say, an error with its
-            traceback for all else.
+        outage: gets each failure, for the logger.
         retry: the waits.
         on_failure: called after each failed attempt, with what ended it. It must not raise.
 
@@ -69,48 +122,60 @@ class SupervisedTask:
     def __init__(
         self,
         call: Callable[[], Awaitable[None]],
+        outage: Outage,
         *,
-        what: str,
-        logger: logging.Logger,
         retry: Retry | None = None,
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.failure: BaseException | None = None
         self.over = False
         self._call = call
-        self._what = what
-        self._logger = logger
+        self._outage = outage
         self._retry = retry or Retry()
         self._on_failure = on_failure
-        self._logged = ""
         self._restarted_by: BaseException | None = None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._start()
+
+    def start(self) -> None:
+        """Begin an attempt."""
+        self._timer = None
+        self._task = self._loop.create_task(self._attempt(), name=f"newswire: unless {self._outage.what}")
+        self._task.add_done_callback(self._ended)
+
+    @property
+    def ended(self) -> bool:
+        """Nothing of it runs any more."""
+        return self.over and (self._task is None or self._task.done())
 
     def succeeded(self) -> None:
         """The present attempt works."""
         self._retry.reset()
-        if self.failure is not None:
-            self.failure = None
-            self._logged = ""
-            self._logger.info("%s: this is over, it works again", self._what)
+        self.failure = None
+        self._outage.ended()
 
     def restart(self, error: BaseException) -> None:
         """End the present attempt as if it had raised `error`: for a callback that failed on its behalf."""
-        self.failure = self._restarted_by = error
+        self.failure = error
+        if self._task is not None and not self._task.done():
+            self._restarted_by = error
+            self._task.cancel()
+
+    def cancel(self) -> None:
+        """End the task, soon. `close` also waits."""
+        self.over = True
+        if self._timer is not None:
+            self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
 
     async def close(self) -> None:
-        """End the task. It is cancelled until it has ended."""
-        self.over = True
-        if self._timer is not None:
-            self._timer.cancel()
+        """End the task, and wait until it has ended. A task that ignores its cancellation is cancelled again."""
+        self.cancel()
         while self._task is not None and not self._task.done():
-            self._task.cancel()
             await asyncio.wait([self._task], timeout=_CLOSE_SECONDS)
+            self._task.cancel()
 
     def abandon(self) -> None:
         """Let go of what the task holds: its event loop is closed, so it will never be cancelled."""
@@ -120,11 +185,6 @@ class SupervisedTask:
 
     async def _attempt(self) -> None:
         await self._call()
-
-    def _start(self) -> None:
-        self._timer = None
-        self._task = self._loop.create_task(self._attempt(), name=f"newswire: unless {self._what}")
-        self._task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         error: BaseException | None = asyncio.CancelledError() if task.cancelled() else task.exception()
@@ -136,20 +196,9 @@ class SupervisedTask:
             self.over = True
             return
         self.failure = error
-        self._timer = self._loop.call_later(self._retry.next(), self._start)
+        self._timer = self._loop.call_later(self._retry.next(), self.start)
         # Whoever cancels all tasks of an event loop is about to close it: no outage to write about.
-        if not (task.cancelled() and task.cancelling() and isinstance(error, asyncio.CancelledError)):
-            self._log(error)
+        if not (isinstance(error, asyncio.CancelledError) and task.cancelling()):
+            self._outage.failed(error)
         if self._on_failure is not None:
             self._on_failure(error)
-
-    def _log(self, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}"
-        if text == self._logged:
-            self._logger.debug("%s, still: %s", self._what, text)
-            return
-        self._logged = text
-        if isinstance(error, NewswireError):
-            self._logger.warning("%s now, trying again: %s", self._what, error)
-        else:
-            self._logger.error("%s now, trying again: %s", self._what, text, exc_info=error)

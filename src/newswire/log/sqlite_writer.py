@@ -74,7 +74,10 @@ class Batch:
         if not self.settled:
             self.settled = True
             self.outcome = outcome
-            self.call.settled()
+            try:
+                self.call.settled()
+            except Exception:  # the outermost frame of a call: the others of its transaction have theirs
+                logger.exception("a publisher could not be given its outcome")
 
 
 class Call:

@@ -29,6 +29,7 @@ async def ready(request: Request) -> JSONResponse:
     inside = await hub.open()
     if inside.draining:
         raise unavailable("the server is stopping", "stopping")
+    inside.follower.check()  # publishing may work, and nothing be delivered
     try:
         async with asyncio.timeout(_LOG_SECONDS):
             span = await hub.log.span()

@@ -1,0 +1,168 @@
+"""The hub's one reader of the log's end: everything that is appended, by whomever, in order and once.
+
+It survives whatever the log does. Each attempt to follow begins after the newest event that the hub has, and may end
+by any exception; then the next one follows after a wait, and what was appended meanwhile comes with it. A log that was
+put back may be another one, or an older copy: the hub is asked to begin again then. `docs/explain/following-the-log.md`
+tells why it is built like this. The window, the groups and the streams are not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from newswire.errors import LogUnavailable, TrimmedAway
+from newswire.log.base import Entry, Log, Span
+from newswire.log.immediate import follow_at_once
+from newswire.log.retry import Outage, Retry, SupervisedTask
+
+logger = logging.getLogger("newswire.hub")
+
+# A log that has failed counts as back when it was followed for as long as was waited before, and at most so long.
+_PROBATION: Final = 1.0  # seconds
+
+
+class Receiver(Protocol):
+    """What gets the events.
+
+    Attributes:
+        epoch: of the log that it has events of.
+        head: the offset of the newest event that it has.
+    """
+
+    @property
+    def epoch(self) -> str: ...
+
+    @property
+    def head(self) -> int: ...
+
+    def take(self, entries: Sequence[Entry], whole: bool) -> None:
+        """Take the next entries; see `newswire.log.immediate.Take`."""
+        ...
+
+    def lose_track(self) -> None:
+        """Taking some entries failed midway; those that were taken are in the window."""
+        ...
+
+    def skip_to(self, latest: int) -> None:
+        """Go on after `latest`: retention removed events before they came here."""
+        ...
+
+    def begin_again(self, span: Span) -> None:
+        """The log is another one, or an older copy, and spans this."""
+        ...
+
+
+class LogFollower:
+    """Follows a log for a receiver until it is closed.
+
+    Args:
+        log: the log.
+        receiver: gets its events from its `head` on.
+    """
+
+    def __init__(self, log: Log, receiver: Receiver) -> None:
+        self._log = log
+        self._receiver = receiver
+        self._attempt = 0  # callbacks of earlier attempts are not listened to
+        self._retry = Retry()
+        self._task = SupervisedTask(self._follow, Outage("the log can't be followed", logger), retry=self._retry)
+        self._task.start()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why nothing comes from the log now; None while all is well."""
+        return self._task.failure
+
+    def check(self) -> None:
+        """See that events come.
+
+        Raises:
+            LogUnavailable: they don't, now.
+        """
+        if self._task.failure is not None:
+            raise LogUnavailable(f"the log can't be followed now: {self._task.failure}") from self._task.failure
+
+    def restart(self, error: Exception) -> None:
+        """Follow again, and look whether the log is still the same: a reader found that it can't be."""
+        if self._task.failure is None:
+            self._task.restart(error)
+
+    async def close(self) -> None:
+        """Stop following."""
+        self._attempt += 1
+        await self._task.close()
+
+    def abandon(self) -> None:
+        """The event loop is closed: free what is held in the log."""
+        self._attempt += 1
+        self._task.abandon()
+
+    # -- one attempt
+
+    async def _follow(self) -> None:
+        if self._attempt > 0:
+            await self._look_at_the_log()
+        while True:
+            try:
+                await self._take_all()
+            except TrimmedAway:
+                # What did not come here is a gap, which the log's pages will report.
+                latest = (await self._log.span()).latest
+                if latest <= self._receiver.head:
+                    raise  # there is nothing to skip: wait
+                self._receiver.skip_to(latest)
+            else:
+                raise LogUnavailable("it ended, though the hub is open: was the log closed?")
+
+    async def _look_at_the_log(self) -> None:
+        span = await self._log.span()
+        receiver = self._receiver
+        if span.epoch != receiver.epoch or span.latest < receiver.head:
+            receiver.begin_again(span)
+
+    async def _take_all(self) -> None:
+        self._attempt += 1
+        attempt = self._attempt
+        probation = self._begin_probation()
+        iterator = follow_at_once(
+            self._log, self._receiver.head, lambda entries, whole: self._called(attempt, entries, whole)
+        )
+        try:
+            async for entries in iterator:
+                self._take(entries, False)
+        finally:
+            self._attempt += 1
+            if probation is not None:
+                probation.cancel()
+            close = getattr(iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _begin_probation(self) -> asyncio.TimerHandle | None:
+        if self._task.failure is None:
+            return None
+        return asyncio.get_running_loop().call_later(min(self._retry.wait, _PROBATION), self._task.succeeded)
+
+    def _called(self, attempt: int, entries: Sequence[Entry], whole: bool) -> None:
+        """The log calls back: within somebody's append, which nothing here may fail."""
+        if attempt != self._attempt:
+            return
+        try:
+            self._take(entries, whole)
+        except Exception as error:  # the outermost frame that is the hub's: the publisher has no part in it
+            self._attempt += 1
+            self._task.restart(error)
+
+    def _take(self, entries: Sequence[Entry], whole: bool) -> None:
+        taken = False
+        try:
+            self._receiver.take(entries, whole)
+            taken = True
+        finally:
+            if not taken:
+                self._receiver.lose_track()
+        if self._task.failure is not None:
+            self._task.succeeded()
