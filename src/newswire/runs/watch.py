@@ -22,7 +22,7 @@ from newswire.hub.hub import Hub
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.log.retry import SupervisedTask
+from newswire.log.retry import Outage, SupervisedTask
 from newswire.runs.books import Books
 from newswire.runs.expiry import Expiry
 from newswire.runs.liveness import Beat, Liveness
@@ -112,7 +112,8 @@ class Watch:
             except Closed:
                 return
 
-        task = SupervisedTask(repeat, what=what, logger=logger)
+        task = SupervisedTask(repeat, Outage(what, logger))
+        task.start()
         return task
 
     async def stop(self, *names: str) -> None:
