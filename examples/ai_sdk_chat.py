@@ -19,7 +19,7 @@ from newswire import Hub
 from newswire.runs import Runs
 from newswire.runs.response import RunResponse
 
-runs = Runs(Hub("memory://"))
+runs = Runs(Hub("memory://"), public=True)  # with users: owner=request.user.identity, in each call
 
 
 async def answer(messages: list[dict[str, Any]]) -> AsyncIterator[str]:
@@ -37,7 +37,7 @@ async def chat(request: Request) -> RunResponse:
 
 
 async def resume(request: Request) -> RunResponse:
-    return runs.response(request, f"chat.{request.path_params['id']}", dialect="ai-sdk", active=True)
+    return runs.response(request, name=f"chat.{request.path_params['id']}", dialect="ai-sdk", active=True)
 
 
 app = Starlette(

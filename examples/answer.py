@@ -19,7 +19,8 @@ from newswire import Hub
 from newswire.runs import Runs
 from newswire.runs.response import RunResponse
 
-runs = Runs(Hub("memory://"))  # sqlite:///runs.db to remember, and for many processes
+# sqlite:///runs.db to remember, and for many processes. public: who knows a run's id may read it; with users: owner=…
+runs = Runs(Hub("memory://"), public=True)
 
 
 async def tokens(text: str) -> AsyncIterator[str]:

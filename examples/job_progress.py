@@ -17,7 +17,7 @@ from newswire import Hub
 from newswire.runs import Run, Runs
 from newswire.runs.response import RunAccepted, RunResponse
 
-runs = Runs(Hub("memory://"))
+runs = Runs(Hub("memory://"), public=True)
 
 
 def work(run: Run, pages: int) -> dict[str, str]:

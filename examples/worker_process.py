@@ -18,7 +18,7 @@ from newswire.runs import Runs
 from newswire.runs.response import RunResponse
 
 hub = Hub(os.environ.get("SHOUTS_LOG", "sqlite:///shouts.db"))  # the log is all that the two processes share
-runs = Runs(hub)
+runs = Runs(hub, public=True)
 
 
 async def start(request: Request) -> RunResponse:

@@ -26,7 +26,7 @@ _TOKEN = 30  # bytes; the stamp is most of it
 _AWAKE = 0.3  # seconds in which all generators have woken up, before the first token is due
 
 hub = Hub(os.environ.get("BENCH_LOG", "memory://?max_bytes=1000000000"))
-runs = Runs(hub)
+runs = Runs(hub, public=True)
 
 
 class Pace:

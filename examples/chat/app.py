@@ -59,7 +59,7 @@ class Chat:
         self._answerer = answerer
         self._stream = StreamOptions(retry=RETRY)
         worker = WorkerOptions(lease=lease, path="/chat/runs/{id}")
-        self.runs = Runs(hub, worker=worker, stream=self._stream)
+        self.runs = Runs(hub, public=True, worker=worker, stream=self._stream)
         self._answer = self.runs.producer(answerer.answer)
 
     def routes(self) -> list[BaseRoute]:

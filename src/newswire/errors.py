@@ -201,11 +201,11 @@ class RunNotFound(_Answerable, RunError, LookupError):
     In a route of Starlette or FastAPI it is a 404.
 
     Attributes:
-        run_id: what was asked for.
+        run_id: what was asked for: an id or a name.
     """
 
-    def __init__(self, run_id: str) -> None:
-        super().__init__(f"there is no run {run_id[:100]!r}, or not for this owner")
+    def __init__(self, run_id: str, hint: str = "") -> None:
+        super().__init__(f"there is no run {run_id[:100]!r}, or not for this owner{hint}")
         self.run_id = run_id
 
     status_code = 404

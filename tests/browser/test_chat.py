@@ -73,7 +73,7 @@ class Web:
 
         async def read() -> str:
             async with Hub(self._log) as hub:
-                return await (await Runs(hub).get(run_id)).text()
+                return await (await Runs(hub, public=True).get(run_id)).text()
 
         return asyncio.run(read())
 

@@ -33,7 +33,7 @@ async def of_a_stream(hub: Hub) -> Any:
 
 
 async def of_a_run(hub: Hub) -> Any:
-    run = await Runs(hub).start("answer", never())
+    run = await Runs(hub, public=True).start("answer", never())
     return run.response(Request(SCOPE))
 
 

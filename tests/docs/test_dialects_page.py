@@ -57,7 +57,7 @@ def recorded(name: str) -> list[Event]:
 @pytest.fixture
 async def runs() -> AsyncIterator[Runs]:
     """Runs in memory."""
-    async with Hub() as hub, Runs(hub) as runs:
+    async with Hub() as hub, Runs(hub, public=True) as runs:
         yield runs
 
 

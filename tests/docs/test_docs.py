@@ -20,7 +20,7 @@ from tests.browser.conftest import Page
 
 from newswire import Decoder
 from newswire.errors import RunNotFound
-from newswire.runs import ANYONE, DIALECTS, RunOptions, WorkerOptions
+from newswire.runs import DIALECTS, RunOptions, WorkerOptions
 
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
@@ -85,7 +85,7 @@ async def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         routes = [Route("/", names["ask"], methods=["POST"]), Route("/{id}", names["read"])]
         async with serving(Starlette(routes=routes)) as url, httpx2.AsyncClient(base_url=url) as client:
             asked = await client.post("/", headers={"idempotency-key": "1"})
-            read = await client.get("/chat.42")
+            read = await client.get(asked.headers["content-location"])
             for answer in (asked, read):
                 told = Decoder().feed(answer.content)
                 assert [event.data for event in told] == ["one ", "two", '{"reason":"done"}']
@@ -103,7 +103,7 @@ async def test_the_python_of_the_page(program: dict[str, Any], capsys: pytest.Ca
     runs = program["runs"]
 
     async def ended(name: str) -> tuple[str, str, Any]:
-        run = await runs.get(name, owner=ANYONE)
+        run = await runs.get(name=name, owner="ada" if name == "chat.43" else None)
         end = await run.wait()
         return end.reason, await run.text(), end.result
 
@@ -112,7 +112,7 @@ async def test_the_python_of_the_page(program: dict[str, Any], capsys: pytest.Ca
     assert await ended("chat.44") == ("done", "You asked: still there? ", {"model": "none"})
     assert await ended("report.7") == ("done", "".join(f"page {page} " for page in range(5)), None)
     with pytest.raises(RunNotFound):
-        await runs.get("chat.43")
+        await runs.get(name="chat.43")
 
 
 async def test_what_the_page_prints(
@@ -157,10 +157,12 @@ async def test_the_dialects_of_the_page(program: dict[str, Any]) -> None:
     app = Starlette(
         routes=[Route("/api/chat/{id}/stream", program["resume"]), Route("/mine/{id}", program["read_mine"])]
     )
+    mine = await program["runs"].get(name="chat.43", owner="ada")
+    public = await program["runs"].get(name="chat.44")
     async with serving(app) as url, httpx2.AsyncClient(base_url=url) as client:
         assert (await client.get("/api/chat/42/stream")).status_code == 204
-        assert (await client.get("/mine/chat.43")).status_code == 200
-        assert (await client.get("/mine/chat.44")).status_code == 404
+        assert (await client.get(f"/mine/{mine.id}")).status_code == 200
+        assert (await client.get(f"/mine/{public.id}")).status_code == 404
 
 
 def test_the_options_of_the_page() -> None:

@@ -17,7 +17,11 @@ from newswire.runs import Relay, Runs
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     """A relay whose log is a file."""
-    async with Upstream() as upstream, Hub(open_log(f"sqlite:///{tmp_path}/relay.db")) as hub, Runs(hub) as runs:
+    async with (
+        Upstream() as upstream,
+        Hub(open_log(f"sqlite:///{tmp_path}/relay.db")) as hub,
+        Runs(hub, public=True) as runs,
+    ):
         made = World(upstream, runs, Relay(runs, [upstream.url]))
         yield made
         await made.close()

@@ -36,7 +36,7 @@ async def ticks() -> AsyncIterator[str]:
 
 
 async def main(log: str, command: str, *arguments: str) -> None:
-    async with Hub(f"sqlite:///{log}") as hub, Runs(hub, worker=WorkerOptions(lease=LEASE)) as runs:
+    async with Hub(f"sqlite:///{log}") as hub, Runs(hub, public=True, worker=WorkerOptions(lease=LEASE)) as runs:
         if command == "start":
             name, key, count = arguments
             say(event="ready")

@@ -23,7 +23,7 @@ DIALECTS = [None, "native", "ai-sdk", "ag-ui", "openai-chat", "openai-responses"
 async def test_readers_come_back_at_different_times(dialect: str | None, retry: int | None) -> None:
     """When the server stops, each reader's last `retry:` lies around the stream's own, and no two agree."""
     hub = Hub()
-    runs = Runs(hub, stream=StreamOptions(retry=retry))
+    runs = Runs(hub, public=True, stream=StreamOptions(retry=retry))
     more = asyncio.Event()
 
     async def words() -> AsyncIterator[str]:

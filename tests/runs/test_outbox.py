@@ -22,7 +22,7 @@ async def forever(run: Any) -> None:
 
 async def test_an_event_in_memory_is_with_its_reader_when_put_returns() -> None:
     """Stored, then sent, with no pass of the event loop in between; by the stream's own task, on any server."""
-    async with Hub() as hub, Runs(hub) as runs:
+    async with Hub() as hub, Runs(hub, public=True) as runs:
         run = await runs.start("chat", forever)
         other = await runs.start("chat", forever)
         client = Client()
@@ -45,7 +45,7 @@ async def test_an_event_in_memory_is_with_its_reader_when_put_returns() -> None:
 
 async def test_what_comes_in_a_burst_goes_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first event of a pass goes at once; the rest of the burst is one batch, and one send to each reader."""
-    async with Hub() as hub, Runs(hub) as runs:
+    async with Hub() as hub, Runs(hub, public=True) as runs:
         sizes: list[int] = []
         log: Any = hub.log
         submit = log.submit
@@ -74,7 +74,7 @@ async def test_what_comes_in_a_burst_goes_together(monkeypatch: pytest.MonkeyPat
 
 async def test_a_run_that_was_ended_elsewhere_takes_no_more() -> None:
     """The producer is told in the very call that finds it out, and is cancelled."""
-    async with Hub() as hub, Runs(hub) as runs, Runs(hub) as other:
+    async with Hub() as hub, Runs(hub, public=True) as runs, Runs(hub, public=True) as other:
         cancelled = asyncio.Event()
 
         async def produce(run: Any) -> None:

@@ -90,7 +90,7 @@ async def test_one_key_has_one_producer_among_processes(tmp_path: Path) -> None:
         ids = {tuple(worker.until("started")["ids"]) for worker in made}
         assert len(ids) == 1
         [[run_id]] = ids
-        async with Hub(f"sqlite:///{log}") as hub, Runs(hub) as runs:
+        async with Hub(f"sqlite:///{log}") as hub, Runs(hub, public=True) as runs:
             run = await runs.get(run_id)
             assert await run.state() == "running"
             assert await run.stop()
@@ -105,7 +105,7 @@ async def test_stop_from_another_process(tmp_path: Path) -> None:
     log = tmp_path / "log.db"
     with workers(log, 1, "start", "chat.1", "k", "1") as [producer]:
         [run_id] = producer.until("started")["ids"]
-        async with Hub(f"sqlite:///{log}") as hub, Runs(hub) as runs:
+        async with Hub(f"sqlite:///{log}") as hub, Runs(hub, public=True) as runs:
             reader = (await runs.get(run_id)).subscribe()
             first = await anext(aiter(reader))
             assert first.data == "tick "
@@ -125,7 +125,7 @@ async def test_kill_9_leaves_interrupted_within_the_lease(tmp_path: Path) -> Non
     log = tmp_path / "log.db"
     with workers(log, 1, "start", "chat.1", "k", "1") as [producer]:
         [run_id] = producer.until("started")["ids"]
-        async with Hub(f"sqlite:///{log}") as hub, Runs(hub, worker=WorkerOptions(lease=LEASE)) as runs:
+        async with Hub(f"sqlite:///{log}") as hub, Runs(hub, public=True, worker=WorkerOptions(lease=LEASE)) as runs:
             run = await runs.get(run_id)
             events = []
             killed = 0.0
@@ -148,5 +148,5 @@ async def test_a_process_that_comes_later_ends_what_a_dead_one_left(tmp_path: Pa
         [run_id] = producer.until("started")["ids"]
         producer.popen.kill()
         producer.popen.wait(PATIENCE)
-    async with Hub(f"sqlite:///{log}") as hub, Runs(hub, worker=WorkerOptions(lease=LEASE)) as runs:
+    async with Hub(f"sqlite:///{log}") as hub, Runs(hub, public=True, worker=WorkerOptions(lease=LEASE)) as runs:
         assert (await (await runs.get(run_id)).wait()).reason == "interrupted"

@@ -70,7 +70,7 @@ def test_an_end_with_more_is_an_end() -> None:
 
 async def test_a_run_of_a_later_version_is_claimed_and_ended(hub: Hub) -> None:
     """Each of the changes that a record goes through keeps what the later version has added."""
-    async with Runs(hub) as runs:
+    async with Runs(hub, public=True) as runs:
         run = await runs.start("report.7")
         await add(hub, run.id, {"priority": 3})
         async with runs.attach(run.id) as attached:
@@ -97,10 +97,10 @@ async def test_runs_of_a_later_version_are_watched_and_read(hub: Hub) -> None:
             (record_channel("a.1"), Event(json.dumps({**ended, "end": end}), "record")),
         ]
     )
-    async with Runs(hub) as runs:
+    async with Runs(hub, public=True) as runs:
         async with asyncio.timeout(30):
             await (await runs.open()).watch.seen.wait()
-        run = await runs.get("a")
+        run = await runs.get(name="a")
         assert await run.end() == await run.wait() == End("stopped")
         assert await run.text() == "text"
         assert await books.fold("a.1")

@@ -236,7 +236,7 @@ async def test_a_stop_before_the_first_word_is_told(world: World) -> None:
     asking = asyncio.ensure_future(world.ask(idempotency_key="k"))
     while not world.upstream.calls:
         await asyncio.sleep(0)
-    run = await world.runs.get("relay", owner=owner())
+    run = await world.runs.get(name="relay", owner=owner())
     await run.stop()
     async with asyncio.timeout(0.1):
         await world.upstream.calls[0].gone.wait()

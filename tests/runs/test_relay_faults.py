@@ -200,7 +200,7 @@ async def test_a_chat_completion_that_breaks_off_raises(world: World, script: An
     with pytest.raises(openai.APIError):
         async for _ in await client.chat.completions.create(**CHAT):
             pass
-    run = await world.runs.get("relay", owner=owner("Bearer k"))
+    run = await world.runs.get(name="relay", owner=owner("Bearer k"))
     end = await run.end()
     assert end is not None
     assert end.reason == "failed"

@@ -37,7 +37,7 @@ class App:
 
     def __init__(self) -> None:
         self.hub = Hub()
-        self.runs = Runs(self.hub, worker=WorkerOptions(lease=1), stream=StreamOptions(heartbeat=0.2))
+        self.runs = Runs(self.hub, public=True, worker=WorkerOptions(lease=1), stream=StreamOptions(heartbeat=0.2))
         self.started = 0
         self.app = Starlette(
             routes=[

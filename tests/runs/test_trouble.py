@@ -88,7 +88,7 @@ async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, rais
             yield "poison" if poison and number == 10 else f"{number} "
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(PATIENCE), Hub(Awaited(log) if awaited else log) as hub, Runs(hub) as runs:
+    async with asyncio.timeout(PATIENCE), Hub(Awaited(log) if awaited else log) as hub, Runs(hub, public=True) as runs:
         made = [await runs.start("job", produce(number == 3)) for number in range(8)]
         begin.set()
         ends = [await run.wait() for run in made]
@@ -139,7 +139,7 @@ async def test_every_run_gets_one_end_on_a_fickle_log(seed: int) -> None:
     log = Fickle(seed)
     options = WorkerOptions(lease=LEASE)
     async with asyncio.timeout(PATIENCE), Hub(log) as hub:
-        async with Runs(hub, worker=options) as runs, Runs(hub, worker=options) as other:
+        async with Runs(hub, public=True, worker=options) as runs, Runs(hub, public=True, worker=options) as other:
             log.calm = False
             started: list[Run] = []
             for number in range(40):
@@ -172,7 +172,7 @@ async def test_threads_that_write_to_one_run_never_wait_for_each_other() -> None
     sys.setswitchinterval(1e-6)
     threads, rounds = 8, 400
     try:
-        async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs:
+        async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
 
             def produce(run: Run) -> None:
                 def write(name: int) -> None:
@@ -201,7 +201,7 @@ async def test_the_last_progress_is_never_lost() -> None:
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs:
+        async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
 
             def produce(run: Run) -> None:
                 for number in range(3000):
@@ -233,7 +233,7 @@ async def test_a_thread_does_not_outwait_its_event_loop() -> None:
 
     async def main() -> None:
         hub = Hub()
-        runs = Runs(hub)
+        runs = Runs(hub, public=True)
         await runs.start("job", produce())
         await asyncio.sleep(0.05)
 
@@ -243,7 +243,7 @@ async def test_a_thread_does_not_outwait_its_event_loop() -> None:
 
 async def test_limits_are_the_runs_own() -> None:
     """A time limit that a run was started with counts for a producer that claims the run later, in any process."""
-    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs, Runs(hub) as other:
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs, Runs(hub, public=True) as other:
         for limit, said in ((RunOptions(timeout=0.1), "longer than 0.1"), (RunOptions(idle_timeout=0.1), "nothing")):
             run = await runs.start("job", options=limit)
             attached = await other.attach(run.id)
@@ -255,8 +255,8 @@ async def test_limits_are_the_runs_own() -> None:
 
 async def test_limits_go_with_a_take_over() -> None:
     """Who takes a run over has its limits too."""
-    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as other:
-        runs = Runs(hub)
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as other:
+        runs = Runs(hub, public=True)
         for each in (runs, other):
             each.producer(forever)
         run = await runs.start("job", forever, options=RunOptions(takeover=True, timeout=1.0, idle_timeout=0.5))
@@ -280,7 +280,7 @@ class Unspeakable(Exception):
 
 async def test_whatever_a_producer_does_its_run_ends() -> None:
     """Exceptions that can't be printed, exits, another run's error, results that are no JSON: the run fails."""
-    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub) as runs:
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
         over = await runs.start("job", words(1))
         await over.wait()
         deep: list[Any] = []
@@ -312,7 +312,7 @@ async def test_whatever_a_producer_does_its_run_ends() -> None:
 
 async def test_progress_is_refused_where_it_is_made() -> None:
     """A number that JSON has no word for is refused at the call."""
-    async with Hub() as hub, Runs(hub) as runs:
+    async with Hub() as hub, Runs(hub, public=True) as runs:
         source = Noted()
         await runs.start("job", source())
         other = await runs.attach((await runs.start("report")).id)
@@ -330,7 +330,7 @@ async def test_an_exception_keeps_its_secrets(caplog: pytest.LogCaptureFixture) 
         raise ConnectionError(secret)
 
     for tell in (False, True):
-        async with Hub() as hub, Runs(hub, worker=WorkerOptions(tell_errors=tell)) as runs:
+        async with Hub() as hub, Runs(hub, public=True, worker=WorkerOptions(tell_errors=tell)) as runs:
             run = await runs.start("job", broken())
             error = (await run.wait()).error or {}
             assert error["type"] == "ConnectionError"

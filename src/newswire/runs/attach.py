@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from newswire.errors import RunOver
 
 if TYPE_CHECKING:
+    from newswire.runs.record import Record
     from newswire.runs.run import Run
     from newswire.runs.runs import Runs
 
@@ -19,10 +20,9 @@ class Attachment:
     Who awaits it ends the run with `run.finish()` or `run.fail()`.
     """
 
-    def __init__(self, runs: Runs, run_id: str, owner: str | None) -> None:
+    def __init__(self, runs: Runs, find: Callable[[], Awaitable[Record]]) -> None:
         self._runs = runs
-        self._run_id = run_id
-        self._owner = owner
+        self._find = find
         self._run: Run | None = None
         self._claimed = False
 
@@ -31,7 +31,7 @@ class Attachment:
 
     async def __aenter__(self) -> Run:
         worker = await self._runs.open()
-        self._run, self._claimed = await worker.attached(self._run_id, self._owner)
+        self._run, self._claimed = await worker.attached(self._find)
         return self._run
 
     async def __aexit__(

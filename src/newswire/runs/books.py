@@ -1,11 +1,12 @@
 """The books of all runs: the few ways in which a record is made, read and changed. Every process has the same.
 
 All changes go through `Ledger.append_guarded`, under the condition that the record is the one that was read. None of
-the calls keeps anything in memory.
+the calls keeps anything in memory but the log's secret.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +19,7 @@ from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
 from newswire.runs.fold import MAX_BYTES, Piece, fold, pieces
 from newswire.runs.record import (
+    SECRET,
     Record,
     name_channel,
     out_channel,
@@ -41,6 +43,7 @@ class Books:
         if not isinstance(log, Ledger):
             raise TypeError(f"runs need a log that can append under a condition (Ledger), and {log!r} can't")
         self._log = log
+        self._secret: bytes | None = None
         self.ledger: Ledger = log
 
     # -- read
@@ -50,10 +53,23 @@ class Books:
         [entry] = await self.ledger.newest([record_channel(run_id)])
         return None if entry is None else Record.read(entry)
 
-    async def newest_of(self, name: str) -> str | None:
-        """The id of the run that was started last under a name."""
-        [entry] = await self.ledger.newest([name_channel(name)])
+    async def newest_of(self, name: str, owner: str | None) -> str | None:
+        """The id of the run that this owner has started last under a name."""
+        [entry] = await self.ledger.newest([name_channel(name, owner, await self.secret())])
         return None if entry is None else entry.data
+
+    async def secret(self) -> bytes:
+        """What is known to the processes that have this log, and to nobody else; the first that needs it makes it."""
+        while self._secret is None:
+            [entry] = await self.ledger.newest([SECRET])
+            if entry is not None:
+                self._secret = entry.data.encode()
+                break
+            # Nothing was ever stored there, or a retention rule of the application's own has removed it.
+            lost = (await self._log.read(Channels([SECRET]), 0, 1)).lost
+            made = Event(secrets.token_hex(32), "secret")
+            _stored(*await self.ledger.append_guarded([Guarded([(SECRET, made)], SECRET, lost)]))
+        return self._secret
 
     async def pieces(self, run_id: str, after: int, upto: int | None = None) -> AsyncIterator[Piece]:
         """What the log has of a run, folded or not: behind an offset, and up to another, by default the newest now.
@@ -83,7 +99,8 @@ class Books:
             its record; None if there is (another) run of that id.
         """
         condition = 0 if instead_of is None else instead_of.offset
-        events = [(record_channel(record.id), record.event()), (name_channel(record.name), Event(record.id))]
+        name = name_channel(record.name, record.owner, await self.secret())
+        events = [(record_channel(record.id), record.event()), (name, Event(record.id))]
         [outcome] = await self.ledger.append_guarded([Guarded(events, record_channel(record.id), condition)])
         stored = _stored(outcome)
         return None if stored is None else replace(record, offset=stored, begun=stored)
@@ -154,7 +171,7 @@ class Books:
         for run, entry in zip(runs, newest, strict=True):
             if entry is not None and Record.read(entry).begun == run.begun:  # not a later run of the same key
                 cuts[out_channel(run.id)] = cuts[record_channel(run.id)] = entry.offset
-                name = name_channel(run.name)
+                name = name_channel(run.name, run.owner, await self.secret())
                 cuts[name] = max(cuts.get(name, 0), run.begun + 1)  # it was stored right behind the first record
         if cuts:
             await self.ledger.drop(cuts)

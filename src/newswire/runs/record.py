@@ -2,7 +2,9 @@
 
     $runs.out.<id>       what the run's readers get, with `newswire.end` as the last event
     $runs.run.<id>       its record; each event is the whole record, the newest one counts
-    $runs.name.<name>    the ids of the runs that were started under a name, the newest last
+    $runs.name.<name>    the ids of everybody's runs that were started under a name, the newest last
+    $runs.owner.<hash>.<name>    the same for one owner's
+    $runs.secret         one random text: what makes the ids of this log's runs impossible to guess
     $runs.worker.<id>    heartbeats of a process that produces runs, and verdicts that it is dead
 
 A record changes only under the condition that it is still the newest (`newswire.log.ledger`), and everything that a
@@ -16,8 +18,9 @@ by those who don't know it; and what must not be overlooked needs another state,
 from __future__ import annotations
 
 import base64
-import hashlib
+import hmac
 import json
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
@@ -29,15 +32,21 @@ from newswire.log.channels import Pattern, check_channel
 from newswire.runs.dialects.base import End, Head
 from newswire.wire.event import Event
 
+_ID_CHARACTERS: Final = 20
+_ID: Final = re.compile(rf"[^\s*>]{{1,200}}\.[a-z2-7]{{{_ID_CHARACTERS}}}")
 MAX_NAME_BYTES: Final = 200  # with what ids and channels add, under the 255 that a channel may have
 RECORDS: Final = Pattern("$runs.run.>")
 WORKERS: Final = Pattern("$runs.worker.>")
+
+SECRET: Final = "$runs.secret"
 
 State: TypeAlias = Literal["waiting", "running", "ended"]
 
 
 class Anyone(str):
     """No text that comes from outside is one: it is known by its type."""
+
+    __slots__ = ()
 
 
 ANYONE: Final = Anyone("anyone")
@@ -54,9 +63,9 @@ def record_channel(run_id: str) -> str:
     return f"$runs.run.{run_id}"
 
 
-def name_channel(name: str) -> str:
-    """Where the ids of the runs of a name are."""
-    return f"$runs.name.{name}"
+def name_channel(name: str, owner: str | None, secret: bytes) -> str:
+    """Where the ids of an owner's runs of a name are; owner None: everybody's."""
+    return f"$runs.name.{name}" if owner is None else f"$runs.owner.{_digest(secret, ['owner', owner])}.{name}"
 
 
 def worker_channel(worker: str) -> str:
@@ -77,16 +86,28 @@ def check_name(name: str) -> str:
     return name
 
 
-def new_id(name: str, owner: str | None, key: str | None) -> str:
-    """The id of a run: its name, and 100 bits that are random, or that the key and the owner give.
+def new_id(name: str, owner: str | None, key: str | None, secret: bytes) -> str:
+    """The id of a run: its name, and 100 bits that are random, or that the key, the owner and the log's secret give.
 
-    One owner's key leads to one run, whichever process asks; and to none of another owner's.
+    One owner's key leads to one run, whichever process asks; and to none of another owner's. A key that is easy to
+    guess gives an id that is not.
     """
     if key is None:
-        digest = secrets.token_bytes(13)
-    else:
-        digest = hashlib.sha256(json.dumps([name, owner, key]).encode()).digest()
-    return f"{name}.{base64.b32encode(digest).decode()[:20].lower()}"
+        return f"{name}.{_base32(secrets.token_bytes(13))}"
+    return f"{name}.{_digest(secret, [name, owner, key])}"
+
+
+def _digest(secret: bytes, texts: Sequence[str | None]) -> str:
+    return _base32(hmac.digest(secret, json.dumps(texts).encode(), "sha256"))
+
+
+def _base32(digest: bytes) -> str:
+    return base64.b32encode(digest).decode()[:_ID_CHARACTERS].lower()
+
+
+def is_id(text: str) -> bool:
+    """Whether a text looks like a run's id: what does not is no run's."""
+    return _ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +119,7 @@ class Record:
         state: `waiting` for a producer, `running`, or `ended`.
         created: when it was started, in seconds since the Unix epoch.
         begun: the offset after which its events are.
-        owner: whose it is; None: anybody's.
+        owner: whose it is; None: everybody's.
         worker: the process that produces it, if one does.
         producer: the name of a registered producer, which another worker can start again.
         args: what that one is called with.

@@ -150,7 +150,7 @@ class Run:
         Returns:
             False if it had ended already.
         """
-        return await self._runs.stop_record(self.id, self._record.owner)
+        return await self._runs.stop_record(self.id)
 
     # -- write, for the one who produces it
 

@@ -1,11 +1,11 @@
 """Runs: finite streams whose producer is tied to no request. An AI answer, a job's progress, an export.
 
     runs = Runs(hub)
-    run = await runs.start(f"chat.{chat_id}", tokens(messages), key=request_id)   # starts once; the same key attaches
-    return run.response(request)                                                # the POST's own answer is one reader
+    run = await runs.start(f"chat.{chat_id}", tokens(messages), key=request_id, owner=user.id)   # once for a key
+    return run.response(request)                             # the POST's own answer is one reader
     …
-    return runs.response(request, run_id)                                       # any time later: live, or finished
-    await runs.stop(run_id)                                                     # a client that leaves stops nothing
+    return runs.response(request, run_id, owner=user.id)     # any time later: live, or finished
+    await runs.stop(run_id, owner=user.id)                   # a client that leaves stops nothing
 
 A run's readers always get one of four ends (`newswire.end`): `done`, `failed`, `stopped` or `interrupted`, also if the
 process that produces it was killed. The end of a connection is never the end of a run.
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from newswire.errors import Closed, InvalidChannel, RunNotFound
@@ -28,7 +28,7 @@ from newswire.runs.dialects import Dialect, End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
 from newswire.runs.produce import Source, discard
 from newswire.runs.reader import RunReader
-from newswire.runs.record import Anyone, Record, check_name, new_id, out_channel
+from newswire.runs.record import ANYONE, Anyone, Record, check_name, is_id, new_id, out_channel
 from newswire.runs.response import RunAccepted, RunResponse, place_of
 from newswire.runs.run import Run
 from newswire.runs.stats import RunStats
@@ -42,10 +42,12 @@ class Runs:
     """The runs of one hub's log, as this process produces and reads them.
 
     It opens itself, and closes with its hub. An owner is any text that names a principal: a run that was started with
-    one is there only for calls that give the same, and for those that give none it does not exist.
+    one is there only for calls that give the same, and for those that give none it does not exist. A run without an
+    owner is public: whoever knows its id may read it and stop it. Each `start` says which: `owner=` or `public=True`.
 
     Args:
         hub: its log needs the powers of `newswire.log.ledger`; newswire's own logs have them.
+        public: a `start` that gives no owner, or None, makes a public run. For applications without users.
         options: how runs behave that are started without options of their own.
         worker: how this process behaves.
         stream: how the streams of readers behave.
@@ -60,6 +62,7 @@ class Runs:
         self,
         hub: Hub,
         *,
+        public: bool = False,
         options: RunOptions | None = None,
         worker: WorkerOptions | None = None,
         stream: StreamOptions | None = None,
@@ -71,9 +74,11 @@ class Runs:
         self.worker_options = worker or WorkerOptions()
         self.producers: dict[str, Callable[..., Any]] = {}
         self.sync = SyncRuns(self)
+        self._public = public
         self._options = options or RunOptions()
         self._place = place_of(self.worker_options.path)
         self._worker: Worker | None = None
+        self._starting: set[asyncio.Task[Run]] = set()
         self._closed = False
 
     async def __aenter__(self) -> Runs:
@@ -110,6 +115,7 @@ class Runs:
         """
         if not self._closed:
             self._closed = True
+            await asyncio.gather(*self._starting, return_exceptions=True)
             if self._worker is not None:
                 await self._worker.close(grace)
 
@@ -130,12 +136,15 @@ class Runs:
         *,
         key: str | None = None,
         owner: str | None = None,
+        public: bool = False,
         args: Mapping[str, Any] | None = None,
         meta: Mapping[str, Any] | None = None,
         options: RunOptions | None = None,
         instead_of: Run | None = None,
     ) -> Run:
         """Start a run, or find the one that was started with the same key.
+
+        Once begun it is not undone by a cancellation: who cancels the call may find the run by its key.
 
         Args:
             name: what the run belongs to: tokens with dots, such as `chat.42`. A name may have many runs.
@@ -144,11 +153,12 @@ class Runs:
                 waits until somebody claims it with `attach`.
             key: with the same name and owner it leads to the same run, whichever process asks; then `source` is closed
                 and not used.
-            owner: whose it is; None: anybody's.
+            owner: whose it is.
+            public: it has no owner: whoever knows its id may read it and stop it.
             args: keyword arguments of a callable source.
             meta: stored with the run; dialects read `model`.
             options: see `RunOptions`.
-            instead_of: a run of the same key that has ended, and is to be started anew under its id. If somebody else
+            instead_of: a run of the same key that has ended, and is to be started again under its id. If somebody else
                 has done that meanwhile, theirs is found.
 
         Returns:
@@ -157,13 +167,14 @@ class Runs:
         Raises:
             InvalidChannel: the name breaks the rules of channels.
             LogUnavailable: it can't be stored now; nothing was started.
-            ValueError: `args` or `meta` can't be stored, or the options ask for what can't be.
+            TypeError: neither `owner` nor `public`, or both; or the owner is no str.
+            ValueError: `args` or `meta` can't be stored, or the options ask for what can't be; or the owner is empty.
         """
-        try:
-            return await self._start(check_name(name), source, key, owner, args or {}, meta or {}, options, instead_of)
-        except BaseException:
-            await discard(source)
-            raise
+        start = self._start(name, source, key, owner, public, args or {}, meta or {}, options, instead_of)
+        task = asyncio.get_running_loop().create_task(start, name="newswire run starts")
+        self._starting.add(task)
+        task.add_done_callback(self._starting.discard)
+        return await asyncio.shield(task)
 
     async def _start(
         self,
@@ -171,48 +182,71 @@ class Runs:
         source: Source | None,
         key: str | None,
         owner: str | None,
+        public: bool,
         args: Mapping[str, Any],
         meta: Mapping[str, Any],
         options: RunOptions | None,
         instead_of: Run | None,
     ) -> Run:
-        options = options or self._options
-        if isinstance(owner, Anyone):
-            raise ValueError("a run belongs to one owner, or to nobody (owner=None): ANYONE is for finding runs")
-        inside = await self.open()
-        waits = source is None or options.lazy
-        record = Record(
-            id=new_id(name, owner, key),
-            name=name,
-            state="waiting" if waits else "running",
-            created=time.time(),
-            owner=owner,
-            worker=None if source is None else inside.id,
-            producer=self._registered(source, key, options),
-            args=args,
-            takeover=options.takeover,
-            timeout=options.timeout,
-            idle_timeout=options.idle_timeout,
-            abandon_after=options.abandon_after,
-            claim_within=options.claim_within if source is None else None,
-            compact_after=options.compact_after,
-            keep_for=options.keep_for,
-            meta=meta,
-        )
         try:
-            record.event()
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
-        before = None if instead_of is None else instead_of.record
-        while (opened := await self.books.open(record, before)) is None:
-            found = await self.books.look(record.id)
-            if found is not None:
-                return await self._found(found, source, args)
-            before = None  # it is not kept any more
-        if source is None:
-            inside.watch.take(opened)
-            return Run(self, opened)
-        return inside.produce(opened, source, args)
+            check_name(name)
+            self._check_owner(owner, public)
+            options = options or self._options
+            inside = await self.open()
+            record = Record(
+                id=new_id(name, owner, key, await self.books.secret()),
+                name=name,
+                state="waiting" if source is None or options.lazy else "running",
+                created=time.time(),
+                owner=owner,
+                worker=None if source is None else inside.id,
+                producer=self._registered(source, key, options),
+                args=args,
+                takeover=options.takeover,
+                timeout=options.timeout,
+                idle_timeout=options.idle_timeout,
+                abandon_after=options.abandon_after,
+                claim_within=options.claim_within if source is None else None,
+                compact_after=options.compact_after,
+                keep_for=options.keep_for,
+                meta=meta,
+            )
+            try:
+                record.event()
+            except (TypeError, ValueError, RecursionError) as error:
+                raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
+            before = None if instead_of is None else instead_of.record
+            while (opened := await self.books.open(record, before)) is None:
+                found = await self.books.look(record.id)
+                if found is not None:
+                    return await self._found(found, source, args)
+                before = None  # it is not kept any more
+            if source is None:
+                inside.watch.take(opened)
+                return Run(self, opened)
+            if self._closed:  # meanwhile
+                await inside.end(opened, End("interrupted"))
+                raise Closed("the runs are closed")
+            return inside.produce(opened, source, args)
+        except BaseException:
+            await discard(source)
+            raise
+
+    def _check_owner(self, owner: str | None, public: bool) -> None:
+        if isinstance(owner, Anyone):
+            raise ValueError("a run belongs to one owner, or is public: ANYONE is for finding runs")
+        if owner is None:
+            if not (public or self._public):
+                raise TypeError(
+                    "whose run is this? owner=... makes it one principal's own; public=True lets whoever knows its id "
+                    "read and stop it (Runs(hub, public=True): all runs that name no owner)"
+                )
+        elif public:
+            raise TypeError("a run has an owner or is public, not both")
+        elif not isinstance(owner, str):
+            raise TypeError(f"an owner is a str, such as str(user.id), not {type(owner).__name__}")
+        elif not owner:
+            raise ValueError("an owner is not empty: public=True if the run belongs to nobody")
 
     def _registered(self, source: Source | None, key: str | None, options: RunOptions) -> str | None:
         name = getattr(source, "__name__", "")
@@ -235,54 +269,81 @@ class Runs:
         await discard(source)
         return Run(self, found)
 
-    def attach(self, run_id: str, *, owner: str | None = None) -> Attachment:
+    def attach(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> Attachment:
         """Write to a run that was started elsewhere: `async with runs.attach(run_id) as run:`, or await it.
 
         A run that waits for a producer is claimed: it ends with the block, as done, or as failed if that raises. To one
         that has a producer, in whichever process, this adds; then the block's end is not the run's.
 
+        Args:
+            run_id, name, owner: which run; see `get`.
+
         Raises:
             RunNotFound: there is none.
             RunOver: it has ended.
+            TypeError: see `get`.
         """
-        return Attachment(self, run_id, owner)
+        return Attachment(self, self._finder(run_id, name, owner))
 
     # -- find, read, stop
 
-    async def get(self, run_id: str, *, owner: str | None = None) -> Run:
-        """A run's handle.
+    async def get(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> Run:
+        """A run's handle: `get(run_id)`, or `get(name="chat.42")`.
 
         Args:
-            run_id: its id; or a name, for the run that was started last under it.
-            owner: whose it has to be.
+            run_id: its id.
+            name: instead of the id: the run that this owner has started last under this name.
+            owner: whose it is; None: it is public. `ANYONE`: whosever it is, for the application's own code.
 
         Raises:
             RunNotFound: there is none.
+            TypeError: neither an id nor a name, or both.
         """
-        await self.open()
-        return Run(self, await self.find(run_id, owner))
+        return Run(self, await self._finder(run_id, name, owner)())
+
+    def _finder(self, run_id: str | None, name: str | None, owner: str | None) -> Callable[[], Awaitable[Record]]:
+        if run_id is not None and name is None:
+            return lambda: self.find(run_id, owner)
+        if name is not None and run_id is None:
+            if isinstance(owner, Anyone):
+                raise TypeError("a name is one owner's, or public: ANYONE is for finding runs by their id")
+            return lambda: self._find_newest(name, owner)
+        raise TypeError("which run? Give its id, or name=... for the run that was started last under a name")
 
     async def find(self, run_id: str, owner: str | None) -> Record:
         """A run's newest record; see `get`. For newswire itself."""
         await self.open()
-        record: Record | None = None
+        hint = ""
+        if not is_id(run_id):
+            hint = " (an id ends with a dot and 20 letters and digits; the newest run of a name is found by name=...)"
+        else:
+            try:
+                record = await self.books.look(run_id)
+            except InvalidChannel:
+                record = None
+            if record is not None and (owner == record.owner or isinstance(owner, Anyone)):
+                return record
+        self.stats.not_found += 1
+        raise RunNotFound(run_id, hint)
+
+    async def _find_newest(self, name: str, owner: str | None) -> Record:
+        await self.open()
         try:
-            check_name(run_id[:-21] or run_id)
-            record = await self.books.look(run_id)
-            if record is None and (newest := await self.books.newest_of(run_id)) is not None:
-                record = await self.books.look(newest)
+            run_id = await self.books.newest_of(check_name(name), owner)
         except InvalidChannel:
-            pass
-        if record is None or not (owner == record.owner or isinstance(owner, Anyone)):
+            run_id = None
+        record = None if run_id is None else await self.books.look(run_id)
+        if record is None or record.owner != owner:
             self.stats.not_found += 1
-            raise RunNotFound(run_id)
+            raise RunNotFound(name)
         return record
 
     def response(
         self,
         request: Any,
-        run_id: str,
+        run_id: str | None = None,
         *,
+        name: str | None = None,
         owner: str | None = None,
         dialect: str | None = None,
         active: bool = False,
@@ -295,18 +356,18 @@ class Runs:
 
         Args:
             request: not looked at yet: what it says is read when the response is called.
-            run_id: the run's id; or a name, for the run that was started last under it.
-            owner: who asks.
+            run_id, name, owner: which run, and who asks; see `get`.
             dialect: how to tell it (`newswire.runs.dialects`); None: the events as they are stored.
             active: answer 204 where no run goes on, as clients expect that ask at each page load.
             headers: more headers.
 
         Raises:
+            TypeError: neither an id nor a name, or both.
             ValueError: there is no such dialect.
         """
         return RunResponse(
             self,
-            lambda: self.find(run_id, owner),
+            self._finder(run_id, name, owner),
             dialect=_checked(dialect),
             active=active,
             headers=headers,
@@ -339,21 +400,25 @@ class Runs:
         begun = Position(self.hub.epoch, record.begun)
         return RunReader(self.hub, record.id, begun, after, dialect=dialect, on_open=came)
 
-    async def stop(self, run_id: str, *, owner: str | None = None) -> bool:
+    async def stop(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> bool:
         """End a run now, whichever process produces it; its readers get `stopped`.
+
+        Args:
+            run_id, name, owner: which run; see `get`.
 
         Returns:
             False if it had ended already.
 
         Raises:
             RunNotFound: there is none.
+            TypeError: see `get`.
         """
-        return await self.stop_record(run_id, owner)
+        return await self.stop_record((await self._finder(run_id, name, owner)()).id)
 
-    async def stop_record(self, run_id: str, owner: str | None) -> bool:
-        """See `stop`."""
+    async def stop_record(self, run_id: str) -> bool:
+        """See `stop`; whosever run it is. For newswire itself."""
         while True:
-            record = await self.find(run_id, owner)
+            record = await self.find(run_id, ANYONE)
             if record.state == "ended":
                 return False
             if await (await self.open()).end(record, End("stopped")):

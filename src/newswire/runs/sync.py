@@ -27,9 +27,9 @@ class SyncRuns:
         return self._runs.hub.sync.call(self._runs.start(name, source, **options), timeout)
 
     @contextmanager
-    def attach(self, run_id: str, *, owner: str | None = None, timeout: float | None = None) -> Iterator[Run]:
+    def attach(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> Iterator[Run]:
         """See `Runs.attach`: `with runs.sync.attach(run_id) as run:`."""
-        attachment = self._runs.attach(run_id, owner=owner)
+        attachment = self._runs.attach(run_id, **which)
         call = self._runs.hub.sync.call
         run = call(attachment.__aenter__(), timeout)
         try:
@@ -39,13 +39,13 @@ class SyncRuns:
             raise
         call(attachment.__aexit__(None, None, None), timeout)
 
-    def stop(self, run_id: str, *, owner: str | None = None, timeout: float | None = None) -> bool:
+    def stop(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> bool:
         """See `Runs.stop`."""
-        return self._runs.hub.sync.call(self._runs.stop(run_id, owner=owner), timeout)
+        return self._runs.hub.sync.call(self._runs.stop(run_id, **which), timeout)
 
-    def get(self, run_id: str, *, owner: str | None = None, timeout: float | None = None) -> Run:
+    def get(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> Run:
         """See `Runs.get`."""
-        return self._runs.hub.sync.call(self._runs.get(run_id, owner=owner), timeout)
+        return self._runs.hub.sync.call(self._runs.get(run_id, **which), timeout)
 
     def wait(self, run: Run, timeout: float | None = None) -> End:
         """See `Run.wait`.

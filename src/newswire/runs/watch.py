@@ -14,6 +14,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Final, Protocol
 
@@ -22,7 +23,7 @@ from newswire.hub.hub import Hub
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.log.retry import Outage, SupervisedTask
+from newswire.log.retry import Outage, Retry, SupervisedTask
 from newswire.runs.books import Books
 from newswire.runs.expiry import Expiry
 from newswire.runs.liveness import Beat, Liveness
@@ -98,12 +99,12 @@ class Watch:
         self._follower = self._supervise(self._follow, "runs can't be watched")
         self._tasks = {
             "follow": self._follower,
-            "beat": self._supervise(self._beat_in_turn, "this worker's heartbeats can't be stored"),
+            "beat": self._supervise(self._beat_in_turn, "this worker's heartbeats can't be stored", longest=lease / 8),
             "judge": self._supervise(self._judge, "runs of dead workers can't be ended"),
             "expire": self._supervise(self._expire, "ended runs can't be compacted or dropped"),
         }
 
-    def _supervise(self, step: Callable[[], Awaitable[None]], what: str) -> SupervisedTask:
+    def _supervise(self, step: Callable[[], Awaitable[None]], what: str, *, longest: float = 5.0) -> SupervisedTask:
         async def repeat() -> None:
             try:
                 while True:
@@ -112,7 +113,7 @@ class Watch:
             except Closed:
                 return
 
-        task = SupervisedTask(repeat, Outage(what, logger))
+        task = SupervisedTask(repeat, Outage(what, logger), retry=Retry(min(0.1, longest), longest))
         task.start()
         return task
 
@@ -264,13 +265,11 @@ class Watch:
         self._own_beat = offset
 
     async def _beat_in_turn(self) -> None:
-        try:
+        self._beat_now.clear()
+        await self.beat()
+        with suppress(TimeoutError):
             async with asyncio.timeout(self._lease / 4):
                 await self._beat_now.wait()
-            self._beat_now.clear()
-        except TimeoutError:
-            pass
-        await self.beat()
 
     # -- what is not kept any more
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -142,12 +142,12 @@ class Worker:
         self._runs.stats.taken_over += again
         return self.produce(claimed, source, args, again=again)
 
-    async def attached(self, run_id: str, owner: str | None) -> tuple[Run, bool]:
+    async def attached(self, find: Callable[[], Awaitable[Record]]) -> tuple[Run, bool]:
         """The run to write to, and whether this process has claimed it."""
         while True:
-            record = await self._runs.find(run_id, owner)
+            record = await find()
             if record.state == "ended":
-                raise RunOver(f"run {run_id} has ended")
+                raise RunOver(f"run {record.id} has ended")
             production = self.productions.get(record.id)
             if production is not None:
                 return Run(self._runs, record, production.claim), False

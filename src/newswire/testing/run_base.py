@@ -107,8 +107,8 @@ class RunTests(LogTests):
             first = await stack.enter_async_context(Hub(make_log()))
             second = await stack.enter_async_context(Hub(make_log())) if self.durable else first
             yield (
-                await stack.enter_async_context(Runs(first, worker=options)),
-                await stack.enter_async_context(Runs(second, worker=options)),
+                await stack.enter_async_context(Runs(first, public=True, worker=options)),
+                await stack.enter_async_context(Runs(second, public=True, worker=options)),
             )
 
     @pytest.fixture

@@ -76,7 +76,7 @@ class RunReadTests(RunTests):
         await (await runs.start("chat.1", words(1))).wait()
         newest = await runs.start("chat.1", words(2))
         await runs.start("chat.2", words(3))
-        assert (await other.get("chat.1")).id == newest.id
+        assert (await other.get(name="chat.1")).id == newest.id
 
     async def test_a_folded_run_is_the_same_run(self, runs: Runs, other: Runs) -> None:
         """Folded, a run is one event of the log; readers get the same events with the same ids, from any cut on."""

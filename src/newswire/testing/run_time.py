@@ -76,7 +76,7 @@ class RunTimeTests(RunTests):
                     break
                 await asyncio.sleep(0.02)
         with pytest.raises(RunNotFound):
-            await runs.get("chat.1")
+            await runs.get(name="chat.1")
         [first, second] = await runs.books.ledger.newest([out_channel(run.id), record_channel(run.id)])
         assert first is second is None
         again = await runs.start("chat.1", words(2), key="k")

@@ -75,7 +75,7 @@ def test_its_own_clients_resume_it_anywhere(raw: dict[str, list[Event]], streams
 def service(llm: LLM) -> Iterator[str]:
     """A service that asks the model once, whoever asks, and tells the answer in the dialect that is asked for."""
     hub = Hub()
-    runs = Runs(hub)
+    runs = Runs(hub, public=True)
 
     async def relay() -> AsyncIterator[Event]:
         decoder, (path, _) = Decoder(), ASKED["openai-chat"]

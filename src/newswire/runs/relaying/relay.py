@@ -128,7 +128,16 @@ async def begin(runs: Runs, call: Call, *, name: str, key: str | None, owner: st
     before: Run | None = None
     while True:
         options = call.options.run
-        run = await runs.start(name, call.produce, key=key, owner=owner, meta=meta, options=options, instead_of=before)
+        run = await runs.start(
+            name,
+            call.produce,
+            key=key,
+            owner=owner,
+            public=owner is None,
+            meta=meta,
+            options=options,
+            instead_of=before,
+        )
         if run.meta.get("asked") != asked:
             raise refusal(
                 422,

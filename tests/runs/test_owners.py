@@ -1,0 +1,168 @@
+"""Whose a run is: owners and the public, names that are each owner's own, and ids that nobody can guess."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from newswire import Hub
+from newswire.errors import RunNotFound
+from newswire.log.base import Retention
+from newswire.log.memory import MemoryLog
+from newswire.runs import ANYONE, RunOptions, Runs
+from newswire.runs.record import SECRET, is_id, new_id
+from newswire.testing.run_base import words
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_start_says_whose_the_run_is() -> None:
+    """Nothing is public in silence: a start names an owner, or says public; an owner is a text that is not empty."""
+    async with Hub() as hub, Runs(hub) as runs, Runs(hub, public=True) as public:
+        missing: Any = None
+        for owner in ({}, {"owner": missing}):
+            with pytest.raises(TypeError, match="public=True"):
+                await runs.start("chat", words(1), **owner)
+            assert (await (await public.start("chat", words(1), **owner)).wait()).reason == "done"
+        assert (await (await runs.start("chat", words(1), public=True)).wait()).reason == "done"
+        for each in (runs, public):
+            with pytest.raises(TypeError, match="not both"):
+                await each.start("chat", words(1), owner="ada", public=True)
+            with pytest.raises(TypeError, match="str"):
+                await each.start("chat", words(1), owner=42)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="empty"):
+                await each.start("chat", words(1), owner="")
+
+
+async def test_a_name_is_each_owners_own() -> None:
+    """Whoever starts a run under a name later, an owner finds the own newest one; so do attach, stop and the rest."""
+    async with Hub() as hub, Runs(hub) as runs:
+        mine = await runs.start("chat.42", owner="ada")
+        for owner in ("bob", "", "ADA", "ada ", "anyone"):
+            if owner:
+                await runs.start("chat.42", words(1), owner=owner)
+        await runs.start("chat.42", words(1), public=True)
+        assert (await runs.get(name="chat.42", owner="ada")).id == mine.id
+        assert (await runs.get(name="chat.42")).id != mine.id
+        with pytest.raises(RunNotFound):
+            await runs.get(name="chat.42", owner="eve")
+        with pytest.raises(RunNotFound):
+            await runs.get(mine.id, owner="bob")
+        async with runs.attach(name="chat.42", owner="ada") as attached:
+            attached.put("hers")
+        assert attached.id == mine.id
+        assert not await runs.stop(name="chat.42", owner="ada")
+        assert not await asyncio.to_thread(runs.sync.stop, name="chat.42", owner="ada")
+        assert (await asyncio.to_thread(runs.sync.get, name="chat.42", owner="ada")).id == mine.id
+
+
+async def test_an_id_and_a_name_are_two_things() -> None:
+    """Calls give one of the two; a name in the place of an id is not found, and the error says what to write."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        run = await runs.start("chat.42", words(1))
+        calls: list[Callable[..., Any]] = [
+            runs.get,
+            runs.stop,
+            runs.attach,
+            lambda *a, **k: runs.response(None, *a, **k),
+        ]
+        for call in calls:
+            for arguments in ((), (run.id,)):
+                with pytest.raises(TypeError, match="Give its id, or name="):
+                    found = call(*arguments, **({"name": "chat.42"} if arguments else {}))
+                    await found
+        with pytest.raises(RunNotFound, match="name="):
+            await runs.get("chat.42")
+        with pytest.raises(TypeError, match="ANYONE"):
+            await runs.get(name="chat.42", owner=ANYONE)
+
+
+async def test_a_run_that_is_named_like_an_id_is_no_other_run() -> None:
+    """A name that looks like another run's id leads nobody to it."""
+    async with Hub() as hub, Runs(hub) as runs:
+        mine = await runs.start("chat", words(1), owner="ada", key="k")
+        theirs = await runs.start(mine.id, words(1), owner="bob", key="k")
+        assert theirs.id != mine.id
+        assert (await runs.get(mine.id, owner="ada")).id == mine.id
+        with pytest.raises(RunNotFound):
+            await runs.get(mine.id, owner="bob")
+        assert (await runs.get(name=mine.id, owner="bob")).id == theirs.id
+
+
+async def test_ids_can_not_be_guessed(tmp_path: Path) -> None:
+    """Of a public run with a simple key, what everybody can compute is not the id; yet all processes find the run."""
+    url = f"sqlite:///{tmp_path}/log.db"
+    async with Hub(url) as hub, Hub(url) as second, Runs(hub, public=True) as runs, Runs(second, public=True) as other:
+        started = await asyncio.gather(*(each.start("chat", words(1), key="1") for each in (runs, other) * 5))
+        assert len({run.id for run in started}) == 1
+        [secret] = await runs.books.ledger.newest([SECRET])
+        assert secret is not None
+        guesses = {new_id("chat", None, "1", guess) for guess in (b"", b"secret", hashlib.sha256(b"").digest())}
+        assert started[0].id not in guesses
+        assert started[0].id == new_id("chat", None, "1", secret.data.encode())
+    async with Hub(url) as again, Runs(again, public=True) as later:
+        assert (await later.start("chat", words(1), key="1")).id == started[0].id
+    async with Hub() as elsewhere, Runs(elsewhere, public=True) as another:
+        assert (await another.start("chat", words(1), key="1")).id != started[0].id
+
+
+async def test_a_secret_that_retention_removed_is_made_again() -> None:
+    """A rule of the application's own that removes the secret costs what keys found; nothing hangs."""
+    now = 1000.0
+    log = MemoryLog(retention={"$runs.secret": Retention(max_age=5)}, clock=lambda: now)
+    async with asyncio.timeout(30), Hub(log) as hub:
+        async with Runs(hub, public=True) as runs:
+            first = await runs.start("chat", words(1), key="1")
+        now += 100
+        await log.trim()
+        await hub.publish("a", "b")
+        async with Runs(hub, public=True) as runs:
+            second = await runs.start("chat", words(1), key="1")
+            assert (await second.wait()).reason == "done"
+        assert first.id.startswith("chat.")
+
+
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
+    st.one_of(st.none(), st.text(max_size=20)),
+    st.one_of(st.none(), st.text(max_size=20)),
+)
+@settings(max_examples=200, deadline=None)
+def test_ids_look_like_ids_and_nothing_else_does(text: str, owner: str | None, key: str | None) -> None:
+    """Each id passes for one, whatever it is made of; and two owners' keys never meet."""
+    made = new_id("chat.1", owner, key, b"salt")
+    assert is_id(made)
+    assert not is_id(text) or text[-21] == "."
+    assert key is None or new_id("chat.1", f"{owner}x", key, b"salt") != made
+    assert json.dumps(made)
+
+
+async def test_a_start_that_is_cancelled_is_no_orphan() -> None:
+    """A caller that goes away while its run is being stored leaves a run that goes on to its end."""
+    async with asyncio.timeout(30), Hub() as hub, Runs(hub, public=True) as runs:
+        entered, go_on = asyncio.Event(), asyncio.Event()
+        store = runs.books.open
+
+        async def slow(*arguments: Any) -> Any:
+            opened = await store(*arguments)
+            entered.set()
+            await go_on.wait()
+            return opened
+
+        runs.books.open = slow  # type: ignore[method-assign]
+        starting = asyncio.create_task(runs.start("chat", words(3), key="k", options=RunOptions(keep_for=60)))
+        await entered.wait()
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        go_on.set()
+        run = await runs.get(name="chat")
+        assert (await run.wait()).reason == "done"
