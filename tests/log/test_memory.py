@@ -13,6 +13,7 @@ class TestMemoryLog(LogSuite, LedgerSuite, ImmediateSuite):
     """The suites."""
 
     durable = False
+    clocked = False
 
     @pytest.fixture
     def make_log(self) -> MakeLog:

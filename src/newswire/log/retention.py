@@ -1,4 +1,4 @@
-"""Which retention counts for a channel. Used by every log that keeps the books itself."""
+"""Which retention counts for a channel. Used by every log that removes events itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ KEEP_ALL: Final = Retention()
 
 
 class Rules:
-    """The retention rules of a log: the first pattern that matches a channel counts; no match keeps everything."""
+    """The retention rules of a log: the first pattern that matches a channel counts; no match keeps everything.
+
+    Attributes:
+        max_age, max_events, max_bytes: the limits that any rule has.
+    """
 
     def __init__(self, rules: RetentionRules) -> None:
         if rules is None:
@@ -22,6 +26,10 @@ class Rules:
         self._rules: list[tuple[re.Pattern[str], Retention]] = [
             (compile_pattern(check_pattern(pattern)), retention) for pattern, retention in rules.items()
         ]
+        found = [rule for _, rule in self._rules]
+        self.max_age = {rule.max_age for rule in found if rule.max_age is not None}
+        self.max_events = {rule.max_events for rule in found if rule.max_events is not None}
+        self.max_bytes = {rule.max_bytes for rule in found if rule.max_bytes is not None}
 
     def __bool__(self) -> bool:
         """Whether anything is ever removed."""

@@ -27,12 +27,13 @@ from newswire.log.ledger import Guarded, Outcome
 from newswire.log.position import Position, positions
 from newswire.log.retention import Rules
 from newswire.log.sqlite_file import LogFile
-from newswire.log.sqlite_keeper import Keeper
+from newswire.log.sqlite_keeper import Keeper, trim
 from newswire.log.sqlite_pages import PageReader, newest_of, next_entries, span
+from newswire.log.sqlite_plan import Planner
 from newswire.log.sqlite_reader import Reader
 from newswire.log.sqlite_tail import BATCH, Tail
 from newswire.log.sqlite_thread import succeed
-from newswire.log.sqlite_trim import Planner, drop, remove_now
+from newswire.log.sqlite_trim import drop
 from newswire.log.sqlite_writer import Batch, Writer
 from newswire.wire.event import Event
 
@@ -75,7 +76,8 @@ class SqliteLog:
         self._pages = PageReader()
         self._writer = Writer(self._file, clock, self._tail.committed)
         writer = self._writer
-        keeper = Keeper(rules, clock) if rules else None
+        self._planner = Planner(rules)
+        keeper = Keeper(self._planner, clock) if rules else None
         # Nothing here refers to this object, so that one that was forgotten unclosed can be seen in `__del__`.
         self._reader = Reader(self._file, self._tail.heard, own=lambda: writer.newest, keeper=keeper)
         self._writer.checkpoint = self._reader.checkpoint
@@ -148,7 +150,7 @@ class SqliteLog:
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
         """See `Log.read`."""
         self._check()
-        return await self._reader.query(lambda connection: self._pages.read(connection, channels, after, limit))
+        return await self._reader.search(self._pages.read(channels, after, limit))
 
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
         """See `Ledger.newest`."""
@@ -209,18 +211,18 @@ class SqliteLog:
     async def trim(self) -> int:
         """See `Log.trim`."""
         self._check()
-        planner = Planner(self._rules)
+        planner = self._planner  # lives in the reader's thread
         now = self._clock()
         removed = 0
-        more = True
-        while more:
-            plan = await self._reader.query(lambda connection: planner.plan(connection, now, None))
-            if plan.cuts:
-                removal = await self._writer.run(partial(remove_now, cuts=plan.cuts))
-                planner.removed(removal)
-                removed += removal.events
-            more = plan.more
-        return removed
+        over: list[int] = []
+        await self._reader.run(lambda _: planner.look_again())
+        while True:
+            plan = await self._reader.query(partial(planner.plan, now=now, upto=None, over=over))
+            if plan.offsets or plan.count:
+                gone, over = await self._writer.run(partial(trim, plan=plan, least=planner.least))
+                removed += gone
+            elif not plan.more:
+                return removed
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Ledger.drop`."""

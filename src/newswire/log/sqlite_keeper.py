@@ -7,26 +7,26 @@ at a time with publishing in between. What was appended in the last second stays
 
 from __future__ import annotations
 
-import json
 import secrets
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
-from newswire.log.retention import Rules
-from newswire.log.sqlite_file import fetch, roll_back
+from newswire.log.sqlite_file import fetch
+from newswire.log.sqlite_plan import Plan, Planner
 from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import Job
-from newswire.log.sqlite_trim import Planner, Removal, remove
+from newswire.log.sqlite_trim import count, forget, remove, transaction
 
 _TICK_SECONDS: Final = 1.0
 # A keeper says so every half of this; if it does not, it has died.
 _LEASE_SECONDS: Final = 30.0
-# Channels that had all their events removed are kept for what they lost, up to a number; see `Page.lost`.
+# Channels that had all their events removed are kept for what they lost, up to a number; see `Page.doubt`.
 _FORGET_SECONDS: Final = 30.0
-_CHANNELS_KEPT: Final = 100_000
-_FORGOTTEN_AT_ONCE: Final = 5000
+_EMPTY_KEPT: Final = 100_000
+_FORGOTTEN_AT_ONCE: Final = 1000  # some 10 ms, which is what publishing waits
 
 
 class _Thread(Protocol):
@@ -40,12 +40,11 @@ class Keeper:
         due: when to call `step` next, by `time.monotonic()`.
     """
 
-    def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
+    def __init__(self, planner: Planner, clock: Callable[[], float]) -> None:
         self.due = time.monotonic() + _TICK_SECONDS
-        self._rules = rules
         self._clock = clock
         self._name = secrets.token_hex(8)
-        self._planner = Planner(rules)
+        self._planner = planner
         self._upto = 0  # the newest offset at the tick before this one
         self._newest = 0
         self._renewed = 0.0
@@ -66,36 +65,31 @@ class Keeper:
         keeper, until, self._newest = connection.execute(query).fetchone()
         # A lease that ends later than any could was given by a clock that was wrong.
         if keeper not in ("", self._name) and now < until <= now + 2 * _LEASE_SECONDS:
-            self._planner = Planner(self._rules)
             return
+        if keeper != self._name:
+            self._planner.look_again()
         plan = self._planner.plan(connection, now, self._upto)
-        if plan.cuts or keeper != self._name or time.monotonic() > self._renewed + _LEASE_SECONDS / 2:
+        if plan.offsets or plan.count or keeper != self._name or time.monotonic() > self._renewed + _LEASE_SECONDS / 2:
             self.due = float("inf")  # until the answer comes
-            self._writer.put(Job(lambda connection: self._carry_out(connection, plan.cuts, now), None))
+            self._writer.put(Job(partial(self._carry_out, plan=plan, now=now), None))
         elif plan.more:
             self.due = time.monotonic()
-        elif time.monotonic() >= self._next_forget:
-            self._next_forget = time.monotonic() + _FORGET_SECONDS
-            self._plan_to_forget(connection)
-            self._upto = self._newest
         else:
             self._upto = self._newest
+            if time.monotonic() >= self._next_forget:
+                self._plan_to_forget(connection)
 
     # -- in the writer's thread
 
-    def _carry_out(self, connection: sqlite3.Connection, cuts: dict[int, int], now: float) -> None:
-        removal = None
+    def _carry_out(self, connection: sqlite3.Connection, plan: Plan, now: float) -> None:
+        over: list[int] | None = None
         try:
-            connection.execute("BEGIN IMMEDIATE")
-            if self._renew(connection, now):
-                removal = remove(connection, cuts)
-            connection.execute("COMMIT")
-        except BaseException:
-            roll_back(connection)
-            removal = None
-            raise
+            with transaction(connection):
+                kept = self._renew(connection, now)
+                found = carry_out(connection, plan, self._planner.least)[1] if kept else None
+            over = found
         finally:
-            self._reader.put(Job(lambda _: self._carried_out(removal), None))
+            self._reader.put(Job(lambda _: self._carried_out(over), None))
 
     def _renew(self, connection: sqlite3.Connection, now: float) -> bool:
         renewed = connection.execute(
@@ -106,40 +100,47 @@ class Keeper:
         return renewed.rowcount > 0
 
     def _forget(self, connection: sqlite3.Connection, channels: list[int]) -> None:
-        """Remove channels without events, but for the newest offset that any of them lost."""
-        empty = """FROM channels WHERE id IN (SELECT value FROM json_each(?))
-                   AND NOT EXISTS (SELECT 1 FROM events WHERE channel = id)"""
-        ids = json.dumps(channels)
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            lost = connection.execute(f"SELECT coalesce(max(lost), 0) {empty}", (ids,)).fetchone()[0]
-            connection.execute(f"DELETE {empty}", (ids,))
-            connection.execute("UPDATE meta SET forgets = forgets + 1, forgotten = max(forgotten, ?)", (lost,))
-            connection.execute("COMMIT")
-        except BaseException:
-            roll_back(connection)
-            raise
-        self._reader.put(Job(lambda _: self._planner.forget(channels), None))
+        forget(connection, channels)
+        self._reader.put(Job(lambda _: self._forget_more(), None))
 
     # -- in the reader's thread
 
-    def _carried_out(self, removal: Removal | None) -> None:
-        if removal is None:
+    def _carried_out(self, over: list[int] | None) -> None:
+        if over is None:
             self.due = time.monotonic() + _TICK_SECONDS  # locked, full, or another's: try again, without haste
             return
         self._renewed = time.monotonic()
-        self._planner.removed(removal)
+        self._planner.over.update(over)
         self.due = time.monotonic()
 
     def _plan_to_forget(self, connection: sqlite3.Connection) -> None:
-        if connection.execute("SELECT count(*) FROM channels").fetchone()[0] <= _CHANNELS_KEPT:
-            return
-        query = """SELECT id FROM channels WHERE lost > 0
-                   AND NOT EXISTS (SELECT 1 FROM events WHERE channel = id) LIMIT ?"""
-        channels = [id for (id,) in fetch(connection, 1, query, _FORGOTTEN_AT_ONCE)]
+        self._next_forget = time.monotonic() + _FORGET_SECONDS
+        query = """SELECT id FROM channels WHERE empty AND lost <= (
+                       SELECT lost FROM channels WHERE empty ORDER BY lost DESC LIMIT 1 OFFSET ?
+                   ) ORDER BY lost LIMIT ?"""
+        channels = [id for (id,) in fetch(connection, 1, query, _EMPTY_KEPT, _FORGOTTEN_AT_ONCE)]
         if channels:
-            self._writer.put(Job(lambda connection: self._forget(connection, channels), None))
+            self._writer.put(Job(partial(self._forget, channels=channels), None))
+
+    def _forget_more(self) -> None:
+        self.due = self._next_forget = time.monotonic()
 
     def leave(self, connection: sqlite3.Connection) -> None:
         """Let another process be the keeper at once."""
         connection.execute("UPDATE meta SET keeper = '', keeper_until = 0 WHERE keeper = ?", (self._name,))
+
+
+def carry_out(connection: sqlite3.Connection, plan: Plan, least: tuple[int, int]) -> tuple[int, list[int]]:
+    """Do what a plan says, inside a transaction.
+
+    Returns:
+        how many events were removed, and which channels may be over a limit.
+    """
+    over = count(connection, plan.count, least) if plan.count else []
+    return remove(connection, plan.offsets) if plan.offsets else 0, over
+
+
+def trim(connection: sqlite3.Connection, plan: Plan, least: tuple[int, int]) -> tuple[int, list[int]]:
+    """The same, in a transaction of its own."""
+    with transaction(connection):
+        return carry_out(connection, plan, least)

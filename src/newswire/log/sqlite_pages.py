@@ -1,9 +1,14 @@
-"""Finding entries in the SQLite file: pages of a set of channels, and what comes next of all.
+"""Pages of the SQLite file: the events of a set of channels after an offset, and what those channels lost.
 
-Called in the reader's thread, inside a snapshot. A page is found in three steps: which channels, which offsets, then
-their rows. A few channels go by the index; many, and patterns that match many, by scanning a bounded part of the log.
+A page is found in steps of some milliseconds, each in a snapshot of its own, so that others' pages come in between: a
+generator is sent the connection for each step. Which way it goes depends on how many channels there are:
 
-Rows come as one JSON text, for the reason that `fetch` gives.
+* some, or patterns that match some: each by the index, in batches, of which only the earliest events are kept;
+* many, or patterns that match many: by looking at the log from `after` on, a bounded part of it for one page. If that
+  part has none of them, and all is more to look at than the channels, then these by the index as well.
+
+The last step reads the rows and the losses together. So a reader sees either an event or that it was lost, also if it
+was removed since an earlier step. Rows come as one JSON text, for the reason that `fetch` gives.
 """
 
 from __future__ import annotations
@@ -11,97 +16,172 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, Final, TypeAlias, TypeVar
 
 from newswire.log.base import PAGE_BYTES, Entry, Page, Span
 from newswire.log.channels import Channels
+from newswire.log.forgotten import Forgotten
 from newswire.log.sqlite_file import fetch
 from newswire.log.sqlite_schema import NEWEST
+from newswire.log.sqlite_trim import read_forgotten
 
-_BY_INDEX: Final = 64  # channels that are looked up one by one
-_SCAN: Final = 4096  # rows looked at in one go …
-_SCANS: Final = 8  # … and goes for one page, when nothing matches: some 20 ms
-_MATCHES_KEPT: Final = 16  # sets with patterns whose channels are remembered
+T = TypeVar("T")
+Steps: TypeAlias = Generator[None, sqlite3.Connection, T]
+_Found: TypeAlias = list[list[int]]  # pairs of offset and size
+
+_SCAN: Final = 4096  # rows looked at in one step …
+_SCANS: Final = 8  # … and steps for one page, when nothing matches
+_FIRST: Final = 16  # offsets of each channel that are looked up at first, at least
+_BATCH: Final = 200  # channels looked up by the index in one step
+_FEW: Final = 1000  # channels that are looked up before the log is looked at
+_LISTED: Final = 5000  # channels of a pattern that are listed
+_SEEK: Final = 8  # rows that are looked at in the time in which one channel is looked up
+_LOSSES: Final = 1000  # channels with losses looked at in one step
+_TRIES: Final = 3
+_MATCHES_KEPT: Final = 16  # sets with patterns of which is remembered …
+_IDS_KNOWN: Final = 50_000  # … which channels match, by id, and which don't
 _LARGE: Final = 4096  # bytes of an average row, from which rows come one by one
 
-_ONE = "SELECT offset, size FROM events WHERE channel = ? AND offset > ? ORDER BY offset LIMIT ?"
-_EACH = "SELECT offset FROM (SELECT offset FROM events WHERE channel = ? AND offset > ? ORDER BY offset LIMIT ?)"
-_SCANNED = "SELECT offset, channel, size FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+# Of each channel the next offsets after one; from the index alone.
+_EACH = """SELECT json_group_array(json((SELECT json_group_array(offset) FROM (
+               SELECT offset FROM events WHERE channel = json_extract(value, '$[0]')
+               AND offset > json_extract(value, '$[1]') AND offset <= ? ORDER BY offset LIMIT ?
+           )))) FROM json_each(?)"""
+_SIZES = "SELECT offset, size FROM events WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"
+_SCANNED = "SELECT offset, channel, size FROM events WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
 # CROSS JOIN keeps the order: SQLite takes the tables as they are written.
 _ROWS = """SELECT e.offset, c.name, coalesce(e.type, 'message'), e.data, e.time
            FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.offset = wanted.value
            CROSS JOIN channels AS c ON c.id = e.channel"""
 
 
-class _Match:
-    """The channels that a set with patterns has in this file, as far as the table of channels was seen."""
-
-    __slots__ = ("everything", "ids", "lost", "seen", "trims")
-
-    def __init__(self) -> None:
-        self.ids: set[int] = set()
-        self.everything = True  # no channel was seen that does not match
-        self.seen = 0
-        self.lost = 0
-        self.trims = -1  # what `meta.trims` was when `lost` was computed
-
-
 class PageReader:
-    """Reads pages; remembers which channels patterns match."""
+    """Reads pages; remembers which channels patterns match, and what is known of forgotten ones."""
 
     def __init__(self) -> None:
-        self._matches: OrderedDict[Channels, _Match] = OrderedDict()
-        self._forgets = 0
+        self._matches: OrderedDict[Channels, dict[int, bool]] = OrderedDict()  # by id, which is never used again
+        self._forgotten = (-1, Forgotten())  # and `meta.forgets` when it was read
 
-    def read(self, connection: sqlite3.Connection, channels: Channels, after: int, limit: int) -> Page:
+    def read(self, channels: Channels, after: int, limit: int) -> Steps[Page]:
         """See `Log.read`."""
-        newest, trims, forgets, forgotten = connection.execute(
-            f"SELECT {NEWEST}, trims, forgets, forgotten FROM meta"
-        ).fetchone()
-        if forgets != self._forgets:
-            self._matches.clear()
-            self._forgets = forgets
-        if channels.patterns:
-            match = self._match(connection, channels, trims)
-            ids, lost, everything = match.ids, max(match.lost, forgotten), match.everything
-        else:
-            everything = False
-            query = "SELECT id, lost FROM channels WHERE name IN (SELECT value FROM json_each(?))"
-            rows = fetch(connection, 2, query, json.dumps(list(channels.names)))
-            ids = {id for id, _ in rows}
-            lost = max((lost for _, lost in rows), default=0)
-            if len(ids) < len(channels.names):
-                lost = max(lost, forgotten)
+        connection = yield
         after, limit = max(after, 0), min(max(limit, 1), _SCAN)
-        if not ids or after >= newest:
-            return Page([], max(after, newest), lost)
-        if len(ids) > _BY_INDEX:
-            found, through = _scan(connection, None if everything else ids, after, limit)
-        else:
-            found = _by_index(connection, sorted(ids), after, limit)
-            through = found[-1][0] if len(found) == limit else newest
+        newest = connection.execute(f"SELECT {NEWEST} FROM meta").fetchone()[0]
+        found: _Found = []
+        through = max(after, newest)
+        ids = _list(connection, channels)
+        if after < newest and ids != []:
+            if ids is not None and len(ids) <= _FEW:
+                connection, found, through = yield from _by_index(connection, ids, after, newest, limit)
+            else:
+                connection, found, through = yield from self._search(connection, channels, ids, after, limit, newest)
+        connection, lost, doubt = yield from self._losses(connection, channels, ids, after)
         chosen, cut = _bounded(found)
-        entries = _rows_at(connection, chosen)
-        return Page(entries, entries[-1].offset if cut else through, lost)
+        return Page(_rows_at(connection, chosen), chosen[-1][0] if cut else through, lost, doubt)
 
-    def _match(self, connection: sqlite3.Connection, channels: Channels, trims: int) -> _Match:
-        match = self._matches.setdefault(channels, _Match())
+    # -- which events
+
+    def _search(
+        self,
+        connection: sqlite3.Connection,
+        channels: Channels,
+        ids: list[int] | None,
+        after: int,
+        limit: int,
+        newest: int,
+    ) -> Steps[tuple[sqlite3.Connection, _Found, int]]:
+        """Look at the log from `after` on; or, if that is less work, at each channel.
+
+        Not beyond what was the newest when the channels were listed: others may have come since.
+        """
+        found: _Found = []
+        through, count = after, limit
+        for number in range(_SCANS):
+            if number:
+                connection = yield
+            rows = fetch(connection, 3, _SCANNED, through, newest, count)
+            matching = self._matching(connection, channels, ids, {row[1] for row in rows})
+            found += [[offset, size] for offset, channel, size in rows if channel in matching]
+            if len(found) >= limit:
+                return connection, found[:limit], found[limit - 1][0]
+            if len(rows) < count:
+                return connection, found, newest
+            through = rows[-1][0]
+            if found and number:
+                break
+            if not found and ids is not None and len(ids) * _SEEK < newest - through:
+                connection = yield
+                return (yield from _by_index(connection, ids, through, newest, limit))
+            count = _SCAN
+        return connection, found, through
+
+    def _matching(
+        self, connection: sqlite3.Connection, channels: Channels, ids: list[int] | None, seen: set[int]
+    ) -> set[int]:
+        """Which of the channels `seen` are wanted."""
+        if ids is not None:
+            return seen.intersection(ids)
+        known = self._matches.setdefault(channels, {})
         self._matches.move_to_end(channels)
         if len(self._matches) > _MATCHES_KEPT:
             self._matches.popitem(last=False)
-        fresh = fetch(connection, 2, "SELECT id, name FROM channels WHERE id > ?", match.seen)
-        if fresh:
-            match.seen = max(id for id, _ in fresh)
-            matching = [id for id, name in fresh if name in channels]
-            match.ids.update(matching)
-            match.everything = match.everything and len(matching) == len(fresh)
-            match.trims = -1
-        if match.trims != trims:
-            lost = fetch(connection, 2, "SELECT id, lost FROM channels WHERE lost > 0")
-            match.lost = max((lost for id, lost in lost if id in match.ids), default=0)
-            match.trims = trims
-        return match
+        if len(known) > _IDS_KNOWN:
+            known.clear()
+        unknown = json.dumps(list(seen - known.keys()))
+        query = "SELECT id, name FROM channels WHERE id IN (SELECT value FROM json_each(?))"
+        known.update((id, name in channels) for id, name in fetch(connection, 2, query, unknown))
+        return {id for id in seen if known.get(id)}
+
+    # -- what was lost
+
+    def _losses(
+        self, connection: sqlite3.Connection, channels: Channels, ids: list[int] | None, after: int
+    ) -> Steps[tuple[sqlite3.Connection, int, int]]:
+        """`Page.lost` and `Page.doubt`, in the last snapshot."""
+        if ids is not None:
+            lost, doubt = self._losses_of(connection, channels, ids)
+            return connection, lost, doubt
+        for attempt in range(_TRIES):
+            trims = connection.execute("SELECT trims FROM meta").fetchone()[0]
+            lost, doubt = self._forgotten_in(connection).of_patterns(channels)
+            last = 2**63 - 1
+            while True:
+                query = """SELECT lost, name FROM channels WHERE lost > ? AND lost < ? AND lost > 0
+                           ORDER BY lost DESC LIMIT ?"""
+                rows = fetch(connection, 2, query, max(after, lost), last, _LOSSES)
+                found = next((offset for offset, name in rows if name in channels), 0)
+                lost = max(lost, found)
+                if found or len(rows) < _LOSSES:
+                    break
+                last = rows[-1][0]
+                if attempt < _TRIES - 1:  # at last in one go, so that it comes to an end
+                    connection = yield
+            if trims == connection.execute("SELECT trims FROM meta").fetchone()[0]:
+                break  # nothing was lost meanwhile
+        return connection, lost, doubt
+
+    def _losses_of(self, connection: sqlite3.Connection, channels: Channels, ids: list[int]) -> tuple[int, int]:
+        forgotten = self._forgotten_in(connection)
+        names = list(channels.names)
+        query = "SELECT name, lost, doubt FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        rows = fetch(connection, 3, query, json.dumps(names)) if names else []
+        lost = max((row[1] for row in rows), default=0)
+        doubt = max((row[2] for row in rows), default=0)
+        if forgotten and len(rows) < len(names):
+            doubt = max(doubt, forgotten.doubt(channels.names.difference(row[0] for row in rows)))
+        if channels.patterns:
+            query = "SELECT coalesce(max(lost), 0) FROM channels WHERE id IN (SELECT value FROM json_each(?))"
+            of_rows = connection.execute(query, (json.dumps(ids),)).fetchone()[0]
+            of_forgotten, doubtful = forgotten.of_patterns(channels)
+            lost, doubt = max(lost, of_rows, of_forgotten), max(doubt, doubtful)
+        return lost, doubt
+
+    def _forgotten_in(self, connection: sqlite3.Connection) -> Forgotten:
+        forgets = connection.execute("SELECT forgets FROM meta").fetchone()[0]
+        if self._forgotten[0] != forgets:
+            self._forgotten = forgets, read_forgotten(connection)
+        return self._forgotten[1]
 
 
 def next_entries(connection: sqlite3.Connection, after: int, limit: int) -> list[Entry]:
@@ -130,31 +210,56 @@ def span(connection: sqlite3.Connection) -> Span:
     return Span(epoch, newest if first is None else first - 1, newest)
 
 
-def _by_index(connection: sqlite3.Connection, ids: list[int], after: int, limit: int) -> list[list[int]]:
-    """Offset and size of the next events of these channels."""
-    if len(ids) == 1:
-        return fetch(connection, 2, _ONE, ids[0], after, limit)
-    parameters = [value for id in ids for value in (id, after, limit)]
-    offsets = " UNION ALL ".join([_EACH] * len(ids)) + " ORDER BY offset LIMIT ?"
-    query = f"SELECT offset, size FROM events WHERE offset IN ({offsets}) ORDER BY offset"
-    return fetch(connection, 2, query, *parameters, limit)
+def _list(connection: sqlite3.Connection, channels: Channels) -> list[int] | None:
+    """The ids of the channels in the file; None if a pattern may match too many to list."""
+    ids: set[int] = set()
+    for pattern in channels.patterns:
+        head = pattern[: min(pattern.find(wildcard) for wildcard in "*>" if wildcard in pattern)]
+        within = "FROM channels WHERE name >= ? AND name < ?"
+        bounds = head, head[:-1] + "/" if head else b""  # "/" comes after the dot, and bytes come after all text
+        some = f"SELECT count(*) FROM (SELECT 1 {within} LIMIT {_LISTED + 1})"
+        if connection.execute(some, bounds).fetchone()[0] > _LISTED:
+            return None
+        ids.update(id for id, name in fetch(connection, 2, f"SELECT id, name {within}", *bounds) if name in channels)
+    if channels.names:
+        query = "SELECT id FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        ids.update(id for (id,) in fetch(connection, 1, query, json.dumps(list(channels.names))))
+    return sorted(ids)
 
 
-def _scan(connection: sqlite3.Connection, ids: set[int] | None, after: int, limit: int) -> tuple[list[list[int]], int]:
-    """Offset and size of the next events of these channels (None: of all), and how far the scan got."""
-    through = after
-    for _ in range(_SCANS):
-        rows = fetch(connection, 3, _SCANNED, through, limit if ids is None else _SCAN)
-        found = [[offset, size] for offset, channel, size in rows if ids is None or channel in ids][:limit]
-        if len(rows) < (limit if ids is None else _SCAN) and len(found) < limit:
-            return found, max(after, connection.execute(f"SELECT {NEWEST} FROM meta").fetchone()[0])
-        through = found[-1][0] if len(found) == limit else rows[-1][0]
-        if found:
-            break
-    return found, through
+def _by_index(
+    connection: sqlite3.Connection, ids: list[int], after: int, upto: int, limit: int
+) -> Steps[tuple[sqlite3.Connection, _Found, int]]:
+    """Offset and size of the next events of these channels, and how far these are complete.
+
+    First some of each; then more of those that may have more among the earliest `limit` of all.
+    """
+    count = max(2 * limit // len(ids), _FIRST)
+    found: list[int] = []
+    first = True
+    last, unread = upto, [(id, after) for id in ids]
+    while unread:
+        more: list[tuple[int, int]] = []
+        for begin in range(0, len(unread), _BATCH):
+            if not first:
+                connection = yield
+            first = False
+            batch = unread[begin : begin + _BATCH]
+            parts = json.loads(connection.execute(_EACH, (last, count, json.dumps(batch))).fetchone()[0])
+            for (id, _), offsets in zip(batch, parts, strict=True):
+                found += offsets
+                if len(offsets) == count:
+                    more.append((id, offsets[-1]))
+            if len(found) > limit:
+                found = sorted(found)[:limit]
+                last = found[-1]  # what is later belongs to a later page
+        unread = [(id, at) for id, at in more if at < last]
+        count *= 4
+    found = sorted(found)[:limit]
+    return connection, fetch(connection, 2, _SIZES, json.dumps(found)), found[-1] if len(found) == limit else upto
 
 
-def _bounded(found: list[list[int]]) -> tuple[list[list[int]], bool]:
+def _bounded(found: _Found) -> tuple[_Found, bool]:
     """As many as make a page that is not too large, at least one; and whether some were left."""
     total = 0
     for index, (_, size) in enumerate(found):
@@ -164,7 +269,7 @@ def _bounded(found: list[list[int]]) -> tuple[list[list[int]], bool]:
     return found, False
 
 
-def _rows_at(connection: sqlite3.Connection, chosen: list[list[int]]) -> list[Entry]:
+def _rows_at(connection: sqlite3.Connection, chosen: _Found) -> list[Entry]:
     offsets = json.dumps([offset for offset, _ in chosen])
     rows: Iterable[Iterable[Any]]
     if sum(size for _, size in chosen) > _LARGE * len(chosen):

@@ -13,8 +13,9 @@ import math
 import queue
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from typing import Final, TypeVar
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, NewswireError
@@ -68,6 +69,14 @@ class Reader(DatabaseThread):
             LogUnavailable, LogCorrupt: the file can't be read.
         """
         return await self.run(lambda connection: in_snapshot(connection, query))
+
+    async def search(self, steps: Generator[None, sqlite3.Connection, T]) -> T:
+        """Run a query of several steps, each in a snapshot of its own, with others' queries in between."""
+        next(steps)
+        while True:
+            found = await self.query(partial(_step, steps))
+            if found is not None:
+                return found[0]
 
     def checkpoint(self, done: Callable[[], object]) -> None:
         """Move what is in the write-ahead log to the database, soon, then call `done` in the thread.
@@ -150,6 +159,14 @@ class Reader(DatabaseThread):
 
 def _checkpoint(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+
+def _step(steps: Generator[None, sqlite3.Connection, T], connection: sqlite3.Connection) -> tuple[T] | None:
+    try:
+        steps.send(connection)
+    except StopIteration as end:
+        return (end.value,)
+    return None
 
 
 def in_snapshot(connection: sqlite3.Connection, query: Callable[[sqlite3.Connection], T]) -> T:

@@ -4,7 +4,8 @@ A new file takes all steps, an older one those that it lacks: both end with the 
 counts the steps that a file has taken. A released step never changes; what comes later is a further step.
 
     meta      one row: the log's epoch, and the numbers that outlive the rows they are about
-    channels  id, name, and `lost`: the offset of the newest event of the channel that retention removed
+    channels  id, name, `lost`: the offset of the newest event of the channel that retention removed, and what it has
+    forgotten what channels had lost that are no rows any more; see `newswire.log.forgotten`
     events    offset (the key), channel, size of data in bytes, time, type (NULL is `message`), data
     lives     the epochs that the log has had, and the offset after which each began; see `newswire.log.lives`
 """
@@ -54,6 +55,21 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             time REAL NOT NULL                      -- when it began, for people
         )""",
         "INSERT INTO lives (epoch, after, time) SELECT epoch, 0, 0 FROM meta",
+    ),
+    (
+        # Of the events up to here each is counted in its channel; counted and removed in the same transactions.
+        "ALTER TABLE meta ADD COLUMN counted INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN events INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE channels ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0",
+        # `Page.doubt` of this channel: its name was forgotten before, perhaps.
+        "ALTER TABLE channels ADD COLUMN doubt INTEGER NOT NULL DEFAULT 0",
+        # Retention left it nothing. It may have had events since: appending does not look.
+        "ALTER TABLE channels ADD COLUMN empty INTEGER NOT NULL DEFAULT 0",
+        "UPDATE channels SET empty = 1 WHERE NOT EXISTS (SELECT 1 FROM events WHERE channel = channels.id)",
+        "CREATE INDEX channels_by_loss ON channels (lost) WHERE lost > 0",
+        "CREATE INDEX channels_by_loss_empty ON channels (lost) WHERE empty",
+        "CREATE TABLE forgotten (shape TEXT PRIMARY KEY, lost INTEGER NOT NULL) WITHOUT ROWID",
+        "INSERT INTO forgotten SELECT '>', forgotten FROM meta WHERE forgotten > 0",
     ),
 )
 

@@ -20,10 +20,12 @@ from typing import Any, Final
 
 from newswire.errors import LogError, NewswireError
 from newswire.log.base import Entry
+from newswire.log.forgotten import Forgotten
 from newswire.log.ledger import Outcome
 from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import DatabaseThread, Job, succeed, tell
+from newswire.log.sqlite_trim import read_forgotten
 from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.log")
@@ -138,6 +140,7 @@ class Writer(DatabaseThread):
         # The newest offset, `trims` and `forgets`, when the file was last seen. As long as it has the same, nobody has
         # appended or removed anything, and what is known of channels and guards is so.
         self._seen: tuple[int, int, int] | None = None
+        self._forgotten = (-1, Forgotten())  # and `meta.forgets` when it was read
         self._guards: dict[str, int] = {}  # the newest offset of channels that batches were guarded by
         self._left: list[Batch] = []
         self.checkpoint: Callable[[Callable[[], object]], None] = lambda done: None
@@ -259,6 +262,7 @@ class Writer(DatabaseThread):
         if first is not None:
             return first
         execute = connection.execute
+        fresh: dict[str, int] = {}
         execute("BEGIN IMMEDIATE")
         try:
             found = execute(f"SELECT {NEWEST}, trims, forgets FROM meta").fetchone()
@@ -267,17 +271,19 @@ class Writer(DatabaseThread):
                 if self._seen is None or found[2] != self._seen[2]:
                     self._channels.clear()
             self._seen = None  # until this is committed
-            fresh = self._identify(connection, group)
+            fresh = self._identify(connection, group, found[2])
+            self._channels.update(fresh)
             guards = self._guarded(connection, group)
-            values = _rows(group, self._channels | fresh if fresh else self._channels, guards, found[0], now)
+            values = _rows(group, self._channels, guards, found[0], now)
             for begin in range(0, len(values), _VALUES * _ROWS):
                 part = values[begin : begin + _VALUES * _ROWS]
                 execute(_INSERT[len(part) // _VALUES], part)
             execute("COMMIT")
         except BaseException:
             roll_back(connection)
+            for name in fresh:
+                self._channels.pop(name, None)  # perhaps it was made here, and has no id now
             raise
-        self._channels.update(fresh)  # not before: a channel that was rolled back has no id
         self._guards.update(guards)
         self._seen = (found[0] + len(values) // _VALUES, *found[1:])
         return int(found[0]) + 1
@@ -327,7 +333,7 @@ class Writer(DatabaseThread):
             found |= dict.fromkeys(unknown, 0) | dict(fetch(connection, 2, query, json.dumps(list(unknown))))
         return found
 
-    def _identify(self, connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
+    def _identify(self, connection: sqlite3.Connection, group: list[Batch], forgets: int) -> dict[str, int]:
         """The ids of the group's channels that are not known yet; those that don't exist are made."""
         known = self._channels
         if len(known) > _CHANNELS_KNOWN:
@@ -335,15 +341,14 @@ class Writer(DatabaseThread):
         unknown = {name for batch in group for name, _ in batch.events if name not in known}
         if not unknown:
             return {}
-        names = json.dumps(sorted(unknown))
-        connection.execute(
-            "INSERT OR IGNORE INTO channels (name, lost) SELECT value, (SELECT forgotten FROM meta) FROM json_each(?)",
-            (names,),
-        )
-        found = connection.execute(
-            "SELECT name, id FROM channels WHERE name IN (SELECT value FROM json_each(?))", (names,)
-        )
-        return dict(found.fetchall())
+        if self._forgotten[0] != forgets:
+            self._forgotten = forgets, read_forgotten(connection)
+        forgotten = self._forgotten[1]
+        made = json.dumps([(name, forgotten.doubt((name,))) for name in sorted(unknown)])
+        pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+        connection.execute(f"INSERT OR IGNORE INTO channels (name, doubt) {pairs}", (made,))
+        query = "SELECT name, id FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        return dict(fetch(connection, 2, query, json.dumps(list(unknown))))
 
     def _bound_wal(self) -> None:
         """Have the write-ahead log emptied; cut it back if readers have kept it from being reused.

@@ -5,7 +5,7 @@
     class TestMyLog(LogSuite):
         @pytest.fixture
         def make_log(self, tmp_path):
-            return lambda retention=None: MyLog(tmp_path / "my.log", retention=retention)
+            return lambda **options: MyLog(tmp_path / "my.log", **options)  # retention=, clock=
 
 Each call of what `make_log` returns makes a log on the same storage, which is empty when a test begins. For a log that
 forgets everything when it is closed, set `durable = False` in the class. Needs pytest with anyio's plugin (installed
@@ -18,11 +18,13 @@ from newswire.testing.log_append import AppendTests
 from newswire.testing.log_follow import FollowTests
 from newswire.testing.log_keep import KeepTests
 from newswire.testing.log_read import ReadTests
+from newswire.testing.log_walk import WalkTests
 
 
-class LogSuite(AppendTests, ReadTests, FollowTests, KeepTests):
+class LogSuite(AppendTests, ReadTests, FollowTests, KeepTests, WalkTests):
     """Subclass it, with a fixture `make_log`; see the module.
 
     Attributes:
         durable: whether a log that was closed can be made again, with all that was in it (default True).
+        clocked: whether `make_log` takes a `clock`, a function that returns the time (default True).
     """
