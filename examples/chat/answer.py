@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
+from time import monotonic, time
 from typing import Any, Final
 
 import httpx2
@@ -23,7 +23,7 @@ Message = dict[str, str]  # `role` and `content`, as OpenAI's API has them
 
 # A small model repeats itself without a penalty. Nothing here is random, so an answer can be gone on with exactly.
 SAMPLING: Final = {"temperature": 0, "repeat_penalty": 1.1}
-SPEED_SECONDS: Final = 0.5
+SPEED_SECONDS: Final = 0.25
 
 
 class Answerer:
@@ -57,7 +57,8 @@ class Answerer:
             if run.taken_over:
                 so_far = await run.text()
                 meter.tokens = await count_tokens(client, so_far)
-                run.put(Data("takeover", json.dumps({"pid": os.getpid(), "at": len(so_far)})))
+                told = {"pid": os.getpid(), "at": len(so_far), "t": milliseconds()}
+                run.put(Data("takeover", json.dumps(told)))
                 messages = [*messages, {"role": "assistant", "content": so_far}] if so_far else messages
             left = self.most - meter.tokens
             asked = {"messages": messages, "max_tokens": left, "stream": True, **SAMPLING}
@@ -89,7 +90,7 @@ class Meter:
         elif now - self._told < SPEED_SECONDS:
             return
         self._told = now
-        self._run.put(Data("speed", json.dumps(self.tell())))
+        self._run.put(Data("speed", json.dumps({**self.tell(), "t": milliseconds()})))
 
     def tell(self) -> dict[str, Any]:
         """The figures so far."""
@@ -98,6 +99,11 @@ class Meter:
         spent = monotonic() - self._first
         rate = (self._counted - 1) / spent if spent > 0 else 0.0
         return {"tokens": self.tokens, "first": round(self._first - self._begun, 3), "rate": round(rate, 1)}
+
+
+def milliseconds() -> int:
+    """Now, by the clock: the one thing that a process has in common with the one that it takes over from."""
+    return round(time() * 1000)
 
 
 @asynccontextmanager

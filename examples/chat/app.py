@@ -72,6 +72,7 @@ class Chat:
             Route("/chat/chats/{chat}/questions", self.ask, methods=["POST"]),
             Route("/chat/runs/{id}", self.read),
             Route("/chat/runs/{id}/stop", self.stop, methods=["POST"]),
+            Mount("/chat/shared", StaticFiles(packages=[("newswire.server", "static")])),  # newswire's own look
             Mount("/chat", StaticFiles(directory=PAGE, html=True)),
         ]
 

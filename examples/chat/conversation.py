@@ -29,7 +29,8 @@ class Turn:
         text: the answer; None while it goes on, for then its stream tells it.
         end: how it ended; None while it has not.
         figures: see `answer.Answerer.answer`; the tokens are those that the log has.
-        takeovers: at which characters of the text another process went on.
+        takeovers: where another process went on: `at` which character of the text, which process (`pid`), and after how
+            many seconds (`away`; None if it is not known).
     """
 
     run: str
@@ -37,7 +38,8 @@ class Turn:
     text: str | None = None
     end: dict[str, Any] | None = None
     figures: dict[str, Any] = field(default_factory=dict)
-    takeovers: list[int] = field(default_factory=list)
+    takeovers: list[dict[str, Any]] = field(default_factory=list)
+    _heard: int | None = None  # when the producer gave its last figures
 
     def take(self, event: Event) -> None:
         """Note one event of the run."""
@@ -45,9 +47,13 @@ class Turn:
             self.text = (self.text or "") + event.data
             self.figures["tokens"] = self.figures.get("tokens", 0) + 1
         elif event.event == "speed":
-            self._note(event.json())
+            figures = event.json()
+            self._heard = figures.pop("t", None)
+            self._note(figures)
         elif event.event == "takeover":
-            self.takeovers.append(event.json()["at"])
+            told = event.json()
+            away = None if self._heard is None or "t" not in told else round((told["t"] - self._heard) / 1000, 1)
+            self.takeovers.append({"at": told["at"], "pid": told["pid"], "away": away})
         elif event.event == "newswire.end":
             self.end = event.json()
             self._note(self.end.pop("result", None) or {})
@@ -59,7 +65,7 @@ class Turn:
 
     def as_json(self) -> dict[str, Any]:
         """What the page is told."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name[0] != "_"}
 
 
 def channel(chat: str) -> str:

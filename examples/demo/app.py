@@ -37,10 +37,17 @@ RETENTION: Final = {
     "chat.*": Retention(max_age=86_400),  # the questions, for as long as the answers are kept
     ">": Retention(max_age=900, max_events=1_000),
 }
-# Following the access log publishes to `log`, and that would be a line of the access log again; the rest is chatter.
-QUIET: Final = ("/channels/log", "/channels/ticks", "/channels/machine", "/channels/server", "/console", "/health")
+# The log file is about what people do. Following it publishes to `log`, which would be a line of the log again; and
+# the other publishers and the pages' own files and looks into the log would be all that one sees.
+QUIET: Final = ("/channels/", "/console/", "/health")
+FILES: Final = (".css", ".js", ".svg")
 
 access = logging.getLogger("demo.access")
+
+
+def quiet(path: str) -> bool:
+    """Whether requests for this path stay out of the access log."""
+    return path.endswith(FILES) or (path.startswith(QUIET) and path != "/channels/room")
 
 
 class AccessLog:
@@ -51,7 +58,7 @@ class AccessLog:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer one request."""
-        if scope["type"] != "http" or scope["path"].startswith(QUIET):
+        if scope["type"] != "http" or quiet(scope["path"]):
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -79,9 +86,11 @@ def make() -> Any:
     app = create_app(settings, hub)
     chat = make_chat(hub)
     pages = StaticFiles(directory=PAGE, html=True)
+    look = StaticFiles(packages=[("newswire.server", "static")])  # newswire's own: palette, buttons, charts
     app.router.routes[:0] = [
         Route("/demo", moved),
         Route("/demo/kill", kill, methods=["POST"]),
+        Mount("/demo/shared", look),
         Mount("/demo", pages),
         *chat.routes(),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -122,8 +123,11 @@ def web(tmp_path: Path, gate: Gate, webs: list[Web]) -> Web:
 
 
 def shown(tab: Any) -> str:
-    """The last answer, as a person sees it."""
-    return str(tab.evaluate(f"{TURN}.body.textContent"))
+    """The last answer as the page has it, which has to be what a person sees."""
+    text = str(tab.evaluate(f"{TURN}.text"))
+    seen = str(tab.evaluate(f"({TURN}.show(), {TURN}.body.textContent)"))
+    assert re.sub(r"\W", "", seen) == re.sub(r"\W", "", text)
+    return text
 
 
 def until_tokens(tab: Any, count: int) -> None:

@@ -105,12 +105,12 @@ def test_a_prompt_has_the_newest_turns() -> None:
 
 
 def test_a_turn_tells_the_first_token_of_the_first_process() -> None:
-    """Whoever takes over tells its own speed, and where it began; the time to the first token stays."""
+    """A process that takes over tells its speed, where it began and how late; the time to the first token stays."""
     turn = Turn("1", "why?")
     for event in (
         Event("a"),
-        Event('{"tokens": 1, "first": 0.5, "rate": 9}', "speed"),
-        Event('{"pid": 7, "at": 1}', "takeover"),
+        Event('{"tokens": 1, "first": 0.5, "rate": 9, "t": 5000}', "speed"),
+        Event('{"pid": 7, "at": 1, "t": 8140}', "takeover"),
         Event("b"),
         Event('{"tokens": 2, "first": 3.0, "rate": 8}', "speed"),
         Event('{"reason": "done", "result": {"tokens": 2, "first": 3.0, "rate": 7}}', "newswire.end"),
@@ -122,7 +122,7 @@ def test_a_turn_tells_the_first_token_of_the_first_process() -> None:
         "text": "ab",
         "end": {"reason": "done"},
         "figures": {"tokens": 2, "first": 0.5, "rate": 7},
-        "takeovers": [1],
+        "takeovers": [{"at": 1, "pid": 7, "away": 3.1}],
     }
 
 

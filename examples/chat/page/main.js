@@ -17,6 +17,7 @@ const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseco
 const random = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => (byte % 36).toString(36)).join("");
 
 let chat = "";
+let pid = null; // of the process that answered last
 let questions = null; // the stream of the conversation
 const turns = new Map(); // by the run's id
 const pending = new Map(); // by the key of a question that the server has not answered yet
@@ -24,19 +25,18 @@ const streams = new Map(); // of the answers that go on, by the run's id
 const states = new Map();
 globalThis.chat = { turns, streams, counts, cursor: "" }; // for the curious, at the console
 
-const actions = {
-  // Also while the server is away: whoever goes on with the answer is told.
-  async stop(turn) {
-    turn.stopping = true;
-    turn.show();
-    while (!turn.end) {
-      const answer = await fetch(`runs/${turn.run}/stop`, { method: "POST" }).catch(() => null);
-      if (answer && answer.status < 500) return;
-      await pause(500);
-    }
-  },
-  again: (turn) => ask(turn.question),
-};
+const actions = { again: (turn) => ask(turn.question) };
+
+// Also while the server is away: whoever goes on with the answer is told.
+async function stop(turn) {
+  turn.stopping = true;
+  turn.show();
+  while (!turn.end) {
+    const answer = await fetch(`runs/${turn.run}/stop`, { method: "POST" }).catch(() => null);
+    if (answer && answer.status < 500) return;
+    await pause(500);
+  }
+}
 
 async function load() {
   const answer = await fetch(`chats/${chat}`);
@@ -46,7 +46,8 @@ async function load() {
 
 // Shows a conversation as the server has it; what is on the page already stays.
 function take(found) {
-  $("process").textContent = `process ${found.pid}`;
+  pid = found.pid;
+  $("process").textContent = `process ${pid}`;
   $("model").textContent = found.model
     ? `${found.model} answers, a model small enough to run beside you. What it says may be wrong; none of it gets lost.`
     : `There is no model here: ${found.missing}`;
@@ -97,10 +98,10 @@ function read(turn) {
   changed();
 }
 
-function tookOver(turn, { pid }) {
-  turn.seam();
-  $("process").textContent = `process ${pid}`;
-  say(`Another process goes on with the answer.`);
+function tookOver(turn, told) {
+  const away = turn.tookOver(told);
+  const news = Date.now() - told.t < 10_000; // else this page reads it again
+  if (news) toast(`Process ${told.pid} goes on with the answer${away ? `, after ${away.toFixed(1)} s` : ""}.`, "good");
 }
 
 function ended(turn, end) {
@@ -158,6 +159,7 @@ async function open() {
   questions?.close();
   questions = null;
   $("turns").replaceChildren();
+  history.scrollRestoration = "manual"; // a page that was loaded again goes to the newest text
   chat = location.hash.slice(1);
   if (!/^[0-9a-z]{6,40}$/.test(chat)) {
     chat = (location.hash ? "" : localStorage.getItem("chat")) || random();
@@ -203,6 +205,7 @@ async function ask(question) {
 
 // -- what is shown
 
+let shown = "";
 function note(name, state) {
   if (state) states.set(name, state);
   const all = [...states.values()];
@@ -210,6 +213,8 @@ function note(name, state) {
   $("state").dataset.state = state_;
   $("state").textContent = { dead: "the server is away", connecting: "connecting", live: "live" }[state_];
   $("kill").disabled = state_ === "dead";
+  if (state_ === "dead" && shown === "live") toast(pid ? `The server is dead: process ${pid}.` : "The server is dead.", "bad");
+  shown = state_;
   drawSoon();
 }
 
@@ -223,7 +228,6 @@ function changed() {
 }
 
 let drawing = false;
-let follows = true;
 function drawSoon() {
   if (drawing) return;
   drawing = true;
@@ -231,19 +235,37 @@ function drawSoon() {
     drawing = false;
     for (const run of streams.keys()) turns.get(run).show();
     $("numbers").textContent = `${counts.events.toLocaleString()} events · ${counts.reconnects} reconnect${counts.reconnects === 1 ? "" : "s"}`;
-    scroll(follows);
   });
 }
 
+// The view follows the newest text, whatever makes the page longer, until a person scrolls up; it follows again once the
+// person is back at the end. An answer that grows moves nothing up, so nothing but a person makes `scrollTop` smaller.
+let follows = true;
+let top = 0;
 function scroll(down) {
   follows = down;
   if (down && $("empty").hidden) $("scroll").scrollTop = $("scroll").scrollHeight;
+  top = $("scroll").scrollTop;
+  $("newest").hidden = follows || !$("empty").hidden;
 }
-// Whoever scrolls up reads; whoever comes back to the end wants to follow again.
 $("scroll").addEventListener("scroll", () => {
   const { scrollTop, clientHeight, scrollHeight } = $("scroll");
-  follows = scrollTop + clientHeight > scrollHeight - 40;
+  if (scrollTop + clientHeight > scrollHeight - 40) follows = true;
+  else if (scrollTop < top - 1) follows = false;
+  top = scrollTop;
+  $("newest").hidden = follows || !$("empty").hidden;
 });
+const longer = new ResizeObserver(() => scroll(follows));
+longer.observe($("turns"));
+longer.observe($("scroll"));
+$("newest").addEventListener("click", () => scroll(true));
+
+function toast(text, kind) {
+  const line = make("p", kind, text);
+  $("toasts").append(line);
+  while ($("toasts").childElementCount > 2) $("toasts").firstChild.remove();
+  setTimeout(() => line.remove(), 5000);
+}
 
 function say(text) {
   $("spoken").textContent = text;
@@ -270,10 +292,10 @@ function grow() {
 }
 $("question").addEventListener("input", grow);
 $("stop").addEventListener("click", () => {
-  for (const run of streams.keys()) actions.stop(turns.get(run));
+  for (const run of streams.keys()) stop(turns.get(run));
 });
 $("kill").addEventListener("click", () => {
-  fetch("kill", { method: "POST", headers: { "x-demo": "kill" } }).catch(() => say("The server is dead."));
+  fetch("kill", { method: "POST", headers: { "x-demo": "kill" } }).catch(() => {}); // the streams say that it is dead
 });
 $("new").addEventListener("click", (event) => {
   event.preventDefault();
@@ -281,24 +303,11 @@ $("new").addEventListener("click", (event) => {
 });
 addEventListener("hashchange", open);
 for (const idea of IDEAS) {
-  const button = make("button", "idea", idea);
+  const button = make("button", "button idea", idea);
   button.addEventListener("click", () => ask(idea));
   $("ideas").append(button);
 }
 
-const THEMES = { auto: ["◐", "as the system says"], light: ["☀", "light"], dark: ["☾", "dark"] };
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  [$("theme").textContent] = THEMES[theme];
-  $("theme").title = `Colours: ${THEMES[theme][1]}`;
-  $("theme").setAttribute("aria-label", $("theme").title);
-  localStorage.setItem("theme", theme);
-}
-$("theme").addEventListener("click", () => {
-  const names = Object.keys(THEMES);
-  setTheme(names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length]);
-});
-setTheme(localStorage.getItem("theme") in THEMES ? localStorage.getItem("theme") : "auto");
 $("takeover").checked = sessionStorage.getItem("takeover") !== "no";
 $("takeover").addEventListener("change", () => sessionStorage.setItem("takeover", $("takeover").checked ? "yes" : "no"));
 open();

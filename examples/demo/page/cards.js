@@ -1,6 +1,6 @@
 // The cards that show text: the job, the log file, the room and the notifications. Everything that comes from outside
 // goes onto the page as text, never as HTML.
-import { bytes } from "./charts.js";
+import { bytes } from "./shared/chart.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -21,18 +21,16 @@ function append(list, row, limit) {
   if (atEnd) list.scrollTop = list.scrollHeight;
 }
 
-export function toast(text) {
-  const shown = element("p", "", text);
+export function toast(text, kind = "") {
+  const shown = element("p", kind, text);
   $("toasts").append(shown);
-  while ($("toasts").childElementCount > 3) $("toasts").firstChild.remove();
-  setTimeout(() => shown.remove(), 6000);
+  while ($("toasts").childElementCount > 2) $("toasts").firstChild.remove();
+  setTimeout(() => shown.remove(), 5000);
 }
 
-export function notice(text, kind, time, past) {
-  const row = element("li", kind, text, element("time", "", clock(time)));
-  $("notices").prepend(row);
+export function notice(text, kind, time) {
+  $("notices").prepend(element("li", kind, text, element("time", "", clock(time))));
   while ($("notices").childElementCount > 60) $("notices").lastChild.remove();
-  if (!past) toast(text);
 }
 
 export class Job {
@@ -52,7 +50,7 @@ export class Job {
     $("job-file").textContent = `${files} of ${of} files · ${file}`;
   }
 
-  finished({ t, file, files, total, packed, seconds, sha256 }, past) {
+  finished({ t, file, files, total, packed, seconds, sha256 }) {
     $("job-bar").max = $("job-bar").value = total;
     $("job-percent").textContent = "100 %";
     $("job-eta").textContent = "done";
@@ -61,8 +59,8 @@ export class Job {
     hash.title = sha256;
     const cells = [clock(t), files, `${Math.round((packed / total) * 100)} %`, `${seconds} s`].map((text) => element("td", "", String(text)));
     $("job-results").prepend(element("tr", "", ...cells, hash));
-    while ($("job-results").childElementCount > 4) $("job-results").lastChild.remove();
-    notice(`Packed ${files} files, ${bytes(total)} into ${bytes(packed)}`, "good", t, past);
+    while ($("job-results").childElementCount > 3) $("job-results").lastChild.remove();
+    notice(`Packed ${files} files, ${bytes(total)} into ${bytes(packed)}`, "good", t);
   }
 }
 
@@ -74,16 +72,38 @@ export function logLine({ line }) {
   row.title = line;
   if (parts) {
     const [, time, method, target, status, rest] = parts;
+    const [path, query] = target.split(/(?=\?)/, 2);
     const kind = status < 300 ? "ok" : status < 400 ? "moved" : "failed";
     row.append(
-      element("span", "time", time), " ", element("span", kind, status), " ", element("b", "", method), ` ${target} `,
-      element("span", "rest", rest),
+      element("span", "time", time), " ", element("span", kind, status), " ", element("b", "", method), ` ${path} `,
+      element("span", "rest", query ? `?… ${rest}` : rest),
     );
   } else row.append(line);
   append($("log"), row, 300);
 }
 
 const hue = (name) => [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
+
+// A name of each tab's own, so that two tabs are two people: a tab holds a lock on the name that it was given. What
+// somebody has typed is theirs to keep, for as long as the tab lives.
+const NAMES = ["Ada", "Grace", "Alan", "Barbara", "Edsger", "Radia", "Linus", "Hedy", "Donald", "Frances", "Ken", "Shafi"];
+async function nameOfThisTab() {
+  const mine = sessionStorage.getItem("name");
+  const drawn = NAMES.toSorted(() => Math.random() - 0.5);
+  const numbered = `Guest ${Math.floor(Math.random() * 900 + 100)}`;
+  for (const name of [...(mine ? [mine] : []), ...drawn]) if (await take(name)) return name;
+  return numbered; // there are more tabs than names
+}
+function take(name) {
+  if (!navigator.locks) return Promise.resolve(true); // a page that came over plain HTTP from another machine
+  return new Promise((done) => {
+    const held = (lock) => {
+      done(lock !== null);
+      return lock && new Promise(() => {}); // for as long as the page lives
+    };
+    navigator.locks.request(`name ${name}`, { ifAvailable: true }, held).catch(() => done(true));
+  });
+}
 
 // What somebody says is on the page at once, pale until it comes back on the stream. A POST that failed may have been
 // stored: it is sent again only when a live stream has not brought it.
@@ -92,14 +112,18 @@ export class Room {
     this.feed = feed;
     this.pending = new Map();
     const form = $("say");
-    form.elements.name.value = localStorage.getItem("name") ?? `guest-${Math.floor(Math.random() * 90 + 10)}`;
+    const { name: who, text: words } = form.elements;
+    nameOfThisTab().then((name) => {
+      who.value ||= name;
+      sessionStorage.setItem("name", who.value);
+    });
+    who.addEventListener("change", () => sessionStorage.setItem("name", who.value.trim()));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      const name = form.elements.name.value.trim();
-      const text = form.elements.text.value.trim();
+      const name = who.value.trim();
+      const text = words.value.trim();
       if (!name || !text) return;
-      localStorage.setItem("name", name);
-      form.elements.text.value = "";
+      words.value = "";
       this.say({ name, text, key: crypto.randomUUID(), t: Date.now() });
     });
   }
@@ -139,7 +163,8 @@ export class Room {
 
   row({ name = "somebody", text = "", t }) {
     const who = element("b", "", String(name));
-    who.style.setProperty("--hue", hue(String(name)));
+    const own = hue(String(name));
+    who.style.setProperty("--own", `light-dark(hsl(${own} 62% 34%), hsl(${own} 70% 74%))`);
     return element("li", "", ...(t ? [element("time", "", clock(t).slice(0, 5))] : []), who, " ", String(text));
   }
 }

@@ -148,8 +148,14 @@ export class Feed {
     this.onState(state);
   }
 
-  // Compares what came since the last time with what the log holds: each stored event once, and nothing else.
-  async audit() {
+  // Compares what came since the last time with what the log holds: each stored event once, and nothing else. One at a
+  // time: two would take each other's events away.
+  audit() {
+    this.auditing ??= this.#audit().finally(() => (this.auditing = null));
+    return this.auditing;
+  }
+
+  async #audit() {
     const from = this.compared;
     const until = this.cursor;
     const result = { events: 0, missing: 0, extra: 0 };

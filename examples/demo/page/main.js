@@ -1,7 +1,7 @@
 // Puts what the stream brings where it belongs.
 import { $, Job, Room, clock, logLine, notice, toast } from "./cards.js";
-import { Chart, bytes, forgetColours, pointer, round } from "./charts.js";
 import { Feed } from "./feed.js";
+import { Chart, animate, around, bytes, fromZero, percent as percents, pointer } from "./shared/chart.js";
 
 const CHANNELS = ["machine", "server", "job", "log", "room", "notices", "ticks"];
 const WORDS = { connecting: "connecting", live: "live", dead: "the server is away" };
@@ -16,15 +16,23 @@ export { feed };
 globalThis.demo = { feed }; // for the curious, at the console
 
 const line = (colour, fill = false) => ({ colour, fill, values: [] });
-const lines = { rate: [line("--one")], cpu: [line("--one", true)], memory: [line("--one", true)], network: [line("--one", true), line("--two")], disk: [line("--one", true), line("--two")] };
-const hundred = { scale: () => 100, format: (value) => `${value} %` };
+const lines = {
+  rate: [line("--before"), line("--one")],
+  cpu: [line("--one", true)],
+  memory: [line("--one")],
+  network: [line("--one", true), line("--two")],
+  disk: [line("--one", true), line("--two")],
+};
 let memoryTotal = 1;
+const memoryScale = (low, high) => around(memoryTotal / 50)(low, high);
+const whole = (value) => bytes(value, value < 10e9 ? 1 : 0);
+const chart = (name, options) => new Chart($(name), { lines: lines[name], outages: feed.outages, ...options });
 const charts = {
-  rate: new Chart($("rate"), { lines: lines.rate, bars: true, scale: (top) => round(top, 10), format: String, outages: feed.outages }),
-  cpu: new Chart($("cpu"), { lines: lines.cpu, ...hundred, outages: feed.outages }),
-  memory: new Chart($("memory"), { lines: lines.memory, scale: () => memoryTotal, format: (value) => bytes(value, 0), outages: feed.outages }),
-  network: new Chart($("network"), { lines: lines.network, scale: (top) => round(top, 10_000), format: (value) => bytes(value), outages: feed.outages }),
-  disk: new Chart($("disk"), { lines: lines.disk, scale: (top) => round(top, 100_000), format: (value) => bytes(value), outages: feed.outages }),
+  rate: chart("rate", { bars: true, scale: fromZero(5), format: String }),
+  cpu: chart("cpu", { scale: percents, format: (value) => `${value} %` }),
+  memory: chart("memory", { scale: memoryScale, format: (value) => bytes(value, 2) }),
+  network: chart("network", { scale: fromZero(5_000), format: whole }),
+  disk: chart("disk", { scale: fromZero(50_000), format: whole }),
 };
 
 const handlers = {
@@ -45,10 +53,16 @@ const handlers = {
       $("try").textContent = `kill -9 ${pid}`;
     },
   },
-  job: { progress: (data) => job.progress(data), finished: (data, past) => job.finished(data, past) },
+  job: { progress: (data) => job.progress(data), finished: (data) => job.finished(data) },
   log: { line: logLine },
   room: { say: (data) => room.said(data) },
-  notices: { notice: ({ text, t }, past) => notice(text, /killed|ended/.test(text) ? "bad" : "good", t, past) },
+  notices: {
+    notice({ text, t }, past) {
+      const kind = /killed|ended/.test(text) ? "bad" : "good";
+      notice(text, kind, t);
+      if (kind === "good" && !past) toast(text, kind); // that it died was said when it did
+    },
+  },
   ticks: {
     tick({ t }) {
       delays.push(Date.now() - t);
@@ -58,23 +72,33 @@ const handlers = {
 };
 
 function onEvent({ channel, event, data, past }) {
-  if (event === "gap") return notice(`Some events are gone from the log: ${data.reason}`, "bad", Date.now(), false);
+  if (event === "gap") return notice(`Some events are gone from the log: ${data.reason}`, "bad", Date.now());
   if (!past) arrived();
   handlers[channel]?.[event]?.(data, past);
 }
 
-function onState(state) {
-  $("state").dataset.state = state;
-  $("state").textContent = WORDS[state];
-  $("kill").disabled = state !== "live";
-  if (state === "live" && feed.counts.reconnects) setTimeout(audit, 2500); // what was missed has come by then
+let state = "";
+function onState(next) {
+  $("state").dataset.state = next;
+  $("state").textContent = WORDS[next];
+  $("kill").disabled = next !== "live";
+  if (next === "dead" && state === "live") toast("The server is dead. It is started again, and the stream goes on where it was.", "bad");
+  if (next === "live") setTimeout(audit, feed.counts.reconnects ? 2500 : 1000); // what was missed has come by then
+  state = next;
 }
 
 function arrived() {
-  const { values } = lines.rate[0];
+  const { values } = lines.rate[1];
   const second = Math.floor(Date.now() / 1000) * 1000;
   if (values.at(-1)?.[0] === second) values.at(-1)[1]++;
   else values.push([second, 1]);
+}
+
+// What the log took in the last minutes before this page was there to count.
+async function before() {
+  const { recent } = await (await fetch("/console/stats")).json();
+  const began = Math.floor(Date.now() / 1000);
+  lines.rate[0].values = recent.filter(([second]) => second < began).map(([second, events]) => [second * 1000, events]);
 }
 
 async function audit() {
@@ -85,7 +109,7 @@ async function audit() {
     const good = !result.missing && !result.extra;
     if (!good) audit.bad = `${result.missing} missing, ${result.extra} too many`;
     $("audit").dataset.result = audit.bad ? "bad" : "good";
-    $("audit").textContent = audit.bad ?? `Compared with the log at ${clock(Date.now())}: all ${feed.audited.toLocaleString()} stored events came here, each once`;
+    $("audit").textContent = audit.bad ?? `Compared with the log at ${clock(Date.now())}: all ${feed.audited.toLocaleString()} events came here, each once`;
   } catch {
     // the server went away meanwhile; the next comparison covers what this one would have
   }
@@ -108,7 +132,7 @@ function show(now) {
   const i = (text) => Object.assign(document.createElement("i"), { textContent: text });
   const [cpu, memory] = [value("cpu"), value("memory")];
   if (cpu !== undefined) tell("cpu", percent(cpu), b(percent(cpu)));
-  if (memory !== undefined) tell("memory", bytes(memory), b(bytes(memory)), i(` of ${bytes(memoryTotal, 0)}`));
+  if (memory !== undefined) tell("memory", bytes(memory), b(bytes(memory, 2)), i(` of ${bytes(memoryTotal, 0)}`));
   for (const [name, up, down] of [["network", "↓", "↑"], ["disk", "read", "write"]]) {
     const [first, second] = [value(name, 0), value(name, 1)];
     if (first === undefined) continue;
@@ -117,12 +141,12 @@ function show(now) {
     tell(name, `${one.textContent}, ${two.textContent}`, one, two);
   }
   const second = Math.floor(time / 1000) * 1000 - (pointer.time === null ? 1000 : 0);
-  const rate = lines.rate[0].values.find(([at]) => at === second)?.[1] ?? 0;
+  const rate = lines.rate.reduce((sum, { values }) => sum + (values.find(([at]) => at === second)?.[1] ?? 0), 0);
   tell("rate", `${rate} a second`, b(String(rate)), i(" a second"));
   $("cursor").textContent = feed.cursor || "–";
   if (delays.length) {
     const sorted = delays.toSorted((one, other) => one - other);
-    $("delay").textContent = `from publisher to page: median ${sorted[sorted.length >> 1]} ms`;
+    $("delay").textContent = `publisher to page: median ${sorted[sorted.length >> 1]} ms`;
   }
   if (feed.state === "dead") {
     const from = feed.outages.at(-1)?.from;
@@ -130,41 +154,14 @@ function show(now) {
   }
 }
 
-const THEMES = { auto: ["◐", "as the system says"], light: ["☀", "light"], dark: ["☾", "dark"] };
-function setTheme(theme) {
-  document.documentElement.dataset.theme = theme;
-  [$("theme").textContent] = THEMES[theme];
-  $("theme").setAttribute("aria-label", `Colours: ${THEMES[theme][1]}`);
-  $("theme").title = `Colours: ${THEMES[theme][1]}`;
-  localStorage.setItem("theme", theme);
-  forgetColours();
-}
-$("theme").addEventListener("click", () => {
-  const names = Object.keys(THEMES);
-  setTheme(names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length]);
-});
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", forgetColours);
-setTheme(localStorage.getItem("theme") in THEMES ? localStorage.getItem("theme") : "auto");
-
-$("kill").addEventListener("click", async () => {
-  try {
-    await fetch("/demo/kill", { method: "POST", headers: { "x-demo": "kill" } });
-  } catch {
-    toast("kill -9: the server is dead. It is started again, and the stream goes on where it was.");
-  }
+$("kill").addEventListener("click", () => {
+  fetch("/demo/kill", { method: "POST", headers: { "x-demo": "kill" } }).catch(() => {}); // the stream says that it is dead
 });
 
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
-let drawn = 0;
-function frame(time) {
-  if (time - drawn >= (calm.matches ? 1000 : 66)) {
-    drawn = time;
-    const now = Date.now();
-    show(now);
-    for (const chart of Object.values(charts)) chart.draw(now);
-  }
-  requestAnimationFrame(frame);
-}
-requestAnimationFrame(frame);
+animate((now) => {
+  show(now);
+  for (const each of Object.values(charts)) each.draw(now);
+});
 setInterval(audit, 10_000);
+before().catch(() => {}); // then the chart begins empty
 feed.start();
