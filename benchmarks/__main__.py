@@ -23,6 +23,7 @@ NAMES: Final = (
     "slow",
     "storm",
     "loop",
+    "strangers",
     "publish",
     "decode",
     "reconnect_clients",

@@ -116,16 +116,22 @@ class Process:
 
 
 class Server(Process):
-    """A server under test; see `benchmarks.servers` for what it answers."""
+    """A server under test; see `benchmarks.servers` for what it answers.
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
+    Args:
+        command: how to start it; `{port}` in it is replaced by a free one.
+        env: more of the environment.
+        ready: the path that it answers with JSON once it is there.
+    """
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str] | None = None, ready: str = "/stats") -> None:
         self.port = free_port()
         command = [part.replace("{port}", str(self.port)) for part in command]
         super().__init__(command, core=cores()[0], env=env)
         deadline = time.monotonic() + _START_TIMEOUT
         while True:
             try:
-                self.get("/stats")
+                self.get(ready)
                 return
             except OSError:
                 if self.popen.poll() is not None or time.monotonic() > deadline:

@@ -6,8 +6,10 @@ import ast
 import asyncio
 import inspect
 import re
+import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +19,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from tests.browser.conftest import Page
+from tests.fixtures.serve import NEWSWIRE, free_port
 
 from newswire import Decoder
 from newswire.errors import RunNotFound
@@ -72,23 +75,51 @@ async def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield names
 
 
-async def test_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README does can be done: its event is stored, and its answer is started, and read twice to its end."""
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, Any] = {"__name__": "page", "tokens": lambda request: iter(["one ", "two"])}
+def newswire_run(folder: Path, app: str) -> Iterator[str]:
+    """The application as the README starts it; gives its address."""
+    port = free_port()
+    command = [NEWSWIRE, "run", app, "--port", str(port)]
+    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as process:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                httpx2.get(f"{url}/is-it-there")
+                break
+            except httpx2.TransportError:
+                assert process.poll() is None, "the server ended"
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.05)
+        try:
+            yield url
+        finally:
+            process.terminate()
+
+
+def test_the_readmes_programs(tmp_path: Path) -> None:
+    """Pasted into files and started as the README says, they do what it says; each is a whole program."""
     first, second = blocks(README, "python")
-    await execute(first, names)
-    async with names["hub"]:
-        await execute(second, names)
-        page, _ = await names["hub"].history("news")
-        assert [entry.event for entry in page.entries] == ["headline"]
-        routes = [Route("/", names["ask"], methods=["POST"]), Route("/{id}", names["read"])]
-        async with serving(Starlette(routes=routes)) as url, httpx2.AsyncClient(base_url=url) as client:
-            asked = await client.post("/", headers={"idempotency-key": "1"})
-            read = await client.get(asked.headers["content-location"])
-            for answer in (asked, read):
-                told = Decoder().feed(answer.content)
-                assert [event.data for event in told] == ["one ", "two", '{"reason":"done"}']
+    (tmp_path / "app.py").write_text(first.lstrip())
+    (tmp_path / "answer.py").write_text(second.lstrip())
+    with contextmanager(newswire_run)(tmp_path, "app:app") as url:
+        stored = httpx2.post(f"{url}/news", json={"title": "It works"}).json()["id"]
+        later = httpx2.post(f"{url}/news", json={"title": "And again"}).json()["id"]
+        with httpx2.stream("GET", f"{url}/events", headers={"last-event-id": stored}) as answer:
+            decoder = Decoder()
+            events = next(found for data in answer.iter_raw() if (found := decoder.feed(data)))
+        assert [(event.event, event.json(), event.id) for event in events] == [
+            ("headline", {"title": "And again"}, later)
+        ]
+        for room in ("a", "*", "%3E", "a.b"):
+            with httpx2.stream("GET", f"{url}/rooms/{room}") as answer:
+                assert answer.status_code == 200
+    with contextmanager(newswire_run)(tmp_path, "answer:app") as url:
+        asked = httpx2.post(f"{url}/answers", content="why?")
+        read = httpx2.get(f"{url}{asked.headers['content-location']}")
+        for answer in (asked, read):
+            told = [event.data for event in Decoder().feed(answer.content)]
+            assert ("".join(told[:-1]), told[-1]) == ("You asked: why? ", '{"reason":"done"}')
+        assert httpx2.post(f"{url}{asked.headers['content-location']}/stop").json() == {"stopped": False}
 
 
 def test_every_block_is_one_that_is_run() -> None:

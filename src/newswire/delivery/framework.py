@@ -36,3 +36,14 @@ class FrameworkResponse(_Base):
         self.status_code = status_code  # and no more: Starlette's own would make the headers of a body
         self.raw_headers = []
         self.background = None
+
+    def render(self, content: object = None) -> bytes:
+        """What Django asks a view's answer for; this is no answer of its kind.
+
+        Raises:
+            TypeError: always; it says what to do.
+        """
+        raise TypeError(
+            f"{type(self).__name__} is an answer for ASGI frameworks (Starlette, FastAPI, Litestar …). In Django, "
+            "mount an ASGI application with newswire's routes beside Django's in asgi.py"
+        )

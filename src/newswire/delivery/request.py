@@ -26,20 +26,40 @@ def last_event_id(request: Any) -> str | None:
     page wrote, so of several the last one counts that is not empty. Never raises, whatever the bytes.
 
     Args:
-        request: a Starlette or FastAPI request, or an ASGI scope.
+        request: a request of any web framework, or an ASGI scope, or a WSGI environ.
 
     Returns:
         the text of the cursor; None if there is none, or an empty one.
+
+    Raises:
+        TypeError: it is nothing of these.
     """
-    scope = request if isinstance(request, dict) else request.scope
-    for name, value in scope.get("headers", ()):
-        if name.lower() == b"last-event-id":
-            return read_last_event_id(value) or None
-    query: bytes = scope.get("query_string") or b""
+    header, query = _header_and_query(request)
+    if header is not None:
+        return read_last_event_id(header) or None
     if not query:
         return None
     values = _CURSOR.findall(query[-_SEARCHED:])
     return read_last_event_id(unquote_to_bytes(values[-1].replace(b"+", b" "))) or None if values else None
+
+
+def _header_and_query(request: Any) -> tuple[bytes | str | None, bytes]:
+    scope = request if isinstance(request, dict) else getattr(request, "scope", None)
+    if isinstance(scope, dict) and "QUERY_STRING" not in scope:
+        found = (value for name, value in scope.get("headers", ()) if name.lower() == b"last-event-id")
+        return next(found, None), scope.get("query_string") or b""
+    # WSGI, where a request has its environ by one of two names; and aiohttp.
+    environ = scope or getattr(request, "environ", None) or getattr(request, "META", None)
+    if isinstance(environ, dict):
+        return environ.get("HTTP_LAST_EVENT_ID"), environ.get("QUERY_STRING", "").encode("latin-1", "replace")
+    headers, url = getattr(request, "headers", None), getattr(request, "rel_url", None)
+    if headers is None or url is None:
+        raise TypeError(
+            f"a {type(request).__name__} is no request that newswire knows: pass its ASGI scope, its WSGI environ, or "
+            "give `after` what its Last-Event-ID header says"
+        )
+    text = headers.get("Last-Event-ID")
+    return None if text is None else text.encode("utf-8", "surrogateescape"), url.raw_query_string.encode()
 
 
 def is_cursor(name: bytes) -> bool:
