@@ -233,10 +233,12 @@ def test_post_that_ends_in_order_ends_the_loop(face) -> None:
     assert outcome.data == ["a", "[DONE]"]
 
 
+@pytest.mark.parametrize("retry_after", ["0", None])
 @pytest.mark.parametrize(("status", "requests"), [(429, 2), (503, 2), (500, 1), (502, 1)])
-def test_refused_post_is_sent_again(face, status: int, requests: int) -> None:
-    """A POST is sent again only where the server says that it has not taken it."""
-    with BadServer([Answer(status=status), Answer(b"data: a\n\n")]) as server:
+def test_refused_post_is_sent_again(face, status: int, requests: int, retry_after: str | None) -> None:
+    """A POST is sent again only where the server says that it has not taken it, and when to come back."""
+    requests, headers = (1, {}) if retry_after is None else (requests, {"retry-after": retry_after})
+    with BadServer([Answer(status=status, headers=headers), Answer(b"data: a\n\n")]) as server:
         outcome = face.read(server.url, body=b"x")
     assert len(server.requests) == requests
     assert isinstance(outcome.error, BadStatus) is (requests == 1)

@@ -118,11 +118,9 @@ def test_bad_payload_is_left_out(face, caplog: pytest.LogCaptureFixture) -> None
     stream = b'data: {"x": 1}\n\nid: 7\ndata: ?\n\ndata: {"x": 2}\n\n'
     heard: list[NewswireError] = []
     with BadServer([Answer(stream), OVER, Answer(stream), OVER]) as server:
-        assert values(face, server.url, Point, options=Options(hooks=Hooks(bad_payload=heard.append))) == [
-            Point(1),
-            Point(2),
-        ]
-        assert values(face, server.url, Point) == [Point(1), Point(2)]
+        options = Options(hooks=Hooks(bad_payload=heard.append))
+        assert values(face, server.url, Point, on_bad="skip", options=options) == [Point(1), Point(2)]
+        assert values(face, server.url, Point, on_bad="skip") == [Point(1), Point(2)]
     (error,) = heard
     assert isinstance(error, BadPayload)
     assert error.event.id == "7"
@@ -130,10 +128,10 @@ def test_bad_payload_is_left_out(face, caplog: pytest.LogCaptureFixture) -> None
 
 
 def test_bad_payload_is_raised_and_the_stream_goes_on() -> None:
-    """With `on_bad="raise"` the loop ends at a bad payload, and can be taken up again behind it."""
+    """By default the loop ends at a bad payload, and can be taken up again behind it."""
     stream = b'data: ?\n\ndata: {"x": 2}\n\n'
     with BadServer([Answer(stream), OVER]) as server, EventSource(server.url) as source:
-        points = source.json(Point, on_bad="raise")
+        points = source.json(Point)
         with pytest.raises(BadPayload):
             next(points)
         assert next(points) == Point(2)
@@ -146,3 +144,120 @@ def test_gap_is_no_model(face, caplog: pytest.LogCaptureFixture) -> None:
         assert values(face, server.url, Point) == [Point(1)]
         assert "lost events" in caplog.text
         assert values(face, server.url, {"newswire.gap": dict}) == [{"reason": "trimmed"}]
+
+
+@dataclass
+class Strict:
+    x: int
+
+    def __post_init__(self) -> None:
+        if self.x < 0:
+            raise LookupError("x is negative")
+
+
+class Picky(pydantic.BaseModel):
+    x: int
+
+    @pydantic.field_validator("x")
+    @classmethod
+    def check(cls, x: int) -> int:
+        if x < 0:
+            raise LookupError("x is negative")
+        return x
+
+
+@dataclass
+class Holder:
+    inner: Model | None = None
+    strict: Strict | str = ""
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+NESTED = "[" * 900 + "]" * 900
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [
+        (DEEP, None),
+        (DEEP, Any),
+        (DEEP, Point),
+        (DEEP, Model),
+        ('{"x": 1, "inner": ' + '{"a": {"x": 1, "inner": ' * 2000 + "{}" + "}}" * 2000 + "}", Point),
+        (NESTED, int),
+        ('{"x": -1}', Strict),
+        ('{"x": -1}', Picky),
+        ('{"strict": {"x": -1}}', Holder),
+        ('{"inner": {"x": "?"}}', Holder),
+        ("[[1]]", set[list[int]]),
+        ("[{}]", frozenset[dict[str, int]]),
+        ("[[1]]", set),
+        ("[1]", Color),
+        ("{}", Literal["a"]),
+        ("[]", str | None),
+    ],
+)
+def test_every_bad_payload_is_one(face, data: str, model: Any) -> None:
+    """Whatever is wrong with it: depth, what can't be hashed, what the model's code raises. None ends the stream."""
+    heard: list[NewswireError] = []
+    stream = f"data: {data}\n\ndata: 7\n\n".encode()
+    with BadServer([Answer(stream), OVER, Answer(b"event: x\ndata: 7\n\n" + stream), OVER]) as server:
+        options = Options(hooks=Hooks(bad_payload=heard.append))
+        values(face, server.url, model, on_bad="skip", options=options)
+        if model is not None:
+            assert isinstance(heard[0], BadPayload)
+            assert heard[0].event.data == data
+        with pytest.raises(BadPayload):
+            values(face, server.url, {"message": model})
+
+
+def test_a_field_may_be_a_pydantic_model() -> None:
+    """Inside of a dataclass, and beside others."""
+    assert decode_as(Event('{"inner": {"x": 1}, "strict": {"x": 2}}'), Holder) == Holder(Model(x=1), Strict(2))
+
+
+class Unknown:
+    pass
+
+
+@dataclass
+class WithUnknown:
+    inner: list[dict[str, Unknown | None]]
+
+
+@dataclass
+class WithUnresolved:
+    inner: Nowhere  # type: ignore[name-defined]  # noqa: F821
+
+
+class RowWithUnknown(TypedDict):
+    inner: Unknown
+
+
+@pytest.mark.parametrize(
+    "model",
+    [Unknown, WithUnknown, WithUnresolved, RowWithUnknown, Point(1), list[Unknown], "Point", 7, dict[int, str], bytes],
+)
+def test_what_is_no_model_raises_at_once(face, model: Any) -> None:
+    """When `json` is called, not at the first event; nothing is asked of the server."""
+    kind = EventSource if face.name == "sync" else AsyncEventSource
+    source = kind("http://127.0.0.1:9/")
+    for models in (model, {"a": Point, "b": model}):
+        with pytest.raises(TypeError):
+            source.json(models)
+    with pytest.raises(ValueError, match="on_bad"):
+        source.json(Point, on_bad="ignore")  # type: ignore[arg-type]
+    source.close()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(None, Any, int, str | None, Point, Row, Model, Holder, Color, list[Point], tuple[int, ...], tuple[int, str]),
+        *(dict[str, Point], set[str], Literal[1, "a"], list, dict, object),
+    ],
+)
+def test_what_is_a_model_is_taken(model: Any) -> None:
+    """Every type that values can be read into, one that has itself in it too."""
+    with EventSource("http://127.0.0.1:9/") as source:
+        source.json(model)

@@ -12,6 +12,7 @@ import click
 
 from newswire.cli.log_url import without_password
 from newswire.errors import InvalidSetting
+from newswire.redact import without_userinfo
 from newswire.server.settings import FILE, Section, ServerSettings, default_of, flag_of, kind_of
 
 S = TypeVar("S", bound=ServerSettings)
@@ -28,7 +29,7 @@ def with_settings(section: Section[S]) -> Callable[[Callable[[S], None]], Callab
             try:
                 settings, sources = section.load(flags, os.environ, config)
             except InvalidSetting as error:
-                raise click.ClickException(str(error)) from None
+                raise click.ClickException(without_userinfo(str(error))) from None
             if show_config:
                 _show(section, settings, sources)
             else:

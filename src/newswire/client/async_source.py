@@ -25,6 +25,7 @@ from newswire.client.transports.base import AsyncConnection, AsyncTransport
 from newswire.client.transports.pick import pick_async
 from newswire.client.typed import Models, OnBad, Reader
 from newswire.errors import Closed, InactivityTimeout, SourceError
+from newswire.redact import without_userinfo
 from newswire.wire.event import Event
 
 if TYPE_CHECKING:
@@ -98,6 +99,13 @@ class AsyncEventSource:
 
     # -- what it is
 
+    def __repr__(self) -> str:
+        return f"<AsyncEventSource {self._address()} {self.ready_state.name}>"
+
+    def _address(self) -> str:
+        """The URL, for people: without user and password."""
+        return "of a function" if callable(self.url) else without_userinfo(self.url)
+
     @property
     def ready_state(self) -> ReadyState:
         """`CONNECTING`, `OPEN` or `CLOSED`."""
@@ -134,17 +142,18 @@ class AsyncEventSource:
                 raise StopAsyncIteration
         return event
 
-    def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "skip") -> AsyncIterator[T]:
+    def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "raise") -> AsyncIterator[T]:
         """Iterate over the events' data, decoded from JSON.
 
         Args:
             models: a dataclass, TypedDict, pydantic model or other type that all events have; or a mapping from event
                 types to such, and other events are left out. None: whatever JSON says.
-            on_bad: `skip` what doesn't fit, telling `Hooks.bad_payload` or else the log; or `raise` it. Iterating goes
+            on_bad: `raise` what doesn't fit; or `skip` it, telling `Hooks.bad_payload` or else the log. Iterating goes
                 on behind it in either case.
 
         Raises:
-            BadPayload: the data doesn't fit, and `on_bad` is `raise`; else as iterating the source does.
+            TypeError: at once: a model is nothing that JSON can be read into.
+            BadPayload: iterating, the data doesn't fit, and `on_bad` is `raise`; else as iterating the source does.
         """
         return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
 
@@ -154,7 +163,7 @@ class AsyncEventSource:
         Raises:
             SourceError: as iterating does.
         """
-        while self.ready_state is ReadyState.CONNECTING and await self._advance():
+        while self.ready_state is not ReadyState.OPEN and await self._advance():
             pass
 
     async def _advance(self) -> bool:
@@ -207,7 +216,7 @@ class AsyncEventSource:
 
     async def _open(self, request: Request) -> AsyncConnection:
         connect, response = self._options.timeouts.connect, self._options.timeouts.response
-        limit = None if connect is None or response is None else connect + response
+        limit = None if response is None else response + (connect or 0.0)
         return await _within(limit, self._transport.open(request, self._options.timeouts))
 
     async def _read_error(self, limit: int) -> bytes:
@@ -305,7 +314,7 @@ class AsyncEventSource:
     def __del__(self) -> None:
         if not self._done:
             warnings.warn(
-                f"an AsyncEventSource of {self.url} was not closed", ResourceWarning, stacklevel=2, source=self
+                f"an AsyncEventSource of {self._address()} was not closed", ResourceWarning, stacklevel=2, source=self
             )
 
 

@@ -28,6 +28,8 @@ class Backoff:
         healthy: failures are forgotten once a connection has been open this long. A server that accepts and at once
             breaks off is not healthy.
         longest: the longest wait that a server can ask for, by `retry:` or `Retry-After`.
+        shortest: between the beginnings of two attempts at least, but for the first ones, however short the time that
+            a server asks for. One that says `retry: 0` and ends each stream would be asked a thousand times a second.
 
     Raises:
         ValueError: a delay is negative, or `factor` is below 1.
@@ -39,9 +41,10 @@ class Backoff:
     cap: float = 30.0
     healthy: float = 10.0
     longest: float = 3600.0
+    shortest: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("retry", "first", "cap", "healthy", "longest"):
+        for name in ("retry", "first", "cap", "healthy", "longest", "shortest"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Backoff.{name} is a number of seconds, 0 or more, not {getattr(self, name)!r}")
         if not self.factor >= 1:
@@ -55,13 +58,17 @@ class Backoff:
             retry: the reconnection time that the server set, in seconds; None if it set none.
             chance: a random number from 0 to 1.
         """
-        floor = self.retry if retry is None else min(retry, self.longest)
+        floor = self.floor(retry)
         if failures == 0:
             return floor + chance * min(floor, self.cap)
         # Past 64 doublings every cap is reached; a larger exponent would overflow a float. And what failed is spread no
         # less than what ended in order: thousands of young connections may have lost the same server.
         grown = max(floor, self.first * self.factor ** min(failures - 1, 64))
         return floor + chance * min(self.cap, grown)
+
+    def floor(self, retry: float | None) -> float:
+        """The reconnection time: the one that the server set, within what it can ask for; else the user's."""
+        return self.retry if retry is None else min(retry, self.longest)
 
     def asked(self, seconds: float, *, chance: float) -> float:
         """How long to wait if the server said when to come back (`Retry-After`): not earlier, nor all at once."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -47,6 +48,8 @@ class CursorFile:
         self.interval = interval
         self._held: str | None = None
         self._written = float("-inf")
+        # `close` flushes from whichever thread calls it, while another one saves.
+        self._lock = threading.Lock()
 
     def load(self) -> str:
         try:
@@ -55,17 +58,21 @@ class CursorFile:
             return ""
 
     def save(self, id: str) -> None:
-        self._held = id
-        if not self.interval or time.monotonic() - self._written >= self.interval:
-            self.flush()
+        with self._lock:
+            self._held = id
+            if not self.interval or time.monotonic() - self._written >= self.interval:
+                self._write(id)
 
     def flush(self) -> None:
-        if self._held is None:
-            return
+        with self._lock:
+            if self._held is not None:
+                self._write(self._held)
+
+    def _write(self, id: str) -> None:
         descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         try:
             with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(f"{self._held}\n")
+                file.write(f"{id}\n")
             os.replace(name, self.path)
         except BaseException:
             os.unlink(name)

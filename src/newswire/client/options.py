@@ -42,7 +42,7 @@ class Timeouts:
     """How long a source waits for the other side, in seconds; None: for ever.
 
     Args:
-        connect: for a connection (each address), and for a slot in a client's pool.
+        connect: for a connection (each address), and for a slot in a client's pool. None: as long as `response`.
         response: for the response's head, once the request is sent. Language models can take a minute.
         inactivity: for the next byte of an open stream; comments count. Longer than any server's heartbeats, and
             shorter than for ever: a peer that lost its power sends no goodbye. A source reconnects then.
@@ -60,10 +60,11 @@ class Resume:
     Args:
         reconnect: False: the end of the stream ends the loop, and a broken connection is an error.
         query: also send the cursor as this query parameter: for servers that don't read `Last-Event-ID`, and for ids
-            that no header can carry.
+            that no header can carry. The rest of the query stays as it is, to the byte.
         idempotent: the request may be sent again as it is, body and all, with the cursor. None: true of GET, HEAD,
             OPTIONS and QUERY. Otherwise, as of POST: after the first id, or a resume address in `Location` or
-            `Content-Location`, the source goes on with GET; without either it raises `NotResumable`.
+            `Content-Location`, the source goes on with GET; without either it raises `NotResumable`. Where it can't
+            have been taken it is sent again all the same: no connection, or a 429 or 503 with `Retry-After`.
     """
 
     reconnect: bool = True
@@ -97,6 +98,9 @@ class Hooks:
             as warnings.
         gap: the server says that events are missing (`newswire.gap`), whatever `on_gap` does.
         goodbye: the server stops and asks its clients to come back soon (`newswire.goodbye`).
+        disconnect: an open stream is over. The first argument is the error that broke it; None: it ended in order. The
+            second is in how many seconds it is read again; None: it is not. (The standard fires `error` for both.)
+        comment: the text of each comment of the stream.
         raw: bytes of the stream, as they came, before they are decoded.
         bad_payload: `json()` left out an event whose data is not what was asked for. Without this hook, a warning is
             logged.
@@ -106,6 +110,8 @@ class Hooks:
     error: Callable[[NewswireError, float | None], None] | None = None
     gap: Callable[[Event], None] | None = None
     goodbye: Callable[[Event], None] | None = None
+    disconnect: Callable[[NewswireError | None, float | None], None] | None = None
+    comment: Callable[[str], None] | None = None
     raw: Callable[[bytes], None] | None = None
     bad_payload: Callable[[NewswireError], None] | None = None
 

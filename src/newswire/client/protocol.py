@@ -32,16 +32,19 @@ from newswire.errors import (
     TooManyAttempts,
     WrongContentType,
 )
+from newswire.redact import without_userinfo
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream
+from newswire.wire.inflate import is_readable
 from newswire.wire.reserved import END, GOODBYE
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # Statuses that say "not now" rather than "no". The standard fails the connection at each of them, for good; a rolling
 # deploy's 502 would then end every client.
 _NOT_NOW: Final = frozenset({408, 425, 429})
-# The server says that it has not taken the request, so that even a POST may be sent again.
+# With a `Retry-After` the server asks for the request once more, so that even a POST may be sent again. Without one
+# nobody knows which of the machines on the way has answered, and what the others did.
 _NOT_TAKEN: Final = frozenset({429, 503})
 
 
@@ -107,6 +110,7 @@ class Protocol:
         resume_url: where the server said that the stream of a POST can be had by GET.
         control: the `newswire.goodbye` or `newswire.end` event that ended the last connection, if one did.
         unsendable: the last event ID could not be put into the last request.
+        comments: of the stream, as far as they were received; the session empties it.
     """
 
     def __init__(self, request: Request, options: Options, *, last_event_id: str = "", now: float) -> None:
@@ -116,6 +120,7 @@ class Protocol:
         self.resume_url: str | None = None
         self.control: Event | None = None
         self.unsendable = False
+        self.comments: list[str] = []
         self._request = request
         self._options = options
         resend = options.resume.idempotent
@@ -127,10 +132,17 @@ class Protocol:
         self._fruitless = 0  # attempts in a row without progress
         self._failures = 0  # for the back-off: since the last healthy connection
         self._redirects = 0
+        self._attempt_at = now
+        self._hurried = False  # the last attempt followed the one before it at once
         self._head: Opened | None = None
         self.step: Step = Connect(self._next_request())
 
     # -- inputs
+
+    @property
+    def url(self) -> str:
+        """The address that the user named."""
+        return self._request.url
 
     @property
     def fresh(self) -> bool:
@@ -148,7 +160,11 @@ class Protocol:
         assert isinstance(self.step, Connect)
         request = self.step.request
         self._head = head
-        if head.status in _REDIRECTS:
+        encoding = _header(head, "content-encoding") or ""
+        if not request.takes_compressed and not is_readable(encoding):
+            message = f"{head.url} answered with a content-encoding of {encoding[:60]!r}, which nobody asked for"
+            self._stop(WrongContentType(message, url=head.url, status=head.status, headers=head.headers, body=b""))
+        elif head.status in _REDIRECTS:
             self._redirected(request, head)
         elif head.status == 204:
             # "Clients will reconnect if the connection is closed; a client can be told to stop reconnecting using the
@@ -171,15 +187,16 @@ class Protocol:
             self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
             return
         error = BadStatus(f"{url} answered {status}", url=url, status=status, headers=headers, body=body)
-        if not (status in _NOT_NOW or 500 <= status <= 599) or not (self._may_go_on() or status in _NOT_TAKEN):
+        asked = _retry_after(self._head)
+        may = self._may_go_on() or (status in _NOT_TAKEN and asked is not None)
+        if not (status in _NOT_NOW or 500 <= status <= 599) or not may:
             self._stop(error)
             return
         self._failures += 1
-        asked = _retry_after(self._head)
         if asked is None:
             self._again(error, now, self._delay(chance))
         else:
-            self._again(error, now, self._options.backoff.asked(asked, chance=chance))
+            self._again(error, now, self._spaced(now, self._options.backoff.asked(asked, chance=chance), asked=True))
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Bytes of the stream. Returns the events that they complete; `newswire.gap` among them, `newswire.goodbye` and
@@ -214,7 +231,7 @@ class Protocol:
             return
         # A server that ends its streams after every few events is slow, not broken: no back-off, no forgetting.
         self._closed(now, failed=not self._progress)
-        self._again(None, now, self._delay(chance))
+        self._again(None, now, self._spaced(now, self._delay(chance)))
 
     def receive_failure(self, error: SourceError, now: float, chance: float) -> None:
         """The attempt or the connection failed."""
@@ -262,7 +279,12 @@ class Protocol:
         self._progress = False
         # A new parser for each connection: what the last one left unfinished is discarded. The standard starts with
         # an empty ID buffer; like browsers, we start with the ID in force, or an event without one would clear it.
-        self._decoder = Decoder(max_line=limits.max_line, max_event=limits.max_event, last_event_id=self.last_event_id)
+        self._decoder = Decoder(
+            max_line=limits.max_line,
+            max_event=limits.max_event,
+            last_event_id=self.last_event_id,
+            on_comment=self.comments.append if self._options.hooks.comment is not None else None,
+        )
         if not request.idempotent:
             self._offer(head, _header(head, "content-location") or _header(head, "location"))
 
@@ -280,7 +302,7 @@ class Protocol:
         try:
             url = resolve(head.url, _header(head, "location") or "")
         except ValueError as error:
-            problem = f"to {_header(head, 'location')!r}, which is no address: {error}"
+            problem = f"to {without_userinfo(_header(head, 'location') or '')!r}, which is no address: {error}"
         if self._redirects > self._options.limits.redirects:
             problem = f"once more, after {self._redirects - 1} redirects"
         if problem is not None:
@@ -300,8 +322,7 @@ class Protocol:
             return
         self._closed(now, failed=False)
         # The server has spread its clients already, by the reconnection time that it gave each.
-        backoff = self._options.backoff
-        self._again(None, now, backoff.retry if self.retry is None else min(self.retry, backoff.longest))
+        self._again(None, now, self._spaced(now, self._options.backoff.floor(self.retry)))
 
     def _closed(self, now: float, *, failed: bool) -> None:
         if now - self._opened_at >= self._options.backoff.healthy:
@@ -311,6 +332,18 @@ class Protocol:
 
     def _delay(self, chance: float) -> float:
         return self._options.backoff.delay(self._failures, retry=self.retry, chance=chance)
+
+    def _spaced(self, now: float, delay: float, *, asked: bool = False) -> float:
+        """The delay, made longer if attempts would follow each other faster than any server can mean it.
+
+        Args:
+            now: the time.
+            delay: from now on.
+            asked: the server asked for it in this answer; else it may have done so by `retry:` before.
+        """
+        lacking = self._attempt_at + self._options.backoff.shortest - (now + delay)
+        hurried, self._hurried = self._hurried, lacking > 0
+        return delay + lacking if hurried and lacking > 0 and (asked or self.retry is not None) else delay
 
     def _may_go_on(self, id: str = "") -> bool:
         return self._resend or bool(id or self.last_event_id or self.resume_url)
@@ -329,6 +362,7 @@ class Protocol:
             self._stop(stop)
             return
         self.state = ReadyState.CONNECTING
+        self._attempt_at = now + delay
         self.step = Wait(now + delay, error)
 
     def _next_request(self) -> Request:

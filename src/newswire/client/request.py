@@ -1,17 +1,20 @@
 """The requests that a source makes: built from what the user asked for, the cursor, and redirects.
 
-Values and pure functions; the protocol decides which request is made when, a transport sends it.
+Values and pure functions; the protocol decides which request is made when, a transport sends it. A user and a password
+in a URL become an `Authorization` header here, since libraries write URLs into logs and errors.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urljoin, urlsplit
 
+from newswire.redact import is_credential, without_userinfo
 from newswire.wire.headers import CONTENT_TYPE
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -22,7 +25,6 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, sectio
 _VALUE: Final = re.compile(rb"[^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?")
 # Servers take 8 KB for all fields together; past that, 431 would end the source for good.
 _LONGEST_ID: Final = 4096
-_CREDENTIALS: Final = frozenset({b"authorization", b"cookie", b"proxy-authorization"})
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 
@@ -50,13 +52,18 @@ class Request:
         """Whether sending it twice is the same as sending it once, by its method."""
         return self.method in _IDEMPOTENT
 
+    @property
+    def takes_compressed(self) -> bool:
+        """Whether the user has asked for a compressed answer."""
+        return any(name == b"accept-encoding" and value != b"identity" for name, value in self.headers)
+
 
 def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fields | None, body: Any) -> Request:
     """What the user asked for.
 
     Args:
         method: None: GET, or POST if there is a body.
-        url: absolute.
+        url: absolute. A user and a password in it become `Authorization`, unless `headers` has one.
         headers: they replace ours of the same name.
         body: bytes as they are, str as UTF-8, anything else as JSON.
 
@@ -68,13 +75,25 @@ def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fiel
     if not _TOKEN.fullmatch(method.encode()):
         raise ValueError(f"{method!r} is not an HTTP method")
     fields = make_fields(headers)
+    basic = _basic(check_url(url))
+    if basic is not None and not any(name == b"authorization" for name, _ in fields):
+        fields = (*fields, (b"authorization", basic))
     if body is not None and not isinstance(body, bytes):
         if not isinstance(body, str):
             body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
             if not any(name == b"content-type" for name, _ in fields):
                 fields = (*fields, (b"content-type", b"application/json"))
         body = body.encode()
-    return Request(method.upper(), check_url(url), fields, body)
+    return Request(method.upper(), without_userinfo(check_url(url)), fields, body)
+
+
+def _basic(url: str) -> bytes | None:
+    """The `Authorization` of the user and the password in a URL, if it has them (RFC 7617)."""
+    parts = urlsplit(url)
+    if not parts.username and not parts.password:
+        return None
+    pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
+    return b"Basic " + base64.b64encode(pair.encode())
 
 
 def make_fields(headers: Mapping[str, str] | Fields | None) -> Fields:
@@ -110,11 +129,16 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: it is not one.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError(f"{url[:200]!r} is not an absolute http:// or https:// URL")
-    _ = parts.port  # raises ValueError if it is not a number
-    return urlunsplit(parts._replace(fragment=""))
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        good = False  # a port that is no number, or a bad IPv6 address
+    if not good:
+        # A password with a slash in it makes a URL bad, and must not be shown for that.
+        shown = url.rpartition("@")[2]
+        raise ValueError(f"{shown[:200]!r} is not an absolute http:// or https:// URL")
+    return url.partition("#")[0]
 
 
 def origin(url: str) -> tuple[str, str, int]:
@@ -132,14 +156,15 @@ def with_cursor(request: Request, id: str, query: str | None) -> tuple[Request, 
     value = id.encode("utf-8", "replace")
     sendable = len(value) <= _LONGEST_ID and _VALUE.fullmatch(value) is not None
     if sendable:
-        others = tuple(pair for pair in request.headers if pair[0] != b"last-event-id")
-        request = replace(request, headers=(*others, (b"last-event-id", value)))
+        fields = tuple(pair for pair in request.headers if pair[0] != b"last-event-id")
+        request = replace(request, headers=(*fields, (b"last-event-id", value)))
     if query is None:
         return request, sendable
-    parts = urlsplit(request.url)
-    pairs = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if k != query]
-    parts = parts._replace(query=urlencode([*pairs, (query, id)]))
-    return replace(request, url=urlunsplit(parts)), True
+    # Everything else of the query stays as it is, to the byte: it may be signed.
+    place, _, rest = request.url.partition("?")
+    others = [pair for pair in rest.split("&") if rest and unquote_plus(pair.partition("=")[0]) != query]
+    pairs = "&".join([*others, f"{quote_plus(query)}={quote_plus(id)}"])
+    return replace(request, url=f"{place}?{pairs}"), True
 
 
 def resolve(base: str, location: str) -> str:
@@ -152,7 +177,7 @@ def resolve(base: str, location: str) -> str:
         raise ValueError("it is empty")
     # Bytes that are no URL characters, percent-encoded: servers do send raw UTF-8 and blanks there.
     location = quote(location.strip().encode("latin-1", "replace"), safe="%/:?#[]@!$&'()*+,;=~")
-    return check_url(urljoin(base, location))
+    return without_userinfo(check_url(urljoin(base, location)))
 
 
 def moved(request: Request, url: str, *, keep: bool) -> Request:
@@ -169,5 +194,5 @@ def moved(request: Request, url: str, *, keep: bool) -> Request:
         method, body = "GET", None
         headers = tuple(pair for pair in headers if not pair[0].startswith(b"content-"))
     if foreign:
-        headers = tuple(pair for pair in headers if pair[0] not in _CREDENTIALS)
+        headers = tuple(pair for pair in headers if not is_credential(pair[0]))
     return Request(method, url, headers, body, foreign)

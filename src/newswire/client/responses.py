@@ -11,6 +11,7 @@ from typing import Any
 from newswire.client.options import Limits
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
+from newswire.wire.inflate import Inflater
 
 _READ = 65536
 
@@ -61,8 +62,16 @@ def _chunks(response: Any) -> Iterable[bytes]:
         return response.iter_bytes()  # type: ignore[no-any-return]
     if hasattr(response, "iter_content"):
         # `iter_content` either waits until a size is full or, for a body without chunks, until the end.
-        return iter(lambda: response.raw.read1(_READ, decode_content=True), b"")
+        return _urllib3_chunks(response.raw)
     return response  # type: ignore[no-any-return]
+
+
+def _urllib3_chunks(raw: Any) -> Iterator[bytes]:
+    if hasattr(raw, "read1"):
+        return iter(lambda: raw.read1(_READ, decode_content=True), b"")
+    # urllib3 1.26 can read what there is only from the response of the standard library below it.
+    inflater = Inflater(raw.headers.get("content-encoding", ""))
+    return (piece for data in iter(lambda: raw._fp.read1(_READ), b"") for piece in inflater.feed(data))
 
 
 def _async_chunks(response: Any) -> AsyncIterator[bytes]:

@@ -16,7 +16,7 @@ from newswire.client.cursor import Cursor, cursor_store
 from newswire.client.options import Opened, Options
 from newswire.client.protocol import Connect, Protocol, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
-from newswire.errors import EventsLost, SourceError
+from newswire.errors import EventsLost, NewswireError, SourceError
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, GOODBYE
 
@@ -87,6 +87,7 @@ class Session:
         )
         self.protocol = Protocol(request, options, last_event_id=start, now=self._clock.now())
         self._events: deque[Event] = deque()
+        self._has_ids = bool(start)  # or nobody waits for any
         self._given: str | None = None  # the ID after the event that the loop is handling
         self._saved = start
         self.handled = start
@@ -109,9 +110,19 @@ class Session:
         event = self._events.popleft()
         self.stats.events += 1
         self._given = event.id or ""
+        if not self._has_ids:
+            self._look_for_ids(event)
         if event.event == GAP:
             self._gap(event)
         return event
+
+    def _look_for_ids(self, event: Event) -> None:
+        self._has_ids = True
+        if self.store is not None and not event.id:
+            logger.warning(
+                "%s sends events without ids: there is nothing that `cursor` could keep, until one has an id",
+                self.protocol.url,
+            )
 
     def _gap(self, event: Event) -> None:
         self.stats.gaps += 1
@@ -169,16 +180,24 @@ class Session:
         protocol, hooks = self.protocol, self.options.hooks
         if not data:
             protocol.receive_end(self._clock.now(), self._clock.chance())
+            self._disconnected()
         else:
             self.stats.bytes += len(data)
             if hooks.raw is not None:
                 hooks.raw(data)
             self._events.extend(protocol.receive_data(data, self._clock.now()))
+            if hooks.comment is not None:
+                comments = protocol.comments[:]
+                protocol.comments.clear()
+                for comment in comments:
+                    hooks.comment(comment)
             control = protocol.control
             if control is not None and control.event == GOODBYE:
                 self.stats.goodbyes += 1
                 if hooks.goodbye is not None:
                     hooks.goodbye(control)
+            if protocol.state is not ReadyState.OPEN:
+                self._disconnected()
         self._report()
 
     def refusal(self, body: bytes) -> None:
@@ -188,8 +207,18 @@ class Session:
 
     def failure(self, error: SourceError) -> None:
         """The attempt or the connection failed."""
+        was_open = self.protocol.state is ReadyState.OPEN
         self.protocol.receive_failure(error, self._clock.now(), self._clock.chance())
+        if was_open:
+            self._disconnected(error)
         self._report()
+
+    def _disconnected(self, error: NewswireError | None = None) -> None:
+        """The open stream is over."""
+        step, hook = self.protocol.step, self.options.hooks.disconnect
+        if hook is not None:
+            error = error or (step.error if isinstance(step, (Wait, Stop)) else None)
+            hook(error, self.remaining(step.until) if isinstance(step, Wait) else None)
 
     def _report(self) -> None:
         step, hooks = self.protocol.step, self.options.hooks

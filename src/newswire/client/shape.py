@@ -2,7 +2,8 @@
 
 Strict: a number is not a string, a bool is not a number; keys that a dataclass doesn't name are left out, since servers
 add fields. Knows dataclasses, TypedDicts, `list`, `tuple`, `dict`, `set`, unions, `Literal`, enums and the JSON types.
-For conversions and constraints there is pydantic, which `newswire.client` reads as well.
+For conversions and constraints there is pydantic, which `newswire.client` reads as well. `check_model` finds a type
+that is not known here before there is a value.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import enum
 import functools
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, Literal, NotRequired, Required, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 _JSON = (str, bool, type(None))
+_GENERIC = (Union, types.UnionType, list, set, frozenset, tuple, dict)
 
 
 class Misfit(ValueError):
@@ -37,12 +40,56 @@ def _required(model: Any) -> tuple[str, ...]:
     )
 
 
+def check_model(model: Any) -> None:
+    """See that values can be read into `model`.
+
+    Raises:
+        TypeError: `model`, or a type in it, is none that is known here.
+    """
+    _check(model, set())
+
+
+def _check(model: Any, seen: set[int]) -> None:
+    """`seen` holds the ids of the models that are being checked: a model may have itself in it."""
+    if model is None or model in (Any, object, str, bool, int, float, type(None)) or id(model) in seen:
+        return
+    seen.add(id(model))
+    if isinstance(model, type) and (hasattr(model, "model_validate") or issubclass(model, enum.Enum)):
+        return
+    if (isinstance(model, type) and dataclasses.is_dataclass(model)) or is_typeddict(model):
+        try:
+            hints = _hints(model)
+        except NameError as error:
+            raise TypeError(f"{model!r} has annotations that can't be resolved: {error}") from None
+        names = [field.name for field in dataclasses.fields(model) if field.init] if _is_data(model) else [*hints]
+        for name in names:
+            _check(hints[name], seen)
+        return
+    origin, arguments = get_origin(model) or model, get_args(model)
+    if origin is Literal:
+        return
+    if origin in (NotRequired, Required, typing.Annotated):
+        arguments = arguments[:1]
+    elif origin is dict and arguments and arguments[0] not in (str, Any):
+        raise TypeError(f"{model!r}: the keys of a JSON object are text")
+    elif origin not in _GENERIC:
+        raise TypeError(f"{model!r} can't be read from JSON here: use a dataclass, a TypedDict or a pydantic model")
+    for inner in arguments:
+        if inner is not Ellipsis:
+            _check(inner, seen)
+
+
+def _is_data(model: Any) -> bool:
+    return isinstance(model, type) and dataclasses.is_dataclass(model)
+
+
 def shape(value: Any, model: Any, path: str = "$") -> Any:
     """`value`, as `json.loads` gave it, as a `model`.
 
     Raises:
         Misfit: it doesn't fit.
-        TypeError: `model` is a type that is not known here.
+        RecursionError: it is nested too deeply.
+        TypeError: `model` is a type that is not known here; see `check_model`.
     """
     if model is Any or model is object:
         return value
@@ -63,10 +110,9 @@ def shape(value: Any, model: Any, path: str = "$") -> Any:
     if is_typeddict(model):
         return _typed_dict(value, model, path)
     if isinstance(model, type) and issubclass(model, enum.Enum):
-        try:
-            return model(value)
-        except ValueError:
-            raise _misfit(value, model, path) from None
+        return _made(lambda: model(value), path)
+    if hasattr(model, "model_validate"):
+        return _made(lambda: model.model_validate(value), path)
     return _generic(value, model, path)
 
 
@@ -85,7 +131,15 @@ def _dataclass(value: Any, model: Any, path: str) -> Any:
             given[field.name] = shape(value[field.name], hints[field.name], f"{path}.{field.name}")
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise Misfit(f"{path}.{field.name} is missing")
-    return model(**given)
+    return _made(lambda: model(**given), path)
+
+
+def _made(make: Callable[[], Any], path: str) -> Any:
+    """What a model's own code makes of a value. Whatever it raises says that the value doesn't fit."""
+    try:
+        return make()
+    except Exception as error:
+        raise Misfit(f"{path}: {str(error) or type(error).__name__}") from error
 
 
 def _typed_dict(value: Any, model: Any, path: str) -> Any:
@@ -133,4 +187,8 @@ def _many(value: Any, origin: Any, arguments: tuple[Any, ...], path: str) -> Any
             shape(item, inner, f"{path}[{n}]") for n, (item, inner) in enumerate(zip(value, arguments, strict=True))
         )
     inner = arguments[0] if arguments else Any
-    return origin(shape(item, inner, f"{path}[{n}]") for n, item in enumerate(value))
+    items = [shape(item, inner, f"{path}[{n}]") for n, item in enumerate(value)]
+    try:
+        return origin(items)
+    except TypeError:
+        raise Misfit(f"{path} has items that no {origin.__name__} can hold") from None

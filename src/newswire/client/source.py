@@ -24,6 +24,7 @@ from newswire.client.transports.base import Connection, Transport
 from newswire.client.transports.pick import pick
 from newswire.client.typed import Models, OnBad, Reader
 from newswire.errors import Closed, SourceError
+from newswire.redact import without_userinfo
 from newswire.wire.event import Event
 
 if TYPE_CHECKING:
@@ -93,6 +94,13 @@ class EventSource:
 
     # -- what it is
 
+    def __repr__(self) -> str:
+        return f"<EventSource {self._address()} {self.ready_state.name}>"
+
+    def _address(self) -> str:
+        """The URL, for people: without user and password."""
+        return "of a function" if callable(self.url) else without_userinfo(self.url)
+
     @property
     def ready_state(self) -> ReadyState:
         """`CONNECTING`, `OPEN` or `CLOSED`."""
@@ -129,17 +137,18 @@ class EventSource:
                 raise StopIteration
         return event
 
-    def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "skip") -> Iterator[T]:
+    def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "raise") -> Iterator[T]:
         """Iterate over the events' data, decoded from JSON.
 
         Args:
             models: a dataclass, TypedDict, pydantic model or other type that all events have; or a mapping from event
                 types to such, and other events are left out. None: whatever JSON says.
-            on_bad: `skip` what doesn't fit, telling `Hooks.bad_payload` or else the log; or `raise` it. Iterating goes
+            on_bad: `raise` what doesn't fit; or `skip` it, telling `Hooks.bad_payload` or else the log. Iterating goes
                 on behind it in either case.
 
         Raises:
-            BadPayload: the data doesn't fit, and `on_bad` is `raise`; else as iterating the source does.
+            TypeError: at once: a model is nothing that JSON can be read into.
+            BadPayload: iterating, the data doesn't fit, and `on_bad` is `raise`; else as iterating the source does.
         """
         return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
 
@@ -149,7 +158,7 @@ class EventSource:
         Raises:
             SourceError: as iterating does.
         """
-        while self.ready_state is ReadyState.CONNECTING and self._advance():
+        while self.ready_state is not ReadyState.OPEN and self._advance():
             pass
 
     def _advance(self) -> bool:
@@ -256,7 +265,8 @@ class EventSource:
 
     def __del__(self) -> None:
         if not self._done:
-            warnings.warn(f"an EventSource of {self.url} was not closed", ResourceWarning, stacklevel=2, source=self)
+            text = f"an EventSource of {self._address()} was not closed"
+            warnings.warn(text, ResourceWarning, stacklevel=2, source=self)
 
 
 class _Values(Generic[T]):

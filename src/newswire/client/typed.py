@@ -1,7 +1,7 @@
 """Events to values: `source.json(Model)` and `source.json({"name": Model})`.
 
 A model is a dataclass, a TypedDict, a pydantic model, or any other type that `shape` knows. A payload that does not fit
-is a `BadPayload` that carries the event; it ends the loop only if the user wants that.
+is a `BadPayload` that carries the event: it is raised, or left out if the user wants that.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, Literal, TypeVar
 
-from newswire.client.shape import Misfit, shape
+from newswire.client.shape import Misfit, check_model, shape
 from newswire.errors import BadPayload
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP
@@ -38,17 +38,17 @@ def decode_as(event: Event, model: Any) -> Any:
     if hasattr(model, "model_validate_json"):  # pydantic, which reads JSON faster than we could
         try:
             return model.model_validate_json(event.data)
-        except ValueError as error:
+        except Exception as error:  # its validators are the user's, and may raise anything
             raise _bad(event, model, str(error)) from error
     try:
         value = json.loads(event.data)
-    except ValueError as error:
-        raise _bad(event, model, f"it is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise _bad(event, model, f"it is not JSON that can be read: {error}") from error
     if model is None:
         return value
     try:
         return shape(value, model)
-    except Misfit as error:
+    except (Misfit, RecursionError) as error:
         raise _bad(event, model, str(error)) from error
 
 
@@ -64,11 +64,20 @@ class Reader(Generic[T]):
         models: one model for all events; or one for each type of event, and others are left out; None: any JSON.
         on_bad: whether a payload that doesn't fit is left out or raised.
         hook: told of each that is left out.
+
+    Raises:
+        TypeError: JSON can't be read into a model.
+        ValueError: `on_bad` is neither `raise` nor `skip`.
     """
 
     NOTHING: Final[Any] = _NOTHING
 
     def __init__(self, models: Models[T] | None, on_bad: OnBad, hook: Callable[[BadPayload], None] | None) -> None:
+        for model in models.values() if isinstance(models, Mapping) else (models,):
+            if not hasattr(model, "model_validate_json"):
+                check_model(model)
+        if on_bad not in ("raise", "skip"):
+            raise ValueError(f"on_bad is 'raise' or 'skip', not {on_bad!r}")
         self._models = models
         self._on_bad = on_bad
         self._hook = hook

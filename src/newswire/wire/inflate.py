@@ -15,6 +15,12 @@ PIECE: Final = 2**16  # bytes: the largest piece
 _GZIP: Final = 16 + zlib.MAX_WBITS
 _ZLIB: Final = zlib.MAX_WBITS
 _BARE: Final = -zlib.MAX_WBITS
+_WINDOW_BITS: Final = {"": None, "identity": None, "gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}
+
+
+def is_readable(encoding: str) -> bool:
+    """Whether `Inflater` knows this `content-encoding`."""
+    return encoding.strip().lower() in _WINDOW_BITS
 
 
 class Inflater:
@@ -28,10 +34,9 @@ class Inflater:
     """
 
     def __init__(self, encoding: str = "") -> None:
-        name = encoding.strip().lower()
-        if name not in ("", "identity", "gzip", "x-gzip", "deflate"):
-            raise ValueError(f"a content-encoding of {name[:60]!r}, which can't be read")
-        self._wbits = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": _ZLIB}.get(name)
+        if not is_readable(encoding):
+            raise ValueError(f"a content-encoding of {encoding[:60]!r}, which can't be read")
+        self._wbits = _WINDOW_BITS[encoding.strip().lower()]
         self._inside: Any = None  # a decompressor in the middle of its data
 
     def feed(self, data: bytes) -> Iterator[bytes]:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
 from newswire.client.transports.base import keep_alive, library
 from newswire.errors import ConnectFailed, ConnectionLost, InactivityTimeout, SourceError
+from newswire.redact import is_credential
+from newswire.wire.inflate import Inflater, is_readable
 
 
 def _default_library() -> ModuleType:
@@ -61,35 +64,64 @@ def _refused(httpx: ModuleType, error: Exception) -> bool:
     return isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
 
 
+def _stream_of_caller(frame: FrameType | None) -> Any:
+    """The network stream of the connection whose code reports an event.
+
+    A connection that is used again reports no connecting, and the library gives its socket out with the answer's head
+    only. So whoever waits for the head could not be woken. The connection is on the stack: it is the one that reports.
+    """
+    while frame is not None:
+        stream = getattr(frame.f_locals.get("self"), "_network_stream", None)
+        if stream is not None:
+            return stream
+        frame = frame.f_back
+    return None
+
+
 def _arguments(client: Any, request: Request) -> tuple[Any, dict[str, Any]]:
     """The library's request, and how to send it."""
     built = client.build_request(request.method, request.url, headers=list(request.headers), content=request.body)
     sending: dict[str, Any] = {"stream": True, "follow_redirects": False}
     if request.foreign:
         # What the client adds to every request was meant for the origin that the user named.
-        for name in ("authorization", "cookie", "proxy-authorization"):
-            built.headers.pop(name, None)
+        for name in [name for name in built.headers if is_credential(name)]:
+            del built.headers[name]
         sending["auth"] = None
     return built, sending
+
+
+def _inflater(request: Request, response: Any) -> Inflater | None:
+    """What decompresses the answer in bounded pieces; None: the library does, in a way that the user asked for."""
+    encoding = response.headers.get("content-encoding", "")
+    if is_readable(encoding):
+        return Inflater(encoding)
+    return None if request.takes_compressed else Inflater()
 
 
 class HttpxConnection:
     """A `Connection` over a sync response."""
 
-    def __init__(self, transport: HttpxTransport, response: Any, timeouts: Timeouts) -> None:
+    def __init__(self, transport: HttpxTransport, response: Any, timeouts: Timeouts, inflater: Inflater | None) -> None:
         self.head = _head(response)
         self._transport = transport
         self._response = response
         self._inactivity = timeouts.inactivity
-        self._chunks: Iterator[bytes] = response.iter_bytes()
+        self._inflater = inflater
+        self._chunks: Iterator[bytes] = response.iter_bytes() if inflater is None else response.iter_raw()
+        self._pieces: Iterator[bytes] = iter(())
 
     def read(self) -> bytes:
         httpx = self._transport.httpx
         try:
-            return next(self._chunks, b"")
+            while not (piece := next(self._pieces, b"")):
+                data = next(self._chunks, b"")
+                if self._inflater is None or not data:
+                    return data
+                self._pieces = self._inflater.feed(data)
+            return piece
         except httpx.TransportError as error:
             raise _translate(httpx, error, self.head.url, self._inactivity) from error
-        except httpx.StreamError as error:
+        except (httpx.StreamError, ValueError) as error:
             raise ConnectionLost(f"{self.head.url}: {error}") from error
 
     def close(self) -> None:
@@ -121,9 +153,10 @@ class HttpxTransport:
 
     def open(self, request: Request, timeouts: Timeouts) -> HttpxConnection:
         built, sending = _arguments(self._client, request)
+        connect = timeouts.response if timeouts.connect is None else timeouts.connect
         clocks = {
-            "connect": timeouts.connect,
-            "pool": timeouts.connect,
+            "connect": connect,
+            "pool": connect,
             "write": timeouts.response,
             "read": timeouts.response,
         }
@@ -142,11 +175,15 @@ class HttpxTransport:
         if stream is not None:
             self._hold(stream)
         clocks["read"] = timeouts.inactivity  # read anew when the body is
-        return HttpxConnection(self, response, timeouts)
+        return HttpxConnection(self, response, timeouts, _inflater(request, response))
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
         if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
             self._hold(info["return_value"])
+        elif name.endswith(".send_request_headers.started") and self._lever is None:
+            stream = _stream_of_caller(inspect.currentframe())
+            if stream is not None:
+                self._hold(stream)
 
     def _hold(self, stream: Any) -> None:
         found = stream.get_extra_info("socket")
@@ -186,18 +223,25 @@ class HttpxTransport:
 class AsyncHttpxConnection:
     """An `AsyncConnection` over an async response."""
 
-    def __init__(self, httpx: ModuleType, response: Any) -> None:
+    def __init__(self, httpx: ModuleType, response: Any, inflater: Inflater | None) -> None:
         self.head = _head(response)
         self._httpx = httpx
         self._response = response
-        self._chunks: AsyncIterator[bytes] = response.aiter_bytes()
+        self._inflater = inflater
+        self._chunks: AsyncIterator[bytes] = response.aiter_bytes() if inflater is None else response.aiter_raw()
+        self._pieces: Iterator[bytes] = iter(())
 
     async def read(self) -> bytes:
         try:
-            return await anext(self._chunks, b"")
+            while not (piece := next(self._pieces, b"")):
+                data = await anext(self._chunks, b"")
+                if self._inflater is None or not data:
+                    return data
+                self._pieces = self._inflater.feed(data)
+            return piece
         except self._httpx.TransportError as error:
             raise _translate(self._httpx, error, self.head.url, None) from error
-        except self._httpx.StreamError as error:
+        except (self._httpx.StreamError, ValueError) as error:
             raise ConnectionLost(f"{self.head.url}: {error}") from error
 
     async def close(self) -> None:
@@ -233,7 +277,7 @@ class AsyncHttpxTransport:
         stream = response.extensions.get("network_stream")
         if stream is not None:
             keep_alive(stream.get_extra_info("socket"))
-        return AsyncHttpxConnection(self._httpx, response)
+        return AsyncHttpxConnection(self._httpx, response, _inflater(request, response))
 
     async def close(self) -> None:
         if self._own:

@@ -31,7 +31,7 @@ from newswire.runs.run import Run
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream
-from newswire.wire.inflate import Inflater
+from newswire.wire.inflate import is_readable
 
 logger = logging.getLogger("newswire.runs")
 
@@ -100,10 +100,11 @@ class Call:
         response = await send(client, self.request, body=self.body)
         headers = for_client(response.headers.raw, cookies=self.options.cookies)
         kind = response.headers.get("content-type")
-        if response.status_code == 200 and is_event_stream(kind) and _readable(response):
+        readable = is_readable(response.headers.get("content-encoding", ""))
+        if response.status_code == 200 and is_event_stream(kind) and readable:
             return response, beside_the_stream(kept(headers, self.options.credential_headers))
         try:
-            if not _readable(response):
+            if not readable:
                 raise refusal(
                     502,
                     "upstream_compressed",
@@ -141,14 +142,6 @@ class Call:
         except (httpx.HTTPError, TimeoutError, ValueError):
             pass  # the status says most of it
         return body[:_MAX_REFUSAL]
-
-
-def _readable(response: Any) -> bool:
-    try:
-        Inflater(response.headers.get("content-encoding", ""))
-    except ValueError:
-        return False
-    return True
 
 
 class _Copying:
