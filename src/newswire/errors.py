@@ -133,10 +133,14 @@ class InvalidSetting(NewswireError, ValueError):
         setting: the setting's name.
         value: what was given there.
         allowed: what may be given, in words.
+
+    Args:
+        why: what is wrong, as a sentence, where that is not just a value that is not allowed.
     """
 
-    def __init__(self, source: str, setting: str, value: object, allowed: str) -> None:
-        super().__init__(f"{source}: {setting} can't be {str(value)[:100]!r}; it is {allowed}")
+    def __init__(self, source: str, setting: str, value: object, allowed: str, *, why: str | None = None) -> None:
+        shown = f"{str(value)[:100]!r} can't be used here. Give {allowed}"
+        super().__init__(f"{source}: {shown if why is None else why}")
         self.source = source
         self.setting = setting
         self.value = value

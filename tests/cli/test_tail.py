@@ -35,7 +35,7 @@ def test_the_forms_of_an_event(server: Serve) -> None:
     """For people, as JSON, and the data alone."""
     id = server.publish("form", "two\nlines", event="note")
     end = ("form", "--from", "earliest", "-n", "1")
-    assert server.run("tail", *end).stdout.decode() == f"{id} form note \n    two\n    lines\n"
+    assert server.run("tail", *end).stdout.decode() == f"{id}\tform\tnote\ttwo\n\t\t\tlines\n"
     assert server.run("tail", *end, "--raw").stdout == b"two\nlines\n"
     assert json.loads(server.run("tail", *end, "--json").stdout) == {
         "id": id, "channel": "form", "event": "note", "data": "two\nlines",

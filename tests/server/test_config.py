@@ -65,7 +65,6 @@ def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
         ({"port": "70000"}, {}, "", ["--port", "65,535"]),
         ({}, {"NEWSWIRE_GRACE": "soon"}, "", ["NEWSWIRE_GRACE", "'soon'", "15s"]),
         ({}, {"NEWSWIRE_GRACE": "nan"}, "", ["NEWSWIRE_GRACE"]),
-        ({}, {"NEWSWIRE_HSOT": "x"}, "", ["NEWSWIRE_HSOT", "did you mean host"]),
         ({}, {"NEWSWIRE_PORT": "tcp://10.0.0.1:80"}, "", ["NEWSWIRE_PORT", "enableServiceLinks"]),
         ({}, {}, "prot = 1", ["newswire.toml, prot", "did you mean port"]),
         ({}, {}, "port = true", ["newswire.toml, port", "whole number"]),
@@ -109,3 +108,24 @@ def test_what_is_shown_can_be_given_back() -> None:
     settings, sources = SERVE.load({}, given, None)
     shown = {f"NEWSWIRE_{name.upper()}": text for name, text, _ in SERVE.show(settings, sources)}
     assert SERVE.load({}, shown, None)[0] == settings
+
+
+def test_an_unknown_variable_is_a_warning() -> None:
+    """Whoever set it may have meant something else: it stops nothing, and one sentence names it."""
+    warnings: list[str] = []
+    environment = {"NEWSWIRE_HSOT": "x", "NEWSWIRE_TEAM": "news", "NEWSWIRE_RELAY_ANY": "x", "NEWSWIRE_PORT": "9"}
+    settings, _ = SERVE.load({}, environment, None, warnings.append)
+    assert settings == Settings(port=9)
+    assert warnings == [
+        "NEWSWIRE_HSOT is not read: did you mean NEWSWIRE_HOST?",
+        "NEWSWIRE_TEAM is not read: no setting has this name",
+    ]
+
+
+def test_names_to_answer_to() -> None:
+    """As people write them; what is no host name is refused."""
+    settings, _ = SERVE.load({"allowed_hosts": ("News.example.org", "*.a.example", "[::1]")}, {}, None)
+    assert settings.allowed_hosts == ("news.example.org", "*.a.example", "[::1]")
+    for wrong in ("https://a.example", "a.example:80", "a/b", "*.*", "a b@c"):
+        with pytest.raises(InvalidSetting, match="no scheme, no port"):
+            SERVE.load({"allowed_hosts": (wrong,)}, {}, None)

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from typing import Final
 
 import click
 
 from newswire import __version__
+from newswire.cli.plain import wants_colours
 
 _COMMANDS: Final = ("serve", "relay", "run", "publish", "tail")
 
@@ -23,10 +25,20 @@ class _Commands(click.Group):
         command: click.Command = getattr(importlib.import_module(f"newswire.cli.{cmd_name}"), cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            near = difflib.get_close_matches(args[0].lower(), _COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
+            ctx.fail(f"there is no command {args[0][:40]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="newswire")
-def newswire() -> None:
+@click.pass_context
+def newswire(context: click.Context) -> None:
     """Server-Sent Events, end to end: publish an event, and every subscriber reads it from where it left off.
 
     \b
@@ -35,3 +47,5 @@ def newswire() -> None:
     newswire publish news 'It works'    an event for it
     newswire relay --upstream URL       an AI API whose answers outlive the connection
     """
+    if not wants_colours():
+        context.color = False  # click asks only whether there is a terminal

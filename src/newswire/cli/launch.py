@@ -15,6 +15,7 @@ import resource
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
@@ -24,6 +25,8 @@ import click
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload, Multiprocess
+
+from newswire.cli.plain import colours
 
 DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
 # A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
@@ -88,7 +91,8 @@ def bind(host: str, port: int) -> socket.socket:
 def _why_not(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
-            f"port {port} of {host} is in use: stop what listens there, or choose another with --port (0: any free one)"
+            f"port {port} of {host} is in use: stop what listens there, or choose another with --port (0: any free "
+            "one). Without --port, `newswire serve` and `run` take 8000 and `relay` takes 8100"
         )
     if error.errno == errno.EACCES:
         return f"port {port} needs special rights: choose one above 1023 with --port"
@@ -131,7 +135,6 @@ def launch(what: Launch, listener: socket.socket) -> None:
         server_header=False,
         **what.more,
     )
-    signal.signal(signal.SIGTERM, _stopped)
     try:
         if what.reload:
             ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
@@ -160,14 +163,25 @@ class _Config(Config):
         sys.setswitchinterval(_SWITCH)
 
 
+def stop_in_order() -> None:
+    """From here on, SIGTERM and Ctrl-C end the command with status 0. Call it before anything is printed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped)
+
+
 def _stopped(number: int, frame: FrameType | None) -> None:
-    # uvicorn has stopped in order and raises the signal again, for whoever was there before it.
+    # uvicorn has stopped in order and raises the signal again, for whoever was there before it; or it has not begun,
+    # and a coroutine that was made and not awaited is no news.
+    warnings.simplefilter("ignore", RuntimeWarning)
     sys.exit(0)
 
 
 def _logging(what: Launch) -> dict[str, Any]:
     """uvicorn's own logging, with newswire's messages beside it."""
     config = copy.deepcopy(LOGGING_CONFIG)
+    if not colours(sys.stderr):
+        for formatter in config["formatters"].values():
+            formatter["use_colors"] = False
     config["loggers"]["newswire"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     if what.access_log:
         config["loggers"]["uvicorn.access"]["level"] = "INFO"

@@ -1,4 +1,4 @@
-"""The log that a server is told to use: tried before anything runs, and shown without its password."""
+"""The log that a server is told to use: tried before anything runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import click
 from newswire.errors import NewswireError
 from newswire.log.base import Retention
 from newswire.log.open import open_log
+from newswire.redact import printable, without_userinfo
 
 
 def try_log(url: str, retention: Mapping[str, Retention] | None = None) -> None:
@@ -29,12 +30,4 @@ def try_log(url: str, retention: Mapping[str, Retention] | None = None) -> None:
     try:
         asyncio.run(attempt())
     except (NewswireError, ValueError) as error:
-        raise click.ClickException(f"the log can't be used: {error}") from None
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    head, slashes, rest = url.partition("://")
-    user, at, place = rest.rpartition("@")
-    name, colon, _ = user.partition(":")
-    return f"{head}{slashes}{name}{':…' if colon else ''}{at}{place}" if at else url
+        raise click.ClickException(printable(without_userinfo(f"the log can't be used: {error}"))) from None

@@ -16,9 +16,13 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from newswire import __version__
 from newswire.cli.input_lines import batches
+from newswire.cli.plain import say
+from newswire.cli.times import Duration
 from newswire.cli.upload import Failed, Upload
+from newswire.redact import printable
 
 _LINES, _BYTES = 500, 256 * 2**10  # in one request: far below the server's usual limits
+_EMPTY = """An event without data can be published as a line of --ndjson: {"data": ""}."""
 _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
 
 
@@ -36,18 +40,20 @@ _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
 @click.option("--ndjson", is_flag=True, help='Lines are JSON objects: {"data": …, "event": …}, `event` if you like.')
 @click.option(
     "--wait",
-    type=click.FloatRange(0),
+    type=Duration(zero=True),
     default=0.0,
-    metavar="SECONDS",
+    metavar="TIME",
     help="Go on trying so long while the server can't be reached or can't store. Nothing is sent twice.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing unless something fails.")
 def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, **options: object) -> None:
-    """Publish DATA to CHANNEL, or each line of standard input that is not empty.
+    """Publish DATA to CHANNEL, or each line of standard input. What is empty is no event.
 
     With DATA the event's id is printed. Lines are published as they come, so `tail -f file | newswire publish news`
     is live; a large file goes in batches, each of which is stored whole or not at all.
     """
+    if data is not None and not data.strip():
+        raise click.UsageError("DATA is empty. " + _EMPTY)
     url = str(options["url"])
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {url!r}")
@@ -62,7 +68,9 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, **options
             channel,
             event=None if options["event"] is None else str(options["event"]),
             wait=float(str(options["wait"])),
-            waiting=lambda reason: errors.print(f"newswire: {reason} Trying again.", style="yellow", markup=False),
+            waiting=lambda why, left: say(
+                f"{why} Trying again for {left:.0f} s." if why else f"still trying, for {left:.0f} s more"
+            ),
         )
         if data is not None:
             _publish_one(upload, data, quiet=quiet)
@@ -103,7 +111,7 @@ def _publish_lines(upload: Upload, errors: Console, *, ndjson: bool, quiet: bool
     except Failed as error:
         _fail(_what_now(upload, error), refused=error.refused)
     except KeyboardInterrupt:
-        errors.print(f"newswire: {_so_far(upload)} A batch on its way may be stored too.", style="yellow")
+        say(f"interrupted. {_so_far(upload)} A batch on its way may be stored too.")
         raise SystemExit(_INTERRUPTED) from None
     if not quiet:
         last = f", the last as {upload.last_id}" if upload.last_id else ""
@@ -112,25 +120,25 @@ def _publish_lines(upload: Upload, errors: Console, *, ndjson: bool, quiet: bool
 
 def _so_far(upload: Upload) -> str:
     if not upload.stored:
-        return "nothing is stored."
+        return "Nothing is stored."
     return f"{upload.stored:,} events are stored, through line {upload.last_line:,} ({upload.last_id})."
 
 
 def _what_now(upload: Upload, error: Failed) -> str:
-    where = f" (line {error.number:,} of the input)" if error.number not in (None, error.line) else ""
-    parts = [f"{error}{where}", _so_far(upload)]
+    bad = error.number
+    parts = [str(error) if bad is None else f"line {bad:,} of the input {error}", _so_far(upload)]
     if error.unknown and error.batch:
         first, last = error.batch[0].number, error.batch[-1].number
-        parts.append(
-            f"Lines {first:,} to {last:,} were sent, and nobody knows whether they are stored: look, then go on."
-        )
+        parts.append(f"Lines {first:,} to {last:,} were sent, and may be stored or not: look, then go on.")
+        return "\n".join(parts)
+    mend = "" if bad is None else f"Correct line {bad:,}. "
+    if upload.stored:
+        go_on = f"Go on with line {upload.last_line + 1:,}: tail -n +{upload.last_line + 1} FILE | newswire publish …"
     else:
-        parts.append(
-            f"Go on with line {upload.last_line + 1:,}: tail -n +{upload.last_line + 1} FILE | newswire publish …"
-        )
-    return "\n".join(parts)
+        go_on = "Then publish all of it again." if mend else ""
+    return "\n".join([*parts, mend + go_on] if mend or go_on else parts)
 
 
 def _fail(message: str, *, refused: bool) -> NoReturn:
-    click.echo(f"newswire: {message}", err=True)
+    click.echo(f"newswire: {printable(message)}", err=True)
     raise SystemExit(_REFUSED if refused else _UNREACHABLE)

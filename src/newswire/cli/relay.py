@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from newswire import __version__
-from newswire.cli.launch import Launch, bind, is_public, launch, url_of
-from newswire.cli.log_url import try_log, without_password
+from newswire.cli.launch import Launch, bind, is_public, launch, stop_in_order, url_of
+from newswire.cli.log_url import try_log
 from newswire.cli.settings import with_settings
+from newswire.redact import without_userinfo
 from newswire.server.relay import create_relay
 from newswire.server.relay_config import RELAY, RelaySettings
 
@@ -33,15 +34,16 @@ def relay(settings: RelaySettings) -> None:
             "listen on 127.0.0.1 behind something that speaks HTTPS, or say --insecure"
         )
     try_log(settings.log)
+    stop_in_order()
     listener = bind(settings.host, settings.port)
     url = url_of(listener, settings.host)
     click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
     click.echo(f"relays on {click.style(url, fg='cyan')}", err=True)
     for upstream in settings.upstreams:
         place = f"{url}/{upstream.name}" if upstream.name else url
-        click.echo(f"  {click.style(place, fg='cyan')}  →  {without_password(upstream.url)}", err=True)
+        click.echo(f"  {click.style(place, fg='cyan')}  →  {without_userinfo(upstream.url)}", err=True)
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    click.secho(f"log {without_password(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
+    click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
     with tempfile.TemporaryDirectory(prefix="newswire-") as board:
         app = partial(create_relay, settings, board=Path(board) if settings.workers > 1 else None)
         what = Launch(

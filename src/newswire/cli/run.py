@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
-from typing import Any
+import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
 
 import click
 
 from newswire import __version__
-from newswire.cli.launch import Launch, bind, launch, url_of
-from newswire.cli.target import VARIABLE
+from newswire.cli.launch import Launch, bind, launch, stop_in_order, url_of
+from newswire.cli.target import BEGUN, STARTUP_FAILURE, VARIABLE, Drained, NotRunnable, find, look_for
+from newswire.cli.times import Duration
+
+TARGET: Final = "newswire.cli.target:load"
 
 
 @click.command(short_help="Run any ASGI application, with the direct path and a drain.")
@@ -32,10 +40,11 @@ from newswire.cli.target import VARIABLE
 )
 @click.option(
     "--grace",
-    type=click.FloatRange(0, min_open=True),
-    default=10.0,
+    type=Duration(),
+    default="10s",
+    metavar="TIME",
     show_default=True,
-    help="Seconds that streams have to end when the server stops.",
+    help="What streams are given to end when the server stops.",
 )
 @click.option("--ssl-certfile", type=click.Path(exists=True, dir_okay=False), help="Serve HTTPS with this certificate.")
 @click.option("--ssl-keyfile", type=click.Path(exists=True, dir_okay=False), help="Its key.")
@@ -60,15 +69,33 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     if options["reload"] and options["workers"] > 1:
         raise click.UsageError("--reload runs one process: leave out --workers")
     sys.path.insert(0, options["app_dir"])
-    wishes = {"app": app, "factory": options["factory"], "drain": options["drain"], "grace": options["grace"]}
-    os.environ[VARIABLE] = json.dumps(wishes)
+    alone = options["workers"] == 1 and not options["reload"]
+    try:  # before the port is taken, and before anything is said
+        look_for(module)
+        found = find(app, factory=options["factory"]) if alone else None
+    except NotRunnable as error:
+        click.echo(f"newswire: {error}", err=True)
+        raise SystemExit(STARTUP_FAILURE) from None
+    stop_in_order()
     listener = bind(host, port)
     url = url_of(listener, host, tls=options["ssl_certfile"] is not None)
-    click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
-    click.echo(f"runs {app} on {click.style(url, fg='cyan')}; Ctrl-C stops it", err=True)
+    banner = f"{click.style(f'newswire {__version__}', bold=True)} runs {app} on {click.style(url, fg='cyan')}; "
+    banner += "Ctrl-C stops it"
+    with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
+        wishes = {name: options[name] for name in ("factory", "drain", "grace", "workers")}
+        wishes |= {"app": app, "banner": banner, "folder": folder}
+        os.environ[VARIABLE] = json.dumps(wishes)
+        if alone:
+            click.echo(banner, err=True)
+        _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else TARGET, options, listener)
+        if options["workers"] > 1 and not (Path(folder) / BEGUN).exists():
+            raise SystemExit(STARTUP_FAILURE)  # no worker got as far as that
+
+
+def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listener: socket.socket) -> None:
     passed = ("ssl_certfile", "ssl_keyfile", "root_path", "forwarded_allow_ips")
     what = Launch(
-        app="newswire.cli.target:load",
+        app=app,
         workers=options["workers"],
         reload=options["reload"],
         reload_dirs=options["reload_dir"],

@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from newswire import __version__
-from newswire.cli.launch import Launch, bind, is_public, launch, url_of
-from newswire.cli.log_url import try_log, without_password
+from newswire.cli.launch import Launch, bind, is_public, launch, stop_in_order, url_of
+from newswire.cli.log_url import try_log
 from newswire.cli.settings import with_settings
+from newswire.redact import without_userinfo
 from newswire.server.app import create_app
 from newswire.server.config import SERVE, Settings
 
@@ -31,11 +32,12 @@ def serve(settings: Settings) -> None:
             "everything: listen on 127.0.0.1 behind something that asks who they are, or say --insecure"
         )
     try_log(settings.log, settings.retention)
+    stop_in_order()
     listener = bind(settings.host, settings.port)
     click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
     click.echo(f"on {click.style(url_of(listener, settings.host), fg='cyan')}  (the console is there too)", err=True)
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    click.secho(f"log {without_password(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
+    click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
     if settings.workers == 1:
         _launch(settings, None, listener)
     else:

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 import click
 
-from newswire.cli.log_url import without_password
+from newswire.cli.plain import say
 from newswire.errors import InvalidSetting
-from newswire.redact import without_userinfo
+from newswire.redact import printable, without_userinfo
 from newswire.server.settings import FILE, Section, ServerSettings, default_of, flag_of, kind_of
 
 S = TypeVar("S", bound=ServerSettings)
@@ -27,9 +27,9 @@ def with_settings(section: Section[S]) -> Callable[[Callable[[S], None]], Callab
             if config is None and Path(FILE).is_file():
                 config = Path(FILE)
             try:
-                settings, sources = section.load(flags, os.environ, config)
+                settings, sources = section.load(flags, os.environ, config, say)
             except InvalidSetting as error:
-                raise click.ClickException(without_userinfo(str(error))) from None
+                raise click.ClickException(printable(without_userinfo(str(error)))) from None
             if show_config:
                 _show(section, settings, sources)
             else:
@@ -65,6 +65,6 @@ def _show(section: Section[S], settings: S, sources: Mapping[str, str]) -> None:
     wide = max(len(name) for name, _, _ in rows)
     long = max(len(value) for _, value, _ in rows if len(value) <= 40)
     for name, value, source in rows:
-        shown = ", ".join(map(without_password, value.split(", "))) if name in ("log", "upstreams") else value
+        shown = without_userinfo(value)
         line = f"{name:{wide}}  {shown:{long}}  "
         click.echo(line + click.style(source, dim=source == "default", fg=None if source == "default" else "green"))

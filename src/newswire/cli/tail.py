@@ -22,9 +22,12 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
+from newswire.cli.plain import say, unreachable
 from newswire.cli.show import Form, Printer
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
-from newswire.errors import BadStatus, NewswireError
+from newswire.client.options import Opened
+from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
+from newswire.redact import printable, without_userinfo
 from newswire.wire.event import Event
 
 _FAILED, _INTERRUPTED = 1, 130
@@ -37,10 +40,12 @@ class Target:
     Attributes:
         url: where it is.
         channel: the one channel it has, which its events don't name; None if they do, or nobody knows.
+        ours: whether it is a newswire server's, named by `--url`.
     """
 
     url: str
     channel: str | None = None
+    ours: bool = False
 
 
 @click.command(short_help="Watch channels, or any event stream.")
@@ -90,15 +95,15 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
         "cursor": options["cursor"],
     }
     try:
-        asyncio.run(watch.all(targets, request, stats=options["stats"]))
+        asyncio.run(watch.all(targets, request, _named(streams, options["url"]), stats=options["stats"]))
     except BrokenPipeError:
         # Who reads our output has enough. Python would complain when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except NewswireError as error:
-        watch.say(_explain(error))
+        say(_explain(error))
         raise SystemExit(_FAILED) from None
     except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from None
+        raise click.ClickException(printable(without_userinfo(str(error)))) from None
     if watch.interrupted:
         raise SystemExit(_INTERRUPTED)
 
@@ -117,15 +122,18 @@ class _Watch:
         self._left = count
         self._sources: list[AsyncEventSource] = []
 
-    async def all(self, targets: list[Target], request: dict[str, Any], *, stats: bool) -> None:
+    async def all(self, targets: list[Target], request: dict[str, Any], named: str, *, stats: bool) -> None:
         """Watch until the streams end, enough has come, or a signal."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
         _when_nobody_reads(loop, self._close)
-        hooks = Hooks(error=self._on_error, gap=self._on_gap)
+        if sys.stderr.isatty():  # an empty screen would look as if it hung
+            say(f"waiting for {named}; Ctrl-C stops")
         began = time.monotonic()
-        self._sources = [AsyncEventSource(target.url, options=Options(hooks=hooks), **request) for target in targets]
+        self._sources = [
+            AsyncEventSource(target.url, options=Options(hooks=_Said(target).hooks), **request) for target in targets
+        ]
         telling = asyncio.create_task(self._tell(began)) if stats else None
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -138,7 +146,7 @@ class _Watch:
                 telling.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await telling
-                self.say(self._figures(began))
+                say(self._figures(began))
 
     async def _one(self, target: Target, source: AsyncEventSource) -> None:
         async with source:
@@ -160,23 +168,10 @@ class _Watch:
         for source in self._sources:
             source.close()
 
-    # -- on standard error
-
-    def say(self, text: str) -> None:
-        """Tell whoever watches, beside the events."""
-        click.secho(f"newswire: {text}", err=True, dim=True)
-
-    def _on_error(self, error: NewswireError, wait: float | None) -> None:
-        if wait is not None:
-            self.say(f"{_explain(error)}; trying again in {wait:.1f} s")
-
-    def _on_gap(self, event: Event) -> None:
-        self.say(f"events are missing here: {event.data[:200]}")
-
     async def _tell(self, began: float) -> None:
         while True:
             await asyncio.sleep(1)
-            self.say(self._figures(began))
+            say(self._figures(began))
 
     def _figures(self, began: float) -> str:
         total = Stats()
@@ -189,6 +184,29 @@ class _Watch:
             f"{total.events:,} events, {total.bytes / 1e6:,.1f} MB in {seconds:,.1f} s "
             f"({total.events / seconds:,.0f}/s), {reconnects} reconnects, {total.gaps} gaps"
         )
+
+
+class _Said:
+    """What is said of one stream on standard error, beside its events."""
+
+    def __init__(self, target: Target) -> None:
+        self.hooks = Hooks(error=self._error, gap=self._gap, open=self._open)
+        self._ours = target.ours
+        self._down = False
+
+    def _error(self, error: NewswireError, wait: float | None) -> None:
+        if wait is not None:
+            self._down = True
+            text = _explain(error, ours=self._ours)
+            say(f"{text}{' T' if text.endswith('?') else '; t'}rying again in {wait:.1f} s")
+
+    def _open(self, opened: Opened) -> None:
+        if self._down:
+            self._down = False
+            say(f"connected again to {_server(opened.url)}")
+
+    def _gap(self, event: Event) -> None:
+        say(f"events are missing here: {event.data[:200]}")
 
 
 def _when_nobody_reads(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
@@ -211,7 +229,7 @@ def _targets(streams: tuple[str, ...], server: str, start: str | None) -> Iterat
     if channels:
         one = channels[0] if len(channels) == 1 and not set(channels[0]) & set("*>") else None
         pairs = [("channel", channel) for channel in channels] + query
-        yield Target(f"{server.rstrip('/')}/stream?{urlencode(pairs)}", one)
+        yield Target(f"{server.rstrip('/')}/stream?{urlencode(pairs)}", one, ours=True)
     for url in streams:
         if "://" in url:
             begins = not query or "from" in dict(parse_qsl(urlsplit(url).query))
@@ -244,11 +262,30 @@ def _body(data: str | None) -> bytes | None:
         raise click.UsageError(f"--data: {data[1:]} can't be read: {error.strerror}") from None
 
 
-def _explain(error: NewswireError) -> str:
+def _explain(error: NewswireError, *, ours: bool = False) -> str:
     """An error in a sentence; a problem of our own server's in its own words."""
     if isinstance(error, BadStatus):
         try:
             return f"{error.status}: {json.loads(error.body)['detail']}"
         except (ValueError, KeyError, TypeError):
             pass
+    url = str(error).partition(": ")[0]
+    if not url.startswith(("http://", "https://")):
+        return str(error)
+    if isinstance(error, ConnectFailed):
+        return unreachable(url, error) + (": is `newswire serve` running there?" if ours else "")
+    if isinstance(error, ConnectionLost):
+        return f"the connection to {_server(url)} broke"
     return str(error)
+
+
+def _server(url: str) -> str:
+    parts = urlsplit(without_userinfo(url))
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _named(streams: tuple[str, ...], server: str) -> str:
+    """What is watched, in words."""
+    channels = [stream for stream in streams if "://" not in stream]
+    parts = [f"{', '.join(channels)} on {_server(server)}"] if channels else []
+    return " and ".join([*parts, *(without_userinfo(stream) for stream in streams if "://" in stream)])

@@ -1,43 +1,188 @@
-"""The application that `newswire run` was asked for, as a process of its uvicorn loads it.
+"""The application that `newswire run` was asked for: imported, looked at, and handed on with its drain set.
 
-Worker and reloading processes start anew and know only their environment, so `run` leaves its wishes there. The
-application is handed on as it is, but for the drain, which is set when the event loop is there.
+Worker and reloading processes start from nothing and know only their environment, so `run` leaves its wishes there.
+What can't be run is refused with a sentence: the line of the user's own code that failed, and not the forty frames of
+importers around it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.util
+import inspect
 import json
-import logging
+import linecache
 import os
+import site
 import sys
+import sysconfig
+import traceback
+from pathlib import Path
 from typing import Any, Final
 
-from uvicorn.importer import ImportFromStringError, import_from_string
+import click
 
 from newswire.delivery.drain import drain_of
 
 VARIABLE: Final = "NEWSWIRE_RUN"
-_STARTUP_FAILURE: Final = 3  # what uvicorn's supervisors take for: don't start it again
+STARTUP_FAILURE: Final = 3  # what uvicorn's supervisors take for: don't start it again
 
-logger = logging.getLogger("newswire.cli")
+
+BEGUN: Final = "begun"  # a file that the first process leaves which has its application
+
+
+class NotRunnable(Exception):
+    """The application can't be run; the message says why, for people."""
 
 
 def load() -> Drained:
-    """Import the application."""
+    """Import the application in a process of uvicorn's; exit if that fails."""
     wishes = json.loads(os.environ[VARIABLE])
     try:
-        app = import_from_string(wishes["app"])
-    except ImportFromStringError as error:
-        logger.error("%s Give MODULE:ATTRIBUTE, and --app-dir if the module is elsewhere.", error)
-        sys.exit(_STARTUP_FAILURE)
-    if wishes["factory"]:
-        app = app()
+        app = find(wishes["app"], factory=wishes["factory"])
+    except NotRunnable as error:
+        if _is_first(Path(wishes["folder"]) / "failed") or not wishes["workers"] > 1:
+            click.echo(f"newswire: {error}", err=True)
+        sys.exit(STARTUP_FAILURE)
+    if _is_first(Path(wishes["folder"]) / BEGUN):
+        click.echo(wishes["banner"], err=True)
     return Drained(app, wishes["drain"], wishes["grace"])
 
 
+def look_for(module: str) -> None:
+    """Check that a module exists, without importing it.
+
+    Raises:
+        NotRunnable: it does not.
+    """
+    first = module.partition(".")[0]
+    try:
+        found = first in sys.modules or importlib.util.find_spec(first) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise NotRunnable(f"there is no module {first!r} in {Path(sys.path[0]).resolve()}: --app-dir says where it is")
+
+
+def find(target: str, *, factory: bool) -> Any:
+    """Import an application, or call what makes it.
+
+    Args:
+        target: `MODULE:ATTRIBUTE`.
+        factory: the attribute is a callable without arguments that returns the application.
+
+    Raises:
+        NotRunnable: there is none, it fails, or it is no ASGI application.
+    """
+    module, _, attribute = target.partition(":")
+    look_for(module)
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise NotRunnable(f"there is no module {error.name!r}: --app-dir says where it is") from None
+        raise NotRunnable(_failed(f"{module} can't be imported", error)) from None
+    except Exception as error:  # the user's code; what it raises is shown, and ends the command
+        raise NotRunnable(_failed(f"{module} can't be imported", error)) from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise NotRunnable(f"{module} has no attribute {attribute!r}{_instead(found, module)}")
+        found = getattr(found, part)
+    if factory:
+        if not callable(found):
+            raise NotRunnable(f"{target} is {_a(found)} and can't be called: leave --factory out")
+        try:
+            found = found()
+        except Exception as error:  # as above
+            raise NotRunnable(_failed(f"{target} fails", error)) from None
+    _check(found, target, factory=factory)
+    return found
+
+
+def _check(app: Any, target: str, *, factory: bool) -> None:
+    """Refuse what can't be called as an ASGI application: it would start, and answer 500 to everything."""
+    returned = "returns" if factory else "is"
+    if not callable(app):
+        raise NotRunnable(f"{target} {returned} {_a(app)}, which is no ASGI application{_instead_of(app, target)}")
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return  # written in C, perhaps
+    try:
+        signature.bind(None, None, None)
+        return
+    except TypeError:
+        pass
+    try:
+        signature.bind()
+        hint = "it takes no arguments: if it makes the application, say --factory"
+    except TypeError:
+        try:
+            signature.bind(None, None)
+            hint = "it takes two arguments, as WSGI applications do: wrap it, in a2wsgi.WSGIMiddleware for example"
+        except TypeError:
+            hint = "one takes scope, receive and send"
+    raise NotRunnable(f"{target} {returned} {_a(app)}, which is no ASGI application: {hint}")
+
+
+def _a(value: Any) -> str:
+    name = value.__name__ if inspect.isclass(value) else type(value).__name__
+    kind = f"the class {name}" if inspect.isclass(value) else f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}"
+    return "None" if value is None else kind
+
+
+def _instead_of(app: Any, target: str) -> str:
+    module = sys.modules.get(target.partition(":")[0])
+    return "" if module is None else _instead(module, target.partition(":")[0])
+
+
+def _instead(module: Any, name: str) -> str:
+    """What in a module looks like an application."""
+    found = [
+        attribute
+        for attribute, value in vars(module).items()
+        if not attribute.startswith("_") and not inspect.isclass(value) and hasattr(value, "router") and callable(value)
+    ]
+    return f": did you mean {name}:{found[0]}?" if found else ""
+
+
+def _failed(what: str, error: BaseException) -> str:
+    """An exception's own line, with those frames that are the user's code, the innermost last."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    lines = []
+    for frame in own:
+        source = linecache.getline(frame.filename, frame.lineno or 0).strip()
+        lines.append(f"  {_short(frame.filename)}, line {frame.lineno}{f': {source}' if source else ''}")
+    last = "".join(traceback.format_exception_only(error)).rstrip()
+    if "\n" in last:  # a syntax error shows its place itself
+        return "\n".join([f"{what}:", *lines, last])
+    return "\n".join([f"{what}: {last}", *lines])
+
+
+def _is_own(file: str) -> bool:
+    installed = (*site.getsitepackages(), sysconfig.get_path("stdlib"), str(Path(__file__).parent.parent))
+    return not file.startswith(("<", *installed))
+
+
+def _short(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except ValueError:
+        return file
+
+
+def _is_first(marker: Path) -> bool:
+    """Whether this process is the first of its siblings to come here."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except OSError:
+        return False
+    return True
+
+
 class Drained:
-    """An ASGI application whose streams end as `run` was told."""
+    """An ASGI application whose streams end as the options of `run` say."""
 
     def __init__(self, app: Any, mode: Any, grace: float) -> None:
         self._app = app

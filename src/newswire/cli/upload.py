@@ -15,10 +15,13 @@ from urllib.parse import quote
 import httpx2
 
 from newswire.cli.input_lines import Line
+from newswire.cli.plain import reason, unreachable
+from newswire.redact import printable
 
 # The request was never sent, so it can be sent again.
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _PAUSE: Final = 0.5  # seconds between attempts while waiting
+_SAID_AGAIN: Final = 5.0  # seconds after which a wait says that it goes on
 
 
 class Failed(Exception):
@@ -35,7 +38,7 @@ class Failed(Exception):
     def __init__(
         self, message: str, *, refused: bool, unknown: bool = False, line: int | None = None, too_large: bool = False
     ) -> None:
-        super().__init__(message)
+        super().__init__(printable(message, lines=False))
         self.refused = refused
         self.unknown = unknown
         self.line = line
@@ -56,7 +59,7 @@ class Upload:
         channel: the channel.
         event: the type of events that name none; None for `message`.
         wait: seconds to go on trying while the server can't be reached or says that it can't now.
-        waiting: called with a reason when a wait begins.
+        waiting: called with a reason when a wait begins, and with "" every few seconds of it; and how many are left.
 
     Attributes:
         stored: events that are surely stored.
@@ -71,7 +74,7 @@ class Upload:
         *,
         event: str | None,
         wait: float,
-        waiting: Callable[[str], None],
+        waiting: Callable[[str, float], None],
     ) -> None:
         self._client = client
         self._path = f"/channels/{quote(channel, safe='')}"
@@ -85,7 +88,7 @@ class Upload:
     def one(self, data: bytes) -> str:
         """Publish one event. Returns its id."""
         answer = self._post(data, "text/plain; charset=utf-8")
-        return str(answer["id"])
+        return printable(str(answer["id"]), lines=False)
 
     def lines(self, batch: Sequence[Line], *, ndjson: bool) -> None:
         """Publish a batch, a line an event. One that is too large goes in halves.
@@ -105,38 +108,45 @@ class Upload:
             error.batch = batch
             raise
         self.stored += len(ids)
-        self.last_id, self.last_line = str(ids[-1]), batch[-1].number
+        self.last_id, self.last_line = printable(str(ids[-1]), lines=False), batch[-1].number
 
     def _post(self, body: bytes, kind: str) -> dict[str, Any]:
         deadline = time.monotonic() + self._wait
+        said, again = "", 0.0
         while True:
             try:
                 return self._attempt(body, kind)
             except Failed as error:
-                if error.refused or error.unknown or time.monotonic() >= deadline:
+                left = deadline - time.monotonic()
+                if error.refused or error.unknown or left <= 0:
                     raise
-                self._waiting(str(error))
-            time.sleep(_PAUSE)
+                if str(error) != said or left < again:
+                    self._waiting("" if str(error) == said else str(error), left)
+                    said, again = str(error), left - _SAID_AGAIN
+            time.sleep(min(_PAUSE, max(left, 0.01)))
 
     def _attempt(self, body: bytes, kind: str) -> dict[str, Any]:
         try:
             answer = self._client.post(self._path, params=self._query, content=body, headers={"content-type": kind})
         except _NEVER_SENT as error:
-            message = f"{self._client.base_url} can't be reached ({error}): is `newswire serve` running there?"
+            message = f"{unreachable(str(self._client.base_url), error)}: is `newswire serve` running there?"
             raise Failed(message, refused=False) from None
         except httpx2.HTTPError as error:
-            message = f"the connection to {self._client.base_url} failed ({str(error) or type(error).__name__})"
+            message = f"the connection to {self._client.base_url} failed ({reason(error)})"
             raise Failed(message, refused=False, unknown=True) from None
         if answer.status_code == 200:
             return _json(answer) or _not_newswire(answer)
         problem = _json(answer)
-        detail = problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}"
+        detail = str(problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}")
         busy = answer.status_code >= 500
+        line = problem.get("line") if isinstance(problem.get("line"), int) else None
+        if line is not None:  # the caller knows its number in the input, and what is stored
+            detail = detail.removeprefix(f"line {line} ").removesuffix(". Nothing was stored")
         raise Failed(
-            str(detail),
+            detail,
             refused=not busy,
             unknown=busy and answer.status_code != 503,
-            line=problem.get("line") if isinstance(problem.get("line"), int) else None,
+            line=line,
             too_large=answer.status_code == 413,
         )
 

@@ -24,6 +24,7 @@ from newswire.log.base import Log, Page
 from newswire.log.channels import Channels
 from newswire.log.open import open_log
 from newswire.log.position import Position
+from newswire.log.workers import warn_if_not_shared
 from newswire.wire.payload import to_event
 
 Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
@@ -131,6 +132,7 @@ class Hub:
         return await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Live:
+        warn_if_not_shared(self.log)
         try:
             self._live = Live(self.log, await self.log.span(), self.options, loop)
         except BaseException:

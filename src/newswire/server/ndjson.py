@@ -7,6 +7,7 @@ the event loop now and then, so that a large batch does not hold up the streams.
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Final
 
 from newswire.errors import InvalidEvent
@@ -52,7 +53,7 @@ def _event(line: bytes, number: int, default: str | None) -> Event:
     except UnicodeDecodeError as error:
         raise _bad(number, "data", f"is not UTF-8 (byte {error.start})") from None
     except ValueError as error:
-        raise _bad(number, "data", f"is not JSON: {str(error)[:120]}") from None
+        raise _bad(number, "data", f"is not JSON: {_why(error)}") from None
     if not isinstance(item, dict):
         raise _bad(number, "data", 'must be an object such as {"data": "It works", "event": "note"}')
     unknown = item.keys() - _MEMBERS
@@ -66,6 +67,13 @@ def _event(line: bytes, number: int, default: str | None) -> Event:
         return to_event(data, name)
     except InvalidEvent as error:
         raise _bad(number, error.field, f"can't be published: {error}") from None
+
+
+def _why(error: ValueError) -> str:
+    """What is wrong, without the parser's own `line 1`: each line is a document of its own."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos + 1}"
+    return str(error)[:120]
 
 
 def _bad(number: int, field: str, what: str) -> Problem:

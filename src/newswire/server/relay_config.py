@@ -62,6 +62,7 @@ class RelaySettings(ServerSettings):
         "The API, without the path that clients add: https://api.openai.com. With a name it is at /NAME/. Repeatable; "
         "requests go nowhere else.",
     )
+    port: int = setting(8100, values.number(0, 65535), "The port to listen on; 0 takes a free one.")
     keep_for: float | None = setting(_DEFAULTS.keep_for, values.duration(), "What an answer, and its key, is kept for.")
     timeout: float | None = setting(
         _DEFAULTS.timeout, values.duration(optional=True), "An answer that takes longer fails."
@@ -102,8 +103,8 @@ class RelaySettings(ServerSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.upstreams:
-            allowed = "at least one API: --upstream https://api.openai.com, or upstreams below [relay] in the file"
-            raise InvalidSetting("settings", "upstreams", "none", allowed)
+            allowed = "at least one API: --upstream https://api.openai.com, or upstreams below [relay] in newswire.toml"
+            raise InvalidSetting("settings", "upstreams", "none", allowed, why=f"a relay needs {allowed}")
 
     @property
     def options(self) -> RelayOptions:

@@ -64,17 +64,22 @@ class Service:
         await self.hub.open()
         drain = drain_of(asyncio.get_running_loop())
         drain.mode, drain.grace = self.settings.drain, self.settings.grace
+        stop = _Stop(self)
+        drain.enter(stop)
         self.traffic = await count_traffic(self.hub)
         writer = asyncio.create_task(self._write_board(), name="newswire numbers") if self.board.shared else None
         try:
             yield
         finally:
+            drain.leave(stop)
             if writer is not None:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await writer
             await self.traffic.close()
             await self.hub.close()
+            said = f"; {stop.streams:,} stream{'s' if stop.streams > 1 else ''} ended in order, clients come back"
+            logger.info("stopped%s", said if stop.streams else "")
 
     async def _write_board(self) -> None:
         while True:
@@ -172,6 +177,23 @@ class Service:
         for name in busiest:
             named[name] = self.hub.subscribers(name) - sum(count for channels, count in shown if name in channels)
         return {name: count for name, count in named.items() if count > 0 and not is_internal(name)}
+
+
+class _Stop:
+    """Notes how many streams were open when the server began to stop."""
+
+    finite = False
+
+    def __init__(self, service: Service) -> None:
+        self.streams = 0
+        self._service = service
+
+    def stop(self) -> None:
+        """The server is stopping."""
+        self.streams = self._service.own().gauges["subscribers"]
+
+    def cut(self) -> None:
+        """There is nothing to drop."""
 
 
 def service_of(request: Request) -> Service:

@@ -2,7 +2,8 @@
 
 Each setting is a field of a dataclass with its kind and its help, and from these come the flags of the command, the
 environment, the file and `--show-config`. What can't be used is refused with its source, its name and what is allowed;
-an unknown name is refused too, so that a slip of the pen is never a setting that silently does nothing.
+an unknown name is refused too, so that a slip of the pen is never a setting that silently does nothing. Only in the
+environment, where others may have set it, it is a warning.
 
 `newswire serve` has the plain names (`NEWSWIRE_PORT`, `port` in the file), any other command a section: `newswire
 relay` has `NEWSWIRE_RELAY_PORT`, and `port` below `[relay]`.
@@ -11,9 +12,10 @@ relay` has `NEWSWIRE_RELAY_PORT`, and `port` below `[relay]`.
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -23,6 +25,8 @@ from newswire.log.base import Retention
 from newswire.log.open import open_log
 from newswire.server import values
 from newswire.server.values import Kind
+
+logger = logging.getLogger("newswire.server")
 
 S = TypeVar("S", bound="ServerSettings")
 
@@ -74,10 +78,13 @@ class ServerSettings:
         try:
             open_log(self.log, retention=self.kept or None)
         except ValueError as error:
-            raise InvalidSetting("settings", "log", self.log, f"the URL of a log ({error})") from None
+            raise InvalidSetting("settings", "log", self.log, "the URL of a log", why=str(error)) from None
         if self.workers > 1 and self.log.startswith("memory:"):
-            allowed = "1 with a log in memory, which each process would have to itself: use sqlite:///newswire.db"
-            raise InvalidSetting("settings", "workers", self.workers, allowed)
+            why = (
+                f"{self.workers} processes can't share a log in memory, each would have its own: use "
+                "sqlite:///newswire.db, or one process"
+            )
+            raise InvalidSetting("settings", "workers", self.workers, "1", why=why)
 
     @property
     def kept(self) -> Mapping[str, Retention]:
@@ -105,7 +112,11 @@ class Section(Generic[S]):
         self._prefix = _PREFIX if name is None else f"{_PREFIX}{name.upper()}_"
 
     def load(
-        self, flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None
+        self,
+        flags: Mapping[str, Any],
+        environment: Mapping[str, str],
+        file: Path | None,
+        warn: Callable[[str], None] = logger.warning,
     ) -> tuple[S, dict[str, str]]:
         """Read the settings.
 
@@ -113,37 +124,44 @@ class Section(Generic[S]):
             flags: by name of the setting; None (or an empty tuple) was not given.
             environment: `os.environ`.
             file: a TOML file; None for none.
+            warn: called with a sentence for each variable that looks like a setting and is none. It may belong to
+                something else, so it stops nothing.
 
         Returns:
             the settings, and where each came from, by name.
 
         Raises:
-            InvalidSetting: one can't be used, or is unknown.
+            InvalidSetting: one can't be used, or a flag or a key of the file is unknown.
         """
         table = _read(file)
         found: dict[str, tuple[str, Any]] = {}
-        for source in (self._in_file(file, table), self._in_environment(environment), self._in_flags(flags)):
+        for source in (self._in_file(file, table), self._in_environment(environment, warn), self._in_flags(flags)):
             for name, where, value in source:
                 self._check(name, where, value)
                 found[name] = where, value
         if self._plain is not None:
-            self._check_beside(
-                self._plain, [*self._plain._in_file(file, table), *self._plain._in_environment(environment)]
-            )
+            for name, where, value in self._plain._in_file(file, table):
+                if name in self.fields and name not in self._plain.fields:
+                    raise InvalidSetting(where, name, value, self._place(name), why=self._elsewhere(name))
+                self._plain._check(name, where, value)
+            for _ in self._plain._in_environment(environment, warn, beside=self):
+                pass  # its warnings are wanted
         read: dict[str, Any] = {}
         for name, (where, value) in found.items():
             kind = kind_of(self.fields[name])
             try:
                 read[name] = kind.read(value)
             except (InvalidChannel, values.Refused) as error:
-                raise InvalidSetting(where, name, value, f"{kind.allowed} ({error})") from None
+                why = f"{str(value)[:100]!r} can't be used: {error}. Give {kind.allowed}"
+                raise InvalidSetting(where, name, value, kind.allowed, why=why) from None
             except (ValueError, TypeError, AttributeError, KeyError):
                 raise InvalidSetting(where, name, value, kind.allowed + self._hint(name, value)) from None
         try:
             settings = self._of(**read)
         except InvalidSetting as error:
-            where = found.get(error.setting, ("the default", None))[0]
-            raise InvalidSetting(where, error.setting, error.value, error.allowed) from None
+            where = found.get(error.setting, ("", None))[0] or flag_of(self.fields[error.setting])
+            why = str(error).removeprefix(f"{error.source}: ")
+            raise InvalidSetting(where, error.setting, error.value, error.allowed, why=why) from None
         return settings, {name: found[name][0] if name in found else "default" for name in self.fields}
 
     def show(self, settings: S, sources: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
@@ -163,20 +181,39 @@ class Section(Generic[S]):
             if value not in (None, ""):
                 yield name, where, value
 
-    def _in_environment(self, environment: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
+    def _in_environment(
+        self, environment: Mapping[str, str], warn: Callable[[str], None], beside: Section[Any] | None = None
+    ) -> Iterator[tuple[str, str, str]]:
         for variable, value in environment.items():
             name = variable.removeprefix(self._prefix)
             if name == variable or _OF_KUBERNETES.fullmatch(name):
                 continue
-            if self._name is not None or not _NOT_SETTINGS.fullmatch(variable):
-                yield name.lower(), variable, value
+            if self._name is None and _NOT_SETTINGS.fullmatch(variable):
+                continue
+            name = name.lower()
+            if name in self.fields:
+                yield name, variable, value
+            elif beside is not None and name in beside.fields:
+                warn(f"{variable} is not read: {beside._elsewhere(name)}")
+            else:
+                near = difflib.get_close_matches(name, self.fields, 1)
+                hint = f"did you mean {self.variable(near[0])}?" if near else "no setting has this name"
+                warn(f"{variable} is not read: {hint}")
+
+    def _place(self, name: str) -> str:
+        return f"{name} below [{self._name}], or {self.variable(name)}"
+
+    def _elsewhere(self, name: str) -> str:
+        return f"{name} is a setting of `newswire {self._name}`: write {self._place(name)}"
 
     def _in_file(self, file: Path | None, table: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
         place = f"{file}, "
         if self._name is not None:
-            place, table = f"{file}, [{self._name}] ", table.get(self._name, {})
-            if not isinstance(table, Mapping):
-                raise InvalidSetting(f"{file}", self._name, table, f"a table: [{self._name}]")
+            place, below = f"{file}, [{self._name}] ", table.get(self._name, {})
+            if not isinstance(below, Mapping):
+                why = f"{self._name} is a table: write [{self._name}], and its settings below"
+                raise InvalidSetting(f"{file}", self._name, below, f"a table, [{self._name}]", why=why)
+            table = below
         for key, value in table.items():
             if self._name is not None or key not in SECTIONS:
                 yield key.replace("-", "_"), place + key, value
@@ -184,16 +221,9 @@ class Section(Generic[S]):
     def _check(self, name: str, where: str, value: Any) -> None:
         if name not in self.fields:
             near = difflib.get_close_matches(name, self.fields, 1)
-            allowed = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.fields)}"
-            raise InvalidSetting(where, name[:60], value, f"not a setting; {allowed}")
-
-    def _check_beside(self, plain: Section[Any], found: Iterable[tuple[str, str, Any]]) -> None:
-        """Refuse plain names that are nobody's, or this section's own."""
-        for name, where, value in found:
-            if name in self.fields and name not in plain.fields:
-                allowed = f"a setting of {self._name}: write it below [{self._name}], or as {self.variable(name)}"
-                raise InvalidSetting(where, name, value, allowed)
-            plain._check(name, where, value)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(self.fields)}"
+            why = f"{name[:60]!r} is not a setting; {hint}"
+            raise InvalidSetting(where, name[:60], value, ", ".join(self.fields), why=why)
 
     def _hint(self, name: str, value: Any) -> str:
         if name == "port" and str(value).startswith("tcp://"):
@@ -229,7 +259,8 @@ def _read(file: Path | None) -> Mapping[str, Any]:
     try:
         return tomllib.loads(file.read_text("utf-8"))
     except OSError as error:
-        allowed = f"the path of a TOML file that can be read ({error.strerror})"
-        raise InvalidSetting("--config", "config", file, allowed) from None
+        why = f"{file} can't be read: {(error.strerror or str(error)).lower()}"
+        raise InvalidSetting("--config", "config", file, "the path of a TOML file", why=why) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InvalidSetting("--config", "config", file, f"a TOML file ({error})") from None
+        why = f"{file} is no TOML file: {error}"
+        raise InvalidSetting("--config", "config", file, "the path of a TOML file", why=why) from None

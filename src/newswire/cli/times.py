@@ -1,0 +1,30 @@
+"""Times on the command line: one way to write them for all commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class Duration(click.ParamType[float]):
+    """A time such as 15, 15s, 1.5s or 2m, as a float of seconds.
+
+    Args:
+        zero: whether 0 is one too.
+    """
+
+    name = "time"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """See `click.ParamType.convert`."""
+        from newswire.server import values  # late: it brings the server's modules, which `publish` does not need
+
+        kind = values.duration()
+        try:
+            return 0.0 if self._zero and str(value) in ("0", "0.0", "0s") else float(kind.read(value))
+        except (ValueError, TypeError, KeyError):
+            self.fail(f"{value!r} is no time: give {kind.allowed}", param, ctx)

@@ -1,0 +1,66 @@
+"""Whether this process looks like one of several workers of a server, which share no memory.
+
+A log in memory then is one log for each worker: an event reaches the readers of one, and those of the others never
+learn of it. Nothing fails, so the hub warns when it opens such a log. No server says in one way how many workers it
+has; each is seen by its own signs, and where there are none, nothing is said.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from newswire.log.base import Log
+
+logger = logging.getLogger("newswire.log")
+
+_SERVERS: Final = frozenset({"uvicorn", "gunicorn", "hypercorn", "granian", "fastapi", "newswire"})
+_FLAG: Final = re.compile(r"(?:^|\s)(?:--workers[= ]|-w[= ]?)(\d{1,4})(?=\s|$)")
+_warned = False
+
+
+def warn_if_not_shared(log: Log) -> None:
+    """Write one warning in the life of this process, if `log` is in memory and there are other workers."""
+    global _warned
+    from newswire.log.memory import MemoryLog
+
+    if _warned or not isinstance(log, MemoryLog):
+        return
+    server = workers()
+    if server is not None:
+        _warned = True
+        logger.warning(
+            "this is one of several workers of %s, and its log is in memory (memory://): each worker has a log of its "
+            "own, so readers miss what the others publish. Use one that they share, such as sqlite:///events.db, or "
+            "one worker",
+            server,
+        )
+
+
+def workers() -> str | None:
+    """The server that this process is one of several workers of; None if there is no sign of others."""
+    if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
+        siblings = getattr(getattr(sys.modules.get("gunicorn.arbiter"), "Arbiter", None), "WORKERS", {})
+        return "gunicorn" if siblings or _asked_for(os.environ.get("GUNICORN_CMD_ARGS", "")) > 1 else None
+    worker: Any = multiprocessing.current_process()
+    if multiprocessing.parent_process() is None:
+        return None
+    # uvicorn (so `newswire run` and `fastapi run` too) and hypercorn give their workers their configuration.
+    config = (getattr(worker, "_kwargs", None) or {}).get("config")
+    if isinstance(number := getattr(config, "workers", None), int):
+        module = type(config).__module__.partition(".")[0]
+        return module if number > 1 and not getattr(config, "should_reload", False) else None
+    server = Path(sys.argv[0]).name
+    return server if server in _SERVERS and _asked_for("") > 1 else None
+
+
+def _asked_for(more: str) -> int:
+    """How many workers the command line asks for, or the variable that most servers read."""
+    found = _FLAG.findall(" ".join([more, *sys.argv[1:]]))
+    variable = os.environ.get("WEB_CONCURRENCY", "")
+    return int(found[-1]) if found else int(variable) if variable.isdecimal() and len(variable) < 5 else 1
