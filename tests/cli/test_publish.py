@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import threading
 from pathlib import Path
 
 import httpx2
+import pytest
 from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, free_port, run_newswire
 
 
@@ -44,10 +46,35 @@ def test_a_bad_line_is_named_by_its_number_in_the_input(server: Serve) -> None:
     done = server.run("publish", "bad", "--ndjson", stdin=b"\n".join(lines))
     said = done.stderr.decode()
     assert done.returncode == 1
-    assert "line 702 of the input" in said
+    assert said.startswith("newswire: line 702 of the input is not JSON: ")
     stored = len(server.stored("bad"))
     assert f"{stored} events are stored" in said
-    assert f"Go on with line {stored + 1}:" in said
+    assert f"Correct line 702. Go on with line {stored + 1}: tail -n +{stored + 1} FILE" in said
+    assert "othing was stored" not in said
+
+
+@pytest.mark.parametrize("line", [b"{oops}", b'{"dta": 1}', b"7", b'{"data": NaN}', b'{"data": "x", "event": "error"}'])
+def test_a_bad_line_is_told_once_with_its_one_number(server: Serve, line: bytes) -> None:
+    """What is wrong, that nothing is stored, and what to do: to do the same again would not help."""
+    done = server.run("publish", "bad2", "--ndjson", stdin=b'{"data": 1}\n' + line + b"\n")
+    said = done.stderr.decode()
+    assert done.returncode == 1
+    assert said.startswith("newswire: line 2 of the input ")
+    assert said.endswith("\nNothing is stored.\nCorrect line 2. Then publish all of it again.\n")
+    assert set(re.findall(r"line (\d+)", said)) == {"2"}
+    assert server.stored("bad2") == []
+
+
+def test_what_is_empty_is_no_event(server: Serve) -> None:
+    """One rule for an argument and for a line; with --ndjson it can be said."""
+    for empty in ("", " ", "\n"):
+        done = server.run("publish", "empty", empty)
+        assert done.returncode == 2
+        assert b"DATA is empty" in done.stderr
+    assert server.run("publish", "empty", stdin=b"\n \n\t\r\n").returncode == 0
+    assert server.stored("empty") == []
+    assert server.run("publish", "empty", "--ndjson", stdin=b'{"data": ""}').returncode == 0
+    assert server.stored("empty") == [""]
 
 
 def test_a_refusal_says_why(server: Serve) -> None:

@@ -33,7 +33,7 @@ async def test_the_page(
     with Serve(tmp_path, *upstreams, command="relay") as server:
         names: dict[str, Any] = {"key": "a-key-of-a-user"}
         for block in blocks(PAGE, "python"):
-            block = block.replace("http://127.0.0.1:8000", server.url)
+            block = block.replace("http://127.0.0.1:8100", server.url)
             result = eval(compile(block, str(PAGE), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), names)
             if inspect.isawaitable(result):
                 await result

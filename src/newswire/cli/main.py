@@ -19,7 +19,7 @@ def main() -> None:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        sys.exit(f"newswire: the command needs {missing}, which is not installed: pip install 'newswire[server]'")
+        sys.exit(f"newswire: this command needs {missing}, which is not installed: pip install 'newswire[server]'")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,105 @@
+"""A log in memory in one of several worker processes: events would be lost to the others' readers, so it is said."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, clean_environment, free_port
+
+from newswire.log.workers import workers
+
+APP = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from newswire import Hub
+
+hub = Hub({log!r})
+
+async def publish(request):
+    return PlainTextResponse(str(await hub.publish("a", "x")))
+
+app = Starlette(routes=[Route("/", publish)])
+"""
+SERVERS = {
+    "newswire run": [str(NEWSWIRE), "run", "app:app", "--port", "{port}"],
+    "uvicorn": [sys.executable, "-m", "uvicorn", "app:app", "--port", "{port}"],
+    "hypercorn": [sys.executable, "-m", "hypercorn", "app:app", "--bind", "127.0.0.1:{port}"],
+    "granian": [str(NEWSWIRE.with_name("granian")), "--interface", "asgi", "app:app", "--port", "{port}"],
+}
+
+
+def said(tmp_path: Path, server: str, *flags: str, log: str = "memory://", **environment: str) -> str:
+    """Start it, publish, stop it. Returns what it wrote."""
+    (tmp_path / "app.py").write_text(APP.format(log=log))
+    port = free_port()
+    command = [part.format(port=port) for part in SERVERS[server]] + list(flags)
+    with (tmp_path / "said").open("wb") as file:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=file, stderr=file, env=clean_environment({"PYTHONPATH": ".", **environment})
+        )
+        try:
+            deadline = time.monotonic() + PATIENCE
+            answered = False
+            while not answered:
+                assert time.monotonic() < deadline
+                assert process.poll() is None, (tmp_path / "said").read_text()
+                with contextlib.suppress(httpx2.TransportError):
+                    answered = httpx2.get(f"http://127.0.0.1:{port}/", timeout=PATIENCE).status_code == 200
+                time.sleep(0.05)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(PATIENCE)
+    return (tmp_path / "said").read_text()
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_one_of_several_workers_warns(tmp_path: Path, server: str) -> None:
+    """Once for each process, with the server's name and what to do; a log that is shared needs no warning."""
+    text = said(tmp_path, server, "--workers", "2")
+    assert re.search(r"one of several workers of \w+, and its log is in memory \(memory://\)", text), text
+    assert 1 <= text.count("one of several workers") <= 2
+    assert "several workers" not in said(tmp_path, server, "--workers", "2", log="sqlite:///x.db")
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_a_worker_by_itself_does_not(tmp_path: Path, server: str) -> None:
+    """Also where the server starts a process for it."""
+    assert "several workers" not in said(tmp_path, server, "--workers", "1")
+
+
+def test_the_variable_that_servers_read(tmp_path: Path) -> None:
+    """WEB_CONCURRENCY, as platforms set it."""
+    assert "several workers of uvicorn" in said(tmp_path, "uvicorn", WEB_CONCURRENCY="2")
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "found"),
+    [
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0"}, ["-w", "4", "app:app"], "gunicorn"),
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0"}, ["--workers=4", "app:app"], "gunicorn"),
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0", "GUNICORN_CMD_ARGS": "--bind=x -w2"}, ["app:app"], "gunicorn"),
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0", "WEB_CONCURRENCY": "3"}, ["app:app"], "gunicorn"),
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0"}, ["app:app"], None),
+        ({"SERVER_SOFTWARE": "gunicorn/23.0.0"}, ["-w", "1", "app:app"], None),
+        ({"WEB_CONCURRENCY": "3"}, ["app.py"], None),
+    ],
+)
+def test_signs(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], arguments: list[str], found: str | None
+) -> None:
+    """What gunicorn leaves in its workers; a variable alone, in a process that nobody started as a worker, is none."""
+    for name in ("SERVER_SOFTWARE", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys, "argv", ["gunicorn", *arguments])
+    assert workers() == found
