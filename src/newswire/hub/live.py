@@ -59,7 +59,7 @@ class Live:
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
         self._beyond_head: dict[Subscription, None] = {}
-        self._last_opening: tuple[int, int, Chunk] = (-1, -1, Chunk(b""))
+        self._last_opening: tuple[tuple[int, int, bool], Chunk] = ((-1, -1, True), Chunk(b""))
         self.fanout.start()
         self.follower = LogFollower(log, self)
 
@@ -198,12 +198,13 @@ class Live:
             return None
         return due_of_page(page.frames, member.cursor, page.through, self.fanout.options.write_budget)
 
-    def opening(self, retry: int, cursor: int) -> Chunk:
+    def opening(self, retry: int, cursor: int, *, whole: bool = True) -> Chunk:
         """The chunk that a stream starts with; the same object for all that start at one place."""
-        last_retry, last_cursor, chunk = self._last_opening
-        if (last_retry, last_cursor) != (retry, cursor):
-            chunk = Chunk(opening(retry, self.text(cursor)))
-            self._last_opening = (retry, cursor, chunk)
+        key = (retry, cursor, whole)
+        last_key, chunk = self._last_opening
+        if last_key != key:
+            chunk = Chunk(opening(retry, self.text(cursor), whole=whole))
+            self._last_opening = (key, chunk)
         return chunk
 
     def text(self, offset: int) -> str:

@@ -40,6 +40,10 @@ class StreamOptions:
         heartbeat: a stream that was silent for at most this long (and at least half of it) gets a comment, so that
             proxies keep it and a vanished client is noticed. 15 s is under every common proxy's idle limit.
         retry: the reconnection time that the client is told at the start, in milliseconds (`retry:`).
+        opening: begin with a block of its own that carries `retry:` and, on a hub's stream, the cursor as `id:`. The
+            standard has it so, and a client then has a cursor before its first event. Some readers choke on a block
+            without data: openai's `Stream` raises; httpx-sse, httpx2, aiosseclient, anthropic's decoder and
+            fetch-event-source make an empty event of it. With False the fields stand inside the first event.
         write_timeout: a client that takes nothing for this long, though there is something for it, is cut.
         max_age: end the stream after so long, give or take a tenth, with a goodbye; the client comes back and goes on.
             Spreads connections over a fleet again and bounds how long a stale permission lasts.
@@ -49,6 +53,7 @@ class StreamOptions:
 
     heartbeat: float | None = 15.0
     retry: int | None = 3000
+    opening: bool = True
     write_timeout: float | None = 30.0
     max_age: float | None = None
     max_bytes: int | None = None

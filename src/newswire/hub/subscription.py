@@ -161,7 +161,9 @@ class Subscription:
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
         """What the stream begins with, whatever follows."""
-        return None if options.retry is None else self._live.opening(options.retry, self.cursor)
+        if options.retry is None:
+            return None
+        return self._live.opening(options.retry, self.cursor, whole=options.opening)
 
     def resume(self) -> None:
         """The sink is ready for more."""

@@ -56,8 +56,14 @@ def comment(text: str = "") -> bytes:
     return "".join(f": {line}\n" if line else ":\n" for line in text.split("\n")).encode()
 
 
-def opening(retry: int | None, id: str | None) -> bytes:
+def opening(retry: int | None, id: str | None, *, whole: bool = True) -> bytes:
     """The block that a hub's stream starts with: a reconnection time and an id, and no data.
+
+    Args:
+        retry: in milliseconds.
+        id: the cursor that the stream starts from.
+        whole: end the block. If not, its fields become part of the first event, for clients that stumble over a block
+            without data.
 
     "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
     return" (9.2.6), but the last event ID is set before that: the client has a cursor before its first event.
@@ -65,4 +71,4 @@ def opening(retry: int | None, id: str | None) -> bytes:
     lines = "" if retry is None else f"retry: {retry}\n"
     if id is not None:
         lines += f"id: {id}\n"
-    return f"{lines}\n".encode()
+    return (f"{lines}\n" if whole else lines).encode()
