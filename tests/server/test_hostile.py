@@ -94,7 +94,7 @@ def test_answers_repeat_input_only_as_json(server: Serve) -> None:
 
 
 def test_a_head_without_end_is_refused(server: Serve) -> None:
-    """In size: past 2 MiB it is a 431, however it is cut into fields, and the connection is gone."""
+    """In size: past 64 KiB it is a 431, however it is cut into fields, and the connection is gone."""
     part = b"a" * 60_000
     for parts in ([b"X: ", *[part] * 80], [b"X: " + part + b"\r\n"] * 80):
         answer = talk(server, LINES, *parts)

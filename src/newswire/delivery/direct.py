@@ -8,11 +8,12 @@ us when the peer reads again. Used by `newswire.delivery.uvicorn`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
@@ -26,6 +27,11 @@ _PIECE: Final = 16 * 2**10
 _SEND_BUFFER: Final = 128 * 2**10
 _LAST_CHUNK: Final = b"0\r\n\r\n"  # RFC 9112, section 7.1
 
+_SO_BUF_LOCK: Final = 72  # Linux, asm-generic/socket.h
+
+Tuned: TypeAlias = tuple[int, ...]
+_seen: dict[Tuned, Tuned] = {}  # nearly all sockets have the same options, so streams share one tuple
+
 _write = os.write
 
 
@@ -34,6 +40,7 @@ class DirectSink:
 
     Args:
         transport: the connection; the response's head was written to it.
+        options: the stream's.
         chunked: whether the body is in chunked transfer coding.
         finished: called when an ended stream is written out, with the connection still whole.
     """
@@ -47,11 +54,12 @@ class DirectSink:
         "_pushing",
         "_rest",
         "_transport",
+        "_tuned",
         "subscription",
     )
 
     def __init__(
-        self, transport: asyncio.Transport, *, chunked: bool, finished: Callable[[], None], write_timeout: float | None
+        self, transport: asyncio.Transport, options: StreamOptions, *, chunked: bool, finished: Callable[[], None]
     ) -> None:
         self._transport = transport
         self._chunked = chunked
@@ -62,12 +70,13 @@ class DirectSink:
         self._pushing = False
         self.subscription: Subscription | None = None
         self._fd = -1
+        self._tuned: Tuned | None = None  # what the socket's options were before
         connection = transport.get_extra_info("socket")
         encrypted = transport.get_extra_info("sslcontext") is not None
         if connection is not None:
             if not encrypted:
                 self._fd = connection.fileno()
-            _tune(connection, write_timeout)
+            self._tuned = _tune(connection, options.write_timeout)
         # From here on every byte that the transport buffers is reported: pause_writing, and resume_writing when all
         # is out. The head may be in its buffer still. (A transport for TLS pauses at its limit, others above it.)
         transport.set_write_buffer_limits(high=1 if encrypted else 0, low=0)
@@ -164,16 +173,71 @@ class DirectSink:
         subscription, self.subscription = self.subscription, None
         if subscription is not None:
             subscription.ended()
+        if self._tuned is not None:
+            _restore(self._transport.get_extra_info("socket"), self._tuned)
         self._finished()
 
 
-def _tune(connection: socket.socket, write_timeout: float | None) -> None:
+class _BoundedSink(DirectSink):
+    """A sink that ends its stream with a goodbye after so many bytes: `StreamOptions.max_bytes`."""
+
+    __slots__ = ("_room",)
+
+    def __init__(self, transport: asyncio.Transport, options: StreamOptions, **more: Any) -> None:
+        super().__init__(transport, options, **more)
+        self._room = options.max_bytes or 0
+
+    def write(self, chunk: Chunk) -> bool:
+        more = super().write(chunk)
+        before, self._room = self._room, self._room - len(chunk.raw)
+        if self._room > 0:
+            return more
+        if before > 0:
+            asyncio.get_running_loop().call_soon(self._enough)
+        return False
+
+    def _enough(self) -> None:
+        if self.subscription is not None and not self._ending:
+            self.subscription.goodbye()
+
+
+def direct_sink(
+    transport: asyncio.Transport, options: StreamOptions, *, chunked: bool, finished: Callable[[], None]
+) -> DirectSink:
+    """The sink for a stream; see `DirectSink`."""
+    kind = DirectSink if options.max_bytes is None else _BoundedSink
+    return kind(transport, options, chunked=chunked, finished=finished)
+
+
+def _tune(connection: socket.socket, write_timeout: float | None) -> Tuned | None:
+    """Set a socket's options for a stream. Returns what they were before."""
     if connection.family not in (socket.AF_INET, socket.AF_INET6):
-        return
+        return None
+    before = [connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)]
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
     if sys.platform == "linux":
+        tcp = socket.IPPROTO_TCP
+        before += [connection.getsockopt(tcp, option) for option in (socket.TCP_NOTSENT_LOWAT, socket.TCP_USER_TIMEOUT)]
         # Report the socket writable only when little is unsent: what is new overtakes nothing in the kernel.
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _PIECE)
+        connection.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, _PIECE)
         if write_timeout is not None:
             # A peer that vanished acknowledges nothing: the kernel gives up, though we wrote only heartbeats.
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+            connection.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+    found = tuple(before)
+    return _seen.setdefault(found, found) if len(_seen) < 100 else found
+
+
+def _restore(connection: socket.socket, before: Tuned) -> None:
+    """Undo `_tune`, for the next request on the connection."""
+    try:
+        if sys.platform == "linux":
+            # The kernel doubles what it is given, and grows the buffer by itself again once it is unlocked.
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before[0] // 2)
+            with contextlib.suppress(OSError):  # before Linux 5.14
+                connection.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, 0)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, before[1])
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, before[2])
+        else:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before[0])
+    except OSError:  # the peer has left in this moment
+        pass

@@ -1,27 +1,43 @@
 """uvicorn's HTTP/1.1 protocol, able to lend a connection to the hub.
 
 `uvicorn --http newswire.delivery.uvicorn:DirectHttpProtocol module:app`, or `newswire run module:app`. Each request's
-scope offers the extension `newswire.direct`. `EventSourceResponse` accepts it after it has sent the head, and
-only gets the connection if uvicorn itself has written that head: where a middleware holds messages back, the response
-goes the ASGI way. All else is uvicorn's own doing.
+scope offers the extension `newswire.direct`. `EventSourceResponse` accepts it after it has sent the head, and only gets
+the connection if the `send` that it has is uvicorn's own: where a middleware stands between that may change the body,
+the response goes the ASGI way. All else is uvicorn's own doing, with limits on what strangers can make it hold
+(`newswire.delivery.strangers`).
+
+This builds on attributes of uvicorn that are not public. They are checked at import; if one is missing,
+`DirectHttpProtocol` is uvicorn's own protocol, with a warning, and streams go the ASGI way.
 """
 
 from __future__ import annotations
 
+import dis
+import logging
+import weakref
+from collections.abc import Callable
 from typing import Any, Final
 
+from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from newswire.delivery.direct import DirectSink
+from newswire.delivery.direct import DirectSink, direct_sink
+from newswire.delivery.problem import Problem, unavailable
+from newswire.delivery.stopping import DIRECT, Undo
+from newswire.delivery.strangers import BUDGET
+from newswire.hub.options import StreamOptions
 
-EXTENSION: Final = "newswire.direct"
+logger = logging.getLogger("newswire.delivery")
+
 # A client has nothing to say during a stream but its next request. More than this is read when the stream has ended.
 _MAX_EARLY: Final = 64 * 2**10
-# A request's head: a Last-Event-ID of 1 MB is still answered, but nobody fills the memory or holds a connection with
-# a head that never ends.
-_MAX_HEAD: Final = 2 * 2**20
+# A request's head. Browsers and proxies stop at 8 to 32 KB; a cursor has some 20 bytes.
+MAX_HEAD: Final = 64 * 2**10
+MAX_HEADERS: Final = 256
+_HEADER: Final = 150  # bytes that a header takes beside its text
 _HEAD_SECONDS: Final = 30.0
-_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+_IDLE, _HEAD, _BODY = range(3)  # where the parser is
 
 
 class _Http10Cycle(RequestResponseCycle):
@@ -42,65 +58,110 @@ class _Http10Cycle(RequestResponseCycle):
         return self.expected_content_length > 0
 
 
+class _Refused(Exception):
+    """Raised in the parser's callbacks; the answer is in the protocol's `_refusal`."""
+
+
 class DirectHttpProtocol(HttpToolsProtocol):
     """Give this class to uvicorn as `http`."""
 
     # Slots, because uvicorn's own attributes fill what CPython shares between instances: past 30 of them each instance
     # has a dictionary of its own, of 1.5 KB.
-    __slots__ = ("_early", "_head_bytes", "_head_until", "_keep_alive", "_sink", "_stopping")
+    __slots__ = (
+        "_deaf",
+        "_early",
+        "_head_bytes",
+        "_head_until",
+        "_holds",
+        "_keep_alive",
+        "_lent",
+        "_mixed",
+        "_on_stop",
+        "_reading",
+        "_refusal",
+        "_sink",
+        "_stopping",
+    )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._sink: DirectSink | None = None
+        self._lent: weakref.ref[Any] | None = None  # the request whose stream `_sink` is
         self._keep_alive = True
         self._early: bytearray | None = None
         self._stopping = False
-        self._head_bytes: int | None = None  # of the head that is coming; None while none is
+        self._on_stop: Callable[[], None] | None = None
+        self._reading = _IDLE
+        self._head_bytes = 0  # of the head that is coming
         self._head_until = 0.0
+        self._mixed = False  # the bytes that were read last hold the end of a request, too
+        self._holds = False  # the budget counts something for this connection
+        self._deaf = False  # whatever comes is dropped: the connection closes after its response
+        self._refusal: Problem | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
 
+    # -- the parser's callbacks
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self._reading = _HEAD
         self._head_bytes = 0
         self._head_until = self.loop.time() + _HEAD_SECONDS
         scope: Any = self.scope
-        scope["extensions"] = {EXTENSION: _Offer(self, scope)}
+        scope["extensions"] = {DIRECT: _Offer(self, scope)}
 
     def on_headers_complete(self) -> None:
-        self._head_bytes = None
+        self._reading = _BODY
+        if len(self.headers) > MAX_HEADERS:
+            self._refusal = _too_large()
+            self.headers.clear()
+            raise _Refused
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before and self.scope["http_version"] == "1.0":
             self.cycle.__class__ = _Http10Cycle
 
-    def lend(self, scope: Any, write_timeout: float | None) -> DirectSink | None:
-        """Hand the connection over, if the response's head is out and nothing else is going on."""
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._reading = _IDLE
+        self._mixed = True
+
+    # -- lending
+
+    def lend(self, scope: Any, options: StreamOptions, send: Any) -> DirectSink | None:
+        """Hand the connection over, if the response's head is out and nothing else is going on.
+
+        Args:
+            scope: the request's.
+            options: the stream's.
+            send: what the response's bytes would go to; only uvicorn's own will do.
+        """
         cycle: RequestResponseCycle | None = self.cycle
+        theirs: Any = getattr(send, "__self__", None)
         if (
             cycle is None
+            or cycle is not theirs
             or cycle.scope is not scope
             or not cycle.response_started
             or cycle.response_complete
             or cycle.disconnected
             or cycle.more_body  # the rest of the request is uvicorn's to read
             or self.pipeline
+            or self._reading != _IDLE  # a part of the next request is in the parser
             or self.transport.is_closing()
             or scope["method"] == "HEAD"
             or cycle.expected_content_length
         ):
             return None
-        self._sink = DirectSink(
-            self.transport,
-            chunked=bool(cycle.chunked_encoding),
-            finished=self._finished,
-            write_timeout=write_timeout,
-        )
+        self._sink = direct_sink(self.transport, options, chunked=bool(cycle.chunked_encoding), finished=self._finished)
         self._keep_alive = cycle.keep_alive
-        # For uvicorn this request is over: its task may end, and nothing of it is kept.
+        # For uvicorn this request is over: its task may end, and nothing of it is kept. But who waits for the client's
+        # disconnect beside the stream waits on.
         cycle.response_complete = True
+        self._lent = weakref.ref(cycle)
         self.flow.resume_reading()
         self.cycle = None  # type: ignore[assignment]
         self.scope = None  # type: ignore[assignment]
@@ -119,44 +180,130 @@ class DirectHttpProtocol(HttpToolsProtocol):
     def _finished(self) -> None:
         """A lent connection comes back at the end of its stream."""
         self._sink = None
-        if not self._keep_alive:
+        self._over()
+        if not self._keep_alive or self._deaf:
             self.transport.close()
             return
         self.transport.set_write_buffer_limits()
         self.flow.resume_writing()  # it may have heard of a full buffer before the connection was lent
         self.on_response_complete()
         early, self._early = self._early, None
+        self._release()
         if early and not self.transport.is_closing():
             self.data_received(bytes(early))
 
-    # -- what differs while the connection is lent
+    def _over(self) -> None:
+        """The stream has ended: whoever waits for that in `receive` gets `http.disconnect`."""
+        cycle = None if self._lent is None else self._lent()
+        self._lent = None
+        if cycle is not None:
+            cycle.message_event.set()
+
+    # -- what strangers send
 
     def data_received(self, data: bytes) -> None:
-        if self._sink is None:
-            super().data_received(data)
-            if self._head_bytes is not None:
-                self._bound_head(len(data))
+        if self._deaf:
             return
+        if self._sink is not None:
+            self._read_early(data)
+            return
+        while True:
+            piece = data
+            if self._reading != _BODY and self._head_bytes + len(data) > MAX_HEAD:
+                piece = data[: MAX_HEAD - self._head_bytes]  # a head is cut before it is parsed
+            self._mixed = False
+            super().data_received(piece)
+            if self._reading != _IDLE:
+                self._unfinished(len(piece), len(piece) < len(data))
+            elif self._holds:
+                self._release()
+            if len(piece) == len(data) or self.transport.is_closing() or self.transport.get_protocol() is not self:
+                return
+            data = data[len(piece) :]
+
+    def _unfinished(self, more: int, follows: bool) -> None:
+        """A part of a request has come, and not its end."""
+        if self.transport.is_closing():
+            return
+        if self._reading == _HEAD:
+            # Where the end of another request came with it, what was parsed of the head is all that is known.
+            self._head_bytes += self._parsed() if self._mixed else more
+            if self._head_bytes + follows > MAX_HEAD or len(self.headers) > MAX_HEADERS:
+                self._refuse(_too_large())
+                return
+            before: RequestResponseCycle | None = self.cycle
+            if before is None or before.response_complete:
+                self._unset_keepalive_if_required()
+                rest = max(0.0, self._head_until - self.loop.time())
+                self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+        else:
+            self._head_bytes = 0
+        self._hold()
+
+    def _parsed(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _read_early(self, data: bytes) -> None:
         if self._early is None:
             self._early = bytearray()
         self._early += data
         if len(self._early) > _MAX_EARLY:
             self.flow.pause_reading()
+        self._hold()
 
-    def _bound_head(self, more: int) -> None:
-        """A part of a head has come, and not its end."""
-        assert self._head_bytes is not None
-        self._head_bytes += more
-        before: RequestResponseCycle | None = self.cycle
-        if self.transport.is_closing():
+    def unfinished(self) -> int:
+        """See `Holder.unfinished`."""
+        if self._early is not None:
+            return len(self._early)
+        if self._reading == _HEAD:
+            return self._head_bytes + _HEADER * len(self.headers)
+        cycle: RequestResponseCycle | None = self.cycle
+        return 0 if cycle is None or self._reading == _IDLE else len(cycle.body)
+
+    def refuse_unfinished(self) -> None:
+        """See `Holder.refuse_unfinished`."""
+        self._holds = False
+        self._refuse(
+            unavailable(
+                "too many unfinished requests are open, and this is one of the oldest: send it again", "unfinished"
+            )
+        )
+
+    def _hold(self) -> None:
+        size = self.unfinished()
+        if size or self._holds:
+            self._holds = True
+            BUDGET.hold(self, size)
+
+    def _release(self) -> None:
+        self._head_bytes = 0
+        if self._holds:
+            self._holds = False
+            BUDGET.release(self)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with an error and close; behind a response that has begun, only close when that is over."""
+        self._release()
+        self._forget_head()
+        cycle: RequestResponseCycle | None = self.cycle
+        answering = self._sink is not None or (cycle is not None and not cycle.response_complete)
+        if answering and (self._sink is not None or self._reading == _HEAD):
+            self._deaf = True
+            self._early = None
+            self.flow.pause_reading()
+            if cycle is not None:
+                cycle.keep_alive = False
             return
-        if self._head_bytes > _MAX_HEAD:
-            self.transport.write(_TOO_LARGE)
-            self.transport.close()
-        elif before is None or before.response_complete:
-            self._unset_keepalive_if_required()
-            rest = max(0.0, self._head_until - self.loop.time())
-            self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(problem.head() + problem.body())
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        refusal, self._refusal = self._refusal, None
+        self._refuse(refusal or Problem(400, "invalid_request", msg))
+
+    # -- what differs while the connection is lent
 
     def pause_writing(self) -> None:
         if self._sink is None:
@@ -170,20 +317,40 @@ class DirectHttpProtocol(HttpToolsProtocol):
         else:
             self._sink.resume()
 
+    def _forget_head(self) -> None:
+        """Free what was parsed of an unfinished head: the protocol itself stays until the next garbage collection."""
+        if self._reading == _HEAD:
+            self.headers.clear()
+
     def connection_lost(self, exc: Exception | None) -> None:
+        self._release()
+        self._forget_head()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost()
+        self._over()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
         self._stopping = True
         if self._sink is None:
             super().shutdown()
+            if self._on_stop is not None:
+                self._on_stop()
         else:
             self._keep_alive = False
             if self._sink.subscription is not None:
                 self._sink.subscription.goodbye()
+
+    def on_stop(self, call: Callable[[], None]) -> Undo:
+        """Call `call` when the server stops; see `newswire.delivery.stopping`."""
+        self._on_stop = call
+        if self._stopping:
+            self.loop.call_soon(call)
+        return self._forget_stop
+
+    def _forget_stop(self) -> None:
+        self._on_stop = None
 
 
 class _Offer:
@@ -196,13 +363,58 @@ class _Offer:
         self._scope = scope
         self._accepted = False
 
-    def accept(self, write_timeout: float | None) -> DirectSink | None:
+    def accept(self, options: StreamOptions, send: Any) -> DirectSink | None:
         """Take the connection; None where that can't be. Only the first call can succeed."""
         if self._accepted:
             return None
         self._accepted = True
-        return self._protocol.lend(self._scope, write_timeout)
+        return self._protocol.lend(self._scope, options, send)
 
     def abort(self) -> None:
         """Drop the connection of a response that goes the ASGI way, whatever its client has not taken."""
         self._protocol.drop(self._scope)
+
+    def on_stop(self, call: Callable[[], None]) -> Undo:
+        """Call `call` when the server stops."""
+        return self._protocol.on_stop(call)
+
+
+def _too_large() -> Problem:
+    detail = f"the head of a request has at most {MAX_HEAD:,} bytes and {MAX_HEADERS} fields here"
+    return Problem(431, "head_too_large", detail, limit=MAX_HEAD)
+
+
+# Everything of uvicorn's that is used above and is not public.
+_METHODS: Final = """
+    _unset_keepalive_if_required connection_lost connection_made data_received on_headers_complete on_message_begin
+    on_message_complete on_response_complete pause_writing resume_writing send_400_response shutdown
+    timeout_keep_alive_handler
+"""
+_ATTRIBUTES: Final = "cycle flow headers loop pipeline scope timeout_keep_alive_task transport"
+_OF_A_CYCLE: Final = """
+    body chunked_encoding disconnected expected_content_length keep_alive message_event more_body response_complete
+    response_started scope
+"""
+
+
+def _missing() -> list[str]:
+    """What of it this uvicorn does not have."""
+    found = [name for name in _METHODS.split() if not callable(getattr(HttpToolsProtocol, name, None))]
+    found += [name for name in _ATTRIBUTES.split() if name not in _set_by(HttpToolsProtocol.__init__)]
+    found += [name for name in ("send", "receive") if not callable(getattr(RequestResponseCycle, name, None))]
+    found += [name for name in _OF_A_CYCLE.split() if name not in _set_by(RequestResponseCycle.__init__)]
+    return found
+
+
+def _set_by(function: Any) -> set[str]:
+    """The attributes that a method sets."""
+    return {step.argval for step in dis.get_instructions(function) if step.opname == "STORE_ATTR"}
+
+
+if _gone := _missing():
+    logger.warning(
+        "This uvicorn has no %s, which the direct path needs: streams go the ASGI way. Use a version of uvicorn that "
+        "newswire knows, or a newer newswire.",
+        ", ".join(_gone),
+    )
+    DirectHttpProtocol = httptools_impl.HttpToolsProtocol  # type: ignore[assignment, misc]
