@@ -57,7 +57,7 @@ async def turn_until(told: list[str], what: str) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_streams_hear_before_the_handler_of_the_server(told: list[str], number: signal.Signals) -> None:
     """A stream ends in order first; a second signal goes straight through."""
-    drain = Drain(asyncio.get_running_loop())
+    drain = Drain()
     stream = Stream(told)
     drain.enter(stream)
     os.kill(os.getpid(), number)
@@ -71,7 +71,7 @@ async def test_streams_hear_before_the_handler_of_the_server(told: list[str], nu
 async def test_handlers_are_there_while_there_are_streams(told: list[str]) -> None:
     """The first stream chains, the last puts back what was there; one that someone chained after us stays."""
     before = signal.getsignal(signal.SIGTERM)
-    drain = Drain(asyncio.get_running_loop())
+    drain = Drain()
     first, second = Stream(told), Stream(told)
     drain.enter(first)
     assert signal.getsignal(signal.SIGTERM) is not before
@@ -115,7 +115,7 @@ async def test_responses_leave_the_handlers_as_they_were(told: list[str]) -> Non
 
 async def test_a_stream_that_begins_after_the_signal_ends_at_once(told: list[str]) -> None:
     """It may have been on its way when the signal came."""
-    drain = Drain(asyncio.get_running_loop())
+    drain = Drain()
     first, late = Stream(told), Stream(told)
     drain.enter(first)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -129,7 +129,7 @@ async def test_a_stream_that_begins_after_the_signal_ends_at_once(told: list[str
 
 async def test_what_does_not_end_is_cut_after_the_grace_time(told: list[str]) -> None:
     """With `drain`, finite streams are told late, the others at once; who is left is cut."""
-    drain = Drain(asyncio.get_running_loop())
+    drain = Drain()
     drain.mode, drain.grace = "drain", 0.5
     finite, endless, ends_by_itself = Stream(told, finite=True), Stream(told), Stream(told, finite=True)
     for stream in (finite, endless, ends_by_itself):
@@ -149,7 +149,7 @@ async def test_other_threads_have_no_signals() -> None:
     seen = []
 
     async def elsewhere() -> None:
-        drain = Drain(asyncio.get_running_loop())
+        drain = Drain()
         stream = Stream([])
         drain.enter(stream)
         seen.append(signal.getsignal(signal.SIGTERM))

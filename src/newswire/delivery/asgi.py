@@ -41,6 +41,9 @@ class TaskSink:
         send: the server's, or what a middleware makes of it; the response's head was sent.
         max_bytes: say goodbye after so many.
         abort: drops the connection; None where a server offers no such thing.
+
+    Attributes:
+        on_end: called when `stream` is over.
     """
 
     __slots__ = (
@@ -58,11 +61,13 @@ class TaskSink:
         "_sending",
         "_task",
         "_waiter",
+        "on_end",
     )
 
     def __init__(self, send: Send, max_bytes: int | None, abort: Callable[[], None] | None = None) -> None:
         self._send = send
         self._abort = abort
+        self.on_end: Callable[[], None] | None = None
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None  # from `stream` on
         self._context = copy_context()  # a task doesn't tell its own before Python 3.12
@@ -170,6 +175,8 @@ class TaskSink:
         finally:
             subscription.ended()
             unwatch()
+            if self.on_end is not None:
+                self.on_end()
 
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
         if self._room is not None:

@@ -60,28 +60,35 @@ class Drain:
             Keep it below the server's own limit.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self) -> None:
         self.mode: Literal["goodbye", "drain"] = "goodbye"
         self.grace = 5.0
-        self._loop = loop
+        self._loop: asyncio.AbstractEventLoop | None = None  # only while there are streams: it must not be kept
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
         self._told = False
         self._glance: asyncio.TimerHandle | None = None
 
+    @property
+    def own_seconds(self) -> float:
+        """How long a stream that ends by itself may take for that, from the moment in which the server stops."""
+        return _OWN_TIME * self.grace
+
     def enter(self, stream: Stoppable) -> None:
         """Stop `stream` when a signal comes (at once, if one has come). Leave when it has ended."""
         if not self._streams:
+            self._loop = asyncio.get_running_loop()
             self._chain()
         self._streams[stream] = None
         if self._told:
-            self._loop.call_soon(stream.stop)
+            asyncio.get_running_loop().call_soon(stream.stop)
 
     def leave(self, stream: Stoppable) -> None:
         """`stream` has ended."""
         self._streams.pop(stream, None)
         if not self._streams:
             self._unchain()
+            self._loop = None
 
     def watch(self, streams: Idle) -> None:
         """`enter` until the last of `streams` has ended. Idempotent."""
@@ -92,13 +99,20 @@ class Drain:
     def stop(self) -> None:
         """Tell every stream to end; drop those that have not when the grace time is over."""
         self._told = True
-        streams = list(self._streams)
+        self._end(list(self._streams))
+
+    def end(self, stream: Stoppable) -> None:
+        """The same for one stream."""
+        self._end([stream])
+
+    def _end(self, streams: list[Stoppable]) -> None:
+        loop = asyncio.get_running_loop()
         for stream in streams:
             if self.mode == "drain" and stream.finite:
-                self._loop.call_later(_OWN_TIME * self.grace, self._stop_late, stream)
+                loop.call_later(self.own_seconds, self._stop_late, stream)
             else:
                 stream.stop()
-        self._loop.call_later(self.grace, self._cut, streams)
+        loop.call_later(self.grace, self._cut, streams)
 
     def _stop_late(self, stream: Stoppable) -> None:
         if stream in self._streams:
@@ -108,6 +122,13 @@ class Drain:
         for stream in streams:
             if stream in self._streams:
                 stream.cut()
+
+    def forget(self) -> None:
+        """The event loop is closed: whatever was open on it is gone."""
+        if self._streams:
+            self._streams.clear()
+            self._unchain()
+        self._loop = None
 
     def _chain(self) -> None:
         self._look_at_hypercorn()
@@ -131,14 +152,15 @@ class Drain:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous.get(number, signal.SIG_DFL)
-        if self._loop.is_closed() or self._told:
+        loop = self._loop
+        if loop is None or loop.is_closed() or self._told:
             self._pass_on(previous, number, frame)
             return
         # Some servers drop everything the moment they hear of it, so streams hear first. A second signal goes
         # straight through: a loop that is stuck must not keep the process alive.
         self._told = True
-        self._loop.call_soon_threadsafe(self.stop)
-        self._call_later(_HEAD_START, lambda: self._pass_on(previous, number, frame))
+        loop.call_soon_threadsafe(self.stop)
+        loop.call_soon_threadsafe(loop.call_later, _HEAD_START, self._pass_on, previous, number, frame)
 
     def _pass_on(self, previous: Any, number: int, frame: FrameType | None) -> None:
         if callable(previous):
@@ -154,10 +176,7 @@ class Drain:
         if event.is_set():
             self.stop()
         else:
-            self._glance = self._loop.call_later(_GLANCE, self._look_at_hypercorn)
-
-    def _call_later(self, delay: float, call: Callable[[], None]) -> None:
-        self._loop.call_soon_threadsafe(self._loop.call_later, delay, call)
+            self._glance = asyncio.get_running_loop().call_later(_GLANCE, self._look_at_hypercorn)
 
 
 def _hypercorns_event() -> Any:
@@ -173,5 +192,7 @@ def drain_of(loop: asyncio.AbstractEventLoop) -> Drain:
     """The drain of an event loop."""
     drain = _drains.get(loop)
     if drain is None:
-        drain = _drains[loop] = Drain(loop)
+        for other in [other for other in _drains if other.is_closed()]:
+            _drains.pop(other).forget()
+        drain = _drains[loop] = Drain()
     return drain

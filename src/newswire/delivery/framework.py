@@ -1,13 +1,19 @@
-"""Responses that frameworks take for their own.
+"""Responses that frameworks take for their own, in every scope that a response can be called in.
 
 An ASGI application is a response everywhere but in FastAPI, which makes JSON of whatever a route returns that is no
 `Response` of Starlette's, and reads a route's annotation for the same. So where Starlette is installed, newswire's
 responses are of its class; newswire needs none of what that does.
+
+A response may answer a WebSocket's handshake too, where the server has the extension `websocket.http.response`: the
+client then gets an HTTP response instead of a WebSocket. Anything else is a mistake that is named.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+
+from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.watch import Message, Receive
 
 if TYPE_CHECKING:
     _Base = object
@@ -47,3 +53,36 @@ class FrameworkResponse(_Base):
             f"{type(self).__name__} is an answer for ASGI frameworks (Starlette, FastAPI, Litestar …). In Django, "
             "mount an ASGI application with newswire's routes beside Django's in asgi.py"
         )
+
+
+def as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive, Send]:
+    """What a response is called with, as for an HTTP request.
+
+    Raises:
+        RuntimeError: there is no way to answer with an HTTP response here.
+    """
+    kind = scope["type"]
+    if kind == "http":
+        return scope, receive, send
+    if kind != "websocket":
+        raise RuntimeError(
+            f"a response answers HTTP requests, and this is the {kind!r} scope: only a route returns one"
+        )
+    extensions = scope.get("extensions") or {}
+    if "websocket.http.response" not in extensions:
+        raise RuntimeError(
+            "a response answers HTTP requests, and this is a WebSocket whose server can't refuse it with a response "
+            "(the ASGI extension websocket.http.response): route WebSockets to an endpoint of their own"
+        )
+
+    async def http_receive() -> Message:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def http_send(message: Message) -> None:
+        await send({**message, "type": f"websocket.{message['type']}"})
+
+    own = {name: value for name, value in extensions.items() if not name.startswith("newswire.")}
+    return {"method": "GET", **scope, "type": "http", "extensions": own}, http_receive, http_send

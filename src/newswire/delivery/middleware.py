@@ -13,14 +13,14 @@ goes on as ever. On the direct path there is nothing to take over.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 from newswire.delivery.asgi import Scope, Send, TaskSink
 from newswire.delivery.beneath import beneath
-from newswire.delivery.watch import Receive
+from newswire.delivery.stopping import STREAM, Undo
+from newswire.delivery.watch import Message, Receive
 from newswire.hub.subscription import Subscription
-
-EXTENSION: Final = "newswire.stream"
 
 
 class StreamMiddleware:
@@ -38,13 +38,14 @@ class StreamMiddleware:
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[Any]]) -> None:
         self.app = app
+        self._on_stop: dict[Callable[[], None], None] = {}  # of the open streams
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on what is none."""
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self.app(scope, self._until_stop(receive) if scope["type"] == "lifespan" else receive, send)
             return
-        offer = StreamOffer(receive, send)
+        offer = StreamOffer(self._on_stop, receive, send)
         try:
             await self.app(offer.within(scope), receive, send)
         except Exception:
@@ -58,6 +59,18 @@ class StreamMiddleware:
         if offer.taken is not None:
             await offer.taken[0].stream(offer.taken[1], receive)  # from here: no frame but this one and the sink's
 
+    def _until_stop(self, receive: Receive) -> Receive:
+        """A lifespan's `receive`. Servers that stop the application while streams are open end them by it."""
+
+        async def watched() -> Message:
+            message = await receive()
+            if message["type"] == "lifespan.shutdown":
+                for stop in list(self._on_stop):
+                    stop()
+            return message
+
+        return watched
+
 
 class StreamOffer:
     """The extension `newswire.stream` as a response sees it.
@@ -66,16 +79,22 @@ class StreamOffer:
         taken: the stream that was handed over; None while there is none.
     """
 
-    __slots__ = ("_receive", "_send", "taken")
+    __slots__ = ("_calls", "_receive", "_send", "taken")
 
-    def __init__(self, receive: Receive, send: Send) -> None:
+    def __init__(self, calls: dict[Callable[[], None], None], receive: Receive, send: Send) -> None:
+        self._calls = calls
         self._receive = receive
         self._send = send
         self.taken: tuple[TaskSink, Subscription] | None = None
 
+    def on_stop(self, call: Callable[[], None]) -> Undo:
+        """Call `call` when the application's lifespan ends; see `newswire.delivery.stopping`."""
+        self._calls[call] = None
+        return partial(self._calls.pop, call, None)
+
     def within(self, scope: Scope) -> Scope:
         """A scope that offers this: a copy, as ASGI demands; what a framework puts into it goes when that is done."""
-        return {**scope, "extensions": {**(scope.get("extensions") or {}), EXTENSION: self}}
+        return {**scope, "extensions": {**(scope.get("extensions") or {}), STREAM: self}}
 
     def accept(self, sink: TaskSink, subscription: Subscription, receive: Receive, send: Send) -> bool:
         """Hand over a stream whose head was sent, and whose sink is attached.
