@@ -21,7 +21,7 @@ import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from newswire.delivery.pump import encode_item
+from newswire.delivery.items import encode_item
 
 from newswire.errors import InvalidEvent
 from newswire.runs.parts import event_of
