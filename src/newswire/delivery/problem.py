@@ -25,6 +25,7 @@ from newswire.errors import (
     LogError,
     LogUnavailable,
     NewswireError,
+    RunNotFound,
 )
 
 logger = logging.getLogger("newswire.delivery")
@@ -118,6 +119,8 @@ def problem_of(error: NewswireError) -> Problem:
         case LogError():
             logger.error("the log failed: %s", error)
             return Problem(500, "log_failed", "the log failed; the server's own log says why")
+        case RunNotFound():
+            return not_found("there is no such run, or it is not yours")
         case _:
             logger.error("%s: %s", type(error).__name__, error)
             return internal()

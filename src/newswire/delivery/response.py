@@ -24,7 +24,7 @@ from newswire.delivery.problem import Problem, problem_of
 from newswire.delivery.release import release, warn_of_held
 from newswire.delivery.stopping import DIRECT, STREAM, on_server_stop
 from newswire.delivery.watch import Message, Receive, watch
-from newswire.errors import Closed, LogUnavailable
+from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.wire.headers import STREAM_HEADERS
@@ -132,7 +132,7 @@ class EventSourceResponse(FrameworkResponse):
             stop.attached = True
             if stop.stopped:
                 subscription.goodbye()
-        except (LogUnavailable, Closed) as error:
+        except (LogUnavailable, Closed, RunNotFound) as error:
             await problem_of(error)(scope, receive, send)
         except BaseException:
             subscription.ended()

@@ -31,6 +31,8 @@ class Inbox:
         return False
 
     def end(self, last: Chunk | None) -> None:
+        if last is not None:
+            self._frames.extend(last.frames)
         self._ended = True
         self._subscription.ended()
         self._wake()

@@ -58,6 +58,24 @@ class Books:
         [entry] = await self.ledger.newest([name_channel(name, owner, await self.secret())])
         return None if entry is None else entry.data
 
+    async def kept(self, run_ids: Sequence[str]) -> dict[str, Record]:
+        """The newest records of those of some runs that are kept up to their end, or have none yet, by id."""
+        records = await self.ledger.newest([record_channel(run_id) for run_id in run_ids])
+        outs = await self.ledger.newest([out_channel(run_id) for run_id in run_ids])
+        found: dict[str, Record] = {}
+        for entry, out in zip(records, outs, strict=True):
+            if entry is None:
+                continue
+            record = Record.read(entry)
+            if record.state != "ended" or (out is not None and out.offset >= record.last_offset):
+                found[record.id] = record
+        return found
+
+    async def has_events(self, run_id: str, after: int, upto: int) -> bool:
+        """Whether the log has any of a run's events between two offsets."""
+        page = await self._log.read(Channels([out_channel(run_id)]), after, 1)
+        return bool(page.entries) and page.entries[0].offset <= upto
+
     async def secret(self) -> bytes:
         """What is known to the processes that have this log, and to nobody else; the first that needs it makes it."""
         while self._secret is None:
@@ -80,6 +98,8 @@ class Books:
         at, last = after, (await self._log.span()).latest if upto is None else upto
         while at < last:
             page = await self._log.read(channel, at, _PAGE)
+            if page.through <= at:
+                return  # the log ends before `last`: it is not the log that this offset came from
             for piece in pieces(page.entries):
                 if after < piece.offset <= last:
                     after = piece.offset

@@ -11,7 +11,7 @@ told by the dialect's prelude, and the exact tail follows.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from newswire.hub.frames import Chunk, Form, Frame
@@ -49,9 +49,17 @@ class RunReader(Subscription):
         after: the reader's cursor, a position or any text; None: from the beginning.
         dialect: how to tell it; None: the events as they are stored.
         on_open: awaited when the reader comes, before anything is sent.
+        readers: has the reader in it, by the run's id, while it is open.
+
+    Attributes:
+        run_id: which run.
+        begun: the offset after which its events are.
+        seen: the offset of the last of its events that the reader was given.
+        lost: the run is not kept any more, and the reader has not had all of it.
+        upto: the offset at which another run of the same key begins, if there is one: its events are not the reader's.
     """
 
-    __slots__ = ("_begun", "_dialect", "_on_open", "_run_id", "seen")
+    __slots__ = ("_dialect", "_on_open", "_readers", "begun", "lost", "run_id", "seen", "upto")
 
     def __init__(
         self,
@@ -62,38 +70,63 @@ class RunReader(Subscription):
         *,
         dialect: Dialect | None = None,
         on_open: Callable[[], Awaitable[None]] | None = None,
+        readers: dict[str, set[RunReader]] | None = None,
     ) -> None:
         super().__init__(hub, Channels([out_channel(run_id)]), Form.PLAIN, after or begun)
-        self._run_id = run_id
-        self._begun = begun.offset
+        self.run_id = run_id
+        self.begun = begun.offset
         self._dialect = dialect
         self._on_open = on_open
+        self._readers = {} if readers is None else readers
         self.seen = 0
+        self.lost = False
+        self.upto: int | None = None
 
     async def open(self) -> Position:
-        """See `Subscription.open`. For a dialect, what lies before the cursor is read too."""
+        """See `Subscription.open`. For a dialect, what lies before the cursor is read too.
+
+        Raises:
+            RunNotFound: the run is not kept any more.
+        """
         position = await super().open()
         if self._on_open is not None:
             await self._on_open()
-        if self.cursor < self._begun:
-            self.cursor = self._begun  # a cursor from before the run: another run's, say
+        if self.cursor < self.begun:
+            self.cursor = self.begun  # a cursor from before the run: another run's, say
         if self._dialect is not None:
             self._gap = None  # a cursor that can't be placed begins anew; a gap is an event that no client would know
             await self._skip(self._dialect)
         return position
 
     async def _skip(self, dialect: Dialect) -> None:
-        async for piece in Books(self._hub.log).pieces(self._run_id, self._begun, self.cursor):
+        async for piece in Books(self._hub.log).pieces(self.run_id, self.begun, self.cursor):
             if piece.event != END:
                 dialect.skip_event(piece.event, piece.data)
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """See `Subscription.attach`."""
         self.seen = self.cursor
+        self._readers.setdefault(self.run_id, set()).add(self)
         if self._dialect is None:
             super().attach(_UntilEnd(sink, self), options)
         else:
             super().attach(Transcoder(sink, self, self._dialect, self.live.text, options.retry), options)
+
+    def ended(self) -> None:
+        """See `Subscription.ended`."""
+        others = self._readers.get(self.run_id)
+        if others is not None:
+            others.discard(self)
+            if not others:
+                del self._readers[self.run_id]
+        super().ended()
+
+    def lose(self) -> None:
+        """End the stream of a run that is not kept any more: its last event says so."""
+        self.lost = True
+        end = _lost("dropped").event()
+        frame = Frame(self.live.epoch, Entry(self.seen, out_channel(self.run_id), end.event, end.data, 0.0))
+        self._end(Chunk(frame.encoded(self.form), [frame]))
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
         if self._dialect is None or self._dialect.plain:
@@ -111,6 +144,12 @@ class RunReader(Subscription):
     def due(self, chunk: Chunk) -> tuple[Chunk, bool]:
         """What of a chunk is the reader's: nothing behind the end, what was folded unfolded; and if that is all."""
         frames = chunk.frames
+        if self.upto is not None and frames[-1].offset > self.upto:
+            frames = [frame for frame in frames if frame.offset <= self.upto]
+            chunk = Chunk(b"".join([frame.encoded(self.form) for frame in frames]), frames)
+            self.lost = True
+            if not frames:
+                return chunk, False
         last = frames[-1].event
         if last in _LAST:
             found: list[Frame] = []
@@ -137,12 +176,6 @@ class RunReader(Subscription):
         """See `Subscription.goodbye_bytes`."""
         return super().goodbye_bytes() if self._dialect is None else _goodbye(self._dialect, self._options.retry)
 
-    async def _events(self) -> AsyncIterator[Event]:
-        async for event in super()._events():
-            yield event
-            if event.event == END:
-                return
-
 
 class _UntilEnd:
     """A sink that ends its reader's stream behind the run's last event."""
@@ -157,14 +190,17 @@ class _UntilEnd:
 
     def write(self, chunk: Chunk) -> bool:
         frames = chunk.frames
-        if not frames or frames[-1].event not in _LAST:
+        reader = self._reader
+        if not frames or (frames[-1].event not in _LAST and reader.upto is None):
             if frames:
-                self._reader.seen = frames[-1].offset
+                reader.seen = frames[-1].offset
             return self._sink.write(chunk)
-        chunk, over = self._reader.due(chunk)
-        more = self._sink.write(chunk)
+        chunk, over = reader.due(chunk)
+        more = self._sink.write(chunk) if chunk.frames else True
         if over:
-            self._reader.close()
+            reader.close()
+        elif reader.lost:
+            reader.lose()
         return more
 
 
@@ -199,12 +235,13 @@ class Transcoder:
         if self._over:
             return True
         frames = self._reader.due(chunk)[0].frames
-        if not frames:
-            return True
+        if not frames or frames[-1].event not in (END, GAP):
+            blocks = self._tell(frames) if frames else b""
+            more = self._sink.write(Chunk(blocks)) if blocks else True
+            if self._reader.lost:
+                self._reader.lose()
+            return more
         last = frames[-1]
-        if last.event not in (END, GAP):
-            blocks = self._tell(frames)
-            return self._sink.write(Chunk(blocks)) if blocks else True
         self._over = True
         told = self._tell(frames[:-1])  # before the end, which depends on it
         end = _encode(self._dialect.end(_end_of(last.event, last.data)), self._text(last.offset))
@@ -213,9 +250,14 @@ class Transcoder:
         return more
 
     def end(self, last: Chunk | None) -> None:
-        """End the stream; a goodbye is said in the dialect's words."""
+        """End the stream; a goodbye, or the run's loss, is said in the dialect's words."""
         if last is not None:
-            last = None if self._over else Chunk(_goodbye(self._dialect, self._retry))
+            if self._over:
+                last = None
+            elif self._reader.lost:
+                last = Chunk(_encode(self._dialect.end(_lost("dropped")), self._text(self._reader.seen)))
+            else:
+                last = Chunk(_goodbye(self._dialect, self._retry))
         self._sink.end(last)
 
     def _tell(self, frames: Sequence[Frame]) -> bytes:
@@ -235,7 +277,10 @@ class Transcoder:
 def _end_of(event: str, data: str) -> RunEnd:
     if event == END:
         return read_end(data)
-    reason = json.loads(data)["reason"]
+    return _lost(json.loads(data)["reason"])
+
+
+def _lost(reason: str) -> RunEnd:
     return RunEnd("failed", {"type": "EventsLost", "message": f"a part of this run is not kept any more ({reason})"})
 
 

@@ -97,17 +97,29 @@ class Run:
         Raises:
             RunNotFound: it is not kept any more.
         """
-        async for event in self.subscribe():
+        record = await self._look()
+        if record.begun != self._record.begun:
+            raise RunNotFound(self.id)  # another one of the same key has its place
+        if record.end is not None:
+            return record.end
+        reader = self._runs.reader(record, Position(self._runs.hub.epoch, record.offset), counts=False)
+        async for event in reader:
+            if event.event == END and reader.lost:
+                raise RunNotFound(self.id)
             if event.event == END:
                 return read_end(event.data)
         raise RunOver(f"run {self.id}: the hub was closed before the run ended")
 
     async def text(self) -> str:
-        """The answer so far: all text, without reasoning, tools and the rest."""
+        """The answer so far: all text, without reasoning, tools and the rest.
+
+        Raises:
+            RunNotFound: it is not kept any more.
+        """
         return "".join([part.text async for part in self._parts() if isinstance(part, Text)])
 
     async def reasoning(self) -> str:
-        """What the model thought so far."""
+        """What the model thought so far; see `text`."""
         return "".join([part.text async for part in self._parts() if isinstance(part, Reasoning)])
 
     async def _parts(self) -> AsyncIterator[object]:
@@ -115,14 +127,21 @@ class Run:
             await self._claim.flushed()
         async for piece in self._runs.books.pieces(self.id, self._record.begun):
             yield part_of(piece.event, piece.data)
+        if (await self._look()).begun != self._record.begun:  # what was read may be half of it, or nothing
+            raise RunNotFound(self.id)
 
     # -- read
 
     def subscribe(self, after: Position | str | None = None) -> RunReader:
         """Iterate over the run's events, first those that are there, then live, up to and with `newswire.end`.
 
+        If the run stops being kept before all of it was read, that end is `failed` with an error of type `EventsLost`.
+
         Args:
             after: the position to go on from; None: from the beginning.
+
+        Raises:
+            RunNotFound: at the first event: the run is not kept any more.
         """
         return self._runs.reader(self._record, after)
 

@@ -55,6 +55,7 @@ class Runs:
     Attributes:
         stats: numbers; see `RunStats`.
         producers: those that are registered, by name.
+        open_readers: the open streams and iterations of this process, by the run's id; for newswire itself.
         sync: the same for threads; see `SyncRuns`.
     """
 
@@ -77,6 +78,7 @@ class Runs:
         self._public = public
         self._options = options or RunOptions()
         self._place = place_of(self.worker_options.path)
+        self.open_readers: dict[str, set[RunReader]] = {}
         self._worker: Worker | None = None
         self._starting: set[asyncio.Task[Run]] = set()
         self._closed = False
@@ -390,15 +392,18 @@ class Runs:
         """See `Run.accepted`."""
         return RunAccepted(run.record, self._place)
 
-    def reader(self, record: Record, after: Position | str | None, dialect: Dialect | None = None) -> RunReader:
-        """A reader of a run. For newswire itself."""
-        self.stats.readers["new" if not after else "resumed"] += 1
+    def reader(
+        self, record: Record, after: Position | str | None, dialect: Dialect | None = None, *, counts: bool = True
+    ) -> RunReader:
+        """A reader of a run, which `counts` in the statistics. For newswire itself."""
+        if counts:
+            self.stats.readers["new" if not after else "resumed"] += 1
 
         async def came() -> None:
             await (await self.open()).reader_came(record)
 
         begun = Position(self.hub.epoch, record.begun)
-        return RunReader(self.hub, record.id, begun, after, dialect=dialect, on_open=came)
+        return RunReader(self.hub, record.id, begun, after, dialect=dialect, on_open=came, readers=self.open_readers)
 
     async def stop(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> bool:
         """End a run now, whichever process produces it; its readers get `stopped`.

@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final, Protocol
 
-from newswire.errors import Closed, LogError, LogUnavailable
+from newswire.errors import Closed, LogUnavailable
 from newswire.hub.hub import Hub
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
@@ -36,6 +36,7 @@ _RECORD_PREFIX: Final = RECORDS.removesuffix(">")
 _WORKER_PREFIX: Final = WORKERS.removesuffix(">")
 _PAGE: Final = 1000
 _BEATS_KEPT_SECONDS: Final = 300.0
+_LAST_BEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
 
 
 class Told(Protocol):
@@ -59,6 +60,10 @@ class Told(Protocol):
 
     def read_here(self, run_id: str) -> bool:
         """Whether this process has a reader of a run."""
+        ...
+
+    async def end_lost_readers(self) -> None:
+        """End the readers of this process whose run is not kept any more."""
         ...
 
     def produces(self, run_id: str | None = None) -> bool:
@@ -126,9 +131,10 @@ class Watch:
         await self.stop()
         if self._own_beat:
             try:
-                await self._store_beat(json.dumps({"lease": self._lease, "gone": True}))
-            except (LogError, Closed) as error:
-                logger.debug("no last heartbeat: %s", error)
+                async with asyncio.timeout(_LAST_BEAT_SECONDS):
+                    await self._store_beat(json.dumps({"lease": self._lease, "gone": True}))
+            except Exception as error:  # the last thing of a worker that ends: whatever its log raises
+                logger.debug("no last heartbeat: %r", error)
 
     # -- what is in the log
 
@@ -277,6 +283,7 @@ class Watch:
         await self.seen.wait()
         await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
         await self.expiry.step()
+        await self._told.end_lost_readers()
         if monotonic() > self._beats_dropped + _BEATS_KEPT_SECONDS:
             self._beats_dropped = monotonic()
             await self._drop_beats()

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from newswire.errors import Closed, RunOver
+from newswire.errors import Closed, RunNotFound, RunOver
 from newswire.log.retry import Retry
 from newswire.runs.dialects.base import End
 from newswire.runs.options import WorkerOptions
@@ -24,9 +24,12 @@ from newswire.runs.run import Run
 from newswire.runs.watch import Watch
 
 if TYPE_CHECKING:
+    from newswire.runs.reader import RunReader
     from newswire.runs.runs import Runs
 
 logger = logging.getLogger("newswire.runs")
+
+_LOOKED_AT_ONCE: Final = 500  # runs whose readers may have lost them
 
 
 class Worker:
@@ -60,8 +63,13 @@ class Worker:
             except TimeoutError:
                 pass
         productions = list(self.productions.values())
-        await asyncio.gather(*(self._let_go(production) for production in productions), return_exceptions=True)
-        await asyncio.gather(*(production.gone() for production in productions), return_exceptions=True)
+        # Not for ever: the log may be away, and a source may ignore that it is cancelled.
+        for calls in ([self._let_go(each) for each in productions], [each.gone() for each in productions]):
+            try:
+                async with asyncio.timeout(self._options.lease):
+                    await asyncio.gather(*calls, return_exceptions=True)
+            except TimeoutError:
+                logger.warning("%d runs could not be let go within %g s", len(productions), self._options.lease)
         for task in list(self._endings):
             task.cancel()
         await asyncio.gather(*self._endings, return_exceptions=True)
@@ -166,7 +174,17 @@ class Worker:
         return bool(ended)
 
     async def reader_came(self, record: Record) -> None:
-        """A reader of this process begins to read a run."""
+        """A reader of this process begins to read a run.
+
+        Raises:
+            RunNotFound: it is not kept any more.
+        """
+        newest = self.watch.open.get(record.id)
+        if newest is None or newest.begun != record.begun:  # it may have been dropped, and even begun again
+            newest = await self._runs.books.look(record.id)
+            if newest is None or newest.begun != record.begun:
+                raise RunNotFound(record.id)
+        record = newest
         if record.state == "waiting" and record.worker is not None:  # a lazy one
             changed = await self._runs.books.change(record, state="running")
             if changed is not None:
@@ -178,6 +196,9 @@ class Worker:
 
     def changed(self, record: Record) -> None:
         """See `watch.Told`."""
+        for reader in self._runs.open_readers.get(record.id, ()):
+            if reader.begun < record.begun:
+                reader.upto = record.begun
         production = self.productions.get(record.id)
         if production is None or record.offset <= production.record.offset:
             return
@@ -203,6 +224,33 @@ class Worker:
         production = self.productions.get(run_id)
         if production is not None:
             production.readers_at = monotonic()
+
+    async def end_lost_readers(self) -> None:
+        """See `watch.Told`: readers whose run has been dropped would wait for its end for ever."""
+        uncertain: list[str] = []
+        for run_id, readers in list(self._runs.open_readers.items()):
+            known = self.watch.open.get(run_id)
+            if known is None:
+                uncertain.append(run_id)
+            elif any(reader.begun < known.begun for reader in readers):
+                await self._end_passed_readers(known, readers)
+        for at in range(0, len(uncertain), _LOOKED_AT_ONCE):
+            ids = uncertain[at : at + _LOOKED_AT_ONCE]
+            kept = await self._runs.books.kept(ids)
+            for run_id in ids:
+                if run_id not in kept:
+                    for reader in list(self._runs.open_readers.get(run_id, ())):
+                        reader.lose()
+                elif any(reader.begun < kept[run_id].begun for reader in self._runs.open_readers.get(run_id, ())):
+                    await self._end_passed_readers(kept[run_id], self._runs.open_readers[run_id])
+
+    async def _end_passed_readers(self, newer: Record, readers: Iterable[RunReader]) -> None:
+        """Another run of the same key has the id: readers of the one before end when nothing of it is left."""
+        passed = [reader for reader in readers if reader.begun < newer.begun]
+        for reader in passed:
+            reader.upto = newer.begun
+            if not await self._runs.books.has_events(newer.id, reader.seen, newer.begun):
+                reader.lose()
 
     def read_here(self, run_id: str) -> bool:
         """See `watch.Told`."""
