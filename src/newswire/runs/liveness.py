@@ -1,11 +1,12 @@
 """Which workers are dead, as one process may judge it: `docs/explain/leases.md` has the reasons.
 
-A worker is dead when its newest heartbeat has not changed for three quarters of its lease. The time counts from when
-*this* process read the heartbeat, by its own monotonic clock, and only while this process was awake and could read the
-log. A process that has just begun, that stood still, or that could not read gives every worker a whole lease.
+A worker whose newest heartbeat has not changed for half of its lease is suspected: the suspicion is stored in its
+channel, and a worker that lives answers with a heartbeat. One that has not answered for a quarter more is dead. All
+times count from when *this* process read what is in the channel, by its own monotonic clock, and only while this
+process was awake and could read the log. A process that has just begun, that stood still, or that could not read gives
+a whole lease.
 
-It holds what was read and does no I/O. The verdict itself is an append under the condition that the heartbeat is still
-the newest, so a worker that is alive after all wins against any judge.
+What is here holds what was read, and does no I/O.
 """
 
 from __future__ import annotations
@@ -14,28 +15,41 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-_SILENCE: Final = 0.75  # of a lease: a worker that is silent for so long is dead
+_SILENCE: Final = 0.5  # of a lease, without a heartbeat: a suspicion
+_NO_ANSWER: Final = 0.25  # of a lease, without an answer to the suspicion: a verdict
 _AWAKE: Final = 0.25  # of a lease: between two looks, no more counts as silence
 _STOOD_STILL: Final = 0.5  # of a lease: who has not looked for longer has to begin again
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """A worker's newest heartbeat.
+    """The newest event of a worker's channel.
 
     Attributes:
         offset: where in the log it is; 0: there is none.
         lease: the worker's own lease, in seconds.
+        suspected: it is a suspicion, and no heartbeat.
     """
 
     offset: int
     lease: float
+    suspected: bool = False
+
+    @property
+    def patience(self) -> float:
+        """Seconds of silence after it that have a consequence."""
+        return (_NO_ANSWER if self.suspected else _SILENCE) * self.lease
+
+    @property
+    def whole_lease(self) -> float:
+        """Seconds of silence at the beginning, below zero, so that a whole lease passes before a verdict."""
+        return ((_NO_ANSWER if self.suspected else _SILENCE + _NO_ANSWER) - 1) * self.lease
 
 
 @dataclass(slots=True)
 class _Watched:
     beat: Beat
-    silent: float  # seconds; negative at first where a whole lease is to pass
+    silent: float  # seconds
 
 
 class Liveness:
@@ -51,7 +65,7 @@ class Liveness:
         self._looked: float | None = None
 
     def look(self, beats: Mapping[str, Beat], at: float) -> None:
-        """Note the newest heartbeats of all workers that matter now.
+        """Note the newest events of the channels of all workers that matter now.
 
         Args:
             beats: by worker. A worker that is not among them is forgotten.
@@ -64,15 +78,13 @@ class Liveness:
         for worker, beat in beats.items():
             known = self._watched.get(worker)
             if known is None or begin_again:
-                watched[worker] = _Watched(beat, -(1 - _SILENCE) * beat.lease)
+                watched[worker] = _Watched(beat, beat.whole_lease)
             elif known.beat.offset != beat.offset:
                 watched[worker] = _Watched(beat, 0.0)
             else:
                 watched[worker] = _Watched(beat, known.silent + min(passed, _AWAKE * beat.lease))
         self._watched = watched
 
-    def dead(self) -> dict[str, Beat]:
-        """The workers that were silent for too long, with the heartbeat that was their last."""
-        return {
-            worker: each.beat for worker, each in self._watched.items() if each.silent >= _SILENCE * each.beat.lease
-        }
+    def overdue(self) -> dict[str, Beat]:
+        """The workers that were silent for too long: those suspected are dead, the others are to be suspected."""
+        return {worker: each.beat for worker, each in self._watched.items() if each.silent >= each.beat.patience}

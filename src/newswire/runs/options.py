@@ -44,9 +44,10 @@ class WorkerOptions:
     """How the process behaves that produces runs, or watches those of others.
 
     Attributes:
-        lease: seconds after which readers know that a worker has died, at the latest. It says that it is alive every
-            quarter of that; who has not been heard for three quarters is dead. So an event loop that is blocked for
-            half of it loses its runs.
+        lease: seconds after which readers know that a worker has died. Each worker gives a heartbeat every quarter of
+            that. One that was silent for half is suspected, and one that does not answer for a quarter more is dead:
+            an event loop that is blocked for three quarters of its lease loses its runs. A process that has just begun
+            waits a whole lease before it judges anybody.
         path: where a run can be read, with `{id}` in it, for `Content-Location`; None: the path that it was started at,
             a slash, and the id.
         tell_errors: whether readers get the text of every exception that a producer raises. Otherwise they get its type

@@ -1,9 +1,9 @@
 """What one process sees of all runs: those that have not ended, who produces them, and whether that one is alive.
 
-It follows the records and heartbeats of every process in the log. Whether a worker is dead it decides as `liveness`
-says, and stores the verdict in that worker's own channel, under the condition that the worker's newest heartbeat is
-still the one that was judged. The worker stores its heartbeats under the same kind of condition. So one of the two
-comes first, and both know which. A verdict concerns the records before it in the log, and none after it.
+It follows the records and heartbeats of every process in the log. When a worker is to be suspected, and when it is
+dead, `liveness` says. Both are stored in that worker's own channel, under the condition that its newest event is still
+the one that was judged. The worker stores its heartbeats under the same kind of condition. So one of the two comes
+first, and both know which. A verdict concerns the records before it in the log, and none after it.
 
 The process's own heartbeats are given here too, while it produces a run or reads one that wants to know.
 """
@@ -167,7 +167,9 @@ class Watch:
     def _take_beat(self, entry: Entry) -> Beat:
         worker = entry.channel.removeprefix(_WORKER_PREFIX)
         beat = json.loads(entry.data)
-        found = Beat(entry.offset, float(beat["lease"]))
+        found = Beat(entry.offset, float(beat["lease"]), bool(beat.get("suspected")))
+        if found.suspected and worker == self._worker and entry.offset > self._own_beat:
+            self._beat_now.set()
         if entry.offset > self._beats.get(worker, (0, 0.0))[0]:
             self._beats[worker] = entry.offset, monotonic()
             if worker != self._worker:
@@ -237,11 +239,11 @@ class Watch:
         for name, entry in zip(names, entries, strict=True):
             beats[name] = Beat(0, self._lease) if entry is None else self._take_beat(entry)
         self._liveness.look(beats, monotonic())
-        for name, beat in self._liveness.dead().items():
-            data = json.dumps({"lease": beat.lease, "gone": True})
-            offset = await self._books.beat(name, data, after=beat.offset)
-            if offset is None:
-                continue  # it lives, or somebody else has judged
+        for name, beat in self._liveness.overdue().items():
+            said = "gone" if beat.suspected else "suspected"
+            offset = await self._books.beat(name, json.dumps({"lease": beat.lease, said: True}), after=beat.offset)
+            if offset is None or not beat.suspected:
+                continue  # it lives, or somebody else was faster; or it may answer now
             logger.info("worker %s has given no heartbeat for %g s: its runs end, or others go on", name, beat.lease)
             self._dead[name] = offset
 
