@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from newswire.delivery.asgi import Scope, Send
-from newswire.delivery.framework import FrameworkResponse
+from newswire.delivery.framework import FrameworkResponse, as_http
 from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
@@ -61,6 +61,7 @@ class RunResponse(FrameworkResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope, receive, send = as_http(scope, receive, send)
         response = await self._decide(scope, receive, send)
         if response is not None:
             response.background = self.background
@@ -139,6 +140,7 @@ class RunAccepted(FrameworkResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope, _, send = as_http(scope, receive, send)
         location = self._place(scope, self._record)
         body = json.dumps({"id": self._record.id, "location": location}).encode()
         await _answer(send, 202, "application/json", body, {"location": location, "content-location": location})

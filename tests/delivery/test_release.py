@@ -1,0 +1,171 @@
+"""What a request holds is given back when a subscription's stream begins; an iterable's stream says that it stays."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated
+
+import pytest
+import sqlalchemy
+from fastapi import Depends, FastAPI, HTTPException
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import QueuePool
+from starlette.background import BackgroundTask
+from tests.fixtures.asgi_request import Client
+from tests.fixtures.in_thread import uvicorn_in_thread
+
+from newswire import EventSourceResponse, Hub
+from newswire.delivery import release
+
+pytestmark = pytest.mark.anyio
+
+
+class Site:
+    """A FastAPI application whose streams depend on a session of a pool with two connections."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.engine = sqlalchemy.create_engine(
+            "sqlite://",
+            poolclass=QueuePool,
+            pool_size=2,
+            max_overflow=0,
+            connect_args={"check_same_thread": False},
+        )
+        self.app = FastAPI()
+        self.fails: Exception | None = None
+
+        def session() -> Iterator[Session]:
+            with Session(self.engine) as session:
+                session.execute(sqlalchemy.text("select 1"))
+                yield session
+            if self.fails is not None:
+                raise self.fails
+
+        async def async_session() -> AsyncIterator[Session]:
+            with Session(self.engine) as session:
+                session.execute(sqlalchemy.text("select 1"))
+                yield session
+
+        @self.app.get("/events")
+        async def events(session: Annotated[Session, Depends(session)]) -> EventSourceResponse:
+            return EventSourceResponse(self.hub.subscribe("news"))
+
+        @self.app.get("/async")
+        async def with_async(session: Annotated[Session, Depends(async_session)]) -> EventSourceResponse:
+            return EventSourceResponse(self.hub.subscribe("news"))
+
+        @self.app.get("/rows")
+        async def rows(session: Annotated[Session, Depends(session)]) -> EventSourceResponse:
+            return EventSourceResponse(self.rows(session))
+
+        @self.app.get("/function")
+        async def function(session: Annotated[Session, Depends(session, scope="function")]) -> EventSourceResponse:
+            return EventSourceResponse(self.endless())
+
+        @self.app.get("/background")
+        async def background(session: Annotated[Session, Depends(session)]) -> EventSourceResponse:
+            task = BackgroundTask(lambda: None)
+            return EventSourceResponse(self.hub.subscribe("news"), background=task)
+
+    async def endless(self) -> AsyncIterator[str]:
+        yield "one"
+        await self.hub.subscribe("never").__anext__()  # type: ignore[attr-defined]
+
+    async def rows(self, session: Session) -> AsyncIterator[str]:
+        for number in range(3):
+            yield str(session.execute(sqlalchemy.text(f"select {number}")).scalar())
+
+    @property
+    def held(self) -> int:
+        """Connections that are not in the pool."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)
+        return pool.checkedout()
+
+
+@pytest.mark.parametrize("protocol", ["direct", "httptools"])
+@pytest.mark.parametrize("path", ["/events", "/async"])
+def test_many_streams_on_a_small_pool(protocol: str, path: str) -> None:
+    """Ten open streams of a route with a database session hold no connection of a pool of two."""
+    site = Site()
+    with uvicorn_in_thread(site.app, protocol) as server:
+        streams = [server.get(path) for _ in range(10)]
+        for stream in streams:
+            stream.until("id: ")
+        assert site.held == 0
+        for stream in streams:
+            stream.connection.close()
+
+
+async def begin(site: Site, path: str) -> Client:
+    """Ask for a stream, whose client leaves as soon as it has begun."""
+    client = Client()
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "http_version": "1.1",
+        "path": path,
+        "query_string": b"",
+        "headers": [],
+        "root_path": "",
+    }
+    client.left.set()
+    await site.app(scope, client.receive, client.send)
+    return client
+
+
+@pytest.mark.parametrize(("error", "status"), [(HTTPException(409), 409), (ValueError("broken"), 500)])
+async def test_a_dependency_that_fails_at_its_end(error: Exception, status: int) -> None:
+    """It has a status code, since nothing of the stream was sent, and the subscription is gone."""
+    site = Site()
+    site.fails = error
+    client = Client()
+    scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/events", "query_string": b""}
+    try:
+        await site.app({**scope, "headers": [], "root_path": ""}, client.receive, client.send)
+    except ValueError:
+        assert status == 500  # Starlette raises it again, for the server's log
+    assert b"text/event-stream" not in client.headers.get(b"content-type", b"")
+    assert site.hub.stats().subscribers == 0
+    await site.hub.close()
+
+
+async def test_an_iterable_keeps_its_session_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An iterable may use what its request holds, so it stays open; one warning for a process says what to do."""
+    monkeypatch.setattr(release, "_warned", False)
+    site = Site()
+    client = Client()
+    scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/rows", "query_string": b""}
+    with caplog.at_level(logging.WARNING, "newswire"):
+        for _ in range(2):
+            await site.app({**scope, "headers": [], "root_path": ""}, client.receive, client.send)
+    assert client.text.count("data: 2\n\n") == 2
+    [warning] = caplog.records
+    assert "scope='function'" in warning.getMessage()
+    assert site.held == 0
+    await site.hub.close()
+
+
+async def test_no_warning_without_anything_held(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dependency of function scope ends before the response, and a route may have none at all."""
+    monkeypatch.setattr(release, "_warned", False)
+    site = Site()
+    with caplog.at_level(logging.WARNING, "newswire"):
+        await begin(site, "/function")
+        await begin(site, "/events")
+    assert caplog.records == []
+    await site.hub.close()
+
+
+async def test_a_background_task_may_use_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """With a background task what the request holds stays, with the warning."""
+    monkeypatch.setattr(release, "_warned", False)
+    site = Site()
+    with caplog.at_level(logging.WARNING, "newswire"):
+        await begin(site, "/background")
+    assert len(caplog.records) == 1
+    await site.hub.close()
