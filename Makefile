@@ -1,18 +1,26 @@
 # Everything starts here, from nothing but python3 (>= 3.11) and pip; node comes from a wheel if there is none.
 PYTHON ?= python3
 VENV   ?= .venv
+PORT   ?= 8000
 BIN    := $(VENV)/bin
 
-.PHONY: demo test check bench clean setup
+.PHONY: demo images test check bench clean setup
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh
+	@touch $@ $@-demo
+
+$(VENV)/.ready-demo: pyproject.toml constraints.txt scripts/setup.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh demo
 	@touch $@
 
-demo: setup            ## the dashboard: a server, real publishers, a page to look at
-	$(BIN)/python -m examples.demo
+demo: $(VENV)/.ready-demo   ## the dashboard: a server, real publishers, a page to look at; make demo PORT=8001
+	$(BIN)/python -m examples.demo --port $(PORT)
+
+images: setup          ## renews the pictures in docs/images
+	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
 
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
 	$(BIN)/python -m pytest
@@ -28,4 +36,4 @@ bench: setup           ## all benchmarks, in turns with the peers; renews docs/b
 	$(BIN)/python -m benchmarks --quick --write-docs
 
 clean:
-	rm -rf $(VENV) node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.build
+	rm -rf $(VENV) demo-data node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.build

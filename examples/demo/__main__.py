@@ -32,7 +32,7 @@ WELCOME = """
         curl -d '{{"name": "me", "text": "hello"}}' '{url}/channels/room?event=say'
         the page in two windows, and a kill in the middle of a conversation
 
-  Ctrl-C ends it. The log is in {folder}/.
+  Ctrl-C ends it. Another port: make demo PORT=8001. The log is in {folder}/: rm -r {folder} forgets everything.
 """
 
 
@@ -98,7 +98,10 @@ async def main() -> None:
     """Run the demo until it is interrupted, or its time is over."""
     options = arguments()
     if not free(options.port):
-        sys.exit(f"somebody listens on port {options.port} already: choose another with --port")
+        sys.exit(
+            f"port {options.port} of 127.0.0.1 is in use: stop what listens there (perhaps another demo), "
+            f"or choose another port: make demo PORT={options.port + 1}"
+        )
     task = asyncio.current_task()
     assert task is not None
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -64,6 +64,11 @@ class Web:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The process that serves."""
+        return self._process.pid
+
     def kill(self) -> None:
         """kill -9."""
         self._process.kill()
@@ -172,6 +177,86 @@ def test_refreshes_and_a_late_tab_show_the_answer_of_the_log(web: Web, gate: Gat
     assert page.errors == []
 
 
+def at_the_end(tab: Any) -> bool:
+    """Whether the newest text is in view."""
+    place = "document.getElementById('scroll')"
+    return bool(tab.evaluate(f"{place}.scrollHeight - {place}.scrollTop - {place}.clientHeight < 40"))
+
+
+def test_the_view_follows_the_answer_after_a_refresh(web: Web, gate: Gate, page: Any) -> None:
+    """A refresh in the middle of the second answer shows where it goes on; somebody who scrolls up is left alone."""
+    page.order(goto=web.page, size={"width": 700, "height": 480})
+    page.until("chat.cursor")
+    gate.let_through(60)
+    page.evaluate(ASK)
+    until_tokens(page, 60)
+    page.evaluate("document.getElementById('stop').click()")
+    until_end(page, "stopped")
+    gate.let_through(100)
+    page.evaluate(ASK)
+    page.until("chat.turns.size === 2")
+    until_tokens(page, 100)
+    page.order(reload=True)
+    page.until("chat.turns.size === 2")
+    until_tokens(page, 100)
+    page.until("document.getElementById('scroll').scrollTop > 0")
+    assert at_the_end(page)
+    gate.let_through(140)
+    until_tokens(page, 140)
+    shown(page)
+    page.until("document.getElementById('newest').hidden")
+    assert at_the_end(page)
+    page.evaluate("document.getElementById('scroll').scrollTop = 0")
+    page.until("document.getElementById('newest').checkVisibility()")
+    gate.let_through(180)
+    until_tokens(page, 180)
+    shown(page)
+    assert page.evaluate("document.getElementById('scroll').scrollTop") == 0
+    page.evaluate("document.getElementById('newest').click()")
+    page.until("document.getElementById('newest').hidden")
+    assert at_the_end(page)
+    gate.let_through(TOKENS)
+    until_end(page, "done")
+    assert at_the_end(page)
+    assert page.errors == []
+
+
+def test_one_button_stops(web: Web, gate: Gate, page: Any) -> None:
+    """In mid-answer there is one button to stop it, and none to ask again."""
+    gate.let_through(10)
+    page.order(goto=web.page)
+    page.until("chat.cursor")
+    page.evaluate(ASK)
+    until_tokens(page, 10)
+    buttons = (
+        "[...document.querySelectorAll('button')].filter(each => each.checkVisibility()).map(each => each.textContent)"
+    )
+    words = page.evaluate(buttons)
+    assert words.count("Stop") == 1
+    assert not {"Send", "Ask again"} & set(words)
+
+
+# Strings of what Markdown is made of, drawn in the page.
+DRAWN = Path(__file__).with_name("markdown.js").read_text()
+
+
+def test_markdown_is_drawn_with_nodes_and_loses_nothing(web: Web, page: Any) -> None:
+    """Whatever a model writes becomes text in a few harmless elements, the same as it comes and whole."""
+    page.order(goto=web.page)
+    page.until("chat.cursor")
+    assert page.evaluate(DRAWN) == []
+    text = "Use **`add`** so:\n\n```python\nadd(1, 2)\n```\n\n1. one\n2. two"
+    drawn = page.evaluate(
+        '(async () => { const { draw } = await import("/chat/markdown.js"); const body = document.createElement("div");'
+        f" draw(body, {json.dumps(text)}); return body.innerHTML; }})()"
+    )
+    assert drawn == (
+        "<p>Use <strong><code>add</code></strong> so:</p>"
+        '<pre data-language="python" tabindex="0"><code>add(1, 2)</code></pre><ol><li>one</li><li>two</li></ol>'
+    )
+    assert page.errors == []
+
+
 def test_a_question_of_one_tab_appears_in_the_other(web: Web, gate: Gate, page: Any) -> None:
     """What one tab asks, the other shows as it comes; a refresh after the end shows it from the log."""
     gate.let_through(10)
@@ -247,6 +332,9 @@ def test_a_server_that_comes_back_goes_on_with_the_answer(web: Web, gate: Gate, 
     assert shown(page) == stored
     assert stored.startswith(before)
     assert page.evaluate(f"{TURN}.tokens") == TOKENS
+    mark = page.evaluate("document.querySelector('.seam').dataset.words")
+    assert re.fullmatch(rf"process {web.pid} went on from here after \d+\.\d s", mark)
+    assert "without a process" in page.evaluate(f"{TURN}.numbers.textContent")
     assert [asked["messages"][-1] for asked in gate.asked] == [
         {"role": "user", "content": QUESTION},
         {"role": "assistant", "content": before},
@@ -255,6 +343,8 @@ def test_a_server_that_comes_back_goes_on_with_the_answer(web: Web, gate: Gate, 
     assert until_end(page, "done") == run
     assert shown(page) == stored
     assert page.evaluate("document.querySelectorAll('.seam').length") == 1
+    assert page.evaluate("document.querySelector('.seam').dataset.words") == mark
+    assert "without a process" in page.evaluate(f"{TURN}.numbers.textContent")
     assert page.errors == []
 
 

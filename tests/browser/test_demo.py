@@ -131,6 +131,41 @@ def test_a_word_in_the_room_survives_a_kill(demo: Demo, page: Any) -> None:
     assert "Ada still here" in page.evaluate("document.querySelector('#room li').textContent")
 
 
+def test_two_tabs_are_two_people(demo: Demo, page: Any) -> None:
+    """Each tab has a name of its own, also the copy of a tab; a refresh keeps it; the empty room says what to do."""
+    page.order(goto=f"{demo.url}/demo/")
+    name = "document.forms.say.elements.name.value"
+    first = page.until(name)
+    assert page.evaluate("document.querySelector('.room .empty').checkVisibility()")
+    second = page.second()
+    second.order(goto=f"{demo.url}/demo/")
+    assert second.until(name) != first
+    # a tab that this one opens begins with a copy of its storage
+    page.evaluate("(globalThis.copy = window.open('/demo/', 'copy'), null)")
+    copied = page.until("copy.document.forms.say?.elements.name.value")
+    assert copied not in (first, second.evaluate(name))
+    page.order(reload=True)
+    assert page.until(name) == first
+
+
+def test_a_kill_is_said_where_nothing_is_pressed(demo: Demo, page: Any) -> None:
+    """The comparison with the log is there before one looks; what a kill makes the page say covers no button."""
+    page.order(goto=f"{demo.url}/demo/", size={"width": 1280, "height": 800})
+    page.until("document.getElementById('audit').dataset.result === 'good'", seconds=10)
+    assert page.evaluate("document.querySelector('.legend').getBoundingClientRect().bottom < innerHeight")
+    page.evaluate("document.getElementById('kill').click()")
+    page.until("document.querySelector('#toasts p.bad')")
+    page.until("document.querySelector('#toasts p.good')")
+    covered = """[...document.querySelectorAll('button, input')].filter(each => {
+      const one = each.getBoundingClientRect();
+      return [...document.querySelectorAll('#toasts p')].some(toast => {
+        const other = toast.getBoundingClientRect();
+        return one.left < other.right && other.left < one.right && one.top < other.bottom && other.top < one.bottom;
+      });
+    }).map(each => each.outerHTML)"""
+    assert page.evaluate(covered) == []
+
+
 def test_an_answer_of_the_chat_survives_the_kill_button(demo: Demo, page: Any) -> None:
     """The dashboard leads to the chat; its button kills the server in mid-answer, and the answer goes on."""
     page.order(goto=f"{demo.url}/demo/")

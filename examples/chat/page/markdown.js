@@ -31,7 +31,7 @@ export function draw(body, text, marks = []) {
   while (body.children.length > wanted.length) body.lastChild.remove();
 }
 
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`\s]*)[^`]*$/;
+const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*?)\s*$/;
 const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])\s+(.*)$/;
 const QUOTE = /^ {0,3}> ?/;
@@ -103,7 +103,7 @@ function code(lines, language, inline) {
   const inside = make("code");
   for (const [i, { line, at }] of lines.entries()) inside.append(...inline.plain(i < lines.length - 1 ? `${line}\n` : line, at));
   const block = make("pre", inside);
-  if (language) block.dataset.language = language.slice(0, 20);
+  if (language) block.dataset.language = language.slice(0, 80);
   block.tabIndex = 0;
   return block;
 }

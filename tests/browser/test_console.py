@@ -1,0 +1,129 @@
+"""The console in a real Chromium: what it lists and counts, where its times come from, and its addresses."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.fixtures.serve import Reader, Serve
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
+
+ROWS = "[...document.querySelectorAll('#channels tr')].map(row => row.dataset.channel)"
+COUNTS = (
+    "Object.fromEntries([...document.querySelectorAll('#channels tr')].map(row => [row.dataset.channel, "
+    "[row.querySelector('.events').textContent, row.querySelector('.readers').textContent]]))"
+)
+TAIL = (
+    "[...document.querySelectorAll('#tail .row')].map(row => [row.querySelector('time').dateTime, "
+    "row.querySelector('.from').textContent, row.querySelector('.what').textContent])"
+)
+
+
+def moment(seconds: float) -> str:
+    """A time as JavaScript writes it."""
+    return datetime.fromtimestamp(int(seconds * 1000) / 1000, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def kept(server: Serve, channel: str) -> list[list[str]]:
+    """The channel's events as the tail has to show them."""
+    events = httpx2.get(f"{server.url}/channels/{channel}/events?limit=1000").json()["events"]
+    return [[moment(event["time"]), event["channel"], event["data"]] for event in events]
+
+
+def test_a_fresh_server_has_no_channels_and_no_subscribers(tmp_path: Path, page: Any) -> None:
+    """The page's own stream is nothing that it lists or counts; it says what would be there."""
+    with Serve(tmp_path) as server:
+        page.order(goto=server.url)
+        page.until("document.getElementById('state').textContent === 'live'")
+        page.until("document.getElementById('subscribers-note').textContent.startsWith('1 console page')")
+        assert page.evaluate(ROWS) == []
+        assert page.evaluate("document.getElementById('subscribers').textContent") == "0"
+        assert page.evaluate("document.getElementById('channels-empty').checkVisibility()")
+        assert page.evaluate("document.getElementById('tail-empty').checkVisibility()")
+    assert page.errors == []
+
+
+def test_counts_and_times_are_those_of_the_log_after_a_restart(tmp_path: Path, page: Any) -> None:
+    """Kept events have their count beside the channel, and the time at which each was published beside the event."""
+    with Serve(tmp_path) as server:
+        for n in range(3):
+            server.publish("orders.eu", str(n))
+        server.publish("news", "<img src=x onerror=alert(1)>")
+        server.stop()
+        server.start()
+        with Reader(f"{server.url}/stream?channel=orders.*&channel=%24x") as refused:
+            assert refused.answer.status_code == 400
+        with Reader(f"{server.url}/stream?channel=orders.*") as reader:
+            reader.opened()
+            page.order(goto=server.url)
+            page.until(f"JSON.stringify({COUNTS}['orders.eu']) === '[\"3\",\"1\"]'")
+            assert page.evaluate(COUNTS) == {"orders.eu": ["3", "1"], "news": ["1", "0"]}
+            assert "orders.* (1)" in page.evaluate("document.getElementById('channels-note').textContent")
+        wanted = kept(server, "orders.eu") + kept(server, "news")
+        page.until(f"{TAIL}.length === 4")
+        assert page.evaluate(TAIL) == wanted
+        server.publish("orders.eu", "live")
+        page.until(f"{TAIL}.length === 5")
+        assert page.evaluate(TAIL)[-1] == kept(server, "orders.eu")[-1]
+        assert page.evaluate("document.querySelectorAll('#tail img').length") == 0
+    assert page.errors == []
+
+
+def test_a_chosen_channel_shows_its_last_events_and_has_an_address(tmp_path: Path, page: Any) -> None:
+    """A click anywhere in the row chooses; the address can be loaded again, gone back from, and sent to somebody."""
+    with Serve(tmp_path) as server:
+        batch = "\n".join(json.dumps({"data": f"event {n}"}) for n in range(800))
+        kind = {"content-type": "application/x-ndjson"}
+        httpx2.post(f"{server.url}/channels/job", content=batch, headers=kind).raise_for_status()
+        httpx2.post(f"{server.url}/channels/noise", content=batch, headers=kind).raise_for_status()
+        page.order(goto=server.url)
+        page.until(f"{ROWS}.length === 2")
+        page.evaluate("document.querySelector('tr[data-channel=job] .events').click()")
+        page.until("location.hash === '#channel=job'")
+        newest = kept(server, "job")[-100:]
+        page.until(f"{TAIL}.length === 100 && {TAIL}[0][1] === 'job'")
+        assert page.evaluate(TAIL) == newest
+        page.order(reload=True)
+        page.until(f"{TAIL}.length === 100 && {TAIL}[0][1] === 'job'")
+        assert page.evaluate("document.querySelector('tr.chosen').dataset.channel") == "job"
+        server.publish("noise", "not here")
+        server.publish("job", "live")
+        page.until(f"{TAIL}.length === 101")
+        assert page.evaluate(TAIL) == kept(server, "job")[-101:]
+        page.evaluate("history.back()")
+        page.until(f"location.hash === '' && {TAIL}.some(([, channel]) => channel === 'noise')")
+        second = page.second()
+        second.order(goto=f"{server.url}/#channel=nothing.yet")
+        second.until("document.getElementById('tail-empty').textContent.includes('No event of nothing.yet is kept')")
+        server.publish("nothing.yet", "now")
+        second.until(f"{TAIL}.length === 1")
+        second.order(goto=f"{server.url}/#channel=no%2Fslash")
+        second.order(reload=True)
+        second.until("document.getElementById('tail-empty').textContent.includes('slash')")
+        second.order(goto=f"{server.url}/#channel=jo*")
+        second.order(reload=True)
+        second.until("document.getElementById('tail-empty').textContent.includes('pattern')")
+    assert page.errors == []
+
+
+def test_rows_keep_their_places_under_the_pointer(tmp_path: Path, page: Any) -> None:
+    """While somebody points at the table its order stays, whatever comes; afterwards it is sorted again."""
+    with Serve(tmp_path) as server:
+        for channel, events in (("a", 3), ("b", 2)):
+            for _ in range(events):
+                server.publish(channel, "x")
+        page.order(goto=server.url)
+        page.until(f"{ROWS}.join() === 'a,b'")
+        scroll = "document.querySelector('.channels .scroll')"
+        page.evaluate(f"{scroll}.dispatchEvent(new PointerEvent('pointerenter'))")
+        for count in range(3, 9):  # six looks at the numbers, a second apart: the order would be looked at after three
+            server.publish("b", "x")
+            page.until(f"{COUNTS}.b[0] === '{count}'")
+            assert page.evaluate(ROWS) == ["a", "b"]
+        page.evaluate(f"{scroll}.dispatchEvent(new PointerEvent('pointerleave'))")
+        page.until(f"{ROWS}.join() === 'b,a'")
