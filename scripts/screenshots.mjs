@@ -40,7 +40,7 @@ async function serve(...command) {
 const publish = (url, channel, event, data) =>
   fetch(`${url}/channels/${channel}?event=${event}`, { method: "POST", body: typeof data === "string" ? data : JSON.stringify(data) });
 
-async function open(browser, url, { width = 1440, height = 900, theme = "light", scale = 1.5 } = {}) {
+async function open(browser, url, { width = 1440, height = 900, theme = "light", scale = 1.35 } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, colorScheme: theme, deviceScaleFactor: scale });
   const page = await context.newPage();
   await page.goto(url);
@@ -76,7 +76,7 @@ async function demo(browser, url) {
 }
 
 async function chat(browser, url) {
-  const size = { width: 752, height: 736, scale: 1.4 };
+  const size = { width: 752, height: 736, scale: 1.1 };
   const place = `${url}/chat/#${Math.random().toString(36).slice(2, 10)}x`;
   const [light, dark] = [await open(browser, place, size), await open(browser, place, { ...size, theme: "dark" })];
   const ask = (question) =>
