@@ -116,33 +116,3 @@ async def test_a_file_restored_from_a_copy(tmp_path: Path) -> None:
         gap, event = await anext(events), await anext(events)
         assert (gap.json()["reason"], event.data) == ("future", "1")
         await events.aclose()  # type: ignore[attr-defined]
-
-
-FORK = """
-import asyncio, os, sys
-from newswire import Event
-from newswire.errors import LogUnavailable
-from newswire.log.sqlite import SqliteLog
-
-async def main():
-    log = SqliteLog(sys.argv[1])
-    await log.append([("a", Event("1"))])
-    child = os.fork()
-    try:
-        await log.append([("a", Event("2"))])
-    except LogUnavailable as error:
-        os._exit(0 if child == 0 and "is a fork: make a log in each process" in str(error) else 1)
-    assert child != 0, "the child used its parent's connection"
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    await log.close()
-
-asyncio.run(main())
-"""
-
-
-async def test_a_fork(tmp_path: Path) -> None:
-    """A log that was opened before a fork says so in the child, instead of sharing a connection; the parent goes on."""
-    path = tmp_path / "log.db"
-    subprocess.run([sys.executable, "-c", FORK, str(path)], check=True, timeout=60)
-    async with opened(SqliteLog(path)) as log:
-        assert [entry.data for entry in await read_all(log, "a")] == ["1", "2"]

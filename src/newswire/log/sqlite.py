@@ -18,7 +18,7 @@ from functools import partial
 from itertools import islice
 from typing import Final, Literal
 
-from newswire.errors import Closed, LogError, LogUnavailable, TrimmedAway
+from newswire.errors import Closed, LogError, TrimmedAway
 from newswire.log.base import Entry, Page, RetentionRules, Span
 from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
@@ -27,6 +27,7 @@ from newswire.log.ledger import Guarded, Outcome
 from newswire.log.position import Position, positions
 from newswire.log.retention import Rules
 from newswire.log.sqlite_file import LogFile
+from newswire.log.sqlite_fork import carried
 from newswire.log.sqlite_keeper import Keeper, trim
 from newswire.log.sqlite_pages import PageReader, newest_of, next_entries, span
 from newswire.log.sqlite_plan import Planner
@@ -93,10 +94,7 @@ class SqliteLog:
         pid = os.getpid()
         if self._pid != pid:
             if self._pid is not None:
-                raise LogUnavailable(
-                    f"the log {self._file.path} was opened in process {self._pid}, of which {pid} is a fork: "
-                    "make a log in each process, or open it after the fork"
-                )
+                raise carried(self._file.path, self._pid)
             self._pid = pid
             if self._rules:
                 self._reader.start()
@@ -232,6 +230,8 @@ class SqliteLog:
     async def close(self) -> None:
         """See `Log.close`."""
         self._closed = True
+        if self._pid != os.getpid():
+            return  # never used, or a parent's: the child of a fork has no thread of it
         self._tail.wake()
         self._writer.flush()
         await self._writer.close()

@@ -12,19 +12,19 @@ import os
 import sqlite3
 import threading
 import time
-from bisect import bisect_left
-from contextlib import suppress
-from typing import Any, Final
+from contextlib import nullcontext, suppress
+from typing import Any, Final, Literal
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
+from newswire.log import sqlite_fork
+from newswire.log.sqlite_fork import Identity
+from newswire.log.sqlite_hold import Hold, check_replaced
 from newswire.log.sqlite_schema import APPLICATION_ID, STEPS, migrate, version_of
 
 # From this size on, what is in the WAL is moved to the database in the background.
 WAL_CHECKPOINT: Final = 16 * 2**20
 # The WAL is cut back to this after a burst has grown it.
 WAL_LIMIT: Final = 64 * 2**20
-
-_WAL_HEADER, _WAL_FRAME_HEADER = 32, 24  # bytes
 
 
 class LogFile:
@@ -36,6 +36,7 @@ class LogFile:
         patience: seconds to wait for another process's transaction.
 
     Attributes:
+        lives: the log's lives; empty until the first `connect`.
         epoch: the log's epoch; empty until the first `connect`.
     """
 
@@ -44,8 +45,22 @@ class LogFile:
         self.epoch = ""
         self._synchronous = synchronous
         self._patience = patience
-        self._identity: tuple[int, int] | None = None
+        self._hold: Hold | None = None
+        self._users = 0
         self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        """A thread is going to use the file."""
+        with self._lock:
+            self._users += 1
+
+    def leave(self) -> None:
+        """A thread has closed its connection and uses the file no more; the last one lets go of the file."""
+        with self._lock:
+            self._users -= 1
+            if not self._users and self._hold is not None:
+                self._hold.close()
+                self._hold = None
 
     def connect(self) -> sqlite3.Connection:
         """Open a connection; the very first one makes the file, with a new epoch, if there is none.
@@ -54,35 +69,57 @@ class LogFile:
             LogUnavailable, LogCorrupt: see `explain`.
         """
         with self._lock:
-            if self._identity is not None:
-                self.check()
-            elif not os.path.isdir(os.path.dirname(self.path)):
-                raise LogUnavailable(f"the folder of {self.path} does not exist: create it, or name another file")
             try:
-                connection = sqlite3.connect(
-                    self.path,
-                    timeout=self._patience,
-                    isolation_level=None,  # transactions begin where we say so
-                    check_same_thread=False,
-                    cached_statements=300,
-                )
+                if self._hold is None:
+                    self._hold = self._take_hold()
+                else:
+                    self.check()
+                connection, _ = self._open()
+                try:
+                    if self.epoch != _epoch(connection):
+                        raise LogCorrupt(
+                            f"{self.path} has lost its epoch: restore it, or move it away to begin a new log"
+                        )
+                except BaseException:
+                    self.close(connection)
+                    raise
+                return connection
             except sqlite3.Error as error:
                 raise self.explain(error) from error
-            try:
-                self._prepare(connection)
-                epoch = connection.execute("SELECT epoch FROM meta").fetchone()
-                if epoch is None or self.epoch not in ("", epoch[0]):
-                    raise LogCorrupt(f"{self.path} has lost its epoch: restore it, or move it away to begin a new log")
-                self.epoch = epoch[0]
-                if self._identity is None:
-                    self._identity = _identity(self.path)
-            except sqlite3.Error as error:
-                connection.close()
-                raise self.explain(error) from error
-            except BaseException:
-                connection.close()
-                raise
-        return connection
+            except OSError as error:
+                raise LogUnavailable(f"{self.path} can't be used: {error}") from error
+
+    def _take_hold(self) -> Hold:
+        if not os.path.isdir(os.path.dirname(self.path)):
+            raise LogUnavailable(f"the folder of {self.path} does not exist: create it, or name another file")
+        check_replaced(self.path)
+        connection, database = self._open()
+        try:
+            epoch = _epoch(connection)
+            hold = Hold(self.path, connection, database, self._patience)
+        except BaseException:
+            self.close(connection)
+            raise
+        if epoch is None or self.epoch not in ("", epoch):
+            hold.close()
+            raise LogCorrupt(f"{self.path} has lost its epoch: restore it, or move it away to begin a new log")
+        self.epoch = epoch
+        hold.share()
+        return hold
+
+    def _open(self) -> tuple[sqlite3.Connection, Identity]:
+        connection, identity = sqlite_fork.connect(self.path, self._patience)
+        try:
+            self._prepare(connection)
+        except BaseException:
+            self.close(connection)
+            raise
+        return connection, identity
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        """Close a connection."""
+        roll_back(connection)
+        sqlite_fork.close(connection)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
@@ -144,38 +181,27 @@ class LogFile:
         """See that the path still leads to the file that is open: else events would go to a file nobody finds.
 
         Raises:
-            LogCorrupt: it was deleted, moved or replaced.
+            LogCorrupt: it, or one of the files that belong to it, was deleted, moved or replaced.
         """
-        try:
-            same = _identity(self.path) == self._identity
-        except OSError:
-            same = False
-        if not same:
+        moved = self._hold.moved() if self._hold is not None else None
+        if moved is not None:
             raise LogCorrupt(
-                f"{self.path} was deleted, moved or replaced while in use: nothing more is stored in it. "
+                f"{moved} was deleted, moved or replaced while in use: nothing more is stored in it. "
                 "Put it back, or restart to begin with what is there now"
             )
 
-    def wal_size(self) -> tuple[int, int]:
-        """The size of the write-ahead log, and what of it is in use since it last began anew, in bytes.
+    def checkpoint(self, connection: sqlite3.Connection, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:
+        """Move what is in the write-ahead log to the database; see https://www.sqlite.org/pragma.html.
 
-        A log that was emptied keeps its size and is written over from its beginning. What belongs to the present round
-        has the present salts (https://www.sqlite.org/fileformat2.html#walformat), and lies before all that does not.
+        Raises:
+            sqlite3.Error: it can't be done now.
         """
-        try:
-            with open(self.path + "-wal", "rb", buffering=0) as wal:  # no locks are on this file that closing could end
-                size = os.fstat(wal.fileno()).st_size
-                header = os.pread(wal.fileno(), _WAL_HEADER, 0)
-                if len(header) < _WAL_HEADER:
-                    return size, 0
-                salts, frame = header[16:24], _WAL_FRAME_HEADER + int.from_bytes(header[8:12])
-                frames = range((size - _WAL_HEADER) // frame)
-                used = bisect_left(
-                    frames, True, key=lambda index: os.pread(wal.fileno(), 8, _WAL_HEADER + index * frame + 8) != salts
-                )
-                return size, used * frame
-        except OSError:
-            return 0, 0
+        with self._hold.changing() if self._hold is not None else nullcontext():
+            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+
+    def wal_size(self) -> tuple[int, int]:
+        """See `Hold.wal_size`."""
+        return (0, 0) if self._hold is None else self._hold.wal_size()
 
     def explain(self, error: sqlite3.Error) -> LogError:
         """What an error of SQLite's means for the log, and what to do."""
@@ -208,9 +234,9 @@ class LogFile:
         return LogError(f"{path}: {error}")
 
 
-def _identity(path: str) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+def _epoch(connection: sqlite3.Connection) -> str | None:
+    found = connection.execute("SELECT epoch FROM meta").fetchone()
+    return None if found is None else str(found[0])
 
 
 def _code(error: sqlite3.Error) -> int:

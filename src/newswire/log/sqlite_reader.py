@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, NewswireError
 from newswire.log.sqlite_file import LogFile, roll_back
@@ -29,6 +29,7 @@ logger = logging.getLogger("newswire.log")
 T = TypeVar("T")
 
 WATCH_SECONDS: Final = 0.025
+_NOTHING: Final = object()
 
 
 class Reader(DatabaseThread):
@@ -84,17 +85,19 @@ class Reader(DatabaseThread):
         By default SQLite does it within a commit, for which publishers wait some 10 ms, and a full one 100. Here they
         don't. What is stored meanwhile is left in the log.
         """
-        self.put(Job(_checkpoint, over=done))
+        self.put(Job(lambda connection: self.file.checkpoint(connection, "PASSIVE"), over=done))
 
-    def _turn(self) -> bool:
+    def _take(self) -> Any:
         try:
-            job = self._queue.get(timeout=self._wait())
+            return self._queue.get(timeout=self._wait())
         except queue.Empty:
-            pass
-        else:
-            if job is None:
-                self._leave()
-                return False
+            return _NOTHING
+
+    def _turn(self, job: Any) -> bool:
+        if job is None:
+            self._leave()
+            return False
+        if job is not _NOTHING:
             self._taken = [job]
             self.do(job)
             self._taken = []
@@ -155,10 +158,6 @@ class Reader(DatabaseThread):
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA busy_timeout = 100")  # else the next keeper waits for the lease to end
                 self._keeper.leave(self._connection)
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 def _step(steps: Generator[None, sqlite3.Connection, T], connection: sqlite3.Connection) -> tuple[T] | None:

@@ -20,7 +20,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable, NewswireError
-from newswire.log.sqlite_file import LogFile, roll_back
+from newswire.log.sqlite_file import LogFile
+from newswire.log.sqlite_fork import Working
 
 logger = logging.getLogger("newswire.log")
 
@@ -78,6 +79,7 @@ class DatabaseThread:
         self._awaiting_end: list[asyncio.Future[None]] = []
         self._taken: list[Any] = []  # items that were taken from the queue and have not come to an end
         self._connection: sqlite3.Connection | None = None
+        self.working = Working()
 
     # -- for the event loop
 
@@ -116,9 +118,11 @@ class DatabaseThread:
     def _start(self) -> None:
         if self._thread is None:
             thread = threading.Thread(target=self._main, name=self.name, daemon=True)
+            self.file.enter()
             try:
                 thread.start()
             except RuntimeError as error:
+                self.file.leave()
                 raise LogUnavailable(
                     f"the log {self.file.path} needs a thread, and there can't be more: {error}"
                 ) from error
@@ -152,14 +156,16 @@ class DatabaseThread:
     def _main(self) -> None:
         error: NewswireError = Closed("the log is closed")
         try:
-            while self._turn():
+            while self._work(self._take()):
                 pass
         except BaseException as died:  # the outermost frame of the thread
             logger.critical("%s of %s died; the next call starts another", self.name, self.file.path, exc_info=True)
             error = LogUnavailable(f"a thread of the log {self.file.path} died of {died!r}: try again")
             error.__cause__ = died
         finally:
-            self._disconnect()
+            with self.working:
+                self._disconnect()
+                self.file.leave()
             self._over(error)
 
     def _over(self, error: NewswireError) -> None:
@@ -184,13 +190,21 @@ class DatabaseThread:
         """Let an item fail that was not done; called in any thread."""
         item.fail(error)
 
-    def _turn(self) -> bool:
-        """Wait for something to do and do it.
+    def _take(self) -> Any:
+        """Wait for something to do. Nothing here may touch the file: it is what a fork waits for."""
+        raise NotImplementedError
+
+    def _turn(self, item: Any) -> bool:
+        """Do what was taken.
 
         Returns:
             False when the thread is to end.
         """
         raise NotImplementedError
+
+    def _work(self, item: Any) -> bool:
+        with self.working:
+            return self._turn(item)
 
     def connection(self) -> sqlite3.Connection:
         """The connection, opened if need be, to the file that was opened first."""
@@ -222,9 +236,7 @@ class DatabaseThread:
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            roll_back(connection)
-            with suppress(sqlite3.Error):
-                connection.close()
+            self.file.close(connection)
 
 
 # Kinds of errors after which a connection is not used again: the next job opens another.

@@ -175,9 +175,11 @@ class Writer(DatabaseThread):
 
     # -- the thread
 
-    def _turn(self) -> bool:
-        if not self._left:
-            item = self._queue.get()
+    def _take(self) -> Any:
+        return self._left or self._queue.get()
+
+    def _turn(self, item: Any) -> bool:
+        if item is not self._left:
             if item is None:
                 return False
             if isinstance(item, Job):
@@ -370,7 +372,7 @@ class Writer(DatabaseThread):
         patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
         self._connection.execute("PRAGMA busy_timeout = 50")  # another time, if readers take longer
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self.file.checkpoint(self._connection, "TRUNCATE")
         except sqlite3.Error:
             pass  # what is wrong with the file shows where events are stored
         finally:
@@ -378,7 +380,7 @@ class Writer(DatabaseThread):
 
     def _move_rest(self, connection: sqlite3.Connection) -> None:
         self._emptying = False
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self.file.checkpoint(connection, "PASSIVE")
 
     # -- back to the event loop
 

@@ -1,0 +1,197 @@
+"""Keeps SQLite out of trouble when the process forks. Every connection of the log is opened and closed through here.
+
+SQLite can't be carried over a fork (https://www.sqlite.org/howtocorrupt.html, section 2.6). Its locks belong to the
+parent; the child's copy of its memory says that the child holds them too. A connection that the child opens *anew* to a
+file that was open at the fork finds that memory, takes no lock, and then its parent may remove the write-ahead log that
+the child stores events in. Nothing that a program can do in the child repairs this, so:
+
+* A file that was open when the process forked, by whatever name, is refused in the child and in its children.
+* The child leaves what it inherited as it is, for ever: closing a connection would touch the parent's file.
+* A fork waits until no thread of a log is in the middle of something, so that the child gets no lock of SQLite's that
+  nobody will release: logs on other files work in the child.
+
+A file that is not open at the fork is not concerned: make the log before the fork, and use it in the child first.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from contextlib import suppress
+from typing import Final, TypeAlias
+
+from newswire.errors import LogUnavailable
+
+Identity: TypeAlias = tuple[int, int]  # device and inode
+
+# How long a fork waits for the threads. They take milliseconds, unless another process holds the file.
+_PATIENCE: Final = 1.0
+
+
+class _State:
+    """What is open in this process."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.connections: dict[int, tuple[sqlite3.Connection, Identity]] = {}
+        self.descriptors: set[int] = set()
+        self.working: weakref.WeakSet[Working] = weakref.WeakSet()
+        self.carried: dict[Identity, int] = {}  # files that were open at a fork, and in which process
+
+
+class Working:
+    """Held by a thread while it works with a connection: a fork waits for its end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.acquire = self._lock.acquire
+        self.release = self._lock.release
+        with _state.lock:
+            _state.working.add(self)
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.release()
+
+
+_state = _State()
+_forking = threading.local()
+
+
+def connect(path: str, patience: float) -> tuple[sqlite3.Connection, Identity]:
+    """Open a connection, and make the file if there is none, readable by its owner only.
+
+    Returns:
+        the connection, and which file it has open.
+
+    Raises:
+        LogUnavailable: the file was open when this process was forked.
+        sqlite3.Error, OSError: it can't be opened.
+    """
+    with _state.lock:  # between this and the next fork the connection is known
+        _make(path)
+        with suppress(OSError):
+            check_not_carried(path)
+        connection = sqlite3.connect(
+            path,
+            timeout=patience,
+            isolation_level=None,  # transactions begin where we say so
+            check_same_thread=False,
+            cached_statements=300,
+        )
+        try:
+            identity = identity_of(path)
+        except OSError:
+            connection.close()
+            raise
+        _state.connections[id(connection)] = (connection, identity)
+        return connection, identity
+
+
+def close(connection: sqlite3.Connection) -> None:
+    """Close a connection that `connect` has opened."""
+    with suppress(sqlite3.Error):
+        connection.close()
+    with _state.lock:
+        _state.connections.pop(id(connection), None)
+
+
+def open_descriptor(path: str) -> int:
+    """Open a file to hold a lock on it, which a child of this process does not hold; see `close_descriptor`."""
+    with _state.lock:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        _state.descriptors.add(descriptor)
+        return descriptor
+
+
+def close_descriptor(descriptor: int) -> None:
+    """Close what `open_descriptor` has opened."""
+    with _state.lock:
+        _state.descriptors.discard(descriptor)
+        os.close(descriptor)
+
+
+def check_not_carried(path: str) -> None:
+    """See that the file at `path` was not open when this process was forked.
+
+    Raises:
+        LogUnavailable: it was.
+        OSError: there is none.
+    """
+    if _state.carried:
+        parent = _state.carried.get(identity_of(path))
+        if parent is not None:
+            raise carried(path, parent)
+
+
+def carried(path: str, parent: int) -> LogUnavailable:
+    """The error for a file that was open at a fork."""
+    return LogUnavailable(
+        f"the log {path} was open in process {parent} when that forked process {os.getpid()}, and SQLite can't share "
+        "it over a fork: fork first and use the log then, or start the child as a new program (subprocess, "
+        "multiprocessing's 'spawn' or 'forkserver'), or publish in the parent"
+    )
+
+
+def identity_of(path: str) -> Identity:
+    """Which file is at `path`."""
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def _make(path: str) -> None:
+    # SQLite gives the files that it makes beside it the mode of this one. What can't be made SQLite will explain.
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, 0o600)  # whatever the umask
+        finally:
+            os.close(descriptor)
+
+
+# -- at a fork
+
+
+def _before() -> None:
+    give_up = time.monotonic() + _PATIENCE
+    _forking.pid = os.getpid()
+    _forking.held = []
+    locks: list[threading.Lock | Working] = [_state.lock, *_state.working]
+    for lock in locks:
+        if lock.acquire(timeout=max(give_up - time.monotonic(), 0)):
+            _forking.held.append(lock)
+
+
+def _after_in_parent() -> None:
+    for lock in reversed(_forking.held):
+        lock.release()
+    _forking.held = []
+
+
+def _after_in_child() -> None:
+    global _state
+    before, _state = _state, _State()
+    _state.carried = before.carried | {identity: _forking.pid for _, identity in before.connections.values()}
+    for connection, _ in before.connections.values():
+        _leak(connection)
+    for descriptor in before.descriptors:
+        with suppress(OSError):
+            os.close(descriptor)  # else the child would hold its parent's lock
+    _after_in_parent()
+
+
+def _leak(connection: sqlite3.Connection) -> None:
+    """Keep an object to the end of the process and beyond: the interpreter's end would close the connection."""
+    with suppress(ImportError):
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

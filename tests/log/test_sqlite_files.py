@@ -1,0 +1,117 @@
+"""The files of an SQLite log: who may read them, links to them, and that those in use are those at their paths."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import time
+from pathlib import Path
+
+import anyio
+import pytest
+
+from newswire import Event
+from newswire.errors import LogCorrupt
+from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT
+from newswire.testing.log_base import opened, publish, read_all
+
+pytestmark = pytest.mark.anyio
+
+
+def modes(path: Path) -> dict[str, int]:
+    """The permissions of a log's files, by the end of their names."""
+    return {each.name.removeprefix(path.name): stat.S_IMODE(each.stat().st_mode) for each in path.parent.iterdir()}
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+async def test_only_the_owner_may_read_it(umask: int, tmp_path: Path) -> None:
+    """Every file that the log makes is 0600, whatever the umask, while it is open and after it was killed or closed."""
+    path = tmp_path / "log.db"
+    before = os.umask(umask)
+    try:
+        async with opened(SqliteLog(path)) as log:
+            await publish(log, "a", "1")
+            assert modes(path) == dict.fromkeys(["", "-wal", "-shm", "-life"], 0o600)
+    finally:
+        os.umask(before)
+    assert modes(path) == dict.fromkeys(["", "-life"], 0o600)
+
+
+async def test_the_mode_of_an_existing_file(tmp_path: Path) -> None:
+    """It is its owner's choice: it stays, and the files beside it get the same."""
+    path = tmp_path / "log.db"
+    path.touch()
+    path.chmod(0o640)
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+        assert modes(path) == dict.fromkeys(["", "-wal", "-shm", "-life"], 0o640)
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+async def test_through_a_link(link: str, tmp_path: Path) -> None:
+    """A log that is opened through a symbolic link is the same log, and its write-ahead log begins anew as any."""
+    (tmp_path / "real").mkdir()
+    path = tmp_path / "real" / "log.db"
+    name = tmp_path / "link" if link == "folder" else tmp_path / "link.db"
+    name.symlink_to(path.parent if link == "folder" else path)
+    name = name / "log.db" if link == "folder" else name
+    wal = anyio.Path(f"{path}-wal")
+    async with opened(SqliteLog(name, synchronous="NORMAL")) as log:
+        largest = 0
+        for number in range(160):
+            await log.append([(f"c.{number}", Event("x" * 10_000))] * 100)
+            await anyio.sleep(0.01)
+            largest = max(largest, (await wal.stat()).st_size)
+    assert WAL_CHECKPOINT < largest < WAL_LIMIT * 3 / 4
+    async with opened(SqliteLog(path)) as log:
+        assert (await log.span()).latest == 16_000
+
+
+@pytest.mark.parametrize("quiet", [False, True], ids=["changed lately", "quiet folder"])
+@pytest.mark.parametrize("which", ["", "-wal", "-shm"])
+@pytest.mark.parametrize("what", ["deleted", "moved", "replaced"])
+async def test_a_file_that_is_gone(what: str, which: str, quiet: bool, tmp_path: Path) -> None:
+    """Once one of the files is not at its path, nothing is acknowledged; what was acknowledged before is kept."""
+    path = tmp_path / "log.db"
+    file = tmp_path / f"log.db{which}"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+        if quiet:
+            os.utime(tmp_path, (time.time() - 60, time.time() - 60))
+            await publish(log, "a", "2")
+        if what == "replaced":
+            shutil.copy(file, tmp_path / "copy")
+            (tmp_path / "copy").replace(file)
+        elif what == "moved":
+            file.rename(tmp_path / "elsewhere")
+        else:
+            file.unlink()
+        for _ in range(2):
+            with pytest.raises(LogCorrupt, match=f"{file} was deleted, moved or replaced while in use"):
+                await publish(log, "a", "lost")
+            with pytest.raises(LogCorrupt, match="was deleted, moved or replaced while in use"):
+                await read_all(log, "a")
+    if which:  # the last one to close brings what was stored to the database
+        async with opened(SqliteLog(path)) as log:
+            assert [entry.data for entry in await read_all(log, "a")] == ["1", "2"][: 1 + quiet]
+
+
+async def test_replaced_beside_a_write_ahead_log(tmp_path: Path) -> None:
+    """A database that was moved over one in use is not opened with the write-ahead log of the former; then it is."""
+    path = tmp_path / "log.db"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+    shutil.copy(path, tmp_path / "backup.db")
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "2")
+        (tmp_path / "backup.db").replace(path)
+        async with opened(SqliteLog(path)) as other:
+            with pytest.raises(LogCorrupt, match="is still that of the file that was there before"):
+                await publish(other, "a", "3")
+    (tmp_path / "log.db-wal").unlink()
+    (tmp_path / "log.db-shm").unlink()
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "4")
+        assert [entry.data for entry in await read_all(log, "a")] == ["1", "4"]
