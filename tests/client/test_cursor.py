@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -100,3 +101,24 @@ def test_interval_holds_back_and_flush_writes(tmp_path: Path) -> None:
     assert store.load() == "1"
     store.flush()
     assert store.load() == "2"
+
+
+def test_an_event_that_is_handled_while_the_source_closes_is_saved(face, tmp_path: Path) -> None:
+    """Also if the file is written seldom: the loop's last event is not held back for ever."""
+    file = CursorFile(tmp_path / "cursor", interval=3600)
+    with BadServer([Answer(b"id: 1\ndata: a\n\nid: 2\ndata: b\n\n", end="hang")]) as server:
+
+        async def read() -> None:
+            source = AsyncEventSource(server.url, cursor=file)
+            async for event in source:
+                if event.data == "b":
+                    await source.aclose()
+
+        if face.name == "async":
+            asyncio.run(read())
+        else:
+            source = EventSource(server.url, cursor=file)
+            for event in source:
+                if event.data == "b":
+                    source.close()
+    assert file.load() == "2"

@@ -109,6 +109,8 @@ def test_the_users_own_header_counts_more() -> None:
     assert request.url == "https://h/x?y"
     assert [value for name, value in request.headers if name == b"authorization"] == [b"Bearer t"]
     assert not [name for name, _ in make_request(None, "https://h/", None, None).headers if name == b"authorization"]
+    nested = "https://h/x?next=https://ada:b@c/&y=//@"
+    assert make_request(None, nested.replace("h/x", "ada:p@h/x"), None, None).url == nested
     odd = make_request(None, "https://a%40b:p%3Aw@h/", None, None)
     assert dict(odd.headers)[b"authorization"] == b"Basic YUBiOnA6dw=="  # a@b:p:w
 

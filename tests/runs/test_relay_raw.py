@@ -98,7 +98,10 @@ async def test_any_cut_of_the_bytes_gives_the_same_events(world: World, format: 
     other = "native" if format == "openai-chat" else "openai-chat"
     read = await (await world.get(f"{answer.place}?dialect={other}")).rest()
     texts = [event.data for event in read if event.event == "message"] if other == "native" else [text_of(read)]
-    assert "".join(texts) == {"openai-chat": "é\U0001f600a\U0001f600b"}.get(format, "\U0001f600")
+    text = {"openai-chat": "é\U0001f600a\U0001f600b"}.get(format, "\U0001f600")
+    assert "".join(texts) == text
+    run = await world.runs.get(answer.place.removeprefix("/runs/"), owner=owner())
+    assert (await run.text(), await run.reasoning()) == (text, "")
 
 
 @pytest.mark.parametrize("format", STREAMS)
@@ -197,5 +200,5 @@ async def test_a_person_who_opens_the_relay_reads_what_it_is(world: World) -> No
         answer = await world._send(method, "/", None, {})
         assert (answer.status, answer.response.headers["content-type"]) == (200, "text/plain; charset=utf-8")
         text = (await answer.response.aread()).decode()
-        assert ("http://test/v1" in text) == (method == "GET")
+        assert ("    http://test\n" in text) == (method == "GET")
     assert world.upstream.calls == []

@@ -170,6 +170,7 @@ class AsyncEventSource:
         """Do one step. Returns whether there may be more."""
         if self._stop:
             await self._cleaned()
+            await self._flush()  # the loop may have handled one more event since the source was closed
             return False
         if self._work is None:
             self._loop = asyncio.get_running_loop()
@@ -290,9 +291,12 @@ class AsyncEventSource:
             await self._drop()
             await self._transport.close()
         finally:
-            flushing = self._session.store.flush() if self._session.store is not None else None
-            if flushing is not None:
-                await flushing
+            await self._flush()
+
+    async def _flush(self) -> None:
+        flushing = self._session.store.flush() if self._session.store is not None else None
+        if flushing is not None:
+            await flushing
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

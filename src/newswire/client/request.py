@@ -10,11 +10,11 @@ import base64
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urljoin, urlsplit
 
-from newswire.redact import is_credential, without_userinfo
+from newswire.redact import is_credential
 from newswire.wire.headers import CONTENT_TYPE
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -25,6 +25,7 @@ _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, sectio
 _VALUE: Final = re.compile(rb"[^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?")
 # Servers take 8 KB for all fields together; past that, 431 would end the source for good.
 _LONGEST_ID: Final = 4096
+_BLANK: Final = re.compile(r"^[\x00-\x20]+|[\x00-\x20]+$|[\t\r\n]")  # what the URL standard takes away first
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 
@@ -43,8 +44,8 @@ class Request:
 
     method: str
     url: str
-    headers: Fields
-    body: bytes | None = None
+    headers: Fields = field(repr=False)  # there are credentials in it
+    body: bytes | None = field(default=None, repr=False)
     foreign: bool = False
 
     @property
@@ -84,7 +85,7 @@ def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fiel
             if not any(name == b"content-type" for name, _ in fields):
                 fields = (*fields, (b"content-type", b"application/json"))
         body = body.encode()
-    return Request(method.upper(), without_userinfo(check_url(url)), fields, body)
+    return Request(method.upper(), _bare(check_url(url)), fields, body)
 
 
 def _basic(url: str) -> bytes | None:
@@ -94,6 +95,13 @@ def _basic(url: str) -> bytes | None:
         return None
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     return b"Basic " + base64.b64encode(pair.encode())
+
+
+def _bare(url: str) -> str:
+    """A URL without user and password. Nothing else of it changes: what looks like them in a query stays."""
+    begin = url.index("://") + 3
+    end = next((place for place in range(begin, len(url)) if url[place] in "/?#"), len(url))
+    return url[:begin] + url[begin:end].rpartition("@")[2] + url[end:]
 
 
 def make_fields(headers: Mapping[str, str] | Fields | None) -> Fields:
@@ -129,6 +137,7 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: it is not one.
     """
+    url = _BLANK.sub("", url)
     try:
         parts = urlsplit(url)
         good = parts.scheme in _DEFAULT_PORTS and bool(parts.hostname) and parts.port != 0
@@ -177,7 +186,7 @@ def resolve(base: str, location: str) -> str:
         raise ValueError("it is empty")
     # Bytes that are no URL characters, percent-encoded: servers do send raw UTF-8 and blanks there.
     location = quote(location.strip().encode("latin-1", "replace"), safe="%/:?#[]@!$&'()*+,;=~")
-    return without_userinfo(check_url(urljoin(base, location)))
+    return _bare(check_url(urljoin(base, location)))
 
 
 def moved(request: Request, url: str, *, keep: bool) -> Request:

@@ -243,8 +243,8 @@ class EventSource:
             self._done = True
             self._session.protocol.close()
             self._transport.close()
-            if self._session.store is not None:
-                self._session.store.flush()
+        if self._stop.is_set() and self._session.store is not None:
+            self._session.store.flush()  # the loop may have handled one more event since the source was closed
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

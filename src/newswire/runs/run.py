@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import RunNotFound, RunOver
 from newswire.log.position import Position
+from newswire.runs.dialects import READERS
 from newswire.runs.dialects.base import End
 from newswire.runs.outbox import Claim
 from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
@@ -125,8 +126,14 @@ class Run:
     async def _parts(self) -> AsyncIterator[object]:
         if self._claim is not None and not self._claim.over:
             await self._claim.flushed()
+        raw = self._record.head.raw
+        reader = READERS[raw]() if raw is not None and raw in READERS else None
         async for piece in self._runs.books.pieces(self.id, self._record.begun):
-            yield part_of(piece.event, piece.data)
+            if reader is None:
+                yield part_of(piece.event, piece.data)
+            else:
+                for part in reader.stored(piece.event, piece.data):
+                    yield part
         if (await self._look()).begun != self._record.begun:  # what was read may be half of it, or nothing
             raise RunNotFound(self.id)
 

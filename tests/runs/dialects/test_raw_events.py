@@ -366,3 +366,13 @@ def test_an_empty_reason_is_none() -> None:
     reader = reader_named("openai-chat")()
     assert reader.take(chat({"content": "x"}, "")) == [Text("x")]
     assert not reader.finished
+
+
+def test_an_error_with_a_type_of_its_own_is_read() -> None:
+    """Some servers that speak OpenAI's format name the event."""
+    reader = reader_named("openai-chat")()
+    event = Event('{"error": {"message": "overloaded", "type": "server_error"}}', "error")
+    assert reader.take(event) == []
+    assert reader.error == {"type": "server_error", "message": "overloaded"}
+    assert storable(event.event, event.data, understood=True).event == RAW
+    assert reader_named("openai-chat")().take(Event('{"choices": []}', "error")) is None

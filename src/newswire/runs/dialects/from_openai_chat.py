@@ -1,7 +1,8 @@
 """Reading OpenAI's chat completion chunks, also as many servers that are not OpenAI's send them.
 
 Servers differ: the reasoning is `reasoning_content` or `reasoning`; ids and names of calls are repeated, or missing;
-all calls have the index 0; usage comes with each chunk, or never; `[DONE]` is missing. Only the first choice is read.
+all calls have the index 0; usage comes with each chunk, or never; `[DONE]` is missing; an error is an event of the type
+`error`. Only the first choice is read.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ class OpenAIChatReader(Reader):
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """See `Reader.object`."""
-        if event.event != "message":
+        if event.event not in ("message", "error"):
             return None
         data = parsed(event)
-        return data if data is not None and ("choices" in data or "error" in data) else None
+        if data is None or not ("error" in data or (event.event == "message" and "choices" in data)):
+            return None
+        return data
 
     def read(self, data: dict[str, Any]) -> list[Part]:
         """See `Reader.read`."""

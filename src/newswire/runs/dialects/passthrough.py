@@ -23,7 +23,7 @@ from newswire.runs.dialects.from_openai_responses import OpenAIResponsesReader
 from newswire.runs.dialects.openai_chat import OpenAIChat
 from newswire.runs.dialects.openai_responses import OpenAIResponses
 from newswire.runs.dialects.upstream import OF_THE_RELAY, RAW, Piece, Reader, unwrapped
-from newswire.runs.parts import Data, Part, Reasoning, Text, event_of, part_of
+from newswire.runs.parts import Data, Part, Text, event_of, part_of
 from newswire.wire.event import Event
 
 CUT_OFF: Final = Problem("interrupted", "upstream_cut_off", "The upstream's stream ended before its answer was whole.")
@@ -209,11 +209,4 @@ class Translated(Dialect):
         return self._told.goodbye(wait)
 
     def _parts(self, event: str, data: str) -> Sequence[Part]:
-        if event.startswith(OF_THE_RELAY) and event != RAW:
-            return []
-        parts = self._reader.take(unwrapped(event, data))
-        if parts is not None:
-            return parts
-        # What the reader can't read is no text of the answer, whatever it looks like.
-        part = part_of(event, data)
-        return [] if event == RAW or isinstance(part, (Text, Reasoning)) else [part]
+        return self._reader.stored(event, data)

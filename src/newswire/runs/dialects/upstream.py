@@ -107,6 +107,20 @@ class Reader:
             return [*self._unpaired(), *parts]
         return parts
 
+    def stored(self, event: str, data: str) -> Sequence[Part]:
+        """The parts that the next event of a run says that stores an upstream's events, given by its type and data.
+
+        What the reader can't read is no text of the answer, whatever it looks like. A part of newswire's own that was
+        stored between the upstream's events is itself.
+        """
+        if event.startswith(OF_THE_RELAY) and event != RAW:
+            return ()
+        parts = self.take(unwrapped(event, data))
+        if parts is not None:
+            return parts
+        part = part_of(event, data)
+        return () if event == RAW or isinstance(part, (Text, Reasoning)) else (part,)
+
     def object(self, event: Event) -> dict[str, Any] | None:
         """The JSON object of an event of the format; None if it is none."""
         raise NotImplementedError

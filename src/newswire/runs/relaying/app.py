@@ -45,7 +45,8 @@ _JSON: Final = "application/json"
 _WELCOME: Final = """\
 This is newswire's relay: it stands where an AI API is expected, and answers that stream can be resumed.
 
-Use it as the base URL of your client, with your own API key:
+Give your client this address instead of the API's, and your own API key; what it has behind the API's address stays
+(OpenAI's clients want /v1):
 
 {places}
 
@@ -159,7 +160,7 @@ class Relay:
         """What a person reads who opens the relay's address in a browser."""
         here = f"{asked.scheme}://{asked.header(b'host') or 'this-host'}{asked.root}"
         places = [f"    {here}/{name}" if name else f"    {here}" for name in sorted(self._upstreams)]
-        text = _WELCOME.format(places="\n".join(f"{place}/v1" for place in places), here=here)
+        text = _WELCOME.format(places="\n".join(places), here=here)
         await _say(send, printable(text).encode(), "text/plain; charset=utf-8", head_only=asked.method == "HEAD")
 
     def _place(self, asked: Asked) -> tuple[Upstream, str, str]:
