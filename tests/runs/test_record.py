@@ -41,7 +41,9 @@ async def stored(hub: Hub, run_id: str) -> dict[str, Any]:
 
 async def add(hub: Hub, run_id: str, fields: dict[str, Any]) -> None:
     """Change a run's record as a later version would."""
-    found = {**await stored(hub, run_id), **fields}
+    [entry] = await Books(hub.log).ledger.newest([record_channel(run_id)])
+    assert entry is not None
+    found = {"begun": entry.offset, **await stored(hub, run_id), **fields}  # the first record has no `begun` of its own
     await hub.log.append([(record_channel(run_id), Event(json.dumps(found), "record"))])
 
 

@@ -115,8 +115,8 @@ async def test_who_stood_still_ends_nothing_when_it_wakes(tmp_path: Path) -> Non
     """A process that stands still for three quarters of its lease, again and again, leaves a healthy one its runs."""
     log = tmp_path / "log.db"
     with Worker(log, "work", "1", "0") as healthy, Worker(log, "work", "2", "30") as judge:
-        for worker in (healthy, judge):
-            worker.until("ready")
+        healthy.until("read")  # it has runs when the other one comes
+        judge.until("ready")
         for share in (0.75, 0.8, 1.0, 1.3):
             stand_still(judge, LEASE * share)
             await asyncio.sleep(0.2)

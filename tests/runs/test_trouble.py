@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from newswire import Hub
-from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, LogUnavailable, RunOver
+from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, LogUnavailable, RunNotFound, RunOver
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory import MemoryLog
 from newswire.runs import RunOptions, Runs, WorkerOptions
-from newswire.runs.record import out_channel
+from newswire.runs.record import Record, out_channel, record_channel, worker_channel
 from newswire.runs.run import Run
 from newswire.testing.run_base import Noted, answer, until, words
+from newswire.wire.event import Event
 
 pytestmark = pytest.mark.anyio
 
@@ -342,3 +343,30 @@ async def test_an_exception_keeps_its_secrets(caplog: pytest.LogCaptureFixture) 
             assert "hunter2" not in str(events)
     assert "could not connect to postgresql://db/chat" in caplog.text
     assert "hunter2" not in caplog.text
+
+
+async def test_a_record_that_can_not_be_read_harms_no_other_run() -> None:
+    """Damaged records and heartbeats are passed over: other runs are watched, ended, dropped and read."""
+    async with asyncio.timeout(PATIENCE), Hub() as hub:
+        await hub.log.append(
+            [
+                (record_channel("a.aaaaaaaaaaaaaaaaaaaa"), Event("{", "record")),
+                (record_channel("a.bbbbbbbbbbbbbbbbbbbb"), Event('{"id": 1}', "record")),
+                (worker_channel("x"), Event("[]", "sign")),
+            ]
+        )
+        async with Runs(hub, public=True, worker=WorkerOptions(lease=0.4)) as runs:
+            with pytest.raises(LogCorrupt):
+                await runs.get("a.aaaaaaaaaaaaaaaaaaaa")
+            run = await runs.start("job", words(2), options=RunOptions(keep_for=0.05))
+            assert (await run.wait()).reason == "done"
+            watch = (await runs.open()).watch
+            await until(lambda: watch.expiry._drop)
+            bad = Record(id="a.aaaaaaaaaaaaaaaaaaaa", name="a", state="ended", created=1.0, ended_at=1.0, keep_for=0.01)
+            watch.expiry.add(bad, seen_live=True)
+            while watch.expiry._drop:  # of time's doing
+                await asyncio.sleep(0.02)
+                await watch.expiry.drop_old()
+            with pytest.raises(RunNotFound):
+                await run.state()
+            assert (await (await runs.start("job", words(2))).wait()).reason == "done"

@@ -6,14 +6,15 @@ the calls keeps anything in memory but the log's secret.
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.errors import LogError
-from newswire.log.base import Log
+from newswire.errors import LogCorrupt, LogError
+from newswire.log.base import Entry, Log
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
@@ -28,6 +29,8 @@ from newswire.runs.record import (
 )
 from newswire.wire.event import Event
 from newswire.wire.reserved import FOLDED
+
+logger = logging.getLogger("newswire.runs")
 
 _PAGE: Final = 1000
 
@@ -64,7 +67,7 @@ class Books:
         outs = await self.ledger.newest([out_channel(run_id) for run_id in run_ids])
         found: dict[str, Record] = {}
         for entry, out in zip(records, outs, strict=True):
-            if entry is None:
+            if entry is None or _begun(entry) is None:
                 continue
             record = Record.read(entry)
             if record.state != "ended" or (out is not None and out.offset >= record.last_offset):
@@ -189,7 +192,7 @@ class Books:
         newest = await self.ledger.newest([record_channel(run.id) for run in runs])
         cuts: dict[str, int] = {}
         for run, entry in zip(runs, newest, strict=True):
-            if entry is not None and Record.read(entry).begun == run.begun:  # not a later run of the same key
+            if entry is not None and _begun(entry) == run.begun:  # not a later run of the same key
                 cuts[out_channel(run.id)] = cuts[record_channel(run.id)] = entry.offset
                 name = name_channel(run.name, run.owner, await self.secret())
                 cuts[name] = max(cuts.get(name, 0), run.begun + 1)  # it was stored right behind the first record
@@ -210,6 +213,15 @@ def last_events(ended: Record) -> list[tuple[str, Event]]:
     """What is stored when a run ends, as one batch."""
     assert ended.end is not None
     return [(out_channel(ended.id), ended.end.event()), (record_channel(ended.id), ended.event())]
+
+
+def _begun(entry: Entry) -> int | None:
+    """After which offset the run of a record begins; None if the record can't be read: the others still can."""
+    try:
+        return Record.read(entry).begun
+    except LogCorrupt as error:
+        logger.error("passed over: %s", error)
+        return None
 
 
 def _stored(outcome: Outcome) -> int | None:

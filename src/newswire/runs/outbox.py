@@ -102,9 +102,9 @@ class Claim:
         self._outbox.enqueue(self)
 
     def _check(self) -> None:
-        if self.error is not None:
-            raise RunOver(f"run {self.record.id}: the log refused to store a part of it") from self.error
         if self.over:
+            if self.error is not None:
+                raise RunOver(f"run {self.record.id}: the log refused to store a part of it") from self.error
             raise RunOver(f"run {self.record.id} has ended, or another process produces it now")
 
     @property
@@ -159,7 +159,6 @@ class Claim:
 
     def took(self) -> None:
         """The log has it."""
-        self.suspect = False
         self._ahead -= self._in_flight
         if self._closing is not None and not self._pending and not self._closing.done():
             self._closing.set_result(True)
@@ -277,6 +276,7 @@ class Outbox:
         if len(queue) > 1 and (suspect := next((claim for claim in queue if claim.suspect), None)) is not None:
             self._queue = [claim for claim in queue if claim is not suspect]
             queue = [suspect]
+            suspect.suspect = False
         self._give(queue)
 
     def _give(self, claims: list[Claim]) -> None:
@@ -313,7 +313,6 @@ class Outbox:
         failed: LogError | None = None
         claims, self._storing = self._storing, []
         batches, self._batches = self._batches, []
-        alone = len(claims) == 1
         for claim, batch, outcome in zip(claims, batches, outcomes, strict=True):
             if isinstance(outcome, int):
                 claim.took()
@@ -323,7 +322,7 @@ class Outbox:
                 failed = outcome
                 self._instant = False
                 claim.give_back(batch)
-            elif not alone:
+            elif len(claims) > 1:
                 claim.suspect = True
                 self._instant = False
                 claim.give_back(batch)

@@ -26,7 +26,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
-from newswire.errors import InvalidChannel
+from newswire.errors import InvalidChannel, LogCorrupt
 from newswire.log.base import Entry
 from newswire.log.channels import Pattern, check_channel
 from newswire.runs.dialects.base import End, Head
@@ -179,14 +179,21 @@ class Record:
 
     @classmethod
     def read(cls, entry: Entry) -> Record:
-        """The record in an entry of its channel, whichever version has stored it."""
-        known, more = _split(json.loads(entry.data), [*_STORED, "end"])
-        if (end := known.get("end")) is not None:
-            end, more_of_it = _split(end, _OF_ENDS)
-            known["end"] = End(**end)
-            if more_of_it:
-                more["end"] = more_of_it
-        record = cls(**known, offset=entry.offset, more=more)
+        """The record in an entry of its channel, whichever version has stored it.
+
+        Raises:
+            LogCorrupt: it is none.
+        """
+        try:
+            known, more = _split(json.loads(entry.data), [*_STORED, "end"])
+            if (end := known.get("end")) is not None:
+                end, more_of_it = _split(end, _OF_ENDS)
+                known["end"] = End(**end)
+                if more_of_it:
+                    more["end"] = more_of_it
+            record = cls(**known, offset=entry.offset, more=more)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise LogCorrupt(f"{entry.channel} has no record of a run at offset {entry.offset}: {error}") from error
         return record if record.begun else replace(record, begun=entry.offset)
 
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import Final, Protocol
 
-from newswire.errors import Closed, LogUnavailable
+from newswire.errors import Closed, LogCorrupt, LogUnavailable
 from newswire.hub.hub import Hub
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
@@ -161,13 +161,16 @@ class Watch:
                 self.take(Record.read(entry))
             elif entry.channel.startswith(_WORKER_PREFIX):
                 self._take_beat(entry)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:  # one bad entry is no reason to see no more
-            logger.error("%s at offset %d can't be read and is passed over: %r", entry.channel, entry.offset, error)
+        except LogCorrupt as error:  # one bad entry is no reason to see no more
+            logger.error("passed over: %s", error)
 
     def _take_beat(self, entry: Entry) -> Beat:
         worker = entry.channel.removeprefix(_WORKER_PREFIX)
-        beat = json.loads(entry.data)
-        found = Beat(entry.offset, float(beat["lease"]), bool(beat.get("suspected")))
+        try:
+            beat = json.loads(entry.data)
+            found = Beat(entry.offset, float(beat["lease"]), bool(beat.get("suspected")))
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
+            raise LogCorrupt(f"{entry.channel} has no heartbeat at offset {entry.offset}: {error!r}") from error
         if found.suspected and worker == self._worker and entry.offset > self._own_beat:
             self._beat_now.set()
         if entry.offset > self._beats.get(worker, (0, 0.0))[0]:
@@ -237,7 +240,10 @@ class Watch:
         entries = await self._books.ledger.newest([worker_channel(name) for name in names]) if names else []
         beats: dict[str, Beat] = {}
         for name, entry in zip(names, entries, strict=True):
-            beats[name] = Beat(0, self._lease) if entry is None else self._take_beat(entry)
+            try:
+                beats[name] = Beat(0, self._lease) if entry is None else self._take_beat(entry)
+            except LogCorrupt:
+                beats[name] = Beat(0 if entry is None else entry.offset, self._lease)  # it is silent, if it is at all
         self._liveness.look(beats, monotonic())
         for name, beat in self._liveness.overdue().items():
             said = "gone" if beat.suspected else "suspected"
