@@ -13,7 +13,6 @@ class TestMemoryLog(LogSuite, LedgerSuite, ImmediateSuite):
     """The suites."""
 
     durable = False
-    clocked = False
 
     @pytest.fixture
     def make_log(self) -> MakeLog:

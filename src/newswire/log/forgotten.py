@@ -10,7 +10,7 @@ between (one user's channel, when some user's was forgotten) there is doubt; see
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
 from newswire.log.channels import Channels, is_internal
 
@@ -19,40 +19,54 @@ _ANY_INTERNAL: Final = "$"  # what `*` is not: some first token that begins with
 # What a log of an earlier version forgot without a shape.
 UNKNOWN: Final = ">"
 
+_Shape: TypeAlias = tuple[str, int]  # the first token, and how many follow
+
 
 class Forgotten:
     """The newest offset that forgotten channels lost, by shape."""
 
     def __init__(self, shapes: Mapping[str, int] = {}) -> None:
-        self.shapes = dict(shapes)
+        self._unknown = shapes.get(UNKNOWN, 0)
+        self._shapes = {_shape_of(shape): offset for shape, offset in shapes.items() if shape != UNKNOWN}
 
     def __bool__(self) -> bool:
-        return bool(self.shapes)
+        return bool(self._shapes) or self._unknown > 0
 
-    def add(self, channel: str, lost: int) -> None:
-        """Forget a channel that lost everything up to offset `lost`."""
-        shape, wide = _shapes_of(channel)
-        if shape not in self.shapes and len(self.shapes) >= _SHAPES:
-            shape = wide
-        self.shapes[shape] = max(self.shapes.get(shape, 0), lost)
+    @property
+    def shapes(self) -> dict[str, int]:
+        """What `Forgotten` takes."""
+        found = {first + ".*" * rest: offset for (first, rest), offset in self._shapes.items()}
+        return found | {UNKNOWN: self._unknown} if self._unknown else found
 
-    def doubt(self, names: Iterable[str]) -> int:
-        """The newest offset that one of these channels may have lost, if it was forgotten."""
-        shapes = self.shapes
-        if not shapes:
-            return 0
-        found = (shapes.get(shape, 0) for name in names for shape in _shapes_of(name))
-        return max(shapes.get(UNKNOWN, 0), max(found, default=0))
+    def add(self, channels: Iterable[tuple[str, int]]) -> None:
+        """Forget channels, each of which lost everything up to an offset."""
+        shapes = self._shapes
+        for channel, lost in channels:
+            shape = _shape_of(channel)
+            known = shapes.get(shape)
+            if known is None and len(shapes) >= _SHAPES:
+                shape = _widened(shape)
+                known = shapes.get(shape)
+            if known is None or known < lost:
+                shapes[shape] = lost
+
+    def doubt(self, channel: str) -> int:
+        """The newest offset that this channel may have lost, if it was forgotten."""
+        shapes = self._shapes
+        shape = _shape_of(channel)
+        found = shapes.get(shape, 0)
+        if len(shapes) >= _SHAPES:
+            found = max(found, shapes.get(_widened(shape), 0))
+        return max(found, self._unknown)
 
     def of_patterns(self, channels: Channels) -> tuple[int, int]:
         """The newest offset that forgotten channels lost: of those that surely match a pattern of `channels`, and of
         those that may."""
-        lost = doubt = 0
-        for shape, offset in self.shapes.items():
+        lost, doubt = 0, self._unknown
+        for (first, rest), offset in self._shapes.items():
             if offset <= lost:
                 continue
-            tokens = shape.split(".")
-            matches = [_match(pattern.split("."), tokens) for pattern in channels.patterns]
+            matches = [_match(pattern.split("."), [first, *["*"] * rest]) for pattern in channels.patterns]
             if any(matches):
                 lost = offset
             elif None in matches:
@@ -60,19 +74,20 @@ class Forgotten:
         return lost, doubt
 
 
-def _shapes_of(channel: str) -> tuple[str, str]:
-    """The shape of a channel, and that with any first token."""
-    first, *rest = channel.split(".")
-    tail = ".*" * len(rest)
-    if is_internal(channel):
-        return first + tail, _ANY_INTERNAL + tail
-    return (first if rest else "*") + tail, "*" + tail
+def _shape_of(channel: str) -> _Shape:
+    rest = channel.count(".")
+    if rest:
+        return channel[: channel.index(".")], rest
+    return (channel if is_internal(channel) else "*"), 0
+
+
+def _widened(shape: _Shape) -> _Shape:
+    """The shape with any first token."""
+    return (_ANY_INTERNAL if is_internal(shape[0]) else "*"), shape[1]
 
 
 def _match(pattern: list[str], shape: list[str]) -> bool | None:
     """Whether the channels of a shape match a pattern: all, none, or perhaps some (None)."""
-    if shape == [UNKNOWN]:
-        return None
     open_end = pattern[-1] == ">"
     if len(shape) < len(pattern) if open_end else len(shape) != len(pattern):
         return False

@@ -3,16 +3,19 @@
 For tests, for development, and for streams that need no memory beyond a reconnect. It has every power of the durable
 logs but durability, and is the measure of their behaviour.
 
-There is one ring of everything, for followers and for patterns, and a ring for each channel, for readers of a few
-channels; both hold the same entries. Retention and the bound over all take the oldest first, from both. What retention
-takes stays with the followers a little longer, so that a channel that keeps one event does not lose them the rest.
+There is one ring of everything, for followers and for patterns, and a ring for each channel that has events, for
+readers of a few channels; both hold the same entries. Retention and the bound over all take the oldest first, from
+both. What retention takes stays with the followers a little longer, so that a channel that keeps one event does not
+lose them the rest. Nothing that a publisher waits for grows with the number of channels or events.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from heapq import heapify, heappop, heappush, nsmallest
 from itertools import islice
 from typing import Final
 
@@ -22,6 +25,7 @@ from newswire.log.batch import weigh_batch, weight
 from newswire.log.channels import Channels
 from newswire.log.immediate import Follower, Settle, Take
 from newswire.log.ledger import Guarded, Outcome
+from newswire.log.memory_losses import Losses
 from newswire.log.memory_rings import Channel, Ring, offset_of
 from newswire.log.position import Position, new_epoch, positions
 from newswire.log.retention import KEEP_ALL, Rules
@@ -32,12 +36,9 @@ _ENTRY_OVERHEAD: Final = 300  # a tuple, two strings' headers, an int, a float a
 _FOLLOWED_SHARE: Final = 8  # of max_bytes, one part in so many may hold what retention took, for followers to see
 _BATCH: Final = 1000  # entries that a follower is given at once
 _SCAN: Final = 4096  # entries looked at for one page of a pattern, so that a read never holds the event loop long
-_FEW: Final = 64  # names that are looked up one by one; more are found by the scan
-# Channels without events that are remembered for what they lost; beyond, all forgotten ones share one `lost`, which
-# may tell a reader of a gap that is not in its channels, but never hides one.
-_EMPTY_KEPT: Final = 10_000
-_MATCHES_KEPT: Final = 32  # channel sets with patterns whose matches are remembered
-_SWEPT: Final = 2  # channels that each append looks at for expired events
+_ROOM: Final = 64  # entries that go at once to make room
+_SWEPT: Final = 2  # channels that each append looks at for expired events, and as many single events
+_TAKEN: Final = 1000  # events that are removed, or channels that are looked at, before the event loop goes on
 
 
 class MemoryLog:
@@ -72,11 +73,11 @@ class MemoryLog:
         self._tombs = 0
         self._buried = 0  # the offset of the newest entry that left `_all`
         self._compacted = 0  # what `_buried` was when `_all` lost its tombs
-        self._names: list[str] = []  # of `_channels`, in the order in which they came
-        self._matches: dict[Channels, tuple[int, set[str]]] = {}  # how many of `_names` were looked at, which match
-        self._empty: dict[str, None] = {}
-        self._forgotten = 0
-        self._sweep: Iterator[Channel] = iter(())
+        self._losses = Losses()
+        self._aging: OrderedDict[str, None] = (
+            OrderedDict()
+        )  # channels with a max_age, in the order in which they are looked at
+        self._late: list[tuple[float, int, str]] = []  # a heap: when an event expires that is older than one before it
         self._followers: set[Follower] = set()
         self._closed = False
 
@@ -113,7 +114,7 @@ class MemoryLog:
 
     def _newest_ever(self, name: str) -> int:
         channel = self._channels.get(name)
-        return 0 if channel is None else channel.entries[-1].offset if len(channel) else channel.lost
+        return max(self._losses.of(name), channel.entries[-1].offset if channel is not None else 0)
 
     def _append(self, events: Sequence[tuple[str, Event]], weights: Sequence[int]) -> int:
         """Store a checked batch. Returns the first offset."""
@@ -131,14 +132,19 @@ class MemoryLog:
                 channel = self._new_channel(name)
             channel.entries.append(entry)
             channel.bytes += size
+            if now < channel.newest:
+                self._note_late(channel, entry)
+            else:
+                channel.newest = now
             self._bytes += size
             keep(entry)
         self._events += offset - self._latest
         self._latest = offset
         if self._limited:
             for name in {name for name, _ in events}:
-                self._trim_channel(channels[name], now)
-            self._expire(now)
+                if name in channels:
+                    self._trim_channel(channels[name], now)
+            self._expire(now, _SWEPT * len(events))
         if self._bytes + _ENTRY_OVERHEAD * self._events > self._max_bytes:
             self._make_room()
         return first + 1
@@ -154,68 +160,94 @@ class MemoryLog:
                 follower.wake()
 
     def _new_channel(self, name: str) -> Channel:
-        channel = self._channels[name] = Channel(self._rules.of(name), self._forgotten, self._latest)
-        self._names.append(name)
+        rule = self._rules.of(name) if self._limited else KEEP_ALL
+        channel = self._channels[name] = Channel(rule, self._latest if self._losses.forgotten else 0)
+        self._losses.filled(name)
+        untrack(channel.entries)
+        untrack(channel)
+        if rule.max_age is not None:
+            self._aging[name] = None
         return channel
+
+    def _note_late(self, channel: Channel, entry: Entry) -> None:
+        """The clock was set back: the entry may expire before one that the channel had before."""
+        age = channel.rule.max_age
+        if age is None:
+            return
+        heappush(self._late, (entry.time + age, entry.offset, entry.channel))
+        if len(self._late) > 2 * self._events + _TAKEN:  # most of it was removed in other ways
+            self._late = [each for each in self._late if self._has(each[2], each[1])]
+            heapify(self._late)
 
     # -- what is kept
 
-    def _expire(self, now: float) -> None:
-        swept = list(islice(self._sweep, _SWEPT))
-        for channel in swept:
-            self._trim_channel(channel, now)
-        if len(swept) < _SWEPT:
-            self._sweep = iter([channel for channel in self._channels.values() if channel.rule.max_age is not None])
+    def _expire(self, now: float, swept: int) -> None:
+        """Remove some events that are too old: single ones, and the first of some channels."""
+        self._expire_late(now, swept)
+        for name in list(islice(self._aging, swept)):
+            self._aging.move_to_end(name)
+            self._trim_channel(self._channels[name], now)
+
+    def _expire_late(self, now: float, most: int) -> int:
+        """Remove single events that are too old, whatever comes before them."""
+        late = self._late
+        removed = 0
+        while late and late[0][0] < now and removed < most:
+            _, offset, name = heappop(late)
+            if self._has(name, offset):
+                self._entomb(self._channels[name], offset)
+                removed += 1
+        return removed
+
+    def _has(self, name: str, offset: int) -> bool:
+        channel = self._channels.get(name)
+        return channel is not None and channel.has(offset)
 
     def _trim_channel(self, channel: Channel, now: float) -> int:
+        """Remove events that the channel's rule does not keep, the oldest first, up to `_TAKEN` of them."""
         rule = channel.rule
         if rule is KEEP_ALL:
             return 0
         removed = 0
-        while len(channel):
+        while len(channel) and removed < _TAKEN:
             first = channel.entries[channel.start]
             if not (
                 (rule.max_events is not None and len(channel) > rule.max_events)
                 or (rule.max_bytes is not None and channel.bytes > rule.max_bytes)
-                or (rule.max_age is not None and first.time < now - rule.max_age)
+                or (rule.max_age is not None and first.time + rule.max_age < now)
             ):
                 break
-            self._entomb(channel)
+            self._entomb(channel, first.offset)
             removed += 1
         self._bury_old()
         return removed
 
-    def _entomb(self, channel: Channel) -> None:
-        """Take a channel's first entry from its readers; followers still get it for a while."""
-        self._graves.append(channel.entries[channel.start])
-        self._graves_bytes += self._drop_first(channel) + _ENTRY_OVERHEAD
+    def _entomb(self, channel: Channel, offset: int) -> None:
+        """Take an entry from a channel's readers; followers still get it for a while."""
+        entry = self._take_out(channel, offset)
+        self._graves.append(entry)
+        self._graves_bytes += weight(entry.data) + _ENTRY_OVERHEAD
 
     def _bury_old(self) -> None:
-        while self._graves_bytes > self._max_bytes // _FOLLOWED_SHARE:
+        for _ in range(_TAKEN):
+            if self._graves_bytes <= self._max_bytes // _FOLLOWED_SHARE:
+                break
             self._bury(self._graves.popleft())
 
-    def _drop_first(self, channel: Channel) -> int:
-        entry = channel.drop_first()
+    def _take_out(self, channel: Channel, offset: int) -> Entry:
+        entry = channel.take_out(offset)
         size = weight(entry.data)
-        channel.lost = entry.offset
         channel.bytes -= size
         self._bytes -= size
         self._events -= 1
-        if not len(channel):
-            self._empty.pop(entry.channel, None)
-            self._empty[entry.channel] = None
-            if len(self._empty) > _EMPTY_KEPT:
-                self._forget(next(iter(self._empty)))
-        return size
-
-    def _forget(self, name: str) -> None:
-        del self._empty[name]
-        channel = self._channels[name]
-        if not len(channel):
-            self._forgotten = max(self._forgotten, channel.lost)
+        name = entry.channel
+        if len(channel):
+            self._losses.add(name, offset)
+        else:
             del self._channels[name]
-            self._names = list(self._channels)
-            self._matches.clear()
+            self._aging.pop(name, None)
+            self._losses.add_last([(name, offset)])
+        return entry
 
     def _bury(self, entry: Entry) -> None:
         self._graves_bytes -= weight(entry.data) + _ENTRY_OVERHEAD
@@ -234,19 +266,31 @@ class MemoryLog:
             self._compacted = self._buried
 
     def _make_room(self) -> None:
+        """Let the oldest go, some at once: one by one costs twice as much."""
+        ring, channels, aging = self._all, self._channels, self._aging
         while self._bytes + _ENTRY_OVERHEAD * self._events > self._max_bytes and self._events > 1:
-            entry = self._all.drop_first()
-            if not entry.channel:
-                self._tombs -= 1
-                continue
-            self._buried = max(self._buried, entry.offset)
-            if self._kept(entry):
-                self._drop_first(self._channels[entry.channel])
+            gone: list[tuple[str, int]] = []
+            size = 0
+            for entry in ring.drop(min(_ROOM, 1 + len(ring) // 1000)):
+                offset, name, *_ = entry
+                channel = channels.get(name)
+                if channel is None or channel.entries[channel.start] is not entry:
+                    self._tombs -= not name  # else only followers still had it
+                elif len(channel.entries) - channel.start > 1:
+                    self._take_out(channel, offset)
+                else:
+                    del channels[name]
+                    aging.pop(name, None)
+                    size += channel.bytes
+                    gone.append((name, offset))
+            self._buried = max(self._buried, offset)
+            self._bytes -= size
+            self._events -= len(gone)
+            self._losses.add_last(gone)
 
     def _kept(self, entry: Entry) -> bool:
-        """Whether an entry of `_all` is there for readers too. A channel loses its oldest first, so `lost` tells."""
-        channel = self._channels.get(entry.channel)
-        return channel is not None and entry.offset > max(channel.lost, channel.born)
+        """Whether an entry of `_all` is there for readers too."""
+        return self._has(entry.channel, entry.offset)
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Ledger.drop`."""
@@ -254,16 +298,20 @@ class MemoryLog:
         removed = 0
         for name, through in cuts.items():
             channel = self._channels.get(name)
-            if channel is None:
+            if channel is not None and channel.entries[-1].offset > through:
+                while channel.entries[channel.start].offset <= through:
+                    self._entomb(channel, channel.entries[channel.start].offset)
+                    removed += 1
                 continue
-            while len(channel) and channel.entries[channel.start].offset <= through:
-                self._entomb(channel)
-                removed += 1
-            if not len(channel):
-                self._empty.pop(name, None)
+            if channel is not None:
                 del self._channels[name]
-        self._names = list(self._channels)
-        self._matches.clear()
+                self._aging.pop(name, None)
+                self._graves.extend(islice(channel.entries, channel.start, None))
+                self._graves_bytes += channel.bytes + _ENTRY_OVERHEAD * len(channel)
+                self._bytes -= channel.bytes
+                self._events -= len(channel)
+                removed += len(channel)
+            self._losses.drop(name)
         self._bury_old()
         return removed
 
@@ -273,49 +321,67 @@ class MemoryLog:
         """See `Log.read`."""
         self._check_open()
         limit = max(limit, 1)
-        if channels.patterns or len(channels.names) > _FEW:
-            return self._scan(channels, after, limit)
         now = self._clock()
-        lost = 0
-        found: list[Entry] = []
+        await self._expire_all_late(now)
+        if channels.patterns:
+            return await self._scan(channels, after, limit)
         for name in channels.names:
+            await self._trim_all(name, now)
+        found: list[Entry] = []
+        lost = doubt = 0
+        for name in channels.names:
+            lost = max(lost, self._losses.of(name))
             channel = self._channels.get(name)
             if channel is None:
-                lost = max(lost, self._forgotten)
+                doubt = max(doubt, self._losses.doubt(name, None))
                 continue
-            self._trim_channel(channel, now)
-            lost = max(lost, channel.lost)
+            doubt = max(doubt, self._losses.doubt(name, channel.born))
             index = channel.after(after)
             found += channel.entries[index : index + limit]
+            if len(found) > 8 * limit:
+                found = nsmallest(limit, found, key=offset_of)
         found.sort(key=offset_of)
-        return _cut(found, limit, max(self._latest, after), lost)
+        return _cut(found, limit, max(self._latest, after), lost, doubt)
 
-    def _scan(self, channels: Channels, after: int, limit: int) -> Page:
-        wanted = self._match(channels)
+    async def _expire_all_late(self, now: float) -> int:
+        total = 0
+        while removed := self._expire_late(now, _TAKEN):
+            total += removed
+            await asyncio.sleep(0)
+        return total
+
+    async def _trim_all(self, name: str, now: float) -> int:
+        """Remove all that a channel's rule does not keep."""
+        total = 0
+        while (channel := self._channels.get(name)) is not None and (removed := self._trim_channel(channel, now)):
+            total += removed
+            if removed < _TAKEN:
+                break
+            await asyncio.sleep(0)
+        return total
+
+    async def _scan(self, channels: Channels, after: int, limit: int) -> Page:
+        if self._limited:
+            for name in self._scanned(channels, after)[0]:
+                await self._trim_all(name, self._clock())
+        lost, doubt = await self._losses.of_patterns(channels)
+        _, found, through = self._scanned(channels, after)
+        return _cut([entry for entry in found if self._kept(entry)], limit, through, lost, doubt)
+
+    def _scanned(self, channels: Channels, after: int) -> tuple[set[str], list[Entry], int]:
+        """The entries of some channels in the next part of the ring, and how far that goes."""
         entries = self._all.entries
         index = self._all.after(after)
         stop = index + _SCAN
-        found = [entry for entry in entries[index:stop] if entry.channel in wanted]
-        through = max(self._latest, after) if stop >= len(entries) else entries[stop - 1].offset
-        now = self._clock()
-        for name in {entry.channel for entry in found}:
-            self._trim_channel(self._channels[name], now)
-        lost = max((self._channels[name].lost for name in wanted if name in self._channels), default=0)
-        return _cut(list(filter(self._kept, found)), limit, through, max(lost, self._forgotten))
-
-    def _match(self, channels: Channels) -> set[str]:
-        seen, wanted = self._matches.pop(channels, (0, set()))
-        if seen < len(self._names):
-            wanted |= {name for name in islice(self._names, seen, None) if name in channels}
-        self._matches[channels] = len(self._names), wanted
-        if len(self._matches) > _MATCHES_KEPT:
-            del self._matches[next(iter(self._matches))]
-        return wanted
+        part = entries[index:stop]
+        wanted = {name for name in {entry.channel for entry in part} if name and name in channels}
+        found = [entry for entry in part if entry.channel in wanted]
+        return wanted, found, max(self._latest, after) if stop >= len(entries) else part[-1].offset
 
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
         """See `Ledger.newest`."""
         self._check_open()
-        return [ring.entries[-1] if (ring := self._channels.get(name)) and len(ring) else None for name in channels]
+        return [None if (ring := self._channels.get(name)) is None else ring.entries[-1] for name in channels]
 
     # -- follow
 
@@ -359,7 +425,12 @@ class MemoryLog:
         """See `Log.trim`."""
         self._check_open()
         now = self._clock()
-        return sum(self._trim_channel(channel, now) for channel in list(self._channels.values()))
+        removed = await self._expire_all_late(now)
+        for number, name in enumerate(list(self._channels) if self._limited else ()):
+            removed += await self._trim_all(name, now)
+            if number % _TAKEN == 0:
+                await asyncio.sleep(0)
+        return removed
 
     async def close(self) -> None:
         """See `Log.close`."""
@@ -371,13 +442,13 @@ class MemoryLog:
         self._graves.clear()
 
 
-def _cut(found: list[Entry], limit: int, through: int, lost: int) -> Page:
+def _cut(found: list[Entry], limit: int, through: int, lost: int, doubt: int) -> Page:
     """A page of the first `limit` of what was found, or fewer if they are large; at least one."""
     size = 0
     for index, entry in enumerate(found):
         size += len(entry.data)
         if index == limit or (size > PAGE_BYTES and index):
-            return Page(found[:index], found[index - 1].offset, lost)
+            return Page(found[:index], found[index - 1].offset, lost, doubt)
     if len(found) == limit:
         through = found[-1].offset
-    return Page(found, through, lost)
+    return Page(found, through, lost, doubt)

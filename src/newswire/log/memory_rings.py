@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from operator import itemgetter
 from typing import Final
@@ -29,24 +30,52 @@ class Ring:
         return bisect_right(self.entries, offset, self.start, key=offset_of)
 
     def drop_first(self) -> Entry:
-        entry = self.entries[self.start]
-        self.entries[self.start] = _GONE  # freed now, cut off below
-        self.start += 1
+        return self.drop(1)[0]
+
+    def drop(self, count: int) -> list[Entry]:
+        """Remove and return the first entries."""
+        begin, self.start = self.start, self.start + count
+        entries = self.entries[begin : self.start]
+        self.entries[begin : self.start] = [_GONE] * count  # freed now, cut off below
         if self.start > 64 and self.start * 2 > len(self.entries):  # moving half at a time keeps this O(1)
             del self.entries[: self.start]
             self.start = 0
-        return entry
+        return entries
 
 
 class Channel(Ring):
-    """A channel's kept entries; `lost` is the offset of the newest one it no longer has, `born` of the newest one when
-    it was made (a channel that was dropped may have had the same name)."""
+    """A channel's kept entries.
 
-    __slots__ = ("born", "bytes", "lost", "rule")
+    Attributes:
+        rule: what retention keeps of it.
+        bytes: the size of its entries' data.
+        born: the newest offset when it was made; 0 if no channel had been forgotten then.
+        newest: the latest time of an entry that it had.
+    """
 
-    def __init__(self, rule: Retention, lost: int, born: int) -> None:
-        super().__init__()
+    __slots__ = ("_holes", "born", "bytes", "newest", "rule")
+
+    def __init__(self, rule: Retention, born: int) -> None:
+        self.entries = []
+        self.start = 0
         self.rule = rule
         self.bytes = 0
-        self.lost = lost
         self.born = born
+        self.newest = -math.inf
+        self._holes = False  # whether an entry that was not the first has been taken out
+
+    def has(self, offset: int) -> bool:
+        """Whether an entry that the channel had is still kept."""
+        if not len(self) or offset < self.entries[self.start].offset:
+            return False
+        if not self._holes:
+            return True
+        index = self.after(offset - 1)
+        return index < len(self.entries) and self.entries[index].offset == offset
+
+    def take_out(self, offset: int) -> Entry:
+        """Remove an entry that is kept."""
+        if self.entries[self.start].offset == offset:
+            return self.drop_first()
+        self._holes = True
+        return self.entries.pop(self.after(offset - 1))

@@ -169,7 +169,8 @@ class PageReader:
         lost = max((row[1] for row in rows), default=0)
         doubt = max((row[2] for row in rows), default=0)
         if forgotten and len(rows) < len(names):
-            doubt = max(doubt, forgotten.doubt(channels.names.difference(row[0] for row in rows)))
+            missing = channels.names.difference(row[0] for row in rows)
+            doubt = max(doubt, *map(forgotten.doubt, missing), 0)
         if channels.patterns:
             query = "SELECT coalesce(max(lost), 0) FROM channels WHERE id IN (SELECT value FROM json_each(?))"
             of_rows = connection.execute(query, (json.dumps(ids),)).fetchone()[0]

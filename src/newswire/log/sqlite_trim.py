@@ -114,10 +114,8 @@ def forget(connection: sqlite3.Connection, channels: Sequence[int]) -> None:
     ids = json.dumps(channels)
     with transaction(connection) as execute:
         forgotten = read_forgotten(connection)
-        for name, lost in fetch(
-            connection, 2, f"SELECT name, lost FROM channels WHERE {these} AND {_NOTHING_LEFT}", ids
-        ):
-            forgotten.add(name, lost)
+        query = f"SELECT name, lost FROM channels WHERE {these} AND {_NOTHING_LEFT}"
+        forgotten.add((name, lost) for name, lost in fetch(connection, 2, query, ids))
         execute(f"DELETE FROM channels WHERE {these} AND {_NOTHING_LEFT}", (ids,))
         execute(f"UPDATE channels SET empty = 0 WHERE {these}", (ids,))
         execute("DELETE FROM forgotten")

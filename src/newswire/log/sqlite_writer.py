@@ -346,7 +346,7 @@ class Writer(DatabaseThread):
         if self._forgotten[0] != forgets:
             self._forgotten = forgets, read_forgotten(connection)
         forgotten = self._forgotten[1]
-        made = json.dumps([(name, forgotten.doubt((name,))) for name in sorted(unknown)])
+        made = json.dumps([(name, forgotten.doubt(name)) for name in sorted(unknown)])
         pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
         connection.execute(f"INSERT OR IGNORE INTO channels (name, doubt) {pairs}", (made,))
         query = "SELECT name, id FROM channels WHERE name IN (SELECT value FROM json_each(?))"

@@ -1,0 +1,115 @@
+"""What the channels of the memory log lost, by name; found for a pattern without looking at all of them each time.
+
+Channels stand in the order in which they lost something last, so a pattern that was looked up before looks only at
+those that lost something since. The first time it looks at all, in slices, between which the event loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from newswire.log.channels import Channels
+from newswire.log.forgotten import Forgotten
+
+# Channels without events that are remembered for what they lost; of others, their shapes are (`Forgotten`).
+_EMPTY_KEPT: Final = 10_000
+_MATCHES_KEPT: Final = 32  # channel sets with patterns whose losses are remembered
+_SLICE: Final = 2000  # names looked at in one go: some milliseconds
+
+
+class _Match:
+    """The newest loss of the channels that a set with patterns matches.
+
+    Attributes:
+        lost: its offset.
+        channel: whose it is.
+        seen: how many losses, of any channels, were looked at.
+    """
+
+    __slots__ = ("channel", "lost", "seen")
+
+    def __init__(self) -> None:
+        self.lost = 0
+        self.channel = ""
+        self.seen = 0
+
+
+class Losses:
+    """The newest offset that each channel lost."""
+
+    def __init__(self) -> None:
+        self.forgotten = Forgotten()
+        # By channel, in the order of the last losses. A channel stands in one of the two.
+        self._lost: dict[str, int] = {}  # with events
+        self._empty: OrderedDict[str, int] = OrderedDict()
+        self._count = 0  # of losses so far
+        self._matches: OrderedDict[Channels, _Match] = OrderedDict()
+
+    def of(self, channel: str) -> int:
+        """The newest offset that a channel lost; 0 if none, or if it was forgotten."""
+        return self._lost.get(channel) or self._empty.get(channel, 0)
+
+    def add(self, channel: str, offset: int) -> None:
+        """A channel has lost an event, and has others."""
+        self._count += 1
+        self._lost[channel] = max(self._lost.pop(channel, 0), offset)
+
+    def add_last(self, channels: Iterable[tuple[str, int]]) -> None:
+        """Channels have lost their last events, at these offsets."""
+        lost, empty = self._lost, self._empty
+        before = len(empty)
+        for channel, offset in channels:
+            empty[channel] = max(lost.pop(channel), offset) if channel in lost else offset
+        self._count += len(empty) - before
+        self.forgotten.add([empty.popitem(last=False) for _ in range(len(empty) - _EMPTY_KEPT)])
+
+    def filled(self, channel: str) -> None:
+        """A channel has its first event, or the first after it had none."""
+        lost = self._empty.pop(channel, 0)
+        if lost:
+            self.add(channel, lost)  # to the end of the other order
+
+    def drop(self, channel: str) -> None:
+        """A channel is as if it had never been."""
+        if self._empty.pop(channel, 0) or self._lost.pop(channel, 0):
+            for channels in [each for each, match in self._matches.items() if match.channel == channel]:
+                del self._matches[channels]
+
+    def doubt(self, channel: str, born: int | None) -> int:
+        """`Page.doubt` of a channel: one that has been there since `born`, or one that has no events (None)."""
+        if not self.forgotten or channel in self._empty:
+            return 0
+        doubt = self.forgotten.doubt(channel)
+        return doubt if born is None else min(doubt, born)
+
+    async def of_patterns(self, channels: Channels) -> tuple[int, int]:
+        """`Page.lost` and `Page.doubt` of a set with patterns, as they are when this returns."""
+        while True:
+            match = self._matches.setdefault(channels, _Match())
+            self._matches.move_to_end(channels)
+            if len(self._matches) > _MATCHES_KEPT:
+                self._matches.popitem(last=False)
+            fresh = self._since(match.seen)
+            count = self._count
+            for begin in range(0, len(fresh), _SLICE):
+                if begin:
+                    await asyncio.sleep(0)
+                for name in fresh[begin : begin + _SLICE]:
+                    lost = self.of(name)
+                    if lost > match.lost and name in channels:
+                        match.lost, match.channel = lost, name
+            match.seen = max(match.seen, count)
+            if self._matches.get(channels) is match and count == self._count:
+                lost, doubt = self.forgotten.of_patterns(channels)
+                return max(lost, match.lost), doubt
+
+    def _since(self, seen: int) -> list[str]:
+        """The channels that lost something after the first `seen` losses, or more than those."""
+        count = self._count - seen
+        if count > _SLICE:
+            return [*self._lost, *self._empty]
+        return [*islice(reversed(self._lost), count), *islice(reversed(self._empty), count)]
