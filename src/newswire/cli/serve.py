@@ -48,6 +48,10 @@ def serve(settings: Settings) -> None:
 def _launch(settings: Settings, board: Path | None, listener: Any) -> None:
     app = partial(create_app, settings, board=board)
     what = Launch(
-        app=app, workers=settings.workers, grace=settings.grace, access_log=settings.access_log, more={"lifespan": "on"}
+        app=app,
+        workers=settings.workers,
+        grace=settings.grace,
+        access_log=settings.access_log,
+        more={"lifespan": "on", "proxy_headers": settings.access_log},  # who asks is only told to that log
     )
     launch(what, listener)

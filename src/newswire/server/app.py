@@ -86,7 +86,6 @@ class _Server(Starlette):
                 Route("/metrics", metrics),
             ],
             middleware=[
-                Middleware(CountRequests, service=service),
                 Middleware(
                     Hosts,
                     allowed=settings.allowed_hosts,
@@ -109,9 +108,10 @@ class _Server(Starlette):
 
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way, called before the first request; before it the short way for publish requests."""
+        service: Service = self.state.service
         app = super().build_middleware_stack()
         if self._parts() != self._made:
-            return app  # middlewares, routes or handlers were added, which may want to see those requests too
+            return CountRequests(app, service)  # something was added that may want to see those requests too
 
         def around(inner: ASGIApp) -> ASGIApp:
             for cls, args, kwargs in reversed(self.user_middleware):
@@ -119,7 +119,7 @@ class _Server(Starlette):
             return inner
 
         publishing = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
-        return FastPublish(app, around, self.state.service, publishing)
+        return CountRequests(FastPublish(app, around, service, publishing), service)
 
 
 async def _channel(request: Request) -> Response | ASGIApp:

@@ -93,12 +93,12 @@ class CountRequests:
     """Counts answers by route, method and status. Messages pass through as they are, so streams go their direct way."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
-        self._app = app
+        self.app = app
         self._counts: Counter[str] = service.numbers.requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
             return
 
         async def counted(message: Message) -> None:
@@ -108,4 +108,4 @@ class CountRequests:
                 self._counts[f"{route} {method} {message['status']}"] += 1
             await send(message)
 
-        await self._app(scope, receive, counted)
+        await self.app(scope, receive, counted)

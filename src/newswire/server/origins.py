@@ -82,9 +82,15 @@ class Origins:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        for name, _ in scope["headers"]:
+            if name == b"origin":
+                break
+        else:  # a program, as most are: nothing more is looked at
+            await self._app(scope, receive, send)
+            return
         headers = Headers(scope=scope)
-        origin = headers.get("origin")
-        if origin is None or _is_own(headers, origin):
+        origin = headers["origin"]
+        if _is_own(headers, origin):
             await self._app(scope, receive, send)
         elif not self._allows(origin):
             if scope["method"] in _READS:

@@ -23,12 +23,12 @@ def respond(problem: Problem) -> Response:
     return Response(problem.body(), problem.status, problem.headers)
 
 
-async def answer(request: Request, error: Exception) -> tuple[Response, bool]:
-    """The response to an exception, and whether it was expected: the server's log should show one that was not."""
+async def answer(request: Request, error: Exception) -> Response | None:
+    """The response to an exception that says what is wrong with a request; None if it says what is wrong with us."""
     for kind in type(error).__mro__:
-        if kind in HANDLERS:
-            return await HANDLERS[kind](request, error), kind is not Exception
-    raise error
+        if kind in HANDLERS and kind is not Exception:
+            return await HANDLERS[kind](request, error)
+    return None
 
 
 async def on_problem(request: Request, error: Exception) -> Response:

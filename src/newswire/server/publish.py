@@ -7,21 +7,20 @@ store them. `FastPublish` leads to it past Starlette's routing for the same reas
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from newswire.errors import LimitExceeded
 from newswire.server import problem
 from newswire.server.auth import allow_all
 from newswire.server.ndjson import parse_batch
 from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service
+from newswire.wire.payload import to_event
 
 PATH: Final = "/channels/"
 HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
@@ -52,14 +51,14 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
         await service.authorize(Request(scope, receive), "publish", (channel,))
     is_batch, announced = _read_headers(scope)
     settings = service.settings
-    body = await _body(receive, announced, settings.max_body, settings.body_timeout)
+    body = await service.bodies.read(receive, announced, settings.max_body)
     if is_batch:
         events = await parse_batch(body, event, settings.max_batch)
         ids = [str(position) for position in await service.hub.publish_many((channel, one) for one in events)]
         listed = '","'.join(ids)
         answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
     else:
-        ids = [str(await service.hub.publish(channel, body, event="message" if event is None else event))]
+        ids = [str(one) for one in await service.hub.publish_many([(channel, to_event(body, event))])]
         answer = f'{{"id":"{ids[0]}"}}\n'
     service.numbers.published(len(ids), time.perf_counter() - began)
     return answer.encode()
@@ -85,7 +84,11 @@ class FastPublish:
         if scope["type"] == "http" and scope["method"] == "POST" and not scope.get("root_path"):
             path: str = scope["path"]
             if path.startswith(PATH) and len(path) > len(PATH) and "/" not in path[len(PATH) :]:
-                await self._entry(scope, receive, send)
+                try:
+                    await self._entry(scope, receive, send)
+                except Exception as error:  # the outermost frame of a request: a fault of ours, for the server's log
+                    await (await problem.on_bug(Request(scope), error))(scope, receive, send)
+                    raise
                 return
         await self._app(scope, receive, send)
 
@@ -94,11 +97,11 @@ class FastPublish:
         scope["route"] = self._route
         try:
             answer = await publish(self._service, scope, receive)
-        except Exception as error:  # the outermost frame of a request
-            response, expected = await problem.answer(Request(scope, receive), error)
-            await response(scope, receive, send)
-            if not expected:
+        except Exception as error:  # as Starlette's own frame does, which this one stands for
+            response = await problem.answer(Request(scope, receive), error)
+            if response is None:
                 raise
+            await response(scope, receive, send)
             return
         length = (b"content-length", str(len(answer)).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [length, *_HEADERS]})
@@ -136,38 +139,3 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None]:
         detail = "a multipart body is no event: send the data itself as the body, or a batch as application/x-ndjson"
         raise Problem(415, "unsupported_type", detail)
     return media in _NDJSON, announced
-
-
-async def _body(receive: Receive, announced: int | None, limit: int, seconds: float) -> bytes:
-    """Read the body, no more of it than `limit` bytes.
-
-    Raises:
-        LimitExceeded: it is larger.
-        Problem: it does not come within `seconds`.
-        ClientDisconnect: the client has left.
-    """
-    if announced is not None and announced > limit:
-        raise _too_large(limit, announced)
-    parts: list[bytes] = []
-    size = 0
-    more = True
-    try:
-        async with asyncio.timeout(seconds):
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                parts.append(message.get("body", b""))
-                more = message.get("more_body", False)
-                size += len(parts[-1])
-                if size > limit:
-                    raise _too_large(limit, size)
-    except TimeoutError:
-        detail = f"the body did not come within {seconds:g} seconds; nothing was stored"
-        raise Problem(408, "body_timeout", detail, headers={"connection": "close"}) from None
-    return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _too_large(limit: int, actual: int) -> LimitExceeded:
-    hint = "send smaller events, or fewer in a batch. Nothing was stored"
-    return LimitExceeded("the body's size in bytes", limit=limit, actual=actual, hint=hint)

@@ -21,6 +21,7 @@ from newswire.delivery.drain import drain_of
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.auth import Action, Authorizer
+from newswire.server.bodies import Bodies
 from newswire.server.config import Settings
 from newswire.server.numbers import Board, Numbers
 from newswire.server.problem import Problem, unavailable
@@ -39,6 +40,7 @@ class Service:
         settings, hub, authorize, parameters: as given to `create_app`.
         numbers: this process's own.
         board: where the other workers' are.
+        bodies: reads the requests' bodies.
         traffic: events by channel; None before the server has started.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
             subscribers has them in it.
@@ -54,6 +56,7 @@ class Service:
         self.parameters = parameters
         self.numbers = Numbers()
         self.board = Board(board)
+        self.bodies = Bodies(settings.body_timeout)
         self.traffic: TrafficCounter | None = None
         self.pages: Counter[str] = Counter()
         self.started = time.time()
