@@ -1,18 +1,91 @@
 """The index that leads from a channel to the groups that subscribe to it.
 
-Names are looked up; patterns are resolved when a channel is first seen and remembered, so that a private event among
-5,000 subscribers costs its one reader only. The hub asks it once for each event.
+Names are looked up. Patterns stand in a trie of their tokens, so a channel meets only those that match its first
+tokens: 10,000 patterns of 10,000 users cost a new channel a few steps, and a subscriber that comes or goes touches its
+own tokens. `docs/explain/patterns.md` tells why. The hub asks once for each event.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from newswire.hub.group import Group
+from newswire.log.channels import is_internal
 
-# Channels whose answer is remembered. Past this the memory starts anew: it is a cache, and channels come and go.
-_REMEMBERED: Final = 100_000
+T = TypeVar("T")
+
+# Channels whose answer is remembered while there are patterns: more save less than a miss costs, some 2 µs.
+_REMEMBERED: Final = 4096
+
+
+class _Node:
+    """A place in the trie: the tokens that may follow, and what ends here."""
+
+    __slots__ = ("below", "children", "here")
+
+    def __init__(self) -> None:
+        self.children: dict[str, _Node] = {}  # `*` is one of the keys, since no channel has a token of that name
+        self.here: dict[object, None] = {}
+        self.below: dict[object, None] = {}  # patterns whose next and last token is `>`
+
+
+class PatternTrie(Generic[T]):
+    """Values by channel pattern. Matches as `newswire.log.channels.compile_pattern` does."""
+
+    __slots__ = ("_root",)
+
+    def __init__(self) -> None:
+        self._root = _Node()
+
+    def __bool__(self) -> bool:
+        return bool(self._root.children or self._root.below)
+
+    def add(self, pattern: str, value: T) -> None:
+        """Put `value` under a checked pattern; twice is as once."""
+        node = self._root
+        *tokens, last = pattern.split(".")
+        for token in tokens if last == ">" else (*tokens, last):
+            node = node.children.setdefault(token, _Node())
+        (node.below if last == ">" else node.here)[value] = None
+
+    def remove(self, pattern: str, value: T) -> None:
+        """Take `value` from under a pattern, and what led to it alone."""
+        path = [self._root]
+        *tokens, last = pattern.split(".")
+        if last != ">":
+            tokens.append(last)
+        for token in tokens:
+            path.append(path[-1].children[token])
+        del (path[-1].below if last == ">" else path[-1].here)[value]
+        while tokens and not (path[-1].children or path[-1].here or path[-1].below):
+            path.pop()
+            del path[-1].children[tokens.pop()]
+
+    def match(self, channel: str) -> dict[T, None]:
+        """The values whose patterns match a channel, each once."""
+        found: dict[T, None] = {}
+        nodes = [self._root]
+        literal = is_internal(channel)  # the first token of an internal channel matches no wildcard
+        for token in channel.split("."):
+            after: list[_Node] = []
+            for node in nodes:
+                if node.below and not literal:
+                    found |= node.below  # type: ignore[arg-type]  # it holds what `add` put there
+                child = node.children.get(token)
+                if child is not None:
+                    after.append(child)
+                child = None if literal or token == "*" else node.children.get("*")
+                if child is not None:
+                    after.append(child)
+            if not after:
+                return found
+            nodes = after
+            literal = False
+        for node in nodes:
+            found |= node.here  # type: ignore[arg-type]
+        return found
 
 
 class ChannelIndex:
@@ -20,8 +93,11 @@ class ChannelIndex:
 
     def __init__(self) -> None:
         self._named: dict[str, dict[Group, None]] = {}
+        self._trie: PatternTrie[Group] = PatternTrie()
         self._patterned: dict[Group, None] = {}
-        self._resolved: dict[str, list[Group]] = {}
+        # What channels are found to match, in the present generation of patterns. It is a cache: channels come and go.
+        self._resolved: dict[str, tuple[int, Collection[Group]]] = {}
+        self._generation = 0
 
     def add(self, group: Group) -> None:
         """Take in a group."""
@@ -30,7 +106,9 @@ class ChannelIndex:
             self._resolved.pop(name, None)
         if group.channels.patterns:
             self._patterned[group] = None
-            self._resolved.clear()
+            self._generation += 1
+            for pattern in group.channels.patterns:
+                self._trie.add(pattern, group)
 
     def remove(self, group: Group) -> None:
         """Let a group go."""
@@ -42,19 +120,23 @@ class ChannelIndex:
             self._resolved.pop(name, None)
         if group.channels.patterns:
             del self._patterned[group]
-            self._resolved.clear()
+            self._generation += 1
+            for pattern in group.channels.patterns:
+                self._trie.remove(pattern, group)
+            if not self._patterned:
+                self._resolved.clear()
 
-    def groups(self, channel: str) -> list[Group]:
-        """The groups that want this channel's events. Don't change the list."""
-        groups = self._resolved.get(channel)
-        if groups is None:
-            groups = list(self._named.get(channel, ()))
-            groups += [
-                group for group in self._patterned if channel not in group.channels.names and channel in group.channels
-            ]
+    def groups(self, channel: str) -> Collection[Group]:
+        """The groups that want this channel's events. Don't change it, nor the index while you iterate."""
+        if not self._patterned:
+            return self._named.get(channel, ())
+        generation, groups = self._resolved.get(channel, (-1, ()))
+        if generation != self._generation:
+            groups = self._trie.match(channel)
+            groups |= self._named.get(channel, {})
             if len(self._resolved) >= _REMEMBERED:
                 self._resolved.clear()
-            self._resolved[channel] = groups
+            self._resolved[channel] = self._generation, groups
         return groups
 
     def subscribed(self, limit: int | None = None) -> dict[str, int]:
