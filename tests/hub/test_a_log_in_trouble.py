@@ -339,4 +339,4 @@ async def test_a_log_that_was_replaced_ends_the_streams_and_cursors_get_a_gap() 
         gap = await next_event(events)
         assert gap.json()["reason"] == "epoch"
         assert (await next_event(events)).data == "new"
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()

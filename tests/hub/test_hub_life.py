@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,7 +86,7 @@ async def test_many_threads_publish() -> None:
         seen = {Position.parse((event := await next_event(events)).id or "").offset: event.data for _ in range(202)}
         assert seen == offsets
         assert list(seen) == sorted(seen)
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 def test_threads_without_a_loop(tmp_path: Path) -> None:
@@ -111,7 +110,7 @@ async def test_presence_counts_who_is_there() -> None:
     async with Hub() as hub:
         assert (hub.subscribers("a"), dict(hub.channels())) == (0, {})
         named = await connect(hub)
-        pattern: AsyncIterator[Event] = aiter(hub.subscribe(Pattern("*"), "b"))
+        pattern = aiter(hub.subscribe(Pattern("*"), "b"))
         waiting = asyncio.ensure_future(anext(pattern))
         while hub.stats().subscribers < 2:
             await asyncio.sleep(0)
@@ -121,6 +120,8 @@ async def test_presence_counts_who_is_there() -> None:
         assert [hub.subscribers(name) for name in ("a", "b", "c.d")] == [1, 1, 0]
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+        assert (hub.subscribers("a"), dict(hub.channels())) == (1, {"*": 1, "b": 1})
+        await pattern.aclose()
         assert (hub.subscribers("a"), dict(hub.channels()), hub.stats().subscribers) == (0, {}, 0)
 
 
@@ -199,7 +200,7 @@ async def test_a_subscription_is_read_once() -> None:
             await next_event(aiter(subscription))
         await hub.publish("a", "y")
         assert (await next_event(events)).data == "y"
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 async def test_nothing_is_left() -> None:

@@ -98,7 +98,7 @@ class TroubledLog:
                 yield batch
                 await self._step()
         finally:
-            await entries.aclose()  # type: ignore[attr-defined]
+            await entries.aclose()
             self._fail_perhaps()
 
 
@@ -140,6 +140,6 @@ class TroubledImmediateLog(TroubledLog):
                 if waiting is not None:
                     waiting.cancel()
                     await asyncio.gather(waiting, return_exceptions=True)
-                await entries.aclose()  # type: ignore[attr-defined]
+                await entries.aclose()
 
         return checked()

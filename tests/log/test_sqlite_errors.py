@@ -208,4 +208,4 @@ async def test_a_hub_outlives_a_lock(tmp_path: Path) -> None:
         other.close()
         await hub.publish("a", "3")
         assert (await anext(events)).data == "3"
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()

@@ -99,7 +99,7 @@ async def test_epochs(tmp_path: Path) -> None:
         events = aiter(hub.subscribe("a", after=old))
         gap, event = await anext(events), await anext(events)
         assert (gap.event, gap.json()["reason"], event.data) == ("newswire.gap", "epoch", "2")
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()
 
 
 async def test_a_file_restored_from_a_copy(tmp_path: Path) -> None:
@@ -115,4 +115,4 @@ async def test_a_file_restored_from_a_copy(tmp_path: Path) -> None:
         events = aiter(hub.subscribe("a", after=after))
         gap, event = await anext(events), await anext(events)
         assert (gap.json()["reason"], event.data) == ("future", "1")
-        await events.aclose()  # type: ignore[attr-defined]
+        await events.aclose()

@@ -1,23 +1,34 @@
-"""The sink of a subscription that is iterated over in process: it takes events, not bytes, and never encodes."""
+"""Iterating over a subscription in process: the sink that takes events, not bytes, and the iterator over it.
+
+The iterator is an object and not an async generator: whatever cancels one waiting of a generator ends it for good, in
+silence. This one may be waited for again after `asyncio.wait_for` or `asyncio.timeout`, and has lost nothing.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from newswire.hub.frames import Chunk, Frame
+from newswire.hub.options import StreamOptions
+from newswire.wire.event import Event
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
+
+_IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 
 class Inbox:
     """Holds at most what came in one write; asks for more when the reader has taken all of it."""
 
-    __slots__ = ("_ended", "_frames", "_subscription", "_waiter")
+    __slots__ = ("_ended", "_frames", "_subscription", "_waiter", "loop")
 
     def __init__(self, subscription: Subscription) -> None:
+        self.loop = asyncio.get_running_loop()
         self._subscription = subscription
         self._frames: deque[Frame] = deque()
         self._waiter: asyncio.Future[None] | None = None
@@ -54,9 +65,72 @@ class Inbox:
             self._subscription.resume()  # may write at once
             if self._frames or self._ended:
                 continue
-            self._waiter = asyncio.get_running_loop().create_future()
+            self._waiter = self.loop.create_future()
             try:
                 await self._waiter
             finally:
                 self._waiter = None
         return self._frames.popleft()
+
+
+class EventIterator(AsyncIterator[Event]):
+    """The events of a subscription, one after the other; see `Subscription.__aiter__`. For one reader at a time.
+
+    It holds the subscription, and nothing holds it: who lets go of it (leaves an `async for`) frees the subscription.
+    """
+
+    __slots__ = ("_inbox", "_over", "_subscription", "_waited_for")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self._subscription = subscription
+        self._inbox: Inbox | None = None
+        self._waited_for = False
+        self._over = False
+
+    def __aiter__(self) -> EventIterator:
+        return self
+
+    async def __anext__(self) -> Event:
+        """The next event. Cancelling loses nothing: call it again.
+
+        Raises:
+            StopAsyncIteration: the subscription or the hub was closed.
+            LogUnavailable: at the first event: the log can't be read now. Calling again tries again.
+            RuntimeError: somebody else waits for this iterator's next event.
+        """
+        if self._over:
+            raise StopAsyncIteration
+        if self._waited_for:
+            raise RuntimeError("somebody waits for the next event already: subscribe for each reader")
+        self._waited_for = True
+        try:
+            if self._inbox is None:
+                await self._subscription.open()
+                inbox = Inbox(self._subscription)
+                self._subscription.attach(inbox, _IN_PROCESS)
+                self._inbox = inbox
+            frame = await self._inbox.next()
+        finally:
+            self._waited_for = False
+        if frame is None:
+            self._over = True
+            raise StopAsyncIteration
+        return frame.decoded()
+
+    async def aclose(self) -> None:
+        """Free the subscription. Idempotent."""
+        self._over = True
+        if self._inbox is not None:
+            _free(self._subscription)
+
+    def __del__(self) -> None:
+        inbox = getattr(self, "_inbox", None)
+        if inbox is not None and not self._over:
+            # Not here: whatever freed this object may be in the midst of anything, or in another thread.
+            with suppress(RuntimeError):  # the event loop is closed
+                inbox.loop.call_soon_threadsafe(_free, self._subscription)
+
+
+def _free(subscription: Subscription) -> None:
+    subscription.close()
+    subscription.ended()

@@ -14,18 +14,16 @@ Only the fan-out calls `step`; sinks call `resume` and `ended`. Iterating needs 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from newswire.errors import Closed
 from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
-from newswire.hub.inbox import Inbox
+from newswire.hub.inbox import EventIterator
 from newswire.hub.options import StreamOptions
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
-from newswire.wire.event import Event
 from newswire.wire.reserved import GAP
 
 if TYPE_CHECKING:
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
     from newswire.hub.pages import LogPage
     from newswire.hub.sink import Sink
 
-_IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
+_NOT_YET: Final = StreamOptions()
 
 
 class _State(Enum):
@@ -101,7 +99,7 @@ class Subscription:
         self._told = 0  # loss up to this offset has been told; -1: the first page's loss is no news
         self._group: Group | None = None
         self._sink: Sink | None = None
-        self._options = _IN_PROCESS
+        self._options = _NOT_YET
 
     def __repr__(self) -> str:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
@@ -353,25 +351,15 @@ class Subscription:
 
     # -- in process
 
-    def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> EventIterator:
         """Iterate over the events: first those after the start position, then live ones, without end.
 
-        Each has its `id` (the text of its position) and its `channel`. What was lost to retention is told by an event
-        of type `newswire.gap`. Ends when the subscription or the hub is closed. Leaving the loop, or cancelling the
-        task, frees the subscription.
+        Each has its `id` (the text of its position) and its `channel`. What was lost to retention is reported by an
+        event of type `newswire.gap`. Ends when the subscription or the hub is closed. Leaving the loop frees the
+        subscription. An iterator that was made by `aiter(subscription)` may be waited for with a time-out, again and
+        again; `await iterator.aclose()` frees it.
 
         Raises:
             LogUnavailable: at the first event, if the log can't be read.
         """
-        return self._events()
-
-    async def _events(self) -> AsyncIterator[Event]:
-        await self.open()
-        inbox = Inbox(self)
-        self.attach(inbox, _IN_PROCESS)
-        try:
-            while (frame := await inbox.next()) is not None:
-                yield frame.decoded()
-        finally:
-            self.close()
-            self.ended()
+        return EventIterator(self)

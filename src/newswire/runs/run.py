@@ -269,21 +269,13 @@ class Run:
             length = getattr(items, "__len__", None)
             total = length() if length is not None else None
         if isinstance(items, AsyncIterable):
-            return self._track_async(items, message, total)
+            return _Tracked(self, items, message, total)
         return self._track(items, message, total)
 
     def _track(self, items: Iterable[T], message: str | None, total: float | None) -> Iterator[T]:
         self.progress(0, total, message)
         for done, item in enumerate(items, 1):
             yield item
-            self.progress(done, total, message)
-
-    async def _track_async(self, items: AsyncIterable[T], message: str | None, total: float | None) -> AsyncIterator[T]:
-        self.progress(0, total, message)
-        done = 0
-        async for item in items:
-            yield item
-            done += 1
             self.progress(done, total, message)
 
     async def flush(self) -> None:
@@ -332,3 +324,27 @@ class Run:
         """Note what ends it; for newswire itself."""
         self._production = production
         return self
+
+
+class _Tracked(AsyncIterator[T]):
+    """`Run.track` of an async iterable. No generator: a waiting that is cancelled may be tried again."""
+
+    def __init__(self, run: Run, items: AsyncIterable[T], message: str | None, total: float | None) -> None:
+        self._run = run
+        self._message = message
+        self._total = total
+        self._items = aiter(items)
+        self._done = -1  # before the first call
+        self._done_one = False  # the item that was given last was not reported yet
+
+    async def __anext__(self) -> T:
+        if self._done < 0:
+            self._done = 0
+            self._run.progress(0, self._total, self._message)
+        elif self._done_one:
+            self._done += 1
+            self._run.progress(self._done, self._total, self._message)
+        self._done_one = False
+        item = await anext(self._items)
+        self._done_one = True
+        return item

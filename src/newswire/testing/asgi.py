@@ -34,6 +34,7 @@ class Exchange:
         self._head = asyncio.Event()
         # One piece: the application is a step ahead of its reader, and no more.
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
+        self._over = False
         self._task = asyncio.ensure_future(self._run(app, scope))
 
     async def _run(self, app: App, scope: dict[str, Any]) -> None:
@@ -86,16 +87,24 @@ class Exchange:
             await self._task
             raise RuntimeError("the application returned without an answer")
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body, as it comes.
+    def pieces(self) -> AsyncIterator[bytes]:
+        """The body, as it comes. Waiting may be cancelled and tried again.
 
         Raises:
             Exception: what the application raised.
         """
-        while (piece := await self._pieces.get()) is not None:
-            yield piece
-        if self._task.done():
-            self._task.result()
+        return _Pieces(self)
+
+    async def piece(self) -> bytes | None:
+        """The next piece of the body; None at its end."""
+        if self._over:
+            return None
+        piece = await self._pieces.get()
+        if piece is None:
+            self._over = True
+            if self._task.done():
+                self._task.result()
+        return piece
 
     async def close(self) -> None:
         """The client leaves. Returns when the application has; one that ignores it is cancelled."""
@@ -106,6 +115,17 @@ class Exchange:
             await asyncio.wait((self._task,))
         if not self._task.cancelled():
             self._task.exception()
+
+
+class _Pieces(AsyncIterator[bytes]):
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    async def __anext__(self) -> bytes:
+        piece = await self._exchange.piece()
+        if piece is None:
+            raise StopAsyncIteration
+        return piece
 
 
 def _scope(request: Any, client: tuple[str, int]) -> dict[str, Any]:

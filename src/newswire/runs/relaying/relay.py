@@ -162,7 +162,7 @@ async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
     try:
         event = await anext(events, None)
     finally:
-        await events.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await events.aclose()
     if event is None:
         raise Closed("the relay is stopping")
     if event.event == ANSWERED:
