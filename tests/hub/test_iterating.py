@@ -220,13 +220,12 @@ async def test_a_run_is_read_with_timeouts() -> None:
 async def test_what_a_run_tracks_is_waited_for_with_timeouts() -> None:
     """`run.track` passes on what its items can do."""
     hub = Hub()
-    async with Runs(hub) as runs:
-        async with runs.attach((await runs.start("r")).id) as run:
-            items = aiter(run.track(hub.subscribe("work")))
-            with pytest.raises(TimeoutError):
-                await wait_for(items, 0.01)
-            await hub.publish("work", "x")
-            assert (await wait_for(items, 5)).data == "x"
+    async with Runs(hub) as runs, runs.attach((await runs.start("r")).id) as run:
+        items = aiter(run.track(hub.subscribe("work")))
+        with pytest.raises(TimeoutError):
+            await wait_for(items, 0.01)
+        await hub.publish("work", "x")
+        assert (await wait_for(items, 5)).data == "x"
     await hub.close()
 
 
