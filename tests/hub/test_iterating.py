@@ -170,6 +170,15 @@ async def test_who_lets_go_of_an_iterator_frees_its_subscription() -> None:
         with contextlib.suppress(ZeroDivisionError):
             async for _ in hub.subscribe("a", start="earliest"):
                 raise ZeroDivisionError
+
+        async def read_on() -> None:
+            async for _ in hub.subscribe("a"):
+                pass
+
+        reading = asyncio.ensure_future(read_on())
+        while hub.stats().subscribers < 1:
+            await asyncio.sleep(0)
+        reading.cancel()  # and is kept, with its traceback
         events = aiter(hub.subscribe("a", start="earliest"))
         await anext(events)
         del events

@@ -110,8 +110,11 @@ class EventIterator(AsyncIterator[Event]):
                 self._subscription.attach(inbox, _IN_PROCESS)
                 self._inbox = inbox
             frame = await self._inbox.next()
-        finally:
+        except BaseException:
             self._waited_for = False
+            del self  # the traceback keeps this frame: who is cancelled would keep the subscription for as long
+            raise
+        self._waited_for = False
         if frame is None:
             self._over = True
             raise StopAsyncIteration
