@@ -36,7 +36,10 @@ def answer(count: int) -> str:
 async def read(run: Run, after: str | None = None) -> list[Event]:
     """All events of a run, up to and with its end."""
     with anyio.fail_after(PATIENCE):
-        return [event async for event in run.subscribe(after)]
+        events = []
+        async for event in run.subscribe(after):  # no comprehension: a cancelled one's traceback would keep the reader
+            events.append(event)  # noqa: PERF401
+        return events
 
 
 async def until(call: Callable[[], Any]) -> None:
