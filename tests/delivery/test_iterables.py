@@ -20,7 +20,7 @@ from tests.fixtures.in_thread import uvicorn_in_thread
 from newswire import Event, EventSourceResponse, Hub, StreamOptions
 from newswire.delivery import items
 from newswire.delivery.drain import drain_of
-from newswire.delivery.threads import THREADS
+from newswire.delivery.threads import THREADS, in_thread
 from newswire.wire import Decoder
 
 pytestmark = pytest.mark.anyio
@@ -363,3 +363,27 @@ async def test_subscriptions_have_no_on_shutdown() -> None:
     """They say goodbye by themselves, so the parameter is refused."""
     with pytest.raises(TypeError, match="on_shutdown"):
         EventSourceResponse(Hub().subscribe("news"), on_shutdown=asyncio.Event())
+
+
+async def test_a_call_in_a_thread_of_its_own() -> None:
+    """Its result and its error come back; a caller that is cancelled does not wait for it."""
+    assert await in_thread(threading.get_ident) != threading.get_ident()
+
+    def fail() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await in_thread(fail)
+    release, begun = threading.Event(), threading.Event()
+
+    def block() -> None:
+        begun.set()
+        release.wait(60)
+
+    task = asyncio.create_task(in_thread(block))
+    while not begun.is_set():
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    release.set()

@@ -11,10 +11,11 @@ The threads are daemons: an iterable that never returns can't hold the process w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from contextvars import copy_context
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from newswire.delivery.items import Item, encode_item
 from newswire.delivery.problem import unavailable
@@ -165,3 +166,33 @@ class DrawingThread:
                 self._loop.call_soon_threadsafe(self._wake)
             except RuntimeError:  # the loop is closed
                 self._closing = True
+
+
+_Result = TypeVar("_Result")
+
+
+async def in_thread(call: Callable[[], _Result]) -> _Result:
+    """Call something that may block for a moment, in a thread of its own: the default executor is the application's.
+
+    A caller that is cancelled leaves it behind.
+
+    Raises:
+        BaseException: what `call` raises.
+    """
+    loop = asyncio.get_running_loop()
+    outcome: asyncio.Future[_Result] = loop.create_future()
+
+    def settle(set_outcome: Callable[[Any], None], value: Any) -> None:
+        if not outcome.done():
+            set_outcome(value)
+
+    def run() -> None:
+        try:
+            done: tuple[Callable[[Any], None], Any] = (outcome.set_result, call())
+        except BaseException as error:  # the outermost frame of the thread; the caller raises it
+            done = (outcome.set_exception, error)
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(settle, *done)
+
+    threading.Thread(target=run, name="newswire call", daemon=True).start()
+    return await outcome

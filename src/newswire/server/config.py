@@ -29,6 +29,9 @@ class Settings(ServerSettings):
     max_streams: int = setting(50_000, values.number(1, 10**7), "Open streams in one process; more get a 503.")
     body_timeout: float = setting(30.0, values.duration(), "How long a client may take to send a body.")
     retry: int = setting(3000, values.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`).")
+    no_opening: bool = setting(
+        False, values.switch(), "Begin streams without the block that has no data, for readers that choke on it."
+    )
     write_timeout: float | None = setting(
         30.0, values.duration(optional=True), "A client that takes nothing for so long is cut."
     )
@@ -50,7 +53,11 @@ class Settings(ServerSettings):
     def stream(self) -> StreamOptions:
         """How each stream behaves."""
         return StreamOptions(
-            heartbeat=self.heartbeat, retry=self.retry, write_timeout=self.write_timeout, max_age=self.max_age
+            heartbeat=self.heartbeat,
+            retry=self.retry,
+            opening=not self.no_opening,
+            write_timeout=self.write_timeout,
+            max_age=self.max_age,
         )
 
 

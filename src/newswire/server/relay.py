@@ -10,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -21,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 
 from newswire.delivery.drain import drain_of
+from newswire.delivery.threads import in_thread
 from newswire.errors import Closed, LogError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
@@ -154,7 +156,7 @@ class _Workers:
     async def _write(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._board.write, numbers_of(self._runs, self._relay), {})
+                await in_thread(partial(self._board.write, numbers_of(self._runs, self._relay), {}))
             except Exception:  # the outermost frame of its task: numbers go on, and somebody hears of it
                 logger.exception("this worker's numbers can't be written")
             await asyncio.sleep(_WRITE_SECONDS)

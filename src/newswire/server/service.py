@@ -12,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
 
 from newswire.delivery.drain import drain_of
+from newswire.delivery.threads import in_thread
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.auth import Action, Authorizer
@@ -89,7 +91,7 @@ class Service:
             try:
                 own = Numbers()
                 own.add(self.own(), alive=True)
-                await asyncio.to_thread(self.board.write, own, self.subscribers())
+                await in_thread(partial(self.board.write, own, self.subscribers()))
             except Exception:  # the outermost frame of its task: numbers go on, and somebody hears of it
                 logger.exception("this worker's numbers can't be written")
             await asyncio.sleep(_WRITE_SECONDS)
