@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, MutableMa
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from newswire.delivery.stopping import Hook
 from newswire.delivery.watch import Message, Receive, watch
 from newswire.hub.frames import Chunk
 
@@ -43,7 +44,7 @@ class TaskSink:
         abort: drops the connection; None where a server offers no such thing.
 
     Attributes:
-        on_end: called when `stream` is over.
+        hook: undone when `stream` is over.
     """
 
     __slots__ = (
@@ -61,13 +62,13 @@ class TaskSink:
         "_sending",
         "_task",
         "_waiter",
-        "on_end",
+        "hook",
     )
 
     def __init__(self, send: Send, max_bytes: int | None, abort: Callable[[], None] | None = None) -> None:
         self._send = send
         self._abort = abort
-        self.on_end: Callable[[], None] | None = None
+        self.hook: Hook | None = None
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = None  # from `stream` on
         self._context = copy_context()  # a task doesn't tell its own before Python 3.12
@@ -175,8 +176,8 @@ class TaskSink:
         finally:
             subscription.ended()
             unwatch()
-            if self.on_end is not None:
-                self.on_end()
+            if self.hook is not None:
+                self.hook.undo()
 
     async def _deliver(self, data: bytes, *, more: bool = True) -> None:
         if self._room is not None:

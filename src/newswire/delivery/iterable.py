@@ -90,15 +90,19 @@ class IterableStream:
         """The server is stopping."""
         notify, self._on_shutdown = self._on_shutdown, None
         if notify is None:
-            self._end()
+            self._finish()
             return
-        self._timers.append(self._loop.call_later(self._drain.own_seconds, self._end))
+        self._timers.append(self._loop.call_later(self._drain.own_seconds, self._finish))
         notify.set() if hasattr(notify, "set") else notify()
+
+    def end(self) -> None:
+        """The stream's own server is stopping."""
+        self._drain.end(self)
 
     def gone(self) -> None:
         """The client has left."""
         self._gone = True
-        self._end()
+        self._finish()
 
     def cut(self) -> None:
         """The client takes nothing."""
@@ -109,7 +113,7 @@ class IterableStream:
                 self._abort()
             self._task.cancel()  # the only way out of a send() that blocks
 
-    def _end(self) -> None:
+    def _finish(self) -> None:
         self._stopped = True
         self._reader.interrupt()
 
@@ -168,7 +172,7 @@ class IterableStream:
                 await self._begin()
             await self._body(block or HEARTBEAT)
             if end is not None and self._loop.time() > end:
-                self._end()
+                self._finish()
         if self._gone:
             return
         if not self._started:

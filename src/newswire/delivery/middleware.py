@@ -13,12 +13,11 @@ goes on as ever. On the direct path there is nothing to take over.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from newswire.delivery.asgi import Scope, Send, TaskSink
 from newswire.delivery.beneath import beneath
-from newswire.delivery.stopping import STREAM, Undo
+from newswire.delivery.stopping import STREAM, Ending
 from newswire.delivery.watch import Message, Receive
 from newswire.hub.subscription import Subscription
 
@@ -38,14 +37,14 @@ class StreamMiddleware:
 
     def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[Any]]) -> None:
         self.app = app
-        self._on_stop: dict[Callable[[], None], None] = {}  # of the open streams
+        self._streams: dict[Ending, None] = {}  # those that hear of the stop in no other way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass on what is none."""
         if scope["type"] != "http":
             await self.app(scope, self._until_stop(receive) if scope["type"] == "lifespan" else receive, send)
             return
-        offer = StreamOffer(self._on_stop, receive, send)
+        offer = StreamOffer(self._streams, receive, send)
         try:
             await self.app(offer.within(scope), receive, send)
         except Exception:
@@ -65,8 +64,8 @@ class StreamMiddleware:
         async def watched() -> Message:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
-                for stop in list(self._on_stop):
-                    stop()
+                for stream in list(self._streams):
+                    stream.end()
             return message
 
         return watched
@@ -76,21 +75,17 @@ class StreamOffer:
     """The extension `newswire.stream` as a response sees it.
 
     Attributes:
+        streams: end with the application's lifespan; see `newswire.delivery.stopping`.
         taken: the stream that was handed over; None while there is none.
     """
 
-    __slots__ = ("_calls", "_receive", "_send", "taken")
+    __slots__ = ("_receive", "_send", "streams", "taken")
 
-    def __init__(self, calls: dict[Callable[[], None], None], receive: Receive, send: Send) -> None:
-        self._calls = calls
+    def __init__(self, streams: dict[Ending, None], receive: Receive, send: Send) -> None:
+        self.streams = streams
         self._receive = receive
         self._send = send
         self.taken: tuple[TaskSink, Subscription] | None = None
-
-    def on_stop(self, call: Callable[[], None]) -> Undo:
-        """Call `call` when the application's lifespan ends; see `newswire.delivery.stopping`."""
-        self._calls[call] = None
-        return partial(self._calls.pop, call, None)
 
     def within(self, scope: Scope) -> Scope:
         """A scope that offers this: a copy, as ASGI demands; what a framework puts into it goes when that is done."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 from newswire.delivery.asgi import Scope, Send, TaskSink
@@ -119,7 +118,7 @@ class EventSourceResponse(FrameworkResponse):
         """
         drain = drain_of(asyncio.get_running_loop())
         stop = _Stop(subscription, drain)
-        unhook = on_server_stop(scope, receive, send, stop.end)
+        hook = on_server_stop(scope, receive, send, stop)
         drain.enter(stop)  # until its hub is entered below
         sink = None
         try:
@@ -140,9 +139,9 @@ class EventSourceResponse(FrameworkResponse):
         finally:
             drain.leave(stop)
             if sink is None:
-                unhook()
+                hook.undo()
         if sink is not None:
-            sink.on_end = unhook
+            sink.hook = hook
         return sink
 
     async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
@@ -192,7 +191,7 @@ class EventSourceResponse(FrameworkResponse):
             await close(content)
             await problem(scope, receive, send)
             return
-        unhook = on_server_stop(scope, receive, send, partial(drain.end, stream))
+        hook = on_server_stop(scope, receive, send, stream)
         drain.enter(stream)
         unwatch = watch(receive, stream.gone)
         try:
@@ -200,7 +199,7 @@ class EventSourceResponse(FrameworkResponse):
         finally:
             unwatch()
             drain.leave(stream)
-            unhook()
+            hook.undo()
 
 
 def _extension(scope: Scope, name: str) -> Any:

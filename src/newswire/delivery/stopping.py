@@ -17,118 +17,129 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from types import FunctionType, MethodType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 DIRECT: Final = "newswire.direct"  # the ASGI extension of newswire.delivery.uvicorn
 STREAM: Final = "newswire.stream"  # the ASGI extension of newswire.delivery.middleware
 _STEPS: Final = 200  # how far to look; a request behind ten middlewares takes some 40
 
-Undo = Callable[[], None]
+
+class Ending(Protocol):
+    """A stream that can be asked to end."""
+
+    def end(self) -> None:
+        """Its server stops. Called in the event loop; must not raise or block."""
+        ...
 
 
-def on_server_stop(scope: Any, receive: Any, send: Any, call: Callable[[], None]) -> Undo:
-    """Call `call` once, in the event loop, when the server of this request begins to stop.
+class Hook(Protocol):
+    """What `on_server_stop` put in place."""
+
+    def undo(self) -> None:
+        """Take it back: the stream has ended. Idempotent."""
+        ...
+
+
+def on_server_stop(scope: Any, receive: Any, send: Any, stream: Ending) -> Hook:
+    """Call `stream.end()` once, when the server of this request begins to stop.
 
     Args:
         scope: the request's.
         receive: the request's, or what middlewares make of it.
         send: the same.
-        call: must not raise or block.
-
-    Returns:
-        what takes it back; to be called when the stream has ended. Idempotent.
+        stream: what is to end.
     """
     extensions = scope.get("extensions") or {}
-    undo = []
-    middleware = extensions.get(STREAM)
-    if middleware is not None:
-        undo.append(middleware.on_stop(call))
     offer = extensions.get(DIRECT)
-    found = None if offer is not None else _server_of(receive, send)
     if offer is not None:
-        undo.append(offer.on_stop(call))
-    elif hasattr(found, "terminated"):
-        undo.append(_Terminated.of(found).add(call))
-    elif found is not None:
-        undo.append(_Shutdown.of(found).add(call))
-    return undo[0] if len(undo) == 1 else partial(_all, undo)
+        hook: Hook = offer.on_stop(stream)
+        return hook
+    server = _server_of(receive, send)
+    if hasattr(server, "terminated"):
+        return _OnTerminated(server, stream)
+    if server is not None:
+        return _OnShutdown(server, stream)
+    middleware = extensions.get(STREAM)
+    return _Listed({} if middleware is None else middleware.streams, stream)
 
 
-def _all(calls: list[Undo]) -> None:
-    for call in calls:
-        call()
+class _Listed:
+    """A stream in a set of those that a caller will end."""
+
+    __slots__ = ("_streams", "_stream")
+
+    def __init__(self, streams: dict[Ending, None], stream: Ending) -> None:
+        self._streams = streams
+        self._stream = stream
+        streams[stream] = None
+
+    def undo(self) -> None:
+        self._streams.pop(self._stream, None)
 
 
-class _Shutdown:
-    """Stands before `shutdown` of one of uvicorn's protocols, while there are streams on its connection."""
+class _OnShutdown:
+    """Stands before `shutdown` of one of uvicorn's protocols; several do on a connection of HTTP/2."""
 
-    __slots__ = ("_calls", "_protocol")
+    __slots__ = ("_below", "_protocol", "_stream")
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, stream: Ending) -> None:
         self._protocol = protocol
-        self._calls: list[Callable[[], None]] = []
-
-    @staticmethod
-    def of(protocol: Any) -> _Shutdown:
-        found = vars(protocol).get("shutdown")
-        if not isinstance(found, _Shutdown):
-            found = protocol.shutdown = _Shutdown(protocol)
-        return found
-
-    def add(self, call: Callable[[], None]) -> Undo:
-        self._calls.append(call)
-        return partial(self._remove, call)
-
-    def _remove(self, call: Callable[[], None]) -> None:
-        if call in self._calls:
-            self._calls.remove(call)
-        if not self._calls and vars(self._protocol).get("shutdown") is self:
-            del self._protocol.shutdown
+        self._stream: Ending | None = stream
+        below = vars(protocol).get("shutdown")
+        self._below: _OnShutdown | None = below if isinstance(below, _OnShutdown) else None
+        protocol.shutdown = self
 
     def __call__(self) -> None:
-        type(self._protocol).shutdown(self._protocol)
-        for call in list(self._calls):
-            call()
+        if self._below is None:
+            type(self._protocol).shutdown(self._protocol)
+        else:
+            self._below()
+        if self._stream is not None:
+            self._stream.end()
+
+    def undo(self) -> None:
+        self._stream = None
+        top = vars(self._protocol).get("shutdown")
+        while isinstance(top, _OnShutdown) and top._stream is None:
+            if top._below is None:
+                del self._protocol.shutdown
+            else:
+                self._protocol.shutdown = top._below
+            top = top._below
 
 
-class _Terminated:
-    """Waits for the event that hypercorn's connections share, while there are streams on them."""
+class _OnTerminated(_Listed):
+    """Ends with the event that hypercorn's connections share; one task waits for it, while there are streams."""
 
-    _all: WeakKeyDictionary[Any, _Terminated] = WeakKeyDictionary()
+    __slots__ = ("_context",)
 
-    def __init__(self) -> None:
-        self._calls: dict[Callable[[], None], None] = {}
-        self._task: asyncio.Task[None] | None = None
-        self._event: Any = None
+    _all: WeakKeyDictionary[Any, dict[Ending, None]] = WeakKeyDictionary()
+    _tasks: WeakKeyDictionary[Any, asyncio.Task[None]] = WeakKeyDictionary()
 
-    @classmethod
-    def of(cls, context: Any) -> _Terminated:
-        found = cls._all.get(context)
-        if found is None:
-            found = cls._all[context] = cls()
-            found._event = context.terminated
-        return found
+    def __init__(self, context: Any, stream: Ending) -> None:
+        streams = self._all.setdefault(context, {})
+        super().__init__(streams, stream)
+        self._context = context
+        if len(streams) == 1:
+            waiting = _end_when(context.terminated, streams)
+            self._tasks[context] = asyncio.get_running_loop().create_task(waiting, name="newswire stop")
 
-    def add(self, call: Callable[[], None]) -> Undo:
-        self._calls[call] = None
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._wait(), name="newswire stop")
-        return partial(self._remove, call)
+    def undo(self) -> None:
+        super().undo()
+        if not self._streams:
+            task = self._tasks.pop(self._context, None)
+            if task is not None:
+                task.cancel()
 
-    def _remove(self, call: Callable[[], None]) -> None:
-        self._calls.pop(call, None)
-        if not self._calls and self._task is not None:
-            self._task.cancel()
-            self._task = None
 
-    async def _wait(self) -> None:
-        await self._event.wait()
-        for call in list(self._calls):
-            call()
+async def _end_when(event: Any, streams: dict[Ending, None]) -> None:
+    await event.wait()
+    for stream in list(streams):
+        stream.end()
 
 
 def _server_of(receive: Any, send: Any) -> Any:

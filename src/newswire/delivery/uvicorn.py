@@ -15,7 +15,6 @@ from __future__ import annotations
 import dis
 import logging
 import weakref
-from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http import httptools_impl
@@ -23,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from newswire.delivery.direct import DirectSink, direct_sink
 from newswire.delivery.problem import Problem, unavailable
-from newswire.delivery.stopping import DIRECT, Undo
+from newswire.delivery.stopping import DIRECT, Ending, Hook
 from newswire.delivery.strangers import BUDGET
 from newswire.hub.options import StreamOptions
 
@@ -76,7 +75,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         "_keep_alive",
         "_lent",
         "_mixed",
-        "_on_stop",
+        "_ending",
         "_reading",
         "_refusal",
         "_sink",
@@ -90,7 +89,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         self._keep_alive = True
         self._early: bytearray | None = None
         self._stopping = False
-        self._on_stop: Callable[[], None] | None = None
+        self._ending: Ending | None = None  # the stream of the request, where that is not lent
         self._reading = _IDLE
         self._head_bytes = 0  # of the head that is coming
         self._head_until = 0.0
@@ -343,22 +342,23 @@ class DirectHttpProtocol(HttpToolsProtocol):
         self._stopping = True
         if self._sink is None:
             super().shutdown()
-            if self._on_stop is not None:
-                self._on_stop()
+            if self._ending is not None:
+                self._ending.end()
         else:
             self._keep_alive = False
             if self._sink.subscription is not None:
                 self._sink.subscription.goodbye()
 
-    def on_stop(self, call: Callable[[], None]) -> Undo:
-        """Call `call` when the server stops; see `newswire.delivery.stopping`."""
-        self._on_stop = call
+    def on_stop(self, stream: Ending) -> Hook:
+        """End `stream` when the server stops; see `newswire.delivery.stopping`."""
+        self._ending = stream
         if self._stopping:
-            self.loop.call_soon(call)
-        return self._forget_stop
+            self.loop.call_soon(stream.end)
+        return self
 
-    def _forget_stop(self) -> None:
-        self._on_stop = None
+    def undo(self) -> None:
+        """See `Hook.undo`."""
+        self._ending = None
 
 
 class _Offer:
@@ -382,9 +382,9 @@ class _Offer:
         """Drop the connection of a response that goes the ASGI way, whatever its client has not taken."""
         self._protocol.drop(self._scope)
 
-    def on_stop(self, call: Callable[[], None]) -> Undo:
-        """Call `call` when the server stops."""
-        return self._protocol.on_stop(call)
+    def on_stop(self, stream: Ending) -> Hook:
+        """End `stream` when the server stops."""
+        return self._protocol.on_stop(stream)
 
 
 def _too_large() -> Problem:
