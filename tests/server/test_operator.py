@@ -9,6 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.fixtures.serve import Reader, Serve
 
+from newswire import Hub
+
 
 def metrics(server: Serve) -> dict[str, float]:
     """Every sample without labels, by name."""
@@ -41,6 +43,26 @@ def test_history_tells_what_retention_removed(tmp_path: Path) -> None:
         assert [event["data"] for event in page["events"]] == ["4", "5"]
         assert (page["gap"]["reason"], page["gap"]["after"]) == ("trimmed", first)
         assert "gap" not in httpx2.get(f"{server.url}/channels/kept/events").json()
+
+
+@pytest.mark.anyio
+async def test_history_of_a_log_that_was_restored(tmp_path: Path) -> None:
+    """A position from before goes on; one past what the copy had is answered with a gap, and from the beginning."""
+    path = tmp_path / "events.db"
+    async with Hub(f"sqlite:///{path}") as hub:
+        early = await hub.publish("a", "1")
+    copy = path.read_bytes()
+    async with Hub(f"sqlite:///{path}") as hub:
+        late = await hub.publish("a", "lost")
+    path.write_bytes(copy)
+    with Serve(tmp_path, "--log", f"sqlite:///{path}") as server:
+        new = server.publish("a", "2")
+        url = f"{server.url}/channels/a/events"
+        page = httpx2.get(url, params={"after": str(early)}).json()
+        assert ([event["id"] for event in page["events"]], "gap" in page) == ([new], False)
+        page = httpx2.get(url, params={"after": str(late)}).json()
+        assert [event["id"] for event in page["events"]] == [str(early), new]
+        assert page["gap"] == {"reason": "future", "after": f"{new.partition('-')[0]}-1", "through": None}
 
 
 @pytest.mark.parametrize(

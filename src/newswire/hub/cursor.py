@@ -56,11 +56,14 @@ def place(start: Start, span: Span) -> Place:
         except InvalidPosition:
             return Place(0, _NO_NEWS, gap_data("invalid", None, None))
     assert isinstance(start, Position)
-    if start.epoch != span.epoch:
+    resumed = span.lives.resume(start.epoch, start.offset)
+    if resumed is None:
         return Place(0, _NO_NEWS, gap_data("epoch", None, None))
-    if start.offset > span.latest:
+    if resumed.lost:
+        return Place(0, _NO_NEWS, gap_data("future", str(Position(span.epoch, resumed.offset)), None))
+    if resumed.offset > span.latest:
         return Place(0, _NO_NEWS, gap_data("future", None, None))
-    return Place(start.offset)
+    return Place(resumed.offset)
 
 
 def gap_data(reason: str, after: str | None, through: str | None, *, certain: bool = True) -> str:
@@ -68,7 +71,8 @@ def gap_data(reason: str, after: str | None, through: str | None, *, certain: bo
 
     Args:
         reason: `trimmed` (retention removed events), `epoch` (the cursor belongs to another log), `future` (it is
-            past the log's end: the log was restored from a copy) or `invalid` (it is no position at all).
+            past the log's end, or past what the log still has of the time before it was restored from a copy; `after`
+            says how far that goes) or `invalid` (it is no position at all).
         after: the position after which something is missing; None if that can't be said.
         through: the position of the newest event that is missing; None if that can't be said.
         certain: False: something may be missing, but the log can't know (`Page.doubt`).

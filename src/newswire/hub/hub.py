@@ -22,6 +22,7 @@ from newswire.hub.subscription import Subscription
 from newswire.hub.sync import SyncHub
 from newswire.log.base import Log, Page
 from newswire.log.channels import Channels
+from newswire.log.lives import Lives
 from newswire.log.open import open_log
 from newswire.log.position import Position
 from newswire.log.workers import warn_if_not_shared
@@ -246,14 +247,19 @@ class Hub:
             a page, and the position that its reader goes on from.
 
         Raises:
-            InvalidPosition: `after` is no position of this log.
+            InvalidPosition: `after` is no position of this log, or past what the log has kept of its past.
         """
-        epoch = (await self.open()).epoch
-        position = Position.parse(after) if after else Position(epoch, 0)
-        if position.epoch != epoch:
-            raise InvalidPosition(f"{position} is a position of another log: start anew, without `after`")
-        page = await self.log.read(Channels(channels), position.offset, limit)
-        return page, Position(epoch, page.through)
+        lives = (await self.open()).lives
+        position = Position.parse(after) if after else Position(lives.epoch, 0)
+        resumed = lives.resume(position.epoch, position.offset)
+        if resumed is None:
+            raise InvalidPosition(f"{position} is a position of another log: start again, without `after`")
+        if resumed.lost:
+            raise InvalidPosition(
+                f"{position} is past what this log has kept of its past: start again, without `after`"
+            )
+        page = await self.log.read(Channels(channels), resumed.offset, limit)
+        return page, Position(lives.epoch, page.through)
 
     # -- look
 
@@ -267,6 +273,11 @@ class Hub:
         """Whether events come from the log. False before the hub is opened, and while the log can't be followed: then
         open streams wait, and new ones are refused."""
         return self._live is not None and self._live.follower.failure is None
+
+    @property
+    def lives(self) -> Lives:
+        """The epochs that the log has had; see `newswire.log.lives`. One without a name before the hub is opened."""
+        return Lives.single("") if self._live is None else self._live.lives
 
     @property
     def latest(self) -> int:

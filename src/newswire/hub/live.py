@@ -36,7 +36,7 @@ class Live:
     """The inside of an open hub.
 
     Attributes:
-        epoch: the log's.
+        epoch, lives: the log's.
         index: which groups want a channel's events.
         follower: what brings the log's events here.
         followed, gaps: counts since the hub was opened.
@@ -48,8 +48,9 @@ class Live:
 
     def __init__(self, log: Log, span: Span, options: HubOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.epoch = span.epoch
+        self.lives = span.lives
         self.fanout = Fanout(Window(options.window_bytes, start=span.latest), options, loop)
-        self.pages = Pages(log, span.epoch, options, self._log_went_back)
+        self.pages = Pages(log, span.lives, options, self._log_went_back)
         self.index = ChannelIndex()
         self.members: dict[Subscription, None] = {}
         self.followed = 0
@@ -115,8 +116,9 @@ class Live:
         )  # fmt: skip
         self.goodbye_all()
         self.epoch = span.epoch
+        self.lives = span.lives
         self.fanout.window.restart(span.latest)
-        self.pages.begin_again(span.epoch)
+        self.pages.begin_again(span.lives)
         self.lose_track()
 
     def _log_went_back(self, error: Exception) -> None:
@@ -142,7 +144,7 @@ class Live:
         head = self.fanout.window.head
         if start is From.LATEST:
             return Place(head)
-        span = Span(self.epoch, 0, head)
+        span = Span(self.epoch, 0, head, self.lives)
         found = place(start, span)
         if isinstance(start, From) or found.gap is None:
             return found

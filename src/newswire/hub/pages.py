@@ -19,6 +19,7 @@ from newswire.hub.frames import Frame
 from newswire.hub.options import HubOptions
 from newswire.log.base import Log, Page
 from newswire.log.channels import Channels
+from newswire.log.lives import Lives
 from newswire.log.retry import Outage, SupervisedTask
 
 if TYPE_CHECKING:
@@ -68,10 +69,10 @@ class Pages:
     """
 
     def __init__(
-        self, log: Log, epoch: str, options: HubOptions, went_back: Callable[[LogError], None] = lambda _: None
+        self, log: Log, lives: Lives, options: HubOptions, went_back: Callable[[LogError], None] = lambda _: None
     ) -> None:
         self._log = log
-        self._epoch = epoch
+        self._lives = lives
         self._options = options
         self._went_back = went_back  # called if the log ends before a known event
         self._outage = Outage("the log can't be read", logger)
@@ -120,9 +121,9 @@ class Pages:
             self._given_up = [task for task in self._given_up if not task.ended]
             self._given_up.append(fetch.task)
 
-    def begin_again(self, epoch: str) -> None:
+    def begin_again(self, lives: Lives) -> None:
         """The log is another one now."""
-        self._epoch = epoch
+        self._lives = lives
         self._kept.clear()
         self._kept_bytes = 0
 
@@ -148,8 +149,8 @@ class Pages:
             error = LogError(f"the log ends at offset {page.through}, before a known event ({start})")
             self._went_back(error)
             raise error
-        epoch = self._epoch
-        return LogPage(start, page, [Frame(epoch, entry) for entry in page.entries])
+        epoch_at = self._lives.epoch_at
+        return LogPage(start, page, [Frame(epoch_at(entry.offset), entry) for entry in page.entries])
 
     def _keep(self, key: _Key, page: LogPage) -> None:
         channels = key[0]

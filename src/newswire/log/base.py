@@ -10,10 +10,11 @@ nothing of subscribers, encodings or connections.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from newswire.log.channels import Channels
+from newswire.log.lives import Lives
 from newswire.log.position import Position
 from newswire.wire.event import Event
 
@@ -69,11 +70,18 @@ class Span:
         epoch: the log's lifetime; see `Position`.
         earliest: the offset just before the earliest kept event (equal to `latest` in an empty log).
         latest: the offset of the newest event ever appended, 0 if none.
+        past: all epochs that the log has had, and up to where their positions are places in it. None: it has had one.
     """
 
     epoch: str
     earliest: int
     latest: int
+    past: Lives | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def lives(self) -> Lives:
+        """`past`, also of a log that has had one epoch."""
+        return self.past or Lives.single(self.epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

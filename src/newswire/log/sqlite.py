@@ -158,7 +158,8 @@ class SqliteLog:
     async def span(self) -> Span:
         """See `Log.span`."""
         self._check()
-        return await self._reader.query(span)
+        found = await self._reader.query(span)
+        return Span(found.epoch, found.earliest, found.latest, self._file.lives)
 
     # -- follow
 

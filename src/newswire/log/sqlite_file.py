@@ -12,14 +12,16 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any, Final, Literal
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log import sqlite_fork
+from newswire.log.lives import Lives
 from newswire.log.sqlite_fork import Identity
 from newswire.log.sqlite_hold import Hold, check_replaced
-from newswire.log.sqlite_schema import APPLICATION_ID, STEPS, migrate, version_of
+from newswire.log.sqlite_schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
 
 # From this size on, what is in the WAL is moved to the database in the background.
 WAL_CHECKPOINT: Final = 16 * 2**20
@@ -36,13 +38,14 @@ class LogFile:
         patience: seconds to wait for another process's transaction.
 
     Attributes:
-        lives: the log's lives; empty until the first `connect`.
         epoch: the log's epoch; empty until the first `connect`.
+        lives: the log's lives, from the first `connect` on.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, synchronous: str, patience: float) -> None:
         self.path = os.path.abspath(path)
         self.epoch = ""
+        self.lives = Lives.single("")
         self._synchronous = synchronous
         self._patience = patience
         self._hold: Hold | None = None
@@ -93,19 +96,33 @@ class LogFile:
         if not os.path.isdir(os.path.dirname(self.path)):
             raise LogUnavailable(f"the folder of {self.path} does not exist: create it, or name another file")
         check_replaced(self.path)
+        made = not os.path.exists(self.path)
         connection, database = self._open()
         try:
-            epoch = _epoch(connection)
+            lives_of(connection)  # SQLite opens the write-ahead log when it reads
             hold = Hold(self.path, connection, database, self._patience)
         except BaseException:
             self.close(connection)
             raise
-        if epoch is None or self.epoch not in ("", epoch):
+        try:
+            if hold.alone and not made and not hold.unchanged():
+                self._begin_life(connection)
+            hold.share()
+            lives = lives_of(connection)
+            if self.epoch not in ("", lives.epoch):
+                raise LogCorrupt(f"{self.path} was changed by another program: restart to begin with what is there now")
+            self.epoch, self.lives = lives.epoch, lives
+        except BaseException:
             hold.close()
-            raise LogCorrupt(f"{self.path} has lost its epoch: restore it, or move it away to begin a new log")
-        self.epoch = epoch
-        hold.share()
+            raise
         return hold
+
+    def _begin_life(self, connection: sqlite3.Connection) -> None:
+        try:
+            self._transact(connection, lambda: begin_life(connection, time.time()))
+        except sqlite3.OperationalError as error:
+            if _code(error) != sqlite3.SQLITE_READONLY:  # else nothing can be stored in it, and it can be read
+                raise
 
     def _open(self) -> tuple[sqlite3.Connection, Identity]:
         connection, identity = sqlite_fork.connect(self.path, self._patience)
@@ -140,7 +157,7 @@ class LogFile:
             )
         self._use_wal(connection)
         if version_of(connection) < len(STEPS):
-            self._migrate(connection)
+            self._transact(connection, lambda: self._migrate(connection))
         execute(f"PRAGMA synchronous = {self._synchronous}")
         execute("PRAGMA temp_store = MEMORY")
         execute("PRAGMA cache_size = -8192")  # 8 MiB
@@ -168,10 +185,14 @@ class LogFile:
                 time.sleep(0.01)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
+        self._refuse_others(connection)
+        migrate(connection)  # takes no step if another process was faster
+
+    @staticmethod
+    def _transact(connection: sqlite3.Connection, change: Callable[[], object]) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
-            self._refuse_others(connection)
-            migrate(connection)  # takes no step if another process was faster
+            change()
             connection.execute("COMMIT")
         except BaseException:
             roll_back(connection)

@@ -15,6 +15,8 @@ from __future__ import annotations
 import sqlite3
 from typing import Final
 
+from newswire.errors import LogCorrupt
+from newswire.log.lives import Life, Lives
 from newswire.log.position import new_epoch
 
 APPLICATION_ID: Final = 0x6E657773  # "news": tells our files from others'
@@ -75,6 +77,30 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
 
 # An expression on `meta`: the newest offset ever used, 0 if none.
 NEWEST: Final = "max(floor, coalesce((SELECT max(offset) FROM events), 0))"
+
+
+# Positions of more lives than this are not known any more: they get a gap.
+_LIVES_KEPT: Final = 10_000
+
+
+def lives_of(connection: sqlite3.Connection) -> Lives:
+    """The lives that the file knows.
+
+    Raises:
+        LogCorrupt: none.
+    """
+    found = connection.execute("SELECT epoch, after FROM lives ORDER BY number").fetchall()
+    if not found:
+        raise LogCorrupt("the log has lost its epochs: restore it, or move it away to begin a new log")
+    return Lives([Life(*row) for row in found])
+
+
+def begin_life(connection: sqlite3.Connection, now: float) -> None:
+    """Begin another life after the newest event. The connection is in a transaction, which holds the write lock."""
+    execute = connection.execute
+    execute(f"INSERT INTO lives (epoch, after, time) SELECT ?, {NEWEST}, ? FROM meta", (new_epoch(), now))
+    execute("UPDATE meta SET epoch = (SELECT epoch FROM lives ORDER BY number DESC LIMIT 1)")
+    execute("DELETE FROM lives WHERE number <= (SELECT max(number) FROM lives) - ?", (_LIVES_KEPT,))
 
 
 def version_of(connection: sqlite3.Connection) -> int:

@@ -110,7 +110,8 @@ class RunResponse(FrameworkResponse):
         except ValueError:
             return False
         # What is past the end of the log is no cursor that we gave.
-        if found.epoch != self._runs.hub.epoch or not record.begun < found.offset <= self._runs.latest:
+        resumed = self._runs.hub.lives.resume(found.epoch, found.offset)
+        if resumed is None or resumed.lost or not record.begun < found.offset <= self._runs.latest:
             return False
         if found.offset >= record.last_offset:
             return True

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from newswire.hub.hub import Hub
-from newswire.log.base import Entry
+from newswire.log.base import Entry, Span
 from newswire.log.channels import Channels, Pattern, name_or_pattern
+from newswire.log.lives import Lives
 from newswire.log.position import Position
 from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
@@ -35,12 +36,15 @@ async def history(request: Request) -> JSONResponse:
     await service.allow(request, "read", channel)
     if last is not None:
         return await _newest(service.hub, channel, last, alone=after is None and limit is None)
-    latest = (await service.hub.log.span()).latest
-    page, position = await service.hub.history(name_or_pattern(channel), after=after, limit=limit or _DEFAULT)
+    span = await service.hub.log.span()
+    begin, lost = _lost(after, span)
+    page, position = await service.hub.history(name_or_pattern(channel), after=begin, limit=limit or _DEFAULT)
     epoch = position.epoch
-    events = _as_json(page.entries, epoch)
-    answer: dict[str, object] = {"events": events, "next": str(position), "more": position.offset < latest}
-    if after is not None:
+    events = _as_json(page.entries, span.lives)
+    answer: dict[str, object] = {"events": events, "next": str(position), "more": position.offset < span.latest}
+    if lost is not None:
+        answer["gap"] = {"reason": "future", "after": lost, "through": None}
+    elif after is not None:
         offset, through = Position.parse(after).offset, max(page.lost, page.doubt)
         if through > offset:
             gap: dict[str, object] = {"reason": "trimmed", "after": after, "through": str(Position(epoch, through))}
@@ -69,7 +73,7 @@ async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JSONRes
         else:
             low, found = middle, page
     position = str(Position(span.epoch, span.latest))
-    answer = {"events": _as_json(found, span.epoch), "next": position, "more": False}
+    answer = {"events": _as_json(found, span.lives), "next": position, "more": False}
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
 
@@ -83,10 +87,20 @@ async def _read(hub: Hub, channels: Channels, after: int, through: int, count: i
     return found
 
 
-def _as_json(entries: Iterable[Entry], epoch: str) -> list[dict[str, object]]:
+def _lost(after: str | None, span: Span) -> tuple[str | None, str | None]:
+    """Where to begin; and how far a reader that has seen more than the log still has is right, else None."""
+    if after is not None:
+        position = Position.parse(after)
+        resumed = span.lives.resume(position.epoch, position.offset)
+        if resumed is not None and resumed.lost:
+            return None, str(Position(span.epoch, resumed.offset))
+    return after, None
+
+
+def _as_json(entries: Iterable[Entry], lives: Lives) -> list[dict[str, object]]:
     return [
         {
-            "id": str(Position(epoch, entry.offset)),
+            "id": str(Position(lives.epoch_at(entry.offset), entry.offset)),
             "channel": entry.channel,
             "event": entry.event,
             "data": entry.data,
