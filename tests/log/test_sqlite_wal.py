@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import anyio
@@ -11,7 +13,7 @@ import pytest
 from newswire import Event
 from newswire.log.sqlite import SqliteLog
 from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
-from newswire.testing.log_base import opened
+from newswire.testing.log_base import PATIENCE, opened, publish
 
 pytestmark = pytest.mark.anyio
 
@@ -54,3 +56,40 @@ async def test_it_begins_anew(tmp_path: Path) -> None:
     connection = sqlite3.connect(path)
     assert connection.execute("SELECT count(*), sum(length(data)) FROM events").fetchone() == (16_000, 160_000_000)
     connection.close()
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN")
+connection.execute("SELECT * FROM meta").fetchall()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+async def test_a_snapshot_that_is_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It keeps the write-ahead log from being cut back, which is logged once, with whose it is; then it is cut back."""
+    path = tmp_path / "log.db"
+    wal = path.with_name("log.db-wal")
+    events = [("a", Event("x" * 100_000))] * 50
+    async with opened(SqliteLog(path, synchronous="NORMAL")) as log:
+        await log.append(events)
+        command = [sys.executable, "-c", HOLDER, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+            assert holder.stdout is not None
+            holder.stdout.readline()
+            while wal.stat().st_size <= WAL_LIMIT or not caplog.records:
+                await log.append(events)
+                log._writer._next_wal_look = log._writer._next_wal_check = 0
+            for _ in range(3):
+                log._writer._next_wal_look = log._writer._next_wal_check = 0
+                await log.append(events)
+            holder.communicate()
+        assert len(caplog.records) == 1
+        assert f"the write-ahead log of {path} is " in caplog.text
+        assert f"process {holder.pid} (python" in caplog.text
+        with anyio.fail_after(PATIENCE):
+            while wal.stat().st_size > WAL_LIMIT:
+                log._writer._next_wal_look = log._writer._next_wal_check = 0
+                await publish(log, "a", "x")

@@ -211,18 +211,25 @@ class LogFile:
                 "Put it back, or restart to begin with what is there now"
             )
 
-    def checkpoint(self, connection: sqlite3.Connection, mode: Literal["PASSIVE", "TRUNCATE"]) -> None:
+    def checkpoint(self, connection: sqlite3.Connection, mode: Literal["PASSIVE", "TRUNCATE"]) -> bool:
         """Move what is in the write-ahead log to the database; see https://www.sqlite.org/pragma.html.
+
+        Returns:
+            False if others kept it from what it was to do.
 
         Raises:
             sqlite3.Error: it can't be done now.
         """
         with self._hold.changing() if self._hold is not None else nullcontext():
-            connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+            return not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
 
     def wal_size(self) -> tuple[int, int]:
         """See `Hold.wal_size`."""
         return (0, 0) if self._hold is None else self._hold.wal_size()
+
+    def wal_readers(self) -> list[str]:
+        """See `Hold.wal_readers`."""
+        return [] if self._hold is None else self._hold.wal_readers()
 
     def explain(self, error: sqlite3.Error) -> LogError:
         """What an error of SQLite's means for the log, and what to do."""

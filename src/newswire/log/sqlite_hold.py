@@ -27,6 +27,7 @@ from typing import Any, Final
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log import sqlite_fork
 from newswire.log.sqlite_fork import Identity, identity_of
+from newswire.redact import printable
 
 if sys.platform != "win32":
     import fcntl
@@ -38,6 +39,11 @@ _QUIET_NANOSECONDS: Final = 2_500_000_000
 _POLL_SECONDS: Final = 0.01
 # File systems date changes by a clock that ticks 100 to 1000 times a second.
 _TICK_NANOSECONDS: Final = 10_000_000
+
+
+# SQLite's locks on the `-shm`: a reader holds one of these bytes while it has a snapshot of the write-ahead log
+# (https://www.sqlite.org/walformat.html#locks).
+_READ_LOCKS: Final = range(123, 128)
 
 
 class Hold:
@@ -190,6 +196,25 @@ class Hold:
         except OSError:
             return 0, 0
 
+    def wal_readers(self) -> list[str]:
+        """The processes that have a snapshot of the write-ahead log, as far as the system tells."""
+        device, inode = self._files[2]
+        shm = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
+        found = {process for process, file, byte in _locks() if file == shm and byte in _READ_LOCKS}
+        return [_name_of(process) for process in sorted(found)]
+
+
+def _locks() -> Iterator[tuple[int, str, int]]:
+    """The locks on files that the system lists: process, file, and byte."""
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            for line in file:
+                fields = line.split()
+                if len(fields) == 8 and fields[1] == "POSIX":
+                    yield int(fields[4]), fields[5], int(fields[6])
+    except (OSError, ValueError):
+        return
+
 
 def check_replaced(path: str) -> None:
     """See that what lies beside a database belongs to it, before SQLite brings them together.
@@ -214,6 +239,16 @@ def _noted(life: str) -> dict[str, Any]:
         except ValueError:
             return {}
     return found if isinstance(found, dict) else {}
+
+
+def _name_of(process: int) -> str:
+    if process == os.getpid():
+        return f"this process ({process})"
+    try:
+        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
+            return f"process {process} ({printable(file.read().strip(), lines=False)})"
+    except OSError:
+        return f"process {process}"
 
 
 def _stamp(folder: str) -> tuple[int, int, int] | None:

@@ -16,6 +16,7 @@ import queue
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from newswire.errors import LogError, NewswireError
@@ -147,6 +148,7 @@ class Writer(DatabaseThread):
         self._emptying = False
         self._next_wal_look = 0.0
         self._next_wal_check = 0.0
+        self._wal_is_held = False  # and that was logged
 
     async def append(self, batches: list[Batch]) -> None:
         """Store checked batches; each has its outcome then.
@@ -366,17 +368,28 @@ class Writer(DatabaseThread):
         if used > WAL_CHECKPOINT and not self._emptying:
             self._emptying = True
             self.checkpoint(lambda: self.put(Job(self._move_rest)))
-        if size <= WAL_LIMIT or now < self._next_wal_check or self._connection is None:
-            return
-        self._next_wal_check = now + _WAL_CHECK_SECONDS
-        patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
-        self._connection.execute("PRAGMA busy_timeout = 50")  # another time, if readers take longer
+        if size <= WAL_LIMIT:
+            self._wal_is_held = False
+        elif now >= self._next_wal_check and self._connection is not None:
+            self._next_wal_check = now + _WAL_CHECK_SECONDS
+            with suppress(sqlite3.Error):  # what is wrong with the file shows where events are stored
+                self._cut_wal(self._connection, size)
+
+    def _cut_wal(self, connection: sqlite3.Connection, size: int) -> None:
+        patience = connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        connection.execute("PRAGMA busy_timeout = 50")  # another time, if readers take longer
         try:
-            self.file.checkpoint(self._connection, "TRUNCATE")
-        except sqlite3.Error:
-            pass  # what is wrong with the file shows where events are stored
+            holders = [] if self._wal_is_held else self.file.wal_readers()
+            done = self.file.checkpoint(connection, "TRUNCATE")
         finally:
-            self._connection.execute(f"PRAGMA busy_timeout = {patience}")
+            connection.execute(f"PRAGMA busy_timeout = {patience}")
+        if not done and not self._wal_is_held:
+            self._wal_is_held = True
+            logger.warning(
+                "the write-ahead log of %s is %d MB and grows: %s keeps an old snapshot of it. End its transaction "
+                "(of a database browser, a backup, a query that was not finished); newswire cuts the log back then",
+                self.file.path, size // 10**6, " or ".join(holders) or "another program",
+            )  # fmt: skip
 
     def _move_rest(self, connection: sqlite3.Connection) -> None:
         self._emptying = False
