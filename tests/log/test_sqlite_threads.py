@@ -214,3 +214,22 @@ async def test_a_callback_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFi
                 with pytest.raises(RuntimeError, match="not now"):
                     await waiting
         assert "a callback for what was appended failed" in caplog.text
+
+
+async def test_retention_whose_plan_could_not_be_carried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is tried again, though the writer could not even open the file."""
+    failed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def connection() -> sqlite3.Connection:
+        loop.call_soon_threadsafe(failed.set)
+        raise LogUnavailable("not now")
+
+    async with opened(SqliteLog(tmp_path / "log.db", retention=Retention(max_events=1))) as log:
+        await publish(log, "a", *"123")
+        with monkeypatch.context() as patch, anyio.fail_after(PATIENCE):
+            patch.setattr(log._writer, "connection", connection)
+            await failed.wait()
+        with anyio.fail_after(PATIENCE):
+            while len(await read_all(log, "a")) > 1:
+                await anyio.sleep(0.05)

@@ -48,6 +48,7 @@ class Keeper:
         self._upto = 0  # the newest offset at the tick before this one
         self._newest = 0
         self._renewed = 0.0
+        self._over: list[int] | None = None  # which channels may be over a limit, of the last plan; None: it failed
         self._next_forget = time.monotonic() + _FORGET_SECONDS
         self._writer: _Thread
         self._reader: _Thread
@@ -71,7 +72,8 @@ class Keeper:
         plan = self._planner.plan(connection, now, self._upto)
         if plan.offsets or plan.count or keeper != self._name or time.monotonic() > self._renewed + _LEASE_SECONDS / 2:
             self.due = float("inf")  # until the answer comes
-            self._writer.put(Job(partial(self._carry_out, plan=plan, now=now), None))
+            self._over = None
+            self._writer.put(Job(partial(self._carry_out, plan=plan, now=now), over=self._answer))
         elif plan.more:
             self.due = time.monotonic()
         else:
@@ -82,14 +84,14 @@ class Keeper:
     # -- in the writer's thread
 
     def _carry_out(self, connection: sqlite3.Connection, plan: Plan, now: float) -> None:
-        over: list[int] | None = None
-        try:
-            with transaction(connection):
-                kept = self._renew(connection, now)
-                found = carry_out(connection, plan, self._planner.least)[1] if kept else None
-            over = found
-        finally:
-            self._reader.put(Job(lambda _: self._carried_out(over), None))
+        with transaction(connection):
+            kept = self._renew(connection, now)
+            over = carry_out(connection, plan, self._planner.least)[1] if kept else None
+        self._over = over
+
+    def _answer(self) -> None:
+        """It was done, or could not be; the reader is to know, whether it can read or not."""
+        self._reader.put(Job(lambda _: None, over=self._carried_out))
 
     def _renew(self, connection: sqlite3.Connection, now: float) -> bool:
         renewed = connection.execute(
@@ -105,7 +107,8 @@ class Keeper:
 
     # -- in the reader's thread
 
-    def _carried_out(self, over: list[int] | None) -> None:
+    def _carried_out(self) -> None:
+        over = self._over
         if over is None:
             self.due = time.monotonic() + _TICK_SECONDS  # locked, full, or another's: try again, without haste
             return
