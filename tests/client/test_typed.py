@@ -254,7 +254,7 @@ def test_what_is_no_model_raises_at_once(face, model: Any) -> None:
     "model",
     [
         *(None, Any, int, str | None, Point, Row, Model, Holder, Color, list[Point], tuple[int, ...], tuple[int, str]),
-        *(dict[str, Point], set[str], Literal[1, "a"], list, dict, object),
+        *(dict[str, Point], dict[Literal["a", "b"], int], set[str], Literal[1, "a"], list, dict, object),
     ],
 )
 def test_what_is_a_model_is_taken(model: Any) -> None:

@@ -106,14 +106,20 @@ async def test_any_cut_of_the_bytes_gives_the_same_events(world: World, format: 
 
 @pytest.mark.parametrize("format", STREAMS)
 async def test_an_answer_is_whole_with_its_last_event_whatever_lacks_behind_it(world: World, format: str) -> None:
-    """The empty line, and the line's end; but not a byte of the event."""
+    """The empty line, the line's end, the end of the body; but not a byte of the event."""
     whole = STREAMS[format]
-    for less, reason in ((0, "done"), (1, "done"), (2, "done"), (3, "failed")):
+    for less, broken, reason in (
+        *((0, False, "done"), (1, False, "done"), (2, False, "done"), (3, False, "failed")),
+        *((2, True, "done"), (3, True, "failed")),
+    ):
 
-        async def script(call: Call, less: int = less) -> None:
+        async def script(call: Call, less: int = less, broken: bool = broken) -> None:
             await call.head()
             await call.send(whole[: len(whole) - less])
-            await call.end()
+            if broken:
+                call.close()
+            else:
+                await call.end()
 
         world.upstream.script = script
         answer = await world.ask(path=PATHS[format])

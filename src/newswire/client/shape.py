@@ -70,7 +70,7 @@ def _check(model: Any, seen: set[int]) -> None:
         return
     if origin in (NotRequired, Required, typing.Annotated):
         arguments = arguments[:1]
-    elif origin is dict and arguments and arguments[0] not in (str, Any):
+    elif origin is dict and arguments and arguments[0] not in (str, Any) and get_origin(arguments[0]) is not Literal:
         raise TypeError(f"{model!r}: the keys of a JSON object are text")
     elif origin not in _GENERIC:
         raise TypeError(f"{model!r} can't be read from JSON here: use a dataclass, a TypedDict or a pydantic model")

@@ -188,17 +188,24 @@ class _Copying:
 
     async def _events(self, chunks: Any) -> Mapping[str, str] | None:
         """Copy events. Returns what was wrong in the end; None if the answer is whole."""
+        httpx = library_of(self._call.request)
         decoder = Decoder()
-        async for chunk in chunks:
-            for event in decoder.feed(chunk):
-                await self._event(event, self._reader.take(event))
-                if self._over():
-                    return self._error()
+        broken: Exception | None = None
+        try:
+            async for chunk in chunks:
+                for event in decoder.feed(chunk):
+                    await self._event(event, self._reader.take(event))
+                    if self._over():
+                        return self._error()
+        except (httpx.HTTPError, httpx.StreamError) as error:
+            broken = error
         for event in decoder.feed(_EMPTY_LINE):
             parts = self._reader.take(event)
             if self._over():
                 await self._event(event, parts)
                 return self._error()
+        if broken is not None:
+            raise broken
         return {"type": "upstream_cut_off", "message": "The upstream's stream ended before its answer was whole."}
 
     def _over(self) -> bool:
