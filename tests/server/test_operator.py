@@ -190,6 +190,26 @@ def test_the_console_knows_what_was_kept_before_a_start(tmp_path: Path) -> None:
         assert sum(events for _, events in numbers["recent"]) == numbers["kept"] == 1403
 
 
+def test_the_console_counts_what_retention_leaves(tmp_path: Path) -> None:
+    """A channel's events are those that are kept, also when retention takes some; those without any are gone."""
+    with Serve(
+        tmp_path, "--log", "memory://", "--retention", "few:max_events=3", "--retention", "brief:max_age=1"
+    ) as server:
+        for n in range(8):
+            server.publish("few", str(n))
+            server.publish("many", str(n))
+        server.publish("brief", "x")
+
+        def counts() -> dict[str, int]:
+            numbers = httpx2.get(f"{server.url}/console/stats").json()
+            assert all(channel["seen"] >= channel["events"] for channel in numbers["channels"])
+            return {channel["name"]: channel["events"] for channel in numbers["channels"]}
+
+        while (found := counts()).get("few") != 3 or "brief" in found:
+            pass
+        assert found == {"few": 3, "many": 8}
+
+
 def test_a_foreign_page_may_not_publish(server: Serve) -> None:
     """Any page in a browser can send a plain POST; a program has no origin and is not asked."""
     url = f"{server.url}/channels/page"

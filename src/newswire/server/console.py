@@ -101,6 +101,8 @@ async def stats(request: Request) -> JSONResponse:
     span = await service.hub.log.span()
     numbers = service.all()
     traffic = service.traffic
+    if traffic is not None:
+        traffic.look_again()
     channels, patterns = _channels(service)
     return JSONResponse(
         {
@@ -137,14 +139,20 @@ def _channels(service: Service) -> tuple[list[dict[str, Any]], list[dict[str, An
                 subscribers[name] = subscribers.get(name, 0) + count
     busiest = {} if service.traffic is None else service.traffic.busiest(_CHANNELS)
     found: list[dict[str, Any]] = [
-        {"name": name, "subscribers": subscribers.pop(name, 0), "events": one.events, "last": one.last}
+        {
+            "name": name,
+            "subscribers": subscribers.pop(name, 0),
+            "events": one.events,
+            "seen": one.events + one.removed,
+            "last": one.last,
+        }
         for name, one in busiest.items()
     ]
     most = sorted(subscribers.items(), key=lambda item: -item[1])
     silent = [pair for pair in most if not isinstance(name_or_pattern(pair[0]), Pattern)][
         : max(0, _CHANNELS - len(found))
     ]
-    found += [{"name": name, "subscribers": count, "events": 0, "last": None} for name, count in silent]
+    found += [{"name": name, "subscribers": count, "events": 0, "seen": 0, "last": None} for name, count in silent]
     patterns = [
         {"name": name, "subscribers": count} for name, count in most if isinstance(name_or_pattern(name), Pattern)
     ]

@@ -1,8 +1,8 @@
 """Which channels have how many events, for the console: counted by channel and by second, by a subscriber of all.
 
 It takes chunks like any connection does but only counts, some microseconds an event. What the log has kept from before
-is counted once, page by page, while the server serves already. Channels that begin with `$` are not counted: they
-belong to what is built upon the hub.
+is counted page by page, while the server serves already; and again now and then while somebody looks, because retention
+takes events away. Channels that begin with `$` are not counted: they belong to what is built upon the hub.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import contextlib
 import heapq
 import logging
+import math
 import time
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from newswire.errors import Closed, NewswireError
@@ -21,14 +23,15 @@ from newswire.hub.frames import Chunk
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.log.base import Entry
 from newswire.log.channels import Channels, Pattern
 
 logger = logging.getLogger("newswire.server")
 
 _KEPT: Final = 5_000  # channels; past this the half that was silent the longest is forgotten
 _AT_ONCE: Final = 1_000  # the newest kept events, counted before the server serves; also a page of the others
-_OLDER: Final = 200_000  # kept events that are counted at most: half a second of the log's reader, a page at a time
+_MOST: Final = 100_000  # kept events that are counted at most, the newest
+_REST: Final = 5.0  # seconds between two counts at least …
+_SHARE: Final = 50  # … and so many times what the last one took
 _SECONDS: Final = 130  # of which the number of events is remembered
 _EVERYTHING: Final = Pattern(">")
 _COUNTING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
@@ -39,12 +42,14 @@ class Traffic:
     """What came to a channel.
 
     Attributes:
-        events: how many: those that the log kept when the server started, and those since.
+        events: how many the log kept when it was last counted, and those that came since.
+        removed: how many of those counted before are no longer kept; with `events`, a number that only grows.
         last: when the newest was published, in seconds since the Unix epoch.
     """
 
-    events: int
-    last: float
+    events: int = 0
+    removed: int = 0
+    last: float = 0.0
 
 
 class TrafficCounter:
@@ -53,7 +58,7 @@ class TrafficCounter:
     Attributes:
         subscribers: 1 while it counts: what it adds to the hub's own number.
         delivered: events that it was given: what it adds to the hub's own number.
-        complete: whether every event that the log kept has been counted.
+        complete: whether every event that the log keeps has been counted.
     """
 
     def __init__(self, hub: Hub) -> None:
@@ -62,8 +67,11 @@ class TrafficCounter:
         self._hub = hub
         self._channels: dict[str, Traffic] = {}
         self._seconds: deque[list[int]] = deque(maxlen=_SECONDS)  # [second, events] in order, no empty ones
+        self._newest = [0, 0]  # the last of them
+        self._offset = 0  # of the newest event that was counted
         self._subscription: Subscription | None = None
-        self._older: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
+        self._due = 0.0  # when to count again, by the monotonic clock
 
     @property
     def subscribers(self) -> int:
@@ -73,59 +81,92 @@ class TrafficCounter:
         """Count the newest events of the log, then what comes, and beside it what is older."""
         subscription = self._hub.subscribe(_EVERYTHING)
         position = await subscription.open()
-        newest = max(0, position.offset - _AT_ONCE)
-        seconds: dict[int, int] = {}
-        await self._count(newest, position.offset, seconds)
-        self._seconds.extend([second, events] for second, events in sorted(seconds.items()))
+        self._offset = position.offset
+        self._channels, seconds = await self._count(max(0, self._offset - _AT_ONCE), self._offset)
+        self._remember(seconds)
         self._subscription = subscription
         subscription.attach(self, _COUNTING)
-        self._older = asyncio.create_task(self._count_older(newest), name="newswire counts what is kept")
+        self.look_again()
 
     async def close(self) -> None:
-        """Stop counting what is older."""
-        if self._older is not None:
-            self._older.cancel()
+        """Stop counting what is kept."""
+        if self._counting is not None:
+            self._counting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._older
+                await self._counting
 
-    async def _count_older(self, through: int) -> None:
+    def look_again(self) -> None:
+        """Count what the log keeps, beside everything else, if it is time to."""
+        if self._subscription is not None and time.monotonic() >= self._due:
+            self._due = math.inf
+            self._counting = asyncio.create_task(self._count_kept(), name="newswire counts what is kept")
+
+    async def _count_kept(self) -> None:
+        began = time.monotonic()
         try:
+            through = self._offset
+            before = {name: traffic.events for name, traffic in self._channels.items()}
             earliest = (await self._hub.log.span()).earliest
-            after = max(earliest, through - _OLDER)
-            seconds: dict[int, int] = {}
-            await self._count(after, through, seconds)
-            known = {pair[0]: pair[1] for pair in self._seconds}
-            for second, events in seconds.items():
-                known[second] = known.get(second, 0) + events
-            self._seconds = deque(([second, known[second]] for second in sorted(known)), maxlen=_SECONDS)
+            after = max(earliest, through - _MOST)
+            found, seconds = await self._count(after, through)
+            self._settle(found, before)
+            if not self.complete:  # the first time: from now on the seconds are known
+                for second, events in self._seconds:
+                    seconds[second] = max(events, seconds.get(second, 0))
+                self._remember(seconds)
             self.complete = after == earliest
         except (NewswireError, Closed) as error:
-            logger.warning("the console will not show how many events the channels had before: %s", error)
+            logger.warning("the console can't count what the log keeps: %s", error)
+        finally:
+            spent = time.monotonic() - began
+            self._due = time.monotonic() + max(_REST, _SHARE * spent)
 
-    async def _count(self, after: int, through: int, seconds: dict[int, int]) -> None:
-        """Count the kept events of (after, through]."""
+    def _settle(self, found: dict[str, Traffic], before: dict[str, int]) -> None:
+        """Take what was found in the log, and what came while it was counted."""
+        for name in islice(reversed(found), _KEPT // 2):
+            if name not in self._channels:
+                before.pop(name, None)
+            traffic = self._traffic(name)
+            traffic.last = max(traffic.last, found[name].last)
+        for name, traffic in list(self._channels.items()):
+            known = before.get(name, 0)
+            kept_now = found[name].events if name in found else 0
+            traffic.removed += max(0, known - kept_now)
+            traffic.events += kept_now - known
+            if not traffic.events:
+                del self._channels[name]
+
+    async def _count(self, after: int, through: int) -> tuple[dict[str, Traffic], dict[int, int]]:
+        """The kept events of (after, through], by channel (the newest channel last) and by second."""
+        channels: dict[str, Traffic] = {}
+        seconds: dict[int, int] = {}
         everything = Channels([_EVERYTHING])
         while after < through:
             page = await self._hub.log.read(everything, after, limit=_AT_ONCE)
             for entry in page.entries:
                 if entry.offset <= through:
-                    self._kept(entry, seconds)
+                    traffic = channels.pop(entry.channel, None)
+                    if traffic is None:
+                        traffic = Traffic()
+                    channels[entry.channel] = traffic
+                    traffic.events += 1
+                    traffic.last = max(traffic.last, entry.time)
+                    second = int(entry.time)
+                    seconds[second] = seconds.get(second, 0) + 1
             after = page.through
             await asyncio.sleep(0)
+        return channels, seconds
 
-    def _kept(self, entry: Entry, seconds: dict[int, int]) -> None:
-        traffic = self._traffic(entry.channel)
-        traffic.events += 1
-        traffic.last = max(traffic.last, entry.time)
-        second = int(entry.time)
-        seconds[second] = seconds.get(second, 0) + 1
+    def _remember(self, seconds: dict[int, int]) -> None:
+        self._seconds = deque(([second, events] for second, events in sorted(seconds.items())), maxlen=_SECONDS)
+        self._newest = self._seconds[-1] if self._seconds else [0, 0]
 
     def _traffic(self, name: str) -> Traffic:
         traffic = self._channels.get(name)
         if traffic is None:
             if len(self._channels) >= _KEPT:
                 self._channels = self.busiest(_KEPT // 2)
-            traffic = self._channels[name] = Traffic(0, 0.0)
+            traffic = self._channels[name] = Traffic()
         return traffic
 
     def busiest(self, limit: int) -> dict[str, Traffic]:
@@ -144,21 +185,30 @@ class TrafficCounter:
     # -- the sink
 
     def write(self, chunk: Chunk) -> bool:
-        self.delivered += len(chunk.frames)
-        second = int(time.time())
+        frames = chunk.frames
+        channels = self._channels
+        self.delivered += len(frames)
         events = 0
-        for frame in chunk.frames:
-            if not frame.channel:
+        published = 0.0
+        for frame in frames:
+            name = frame.channel
+            if not name:
                 continue  # a gap: the hub's, not a channel's
-            events += 1
-            traffic = self._channels.get(frame.channel) or self._traffic(frame.channel)
+            traffic = channels.get(name)
+            if traffic is None:
+                traffic = self._traffic(name)
+                channels = self._channels
             traffic.events += 1
-            traffic.last = frame.time
+            traffic.last = published = frame.time
+            events += 1
         if events:
-            if self._seconds and self._seconds[-1][0] == second:
-                self._seconds[-1][1] += events
+            newest = self._newest
+            self._offset = frames[-1].offset
+            if published < newest[0] + 1:
+                newest[1] += events
             else:
-                self._seconds.append([second, events])
+                self._newest = [int(published), events]
+                self._seconds.append(self._newest)
         return True
 
     def end(self, last: Chunk | None) -> None:

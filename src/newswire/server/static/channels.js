@@ -49,7 +49,7 @@ export class ChannelTable {
     const first = el("td");
     first.append(button);
     tr.append(first, ...cells);
-    const row = { tr, name: button, cells, rate: 0, events: null, subscribers: 0, seen: 0 };
+    const row = { tr, name: button, cells, rate: 0, events: 0, seenEvents: null, subscribers: 0, seen: 0 };
     this.#mark(name, row);
     return row;
   }
@@ -63,9 +63,10 @@ export class ChannelTable {
         this.#rows.set(channel.name, (row = this.#newRow(channel.name)));
         fresh = true;
       }
-      const rate = seconds && row.events !== null ? Math.max(0, channel.events - row.events) / seconds : 0;
+      const rate = seconds && row.seenEvents !== null ? Math.max(0, channel.seen - row.seenEvents) / seconds : 0;
       row.rate = rate === 0 && row.rate < 0.3 ? 0 : row.rate + (rate - row.rate) * 0.4;
       row.events = channel.events;
+      row.seenEvents = channel.seen; // kept or not: it only grows
       row.subscribers = channel.subscribers;
       row.seen = now.now;
       const values = [row.rate ? (row.rate < 9.5 ? row.rate.toFixed(1) : short(row.rate)) : "–", short(row.events), short(row.subscribers)];

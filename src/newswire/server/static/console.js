@@ -9,12 +9,14 @@ const $ = id => document.getElementById(id);
 
 // -- state of the connection: both the numbers and the tail have a say
 
-const state = { numbers: false, tail: "connecting" };
+const state = { numbers: false, tail: "connecting", refused: "" };
 function showState() {
   const live = state.numbers && state.tail === "live";
-  const words = live ? "live" : state.numbers ? state.tail : last ? "no answer from the server" : "connecting";
+  const words = state.refused ? "not allowed" : live ? "live" : state.numbers ? state.tail : last ? "no answer from the server" : "connecting";
   if ($("state").textContent !== words) $("state").textContent = words;
-  $("state").dataset.state = live ? "live" : state.numbers || !last ? "connecting" : "dead";
+  $("state").title = state.refused;
+  if (state.refused && !last) $("tail-empty").textContent = state.refused;
+  $("state").dataset.state = state.refused ? "dead" : live ? "live" : state.numbers || !last ? "connecting" : "dead";
 }
 
 // -- the tail, and the channel that it shows
@@ -182,16 +184,21 @@ document.addEventListener("keydown", event => {
 
 // -- and on
 
+class Refused extends Error {}
+
 async function ask() {
   try {
     const response = await fetch("console/stats", { signal: AbortSignal.timeout(5000) });
+    if (response.status === 401 || response.status === 403) throw new Refused((await response.json()).detail);
     if (!response.ok) throw new Error(String(response.status));
     const now = await response.json(), anew = last === null || last.epoch !== now.epoch;
     state.numbers = true;
     show(now);
     if (anew) follow(wanted());
-  } catch {
+    state.refused = "";
+  } catch (error) {
     state.numbers = false;
+    state.refused = error instanceof Refused ? error.message : "";
   }
   showState();
   setTimeout(ask, document.hidden ? 5000 : 1000);
