@@ -46,8 +46,14 @@ async def ticks() -> AsyncIterator[str]:
         say(event="closed")
 
 
-async def tokens(count: int) -> AsyncIterator[str]:
-    for number in range(count):
+async def counted(run: Run, count: int) -> AsyncIterator[str]:
+    """Go on where the one before was."""
+    async for token in tokens(count, len((await run.text()).split()) if run.taken_over else 0):
+        yield token
+
+
+async def tokens(count: int, first: int = 0) -> AsyncIterator[str]:
+    for number in range(first, count):
         yield f"{os.getpid()}:{number} "
         await asyncio.sleep(0.05)
 
@@ -64,12 +70,17 @@ async def work(runs: Runs, seed: int) -> None:
     chance = random.Random(seed)
     enough = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
     readers: set[asyncio.Task[None]] = set()
+    runs.producer(counted)
     number = 0
     say(event="ready")
     while not enough.done():
         number += 1
         key = f"{seed} {number}" if chance.random() < 0.7 else f"shared {number % 5}"
-        run = await runs.start("job", tokens(chance.randrange(5, 40)), key=key)
+        count = chance.randrange(5, 40)
+        if chance.random() < 0.3:
+            run = await runs.start("job", counted, args={"count": count}, options=RunOptions(takeover=True))
+        else:
+            run = await runs.start("job", tokens(count), key=key)
         readers.add(asyncio.create_task(answered(run)))
         await asyncio.wait([enough], timeout=chance.random() * 0.4)
     await asyncio.gather(*readers)

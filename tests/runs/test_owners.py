@@ -40,6 +40,16 @@ async def test_a_start_says_whose_the_run_is() -> None:
                 await each.start("chat", words(1), owner=42)  # type: ignore[arg-type]
             with pytest.raises(ValueError, match="empty"):
                 await each.start("chat", words(1), owner="")
+            with pytest.raises(TypeError, match="key"):
+                await each.start("chat", words(1), owner="ada", key=7)  # type: ignore[arg-type]
+            with pytest.raises(ValueError, match="JSON"):
+                await each.start("chat", words(1), owner="ada", meta={"share": float("nan")})
+
+
+async def test_an_empty_key_is_none() -> None:
+    """Requests without a key don't share a run, also where the application passes what a header has not got."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        assert (await runs.start("chat", words(1), key="")).id != (await runs.start("chat", words(1), key="")).id
 
 
 async def test_a_name_is_each_owners_own() -> None:

@@ -175,7 +175,7 @@ class Record:
         found.update((name, value) for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name))
         if self.end is not None:
             found["end"] = {**self.more.get("end", {}), **self.end.said()}
-        return Event(json.dumps(found, ensure_ascii=False, separators=(",", ":")), "record")
+        return Event(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")), "record")
 
     @classmethod
     def read(cls, entry: Entry) -> Record:

@@ -14,7 +14,6 @@ process that produces it was killed. The end of a connection is never the end of
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -26,11 +25,12 @@ from newswire.runs.attach import Attachment
 from newswire.runs.books import Books
 from newswire.runs.dialects import Dialect, End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
-from newswire.runs.produce import Source, discard
+from newswire.runs.produce import Source
 from newswire.runs.reader import RunReader
-from newswire.runs.record import ANYONE, Anyone, Record, check_name, is_id, new_id, out_channel
+from newswire.runs.record import ANYONE, Anyone, Record, check_name, is_id, out_channel
 from newswire.runs.response import RunAccepted, RunResponse, place_of
 from newswire.runs.run import Run
+from newswire.runs.start import Start, start
 from newswire.runs.stats import RunStats
 from newswire.runs.sync import SyncRuns
 from newswire.runs.worker import Worker
@@ -55,6 +55,7 @@ class Runs:
     Attributes:
         stats: numbers; see `RunStats`.
         producers: those that are registered, by name.
+        closed: nothing is started any more.
         open_readers: the open streams and iterations of this process, by the run's id; for newswire itself.
         sync: the same for threads; see `SyncRuns`.
     """
@@ -81,7 +82,7 @@ class Runs:
         self.open_readers: dict[str, set[RunReader]] = {}
         self._worker: Worker | None = None
         self._starting: set[asyncio.Task[Run]] = set()
-        self._closed = False
+        self.closed = False
 
     async def __aenter__(self) -> Runs:
         await self.open()
@@ -99,7 +100,7 @@ class Runs:
         Raises:
             LogUnavailable, LogCorrupt, Closed: see `Hub.open`.
         """
-        if self._closed:
+        if self.closed:
             raise Closed("the runs are closed")
         if self._worker is None:
             await self.hub.open()
@@ -115,8 +116,8 @@ class Runs:
             grace: seconds that runs have to come to their end by themselves. Then those that may be taken over are let
                 go, so that another worker can go on at once, and the others are interrupted.
         """
-        if not self._closed:
-            self._closed = True
+        if not self.closed:
+            self.closed = True
             await asyncio.gather(*self._starting, return_exceptions=True)
             if self._worker is not None:
                 await self._worker.close(grace)
@@ -154,7 +155,7 @@ class Runs:
                 these or does the work itself. A callable that takes a positional argument gets the run. None: the run
                 waits until somebody claims it with `attach`.
             key: with the same name and owner it leads to the same run, whichever process asks; then `source` is closed
-                and not used.
+                and not used. An empty one is none.
             owner: whose it is.
             public: it has no owner: whoever knows its id may read it and stop it.
             args: keyword arguments of a callable source.
@@ -172,104 +173,21 @@ class Runs:
             TypeError: neither `owner` nor `public`, or both; or the owner is no str.
             ValueError: `args` or `meta` can't be stored, or the options ask for what can't be; or the owner is empty.
         """
-        start = self._start(name, source, key, owner, public, args or {}, meta or {}, options, instead_of)
-        task = asyncio.get_running_loop().create_task(start, name="newswire run starts")
+        asked = Start(
+            name=name,
+            source=source,
+            key=key or None,
+            owner=owner,
+            public=public or (self._public and owner is None),
+            args=args or {},
+            meta=meta or {},
+            options=options or self._options,
+            instead_of=None if instead_of is None else instead_of.record,
+        )
+        task = asyncio.get_running_loop().create_task(start(self, asked), name="newswire run starts")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         return await asyncio.shield(task)
-
-    async def _start(
-        self,
-        name: str,
-        source: Source | None,
-        key: str | None,
-        owner: str | None,
-        public: bool,
-        args: Mapping[str, Any],
-        meta: Mapping[str, Any],
-        options: RunOptions | None,
-        instead_of: Run | None,
-    ) -> Run:
-        try:
-            check_name(name)
-            self._check_owner(owner, public)
-            options = options or self._options
-            inside = await self.open()
-            record = Record(
-                id=new_id(name, owner, key, await self.books.secret()),
-                name=name,
-                state="waiting" if source is None or options.lazy else "running",
-                created=time.time(),
-                owner=owner,
-                worker=None if source is None else inside.id,
-                producer=self._registered(source, key, options),
-                args=args,
-                takeover=options.takeover,
-                timeout=options.timeout,
-                idle_timeout=options.idle_timeout,
-                abandon_after=options.abandon_after,
-                claim_within=options.claim_within if source is None else None,
-                compact_after=options.compact_after,
-                keep_for=options.keep_for,
-                meta=meta,
-            )
-            try:
-                record.event()
-            except (TypeError, ValueError, RecursionError) as error:
-                raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
-            before = None if instead_of is None else instead_of.record
-            while (opened := await self.books.open(record, before)) is None:
-                found = await self.books.look(record.id)
-                if found is not None:
-                    return await self._found(found, source, args)
-                before = None  # it is not kept any more
-            if source is None:
-                inside.watch.take(opened)
-                return Run(self, opened)
-            if self._closed:  # meanwhile
-                await inside.end(opened, End("interrupted"))
-                raise Closed("the runs are closed")
-            return inside.produce(opened, source, args)
-        except BaseException:
-            await discard(source)
-            raise
-
-    def _check_owner(self, owner: str | None, public: bool) -> None:
-        if isinstance(owner, Anyone):
-            raise ValueError("a run belongs to one owner, or is public: ANYONE is for finding runs")
-        if owner is None:
-            if not (public or self._public):
-                raise TypeError(
-                    "whose run is this? owner=... makes it one principal's own; public=True lets whoever knows its id "
-                    "read and stop it (Runs(hub, public=True): all runs that name no owner)"
-                )
-        elif public:
-            raise TypeError("a run has an owner or is public, not both")
-        elif not isinstance(owner, str):
-            raise TypeError(f"an owner is a str, such as str(user.id), not {type(owner).__name__}")
-        elif not owner:
-            raise ValueError("an owner is not empty: public=True if the run belongs to nobody")
-
-    def _registered(self, source: Source | None, key: str | None, options: RunOptions) -> str | None:
-        name = getattr(source, "__name__", "")
-        if self.producers.get(name) is source:
-            return str(name)
-        if options.takeover and key is None and source is not None:
-            raise ValueError(
-                "nobody could take this run over: register its producer (@runs.producer) and give its arguments as "
-                "args, or give a key, so that the run can be started again with it"
-            )
-        return None
-
-    async def _found(self, found: Record, source: Source | None, args: Mapping[str, Any]) -> Run:
-        self.stats.attached += 1
-        inside = await self.open()
-        if source is not None and found.takeover and found.state != "ended" and inside.watch.lapsed(found):
-            run = await inside.take_over(found, source, args)
-            if run is not None:
-                return run
-        await discard(source)
-        return Run(self, found)
 
     def attach(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> Attachment:
         """Write to a run that was started elsewhere: `async with runs.attach(run_id) as run:`, or await it.

@@ -1,0 +1,138 @@
+"""Starting a run: what was asked for is checked, and stored, or a run of the same key is found.
+
+`Runs.start` makes a `Start` and calls `start` in a task of its own, which goes on if the caller is cancelled: a run
+that is in the log has a producer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from newswire.errors import Closed
+from newswire.runs.dialects.base import End
+from newswire.runs.options import RunOptions
+from newswire.runs.produce import Source, discard
+from newswire.runs.record import Anyone, Record, check_name, new_id
+from newswire.runs.run import Run
+
+if TYPE_CHECKING:
+    from newswire.runs.runs import Runs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """What a call of `Runs.start` asks for; see there."""
+
+    name: str
+    source: Source | None
+    key: str | None
+    owner: str | None
+    public: bool
+    args: Mapping[str, Any]
+    meta: Mapping[str, Any]
+    options: RunOptions
+    instead_of: Record | None
+
+    def check(self) -> None:
+        """Raise what `Runs.start` raises, of what can be seen without a log."""
+        check_name(self.name)
+        if isinstance(self.owner, Anyone):
+            raise ValueError("a run belongs to one owner, or is public: ANYONE is for finding runs")
+        if self.owner is None:
+            if not self.public:
+                raise TypeError(
+                    "whose run is this? owner=... makes it one principal's own; public=True lets whoever knows its id "
+                    "read and stop it (Runs(hub, public=True): all runs that name no owner)"
+                )
+        elif self.public:
+            raise TypeError("a run has an owner or is public, not both")
+        elif not isinstance(self.owner, str):
+            raise TypeError(f"an owner is a str, such as str(user.id), not {type(self.owner).__name__}")
+        elif not self.owner:
+            raise ValueError("an owner is not empty: public=True if the run belongs to nobody")
+        if self.key is not None and not isinstance(self.key, str):
+            raise TypeError(f"a key is a str, not {type(self.key).__name__}")
+
+    def record(self, secret: bytes, *, worker: str, producer: str | None) -> Record:
+        """The first record of the run.
+
+        Raises:
+            ValueError: `args` or `meta` can't be stored.
+        """
+        options = self.options
+        record = Record(
+            id=new_id(self.name, self.owner, self.key, secret),
+            name=self.name,
+            state="waiting" if self.source is None or options.lazy else "running",
+            created=time.time(),
+            owner=self.owner,
+            worker=None if self.source is None else worker,
+            producer=producer,
+            args=self.args,
+            takeover=options.takeover,
+            timeout=options.timeout,
+            idle_timeout=options.idle_timeout,
+            abandon_after=options.abandon_after,
+            claim_within=options.claim_within if self.source is None else None,
+            compact_after=options.compact_after,
+            keep_for=options.keep_for,
+            meta=self.meta,
+        )
+        try:
+            record.event()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
+        return record
+
+
+async def start(runs: Runs, asked: Start) -> Run:
+    """Start a run, or find the one of the same key. Its source is closed if it is not used."""
+    try:
+        asked.check()
+        worker = await runs.open()
+        producer = _registered(runs, asked)
+        record = asked.record(await runs.books.secret(), worker=worker.id, producer=producer)
+        before = asked.instead_of
+        while (opened := await runs.books.open(record, before)) is None:
+            found = await runs.books.look(record.id)
+            if found is not None:
+                return await _found(runs, found, asked)
+            before = None  # it is not kept any more
+        if asked.source is None:
+            worker.watch.take(opened)
+            return Run(runs, opened)
+        if runs.closed:  # meanwhile
+            await worker.end(opened, End("interrupted"))
+            raise Closed("the runs are closed")
+        return worker.produce(opened, asked.source, asked.args)
+    except BaseException:
+        await discard(asked.source)
+        raise
+
+
+def _registered(runs: Runs, asked: Start) -> str | None:
+    """The name that the source is registered by."""
+    source = asked.source
+    name = getattr(source, "__name__", "")
+    if runs.producers.get(name) is source:
+        return str(name)
+    if asked.options.takeover and asked.key is None and source is not None:
+        raise ValueError(
+            "nobody could take this run over: register its producer (@runs.producer) and give its arguments as "
+            "args, or give a key, so that the run can be started again with it"
+        )
+    return None
+
+
+async def _found(runs: Runs, found: Record, asked: Start) -> Run:
+    runs.stats.attached += 1
+    worker = await runs.open()
+    if asked.source is not None and found.takeover and found.state != "ended" and worker.watch.lapsed(found):
+        run = await worker.take_over(found, asked.source, asked.args)
+        if run is not None:
+            return run
+    await discard(asked.source)
+    return Run(runs, found)
