@@ -19,6 +19,7 @@ import uvloop
 
 from benchmarks.build import BUILD
 from benchmarks.processes import Failed
+from benchmarks.publish_http import table
 from benchmarks.report import Cell, Say, Size, Table, median
 from newswire import Event, Hub, open_log
 
@@ -52,6 +53,7 @@ def run(size: Size, say: Say) -> list[Table]:
                 name, publishers, batch = case
                 say(f"round {number + 1} of {rounds}: {name}, publishers: {publishers}, batches of {batch}")
                 found[case].append(uvloop.run(_publish(_LOGS[name], folder, publishers, batch, seconds)))
+        over_http = table(folder, size, say)
     rows: list[list[Cell]] = [
         [
             f"{name}: {publishers} publisher{'s' if publishers > 1 else ''}{f', {batch} a batch' if batch > 1 else ''}",
@@ -65,7 +67,8 @@ def run(size: Size, say: Say) -> list[Table]:
         f"The file is on {_disk(BUILD)}; a bare 4 KB append and fdatasync runs {syncs:,.0f} times a second there.",
         "What was acknowledged was counted in the file, opened anew.",
     )
-    return [Table("Events of 200 bytes, one process", ("log", "events/s", "wait p50 µs", "wait p99 µs"), rows, notes)]
+    columns = ("log", "events/s", "wait p50 µs", "wait p99 µs")
+    return [Table("Events of 200 bytes, one process", columns, rows, notes), over_http]
 
 
 async def _publish(url: str, folder: str, publishers: int, batch: int, seconds: float) -> _Result:
