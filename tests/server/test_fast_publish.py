@@ -76,7 +76,7 @@ def both() -> tuple[Any, Any]:
 
 def is_fast(app: Any) -> bool:
     """Whether publish requests take the short way."""
-    return isinstance(app.middleware_stack.app, FastPublish)
+    return isinstance(app.middleware_stack, FastPublish)
 
 
 async def ask(

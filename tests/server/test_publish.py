@@ -124,3 +124,33 @@ def test_limits_are_settings(tmp_path: Path) -> None:
             connection.sendall(b"POST /channels/slow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nhello")
             assert connection.recv(4096).startswith(b"HTTP/1.1 408")
         assert small.stored("a") == small.stored("slow") == []
+
+
+def test_an_answer_is_the_same_whichever_way_it_is_written(server: Serve) -> None:
+    """At once on a connection that goes on, in parts on one that closes or speaks HTTP/1.0; pipelined ones in order."""
+    head = b"POST /channels/written HTTP/%s\r\nHost: localhost\r\nContent-Length: 1\r\n%s\r\nx"
+    found = []
+    for requests in (
+        [head % (b"1.1", b"")],
+        [head % (b"1.1", b""), head % (b"1.1", b"")],
+        [head % (b"1.1", b"Origin: http://localhost\r\n")],
+        [head % (b"1.0", b"Connection: close\r\n")],
+        [],
+    ):
+        last = head % (b"1.1", b"Connection: close\r\n")
+        with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
+            connection.sendall(b"".join([*requests, last]))
+            text = b""
+            while data := connection.recv(65536):
+                text += data
+        answers = text.split(b"HTTP/1.1 200 OK\r\n")[1:]
+        assert len(answers) == (1 if requests and b"/1.0" in requests[0] else len(requests) + 1)
+        for answer in answers:
+            lines, body = answer.split(b"\r\n\r\n")
+            fields = dict(line.split(b": ") for line in lines.split(b"\r\n"))
+            assert int(fields[b"content-length"]) == len(body)
+            assert body.startswith(b'{"id":"')
+            assert body.endswith(b'"}\n')
+            found.append({name for name in fields if name != b"connection"})
+    assert all(names == {b"date", b"content-length", b"content-type", b"cache-control"} for names in found)
+    assert len(server.stored("written")) == len(found)

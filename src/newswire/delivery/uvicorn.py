@@ -178,6 +178,40 @@ class DirectHttpProtocol(HttpToolsProtocol):
             self.loop.call_soon(self.shutdown)  # once the stream is attached
         return self._sink
 
+    def answer(self, scope: Any, send: Any, rest: bytes) -> bool:
+        """Write a whole response of 200 at once, where uvicorn would check and join its parts, which takes 10 µs more.
+
+        Args:
+            scope: the request's.
+            send: what the response would go to; only uvicorn's own will do.
+            rest: what follows the date: the head's other lines, an empty one, the body.
+
+        Returns:
+            whether it was written; if not, nothing was.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        theirs: Any = getattr(send, "__self__", None)
+        if (
+            cycle is None
+            or cycle is not theirs
+            or cycle.scope is not scope
+            or cycle.response_started
+            or cycle.disconnected
+            or cycle.more_body
+            or not cycle.keep_alive
+            or cycle.access_log
+            or self.flow.write_paused
+            or scope["http_version"] != "1.1"
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        own = b"".join([b"%s: %s\r\n" % header for header in cycle.default_headers])
+        self.transport.write(b"HTTP/1.1 200 OK\r\n" + own + rest)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
     def drop(self, scope: Any) -> None:
         """Drop the connection, if this request is what it is about still."""
         cycle: RequestResponseCycle | None = self.cycle
@@ -378,6 +412,10 @@ class _Offer:
         self._accepted = True
         return self._protocol.lend(self._scope, options, send)
 
+    def answer(self, send: Any, rest: bytes) -> bool:
+        """See `DirectHttpProtocol.answer`."""
+        return self._protocol.answer(self._scope, send, rest)
+
     def abort(self) -> None:
         """Drop the connection of a response that goes the ASGI way, whatever its client has not taken."""
         self._protocol.drop(self._scope)
@@ -400,8 +438,8 @@ _METHODS: Final = """
 """
 _ATTRIBUTES: Final = "cycle flow headers loop pipeline scope timeout_keep_alive_task transport"
 _OF_A_CYCLE: Final = """
-    body chunked_encoding disconnected expected_content_length keep_alive message_event more_body response_complete
-    response_started scope
+    access_log body chunked_encoding default_headers disconnected expected_content_length keep_alive message_event
+    more_body on_response response_complete response_started scope waiting_for_100_continue
 """
 
 

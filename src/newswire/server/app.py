@@ -109,9 +109,9 @@ class _Server(Starlette):
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way, called before the first request; before it the short way for publish requests."""
         service: Service = self.state.service
-        app = super().build_middleware_stack()
+        app = CountRequests(super().build_middleware_stack(), service)
         if self._parts() != self._made:
-            return CountRequests(app, service)  # something was added that may want to see those requests too
+            return app  # something was added that may want to see those requests too
 
         def around(inner: ASGIApp) -> ASGIApp:
             for cls, args, kwargs in reversed(self.user_middleware):
@@ -119,7 +119,7 @@ class _Server(Starlette):
             return inner
 
         publishing = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
-        return CountRequests(FastPublish(app, around, service, publishing), service)
+        return FastPublish(app, around, service, publishing)
 
 
 async def _channel(request: Request) -> Response | ASGIApp:

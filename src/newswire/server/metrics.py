@@ -6,7 +6,7 @@ Channels are not labels: there may be millions. The console shows those.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -103,9 +103,29 @@ class CountRequests:
 
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "other")
-                method = scope["method"] if scope["method"] in _METHODS else "other"
-                self._counts[f"{route} {method} {message['status']}"] += 1
+                self.count(scope, message["status"])
             await send(message)
 
         await self.app(scope, receive, counted)
+
+    def count(self, scope: Scope, status: int) -> None:
+        """Count one answer."""
+        route = getattr(scope.get("route"), "path", "other")
+        method = scope["method"] if scope["method"] in _METHODS else "other"
+        self._counts[f"{route} {method} {status}"] += 1
+
+
+class Counted:
+    """A `send` that counts, and can be looked through."""
+
+    __slots__ = ("_count", "_scope", "send")
+
+    def __init__(self, send: Send, scope: Scope, count: Callable[[Scope, int], None]) -> None:
+        self.send = send
+        self._scope = scope
+        self._count = count
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._count(self._scope, message["status"])
+        await self.send(message)
