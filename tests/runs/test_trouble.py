@@ -370,3 +370,21 @@ async def test_a_record_that_can_not_be_read_harms_no_other_run() -> None:
             with pytest.raises(RunNotFound):
                 await run.state()
             assert (await (await runs.start("job", words(2))).wait()).reason == "done"
+
+
+async def test_waiting_for_an_event_of_a_run_can_be_cancelled() -> None:
+    """A wait for a run's next event that is cancelled, again and again, loses nothing: the next call goes on."""
+    async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
+        run = await runs.start("job", words(20, 0.01))
+        events = aiter(run.subscribe())
+        got: list[str] = []
+        while True:
+            try:
+                async with asyncio.timeout(0.003):
+                    event = await anext(events)
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                break
+            got.append(event.data)
+        assert got == [*(f"{number} " for number in range(20)), '{"reason":"done"}']
