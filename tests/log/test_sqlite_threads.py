@@ -206,7 +206,8 @@ async def test_a_callback_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFi
         async with closing(log.follow_at_once(1, fail)) as failing, closing(log.follow(1)) as follower:
             waiting = asyncio.ensure_future(anext(failing))
             following = asyncio.ensure_future(take(follower, 2))
-            await log.span()
+            await handed_over()
+            await log.span()  # comes behind what the followers ask first: they wait now
             log.submit([Guarded([("a", Event("2"))], "a", 1)], fail)
             with anyio.fail_after(PATIENCE):
                 assert await publish(log, "a", "3") == [3]

@@ -73,6 +73,8 @@ def connect(path: str, patience: float) -> tuple[sqlite3.Connection, Identity]:
         LogUnavailable: the file was open when this process was forked.
         sqlite3.Error, OSError: it can't be opened.
     """
+    with suppress(ImportError):
+        import ctypes  # noqa: F401 - so that the child of a fork need not: see `_leak`
     with _state.lock:  # between this and the next fork the connection is known
         _make(path)
         with suppress(OSError):
