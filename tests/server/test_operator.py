@@ -199,15 +199,19 @@ def test_the_console_counts_what_retention_leaves(tmp_path: Path) -> None:
             server.publish("few", str(n))
             server.publish("many", str(n))
         server.publish("brief", "x")
+        kept = 0
 
         def counts() -> dict[str, int]:
+            nonlocal kept
             numbers = httpx2.get(f"{server.url}/console/stats").json()
+            kept = numbers["kept"]
             assert all(channel["seen"] >= channel["events"] for channel in numbers["channels"])
             return {channel["name"]: channel["events"] for channel in numbers["channels"]}
 
         while (found := counts()).get("few") != 3 or "brief" in found:
             pass
         assert found == {"few": 3, "many": 8}
+        assert kept == 11
 
 
 def test_a_foreign_page_may_not_publish(server: Serve) -> None:

@@ -114,7 +114,7 @@ async def stats(request: Request) -> JSONResponse:
             "epoch": span.epoch,
             "latest": str(Position(span.epoch, span.latest)),
             "offset": span.latest,
-            "kept": span.latest - span.earliest,
+            "kept": span.latest - span.earliest if traffic is None or traffic.kept is None else traffic.kept,
             "subscribers": numbers.gauges["subscribers"],
             "pages": numbers.gauges["pages"],
             "stalled": numbers.gauges["stalled"],

@@ -71,6 +71,7 @@ class TrafficCounter:
         self._offset = 0  # of the newest event that was counted
         self._subscription: Subscription | None = None
         self._counting: asyncio.Task[None] | None = None
+        self._before: int | None = None  # kept events that were not delivered to this; None before they were counted
         self._due = 0.0  # when to count again, by the monotonic clock
 
     @property
@@ -104,11 +105,12 @@ class TrafficCounter:
     async def _count_kept(self) -> None:
         began = time.monotonic()
         try:
-            through = self._offset
+            through, delivered = self._offset, self.delivered
             before = {name: traffic.events for name, traffic in self._channels.items()}
             earliest = (await self._hub.log.span()).earliest
             after = max(earliest, through - _MOST)
             found, seconds = await self._count(after, through)
+            self._before = sum(kept.events for kept in found.values()) - delivered
             self._settle(found, before)
             if not self.complete:  # the first time: from now on the seconds are known
                 for second, events in self._seconds:
@@ -173,6 +175,11 @@ class TrafficCounter:
         """The channels that had an event most recently, newest first."""
         newest = heapq.nlargest(limit, self._channels.items(), key=lambda item: item[1].last)
         return dict(newest)
+
+    @property
+    def kept(self) -> int | None:
+        """How many events the log keeps; None if that was not counted, or there are too many to."""
+        return None if self._before is None or not self.complete else self._before + self.delivered
 
     def recent(self) -> list[list[int]]:
         """Pairs of a second (since the Unix epoch) and the number of its events, for the last two minutes."""
