@@ -202,7 +202,7 @@ async def test_an_iterator_outlives_its_loop_in_peace() -> None:
 async def test_a_run_is_read_with_timeouts() -> None:
     """Up to and with its end, which comes once; then the iteration is over, and stays so."""
     hub = Hub()
-    async with Runs(hub) as runs:
+    async with Runs(hub, public=True) as runs:
         go_on = asyncio.Queue[str]()
 
         async def source():  # type: ignore[no-untyped-def]
@@ -229,7 +229,7 @@ async def test_a_run_is_read_with_timeouts() -> None:
 async def test_what_a_run_tracks_is_waited_for_with_timeouts() -> None:
     """`run.track` passes on what its items can do."""
     hub = Hub()
-    async with Runs(hub) as runs, runs.attach((await runs.start("r")).id) as run:
+    async with Runs(hub, public=True) as runs, runs.attach((await runs.start("r")).id) as run:
         items = aiter(run.track(hub.subscribe("work")))
         with pytest.raises(TimeoutError):
             await wait_for(items, 0.01)

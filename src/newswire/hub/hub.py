@@ -2,12 +2,15 @@
 
 It follows the log, keeps the window, knows the subscribers and gives each what comes after its cursor. It knows
 nothing of requests, responses or runs: they stand above it and take it as an argument. A hub belongs to no event loop
-until it is opened (by its first awaited call, or `async with`), and to that one until it is closed.
+until it is opened (by its first awaited call, or `async with`), and to that one until it is closed, or the event loop
+is. Then it may be opened again, in another event loop too.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,11 +23,12 @@ from newswire.hub.live import Live
 from newswire.hub.options import HubOptions
 from newswire.hub.subscription import Subscription
 from newswire.hub.sync import SyncHub
-from newswire.log.base import Log, Page
+from newswire.log.base import Log, Page, Reopenable
 from newswire.log.channels import Channels
 from newswire.log.lives import Lives
 from newswire.log.open import open_log
 from newswire.log.position import Position
+from newswire.log.retry import ask
 from newswire.log.workers import warn_if_not_shared
 from newswire.wire.payload import to_event
 
@@ -72,8 +76,11 @@ class Hub:
         self.sync = SyncHub(self)
         self._live: Live | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid: int | None = None  # the process that opened it
         self._opening: asyncio.Task[Live] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._closed = False
+        self._closed_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
 
     async def __aenter__(self) -> Hub:
@@ -105,29 +112,56 @@ class Hub:
         """Whether the hub was closed."""
         return self._closed
 
+    def check_process(self) -> None:
+        """See that the hub was not carried over a fork.
+
+        Raises:
+            RuntimeError: it was open when this process was forked. Its event loop and threads are the parent's.
+        """
+        if self._pid is not None and self._pid != os.getpid():
+            raise RuntimeError(
+                f"this hub was opened in process {self._pid}, of which {os.getpid()} is a fork: open hubs after the "
+                "fork, one in each process (with gunicorn --preload, a pool or a daemon: publish nothing before)"
+            )
+
     async def live(self) -> Live:
-        """The inside of the hub, which is opened if need be; for newswire itself."""
+        """The inside of the hub, which is opened if need be; for newswire itself.
+
+        Raises:
+            Closed: the hub was closed in this event loop: whoever comes late does not open it again.
+            LogUnavailable, LogCorrupt, RuntimeError: see `open`.
+        """
+        if self._closed and self._closed_in is not None and self._closed_in() is asyncio.get_running_loop():
+            raise Closed("the hub is closed")
         return await self.open()
 
     async def open(self) -> Live:
         """Open the log and follow it. Idempotent; every awaited call does it when it must.
+
+        A hub that was closed is opened again: by this method and `async with`, and in another event loop by every call.
 
         Returns:
             the inside of the hub; what it offers is for newswire itself.
 
         Raises:
             LogUnavailable, LogCorrupt: the log can't be opened. The next call tries again.
-            Closed: the hub was closed.
-            RuntimeError: the hub is open in another event loop.
+            Closed: the hub was closed, and its log can't be opened again.
+            RuntimeError: the hub is open in another event loop, or was open when this process was forked.
         """
         loop = asyncio.get_running_loop()
+        self.check_process()
         if self._loop is not None and self._loop is not loop:
-            raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
+            if not self._loop.is_closed():
+                raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
+            self._abandon()
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
         if self._closed:
-            raise Closed("the hub is closed")
+            self._reopen()
         if self._live is not None:
             return self._live
         self._loop = loop
+        self._pid = os.getpid()
         if self._opening is None:
             self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
         return await asyncio.shield(self._opening)
@@ -135,25 +169,66 @@ class Hub:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> Live:
         warn_if_not_shared(self.log)
         try:
-            self._live = Live(self.log, await self.log.span(), self.options, loop)
+            self._live = Live(self.log, await ask(self.log.span()), self.options, loop)
         except BaseException:
-            self._loop = None
+            self._loop = self._pid = None
             raise
         finally:
             self._opening = None
         return self._live
 
+    def _abandon(self) -> None:
+        """The event loop was closed with the hub open in it. The log is not bound to it."""
+        live, self._live = self._live, None
+        self._loop = self._opening = self._ending = None
+        self._closing.clear()
+        if live is not None:
+            live.abandon()
+
+    def _reopen(self) -> None:
+        if not isinstance(self.log, Reopenable):
+            raise Closed("the hub is closed, and its log can't be opened again: make a new Hub")
+        self.log.reopen()
+        self._live = None
+        self._closed = False
+        self._closed_in = None
+
     async def close(self) -> None:
-        """End every stream with a goodbye, then close the log. Idempotent."""
+        """End every stream with a goodbye, then close the log. Idempotent.
+
+        If the caller is cancelled, the hub is closed all the same before the cancellation goes on.
+        """
         if self._closed:
             return
-        while self._closing:
-            await self._closing.pop()()
-        await self.shutdown(grace=1.0)
-        self._closed = True
-        if self._live is not None:
-            await self._live.close()
-        await self.log.close()
+        if self._loop is not None and self._loop.is_closed():
+            self._abandon()
+        self.check_process()
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._close(), name="newswire hub closes")
+        ending = self._ending
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
+
+    async def _close(self) -> None:
+        try:
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.wait([self._opening])
+            while self._closing:
+                await self._closing.pop()()
+            await self.shutdown(grace=1.0)
+        finally:
+            self._closed = True
+            self._closed_in = weakref.ref(asyncio.get_running_loop())
+            self._loop = self._pid = self._ending = None
+            try:
+                if self._live is not None:
+                    await self._live.close()
+            finally:
+                await self.log.close()
 
     def before_close(self, call: Callable[[], Awaitable[None]]) -> None:
         """Await `call()` when the hub is asked to close, while it still works: for what is built upon it."""
@@ -209,7 +284,7 @@ class Hub:
         """
         batch = [(channel, to_event(data, None)) for channel, data in events]
         if self._live is None or self._closed or asyncio.get_running_loop() is not self._loop:
-            await self.open()
+            await self.live()
         return await self.log.append(batch)
 
     # -- subscribe
@@ -249,7 +324,7 @@ class Hub:
         Raises:
             InvalidPosition: `after` is no position of this log, or past what the log has kept of its past.
         """
-        lives = (await self.open()).lives
+        lives = (await self.live()).lives
         position = Position.parse(after) if after else Position(lives.epoch, 0)
         resumed = lives.resume(position.epoch, position.offset)
         if resumed is None:

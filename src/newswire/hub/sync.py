@@ -7,6 +7,7 @@ background thread runs a loop for it, which ends with the hub or the process.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,7 +37,8 @@ class SyncHub:
 
         Raises:
             TimeoutError: the time is over.
-            RuntimeError: called in the hub's own event loop, which it would block.
+            RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
+                or where gevent has replaced the threads.
         """
         return self.call(self._hub.publish(channel, data, event=event), timeout)
 
@@ -60,23 +62,35 @@ class SyncHub:
             TimeoutError, RuntimeError: see `publish`.
             Closed: the hub was closed; its event loop may not be there any more.
         """
-        if self._hub.closed:
-            call.close()
-            raise Closed("the hub is closed")
-        loop = self._hub.loop or self._start()
         try:
-            running = asyncio.get_running_loop()
-        except RuntimeError:
-            running = None
-        if running is loop:
+            self._check()
+        except BaseException:
             call.close()
-            raise RuntimeError("hub.sync would block the hub's own event loop: await the hub's method instead")
-        future = asyncio.run_coroutine_threadsafe(call, loop)
+            raise
+        future = asyncio.run_coroutine_threadsafe(call, self._hub.loop or self._start())
         try:
             return future.result(timeout)
         except TimeoutError:
             future.cancel()
             raise
+
+    def _check(self) -> None:
+        self._hub.check_process()
+        if self._hub.closed:
+            raise Closed("the hub is closed")
+        loop = self._hub.loop
+        if loop is not None and loop.is_closed():
+            raise Closed("the event loop that the hub was open in is closed: open the hub again (`async with hub`)")
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and monkey.is_module_patched("threading"):
+            raise RuntimeError(
+                "gevent has replaced this process's threads, and hub.sync needs a real one for its event loop: "
+                "publish to a server (`newswire serve`) over HTTP, or run without monkey patching"
+            )
+        if _in_event_loop():
+            raise RuntimeError(
+                "hub.sync would block the event loop that runs in this thread: await the hub's own method instead"
+            )
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -84,6 +98,14 @@ class SyncHub:
                 self._background = loop = asyncio.new_event_loop()
                 threading.Thread(target=_run_loop, args=(loop,), name="newswire hub", daemon=True).start()
             return self._background
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:

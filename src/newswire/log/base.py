@@ -170,3 +170,12 @@ class Log(Protocol):
     async def close(self) -> None:
         """Finish what was begun (appends that were accepted are stored), then free everything. Idempotent."""
         ...
+
+
+@runtime_checkable
+class Reopenable(Protocol):
+    """A log that can be used again after `close`, as a hub needs it that is opened again."""
+
+    def reopen(self) -> None:
+        """Make a closed log usable again, in any event loop. It has what it kept when it was closed. Idempotent."""
+        ...

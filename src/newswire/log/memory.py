@@ -433,13 +433,14 @@ class MemoryLog:
         return removed
 
     async def close(self) -> None:
-        """See `Log.close`."""
+        """See `Log.close`. The events stay with the object, for `reopen`."""
         self._closed = True
         for follower in self._followers:
             follower.wake()
-        self._channels.clear()
-        self._all = Ring()
-        self._graves.clear()
+
+    def reopen(self) -> None:
+        """See `Reopenable`."""
+        self._closed = False
 
 
 def _cut(found: list[Entry], limit: int, through: int, lost: int, doubt: int) -> Page:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from newswire.errors import LogUnavailable, NewswireError
@@ -181,7 +182,8 @@ class SupervisedTask:
         """Let go of what the task holds: its event loop is closed, so it will never be cancelled."""
         self.over = True
         if self._task is not None and not self._task.done():
-            self._task.get_coro().close()  # runs the `finally` clauses of its frames
+            with suppress(RuntimeError):  # an async generator in the midst of a waiting can't be closed
+                self._task.get_coro().close()  # runs the `finally` clauses of its frames
 
     async def _attempt(self) -> None:
         await self._call()

@@ -69,16 +69,22 @@ class SqliteLog:
             raise ValueError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
         if os.fspath(path) in ("", ":memory:"):
             raise ValueError("an SQLite log is a file: name one, or use a MemoryLog (memory://)")
-        rules = Rules(retention)
-        self._file = LogFile(path, synchronous=synchronous, patience=busy_timeout)
-        self._rules = rules
+        self._path = path
+        self._synchronous: Literal["FULL", "NORMAL"] = synchronous
+        self._patience = busy_timeout
+        self._rules = Rules(retention)
         self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
+        rules = self._rules
+        self._file = LogFile(self._path, synchronous=self._synchronous, patience=self._patience)
         self._tail = Tail()
         self._pages = PageReader()
-        self._writer = Writer(self._file, clock, self._tail.committed)
+        self._writer = Writer(self._file, self._clock, self._tail.committed)
         writer = self._writer
         self._planner = Planner(rules)
-        keeper = Keeper(self._planner, clock) if rules else None
+        keeper = Keeper(self._planner, self._clock) if rules else None
         # Nothing here refers to this object, so that one that was forgotten unclosed can be seen in `__del__`.
         self._reader = Reader(self._file, self._tail.heard, own=lambda: writer.newest, keeper=keeper)
         self._writer.checkpoint = self._reader.checkpoint
@@ -87,6 +93,11 @@ class SqliteLog:
         self._known: set[str] = set()
         self._pid: int | None = None
         self._closed = False
+
+    def reopen(self) -> None:
+        """See `Reopenable`."""
+        if self._closed:
+            self._begin()
 
     def _check(self) -> None:
         if self._closed:

@@ -81,6 +81,7 @@ class Runs:
         self._place = place_of(self.worker_options.path)
         self.open_readers: dict[str, set[RunReader]] = {}
         self._worker: Worker | None = None
+        self._live: object = None  # the inside of the hub that the worker was made for
         self._starting: set[asyncio.Task[Run]] = set()
         self.closed = False
 
@@ -100,13 +101,17 @@ class Runs:
         Raises:
             LogUnavailable, LogCorrupt, Closed: see `Hub.open`.
         """
-        if self.closed:
+        if self.closed and self._live is None:
             raise Closed("the runs are closed")
-        if self._worker is None:
-            await self.hub.open()
-            if self._worker is None:
-                self._worker = Worker(self, self.worker_options)
-                self.hub.before_close(self.close)
+        live = await self.hub.live()
+        if self._live is not live:  # the hub is open for the first time, or was opened again
+            self._live = live
+            self.closed = False
+            self._starting.clear()
+            self._worker = Worker(self, self.worker_options)
+            self.hub.before_close(self.close)
+        if self.closed or self._worker is None:
+            raise Closed("the runs are closed")
         return self._worker
 
     async def close(self, grace: float = 0.0) -> None:

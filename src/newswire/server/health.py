@@ -26,7 +26,7 @@ async def live(request: Request) -> JSONResponse:
 async def ready(request: Request) -> JSONResponse:
     """The process can publish and stream."""
     hub = service_of(request).hub
-    inside = await hub.open()
+    inside = await hub.live()
     if inside.draining:
         raise unavailable("the server is stopping", "stopping")
     inside.follower.check()  # publishing may work, and nothing be delivered

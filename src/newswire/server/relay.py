@@ -76,7 +76,7 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
     async def ready(request: Request) -> Response:
         try:
             async with asyncio.timeout(_LOG_SECONDS):
-                stopping = (await hub.open()).draining
+                stopping = (await hub.live()).draining
                 await hub.log.span()
         except (LogError, Closed, TimeoutError):
             stopping = True

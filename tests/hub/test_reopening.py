@@ -1,0 +1,252 @@
+"""A hub that was closed, or whose event loop has gone, is opened again; one that is cancelled leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from newswire import Hub
+from newswire.errors import Closed
+from newswire.log.memory import MemoryLog
+from newswire.log.sqlite import SqliteLog
+from newswire.runs import Runs
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def hub(request: pytest.FixtureRequest, tmp_path: Path) -> Hub:
+    return Hub("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/log.db")
+
+
+async def data(hub: Hub) -> list[str]:
+    page, _ = await hub.history("a")
+    return [entry.data for entry in page.entries]
+
+
+def close(hub: Hub) -> None:
+    asyncio.run(hub.close())
+
+
+def test_one_hub_of_a_module_and_several_event_loops(hub: Hub) -> None:
+    """`asyncio.run` again and again, without a word to the hub in between; what was published stays."""
+    for number in range(3):
+        asyncio.run(hub.publish("a", f"{number}"))
+
+    async def main() -> list[str]:
+        events = aiter(hub.subscribe("a", start="earliest"))
+        seen = [(await anext(events)).data for _ in range(3)]
+        await hub.publish("a", "live")
+        seen.append((await anext(events)).data)
+        await events.aclose()
+        return seen
+
+    assert asyncio.run(main()) == ["0", "1", "2", "live"]
+    close(hub)
+
+
+def test_an_event_loop_that_was_closed_under_readers(hub: Hub) -> None:
+    """What was open in it is let go, and costs the next loop nothing."""
+
+    async def read() -> None:
+        events = aiter(hub.subscribe("a"))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(events), 0.01)
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(read())
+    loop.set_exception_handler(lambda *_: None)  # it says that tasks were destroyed
+    loop.close()
+    asyncio.run(hub.publish("a", "x"))
+    assert asyncio.run(data(hub)) == ["x"]
+    close(hub)
+
+
+def application(hub: Hub, **lifespan: Callable[..., object]) -> Starlette:
+    async def publish(request: Request) -> JSONResponse:
+        await hub.publish("a", "x")
+        return JSONResponse(await data(hub))
+
+    return Starlette(routes=[Route("/", publish)], **lifespan)  # type: ignore[arg-type]
+
+
+def test_a_test_client_for_each_test(hub: Hub) -> None:
+    """Two lifespans, each of which opens and closes the hub; two that only close it; two requests without any."""
+    app = application(hub, lifespan=hub.lifespan)
+    for number in (1, 2):
+        with TestClient(app) as client:
+            assert client.get("/").json() == ["x"] * number
+    bare = TestClient(application(hub))
+    for number in (3, 4):
+        assert bare.get("/").json() == ["x"] * number
+    close(hub)
+
+
+def test_closed_for_those_who_come_late_in_the_same_event_loop(hub: Hub) -> None:
+    """A straggler does not open it again; `async with` does, and so does the next event loop."""
+
+    async def main() -> None:
+        await hub.publish("a", "1")
+        await hub.close()
+        with pytest.raises(Closed):
+            await hub.publish("a", "late")
+        async with hub:
+            await hub.publish("a", "2")
+        with pytest.raises(Closed):
+            await hub.subscribe("a").open()
+
+    asyncio.run(main())
+    asyncio.run(hub.publish("a", "3"))
+    assert asyncio.run(data(hub)) == ["1", "2", "3"]
+    close(hub)
+
+
+def test_a_log_that_cannot_be_opened_again() -> None:
+    """A third party's log may lack it: the error says so."""
+
+    class Once:
+        def __init__(self) -> None:
+            self.inner = MemoryLog()
+            for name in ("append", "read", "follow", "span", "trim", "close"):
+                setattr(self, name, getattr(self.inner, name))
+
+    hub = Hub(Once())  # type: ignore[arg-type]
+
+    async def main() -> None:
+        async with hub:
+            pass
+        with pytest.raises(Closed, match="make a new Hub"):
+            await hub.open()
+
+    asyncio.run(main())
+
+
+def test_runs_of_a_hub_that_was_opened_again(hub: Hub) -> None:
+    """Runs go with their hub: closed with it, and there again with it."""
+    runs = Runs(hub, public=True)
+
+    async def main() -> str:
+        async with hub:
+            run = await runs.start("chat", words())
+            await run.wait()
+            return await run.text()
+
+    async def words():  # type: ignore[no-untyped-def]
+        yield "a"
+        yield "b"
+
+    assert [asyncio.run(main()) for _ in range(2)] == ["ab", "ab"]
+
+
+FORK = """
+import asyncio, os, sys
+from newswire import Hub
+hub = Hub(sys.argv[1])
+if sys.argv[2] == "sync":
+    hub.sync.publish("a", "parent")
+else:
+    asyncio.run(hub.publish("a", "parent"))
+child = os.fork()
+if child == 0:
+    calls = [lambda: hub.sync.publish("a", "x"), lambda: asyncio.run(hub.publish("a", "x"))]
+    said = []
+    for call in calls:
+        try:
+            call()
+        except RuntimeError as error:
+            said.append("is a fork: open hubs after the fork" in str(error))
+    os._exit(0 if said == [True, True] else 1)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+hub.sync.publish("a", "goes on") if sys.argv[2] == "sync" else asyncio.run(hub.publish("a", "goes on"))
+hub.sync.close() if sys.argv[2] == "sync" else asyncio.run(hub.close())
+"""
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
+def test_a_fork_of_an_open_hub_says_what_to_do(url: str, way: str, tmp_path: Path) -> None:
+    """At once, instead of waiting for a thread that is not there."""
+    arguments = [sys.executable, "-c", FORK, url.format(folder=tmp_path), way]
+    subprocess.run(arguments, check=True, timeout=60)
+
+
+def test_a_hub_that_was_only_made_before_the_fork_works() -> None:
+    """As with gunicorn's --preload."""
+    code = """
+import os
+from newswire import Hub
+hub = Hub()
+child = os.fork()
+assert hub.sync.publish("a", "x").offset == 1
+hub.sync.close()
+if child == 0:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_sync_calls_in_an_event_loop_are_refused(hub: Hub) -> None:
+    """In whatever loop, the hub's own or one that the hub does not know yet: it would stand still."""
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="would block the event loop"):
+            hub.sync.publish("a", "x")
+        await hub.publish("a", "y")
+        with pytest.raises(RuntimeError, match="would block the event loop"):
+            hub.sync.publish("a", "x")
+        await asyncio.to_thread(hub.sync.publish, "a", "z")
+        assert await data(hub) == ["y", "z"]
+        await hub.close()
+
+    asyncio.run(main())
+
+
+async def cancelled_at(step: int, call: Callable[[], Awaitable[object]]) -> bool:
+    """Cancel a call at its nth step; whether it had one."""
+    task = asyncio.ensure_future(call())
+    for _ in range(step):
+        await asyncio.sleep(0)
+    if task.done():
+        await task
+        return False
+    task.cancel()
+    await asyncio.wait([task])
+    return True
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_cancelled_anywhere_nothing_is_left(kind: str, tmp_path: Path) -> None:
+    """`async with hub`, cancelled at each of its steps: no task, no thread, and the hub may be opened again."""
+
+    async def main() -> None:
+        before = asyncio.all_tasks()
+        log = MemoryLog() if kind == "memory" else SqliteLog(tmp_path / "log.db")
+        hub = Hub(log)
+
+        async def use() -> None:
+            async with hub:
+                await hub.publish("a", "x")
+                async for _ in hub.subscribe("a", start="earliest"):
+                    break
+
+        step = 0
+        while await cancelled_at(step, use):
+            assert asyncio.all_tasks() == before, step
+            assert not [thread for thread in threading.enumerate() if thread.name.startswith("newswire")]
+            step += 1
+            if kind == "sqlite" and step > 60:  # its steps wait for threads: however long that takes
+                break
+        async with hub:
+            await hub.publish("a", "x")
+
+    asyncio.run(main())
