@@ -91,8 +91,10 @@ def _arguments(client: Any, request: Request) -> tuple[Any, dict[str, Any]]:
 
 
 def _inflater(request: Request, response: Any) -> Inflater | None:
-    """What decompresses the answer in bounded pieces; None: the library does, in a way that the user asked for."""
+    """What decompresses the answer in bounded pieces; None: the library reads it, as the user has asked."""
     encoding = response.headers.get("content-encoding", "")
+    if not encoding:
+        return None  # there is nothing to do, and the library does that as well
     if is_readable(encoding):
         return Inflater(encoding)
     return None if request.takes_compressed else Inflater()
