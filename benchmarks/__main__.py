@@ -25,6 +25,7 @@ NAMES: Final = (
     "loop",
     "strangers",
     "publish",
+    "channels",
     "decode",
     "reconnect_clients",
     "runs",
