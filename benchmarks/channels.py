@@ -23,7 +23,7 @@ import uvloop
 from benchmarks.build import BUILD
 from benchmarks.processes import Failed
 from benchmarks.report import Cell, Say, Size, Table, shown
-from newswire import Event, Hub, Pattern, Retention
+from newswire import Event, Hub, Pattern, Retention, open_log
 from newswire.log.channels import Channels
 from newswire.log.sqlite import SqliteLog
 
@@ -54,10 +54,10 @@ def run(size: Size, say: Say) -> list[Table]:
         rows += _apart(_quiet, f"{folder}/quiet.db", quiet_log)
         say(f"retention in a log of {kept_log:,} events, 5 drops a second")
         rows += _apart(_kept, f"{folder}/kept.db", kept_log, seconds)
-    columns = ("log", "first, events/s", "last, events/s", "last / first", "target", "RSS MB, a tenth", "RSS MB, all")
+    columns = ("log", "first", "last", "last / first", "target", "RSS MB, a tenth", "RSS MB, all")
     return [
         Table(
-            f"{channels:,} channels, one event of 50 bytes each, 64 publishers",
+            f"{channels:,} channels, one event of 50 bytes each, 64 publishers: events a second of the log's CPU time",
             columns,
             seen_once,
             ("First and last: of ten parts of equal size. The memory log begins to drop its oldest at 64 MiB.",),
@@ -90,21 +90,22 @@ def _target(met: bool, text: str) -> str:
 async def _seen_once(name: str, url: str, channels: int) -> list[Cell]:
     numbers = iter(range(channels))
     part = channels // 10
-    marks = [time.perf_counter()]
+    marks = [time.process_time()]
     small = 0.0
     stored = 0
 
-    async def publisher(hub: Hub) -> None:
+    async def publisher() -> None:
         nonlocal small, stored
         for number in numbers:
-            await hub.publish(f"user.{number}", _DATA)
+            await log.append([(f"user.{number}", Event(_DATA))])
             stored += 1
             if stored % part == 0:
-                marks.append(time.perf_counter())
+                marks.append(time.process_time())
                 small = small or _rss()
 
-    async with Hub(url) as hub:
-        await asyncio.gather(*(publisher(hub) for _ in range(64)))
+    log = open_log(url)
+    await asyncio.gather(*(publisher() for _ in range(64)))
+    await log.close()
     first, last = part / (marks[1] - marks[0]), part / (marks[10] - marks[9])
     return [name, first, last, last / first, _target(last >= 0.8 * first, ">= 0.8"), small, _rss()]
 

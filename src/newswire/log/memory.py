@@ -160,9 +160,11 @@ class MemoryLog:
                 follower.wake()
 
     def _new_channel(self, name: str) -> Channel:
+        losses = self._losses
         rule = self._rules.of(name) if self._limited else KEEP_ALL
-        channel = self._channels[name] = Channel(rule, self._latest if self._losses.forgotten else 0)
-        self._losses.filled(name)
+        channel = self._channels[name] = Channel(rule, self._latest if losses.forgetful else 0)
+        if name in losses.empty:
+            losses.filled(name)
         untrack(channel.entries)
         untrack(channel)
         if rule.max_age is not None:
@@ -272,18 +274,19 @@ class MemoryLog:
             gone: list[tuple[str, int]] = []
             size = 0
             for entry in ring.drop(min(_ROOM, 1 + len(ring) // 1000)):
-                offset, name, *_ = entry
+                name = entry[1]
                 channel = channels.get(name)
                 if channel is None or channel.entries[channel.start] is not entry:
                     self._tombs -= not name  # else only followers still had it
                 elif len(channel.entries) - channel.start > 1:
-                    self._take_out(channel, offset)
+                    self._take_out(channel, entry[0])
                 else:
                     del channels[name]
-                    aging.pop(name, None)
+                    if aging:
+                        aging.pop(name, None)
                     size += channel.bytes
-                    gone.append((name, offset))
-            self._buried = max(self._buried, offset)
+                    gone.append((name, entry[0]))
+            self._buried = max(self._buried, entry[0])
             self._bytes -= size
             self._events -= len(gone)
             self._losses.add_last(gone)

@@ -39,19 +39,26 @@ class _Match:
 
 
 class Losses:
-    """The newest offset that each channel lost."""
+    """The newest offset that each channel lost.
+
+    Attributes:
+        empty: channels without events that lost some, and the newest; in the order in which they lost their last.
+        forgotten: what is known of those that are in no order any more.
+        forgetful: whether there are such.
+    """
 
     def __init__(self) -> None:
         self.forgotten = Forgotten()
+        self.forgetful = False
         # By channel, in the order of the last losses. A channel stands in one of the two.
         self._lost: dict[str, int] = {}  # with events
-        self._empty: OrderedDict[str, int] = OrderedDict()
+        self.empty: OrderedDict[str, int] = OrderedDict()
         self._count = 0  # of losses so far
         self._matches: OrderedDict[Channels, _Match] = OrderedDict()
 
     def of(self, channel: str) -> int:
         """The newest offset that a channel lost; 0 if none, or if it was forgotten."""
-        return self._lost.get(channel) or self._empty.get(channel, 0)
+        return self._lost.get(channel) or self.empty.get(channel, 0)
 
     def add(self, channel: str, offset: int) -> None:
         """A channel has lost an event, and has others."""
@@ -60,28 +67,28 @@ class Losses:
 
     def add_last(self, channels: Iterable[tuple[str, int]]) -> None:
         """Channels have lost their last events, at these offsets."""
-        lost, empty = self._lost, self._empty
+        lost, empty = self._lost, self.empty
         before = len(empty)
         for channel, offset in channels:
             empty[channel] = max(lost.pop(channel), offset) if channel in lost else offset
         self._count += len(empty) - before
-        self.forgotten.add([empty.popitem(last=False) for _ in range(len(empty) - _EMPTY_KEPT)])
+        if len(empty) > _EMPTY_KEPT:
+            self.forgotten.add([empty.popitem(last=False) for _ in range(len(empty) - _EMPTY_KEPT)])
+            self.forgetful = True
 
     def filled(self, channel: str) -> None:
-        """A channel has its first event, or the first after it had none."""
-        lost = self._empty.pop(channel, 0)
-        if lost:
-            self.add(channel, lost)  # to the end of the other order
+        """A channel in `empty` has an event again."""
+        self.add(channel, self.empty.pop(channel))  # to the end of the other order
 
     def drop(self, channel: str) -> None:
         """A channel is as if it had never been."""
-        if self._empty.pop(channel, 0) or self._lost.pop(channel, 0):
+        if self.empty.pop(channel, 0) or self._lost.pop(channel, 0):
             for channels in [each for each, match in self._matches.items() if match.channel == channel]:
                 del self._matches[channels]
 
     def doubt(self, channel: str, born: int | None) -> int:
         """`Page.doubt` of a channel: one that has been there since `born`, or one that has no events (None)."""
-        if not self.forgotten or channel in self._empty:
+        if not self.forgetful or channel in self.empty:
             return 0
         doubt = self.forgotten.doubt(channel)
         return doubt if born is None else min(doubt, born)
@@ -111,5 +118,5 @@ class Losses:
         """The channels that lost something after the first `seen` losses, or more than those."""
         count = self._count - seen
         if count > _SLICE:
-            return [*self._lost, *self._empty]
-        return [*islice(reversed(self._lost), count), *islice(reversed(self._empty), count)]
+            return [*self._lost, *self.empty]
+        return [*islice(reversed(self._lost), count), *islice(reversed(self.empty), count)]
