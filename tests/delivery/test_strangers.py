@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -241,3 +242,47 @@ def test_a_budget_is_never_overdrawn(seed: int, steps: int) -> None:
 def test_direct_limits_are_what_the_docs_say() -> None:
     """64 KiB and 256 fields."""
     assert (direct.MAX_HEAD, direct.MAX_HEADERS) == (65_536, 256)
+
+
+def test_an_application_that_waits_for_a_refused_body(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A body that nobody takes counts; when it has to go, its client gets a 503 and the application a disconnect."""
+    got: list[str] = []
+    begun, over = threading.Event(), threading.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        begun.set()
+        await asyncio.to_thread(go.wait, 30)  # takes nothing until then
+        message = await receive()
+        got.append(message["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"too late"})
+        over.set()
+
+    go = threading.Event()
+    with uvicorn_in_thread(app, lifespan="off") as server, server.connect() as connection:
+        monkeypatch.setattr(BUDGET, "limit", 10_000)
+        connection.sendall(head(b"Content-Length: 100000", method=b"POST") + b"x" * 20_000)
+        assert begun.wait(10)
+        assert answer(connection)[0] == 503
+        assert connection.recv(1) == b""
+        go.set()
+        assert over.wait(10)
+        assert got == ["http.disconnect"]
+
+
+def test_two_servers_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers in threads of their own share the budget: one of them can make a connection of the other go."""
+    app = Starlette(routes=[Route("/ignored", ignored), Route("/size", size)])
+    part = head(b"X-Long: " + b"x" * 60_000)[:-2]
+    with uvicorn_in_thread(app) as first, uvicorn_in_thread(app) as second:
+        monkeypatch.setattr(BUDGET, "limit", 100_000)
+        with first.connect() as oldest, second.connect() as newest:
+            oldest.sendall(part)
+            with first.get("/ignored") as served:
+                served.until('"size":null')
+            while BUDGET.used < 60_000:
+                pass
+            newest.sendall(part)
+            assert answer(oldest)[0] == 503
+            newest.sendall(b"\r\n")
+            assert answer(newest)[0] == 200

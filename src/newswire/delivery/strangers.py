@@ -8,6 +8,7 @@ whole within moments, so the oldest are those that withhold. While the budget la
 
 from __future__ import annotations
 
+import threading
 from typing import Final, Protocol
 
 _FREE: Final = 0.9  # what may be left of the limit after requests were refused
@@ -17,16 +18,16 @@ class Holder(Protocol):
     """An unfinished request."""
 
     def unfinished(self) -> int:
-        """How many bytes it holds now."""
+        """How many bytes it holds now. Must be quick: called for all holders when the budget is spent."""
         ...
 
     def refuse_unfinished(self) -> None:
-        """Refuse it, and hold nothing any more. Must not raise."""
+        """Refuse it, and hold nothing any more. Must not raise. Another event loop's thread may be the caller."""
         ...
 
 
 class Budget:
-    """Counts what unfinished requests hold. Not thread-safe: for one event loop.
+    """Counts what unfinished requests hold. Thread-safe: several event loops share it.
 
     Attributes:
         limit: in bytes.
@@ -37,30 +38,39 @@ class Budget:
         self.limit = limit
         self.used = 0
         self._held: dict[Holder, int] = {}  # the oldest first
+        self._lock = threading.Lock()
 
     def hold(self, holder: Holder, size: int) -> None:
         """`holder` has so many bytes now. It may be refused within this call."""
-        self._set(holder, size)
-        if self.used > self.limit:
-            self._reclaim()
+        refused: list[Holder] = []
+        with self._lock:
+            self._set(holder, size)
+            if self.used > self.limit:
+                refused = self._reclaim()
+        for one in refused:
+            one.refuse_unfinished()
 
     def release(self, holder: Holder) -> None:
         """`holder` is whole, or gone. Idempotent."""
-        self.used -= self._held.pop(holder, 0)
+        with self._lock:
+            self.used -= self._held.pop(holder, 0)
 
     def _set(self, holder: Holder, size: int) -> None:
         self.used += size - self._held.get(holder, 0)
         self._held[holder] = size
 
-    def _reclaim(self) -> None:
-        for holder in list(self._held):
+    def _reclaim(self) -> list[Holder]:
+        """Those that have to go."""
+        for holder in self._held:
             self._set(holder, holder.unfinished())  # an application may have taken what came
-        for holder in list(self._held):
+        refused = []
+        for holder, size in list(self._held.items()):
             if self.used <= self.limit * _FREE:
-                return
-            if self._held[holder]:  # a slow upload that was taken so far costs nothing
-                self.release(holder)
-                holder.refuse_unfinished()
+                break
+            if size:  # a slow upload that was taken so far costs nothing
+                self.used -= self._held.pop(holder)
+                refused.append(holder)
+        return refused
 
 
 # Unfinished heads and bodies on this process's connections, and early requests behind streams. 32 MiB, because with

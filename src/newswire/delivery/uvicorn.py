@@ -12,7 +12,7 @@ This builds on attributes of uvicorn that are not public. They are checked at im
 
 from __future__ import annotations
 
-import dis
+import asyncio
 import logging
 import weakref
 from typing import Any, Final
@@ -24,6 +24,7 @@ from newswire.delivery.direct import DirectSink, direct_sink
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.stopping import DIRECT, Ending, Hook
 from newswire.delivery.strangers import BUDGET
+from newswire.delivery.uvicorn_names import missing
 from newswire.hub.options import StreamOptions
 
 logger = logging.getLogger("newswire.delivery")
@@ -303,6 +304,9 @@ class DirectHttpProtocol(HttpToolsProtocol):
 
     def refuse_unfinished(self) -> None:
         """See `Holder.refuse_unfinished`."""
+        if asyncio._get_running_loop() is not self.loop:  # another server's, in a thread of its own
+            self.loop.call_soon_threadsafe(self.refuse_unfinished)
+            return
         self._holds = False
         self._refuse(
             unavailable(
@@ -337,6 +341,9 @@ class DirectHttpProtocol(HttpToolsProtocol):
             return
         if cycle is None or cycle.response_complete or not cycle.response_started:
             self.transport.write(problem.head() + problem.body())
+        if answering and cycle is not None:
+            cycle.disconnected = True  # whatever the application sends now goes nowhere
+            cycle.message_event.set()
         self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
@@ -430,34 +437,7 @@ def _too_large() -> Problem:
     return Problem(431, "head_too_large", detail, limit=MAX_HEAD)
 
 
-# Everything of uvicorn's that is used above and is not public.
-_METHODS: Final = """
-    _unset_keepalive_if_required connection_lost connection_made data_received on_headers_complete on_message_begin
-    on_message_complete on_response_complete pause_writing resume_writing send_400_response shutdown
-    timeout_keep_alive_handler
-"""
-_ATTRIBUTES: Final = "cycle flow headers loop pipeline scope timeout_keep_alive_task transport"
-_OF_A_CYCLE: Final = """
-    access_log body chunked_encoding default_headers disconnected expected_content_length keep_alive message_event
-    more_body on_response response_complete response_started scope waiting_for_100_continue
-"""
-
-
-def _missing() -> list[str]:
-    """What of it this uvicorn does not have."""
-    found = [name for name in _METHODS.split() if not callable(getattr(HttpToolsProtocol, name, None))]
-    found += [name for name in _ATTRIBUTES.split() if name not in _set_by(HttpToolsProtocol.__init__)]
-    found += [name for name in ("send", "receive") if not callable(getattr(RequestResponseCycle, name, None))]
-    found += [name for name in _OF_A_CYCLE.split() if name not in _set_by(RequestResponseCycle.__init__)]
-    return found
-
-
-def _set_by(function: Any) -> set[str]:
-    """The attributes that a method sets."""
-    return {step.argval for step in dis.get_instructions(function) if step.opname == "STORE_ATTR"}
-
-
-if _gone := _missing():
+if _gone := missing(HttpToolsProtocol, RequestResponseCycle):
     logger.warning(
         "This uvicorn has no %s, which the direct path needs: streams go the ASGI way. Use a version of uvicorn that "
         "newswire knows, or a newer newswire.",
