@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
@@ -154,6 +156,62 @@ def test_nothing_stays_on_a_connection() -> None:
         stream.text = ""
         stream.send("/")
         stream.until("0\r\n\r\n")
+
+
+EMBEDDED = """
+import asyncio, socket, sys
+from granian.server.embed import Server
+from newswire import EventSourceResponse, Hub
+
+async def quiet():
+    yield "tick"
+    await asyncio.Event().wait()
+
+async def main():
+    hub = Hub()
+
+    async def app(scope, receive, send):
+        if scope["type"] == "http":
+            content = quiet() if scope["path"] == "/quiet" else hub.subscribe("news")
+            await EventSourceResponse(content)(scope, receive, send)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = Server(app, address="127.0.0.1", port=port, interface="asgi", log_enabled=False)
+    serving = asyncio.create_task(server.serve())
+    for path in ("/quiet", "/events"):
+        while True:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                break
+            except OSError:
+                await asyncio.sleep(0.01)
+        writer.write(f"GET {path} HTTP/1.1\\r\\nhost: localhost\\r\\n\\r\\n".encode())
+        text = b""
+        while b"tick" not in text and b"id: " not in text:
+            text += await reader.read(1000)
+        readers.append((reader, writer))
+    server.stop()
+    for reader, writer in readers:
+        text = b""
+        while b"newswire.goodbye" not in text:
+            data = await reader.read(1000)
+            assert data, text
+            text += data
+        writer.close()
+    await serving
+    print("stopped")
+
+readers = []
+asyncio.run(asyncio.wait_for(main(), 20))
+"""
+
+
+def test_granian_s_embedded_server() -> None:
+    """Its `stop()` ends the streams, and `serve()` returns."""
+    done = subprocess.run([sys.executable, "-c", EMBEDDED], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "stopped\n", done.stderr
 
 
 @pytest.mark.anyio

@@ -7,15 +7,17 @@ begins to stop:
 
 * uvicorn calls `shutdown()` on each connection. The stream puts itself before that call, on its own connection only.
 * hypercorn and anycorn set an event in the context that their connections share. One task a context waits for it.
+* granian's embedded server has a method `shutdown`, called on the server. The streams put themselves before it.
 * A `StreamMiddleware` around the application sees the lifespan message `lifespan.shutdown`.
 
 The way from a request to its server leads through what `receive` and `send` hold on to, past any middleware. Where it
-leads nowhere, as with granian, there are only signals.
+leads nowhere, there are only signals.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Iterator
 from functools import partial
@@ -63,6 +65,9 @@ def on_server_stop(scope: Any, receive: Any, send: Any, stream: Ending) -> Hook:
         return _OnTerminated(server, stream)
     if server is not None:
         return _OnShutdown(server, stream)
+    embedded = _granian()
+    if embedded is not None:
+        return _Listed(embedded, stream)
     middleware = extensions.get(STREAM)
     return _Listed({} if middleware is None else middleware.streams, stream)
 
@@ -140,6 +145,42 @@ async def _end_when(event: Any, streams: dict[Ending, None]) -> None:
     await event.wait()
     for stream in list(streams):
         stream.end()
+
+
+# By event loop, the streams that end with the embedded server of granian's that runs on it; None: there is none.
+_embedded: WeakKeyDictionary[Any, dict[Ending, None] | None] = WeakKeyDictionary()
+
+
+def _granian() -> dict[Ending, None] | None:
+    """The streams that end with granian's embedded server, if one runs on this event loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _embedded:
+        server = _embedded_server(loop) if "granian.server.embed" in sys.modules else None
+        if server is None:
+            _embedded[loop] = None
+        else:
+            streams = _embedded[loop] = {}
+            server.shutdown = partial(_shut_down, server, streams)
+    return _embedded[loop]
+
+
+async def _shut_down(server: Any, streams: dict[Ending, None], *args: Any) -> None:
+    for stream in list(streams):
+        stream.end()
+    await type(server).shutdown(server, *args)
+
+
+def _embedded_server(loop: asyncio.AbstractEventLoop) -> Any:
+    """Look for it among what the loop's tasks wait for: nothing else that an application gets leads to it."""
+    for task in asyncio.all_tasks(loop):
+        waiting: Any = task.get_coro()
+        while waiting is not None:
+            frame = getattr(waiting, "cr_frame", None)
+            found = None if frame is None else frame.f_locals.get("self")
+            if type(found).__module__ == "granian.server.embed" and hasattr(found, "shutdown"):
+                return found
+            waiting = getattr(waiting, "cr_await", None)
+    return None
 
 
 def _server_of(receive: Any, send: Any) -> Any:
