@@ -158,3 +158,13 @@ async def test_two_processes_worth_of_hubs_on_one_file(tmp_path: Path) -> None:
         await one.publish("a", "end")
         for events in await asyncio.gather(*reading):
             assert [event.data for event in events] == [f"{i}" for i in range(200)] + ["end"]
+
+
+async def test_retention_of_a_hub_made_from_a_url() -> None:
+    """It is the log's; a log that was made already has its own."""
+    async with Hub("memory://", retention=Retention(max_events=2)) as hub:
+        await hub.publish_many([("a", f"{number}") for number in range(5)])
+        page, _ = await hub.history("a")
+        assert [entry.data for entry in page.entries] == ["3", "4"]
+    with pytest.raises(ValueError, match="has its retention"):
+        Hub(open_log("memory://"), retention=Retention(max_events=2))

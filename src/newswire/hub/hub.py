@@ -23,7 +23,7 @@ from newswire.hub.live import Live
 from newswire.hub.options import HubOptions
 from newswire.hub.subscription import Subscription
 from newswire.hub.sync import SyncHub
-from newswire.log.base import Log, Page, Reopenable
+from newswire.log.base import Log, Page, Reopenable, RetentionRules
 from newswire.log.channels import Channels
 from newswire.log.lives import Lives
 from newswire.log.open import open_log
@@ -64,14 +64,23 @@ class Hub:
 
     Args:
         log: the log, or its URL: `memory://`, `sqlite:///events.db` …
+        retention: what the log keeps of each channel, where `log` is a URL: a `Retention`, or one for each pattern of
+            channels; see `newswire.open_log`.
         options: sizes; see `HubOptions`.
+
+    Raises:
+        ValueError: the URL names no log, or `retention` is given with a log that was made already.
 
     Attributes:
         sync: the same hub for threads; see `SyncHub`.
     """
 
-    def __init__(self, log: Log | str = "memory://", *, options: HubOptions | None = None) -> None:
-        self.log: Log = open_log(log) if isinstance(log, str) else log
+    def __init__(
+        self, log: Log | str = "memory://", *, retention: RetentionRules = None, options: HubOptions | None = None
+    ) -> None:
+        if retention is not None and not isinstance(log, str):
+            raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
+        self.log: Log = open_log(log, retention=retention) if isinstance(log, str) else log
         self.options = options or HubOptions()
         self.sync = SyncHub(self)
         self._live: Live | None = None
