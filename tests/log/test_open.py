@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 
 import pytest
 
-from newswire import Retention, open_log
+from newswire import Event, Retention, open_log
+from newswire.log.base import RetentionRules
+from newswire.log.channels import Channels
 from newswire.log.memory import MemoryLog
 from newswire.log.sqlite import SqliteLog
 
@@ -87,3 +90,42 @@ def test_retention_that_means_nothing(make: object) -> None:
     """It is refused when the log is made, not when something should have been removed."""
     with pytest.raises(ValueError, match=r"must be greater than 0|forbidden|whole last token"):
         make()  # type: ignore[operator]
+
+
+async def events_of_eight_days(url: str, retention: RetentionRules) -> list[str]:
+    """What is left, in a log made from a URL, of events that were stored eight days and six days ago."""
+    for days in (8, 6):
+        log = open_log(url, retention=Retention(), clock=lambda days=days: time.time() - days * 86400)
+        await log.append([("news", Event(f"{days} days")), ("$runs.1", Event(f"a run of {days} days"))])
+        await log.close()
+    log = open_log(url, retention=retention)
+    await log.trim()
+    page = await log.read(Channels(["news", "$runs.1"]), 0, 10)
+    await log.close()
+    return [entry.data for entry in page.entries]
+
+
+async def test_a_file_keeps_a_week_by_default(tmp_path: Path) -> None:
+    """So that it doesn't grow for ever; internal channels have owners that see to them."""
+    kept = await events_of_eight_days(f"sqlite:///{tmp_path}/week.db", None)
+    assert kept == ["a run of 8 days", "6 days", "a run of 6 days"]
+
+
+@pytest.mark.parametrize("retention", [Retention(), {}, {"other": Retention(max_age=1)}])
+async def test_a_retention_that_is_given_is_the_whole_of_it(tmp_path: Path, retention: RetentionRules) -> None:
+    """`Retention()` keeps everything, and so does a mapping for the channels that it does not name."""
+    kept = await events_of_eight_days(f"sqlite:///{tmp_path}/all.db", retention)
+    assert kept == ["8 days", "a run of 8 days", "6 days", "a run of 6 days"]
+
+
+async def test_a_log_says_once_what_it_keeps(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When it opens, at the level of information."""
+    caplog.set_level("INFO", "newswire.log")
+    for retention in (None, Retention()):
+        log = open_log(f"sqlite:///{tmp_path}/events.db", retention=retention)
+        for _ in range(2):
+            await log.append([("news", Event("x"))])
+        await log.close()
+    first, second = [record.getMessage() for record in caplog.records]
+    assert "max_age=604800" in first
+    assert "keeps everything" in second

@@ -51,6 +51,13 @@ def test_values_are_written_as_people_write_them(name: str, text: str, value: ob
     assert getattr(settings, name) == value
 
 
+def test_retention_has_a_default_and_none() -> None:
+    """Not given is the log's default, which is not the same as `none`: that keeps everything."""
+    assert Settings().retention is None
+    assert SERVE.load({"retention": ("default",)}, {}, None)[0].retention is None
+    assert SERVE.load({"retention": ("none",)}, {}, None)[0].retention == {}
+
+
 def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
     """The rules keep the order of the file."""
     file = write(tmp_path, '[retention."a.>"]\nmax_age = "1d"\n[retention.">"]\nmax-events = 10\n')

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 
 import click
 
 from newswire.errors import NewswireError
-from newswire.log.base import Retention
 from newswire.log.open import open_log
+from newswire.log.retention import KEEP_ALL
 from newswire.redact import printable, without_userinfo
 
 
-def try_log(url: str, retention: Mapping[str, Retention] | None = None) -> None:
+def try_log(url: str) -> None:
     """Open the log once, so that what is wrong with it is said before anything runs.
 
     Raises:
@@ -21,7 +20,7 @@ def try_log(url: str, retention: Mapping[str, Retention] | None = None) -> None:
     """
 
     async def attempt() -> None:
-        log = open_log(url, retention=retention or None)
+        log = open_log(url, retention=KEEP_ALL)  # only a look
         try:
             await log.span()
         finally:

@@ -31,7 +31,7 @@ def serve(settings: Settings) -> None:
             f"{settings.host} can be reached from other machines, and whoever can reach it could read and publish "
             "everything: listen on 127.0.0.1 behind something that asks who they are, or say --insecure"
         )
-    try_log(settings.log, settings.retention)
+    try_log(settings.log)
     stop_in_order()
     listener = bind(settings.host, settings.port)
     click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)

@@ -65,7 +65,8 @@ class Hub:
     Args:
         log: the log, or its URL: `memory://`, `sqlite:///events.db` …
         retention: what the log keeps of each channel, where `log` is a URL: a `Retention`, or one for each pattern of
-            channels; see `newswire.open_log`.
+            channels. None: a file keeps events for seven days, and memory the newest 64 MiB; `Retention()` keeps
+            everything. See `newswire.open_log`.
         options: sizes; see `HubOptions`.
 
     Raises:

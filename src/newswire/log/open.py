@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from newswire.log.base import Log, RetentionRules
+from newswire.log.retention import DEFAULT_RETENTION
 
 _SCHEMES: Final = "memory://, sqlite:///relative.db, sqlite:////absolute/path.db"
 _PLANNED: Final = frozenset({"redis", "rediss", "valkey", "nats", "tls", "postgres", "postgresql"})
@@ -18,7 +19,10 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
     Args:
         url: `memory://`, `sqlite:///relative.db` or `sqlite:////absolute/path.db`; options as a query:
             `sqlite:///events.db?synchronous=NORMAL&busy_timeout=10`, `memory://?max_bytes=1000000`.
-        retention: what to keep of each channel.
+        retention: what to keep of each channel: one `Retention`, or a mapping from pattern to `Retention` of which the
+            first that matches counts; a channel that none matches is kept whole. `Retention()` keeps everything. None:
+            a file keeps events for seven days, and the log in memory keeps the newest 64 MiB (`max_bytes`). Internal
+            channels (`$…`) are not part of that.
         options: keyword arguments of the backend's class; they go before those in the URL.
 
     Raises:
@@ -43,7 +47,8 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
         if parts.netloc or not path:
             raise ValueError("an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db")
         known: dict[str, Callable[[str], Any]] = {"synchronous": str.upper, "busy_timeout": float}
-        return SqliteLog(path, retention=retention, **_options(scheme, parts.query, options, known))
+        kept = DEFAULT_RETENTION if retention is None else retention
+        return SqliteLog(path, retention=kept, **_options(scheme, parts.query, options, known))
     later = " yet" if scheme in _PLANNED else ""
     raise ValueError(f"this version has no {scheme[:20]}:// log{later}; it knows {_SCHEMES}")
 

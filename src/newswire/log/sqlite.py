@@ -10,6 +10,7 @@ pages, notices what other processes append, and plans what retention removes. Th
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 import warnings
@@ -37,6 +38,8 @@ from newswire.log.sqlite_thread import succeed
 from newswire.log.sqlite_trim import drop
 from newswire.log.sqlite_writer import Batch, Writer
 from newswire.wire.event import Event
+
+logger = logging.getLogger("newswire.log")
 
 _NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 
@@ -107,6 +110,7 @@ class SqliteLog:
             if self._pid is not None:
                 raise carried(self._file.path, self._pid)
             self._pid = pid
+            logger.info("%s opens; it keeps %s", self._file.path, self._rules)
             if self._rules:
                 self._reader.start()
 

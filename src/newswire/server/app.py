@@ -20,7 +20,6 @@ from starlette.types import ASGIApp
 
 from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
-from newswire.log.open import open_log
 from newswire.server import console, health, problem
 from newswire.server.auth import Authorizer, allow_all
 from newswire.server.config import Settings
@@ -56,7 +55,7 @@ def create_app(
     """
     settings = settings or Settings()
     if hub is None:
-        hub = Hub(open_log(settings.log, retention=settings.retention or None))
+        hub = Hub(settings.log, retention=settings.retention)
     return _Server(settings, Service(settings, hub, authorize, tuple(parameters), board))
 
 

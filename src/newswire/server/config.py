@@ -9,16 +9,22 @@ from typing import Final, Literal
 from newswire.hub.options import StreamOptions
 from newswire.log.base import Retention
 from newswire.log.channels import MAX_CHANNEL_BYTES
+from newswire.log.retention import DEFAULT_RETENTION
 from newswire.server import values
 from newswire.server.settings import Section, ServerSettings, setting
+
+_DEFAULT_AGE: Final = values.duration().show(DEFAULT_RETENTION.max_age)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ServerSettings):
     """How `newswire serve` behaves. Times are in seconds, sizes in bytes; None switches a limit off."""
 
-    retention: Mapping[str, Retention] = setting(
-        {}, values.retention(), "What to keep, by channel pattern: 'orders.>:max_age=7d,max_events=1000'."
+    retention: Mapping[str, Retention] | None = setting(
+        None,
+        values.retention(),
+        "What to keep, by channel pattern: 'orders.>:max_age=7d,max_events=1000'; 'none' keeps all; 'default' keeps "
+        f"the events of a file for {_DEFAULT_AGE}.",
     )
     max_body: int = setting(2**20, values.size(1, 64 * 2**20), "The largest body of a publish request.")
     max_batch: int = setting(10_000, values.number(1, 10**6), "Events in one NDJSON batch.")
@@ -45,7 +51,7 @@ class Settings(ServerSettings):
     )
 
     @property
-    def kept(self) -> Mapping[str, Retention]:
+    def kept(self) -> Mapping[str, Retention] | None:
         """See `ServerSettings.kept`."""
         return self.retention
 

@@ -26,7 +26,7 @@ from newswire.delivery.threads import in_thread
 from newswire.errors import Closed, LogError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
-from newswire.log.open import open_log
+from newswire.log.retention import KEEP_ALL
 from newswire.runs import Relay, Runs, WorkerOptions
 from newswire.server.hosts import Hosts
 from newswire.server.numbers import Board, Numbers
@@ -48,7 +48,7 @@ def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starl
         settings: how it behaves.
         board: a folder where several worker processes leave their numbers for each other.
     """
-    hub = Hub(open_log(settings.log))
+    hub = Hub(settings.log, retention=KEEP_ALL)  # runs are removed by `keep_for`; other channels are not the relay's
     stream = StreamOptions(heartbeat=settings.heartbeat)
     runs = Runs(hub, worker=WorkerOptions(lease=settings.lease), stream=stream)
     relay = Relay(runs, settings.upstreams, options=settings.options)

@@ -76,7 +76,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         try:
-            open_log(self.log, retention=self.kept or None)
+            open_log(self.log, retention=self.kept)
         except ValueError as error:
             raise InvalidSetting("settings", "log", self.log, "the URL of a log", why=str(error)) from None
         if self.workers > 1 and self.log.startswith("memory:"):
@@ -87,9 +87,9 @@ class ServerSettings:
             raise InvalidSetting("settings", "workers", self.workers, "1", why=why)
 
     @property
-    def kept(self) -> Mapping[str, Retention]:
-        """What the log keeps, by channel pattern; none: everything."""
-        return {}
+    def kept(self) -> Mapping[str, Retention] | None:
+        """What the log keeps, by channel pattern; None: see `newswire.open_log`."""
+        return None
 
 
 class Section(Generic[S]):

@@ -18,6 +18,7 @@ _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
 _AMOUNT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", re.ASCII)
 _NOTHING: Final = frozenset({"none", "off"})
+_DEFAULT: Final = "default"
 
 
 class Refused(ValueError):
@@ -163,7 +164,9 @@ def hosts() -> Kind:
 def retention() -> Kind:
     """Rules of retention by channel pattern: `orders.>:max_age=7d,max_events=1000; >:max_age=1d`."""
 
-    def read(value: Any) -> dict[str, Retention]:
+    def read(value: Any) -> dict[str, Retention] | None:
+        if isinstance(value, str) and value.lower() == _DEFAULT:
+            return None
         if isinstance(value, Mapping):
             return {check_pattern(pattern): _rule(limits) for pattern, limits in value.items()}
         if _is_nothing(value):
@@ -179,7 +182,8 @@ def retention() -> Kind:
 
     allowed = (
         "rules PATTERN:LIMITS, such as 'orders.>:max_age=7d,max_events=1000' (limits: max_age, max_events, max_bytes; "
-        "the first pattern that matches a channel counts; semicolons between several rules), or 'none'"
+        "the first pattern that matches a channel counts; semicolons between several rules), "
+        "'none' for everything, or 'default'"
     )
     return Kind(allowed, read, _show_retention, metavar="RULE", several="; ")
 
@@ -199,7 +203,10 @@ def _pairs(limits: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _show_retention(rules: Mapping[str, Retention]) -> str:
+def _show_retention(rules: Mapping[str, Retention] | None) -> str:
+    if rules is None:
+        return _DEFAULT
+
     def limits(rule: Retention) -> str:
         values = ((name, getattr(rule, name)) for name in _LIMITS)
         return ",".join(f"{name}={_LIMITS[name].show(value)}" for name, value in values if value is not None)
