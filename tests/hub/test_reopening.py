@@ -180,19 +180,61 @@ def test_a_fork_of_an_open_hub_says_what_to_do(url: str, way: str, tmp_path: Pat
 
 
 def test_a_hub_that_was_only_made_before_the_fork_works() -> None:
-    """As with gunicorn's --preload."""
+    """As with gunicorn's --preload. Each process has a log of its own then, and the positions show it."""
     code = """
 import os
 from newswire import Hub
 hub = Hub()
 child = os.fork()
-assert hub.sync.publish("a", "x").offset == 1
+position = hub.sync.publish("a", "x")
+assert position.offset == 1
 hub.sync.close()
+print(position, flush=True)
 if child == 0:
     os._exit(0)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.PIPE, text=True)
+    assert len(set(run.stdout.split())) == 2
+
+
+GEVENT = """
+import sys
+from gevent import monkey, spawn
+patches = {
+    "all": monkey.patch_all,
+    "no threads": lambda: monkey.patch_all(thread=False),
+    "sockets": monkey.patch_socket,
+    "late": lambda: None,
+}
+patches[sys.argv[1]]()
+from newswire import Hub
+hub = Hub()
+if sys.argv[1] == "late":
+    hub.sync.publish("a", "x", timeout=30)
+    monkey.patch_all()
+
+def publish():
+    try:
+        return hub.sync.publish("a", "x", timeout=30).offset
+    except RuntimeError as error:
+        return str(error)
+
+print(publish(), spawn(publish).get(), sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("patch", ["all", "no threads", "sockets", "late"])
+def test_gevent_is_refused_where_the_event_loop_could_not_run(patch: str) -> None:
+    """In the main thread and in a greenlet: at once, with what to do. Where only sockets are replaced, it works."""
+    arguments = [sys.executable, "-c", GEVENT, patch]
+    run = subprocess.run(arguments, check=True, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    answers = run.stdout.splitlines()
+    if patch == "sockets":
+        assert answers == ["1", "2"]
+    else:
+        assert all("gevent has replaced" in answer and "over HTTP" in answer for answer in answers), answers
+        assert len(answers) == 2
 
 
 def test_sync_calls_in_an_event_loop_are_refused(hub: Hub) -> None:

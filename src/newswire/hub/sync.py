@@ -82,10 +82,10 @@ class SyncHub:
         if loop is not None and loop.is_closed():
             raise Closed("the event loop that the hub was open in is closed: open the hub again (`async with hub`)")
         monkey = sys.modules.get("gevent.monkey")
-        if monkey is not None and monkey.is_module_patched("threading"):
+        if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
             raise RuntimeError(
-                "gevent has replaced this process's threads, and hub.sync needs a real one for its event loop: "
-                "publish to a server (`newswire serve`) over HTTP, or run without monkey patching"
+                "gevent has replaced this process's threads or its select, and hub.sync needs real ones for its event "
+                "loop: publish to a server (`newswire serve`) over HTTP, or run without monkey patching"
             )
         if _in_event_loop():
             raise RuntimeError(

@@ -12,12 +12,14 @@ lose them the rest. Nothing that a publisher waits for grows with the number of 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from heapq import heapify, heappop, heappush, nsmallest
 from itertools import islice
 from typing import Final
+from weakref import WeakSet
 
 from newswire.errors import Closed, TrimmedAway
 from newswire.log.base import PAGE_BYTES, Entry, Page, RetentionRules, Span
@@ -59,6 +61,7 @@ class MemoryLog:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._epoch = new_epoch()
+        _logs.add(self)
         self._rules = Rules(retention)
         self._limited = bool(self._rules)
         self._max_bytes = max_bytes
@@ -444,6 +447,22 @@ class MemoryLog:
     def reopen(self) -> None:
         """See `Reopenable`."""
         self._closed = False
+
+    def _forked(self) -> None:
+        self._epoch = new_epoch()
+
+
+_logs: WeakSet[MemoryLog] = WeakSet()
+
+
+def _after_in_child() -> None:
+    """A copy goes on as a log of its own: its positions must not look like the parent's, or like other children's."""
+    for log in _logs:
+        log._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_in_child)
 
 
 def _cut(found: list[Entry], limit: int, through: int, lost: int, doubt: int) -> Page:
