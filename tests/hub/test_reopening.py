@@ -228,7 +228,7 @@ print(publish(), spawn(publish).get(), sep="\\n")
 def test_gevent_is_refused_where_the_event_loop_could_not_run(patch: str) -> None:
     """In the main thread and in a greenlet: at once, with what to do. Where only sockets are replaced, it works."""
     arguments = [sys.executable, "-c", GEVENT, patch]
-    run = subprocess.run(arguments, check=True, timeout=60, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
     answers = run.stdout.splitlines()
     if patch == "sockets":
         assert answers == ["1", "2"]
