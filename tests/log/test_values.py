@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from enum import Enum
 from urllib.parse import quote, unquote
 
+import pydantic
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +18,12 @@ from newswire.errors import InvalidChannel, InvalidPosition
 from newswire.log.channels import Channels, channel, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.log.position import MAX_OFFSET, new_epoch
 from newswire.log.retention import Rules
+
+
+class Kind(Enum):
+    ROOM = "room"
+    FIRST = 1
+
 
 TOKENS = st.text("abz09_-üé€", min_size=1, max_size=4)
 NAMES = st.lists(TOKENS, min_size=1, max_size=4).map(".".join)
@@ -169,11 +177,19 @@ def test_different_parts_make_different_names(first: list[str], second: list[str
         (("room", ""), "room.~"),
         (("$runs",), "~24runs"),
         (("é",), "é"),
+        ((Kind.ROOM, Kind.FIRST), "room.1"),
     ],
 )
 def test_names_stay_readable(parts: tuple[object, ...], name: str) -> None:
     """Only what means something in a name is escaped."""
     assert channel(*parts) == name
+
+
+def test_a_part_that_nobody_gave_is_no_part() -> None:
+    """An id that is missing would be one channel for all who have none; bytes would be named by their quotes."""
+    for part in (None, b"ada", bytearray(b"ada")):
+        with pytest.raises(TypeError, match="channel"):
+            channel("user", part)
 
 
 def test_long_parts_end_in_a_hash() -> None:
@@ -197,3 +213,18 @@ def test_a_position_is_its_text() -> None:
         assert made == position
     assert sorted([Position("e", 10), Position("e", 9)]) == [Position("e", 9), Position("e", 10)]
     assert max(Position("e", 10), Position("e", 9)) >= Position("e", 10) > Position("e", 9) <= Position("e", 9)
+
+
+def test_a_position_in_annotations() -> None:
+    """Models of pydantic, and so parameters and answers of FastAPI, may have positions: parsed, and written as text."""
+
+    class Cursor(pydantic.BaseModel):
+        after: Position
+
+    cursor = Cursor.model_validate_json('{"after": "abc-12"}')
+    assert type(cursor.after) is Position
+    assert cursor.after.offset == 12
+    assert Cursor(after=Position("abc", 12)).model_dump_json() == '{"after":"abc-12"}'
+    assert Cursor.model_json_schema()["properties"]["after"]["type"] == "string"
+    with pytest.raises(pydantic.ValidationError, match="is not a position"):
+        Cursor.model_validate({"after": "12"})

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from enum import Enum
 from typing import Final
 
 from newswire.errors import InvalidChannel
@@ -72,15 +73,24 @@ def channel(*parts: object) -> str:
     or an internal channel. A part of more than 80 bytes keeps its beginning and ends in a hash of all of it.
 
     Args:
-        parts: texts, numbers, UUIDs: whatever `str` makes a text of.
+        parts: texts, numbers, UUIDs: whatever `str` makes a text of. An Enum is its value.
 
     Returns:
         a name; pure ASCII letters, digits, `-` and `_` stay as they are.
 
     Raises:
         InvalidChannel: there are no parts, or so many that the name is longer than 255 bytes.
+        TypeError: a part is None or bytes: all users without an id would share one channel.
     """
-    return check_channel(".".join(_token(str(part)) for part in parts))
+    return check_channel(".".join(_token(_part(part)) for part in parts))
+
+
+def _part(part: object) -> str:
+    if isinstance(part, Enum):
+        return _part(part.value)
+    if part is None or isinstance(part, (bytes, bytearray, memoryview)):
+        raise TypeError(f"a part of a channel's name is a text or has one, and is not {type(part).__name__}")
+    return str(part)
 
 
 def _token(text: str) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from newswire.errors import InvalidPosition
 
@@ -61,6 +62,13 @@ class Position(str):
 
     def __ge__(self, other: str) -> bool:
         return _order(self) >= _order(other) if isinstance(other, Position) else str.__ge__(self, other)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: object, handler: Callable[[type[str]], Any]) -> Any:
+        """What pydantic and FastAPI ask of a type in an annotation: a str that `parse` reads."""
+        from pydantic_core import core_schema  # it is there: pydantic calls
+
+        return core_schema.no_info_after_validator_function(cls.parse, handler(str))
 
     @classmethod
     def parse(cls, text: str) -> Position:
