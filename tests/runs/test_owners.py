@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,10 @@ async def test_a_start_says_whose_the_run_is() -> None:
                 await each.start("chat", words(1), owner="")
             with pytest.raises(TypeError, match="key"):
                 await each.start("chat", words(1), owner="ada", key=7)  # type: ignore[arg-type]
-            with pytest.raises(ValueError, match="JSON"):
+            with pytest.raises(ValueError, match=r"JSON.* meta\.share is nan"):
                 await each.start("chat", words(1), owner="ada", meta={"share": float("nan")})
+            with pytest.raises(ValueError, match=r"JSON.* args\.tasks\[0\]: object has no form"):
+                await each.start("chat", words(1), owner="ada", args={"tasks": [object()]})
 
 
 async def test_an_empty_key_is_none() -> None:
@@ -176,3 +179,17 @@ async def test_a_start_that_is_cancelled_is_no_orphan() -> None:
         go_on.set()
         run = await runs.get(name="chat")
         assert (await run.wait()).reason == "done"
+
+
+async def test_an_enum_is_the_text_that_it_is() -> None:
+    """Names, owners and keys may be members of an Enum of str: they are their values, in ids and in other processes."""
+
+    class Kind(str, Enum):  # noqa: UP042  # it writes itself as "Kind.CHAT"
+        CHAT = "chat"
+
+    async with Hub() as hub, Runs(hub) as runs:
+        run = await runs.start(Kind.CHAT, words(1), owner=Kind.CHAT, key=Kind.CHAT)
+        assert run.id.startswith("chat.")
+        assert (await runs.start("chat", words(1), owner="chat", key="chat")).id == run.id
+        assert (await runs.get(name="chat", owner="chat")).id == run.id
+        assert (await runs.get(name=Kind.CHAT, owner=Kind.CHAT)).id == run.id

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import random
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
+import pydantic
 import pytest
 
 from newswire import Hub
@@ -16,6 +18,7 @@ from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, L
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory import MemoryLog
 from newswire.runs import RunOptions, Runs, WorkerOptions
+from newswire.runs.dialects.base import End
 from newswire.runs.record import Record, out_channel, record_channel, worker_channel
 from newswire.runs.run import Run
 from newswire.testing.run_base import Noted, answer, until, words
@@ -322,6 +325,26 @@ async def test_progress_is_refused_where_it_is_made() -> None:
         await other.finish()
 
 
+async def test_what_a_producer_returns_is_said_as_what_it_yields() -> None:
+    """A model, a dataclass or a datetime may be a run's result, and of its meta: everybody reads it as JSON says it."""
+
+    class Summary(pydantic.BaseModel):
+        words: int
+        at: datetime.datetime
+
+    summary = Summary(words=3, at=datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC))
+    plain = {"words": 3, "at": "2026-01-02T00:00:00Z"}
+
+    async def answer() -> dict[str, Any]:
+        return {"of": [summary]}
+
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        run = await runs.start("job", answer, meta={"last": summary})
+        assert await run.wait() == End("done", result={"of": [plain]})
+        assert (await runs.get(run.id)).record.end == End("done", result={"of": [plain]})
+        assert (await runs.get(run.id)).record.meta == {"last": plain}
+
+
 async def test_an_exception_keeps_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
     """Readers get the type of an exception; the server's log gets its text, with no password in it; all may be told."""
     secret = "could not connect to postgresql://app:hunter2@db/chat"
@@ -339,6 +362,9 @@ async def test_an_exception_keeps_its_secrets(caplog: pytest.LogCaptureFixture) 
             attached = await runs.attach((await runs.start("report")).id)
             await attached.fail(ValueError(secret))
             assert ("could not connect" in ((await attached.end()).error or {})["message"]) is tell  # type: ignore[union-attr]
+            said = await runs.attach((await runs.start("report")).id)
+            await said.fail(secret)
+            assert await said.end() == End("failed", {"type": "Error", "message": secret.replace("app:hunter2@", "")})
             events = [event.data async for event in run.subscribe()]
             assert "hunter2" not in str(events)
     assert "could not connect to postgresql://db/chat" in caplog.text

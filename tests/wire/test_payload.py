@@ -8,7 +8,7 @@ import datetime
 import json
 import math
 import pickle
-from collections import OrderedDict, UserDict
+from collections import OrderedDict, UserDict, deque
 from decimal import Decimal
 from enum import Enum, IntEnum
 from fractions import Fraction
@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
+import attrs
 import msgspec
 import pydantic
 import pytest
@@ -51,6 +52,12 @@ class Model(pydantic.BaseModel):
 
 class Roots(pydantic.RootModel[list[int]]):
     pass
+
+
+@attrs.define
+class Place:
+    x: int
+    at: datetime.datetime
 
 
 @dataclasses.dataclass
@@ -101,6 +108,8 @@ VALUES: list[tuple[Any, Any]] = [
     (OrderedDict(a=1), {"a": 1}),
     ((1, "é\u2028"), [1, "é\u2028"]),
     (Fraction(1, 2), 0.5),
+    (Place(1, WHEN), {"x": 1, "at": "2026-01-02T03:04:05+00:00"}),
+    (deque([1, "a"]), [1, "a"]),
 ]
 WAYS = [to_event, event_of, lambda item: Event(encode_item(item).decode().removeprefix("data: ").removesuffix("\n\n"))]
 

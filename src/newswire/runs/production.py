@@ -21,6 +21,7 @@ from newswire.runs.dialects.base import End
 from newswire.runs.outbox import Claim
 from newswire.runs.produce import Source, drive
 from newswire.runs.record import Record
+from newswire.wire.strict_json import as_read
 
 logger = logging.getLogger("newswire.runs")
 
@@ -137,6 +138,7 @@ class Production:
         stored = False
         try:
             try:
+                end = replace(end, result=as_read(end.result))
                 stored = await self.claim.close(last_events(as_ended(self.record, end)))
             except (TypeError, ValueError, RecursionError, LimitExceeded) as error:
                 what = "the run's result is stored as JSON, and this can't be"

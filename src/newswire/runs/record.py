@@ -74,7 +74,7 @@ def worker_channel(worker: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """Return `name` if runs can be started under it.
+    """Return `name`, as a str and nothing else, if runs can be started under it.
 
     Raises:
         InvalidChannel: it breaks the rules of channel names, or is too long.
@@ -83,7 +83,7 @@ def check_name(name: str) -> str:
     size = len(name.encode())
     if size > MAX_NAME_BYTES:
         raise InvalidChannel(name, f"a run's name has at most {MAX_NAME_BYTES} bytes; this one has {size}")
-    return name
+    return str.__str__(name)  # an Enum of str would stand in a run's id by its own name
 
 
 def new_id(name: str, owner: str | None, key: str | None, secret: bytes) -> str:

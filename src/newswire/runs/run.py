@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import RunNotFound, RunOver
 from newswire.log.position import Position
+from newswire.redact import without_userinfo
 from newswire.runs.dialects import READERS
 from newswire.runs.dialects.base import End
 from newswire.runs.outbox import Claim
@@ -303,7 +304,8 @@ class Run:
         """End a run that this process has attached to, as failed.
 
         Args:
-            error: what went wrong; or the end itself, whose error has a type of its own.
+            error: what went wrong: a text, which readers get without the passwords of URLs in it; an exception, as if
+                the producer had raised it; or the end itself, whose error has a type of its own.
             keep_for: seconds after which nobody will ask for it any more; None: what its options say.
         """
         production = self._production
@@ -312,7 +314,7 @@ class Run:
         if keep_for is not None:
             production.keep_for(keep_for)
         if isinstance(error, str):
-            error = End("failed", {"type": "Error", "message": error})
+            error = End("failed", {"type": "Error", "message": without_userinfo(error)})
         return await self._finish(error if isinstance(error, End) else production.failure(error))
 
     async def _finish(self, end: End) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from newswire.errors import Closed
@@ -17,6 +17,7 @@ from newswire.runs.options import RunOptions
 from newswire.runs.produce import Source, discard
 from newswire.runs.record import Anyone, Record, check_name, new_id
 from newswire.runs.run import Run
+from newswire.wire.strict_json import as_read, write_json
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs
@@ -63,9 +64,10 @@ class Start:
             ValueError: `args` or `meta` can't be stored.
         """
         options = self.options
+        name = check_name(self.name)
         record = Record(
-            id=new_id(self.name, self.owner, self.key, secret),
-            name=self.name,
+            id=new_id(name, self.owner, self.key, secret),
+            name=name,
             state="waiting" if self.source is None or options.lazy else "running",
             created=time.time(),
             owner=self.owner,
@@ -79,13 +81,23 @@ class Start:
             claim_within=options.claim_within if self.source is None else None,
             compact_after=options.compact_after,
             keep_for=options.keep_for,
-            meta=self.meta,
         )
         try:
+            record = replace(record, meta=as_read(self.meta))
             record.event()
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}") from None
+            raise ValueError(
+                f"a run's args and meta are stored as JSON, and these can't be: {self._unwritable() or error}"
+            ) from None
         return record
+
+    def _unwritable(self) -> Exception | None:
+        """What JSON can't say at all, with its place; None: it is a value that would come back as another one."""
+        try:
+            write_json({"args": self.args, "meta": self.meta})
+        except (TypeError, ValueError) as error:
+            return error
+        return None
 
 
 async def start(runs: Runs, asked: Start) -> Run:

@@ -1,8 +1,9 @@
 """JSON that every reader of JSON reads alike, written from the values that Python programs have.
 
 Python's own `json` writes `NaN` and `Infinity`, which no browser parses, and reads `1e999` as infinity. Both ways are
-strict here (RFC 8259). `write_json` takes more than `json` does: pydantic models, dataclasses, msgspec structs,
-datetimes, UUIDs, Decimals, Enums, sets and paths, nested anywhere. No library of theirs is imported.
+strict here (RFC 8259). `write_json` takes more than `json` does: pydantic models, dataclasses, classes of attrs,
+msgspec structs, datetimes, UUIDs, Decimals, Enums, sets, deques and paths, nested anywhere. No library of theirs is
+imported.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import sys
+from collections import deque
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
@@ -25,10 +27,10 @@ def write_json(value: Any) -> str:
     """A value as JSON, on one line.
 
     Args:
-        value: what JSON can say; or a pydantic model (as `model_dump(mode="json")` gives it), a dataclass, a msgspec
-            struct, a datetime, date or time (ISO 8601), a timedelta (seconds), a UUID, Decimal or path (text), an Enum
-            (its value), a set (a list), another mapping; nested as they like. Keys may be anything of these that is
-            text or a number in JSON. Lone surrogates, which UTF-8 can't carry, are escaped.
+        value: what JSON can say; or a pydantic model (as `model_dump(mode="json")` gives it), a dataclass, an object
+            of attrs, a msgspec struct, a datetime, date or time (ISO 8601), a timedelta (seconds), a UUID, Decimal or
+            path (text), an Enum (its value), a set or deque (a list), another mapping; nested as they like. Keys may be
+            anything of these that is text or a number in JSON. Lone surrogates, which UTF-8 can't carry, are escaped.
 
     Raises:
         ValueError: JSON can't say it: `NaN` or infinity, or nested too deeply. The message names the place.
@@ -65,6 +67,15 @@ def read_json(text: str) -> Any:
         raise ValueError(_TOO_DEEP) from None
 
 
+def as_read(value: Any) -> Any:
+    """A value as those who read its JSON get it: dicts, lists, text, numbers, True, False and None.
+
+    Raises:
+        TypeError, ValueError: see `write_json`.
+    """
+    return None if value is None else json.loads(write_json(value))
+
+
 def _convert(value: Any) -> Any:
     """What stands in JSON for a value that Python's encoder doesn't know; one level of it."""
     kind = type(value)
@@ -86,7 +97,9 @@ def _convert(value: Any) -> Any:
         return sys.modules["msgspec"].to_builtins(value)
     if dataclasses.is_dataclass(kind):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    if issubclass(kind, (set, frozenset)):
+    if hasattr(kind, "__attrs_attrs__"):
+        return {field.name: getattr(value, field.name) for field in kind.__attrs_attrs__}
+    if issubclass(kind, (set, frozenset, deque)):
         return list(value)
     if issubclass(kind, PathLike):
         return fspath(value)
