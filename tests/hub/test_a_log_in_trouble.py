@@ -14,7 +14,7 @@ from tests.hub.test_every_subscriber import Reader, SlowSink
 from tests.hub.test_hub_life import Connection
 from tests.hub.troubled import ERRORS, Odd, TroubledImmediateLog, TroubledLog
 
-from newswire import Hub, HubOptions, Pattern, Position, StreamOptions
+from newswire import Event, Hub, HubOptions, Pattern, Position, StreamOptions
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
 from newswire.log.base import Entry, Log
 from newswire.log.channels import Channels
@@ -316,6 +316,45 @@ async def test_who_is_further_than_this_process_and_leaves_is_freed() -> None:
         gc.collect()
         assert gone() is None
         assert not live.members
+
+
+async def test_iterators_go_on_in_a_log_that_was_replaced() -> None:
+    """Behind a gap, after all that they had been given before; in whatever state they are, and however they wait."""
+    log = TroubledLog(MemoryLog(), random.Random(0))
+    async with Hub(log) as hub:
+        await hub.publish_many([("a", "1"), ("a", "2")])
+        from_earliest, waiting, quiet = [
+            aiter(subscription)
+            for subscription in (hub.subscribe("a", start="earliest"), hub.subscribe("a"), hub.subscribe("b"))
+        ]
+        assert (await next_event(from_earliest)).data == "1"  # and has "2" in hand
+        tasks = [asyncio.create_task(anext(each)) for each in (waiting, quiet)]
+        while hub.stats().subscribers < 3:
+            await asyncio.sleep(0)
+        closed = hub.subscribe("a")
+        ends = asyncio.create_task(anext(aiter(closed), None))
+        while hub.stats().subscribers < 4:
+            await asyncio.sleep(0)
+        log.inner = MemoryLog()
+        await log.inner.append([("a", Event("new")), ("b", Event("new"))])
+        (await hub.live()).follower.restart(LogUnavailable("somebody replaced it"))
+        while hub.stats().subscribers:
+            await asyncio.sleep(0.001)
+        closed.close()
+        assert await asyncio.wait_for(ends, 5) is None
+        assert (await next_event(from_earliest)).data == "2"
+        gaps = [await next_event(from_earliest), *await asyncio.wait_for(asyncio.gather(*tasks), 5)]
+        assert [(gap.event, gap.json()["reason"]) for gap in gaps] == [("newswire.gap", "epoch")] * 3
+        for events in (from_earliest, waiting, quiet):
+            assert (await next_event(events)).data == "new"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(events), 0.001)
+        await hub.publish_many([("a", "live"), ("b", "live")])
+        for events in (from_earliest, waiting, quiet):
+            assert (await next_event(events)).data == "live"
+        await hub.close()
+        for events in (from_earliest, waiting, quiet):
+            assert await anext(events, None) is None
 
 
 async def test_a_log_that_was_replaced_ends_the_streams_and_cursors_get_a_gap() -> None:

@@ -10,6 +10,7 @@ import pytest
 from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, open_log
 from newswire.errors import Closed, InvalidChannel, InvalidEvent
 from newswire.hub.subscription import Subscription
+from newswire.testing import next_event
 
 pytestmark = pytest.mark.anyio
 
@@ -158,6 +159,22 @@ async def test_two_processes_worth_of_hubs_on_one_file(tmp_path: Path) -> None:
         await one.publish("a", "end")
         for events in await asyncio.gather(*reading):
             assert [event.data for event in events] == [f"{i}" for i in range(200)] + ["end"]
+
+
+async def test_kept_pages_count_what_leads_to_them() -> None:
+    """The names of many channels weigh more than the one small event on their page: together they stay in the bound."""
+    options = HubOptions(window_bytes=1, page_cache_bytes=300_000)
+    async with Hub(options=options) as hub:
+        await hub.publish("a", "x")
+        for reader in range(50):
+            many = [f"channel.{reader}.{number}.{'x' * 150}" for number in range(80)]
+            events = aiter(hub.subscribe("a", *many, start="earliest"))
+            assert (await next_event(events)).data == "x"
+            await events.aclose()
+        assert hub.stats().pages_read == 50
+        kept = (await hub.live()).pages._kept
+        assert len(kept) > 1
+        assert sum(len(name) for channels, _ in kept for name in channels.names) < options.page_cache_bytes
 
 
 async def test_retention_of_a_hub_made_from_a_url() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tests.fixtures.asgi_request import Client
 
 from newswire import Hub
+from newswire.errors import LogUnavailable
 from newswire.runs import Runs
 
 pytestmark = pytest.mark.anyio
@@ -93,3 +94,31 @@ async def test_a_run_that_was_ended_elsewhere_takes_no_more() -> None:
         async with asyncio.timeout(5):
             await cancelled.wait()
         assert await run.text() == "a"
+
+
+async def test_an_outage_of_the_log_is_written_about_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However often storing is tried again meanwhile; what was written is stored in the end, once."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        log: Any = hub.log
+        submit = log.submit
+        attempts = 0
+
+        def away(batches: Any, settle: Any) -> None:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 3:
+                monkeypatch.setattr(log, "submit", submit)
+            settle([LogUnavailable("the disk is full")] * len(batches))
+
+        run = await runs.start("chat", forever)
+        monkeypatch.setattr(log, "submit", away)
+        run.put("stored in the end")
+        await run.flush()
+        assert attempts > 3
+        await run.stop()
+        assert await run.text() == "stored in the end"
+    about = [record.getMessage() for record in caplog.records if "can't be stored" in record.getMessage()]
+    assert len(about) == 1
+    assert "the disk is full" in about[0]

@@ -313,7 +313,8 @@ class Hub:
                 all below. `channel("user", user_id)` makes a safe name of what a user sent.
             after: the position to go on from: a `Position`, or the text of one as a client sent it (any text gives a
                 stream; what is no position of this log gives a gap). None or empty: begin at `start`.
-            start: where to begin without `after`.
+            start: where to begin without `after`. `earliest` means what is kept of each channel now: what retention
+                removed before is no gap, what it removes from then on is.
             envelope: write each event as a `message` whose data is a JSON object of channel, event, data and time.
 
         Raises:

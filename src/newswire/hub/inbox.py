@@ -1,7 +1,8 @@
 """Iterating over a subscription in process: the sink that takes events, not bytes, and the iterator over it.
 
 The iterator is an object and not an async generator: whatever cancels one waiting of a generator ends it for good, in
-silence. This one may be waited for again after `asyncio.wait_for` or `asyncio.timeout`, and has lost nothing.
+silence. This one may be waited for again after `asyncio.wait_for` or `asyncio.timeout`, and has lost nothing. A goodbye
+asks a client to come back: here the iterator does that, and opens its subscription again after its last event.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from newswire.errors import Closed, LogUnavailable
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.options import StreamOptions
+from newswire.log.position import Position
+from newswire.log.retry import Retry
 from newswire.wire.event import Event
 
 if TYPE_CHECKING:
@@ -23,13 +27,25 @@ _IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=Non
 
 
 class Inbox:
-    """Holds at most what came in one write; asks for more when the reader has taken all of it."""
+    """Holds at most what came in one write; asks for more when the reader has taken all of it.
 
-    __slots__ = ("_ended", "_frames", "_subscription", "_waiter", "loop")
+    Args:
+        subscription: whose events come here.
+        position: the position that it was opened at.
 
-    def __init__(self, subscription: Subscription) -> None:
+    Attributes:
+        loop: the event loop that it belongs to.
+        comes_back: it has ended, and its subscription is ready to be opened again.
+    """
+
+    __slots__ = ("_ended", "_frames", "_last", "_position", "_subscription", "_waiter", "comes_back", "loop")
+
+    def __init__(self, subscription: Subscription, position: Position) -> None:
         self.loop = asyncio.get_running_loop()
+        self.comes_back = False
         self._subscription = subscription
+        self._position = position
+        self._last: Frame | None = None  # the newest event that came here
         self._frames: deque[Frame] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._ended = False
@@ -38,6 +54,7 @@ class Inbox:
         if not chunk.frames:
             return True
         self._frames.extend(chunk.frames)
+        self._last = chunk.frames[-1]
         self._wake()
         return False
 
@@ -46,6 +63,10 @@ class Inbox:
             self._frames.extend(last.frames)
         self._ended = True
         self._subscription.ended()
+        if last is not None and not last.frames and not self._subscription.live.draining:
+            # A goodbye, though the hub stays: the log is another one now.
+            self._subscription.renew(self._position if self._last is None else self._last.id)
+            self.comes_back = True
         self._wake()
 
     def cut(self) -> None:
@@ -105,11 +126,14 @@ class EventIterator(AsyncIterator[Event]):
         self._waited_for = True
         try:
             if self._inbox is None:
-                await self._subscription.open()
-                inbox = Inbox(self._subscription)
-                self._subscription.attach(inbox, _IN_PROCESS)
-                self._inbox = inbox
+                self._inbox = await self._open()
             frame = await self._inbox.next()
+            while frame is None and self._inbox.comes_back:
+                inbox = await self._open_again()
+                if inbox is None:
+                    break
+                self._inbox = inbox
+                frame = await inbox.next()
         except BaseException:
             self._waited_for = False
             del self  # the traceback keeps this frame: who is cancelled would keep the subscription for as long
@@ -119,6 +143,22 @@ class EventIterator(AsyncIterator[Event]):
             self._over = True
             raise StopAsyncIteration
         return frame.decoded()
+
+    async def _open(self) -> Inbox:
+        subscription = self._subscription
+        inbox = Inbox(subscription, await subscription.open())
+        subscription.attach(inbox, _IN_PROCESS)
+        return inbox
+
+    async def _open_again(self) -> Inbox | None:
+        retry = Retry()
+        while True:
+            try:
+                return await self._open()
+            except Closed:
+                return None  # the subscription or the hub was closed meanwhile
+            except LogUnavailable:
+                await asyncio.sleep(retry.next())
 
     async def aclose(self) -> None:
         """Free the subscription. Idempotent."""

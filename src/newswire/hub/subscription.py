@@ -190,6 +190,11 @@ class Subscription:
             self._sink = None
             self._live.left(self)
 
+    def renew(self, after: Position | str) -> None:
+        """After it has ended: let it be opened again, to go on after the position that its reader has come to."""
+        self._start = after
+        self._state = _State.NEW
+
     # -- ways to end it
 
     def close(self) -> None:
@@ -355,9 +360,9 @@ class Subscription:
         """Iterate over the events: first those after the start position, then live ones, without end.
 
         Each has its `id` (the text of its position) and its `channel`. What was lost to retention is reported by an
-        event of type `newswire.gap`. Ends when the subscription or the hub is closed. Leaving the loop frees the
-        subscription. An iterator that was made by `aiter(subscription)` may be waited for with a time-out, again and
-        again; `await iterator.aclose()` frees it.
+        event of type `newswire.gap`; so is what is missing in a log that was replaced meanwhile. Ends when the
+        subscription or the hub is closed. Leaving the loop frees the subscription. An iterator that was made by
+        `aiter(subscription)` may be waited for with a time-out, again and again; `await iterator.aclose()` frees it.
 
         Raises:
             LogUnavailable: at the first event, if the log can't be read.

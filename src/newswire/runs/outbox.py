@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 from collections.abc import Callable
 from time import monotonic
@@ -25,6 +24,7 @@ from newswire.errors import Closed, LogError, LogUnavailable, RunOver
 from newswire.log.batch import MAX_EVENT_BYTES, weigh_batch
 from newswire.log.immediate import Awaiting, Immediate, as_log_error
 from newswire.log.ledger import Guarded, Ledger, Outcome
+from newswire.log.retry import Outage, Retry
 from newswire.runs.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
 
@@ -35,7 +35,7 @@ _AHEAD: Final = 64 * 2**10
 _EVENT_OVERHEAD: Final = 100
 _UNWEIGHED: Final = MAX_EVENT_BYTES // 4  # characters that no encoding makes too large
 _AHEAD_IN_THREADS: Final = 256  # events that a thread may be ahead of the event loop
-_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between attempts while the log is away
+_FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between attempts while the log is away; see `Retry`
 
 
 class Claim:
@@ -239,7 +239,8 @@ class Outbox:
         self._served: set[Claim] = set()
         self._next: asyncio.Handle | None = None  # the next call of the log, if one is due
         self._away = False  # the last call failed
-        self._wait = _FIRST_WAIT
+        self._retry = Retry(_FIRST_WAIT, _LONGEST_WAIT)
+        self._outage = Outage("runs can't be stored", logger)
         self._ended = False
 
     @property
@@ -298,14 +299,14 @@ class Outbox:
             outcomes = [wrong] * len(self._batches)
         failed = self._settle(outcomes)
         self._away = failed is not None
-        if self._away:
-            logger.warning("runs can't be stored now, trying again: %s", failed)
+        if failed is not None:
+            self._outage.failed(failed)
             if self._next is not None:
                 self._next.cancel()
-            self._next = self._loop.call_later(random.uniform(self._wait / 2, self._wait), self._store)
-            self._wait = min(2 * self._wait, _LONGEST_WAIT)
+            self._next = self._loop.call_later(self._retry.next(), self._store)
             return
-        self._wait = _FIRST_WAIT
+        self._retry.reset()
+        self._outage.ended()
         if self._queue and self._next is None:
             self._next = self._loop.call_soon(self._store)
 
