@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,27 @@ def test_one_hub_of_a_module_and_several_event_loops(hub: Hub) -> None:
 
     assert asyncio.run(main()) == ["0", "1", "2", "live"]
     close(hub)
+
+
+@pytest.mark.parametrize("leaves_open", [True, False])
+def test_threads_after_the_event_loop_has_gone(hub: Hub, leaves_open: bool) -> None:
+    """As with `asyncio.run`, whether the hub was closed there or not; but `hub.sync.close` is the end."""
+
+    async def main() -> None:
+        await hub.publish("a", "in a loop")
+        if not leaves_open:
+            await hub.close()
+            with ThreadPoolExecutor(1) as thread, pytest.raises(Closed):
+                await asyncio.wrap_future(thread.submit(hub.sync.publish, "a", "late"))
+
+    asyncio.run(main())
+    hub.sync.publish("a", "in a thread", timeout=30)
+    assert hub.sync.call(data(hub), 30) == ["in a loop", "in a thread"]
+    hub.sync.close()
+    with pytest.raises(Closed):
+        hub.sync.publish("a", "late")
+    asyncio.run(main())
+    hub.sync.close()
 
 
 def test_an_event_loop_that_was_closed_under_readers(hub: Hub) -> None:

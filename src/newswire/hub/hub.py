@@ -122,6 +122,12 @@ class Hub:
         """Whether the hub was closed."""
         return self._closed
 
+    @property
+    def loop_is_gone(self) -> bool:
+        """Whether the event loop that the hub is or was open in is closed."""
+        loop = self._closed_in() if self._closed_in is not None else self._loop
+        return loop.is_closed() if loop is not None else self._closed
+
     def check_process(self) -> None:
         """See that the hub was not carried over a fork.
 

@@ -1,7 +1,7 @@
 """The hub for threads: code that runs in no event loop publishes through here.
 
-Where the hub is open, calls are passed to its loop. Where it is not (a script, a WSGI application, a worker), a
-background thread runs a loop for it, which ends with the hub or the process.
+Where the hub is open, calls are passed to its loop. Where it is not (a script, a WSGI application, a worker, after
+`asyncio.run`), a background thread runs a loop for it, which ends with the hub or the process.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class SyncHub:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._lock = threading.Lock()
+        self._closed = False  # by `close`: threads that come late don't open the hub again
         self._background: asyncio.AbstractEventLoop | None = None
 
     def publish(self, channel: str, data: Any, *, event: str = "message", timeout: float | None = None) -> Position:
@@ -50,6 +51,7 @@ class SyncHub:
         """Close the hub, and the background thread if there is one. Idempotent."""
         if not self._hub.closed:
             self.call(self._hub.close(), timeout)
+        self._closed = True
         with self._lock:
             loop, self._background = self._background, None
         if loop is not None:
@@ -60,14 +62,17 @@ class SyncHub:
 
         Raises:
             TimeoutError, RuntimeError: see `publish`.
-            Closed: the hub was closed; its event loop may not be there any more.
+            Closed: the hub was closed, by `close` or in an event loop that is still there.
         """
         try:
             self._check()
         except BaseException:
             call.close()
             raise
-        future = asyncio.run_coroutine_threadsafe(call, self._hub.loop or self._start())
+        loop = self._hub.loop
+        if loop is None or loop.is_closed():
+            loop = self._start()
+        future = asyncio.run_coroutine_threadsafe(call, loop)
         try:
             return future.result(timeout)
         except TimeoutError:
@@ -76,11 +81,9 @@ class SyncHub:
 
     def _check(self) -> None:
         self._hub.check_process()
-        if self._hub.closed:
+        if self._hub.closed and (self._closed or not self._hub.loop_is_gone):
             raise Closed("the hub is closed")
-        loop = self._hub.loop
-        if loop is not None and loop.is_closed():
-            raise Closed("the event loop that the hub was open in is closed: open the hub again (`async with hub`)")
+        self._closed = False
         monkey = sys.modules.get("gevent.monkey")
         if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
             raise RuntimeError(
