@@ -94,7 +94,7 @@ async def test_what_is_kept_does_not_grow() -> None:
         assert log._aging.keys() == log._channels.keys()
         assert len(log._late) < 10_000
         assert len(log._all) < 3000
-        assert sum(map(sys.getsizeof, (log._graves, log._aging, log._losses._lost))) < 400_000
+        assert sum(map(sys.getsizeof, (log._graves, log._aging, log._losses.lost))) < 400_000
         assert len(await read_all(log, "busy")) == 3
 
 

@@ -91,29 +91,27 @@ class Fanout:
 
     def run(self) -> None:
         """Give turns, for as long as a slice is; the rest is for the next pass of the event loop."""
+        queue = self._queue
+        stop = perf_counter() + self.options.slice_seconds
         try:
-            self._give_turns(perf_counter() + self.options.slice_seconds)
+            while queue:
+                job = queue.popleft()
+                job.queued = False
+                try:
+                    if job.step() and not job.queued:
+                        job.queued = True
+                        queue.append(job)
+                except (Exception, asyncio.CancelledError) as error:  # the outermost frame of a turn
+                    logger.error("events could not be handed on", exc_info=error)
+                    job.failed()
+                if perf_counter() > stop:
+                    break
         finally:  # whatever happened: nothing but this gives the next turns
-            if self._queue:
+            if queue:
                 self._loop.call_soon(self.run)
             else:
                 self._running = False
                 self.chunks.clear()
-
-    def _give_turns(self, stop: float) -> None:
-        queue = self._queue
-        while queue:
-            job = queue.popleft()
-            job.queued = False
-            try:
-                if job.step() and not job.queued:
-                    job.queued = True
-                    queue.append(job)
-            except (Exception, asyncio.CancelledError) as error:  # the outermost frame of a turn: others have theirs
-                logger.error("events could not be handed on", exc_info=error)
-                job.failed()
-            if perf_counter() > stop:
-                break
 
     # -- time
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from newswire.errors import LogUnavailable, TrimmedAway
@@ -125,11 +126,8 @@ class LogFollower:
 
     async def _take_all(self) -> None:
         self._attempt += 1
-        attempt = self._attempt
         probation = self._begin_probation()
-        iterator = follow_at_once(
-            self._log, self._receiver.head, lambda entries, whole: self._called(attempt, entries, whole)
-        )
+        iterator = follow_at_once(self._log, self._receiver.head, partial(self._called, self._attempt))
         try:
             async for entries in iterator:
                 self._take(entries, False)
@@ -157,12 +155,10 @@ class LogFollower:
             self._task.restart(error)
 
     def _take(self, entries: Sequence[Entry], whole: bool) -> None:
-        taken = False
         try:
             self._receiver.take(entries, whole)
-            taken = True
-        finally:
-            if not taken:
-                self._receiver.lose_track()
+        except BaseException:
+            self._receiver.lose_track()
+            raise
         if self._task.failure is not None:
             self._task.succeeded()

@@ -30,6 +30,7 @@ from newswire.log.open import open_log
 from newswire.log.position import Position
 from newswire.log.retry import ask
 from newswire.log.workers import warn_if_not_shared
+from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 
 Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
@@ -286,8 +287,7 @@ class Hub:
             InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
             LogUnavailable: the log can't store it now; nothing was stored.
         """
-        positions = await self.publish_many([(channel, to_event(data, event))])
-        return positions[0]
+        return (await self._append([(channel, to_event(data, event))]))[0]
 
     async def publish_many(self, events: Iterable[tuple[str, Any]]) -> list[Position]:
         """Publish a batch: all of it, in this order, with nothing in between, or nothing.
@@ -298,7 +298,9 @@ class Hub:
         Returns:
             the events' positions, in order.
         """
-        batch = [(channel, to_event(data, None)) for channel, data in events]
+        return await self._append([(channel, to_event(data)) for channel, data in events])
+
+    async def _append(self, batch: list[tuple[str, Event]]) -> list[Position]:
         if self._live is None or self._closed or asyncio.get_running_loop() is not self._loop:
             await self.live()
         return await self.log.append(batch)

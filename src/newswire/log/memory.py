@@ -117,7 +117,10 @@ class MemoryLog:
 
     def _newest_ever(self, name: str) -> int:
         channel = self._channels.get(name)
-        return max(self._losses.of(name), channel.entries[-1].offset if channel is not None else 0)
+        if channel is None:
+            return self._losses.of(name)
+        newest, lost = channel.entries[-1].offset, self._losses.lost.get(name, 0)
+        return max(newest, lost)
 
     def _append(self, events: Sequence[tuple[str, Event]], weights: Sequence[int]) -> int:
         """Store a checked batch. Returns the first offset."""

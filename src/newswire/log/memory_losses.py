@@ -42,6 +42,7 @@ class Losses:
     """The newest offset that each channel lost.
 
     Attributes:
+        lost: channels with events that lost some, and the newest of those; in the order of the last losses.
         empty: channels without events that lost some, and the newest; in the order in which they lost their last.
         forgotten: what is known of those that are in no order any more.
         forgetful: whether there are such.
@@ -50,24 +51,23 @@ class Losses:
     def __init__(self) -> None:
         self.forgotten = Forgotten()
         self.forgetful = False
-        # By channel, in the order of the last losses. A channel stands in one of the two.
-        self._lost: dict[str, int] = {}  # with events
+        self.lost: dict[str, int] = {}  # a channel stands in one of the two
         self.empty: OrderedDict[str, int] = OrderedDict()
         self._count = 0  # of losses so far
         self._matches: OrderedDict[Channels, _Match] = OrderedDict()
 
     def of(self, channel: str) -> int:
         """The newest offset that a channel lost; 0 if none, or if it was forgotten."""
-        return self._lost.get(channel) or self.empty.get(channel, 0)
+        return self.lost.get(channel) or self.empty.get(channel, 0)
 
     def add(self, channel: str, offset: int) -> None:
         """A channel has lost an event, and has others."""
         self._count += 1
-        self._lost[channel] = max(self._lost.pop(channel, 0), offset)
+        self.lost[channel] = max(self.lost.pop(channel, 0), offset)
 
     def add_last(self, channels: Iterable[tuple[str, int]]) -> None:
         """Channels have lost their last events, at these offsets."""
-        lost, empty = self._lost, self.empty
+        lost, empty = self.lost, self.empty
         before = len(empty)
         for channel, offset in channels:
             empty[channel] = max(lost.pop(channel), offset) if channel in lost else offset
@@ -82,7 +82,7 @@ class Losses:
 
     def drop(self, channel: str) -> None:
         """A channel is as if it had never been."""
-        if self.empty.pop(channel, 0) or self._lost.pop(channel, 0):
+        if self.empty.pop(channel, 0) or self.lost.pop(channel, 0):
             for channels in [each for each, match in self._matches.items() if match.channel == channel]:
                 del self._matches[channels]
 
@@ -118,5 +118,5 @@ class Losses:
         """The channels that lost something after the first `seen` losses, or more than those."""
         count = self._count - seen
         if count > _SLICE:
-            return [*self._lost, *self.empty]
-        return [*islice(reversed(self._lost), count), *islice(reversed(self.empty), count)]
+            return [*self.lost, *self.empty]
+        return [*islice(reversed(self.lost), count), *islice(reversed(self.empty), count)]

@@ -26,7 +26,7 @@ def to_event(value: Any, event: str | None = None, *, reserved: bool = False) ->
     Raises:
         InvalidEvent: the type is reserved or can't be carried, the bytes are not UTF-8, or JSON can't say the value.
     """
-    if type(value) is str and event is None:
+    if type(value) is str and (event is None or event == "message"):
         return Event(value)
     if isinstance(value, Event):
         made = value
