@@ -11,6 +11,7 @@ import httpx
 import httpx2
 import pytest
 import requests
+import urllib3
 from tests.fixtures.tasks import only
 
 from newswire.client import AsyncEventSource, EventSource, Hooks, Options, Timeouts, aiter_events, iter_events
@@ -111,11 +112,15 @@ def test_wrong_kind_of_client() -> None:
 
 
 @pytest.mark.parametrize("kind", PACED)
-@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests"])
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "requests", "urllib3"])
 def test_iter_events(name: str, kind: str) -> None:
     """`iter_events` gives the events of a response as they come: it doesn't wait for the end of the body."""
     with BadServer([PACED[kind]]) as server:
-        if name == "requests":
+        if name == "urllib3":
+            with urllib3.PoolManager() as pool:
+                events = iter_events(pool.request("GET", server.url, preload_content=False, timeout=5))
+                assert [next(events).data, next(events).data] == ["a", "b"]
+        elif name == "requests":
             with requests.get(server.url, stream=True, timeout=5) as response:
                 events = iter_events(response)
                 assert [next(events).data, next(events).data] == ["a", "b"]
@@ -138,6 +143,32 @@ async def test_aiter_events(name: str, kind: str) -> None:
                 events = aiter_events(response)
                 assert [(await anext(events)).data, (await anext(events)).data] == ["a", "b"]
                 await events.aclose()
+
+
+@pytest.mark.parametrize("name", ["httpx", "requests", "requests, read later", "urllib3"])
+def test_iter_events_of_a_body_that_was_read(name: str) -> None:
+    """A response that its library has read already, as without `stream=True`, gives its events."""
+    with BadServer([Answer([A, B], chunked=True)]) as server:
+        if name == "urllib3":
+            with urllib3.PoolManager() as pool:
+                response: Any = pool.request("GET", server.url)
+        elif name == "httpx":
+            response = httpx.get(server.url)
+        else:
+            response = requests.get(server.url, timeout=5, stream="later" in name)
+            assert response.content == A + B
+        assert [event.data for event in iter_events(response)] == ["a", "b"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "aiohttp"])
+async def test_aiter_events_of_a_body_that_was_read(name: str) -> None:
+    """So has one that was read in an event loop."""
+    with BadServer([Answer([A, B], chunked=True)]) as server:
+        async with async_client(name) as client:
+            response = await client.get(server.url)
+            await (response.read() if name == "aiohttp" else response.aread())
+            assert [event.data async for event in aiter_events(response)] == ["a", "b"]
 
 
 def test_iter_events_of_plain_bytes() -> None:

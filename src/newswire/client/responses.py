@@ -1,4 +1,4 @@
-"""Events out of a response that somebody else's code asked for: httpx2, httpx, requests and aiohttp.
+"""Events out of a response that somebody else's code asked for: httpx2, httpx, requests, urllib3 and aiohttp.
 
 No reconnects, no cursor: one response, to its end. For a stream that goes on there is `EventSource`.
 """
@@ -19,11 +19,12 @@ _READ = 65536
 def iter_events(response: Any, *, limits: Limits | None = None) -> Iterator[Event]:
     """Iterate over the events of a response, as they come.
 
-    The response has to be a streaming one: `client.stream(...)` of httpx2 or httpx, `requests.get(..., stream=True)`.
-    Its status and content type are the caller's to look at, and it is the caller's to close.
+    For events as they come the response has to be a streaming one: `client.stream(...)` of httpx2 or httpx,
+    `requests.get(..., stream=True)`, `preload_content=False` of urllib3. One whose body was read already gives the
+    events of that body. Its status and content type are the caller's to look at, and it is the caller's to close.
 
     Args:
-        response: of httpx2, httpx or requests, or any iterable of bytes.
+        response: of httpx2, httpx, requests or urllib3, or any iterable of bytes.
         limits: of lines and events.
 
     Raises:
@@ -61,12 +62,18 @@ def _chunks(response: Any) -> Iterable[bytes]:
     if hasattr(response, "iter_bytes"):
         return response.iter_bytes()  # type: ignore[no-any-return]
     if hasattr(response, "iter_content"):
+        if getattr(response, "_content_consumed", False):
+            return response.iter_content(None)  # type: ignore[no-any-return]
         # `iter_content` either waits until a size is full or, for a body without chunks, until the end.
         return _urllib3_chunks(response.raw)
+    if hasattr(response, "release_conn"):
+        return _urllib3_chunks(response)
     return response  # type: ignore[no-any-return]
 
 
-def _urllib3_chunks(raw: Any) -> Iterator[bytes]:
+def _urllib3_chunks(raw: Any) -> Iterable[bytes]:
+    if getattr(raw, "_body", None) is not None:
+        return (raw.data,)
     if hasattr(raw, "read1"):
         return iter(lambda: raw.read1(_READ, decode_content=True), b"")
     # urllib3 1.26 can read what there is only from the response of the standard library below it.
@@ -74,9 +81,14 @@ def _urllib3_chunks(raw: Any) -> Iterator[bytes]:
     return (piece for data in iter(lambda: raw._fp.read1(_READ), b"") for piece in inflater.feed(data))
 
 
-def _async_chunks(response: Any) -> AsyncIterator[bytes]:
+async def _async_chunks(response: Any) -> AsyncIterator[bytes]:
     if hasattr(response, "aiter_bytes"):
-        return response.aiter_bytes()  # type: ignore[no-any-return]
-    if hasattr(response, "content") and hasattr(response.content, "iter_any"):
-        return response.content.iter_any()  # type: ignore[no-any-return]
-    return response  # type: ignore[no-any-return]
+        chunks = response.aiter_bytes()
+    elif hasattr(response, "content") and hasattr(response.content, "iter_any"):
+        if getattr(response, "_body", None) is not None:  # aiohttp's `read` leaves nothing in `content`
+            yield response._body
+        chunks = response.content.iter_any()
+    else:
+        chunks = response
+    async for data in chunks:
+        yield data
