@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import random
 import tracemalloc
 import zlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 
+import httpx2
 import pytest
 from tests.fixtures.relay import CHAT_PATH, World, owner, text_of
 from tests.fixtures.upstream import Call
 
+from newswire.runs.relaying.upstream import body_of
 from newswire.wire import Decoder, Event
 
 pytestmark = pytest.mark.anyio
@@ -208,3 +211,27 @@ async def test_a_person_who_opens_the_relay_reads_what_it_is(world: World) -> No
         text = (await answer.response.aread()).decode()
         assert ("    http://test\n" in text) == (method == "GET")
     assert world.upstream.calls == []
+
+
+async def test_others_take_turns_while_an_answer_is_decompressed() -> None:
+    """A few kilobytes that hold megabytes don't keep the event loop to themselves."""
+
+    async def compressed() -> AsyncIterator[bytes]:
+        yield gzip.compress(b"\n" * 2**22)
+
+    turns = pieces = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    task = asyncio.create_task(other())
+    try:
+        response = httpx2.Response(200, headers={"content-encoding": "gzip"}, content=compressed())
+        async for _ in body_of(response):
+            pieces += 1
+    finally:
+        task.cancel()
+    assert 2**22 / 2**16 <= pieces <= turns + 2

@@ -6,6 +6,7 @@ origin is, as far as it can be; any other is an error, so that credentials go no
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import importlib
 import re
@@ -17,7 +18,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from newswire.client.transports.base import library
 from newswire.redact import without_userinfo
 from newswire.runs.relaying.heads import refusal
-from newswire.wire.inflate import Inflater
+from newswire.wire.inflate import PIECE, Inflater
 
 if TYPE_CHECKING:
     from newswire.runs.relaying.options import RelayOptions
@@ -120,6 +121,8 @@ async def body_of(response: Any) -> AsyncIterator[bytes]:
     async for data in response.aiter_raw():
         for piece in inflater.feed(data):
             yield piece
+            if len(piece) == PIECE:
+                await asyncio.sleep(0)  # a few kilobytes may hold megabytes: others take their turns between them
 
 
 async def send(client: Any, request: Any, *, body: bytes | None) -> Any:
