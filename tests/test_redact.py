@@ -50,7 +50,8 @@ def test_no_url_shows_its_password(text: str, shown: str) -> None:
     "name",
     ["Authorization", "cookie", "X-Api-Key", "api-key", "x-goog-api-key", "Ocp-Apim-Subscription-Key", "X-My-Secret",
      "cf-aig-authorization", "X-Amz-Security-Token", "proxy-authorization", "x-portkey-api-key", "helicone-auth",
-     "X-Session-Id"],
+     "X-Session-Id", "X-AuthToken", "accessToken", "subscriptionKey", "X-AppSecret", "x-licensekey", "X-PAT",
+     "X-Passphrase", "x-forwarded-user", "x-ms-client-principal-id"],
 )  # fmt: skip
 def test_headers_that_look_like_credentials_count(name: str) -> None:
     """In any case, as text and as bytes, listed or not."""
@@ -61,7 +62,8 @@ def test_headers_that_look_like_credentials_count(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     ["content-type", "accept", "idempotency-key", "sec-websocket-key", "user-agent", "x-request-id", "keyboard-layout",
-     "openai-organization", "x-tokenizer", "author", "anthropic-version"],
+     "openai-organization", "x-tokenizer", "author", "anthropic-version",
+     "max_tokens", "x-monkey", "x-pattern", "x-compat", "idempotencykey"],
 )  # fmt: skip
 def test_other_headers_are_no_credentials(name: str) -> None:
     """An ordinary header decides nothing."""

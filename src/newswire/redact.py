@@ -41,12 +41,26 @@ CREDENTIAL_HEADERS: Final = frozenset(
         "x-auth-token",
         "x-access-token",
         "x-csrf-token",
+        # Whom a proxy that asks for passwords has let in: it tells users of one key apart.
+        "remote-user",
+        "x-remote-user",
+        "x-webauth-user",
+        "x-forwarded-user",
+        "x-forwarded-email",
+        "x-forwarded-preferred-username",
+        "x-forwarded-client-cert",
+        "x-amzn-oidc-identity",
+        "x-goog-authenticated-user-email",
+        "x-goog-authenticated-user-id",
+        "x-ms-client-principal",
+        "x-ms-client-principal-id",
     }
 )
-# Header names that no list has: a word of them that stands for a secret.
+# Header names that no list has: a word of them that stands for a secret, or ends with one (`x-authtoken`).
 _LOOKS_LIKE_ONE: Final = re.compile(
-    r"(?:^|[-_])(?:auth|authorization|authentication|apikey|key|token|jwt|secret|password|passwd|credentials?|session"
-    r"|signature|bearer|cookie2?)(?:$|[-_])"
+    r"(?:^|[-_])(?:[a-z]*(?:auth|token|jwt|secret|password|passwd|passphrase|credentials?)|authorization|authentication"
+    r"|(?:access|account|api|app|auth|client|license|master|private|secret|service|session|subscription|user)?key"
+    r"|session(?:id)?|signature|bearer|pat|cookie2?)(?:$|[-_])"
 )
 # They have such a word, and are no secret: what a client says about one try of a request.
 _NO_CREDENTIAL: Final = frozenset(

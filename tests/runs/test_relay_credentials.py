@@ -18,6 +18,7 @@ pytestmark = pytest.mark.anyio
 HEADERS = [
     *("authorization", "x-api-key", "api-key", "cf-aig-authorization", "x-goog-api-key", "ocp-apim-subscription-key"),
     *("x-amz-security-token", "proxy-authorization", "cookie", "x-portkey-api-key", "helicone-auth", "x-auth-token"),
+    *("x-usertoken", "x-appsecret", "x-accountkey", "x-pat", "x-forwarded-user", "x-ms-client-principal-id"),
 ]
 
 
@@ -42,7 +43,7 @@ async def test_each_header_that_carries_a_credential_tells_callers_apart(world: 
     assert len(world.upstream.calls) == 2
 
 
-@pytest.mark.parametrize("parameter", ["key", "api_key", "access_token", "subscription-key", "sig"])
+@pytest.mark.parametrize("parameter", ["key", "api_key", "accessToken", "subscription-key", "sig", "sas"])
 async def test_a_credential_in_the_query_counts_too(world: World, parameter: str, tmp_path: Path) -> None:
     """As Google's API has it; it is redacted as any other."""
 
@@ -138,6 +139,7 @@ def test_credentials_are_the_same_owner_in_any_order() -> None:
     one = [(b"x-api-key", b"a"), (b"cookie", b"b")]
     assert owner_of(one) == owner_of([*reversed(one), (b"authorization", b" "), (b"accept", b"x")])
     assert owner_of([(b"authorization", b"")], b"q=1&key=") is None
+    assert owner_of([(b"authorization", b"Bearer")]) is None  # a client whose key is the empty string
     assert owner_of([], b"key=a") != owner_of([], b"key=b")
     assert owner_of([], b"key=a") != owner_of([(b"key", b"a")])
 

@@ -22,7 +22,8 @@ from newswire.runs.relaying.headers import Headers
 
 REDACTED: Final = "[redacted]"
 _SHORTEST_SECRET: Final = 8  # characters: a shorter one is no secret, and would be found in innocent words
-_IN_QUERY: Final = frozenset({"sig", "code"})  # parameters whose names say less than those of headers
+_IN_QUERY: Final = frozenset({"sig", "sas", "hmac", "code"})  # parameters whose names say less than those of headers
+_SCHEMES: Final = frozenset({"bearer", "basic", "token"})  # with nothing behind them: a client without a key
 # What keys of well-known services begin with.
 _PREFIX: Final = re.compile(
     r"sk-|sk_|pk-|pk_|rk_|AIza|ya29\.|gsk_|xai-|hf_|gh[opsu]_|github_pat_|glpat-|AKIA|ASIA|eyJ|r8_|nvapi-|pplx-|tgp_|fw_"
@@ -49,7 +50,7 @@ def credentials_of(headers: Headers, query: bytes = b"", also: Collection[str] =
     # Latin-1 keeps every byte apart, and `parse_qsl` undoes what clients may have encoded or not.
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
     found += [(f"?{name}", value) for name, value in pairs if is_credential(name) or name.lower() in _IN_QUERY]
-    return sorted(pair for pair in found if pair[1])
+    return sorted(pair for pair in found if pair[1] and pair[1].lower() not in _SCHEMES)
 
 
 def owner_of(headers: Headers, query: bytes = b"", also: Collection[str] = ()) -> str | None:
