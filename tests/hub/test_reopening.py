@@ -76,6 +76,28 @@ def test_threads_after_the_event_loop_has_gone(hub: Hub, leaves_open: bool) -> N
     hub.sync.close()
 
 
+def test_an_event_loop_takes_the_hub_over_from_threads(hub: Hub) -> None:
+    """As when a module publishes while it is imported, then the application starts; no call of a thread fails."""
+
+    def publish() -> None:
+        for number in range(100):
+            hub.sync.publish("a", f"{number}", timeout=30)
+
+    async def main() -> list[str]:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(4):
+                group.create_task(asyncio.to_thread(publish))
+            events = aiter(hub.subscribe("a", start="earliest"))
+            found = [(await anext(events)).data for _ in range(401)]
+        await hub.close()
+        return found
+
+    hub.sync.publish("a", "first", timeout=30)
+    first, *found = asyncio.run(main())
+    assert (first, sorted(found)) == ("first", sorted(4 * [f"{number}" for number in range(100)]))
+    hub.sync.close()
+
+
 def test_an_event_loop_that_was_closed_under_readers(hub: Hub) -> None:
     """What was open in it is let go, and costs the next loop nothing."""
 
@@ -218,6 +240,15 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.PIPE, text=True)
     assert len(set(run.stdout.split())) == 2
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
+def test_a_script_need_not_close_its_hub(url: str, tmp_path: Path) -> None:
+    """It ends without a word, though the background thread has a hub open."""
+    code = "import sys, newswire; hub = newswire.Hub(sys.argv[1]); hub.sync.publish('a', 'x'); print('done')"
+    arguments = [sys.executable, "-c", code, url.format(folder=tmp_path)]
+    run = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
+    assert (run.stdout, run.stderr) == ("done\n", "")
 
 
 GEVENT = """

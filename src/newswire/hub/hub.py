@@ -168,9 +168,10 @@ class Hub:
         loop = asyncio.get_running_loop()
         self.check_process()
         if self._loop is not None and self._loop is not loop:
-            if not self._loop.is_closed():
+            if self._loop.is_closed():
+                self._abandon()
+            elif not await self._take_over(loop):
                 raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
-            self._abandon()
         if self._ending is not None:
             await asyncio.shield(self._ending)
         if self._closed:
@@ -193,6 +194,29 @@ class Hub:
         finally:
             self._opening = None
         return self._live
+
+    async def _take_over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Go on in `loop`, if the hub is open in the background thread of `sync` and nobody reads there."""
+        background = self.sync.background
+        if background is None or self._loop is not background:
+            return False
+
+        async def hand_over() -> bool:
+            if self._opening is not None:
+                await asyncio.wait([self._opening])
+            for _ in range(
+                3
+            ):  # whoever waited for that goes first: one pass through the shield, one to wake, one to go on
+                await asyncio.sleep(0)
+            live = self._live
+            if self._loop is not background or live is None or live.members or self._closing or self._ending:
+                return False
+            with self.sync.lock:  # threads give their calls to `loop` from here on
+                self._loop, self._live = loop, None
+            await live.close()
+            return True
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(hand_over(), background))
 
     def _abandon(self) -> None:
         """The event loop was closed with the hub open in it. The log is not bound to it."""

@@ -1,12 +1,15 @@
 """The hub for threads: code that runs in no event loop publishes through here.
 
 Where the hub is open, calls are passed to its loop. Where it is not (a script, a WSGI application, a worker, after
-`asyncio.run`), a background thread runs a loop for it, which ends with the hub or the process.
+`asyncio.run`), a background thread runs a loop for it, which ends with the hub or the process. An event loop that opens
+the hub later takes it over.
 """
 
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import sys
 import threading
 from collections.abc import Coroutine, Iterable
@@ -22,13 +25,20 @@ T = TypeVar("T")
 
 
 class SyncHub:
-    """Blocking calls, for any thread but the event loop's own."""
+    """Blocking calls, for any thread but the event loop's own.
+
+    Attributes:
+        background: the event loop of the background thread, if there is one; for newswire itself.
+        lock: held where a call is given to an event loop, and where that changes; for newswire itself.
+    """
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._closed = False  # by `close`: threads that come late don't open the hub again
-        self._background: asyncio.AbstractEventLoop | None = None
+        self.background: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread
+        self._pid = 0  # the process that the thread belongs to
 
     def publish(self, channel: str, data: Any, *, event: str = "message", timeout: float | None = None) -> Position:
         """Publish one event; see `Hub.publish`.
@@ -52,10 +62,18 @@ class SyncHub:
         if not self._hub.closed:
             self.call(self._hub.close(), timeout)
         self._closed = True
-        with self._lock:
-            loop, self._background = self._background, None
+        self._end()
+
+    def _end(self) -> None:
+        """End the background thread. At the end of the process too: its tasks would be destroyed, with tracebacks."""
+        if self.background is None or self._pid != os.getpid():
+            return  # in a fork, the thread and perhaps the lock are the parent's
+        with self.lock:
+            loop, self.background = self.background, None
         if loop is not None:
+            atexit.unregister(self._end)
             loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(1.0)
 
     def call(self, call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
         """Run a coroutine in the hub's event loop and wait for its result: for what is built upon the hub.
@@ -69,10 +87,11 @@ class SyncHub:
         except BaseException:
             call.close()
             raise
-        loop = self._hub.loop
-        if loop is None or loop.is_closed():
-            loop = self._start()
-        future = asyncio.run_coroutine_threadsafe(call, loop)
+        with self.lock:
+            loop = self._hub.loop
+            if loop is None or loop.is_closed():
+                loop = self._start()
+            future = asyncio.run_coroutine_threadsafe(call, loop)
         try:
             return future.result(timeout)
         except TimeoutError:
@@ -96,11 +115,13 @@ class SyncHub:
             )
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._background is None:
-                self._background = loop = asyncio.new_event_loop()
-                threading.Thread(target=_run_loop, args=(loop,), name="newswire hub", daemon=True).start()
-            return self._background
+        if self.background is None:
+            self.background = loop = asyncio.new_event_loop()
+            self._pid = os.getpid()
+            self._thread = threading.Thread(target=_run_loop, args=(loop,), name="newswire hub", daemon=True)
+            self._thread.start()
+            atexit.register(self._end)
+        return self.background
 
 
 def _in_event_loop() -> bool:
@@ -114,5 +135,13 @@ def _in_event_loop() -> bool:
 def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        loop.run_until_complete(_cancel_all())
     finally:
         loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
