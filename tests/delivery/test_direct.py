@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import contextlib
 import importlib
+import inspect
 import re
 import socket
 import threading
+import types
 import zlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -23,10 +26,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
-from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http import flow_control, httptools_impl
 
 import newswire.delivery.uvicorn as direct
 from newswire import EventSourceResponse, Hub, StreamOptions
+from newswire.delivery import uvicorn_names
 from newswire.delivery.middleware import StreamMiddleware
 from newswire.server.app import create_app
 from newswire.server.config import Settings
@@ -200,28 +204,39 @@ def test_a_next_head_that_comes_in_parts(cut: int) -> None:
             assert stream.text.count("HTTP/1.1 200") == 2
 
 
-def test_who_waits_for_the_disconnect_beside_it() -> None:
-    """A task that waits in `receive` beside the stream gets `http.disconnect` when the client leaves."""
+@pytest.mark.parametrize("late", [False, True])
+def test_a_task_that_waits_for_the_disconnect_beside_it(late: bool) -> None:
+    """Whenever it calls `receive` beside a stream, it gets `http.disconnect` when the client leaves and not before."""
     hub = Hub()
     got: list[str] = []
     over = threading.Event()
 
     async def watcher(receive: Any) -> None:
+        if late:
+            await begins.wait()
         while (message := await receive())["type"] != "http.disconnect":
             pass
         got.append(message["type"])
         over.set()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] == "/begin":
+            begins.set()
+            await JSONResponse(None)(scope, receive, send)
+            return
         tasks.append(asyncio.create_task(watcher(receive)))
         await asyncio.sleep(0)
         await EventSourceResponse(hub.subscribe("news"))(scope, receive, send)
 
+    begins = asyncio.Event()
     tasks: list[Any] = []
     with uvicorn_in_thread(app, lifespan="off") as server:
         with server.get("/events") as stream:
             stream.until("id: ")
             assert lent(server) == [True]
+            for _ in range(2):  # the second answer comes after the watcher has begun
+                with server.get("/begin") as other:
+                    other.until("null")
             assert got == []
         assert over.wait(10)
         assert got == ["http.disconnect"]
@@ -285,3 +300,39 @@ def test_a_private_method_that_is_gone(
         monkeypatch.undo()
         importlib.reload(direct)
     assert direct.DirectHttpProtocol.__name__ == "DirectHttpProtocol"
+
+
+def test_each_private_name_is_in_the_check() -> None:
+    """Whatever of uvicorn's the protocol uses or overrides is looked for at import."""
+    ours = ast.parse(inspect.getsource(direct))
+    used = {node.attr for node in ast.walk(ours) if isinstance(node, ast.Attribute)} | methods(ours)
+    theirs: set[str] = set()
+    for module in (httptools_impl, flow_control):
+        tree = ast.parse(inspect.getsource(module))
+        stored = (
+            node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+        )
+        theirs |= methods(tree) | {node.attr for node in stored}
+    without = types.SimpleNamespace()  # a uvicorn that has nothing of it
+    assert used & theirs - {"__init__"} <= set(uvicorn_names.missing(without))
+    assert uvicorn_names.missing(httptools_impl) == []
+
+
+def methods(tree: ast.AST) -> set[str]:
+    """The names of all functions."""
+    return {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+
+
+@pytest.mark.parametrize("name", ["RequestResponseCycle", "FlowControl"])
+def test_a_private_class_that_is_gone(
+    name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same, where uvicorn has a class by another name."""
+    monkeypatch.delattr(httptools_impl, name)
+    try:
+        importlib.reload(direct)
+        assert direct.DirectHttpProtocol is httptools_impl.HttpToolsProtocol
+        assert len(caplog.records) == 1
+    finally:
+        monkeypatch.undo()
+        importlib.reload(direct)

@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http import httptools_impl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from newswire.delivery.direct import DirectSink, direct_sink
 from newswire.delivery.problem import Problem, unavailable
@@ -26,6 +26,11 @@ from newswire.delivery.stopping import DIRECT, Ending, Hook
 from newswire.delivery.strangers import BUDGET
 from newswire.delivery.uvicorn_names import missing
 from newswire.hub.options import StreamOptions
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+else:  # a uvicorn without it is said to lack it below
+    RequestResponseCycle = getattr(httptools_impl, "RequestResponseCycle", object)
 
 logger = logging.getLogger("newswire.delivery")
 
@@ -40,7 +45,19 @@ _HEAD_SECONDS: Final = 30.0
 _IDLE, _HEAD, _BODY = range(3)  # where the parser is
 
 
-class _Http10Cycle(RequestResponseCycle):
+class _Cycle(RequestResponseCycle):
+    """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
+
+    stream_over: asyncio.Event | None = None  # set in the end, once the connection was lent
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        if self.stream_over is not None:
+            await self.stream_over.wait()  # the client's disconnect, or the end of the stream
+        return message
+
+
+class _Http10Cycle(_Cycle):
     """A response to an HTTP/1.0 client, which knows no chunked coding: its body ends with the connection."""
 
     async def send(self, message: Any) -> None:
@@ -121,8 +138,8 @@ class DirectHttpProtocol(HttpToolsProtocol):
             raise _Refused
         before = self.cycle
         super().on_headers_complete()
-        if self.cycle is not before and self.scope["http_version"] == "1.0":
-            self.cycle.__class__ = _Http10Cycle
+        if self.cycle is not before:
+            self.cycle.__class__ = _Http10Cycle if self.scope["http_version"] == "1.0" else _Cycle
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -166,9 +183,10 @@ class DirectHttpProtocol(HttpToolsProtocol):
             return None
         self._sink = direct_sink(self.transport, options, chunked=bool(cycle.chunked_encoding), finished=self._finished)
         self._keep_alive = cycle.keep_alive
-        # For uvicorn this request is over: its task may end, and nothing of it is kept. But who waits for the client's
-        # disconnect beside the stream waits on.
+        # For uvicorn this request is over: its task may end, and nothing of it is kept. But what waits for the client's
+        # disconnect beside the stream, or begins to, waits on.
         cycle.response_complete = True
+        cycle.stream_over = asyncio.Event()  # type: ignore[attr-defined]
         self._lent = weakref.ref(cycle)
         self.flow.resume_reading()
         self.cycle = None  # type: ignore[assignment]
@@ -239,6 +257,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         cycle = None if self._lent is None else self._lent()
         self._lent = None
         if cycle is not None:
+            cycle.stream_over.set()
             cycle.message_event.set()
 
     # -- what strangers send
@@ -437,7 +456,7 @@ def _too_large() -> Problem:
     return Problem(431, "head_too_large", detail, limit=MAX_HEAD)
 
 
-if _gone := missing(HttpToolsProtocol, RequestResponseCycle):
+if _gone := missing(httptools_impl):
     logger.warning(
         "This uvicorn has no %s, which the direct path needs: streams go the ASGI way. Use a version of uvicorn that "
         "newswire knows, or a newer newswire.",

@@ -6,6 +6,7 @@ A version of uvicorn that has renamed one of them then costs the direct path, wi
 from __future__ import annotations
 
 import dis
+from types import FunctionType
 from typing import Any, Final
 
 _METHODS: Final = """
@@ -20,20 +21,34 @@ _OF_A_CYCLE: Final = """
 """
 
 
-def missing(protocol: type, cycle: type) -> list[str]:
-    """What of it these classes do not have.
+def missing(module: Any) -> list[str]:
+    """What of it uvicorn does not have.
 
     Args:
-        protocol: uvicorn's `HttpToolsProtocol`.
-        cycle: its `RequestResponseCycle`.
+        module: `uvicorn.protocols.http.httptools_impl`.
     """
-    found = [name for name in _METHODS.split() if not callable(getattr(protocol, name, None))]
-    found += [name for name in _ATTRIBUTES.split() if name not in _set_by(protocol)]
-    found += [name for name in ("send", "receive") if not callable(getattr(cycle, name, None))]
-    found += [name for name in _OF_A_CYCLE.split() if name not in _set_by(cycle)]
-    return found
+    protocol, cycle, flow = (
+        getattr(module, name, object) for name in ("HttpToolsProtocol", "RequestResponseCycle", "FlowControl")
+    )
+    return [
+        *_without(protocol, _METHODS),
+        *_without(cycle, "send receive"),
+        *_without(flow, "pause_reading resume_reading resume_writing"),
+        *_not_set_by(protocol, "__init__", _ATTRIBUTES),
+        *_not_set_by(protocol, "on_message_begin", "headers scope url"),
+        *_not_set_by(cycle, "__init__", _OF_A_CYCLE),
+        *_not_set_by(flow, "__init__", "write_paused"),
+    ]
 
 
-def _set_by(kind: Any) -> set[str]:
-    """The attributes that a class sets when an instance is made."""
-    return {step.argval for step in dis.get_instructions(kind.__init__) if step.opname == "STORE_ATTR"}
+def _without(kind: type, names: str) -> list[str]:
+    """The methods that a class does not have."""
+    return [name for name in names.split() if not callable(getattr(kind, name, None))]
+
+
+def _not_set_by(kind: type, method: str, names: str) -> list[str]:
+    """The attributes that a method does not set."""
+    function = getattr(kind, method, None)
+    steps = dis.get_instructions(function) if isinstance(function, FunctionType) else ()
+    found = {step.argval for step in steps if step.opname == "STORE_ATTR"}
+    return [name for name in names.split() if name not in found]

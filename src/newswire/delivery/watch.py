@@ -15,7 +15,9 @@ from typing import Any, Final, TypeAlias
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 
-_NEEDS_NO_TASK: Final = frozenset({"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl"})
+_NEEDS_NO_TASK: Final = frozenset(
+    {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl", "newswire.delivery.uvicorn"}
+)
 
 
 def watch(receive: Receive, gone: Callable[[], object], context: Context | None = None) -> Callable[[], object]:
