@@ -54,6 +54,46 @@ async def passing(request: Request, call_next: Any) -> Response:
     return await call_next(request)  # type: ignore[no-any-return]
 
 
+class Slotted:
+    """What a middleware puts before `send` or `receive`."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def __call__(self, *message: Any) -> Any:
+        return await self._inner(*message)
+
+
+class Slots:
+    """A middleware whose callables keep the server's own in slots."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, Slotted(receive), Slotted(send))
+
+
+class Boxes:
+    """A middleware whose closures keep the server's own in a dictionary and a list, in a scope without extensions."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        box, boxes = {"send": send}, [receive]
+
+        async def sends(message: Any) -> None:
+            await box["send"](message)
+
+        async def receives() -> Any:
+            return await boxes[0]()
+
+        await self._app({key: scope[key] for key in scope if key != "extensions"}, receives, sends)
+
+
 def site(*, wrapped: bool = False) -> Starlette:
     """An application with every kind of stream."""
     hub = Hub()
@@ -81,6 +121,9 @@ def site(*, wrapped: bool = False) -> Starlette:
     return Starlette(routes=routes, middleware=middleware, lifespan=lifespan)
 
 
+AROUND: dict[str, Any] = {"handed": StreamMiddleware, "slots": Slots, "boxes": Boxes}
+
+
 def opened(server: Threaded, stack: ExitStack) -> list[Any]:
     """Open streams of every kind, each begun."""
     streams = [stack.enter_context(server.get(f"/{name}")) for name in ("events", "endless", "quiet", "blocked")]
@@ -90,12 +133,12 @@ def opened(server: Threaded, stack: ExitStack) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", SERVERS)
-@pytest.mark.parametrize("form", ["bare", "wrapped", "handed"])
+@pytest.mark.parametrize("form", ["bare", "wrapped", "handed", "slots", "boxes"])
 def test_a_server_that_is_asked_without_a_signal(name: str, form: str) -> None:
     """A flag or a trigger: subscriptions and iterables say goodbye, and the server has nothing to wait for."""
     app: Any = site(wrapped=form == "wrapped")
-    if form == "handed":
-        app = StreamMiddleware(app)
+    if form in AROUND:
+        app = AROUND[form](app)
     with SERVERS[name](app) as server, ExitStack() as stack:
         streams = opened(server, stack)
         server.stop()

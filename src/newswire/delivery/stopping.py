@@ -186,12 +186,13 @@ def _embedded_server(loop: asyncio.AbstractEventLoop) -> Any:
 def _server_of(receive: Any, send: Any) -> Any:
     """uvicorn's protocol of a request, or the context of hypercorn's connections; None if there is neither."""
     for found in _reachable(receive, send):
-        module = type(found).__module__
-        if module.startswith("uvicorn."):
-            protocol = getattr(getattr(found, "on_response", None), "__self__", None)
-            if hasattr(protocol, "shutdown") and hasattr(protocol, "__dict__"):
-                return protocol
-        elif module.startswith(("hypercorn.", "anycorn.")):
+        modules = [kind.__module__ for kind in type(found).__mro__]
+        if any(module.startswith("uvicorn.") for module in modules):  # newswire's protocol subclasses uvicorn's
+            for value in _attributes(found):  # among them a method of the protocol's, for the end of the response
+                protocol = getattr(value, "__self__", None)
+                if hasattr(protocol, "shutdown") and hasattr(protocol, "__dict__"):
+                    return protocol
+        elif modules[0].startswith(("hypercorn.", "anycorn.")):
             context = getattr(found, "context", None)
             if hasattr(getattr(context, "terminated", None), "wait"):
                 return context
@@ -219,6 +220,19 @@ def _reachable(*roots: Any) -> Iterator[Any]:
                     pass
         elif isinstance(found, partial):
             ahead.extend((found.func, *found.args, *found.keywords.values()))
-        elif hasattr(found, "__dict__"):
+        elif isinstance(found, dict):
+            ahead.extend(value for value in found.values() if callable(value))
+        elif isinstance(found, (list, tuple)):
+            ahead.extend(value for value in found if callable(value))
+        else:
             yield found
-            ahead.extend(value for value in vars(found).values() if callable(value))
+            ahead.extend(value for value in _attributes(found) if callable(value))
+
+
+def _attributes(found: Any) -> Iterator[Any]:
+    """What an object refers to by name, in its dictionary and in slots."""
+    yield from getattr(found, "__dict__", {}).values()
+    for kind in type(found).__mro__:
+        slots = kind.__dict__.get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            yield getattr(found, name, None)
