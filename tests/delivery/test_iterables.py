@@ -211,6 +211,21 @@ async def test_what_fails_within_a_heartbeat_has_a_status() -> None:
     assert "late" not in client.text
 
 
+async def test_an_iterable_that_is_cancelled_from_within() -> None:
+    """Something that it waits for was cancelled: an error as any other, and no end in order."""
+
+    async def content(*before: str) -> AsyncIterator[str]:
+        for item in before:
+            yield item
+        other = asyncio.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(other.cancel)
+        await other
+
+    assert [event.event for event in await told(content("one"))] == ["message", "newswire.error"]
+    with pytest.raises(RuntimeError, match="cancelled"):
+        await respond(content(), Client())
+
+
 async def test_without_heartbeats_the_head_waits() -> None:
     """With heartbeat=None nothing is sent before the first item."""
     go = asyncio.Event()

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import sqlalchemy
@@ -128,6 +128,29 @@ async def test_a_dependency_that_fails_at_its_end(error: Exception, status: int)
     assert b"text/event-stream" not in client.headers.get(b"content-type", b"")
     assert site.hub.stats().subscribers == 0
     await site.hub.close()
+
+
+async def test_a_dependency_that_closes_the_subscription() -> None:
+    """It ends before the stream begins, so there can't be one: an error that says so, with a status code."""
+    hub = Hub()
+    app = FastAPI()
+
+    async def subscription() -> AsyncIterator[Any]:
+        made = hub.subscribe("news")
+        yield made
+        made.close()
+
+    @app.get("/")
+    async def events(made: Annotated[Any, Depends(subscription)]) -> EventSourceResponse:
+        return EventSourceResponse(made)
+
+    client = Client()
+    scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/", "query_string": b""}
+    with pytest.raises(RuntimeError, match="in the route"):
+        await app({**scope, "headers": [], "root_path": ""}, client.receive, client.send)
+    assert b"text/event-stream" not in client.headers[b"content-type"]
+    assert hub.stats().subscribers == 0
+    await hub.close()
 
 
 async def test_an_iterable_keeps_its_session_and_says_so(

@@ -34,6 +34,7 @@ class IterableReader:
         self._over = False
         self._error: BaseException | None = None
         self._interrupted = False
+        self._closing = False
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -57,8 +58,12 @@ class IterableReader:
             else:
                 for item in content:
                     await self._put(encode_item(item))
-        except asyncio.CancelledError:
-            raise
+        except asyncio.CancelledError as error:
+            if self._closing:
+                raise
+            # Something that it waits for was cancelled. An end in order would say that this is all.
+            self._error = RuntimeError("the iterable was cancelled, and not by its stream")
+            self._error.__cause__ = error
         except BaseException as error:
             self._error = error
         finally:
@@ -122,6 +127,7 @@ class IterableReader:
 
     async def close(self) -> None:
         """Stop drawing, and close the iterable where it was drawn. What blocks in a thread is left behind."""
+        self._closing = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
