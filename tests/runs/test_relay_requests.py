@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import httpx
@@ -15,6 +16,7 @@ from starlette.routing import Mount
 from tests.fixtures.relay import CHAT, CHAT_PATH, World, serving
 from tests.fixtures.upstream import Call
 
+from newswire.delivery.strangers import BUDGET
 from newswire.errors import RelayRefused
 from newswire.runs import Relay, RelayOptions, relay
 from newswire.testing import asgi_client
@@ -171,9 +173,35 @@ def test_what_is_no_upstream_is_refused(text: str) -> None:
 
 async def test_a_body_over_the_limit_is_a_413(world: World) -> None:
     """Before anything is called."""
-    world.relay._options = RelayOptions(max_body=100)
-    large = await world.ask({**CHAT, "messages": [{"role": "user", "content": "x" * 200}]})
-    assert large.status == 413
+    small = Relay(world.runs, [world.upstream.url], options=RelayOptions(max_body=100))
+    async with asgi_client(small) as client:
+        large = await client.post(CHAT_PATH, json={**CHAT, "messages": [{"role": "user", "content": "x" * 200}]})
+    assert large.status_code == large.json()["status"] == 413
+    assert large.json()["error"]["type"] == "too_large"
+    assert not world.upstream.calls
+
+
+async def test_unfinished_completions_share_the_budget_of_all(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is spent, the oldest gets a 503 in the form that clients of AI services read."""
+    monkeypatch.setattr(BUDGET, "limit", 150_000)
+    head = f"POST {CHAT_PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    part = head.encode() + b"Content-Length: 200000\r\n\r\n" + b" " * 100_000
+    async with serving(world.relay) as url, AsyncExitStack() as stack:
+        _, _, port = url.rpartition(":")
+        readers = []
+        for number in range(2):
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+            stack.callback(writer.close)
+            writer.write(part)
+            readers.append(reader)
+            while not number and BUDGET.used < 100_000:
+                await asyncio.sleep(0)
+        status = await readers[0].readline()
+        await readers[0].readuntil(b"\r\n\r\n")
+        refused = json.loads(await readers[0].readline())
+        assert status.startswith(b"HTTP/1.1 503")
+        assert refused["error"]["type"] == refused["code"] == "unfinished"
+        assert BUDGET.used <= 100_000
     assert not world.upstream.calls
 
 

@@ -7,10 +7,12 @@ The socket is bound here, before anything else, so that a port in use is a sente
 from __future__ import annotations
 
 import copy
+import ctypes
 import errno
 import gc
 import ipaddress
 import math
+import os
 import resource
 import signal
 import socket
@@ -34,6 +36,8 @@ _BACKLOG: Final = 4096
 # New containers after which the collector looks at them.
 _YOUNG: Final = 100_000
 _SWITCH: Final = 0.0005  # seconds
+_M_MMAP_THRESHOLD: Final = -3  # of <malloc.h>
+_LARGE: Final = 64 * 2**10
 # What is left of the grace time for cutting the rest and closing the log, in seconds.
 _LAST_STEPS: Final = 1.5
 
@@ -161,6 +165,7 @@ class _Config(Config):
         gc.set_threshold(_YOUNG, 10, 10)
         # A log's thread has to get Python's lock from a busy event loop, which by default keeps it for 5 ms.
         sys.setswitchinterval(_SWITCH)
+        _give_back_memory()
 
 
 def stop_in_order() -> None:
@@ -186,6 +191,20 @@ def _logging(what: Launch) -> dict[str, Any]:
     if what.access_log:
         config["loggers"]["uvicorn.access"]["level"] = "INFO"
     return config
+
+
+def _give_back_memory() -> None:
+    """Have the C library give each large block back to the system when it is free.
+
+    Pieces of bodies come and go in all sizes up to 256 KB. In one heap they leave holes that the next don't fit in:
+    32 MB of unfinished bodies then take 110 MB and more. Only GNU's library can be asked for this.
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
+        return  # somebody knows better
+    try:
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
+    except (OSError, TypeError, AttributeError):
+        pass
 
 
 def _allow_many_files() -> None:

@@ -12,6 +12,7 @@ import threading
 from typing import Final, Protocol
 
 _FREE: Final = 0.9  # what may be left of the limit after requests were refused
+_BESIDE: Final = 4 * 2**20  # for small requests beside the largest
 
 
 class Holder(Protocol):
@@ -39,6 +40,10 @@ class Budget:
         self.used = 0
         self._held: dict[Holder, int] = {}  # the oldest first
         self._lock = threading.Lock()
+
+    def allow(self, size: int) -> None:
+        """From now on, one request of `size` bytes has room on a server that is quiet otherwise."""
+        self.limit = max(self.limit, size + _BESIDE)
 
     def hold(self, holder: Holder, size: int) -> None:
         """`holder` has so many bytes now. It may be refused within this call."""

@@ -152,6 +152,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             # Its offer refers to the scope that it is in. Left so, each request would wait for the garbage collector,
             # which takes a twentieth of the time of small requests, and pauses of 10 ms.
             cycle.scope["extensions"] = {}
+            cycle.body.clear()  # nobody reads it any more
         super().on_response_complete()
 
     # -- lending
@@ -348,7 +349,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
     def _refuse(self, problem: Problem) -> None:
         """Answer with an error and close; behind a response that has begun, only close when that is over."""
         self._release()
-        self._forget_head()
+        self._forget()
         cycle: RequestResponseCycle | None = self.cycle
         answering = self._sink is not None or (cycle is not None and not cycle.response_complete)
         if answering and (self._sink is not None or self._reading == _HEAD):
@@ -384,14 +385,18 @@ class DirectHttpProtocol(HttpToolsProtocol):
         else:
             self._sink.resume()
 
-    def _forget_head(self) -> None:
-        """Free what was parsed of an unfinished head: the protocol itself stays until the next garbage collection."""
+    def _forget(self) -> None:
+        """Free what came of an unfinished request now: the objects may stay until the next garbage collection."""
+        cycle: RequestResponseCycle | None = self.cycle
         if self._reading == _HEAD:
             self.headers.clear()
+            self.url = b""
+        elif self._reading == _BODY and cycle is not None:
+            cycle.body.clear()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
-        self._forget_head()
+        self._forget()
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.lost()

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
+from newswire.delivery.bodies import ClientGone
 from newswire.delivery.problem import Problem, internal, not_found, problem_of, unavailable
 from newswire.errors import NewswireError
 
@@ -59,7 +60,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
 
 async def on_disconnect(request: Request, error: Exception) -> Response:
     """The client left in the middle of its body: nothing was stored, and nobody reads this."""
-    assert isinstance(error, ClientDisconnect)
+    assert isinstance(error, ClientGone)
     return Response(status_code=400)
 
 
@@ -72,7 +73,7 @@ HANDLERS: Final[Mapping[type[BaseException], Callable[[Request, Exception], Awai
     NewswireError: on_newswire_error,
     Problem: on_problem,
     HTTPException: on_http_error,
-    ClientDisconnect: on_disconnect,
+    ClientGone: on_disconnect,
     Exception: on_bug,
 }
 """What answers each kind of exception; Starlette reads it too."""

@@ -37,7 +37,7 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
 
     Raises:
         Problem, NewswireError: nothing was stored, or the log failed.
-        ClientDisconnect: the client left in the middle of its body.
+        ClientGone: the client left in the middle of its body.
     """
     began = time.perf_counter()
     channel = channel_of(scope)
@@ -54,7 +54,7 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
         await service.authorize(Request(scope, receive), "publish", (channel,))
     is_batch, announced = _read_headers(scope)
     settings = service.settings
-    body = await service.bodies.read(receive, announced, settings.max_body)
+    body = await service.bodies.read(receive, announced)
     if is_batch:
         events = await parse_batch(body, event, settings.max_batch)
         ids = [str(position) for position in await service.hub.publish_many((channel, one) for one in events)]

@@ -18,12 +18,12 @@ from typing import Final
 
 from starlette.requests import Request
 
+from newswire.delivery.bodies import Bodies
 from newswire.delivery.drain import drain_of
 from newswire.delivery.threads import in_thread
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.auth import Action, Authorizer
-from newswire.server.bodies import Bodies
 from newswire.server.config import Settings
 from newswire.server.numbers import Board, Numbers
 from newswire.server.problem import Problem, unavailable
@@ -58,7 +58,7 @@ class Service:
         self.parameters = parameters
         self.numbers = Numbers()
         self.board = Board(board)
-        self.bodies = Bodies(settings.body_timeout)
+        self.bodies = Bodies(settings.body_timeout, settings.max_body)
         self.traffic: TrafficCounter | None = None
         self.pages: Counter[str] = Counter()
         self.started = time.time()

@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
 from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.bodies import Bodies, ClientGone
 from newswire.delivery.problem import problem_of
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
 from newswire.redact import printable
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.record import Record
-from newswire.runs.relaying.asked import Asked, ClientGone
+from newswire.runs.relaying.asked import Asked
 from newswire.runs.relaying.call import Call
 from newswire.runs.relaying.headers import for_upstream
 from newswire.runs.relaying.heads import answer, refusal, refusal_of
@@ -83,6 +84,7 @@ class Relay:
         self.stats = RelayStats()
         self._runs = runs
         self._options = options or RelayOptions()
+        self._bodies = Bodies(self._options.body_timeout, self._options.max_body, each=True)
         self._own_client = client is None
         self._client = client
         self._upstreams: dict[str, Upstream] = {}
@@ -142,7 +144,7 @@ class Relay:
         body: bytes | None = None
         format = format_of(path) if asked.method == "POST" else None
         if format is not None and _is_json(asked):
-            body = await asked.body(self._options.max_body, self._options.body_timeout)
+            body = await asked.body(self._bodies)
             if _wants_stream(body):
                 await self._completion(asked, upstream, url, body, format, scope, receive, send)
                 return

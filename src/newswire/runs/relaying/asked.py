@@ -8,15 +8,14 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from newswire.delivery.asgi import Scope
+from newswire.delivery.bodies import Bodies, ClientGone
+from newswire.delivery.problem import Problem
 from newswire.delivery.watch import Receive
+from newswire.errors import LimitExceeded
 from newswire.runs.relaying.headers import Headers, value_of
-from newswire.runs.relaying.heads import refusal
+from newswire.runs.relaying.heads import refusal, refusal_of
 
 _MAX_KEY: Final = 255
-
-
-class ClientGone(Exception):
-    """The client has left in the middle of its request; nobody waits for an answer."""
 
 
 class Asked:
@@ -66,26 +65,21 @@ class Asked:
             raise refusal(400, "invalid_idempotency_key", f"an Idempotency-Key has at most {_MAX_KEY} characters")
         return key or None
 
-    async def body(self, limit: int, seconds: float) -> bytes:
+    async def body(self, bodies: Bodies) -> bytes:
         """The whole body.
 
         Raises:
-            RelayRefused: it is larger than `limit`, or the client stopped for so many seconds.
+            RelayRefused: it is too large, it did not come in time, or unfinished requests hold too much.
             ClientGone: the client has left.
         """
-        body = bytearray()
         length = self.header(b"content-length") or ""
-        too_large = refusal(413, "too_large", f"a request for a completion has at most {limit} bytes here", limit=limit)
-        if length.isdecimal() and int(length) > limit:
-            raise too_large
         try:
-            async for chunk in self.chunks(seconds):
-                body += chunk
-                if len(body) > limit:
-                    raise too_large
-        except TimeoutError:
-            raise refusal(408, "body_timeout", "the request's body did not come in time") from None
-        return bytes(body)
+            return await bodies.read(self._receive, int(length) if length.isdecimal() else None)
+        except LimitExceeded as error:
+            detail = f"a request for a completion has at most {error.limit} bytes here"
+            raise refusal(413, "too_large", detail, limit=error.limit) from None
+        except Problem as problem:
+            raise refusal_of(problem) from None
 
     async def chunks(self, seconds: float | None = None) -> AsyncIterator[bytes]:
         """The body as it comes.

@@ -10,8 +10,9 @@ import logging
 from typing import Any
 
 from newswire.delivery.asgi import Send
+from newswire.delivery.bodies import ClientGone
 from newswire.delivery.watch import Receive, watch
-from newswire.runs.relaying.asked import Asked, ClientGone
+from newswire.runs.relaying.asked import Asked
 from newswire.runs.relaying.headers import for_client, for_upstream
 from newswire.runs.relaying.heads import refusal
 from newswire.runs.relaying.options import RelayOptions
