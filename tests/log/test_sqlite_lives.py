@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -172,6 +173,92 @@ async def test_another_boot(tmp_path: Path) -> None:
     gap, _ = await resume(path, beyond)
     assert gap is not None
     assert gap["reason"] == "future"
+
+
+NORMAL = """
+import asyncio, sys
+from newswire import Hub
+from newswire.log.sqlite import SqliteLog
+
+async def main():
+    hub = Hub(SqliteLog(sys.argv[1], synchronous="NORMAL"))
+    for number in range(1, 21):
+        print(await hub.publish("a", str(number)), flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def shorter(wal: Path) -> None:
+    """The file system had not got the last transactions."""
+    os.truncate(wal, wal.stat().st_size - 5 * (4096 + 24))
+
+
+def empty(wal: Path) -> None:
+    """It had got the length of the file, and not what is in its second half."""
+    size = wal.stat().st_size
+    os.truncate(wal, size // 2)
+    os.truncate(wal, size)
+
+
+@pytest.mark.parametrize("lose", [shorter, empty, Path.unlink])
+@pytest.mark.parametrize("same_boot", [True, False])
+async def test_the_last_transactions_are_cut_off(
+    lose: Callable[[Path], object], same_boot: bool, tmp_path: Path
+) -> None:
+    """Whatever the boot, their offsets are used again in another epoch; what is left goes on without a gap."""
+    path, life = tmp_path / "log.db", tmp_path / "log.db-life"
+    given = await publish_all(path, "first")  # is in the database
+    with subprocess.Popen([sys.executable, "-c", NORMAL, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        given += [Position.parse(process.stdout.readline().strip()) for _ in range(20)]
+        process.kill()
+    lose(path.with_name("log.db-wal"))
+    if not same_boot:
+        noted = json.loads(life.read_text())
+        noted["database"][3] = "another"
+        life.write_text(json.dumps(noted))
+    new = await publish_all(path, "A", "B")
+    assert new[0].epoch != given[0].epoch
+    kept = new[0].offset - 1
+    assert kept < 20
+    for position in given:
+        gap, events = await resume(path, position)
+        if position.offset > kept:
+            assert gap == {"reason": "future", "after": f"{new[0].epoch}-{kept}", "through": None}
+        else:
+            assert gap is None
+            assert events[: kept - position.offset + 2] == [*map(str, range(position.offset, kept)), "A", "B"]
+
+
+async def test_another_log_of_the_process(tmp_path: Path) -> None:
+    """Opening a file once more looks at it without dropping SQLite's locks: a reader's snapshot is still protected."""
+    path = tmp_path / "log.db"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+        with sqlite3.connect(path) as snapshot:
+            snapshot.execute("BEGIN")
+            snapshot.execute("SELECT count(*) FROM events").fetchone()
+            async with opened(SqliteLog(path)) as other:
+                await publish(other, "a", "2")
+                empties = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
+                command = [sys.executable, "-c", empties, str(path), "PRAGMA wal_checkpoint(TRUNCATE)"]
+                done = await anyio.run_process(command)
+                assert done.stdout == b"1\n"  # busy
+            snapshot.rollback()
+        snapshot.close()
+
+
+@pytest.mark.parametrize("note", [b"", b"\0" * 80, b"[]", b'{"database": 5, "wal": 5}', b'{"wal": [1, 2]}', b'"\xff"'])
+async def test_a_note_that_makes_no_sense(note: bytes, tmp_path: Path) -> None:
+    """It is as if there were none."""
+    path = tmp_path / "log.db"
+    [early] = await publish_all(path, "1")
+    path.with_name("log.db-life").write_bytes(note)
+    [late] = await publish_all(path, "2")
+    assert late.epoch != early.epoch
+    assert await resume(path, early) == (None, ["2", "end"])
 
 
 async def test_a_copy_over_an_open_file(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log import sqlite_fork
 from newswire.log.lives import Lives
 from newswire.log.sqlite_fork import Identity
-from newswire.log.sqlite_hold import Hold, check_replaced
+from newswire.log.sqlite_hold import Hold
+from newswire.log.sqlite_note import Note
 from newswire.log.sqlite_schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
 
 # From this size on, what is in the WAL is moved to the database in the background.
@@ -95,17 +96,17 @@ class LogFile:
     def _take_hold(self) -> Hold:
         if not os.path.isdir(os.path.dirname(self.path)):
             raise LogUnavailable(f"the folder of {self.path} does not exist: create it, or name another file")
-        check_replaced(self.path)
+        note = Note(os.path.realpath(self.path))
         made = not os.path.exists(self.path)
         connection, database = self._open()
         try:
             lives_of(connection)  # SQLite opens the write-ahead log when it reads
-            hold = Hold(self.path, connection, database, self._patience)
+            hold = Hold(self.path, connection, database, note, self._patience)
         except BaseException:
             self.close(connection)
             raise
         try:
-            if hold.alone and not made and not hold.unchanged():
+            if hold.alone and not made and not (note.whole and note.unchanged()):
                 self._begin_life(connection)
             hold.share()
             lives = lives_of(connection)
@@ -220,15 +221,15 @@ class LogFile:
         Raises:
             sqlite3.Error: it can't be done now.
         """
-        with self._hold.changing() if self._hold is not None else nullcontext():
+        with self._hold.note.changing() if self._hold is not None else nullcontext():
             return not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
 
     def wal_size(self) -> tuple[int, int]:
-        """See `Hold.wal_size`."""
+        """See `sqlite_wal.wal_size`."""
         return (0, 0) if self._hold is None else self._hold.wal_size()
 
     def wal_readers(self) -> list[str]:
-        """See `Hold.wal_readers`."""
+        """See `sqlite_wal.wal_readers`."""
         return [] if self._hold is None else self._hold.wal_readers()
 
     def explain(self, error: sqlite3.Error) -> LogError:

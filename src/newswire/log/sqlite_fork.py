@@ -20,7 +20,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 from newswire.errors import LogUnavailable
@@ -116,6 +117,21 @@ def close_descriptor(descriptor: int) -> None:
     with _state.lock:
         _state.descriptors.discard(descriptor)
         os.close(descriptor)
+
+
+@contextmanager
+def kept_closed(path: str) -> Iterator[bool]:
+    """Keep this process from opening a file within the block; gives whether it does not have it open.
+
+    SQLite's locks are POSIX's: closing a descriptor of a file drops all that the process has on it. So only then may
+    anything but SQLite open the database or its index.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    with _state.lock:
+        database = identity_of(path)
+        yield all(identity != database for _, identity in _state.connections.values())
 
 
 def check_not_carried(path: str) -> None:

@@ -2,48 +2,39 @@
 
 An idle connection: while one is open SQLite keeps the write-ahead log, so its inode is that of the whole time. A shared
 lock on the write-ahead log: a process that gets it exclusively is alone, and may judge whether the file is as newswire
-left it (`unchanged`). What newswire left is noted in a small file beside it, `-life`: a note inside could not tell,
-for a copy has it too.
+left it (`sqlite_note`).
 
     FILE        the database
     FILE-wal    SQLite's write-ahead log; locked here
     FILE-shm    SQLite's index of it
-    FILE-life   which file the database is, when it was last changed, and the machine's boot; written here
+    FILE-life   newswire's note of how it left the others
 """
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import sqlite3
 import sys
 import time
-from bisect import bisect_left
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, Final
+from contextlib import suppress
+from typing import Final
 
-from newswire.errors import LogCorrupt, LogUnavailable
+from newswire.errors import LogUnavailable
 from newswire.log import sqlite_fork
 from newswire.log.sqlite_fork import Identity, identity_of
-from newswire.redact import printable
+from newswire.log.sqlite_note import Note
+from newswire.log.sqlite_wal import wal_readers, wal_size
 
 if sys.platform != "win32":
     import fcntl
 
-_WAL_HEADER, _WAL_FRAME_HEADER = 32, 24  # bytes
 # A folder that was last changed longer ago than this has times that tell every further change; file systems count them
 # in steps of up to two seconds.
 _QUIET_NANOSECONDS: Final = 2_500_000_000
+_FOLDER_SECONDS: Final = 1.0  # between two looks at a folder that changes
 _POLL_SECONDS: Final = 0.01
 # File systems date changes by a clock that ticks 100 to 1000 times a second.
 _TICK_NANOSECONDS: Final = 10_000_000
-
-
-# SQLite's locks on the `-shm`: a reader holds one of these bytes while it has a snapshot of the write-ahead log
-# (https://www.sqlite.org/walformat.html#locks).
-_READ_LOCKS: Final = range(123, 128)
 
 
 class Hold:
@@ -53,29 +44,32 @@ class Hold:
         path: where the database is.
         connection: open and prepared; it has read something, and so the write-ahead log is there. It is not used.
         database: which file the connection has open.
+        note: of the file, made before it was opened.
         patience: seconds to wait for another process that is opening the file.
 
     Attributes:
         alone: whether nobody else has the file open. `share` ends it.
-        wal: the path of the write-ahead log.
+        note: see above.
 
     Raises:
         LogUnavailable: another process has been opening the file all the time.
         OSError: the files can't be reached.
     """
 
-    def __init__(self, path: str, connection: sqlite3.Connection, database: Identity, patience: float) -> None:
+    def __init__(
+        self, path: str, connection: sqlite3.Connection, database: Identity, note: Note, patience: float
+    ) -> None:
         real = os.path.realpath(path)  # SQLite keeps its files beside the file itself, not beside a link to it
-        self.wal = real + "-wal"
+        self.note = note
         self._path = path
-        self._life = real + "-life"
         self._folder = os.path.dirname(path)
-        self._linked = os.path.islink(path)
-        self._quiet: tuple[int, int, int] | None = None
+        self._linked = os.path.islink(path)  # then things change in another folder too
+        self._quiet: tuple[int, int, int] | None = None  # the folder, since when nothing in it has changed
+        self._next_look = 0.0  # at the folder, by `time.monotonic()`
         self._connection = connection
-        self._paths = (path, self.wal, real + "-shm")
+        self._paths = (path, real + "-wal", real + "-shm")
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
-        self._descriptor = sqlite_fork.open_descriptor(self.wal)
+        self._descriptor = sqlite_fork.open_descriptor(self._paths[1])
         try:
             self.alone = self._lock(patience)
         except BaseException:
@@ -104,14 +98,14 @@ class Hold:
     def share(self) -> None:
         """The file is as it should be: note that, and let others open it."""
         if self.alone:
-            self._note()
+            self.note.write()
             if sys.platform != "win32":
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH)
             self.alone = False
 
     def close(self) -> None:
         """Let go of the file; the last one to do so empties the write-ahead log into the database and removes it."""
-        with self.changing():
+        with self.note.changing():
             sqlite_fork.close(self._connection)
         with suppress(OSError):  # a change that comes after this has another date
             time.sleep(max(os.stat(self._path).st_ctime_ns + _TICK_NANOSECONDS - time.time_ns(), 0) / 10**9)
@@ -121,134 +115,37 @@ class Hold:
 
     def moved(self) -> str | None:
         """The first of the open files that is not at its path any more; None if all are."""
-        folder = _stamp(self._folder)
-        if folder is not None and folder == self._quiet:
+        if self._quiet is not None and _stamp(self._folder) == self._quiet:
             return None  # nothing in it was made, removed or renamed
         for path, identity in zip(self._paths, self._files, strict=True):
             try:
-                if identity_of(path) != identity:
-                    return path
+                found = os.stat(path)
             except OSError:
                 return path
-        if folder is not None and not self._linked and folder[2] < time.time_ns() - _QUIET_NANOSECONDS:
-            self._quiet = folder
+            if (found.st_dev, found.st_ino) != identity:
+                return path
+        self._look_at_folder()
         return None
 
-    # -- whether it is as it was left
-
-    def unchanged(self) -> bool:
-        """Whether nothing but newswire has changed the database since that was noted, nor the machine stopped."""
-        try:
-            return bool(_noted(self._life)["database"] == self._state()["database"])
-        except (OSError, KeyError):
-            return False
-
-    @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Change the database within the block: a checkpoint. If another program has changed it, that is not noted."""
-        unchanged = self.unchanged()
-        yield
-        if unchanged:
-            self._note()
-
-    def _note(self) -> None:
-        # What can't be noted is judged as changed, which costs nothing but a life more.
-        with suppress(OSError):
-            descriptor = os.open(self._life, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if sys.platform != "win32":
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)  # who writes last has looked last
-                text = json.dumps(self._state()).encode()
-                if os.fstat(descriptor).st_size == 0:
-                    os.fchmod(descriptor, os.stat(self._path).st_mode & 0o666)
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, text, 0)
-            finally:
-                os.close(descriptor)
-
-    def _state(self) -> dict[str, object]:
-        found = os.stat(self._path)
-        wal = None
-        with suppress(OSError):
-            wal = identity_of(self.wal)
-        return {"database": [found.st_dev, found.st_ino, found.st_ctime_ns, _BOOT], "wal": wal and list(wal)}
-
-    # -- the write-ahead log
+    def _look_at_folder(self) -> None:
+        """See whether the folder is so quiet that it tells what happens in it; one that is not costs little."""
+        self._quiet = None
+        now = time.monotonic()
+        if self._linked or now < self._next_look:
+            return
+        self._next_look = now + _FOLDER_SECONDS
+        folder = _stamp(self._folder)
+        # What has happened since the files were looked at would have dated it.
+        if folder is not None and folder[2] < time.time_ns() - _QUIET_NANOSECONDS:
+            self._quiet = folder
 
     def wal_size(self) -> tuple[int, int]:
-        """The size of the write-ahead log, and what of it is in use since it last began anew, in bytes.
-
-        A log that was emptied keeps its size and is written over from its beginning. What belongs to the present round
-        has the present salts (https://www.sqlite.org/fileformat2.html#walformat), and lies before all that does not.
-        """
-        wal = self._descriptor
-        try:
-            size = os.fstat(wal).st_size
-            header = os.pread(wal, _WAL_HEADER, 0)
-            if len(header) < _WAL_HEADER:
-                return size, 0
-            salts, frame = header[16:24], _WAL_FRAME_HEADER + int.from_bytes(header[8:12])
-            frames = range((size - _WAL_HEADER) // frame)
-            used = bisect_left(
-                frames, True, key=lambda index: os.pread(wal, 8, _WAL_HEADER + index * frame + 8) != salts
-            )
-            return size, used * frame
-        except OSError:
-            return 0, 0
+        """See `sqlite_wal.wal_size`."""
+        return wal_size(self._descriptor)
 
     def wal_readers(self) -> list[str]:
-        """The processes that have a snapshot of the write-ahead log, as far as the system tells."""
-        device, inode = self._files[2]
-        shm = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
-        found = {process for process, file, byte in _locks() if file == shm and byte in _READ_LOCKS}
-        return [_name_of(process) for process in sorted(found)]
-
-
-def _locks() -> Iterator[tuple[int, str, int]]:
-    """The locks on files that the system lists: process, file, and byte."""
-    try:
-        with open("/proc/locks", encoding="ascii") as file:
-            for line in file:
-                fields = line.split()
-                if len(fields) == 8 and fields[1] == "POSIX":
-                    yield int(fields[4]), fields[5], int(fields[6])
-    except (OSError, ValueError):
-        return
-
-
-def check_replaced(path: str) -> None:
-    """See that what lies beside a database belongs to it, before SQLite brings them together.
-
-    Raises:
-        LogCorrupt: the database was replaced, and the write-ahead log of the former one is still there.
-    """
-    real = os.path.realpath(path)
-    with suppress(OSError, KeyError):
-        noted = _noted(real + "-life")
-        if noted["database"][:2] != list(identity_of(path)) and noted["wal"] == list(identity_of(real + "-wal")):
-            raise LogCorrupt(
-                f"{path} was replaced, and {real}-wal is still that of the file that was there before: end what has "
-                f"that file open, remove {real}-wal and {real}-shm, and try again"
-            )
-
-
-def _noted(life: str) -> dict[str, Any]:
-    with open(life, encoding="utf-8") as file:
-        try:
-            found = json.load(file)
-        except ValueError:
-            return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _name_of(process: int) -> str:
-    if process == os.getpid():
-        return f"this process ({process})"
-    try:
-        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
-            return f"process {process} ({printable(file.read().strip(), lines=False)})"
-    except OSError:
-        return f"process {process}"
+        """See `sqlite_wal.wal_readers`."""
+        return wal_readers(self._files[2])
 
 
 def _stamp(folder: str) -> tuple[int, int, int] | None:
@@ -257,14 +154,3 @@ def _stamp(folder: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino, found.st_mtime_ns
-
-
-def _boot() -> str:
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except OSError:
-        return secrets.token_hex(16)  # another for each process: whoever is alone begins a life
-
-
-_BOOT: Final = _boot()
