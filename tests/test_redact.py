@@ -39,6 +39,10 @@ def test_escape_sequences_are_shown() -> None:
         ("mail ada@example.org about https://example.org/@ada", "mail ada@example.org about https://example.org/@ada"),
         ("https://example.org/?q=a@b#c@d", "https://example.org/?q=a@b#c@d"),
         ("//u:p@h/x", "//h/x"),
+        ("can't use 'http://ada:hun/ter?2@host:80/x'", "can't use 'http://host:80/x'"),
+        ("http://host:8080/x@y", "http://host:8080/x@y"),
+        ("http://[::1]:80/x@y", "http://[::1]:80/x@y"),
+        ("https://host/a:b@c", "https://host/a:b@c"),
     ],
 )
 def test_no_url_shows_its_password(text: str, shown: str) -> None:

@@ -16,7 +16,11 @@ _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _UNSAFE_LINE: Final = re.compile(f"{_UNSAFE.pattern[:-1]}\t\n]")
-_USERINFO: Final = re.compile(r"(?<=//)[^/?#\s@]*(?:@[^/?#\s@]*)*@")
+# The second form is no URL: its password has a slash that should be encoded. People write it all the same. What stands
+# behind the colon is no password if it is a port.
+_USERINFO: Final = re.compile(
+    r"(?<=//)(?:[^/?#\s@]*(?:@[^/?#\s@]*)*@|[^/?#\s@:\[]*:(?!\d*[/?#])[^/?#\s@]*[/?#][^\s@]{0,256}@)"
+)
 
 CREDENTIAL_HEADERS: Final = frozenset(
     {
