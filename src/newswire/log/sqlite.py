@@ -27,6 +27,7 @@ from newswire.log.immediate import Follower, Settle, Take
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.position import Position, positions
 from newswire.log.retention import Rules
+from newswire.log.sqlite_batch import Batch
 from newswire.log.sqlite_file import LogFile
 from newswire.log.sqlite_fork import carried
 from newswire.log.sqlite_keeper import Keeper, trim
@@ -36,7 +37,7 @@ from newswire.log.sqlite_reader import Reader
 from newswire.log.sqlite_tail import BATCH, Tail
 from newswire.log.sqlite_thread import succeed
 from newswire.log.sqlite_trim import drop
-from newswire.log.sqlite_writer import Batch, Writer
+from newswire.log.sqlite_writer import Writer
 from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.log")

@@ -15,19 +15,18 @@ import logging
 import queue
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
 from newswire.errors import LogError, NewswireError
 from newswire.log.base import Entry
 from newswire.log.forgotten import Forgotten
-from newswire.log.ledger import Outcome
+from newswire.log.sqlite_batch import Batch, Call, entries_of, rows_of
 from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite_schema import NEWEST
 from newswire.log.sqlite_thread import DatabaseThread, Job, succeed, tell
 from newswire.log.sqlite_trim import read_forgotten
-from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.log")
 
@@ -46,68 +45,6 @@ _INSERT_IF: Final = [
 _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
 _WAL_LOOK_SECONDS: Final = 0.05
 _WAL_CHECK_SECONDS: Final = 5.0
-
-
-class Batch:
-    """What is to be stored as one, and how it came out.
-
-    Attributes:
-        guard: a channel, and the newest offset that it must have; see `Guarded`.
-        refused: whether the guard held it back, in the transaction.
-        settled: whether `outcome` is there.
-        outcome: see `Ledger.append_guarded`.
-    """
-
-    __slots__ = ("bytes", "call", "events", "guard", "outcome", "refused", "settled", "sizes")
-
-    def __init__(
-        self, events: Sequence[tuple[str, Event]], sizes: list[int], guard: tuple[str, int] | None = None
-    ) -> None:
-        self.events = events
-        self.sizes = sizes
-        self.bytes = sum(sizes)
-        self.guard = guard
-        self.refused = False
-        self.settled = False
-        self.outcome: Outcome = None
-        self.call: Call
-
-    def settle(self, outcome: Outcome) -> None:
-        """It was stored, refused, or could not be stored; in the event loop. What comes first counts."""
-        if not self.settled:
-            self.settled = True
-            self.outcome = outcome
-            try:
-                self.call.settled()
-            except Exception:  # the outermost frame of a call: the others of its transaction have theirs
-                logger.exception("a publisher could not be given its outcome")
-
-
-class Call:
-    """One call of the log and the batches that it waits for.
-
-    Attributes:
-        loop: the event loop that it came from.
-    """
-
-    __slots__ = ("_left", "_settled", "loop")
-
-    def __init__(self, batches: list[Batch], settled: Callable[[], object]) -> None:
-        self.loop = asyncio.get_running_loop()
-        self._left = len(batches)
-        self._settled: Callable[[], object] | None = settled
-        for batch in batches:
-            batch.call = self
-
-    def settled(self) -> None:
-        """One of the batches has its outcome."""
-        self._left -= 1
-        if self._left == 0 and self._settled is not None:
-            settled, self._settled = self._settled, None  # it knows the batches, which know us: no circle is to stay
-            try:
-                settled()
-            except Exception:  # the outermost frame of a callback: others of its group wait for theirs
-                logger.exception("a callback for what was appended failed")
 
 
 class Writer(DatabaseThread):
@@ -278,7 +215,7 @@ class Writer(DatabaseThread):
             fresh = self._identify(connection, group, found[2])
             self._channels.update(fresh)
             guards = self._guarded(connection, group)
-            values = _rows(group, self._channels, guards, found[0], now)
+            values = rows_of(group, self._channels, guards, found[0], now)
             for begin in range(0, len(values), _VALUES * _ROWS):
                 part = values[begin : begin + _VALUES * _ROWS]
                 execute(_INSERT[len(part) // _VALUES], part)
@@ -313,7 +250,7 @@ class Writer(DatabaseThread):
                     return None
                 if name in known:
                     guards[name] = known[name]
-        values = _rows(group, ids, guards, seen[0], now)
+        values = rows_of(group, ids, guards, seen[0], now)
         count = len(values) // _VALUES
         if not count or connection.execute(_INSERT_IF[count], (*values, *seen)).rowcount != count:
             return None
@@ -411,7 +348,7 @@ class Writer(DatabaseThread):
         last = first + sum(len(batch.events) for batch in stored) - 1
         try:
             if last >= first and loop is group[-1].call.loop:
-                self._committed(first, last, lambda: _entries(stored, first, now))
+                self._committed(first, last, lambda: entries_of(stored, first, now))
         finally:
             offset = first
             for batch in group:
@@ -419,36 +356,6 @@ class Writer(DatabaseThread):
                     batch.settle(None if batch.refused else offset)
                 if not batch.refused:
                     offset += len(batch.events)
-
-
-def _rows(group: list[Batch], ids: dict[str, int], guards: dict[str, int], newest: int, now: float) -> list[object]:
-    """The values of a group's rows, one after the other; of batches that their guards let pass."""
-    values: list[object] = []
-    offset = newest
-    for batch in group:
-        if guards and _is_refused(batch, guards, offset):
-            continue
-        for (name, event), size in zip(batch.events, batch.sizes, strict=True):
-            offset += 1
-            kind = event.event
-            values += (offset, ids[name], size, now, None if kind == "message" else kind, event.data)
-    return values
-
-
-def _is_refused(batch: Batch, guarded: dict[str, int], offset: int) -> bool:
-    """Judge a batch that would be stored after `offset`; note in `guarded` what it changes if it is."""
-    guard = batch.guard
-    batch.refused = guard is not None and guarded[guard[0]] != guard[1]
-    if not batch.refused:
-        for index, (name, _) in enumerate(batch.events, offset + 1):
-            if name in guarded:
-                guarded[name] = index
-    return batch.refused
-
-
-def _entries(group: list[Batch], first: int, now: float) -> list[Entry]:
-    pairs = [pair for batch in group for pair in batch.events]
-    return [Entry(first + index, name, event.event, event.data, now) for index, (name, event) in enumerate(pairs)]
 
 
 def _refuse(loop: asyncio.AbstractEventLoop, group: list[Batch], error: BaseException) -> None:
