@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
+import tracemalloc
 
 import pytest
 
 from newswire.log import memory_losses
-from newswire.log.base import Retention
+from newswire.log.base import Entry, Retention
 from newswire.log.channels import Channels, Pattern
 from newswire.log.forgotten import Forgotten
 from newswire.log.memory import MemoryLog
+from newswire.log.memory_blocks import Blocks
 from newswire.testing.log_base import offsets, opened, publish, read_all
 from newswire.wire.event import Event
 
@@ -49,7 +52,7 @@ async def test_forgotten_channels() -> None:
         assert await losses(log, Pattern("user.*")) == (1, 0)
         assert await losses(log, "user.new") == (0, 1)
         assert await losses(log, "job.99") == (102, 0)
-        assert await losses(log, "job.1") == await losses(log, "job.new") == (0, 82)
+        assert await losses(log, "job.1") == await losses(log, "job.new") == (0, 81)
         assert await losses(log, Pattern("room.>"), "user.1") == (0, 0)
 
 
@@ -89,13 +92,91 @@ async def test_what_is_kept_does_not_grow() -> None:
             await log.append([(f"user.{number}", Event("x")), ("busy", Event("y")), ("again", Event("z"))])
             if number % 3 == 0:
                 await log.drop({f"user.{number}": 2**62, "again": 2**62})
-        kept = len(log._channels)
-        assert kept < 1500
-        assert log._aging.keys() == log._channels.keys()
-        assert len(log._late) < 10_000
-        assert len(log._all) < 3000
-        assert sum(map(sys.getsizeof, (log._graves, log._aging, log._losses.lost))) < 400_000
+        kept = log._kept
+        assert len(kept.channels) < 1500
+        assert kept._aging.keys() == kept.channels.keys()
+        assert len(kept._late) < 10_000
+        assert len(kept.all) < 3000
+        assert sum(map(sys.getsizeof, (kept._graves, kept._aging, kept.losses.lost))) < 400_000
         assert len(await read_all(log, "busy")) == 3
+
+
+@pytest.mark.parametrize(
+    ("channels", "retention"),
+    [(60_000, None), (30_000, None), (1, None), (1000, None), (60_000, Retention(max_age=3600))],
+)
+async def test_what_max_bytes_counts(channels: int, retention: Retention | None) -> None:
+    """The bound is about memory, not about data: what events and channels take, whatever their number."""
+    bound = 8 * 2**20
+    async with opened(MemoryLog(retention=retention, max_bytes=bound)) as log:
+        gc.collect()
+        tracemalloc.start()
+        try:
+            for number in range(60_000):
+                await log.append([(f"user.{number % channels}", Event(f"{number:0100}"))])
+            taken, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert 0.7 * bound < taken < 1.35 * bound
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_removing_and_searching_at_random(seed: int) -> None:
+    """Blocks find, give and remove as one sorted list does, whatever goes in which order."""
+    dice = random.Random(seed)
+    blocks = Blocks()
+    model: list[Entry] = []
+    latest = 0
+    for _ in range(3000):
+        match dice.randrange(6):
+            case 0:
+                added = [Entry(latest + 1 + each, "a", "message", "x", 0.0) for each in range(dice.choice([1, 3, 900]))]
+                latest = added[-1].offset
+                blocks.extend(added)
+                model += added
+            case 1:
+                count = dice.choice([1, 1, 64, 500])
+                taken = blocks.take_first(count)
+                assert taken == model[: len(taken)]
+                assert taken or not model
+                del model[: len(taken)]
+            case 2 if model:
+                begin = dice.randrange(len(model))
+                for entry in model[begin : begin + dice.choice([1, 50, 1500])]:
+                    assert blocks.remove(entry.offset)
+                    assert not blocks.remove(entry.offset)
+                    model.remove(entry)
+            case 3:
+                offset = dice.randrange(-1, latest + 2)
+                assert blocks.find(offset) == next((entry for entry in model if entry.offset == offset), None)
+            case _:
+                offset, limit = dice.randrange(-1, latest + 2), dice.choice([1, 10, 3000])
+                assert blocks.after(offset, limit) == [entry for entry in model if entry.offset > offset][:limit]
+    assert len(blocks) == len(model)
+
+
+async def test_a_channel_that_came_back_has_no_doubt_of_what_it_knows() -> None:
+    """A channel whose last loss is remembered knows it, also after it has events again and others were forgotten."""
+    async with opened(MemoryLog(max_bytes=100_000)) as log:
+        for number in range(12_000):
+            await publish(log, f"user.{number}", "x")
+        [again] = await publish(log, "user.11000", "y")
+        page = await log.read(Channels(["user.11000"]), 0, 10)
+        assert (page.lost, page.doubt, offsets(page.entries)) == (11_001, 0, [again])
+
+
+async def test_a_large_drop_in_turns() -> None:
+    """A cut through a channel of very many events lets the event loop go on, and so does what it frees."""
+    async with opened(MemoryLog()) as log:
+        await log.append([("busy", Event("x"))] * 20_000)
+        dropping = asyncio.ensure_future(log.drop({"busy": 19_999}))
+        passes = 0
+        while not dropping.done():
+            await asyncio.sleep(0)
+            passes += 1
+        assert passes >= 20
+        assert await dropping == 19_999
+        assert offsets(await read_all(log, "busy")) == [20_000]
 
 
 async def test_a_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

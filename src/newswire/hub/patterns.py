@@ -98,6 +98,8 @@ class ChannelIndex:
         # What channels are found to match, in the present generation of patterns. It is a cache: channels come and go.
         self._resolved: dict[str, tuple[int, Collection[Group]]] = {}
         self._generation = 0
+        # By a part of a channel's hash, another part of it. What is asked for once is not worth remembering.
+        self._asked = bytearray(_REMEMBERED)
 
     def add(self, group: Group) -> None:
         """Take in a group."""
@@ -133,11 +135,20 @@ class ChannelIndex:
         generation, groups = self._resolved.get(channel, (-1, ()))
         if generation != self._generation:
             groups = self._trie.match(channel)
-            groups |= self._named.get(channel, {})
-            if len(self._resolved) >= _REMEMBERED:
-                self._resolved.clear()
-            self._resolved[channel] = self._generation, groups
+            named = self._named.get(channel)
+            if named:
+                groups |= named
+            mark, place = divmod(hash(channel), _REMEMBERED)
+            if self._asked[place] == mark & 255:
+                self._remember(channel, groups)
+            else:
+                self._asked[place] = mark & 255
         return groups
+
+    def _remember(self, channel: str, groups: Collection[Group]) -> None:
+        if len(self._resolved) >= _REMEMBERED:
+            self._resolved.clear()
+        self._resolved[channel] = self._generation, groups
 
     def subscribed(self, limit: int | None = None) -> dict[str, int]:
         """The names and patterns that are subscribed to (at most `limit` of each), with their subscribers."""

@@ -1,13 +1,15 @@
 """The window: the newest frames of the log, in memory, bounded in bytes.
 
 A cursor inside the window is served from it; an older one reads pages from the log until it gets here. The hub's one
-follower appends; everyone else only reads. For each channel there is a ring of its own, so that finding what a
-subscriber is due costs what it gets, not what the window holds.
+follower appends; everyone else only reads. Frames are found by channel too, so that finding what a subscriber is due
+costs what it gets, not what the window holds: a channel of several frames has a ring of its own. A channel of one frame
+has that alone, since each of a million users may have one.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from newswire.hub.frames import Frame
@@ -17,6 +19,7 @@ from newswire.log.channels import Channels
 _FRAME_OVERHEAD: Final = 500
 # A scan for patterns looks at so many frames at once, then lets others have their turn.
 SCAN_LIMIT: Final = 2048
+_offset = attrgetter("offset")
 
 
 class Due(NamedTuple):
@@ -34,16 +37,11 @@ class Due(NamedTuple):
 class _Ring:
     """Frames in log order; cheap to append to, to drop from the front and to search."""
 
-    __slots__ = ("frames", "offsets", "start")
+    __slots__ = ("frames", "start")
 
-    def __init__(self) -> None:
-        self.offsets: list[int] = []
-        self.frames: list[Frame] = []
+    def __init__(self, *frames: Frame) -> None:
+        self.frames = list(frames)
         self.start = 0
-
-    def append(self, frame: Frame) -> None:
-        self.offsets.append(frame.offset)
-        self.frames.append(frame)
 
     def drop_first(self) -> Frame:
         frame = self.frames[self.start]
@@ -51,7 +49,6 @@ class _Ring:
         self.start += 1
         if self.start > 64 and self.start * 2 > len(self.frames):  # moving half at a time keeps this O(1)
             del self.frames[: self.start]
-            del self.offsets[: self.start]
             self.start = 0
         return frame
 
@@ -60,7 +57,7 @@ class _Ring:
 
     def after(self, offset: int) -> int:
         """The index of the first frame after `offset`."""
-        return bisect_right(self.offsets, offset, self.start)
+        return bisect_right(self.frames, offset, self.start, key=_offset)
 
 
 class Window:
@@ -72,22 +69,26 @@ class Window:
         bytes: what the frames cost, roughly.
     """
 
-    __slots__ = ("_all", "_limit", "_rings", "bytes", "floor", "head")
+    __slots__ = ("_all", "_channels", "_limit", "bytes", "floor", "head")
 
     def __init__(self, max_bytes: int, *, start: int) -> None:
         self._limit = max_bytes
         self._all = _Ring()
-        self._rings: dict[str, _Ring] = {}
+        self._channels: dict[str, Frame | _Ring] = {}
         self.floor = self.head = start
         self.bytes = 0
 
     def append(self, frame: Frame) -> None:
         """Take the next frame of the log; the oldest make room."""
-        self._all.append(frame)
-        ring = self._rings.get(frame.channel)
-        if ring is None:
-            ring = self._rings[frame.channel] = _Ring()
-        ring.append(frame)
+        self._all.frames.append(frame)
+        channel = frame.channel
+        found = self._channels.get(channel)
+        if found is None:
+            self._channels[channel] = frame
+        elif isinstance(found, _Ring):
+            found.frames.append(frame)
+        else:
+            self._channels[channel] = _Ring(found, frame)
         self.head = frame.offset
         self.bytes += 2 * frame.size + _FRAME_OVERHEAD
         while self.bytes > self._limit:
@@ -98,15 +99,16 @@ class Window:
         self.floor = frame.offset
         self.bytes -= 2 * frame.size + _FRAME_OVERHEAD
         channel = frame.channel
-        ring = self._rings[channel]
-        ring.drop_first()
-        if not len(ring):
-            del self._rings[channel]
+        found = self._channels[channel]
+        if isinstance(found, _Ring) and len(found) > 1:
+            found.drop_first()
+        else:
+            del self._channels[channel]
 
     def restart(self, start: int) -> None:
         """Begin anew after offset `start`: what came before was not seen."""
         self._all = _Ring()
-        self._rings = {}
+        self._channels = {}
         self.floor = self.head = start
         self.bytes = 0
 
@@ -122,18 +124,22 @@ class Window:
             return self._scan(channels, after, upto, budget)
         single = channels.single
         if single is not None:
-            ring = self._rings.get(single)
-            return Due([], upto) if ring is None else _take(ring.frames, ring.after(after), upto, budget)
+            return self._of(single, after, upto, budget)
         return self._merge(channels.names, after, upto, budget)
+
+    def _of(self, name: str, after: int, upto: int, budget: int) -> Due:
+        found = self._channels.get(name)
+        if found is None:
+            return Due([], upto)
+        if isinstance(found, _Ring):
+            return _take(found.frames, found.after(after), upto, budget)
+        return Due([found] if after < found.offset <= upto else [], upto)
 
     def _merge(self, names: frozenset[str], after: int, upto: int, budget: int) -> Due:
         frames: list[Frame] = []
-        rings = self._rings
-        for name in names if len(names) <= len(rings) else rings.keys() & names:
-            ring = rings.get(name)
-            if ring is None:
-                continue
-            due = _take(ring.frames, ring.after(after), upto, budget)
+        channels = self._channels
+        for name in names if len(names) <= len(channels) else channels.keys() & names:
+            due = self._of(name, after, upto, budget)
             frames += due.frames
             upto = due.through  # another ring that was cut short bounds what is complete
         frames.sort(key=_offset)
@@ -171,10 +177,6 @@ def _take(source: list[Frame], start: int, upto: int, budget: int) -> Due:
             return Due(frames, frames[-1].offset)
         frames.append(frame)
     return Due(frames, upto)
-
-
-def _offset(frame: Frame) -> int:
-    return frame.offset
 
 
 def due_of_page(frames: list[Frame], after: int, through: int, budget: int) -> Due:

@@ -17,6 +17,7 @@ from newswire.log.forgotten import Forgotten
 
 # Channels without events that are remembered for what they lost; of others, their shapes are (`Forgotten`).
 _EMPTY_KEPT: Final = 10_000
+_FORGOTTEN_AT_ONCE: Final = 16  # one part in so many of them
 _MATCHES_KEPT: Final = 32  # channel sets with patterns whose losses are remembered
 _SLICE: Final = 2000  # names looked at in one go: some milliseconds
 
@@ -45,14 +46,13 @@ class Losses:
         lost: channels with events that lost some, and the newest of those; in the order of the last losses.
         empty: channels without events that lost some, and the newest; in the order in which they lost their last.
         forgotten: what is known of those that are in no order any more.
-        forgetful: whether there are such.
     """
 
     def __init__(self) -> None:
         self.forgotten = Forgotten()
-        self.forgetful = False
+        self._since: int | None = None  # the offset of the newest event when the first was forgotten
         self.lost: dict[str, int] = {}  # a channel stands in one of the two
-        self.empty: OrderedDict[str, int] = OrderedDict()
+        self.empty: dict[str, int] = {}
         self._count = 0  # of losses so far
         self._matches: OrderedDict[Channels, _Match] = OrderedDict()
 
@@ -65,16 +65,20 @@ class Losses:
         self._count += 1
         self.lost[channel] = max(self.lost.pop(channel, 0), offset)
 
-    def add_last(self, channels: Iterable[tuple[str, int]]) -> None:
-        """Channels have lost their last events, at these offsets."""
+    def add_last(self, channels: Iterable[tuple[str, int]], latest: int) -> None:
+        """Channels have lost their last events, at these offsets; `latest` is that of the log's newest event."""
         lost, empty = self.lost, self.empty
         before = len(empty)
         for channel, offset in channels:
             empty[channel] = max(lost.pop(channel), offset) if channel in lost else offset
         self._count += len(empty) - before
-        if len(empty) > _EMPTY_KEPT:
-            self.forgotten.add([empty.popitem(last=False) for _ in range(len(empty) - _EMPTY_KEPT)])
-            self.forgetful = True
+        if len(empty) > _EMPTY_KEPT + _EMPTY_KEPT // _FORGOTTEN_AT_ONCE:
+            oldest = list(islice(empty.items(), len(empty) - _EMPTY_KEPT))
+            self.forgotten.add(oldest)
+            for channel, _ in oldest:
+                del empty[channel]
+            if self._since is None:
+                self._since = latest
 
     def filled(self, channel: str) -> None:
         """A channel in `empty` has an event again."""
@@ -87,9 +91,9 @@ class Losses:
                 del self._matches[channels]
 
     def doubt(self, channel: str, born: int | None) -> int:
-        """`Page.doubt` of a channel: one that has been there since `born`, or one that has no events (None)."""
-        if not self.forgetful or channel in self.empty:
-            return 0
+        """`Page.doubt` of a channel: one whose first event came after offset `born`, or one without events (None)."""
+        if self._since is None or self.of(channel) or (born is not None and born < self._since):
+            return 0  # none was forgotten, or what this one lost last is known, or it was there before
         doubt = self.forgotten.doubt(channel)
         return doubt if born is None else min(doubt, born)
 
@@ -100,7 +104,7 @@ class Losses:
             self._matches.move_to_end(channels)
             if len(self._matches) > _MATCHES_KEPT:
                 self._matches.popitem(last=False)
-            fresh = self._since(match.seen)
+            fresh = self._recent(match.seen)
             count = self._count
             for begin in range(0, len(fresh), _SLICE):
                 if begin:
@@ -114,7 +118,7 @@ class Losses:
                 lost, doubt = self.forgotten.of_patterns(channels)
                 return max(lost, match.lost), doubt
 
-    def _since(self, seen: int) -> list[str]:
+    def _recent(self, seen: int) -> list[str]:
         """The channels that lost something after the first `seen` losses, or more than those."""
         count = self._count - seen
         if count > _SLICE:

@@ -1,0 +1,101 @@
+"""The ring of everything of the memory log: entries in log order, in blocks of a bounded size.
+
+Entries come at the end, and go anywhere: the oldest mostly, but others too. What goes moves the rest of one block, so
+nothing here takes longer because there is more of it. Blocks hold entries only, and the garbage collector need not look
+at them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Final
+
+from newswire.log.base import Entry
+from newswire.log.untracked import untrack
+
+_SIZE: Final = 1024  # entries that a block is begun with at most
+_FEW: Final = 128  # entries that a block has at least, or the one before it has many
+offset_of = itemgetter(0)
+
+
+class Blocks:
+    """Entries in log order."""
+
+    __slots__ = ("_blocks", "_firsts")
+
+    def __init__(self) -> None:
+        self._blocks: list[list[Entry]] = []
+        self._firsts: list[int] = []  # for each block: an offset after all of the block before, up to its first
+
+    def __len__(self) -> int:
+        return sum(map(len, self._blocks))
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Append entries, which come after all that are here."""
+        blocks = self._blocks
+        if blocks and len(blocks[-1]) + len(entries) <= _SIZE:
+            blocks[-1] += entries
+            return
+        for begin in range(0, len(entries), _SIZE):
+            block = list(entries[begin : begin + _SIZE])
+            untrack(block)
+            blocks.append(block)
+            self._firsts.append(block[0].offset)
+
+    def find(self, offset: int) -> Entry | None:
+        """The entry of this offset."""
+        number = bisect_right(self._firsts, offset) - 1
+        if number < 0:
+            return None
+        block = self._blocks[number]
+        index = bisect_left(block, offset, key=offset_of)
+        return block[index] if index < len(block) and block[index].offset == offset else None
+
+    def after(self, offset: int, limit: int) -> list[Entry]:
+        """The first entries after an offset."""
+        number = max(bisect_right(self._firsts, offset) - 1, 0)
+        found: list[Entry] = []
+        blocks = self._blocks
+        while number < len(blocks) and len(found) < limit:
+            block = blocks[number]
+            index = 0 if found else bisect_right(block, offset, key=offset_of)
+            found += block[index : index + limit - len(found)]
+            number += 1
+        return found
+
+    def take_first(self, most: int) -> list[Entry]:
+        """Remove and return the first entries: up to `most`, at least one if there is one."""
+        if not self._blocks:
+            return []
+        block = self._blocks[0]
+        taken = block[:most]
+        if len(taken) == len(block):
+            del self._blocks[0], self._firsts[0]
+        else:
+            del block[:most]
+        return taken
+
+    def remove(self, offset: int) -> bool:
+        """Remove the entry of this offset. Returns whether it was here."""
+        number = bisect_right(self._firsts, offset) - 1
+        if number < 0:
+            return False
+        block = self._blocks[number]
+        index = bisect_left(block, offset, key=offset_of)
+        if index == len(block) or block[index].offset != offset:
+            return False
+        del block[index]
+        if len(block) < _FEW:
+            self._shrink(number)
+        return True
+
+    def _shrink(self, number: int) -> None:
+        """A block has few entries: the one before it takes them, if it has room."""
+        block = self._blocks[number]
+        if block and (number == 0 or len(self._blocks[number - 1]) > _SIZE - _FEW):
+            return
+        if block:
+            self._blocks[number - 1] += block
+        del self._blocks[number], self._firsts[number]
