@@ -44,20 +44,16 @@ class _State:
 
 
 class Working:
-    """Held by a thread while it works with a connection: a fork waits for its end."""
+    """What a thread holds while it works with a connection: a fork waits for its end.
+
+    Attributes:
+        lock: held meanwhile.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.acquire = self._lock.acquire
-        self.release = self._lock.release
+        self.lock = threading.Lock()
         with _state.lock:
             _state.working.add(self)
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
 
 
 _state = _State()
@@ -179,7 +175,7 @@ def _before() -> None:
     give_up = time.monotonic() + _PATIENCE
     _forking.pid = os.getpid()
     _forking.held = []
-    locks: list[threading.Lock | Working] = [_state.lock, *_state.working]
+    locks = [_state.lock, *(working.lock for working in _state.working)]
     for lock in locks:
         if lock.acquire(timeout=max(give_up - time.monotonic(), 0)):
             _forking.held.append(lock)

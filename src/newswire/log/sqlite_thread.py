@@ -100,7 +100,8 @@ class DatabaseThread:
             with self._lock:
                 if self._ending:
                     raise Closed("the log is closed")
-                self._start()
+                if self._thread is None:
+                    self._start()
                 self._queue.put(item)
         except NewswireError as error:
             self._refuse(item, error)
@@ -112,21 +113,20 @@ class DatabaseThread:
             LogUnavailable: it can't be started.
         """
         with self._lock:
-            if not self._ending:
+            if not self._ending and self._thread is None:
                 self._start()
 
     def _start(self) -> None:
-        if self._thread is None:
-            thread = threading.Thread(target=self._main, name=self.name, daemon=True)
-            self.file.enter()
-            try:
-                thread.start()
-            except RuntimeError as error:
-                self.file.leave()
-                raise LogUnavailable(
-                    f"the log {self.file.path} needs a thread, and there can't be more: {error}"
-                ) from error
-            self._thread = thread
+        thread = threading.Thread(target=self._main, name=self.name, daemon=True)
+        self.file.enter()
+        try:
+            thread.start()
+        except RuntimeError as error:
+            self.file.leave()
+            raise LogUnavailable(
+                f"the log {self.file.path} needs a thread, and there can't be more: {error}"
+            ) from error
+        self._thread = thread
 
     def end(self) -> None:
         """Let the thread end once it has done what is queued. Does not wait."""
@@ -156,14 +156,19 @@ class DatabaseThread:
     def _main(self) -> None:
         error: NewswireError = Closed("the log is closed")
         try:
-            while self._work(self._take()):
-                pass
+            working = self.working.lock
+            more = True
+            while more:
+                item = self._take()
+                with working:
+                    more = self._turn(item)
+                del item  # nothing is held while the next is waited for
         except BaseException as died:  # the outermost frame of the thread
             logger.critical("%s of %s died; the next call starts another", self.name, self.file.path, exc_info=True)
             error = LogUnavailable(f"a thread of the log {self.file.path} died of {died!r}: try again")
             error.__cause__ = died
         finally:
-            with self.working:
+            with self.working.lock:
                 self._disconnect()
                 self.file.leave()
             self._over(error)
@@ -201,10 +206,6 @@ class DatabaseThread:
             False when the thread is to end.
         """
         raise NotImplementedError
-
-    def _work(self, item: Any) -> bool:
-        with self.working:
-            return self._turn(item)
 
     def connection(self) -> sqlite3.Connection:
         """The connection, opened if need be, to the file that was opened first."""
@@ -245,8 +246,10 @@ _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCO
 
 def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
     """Call back in the event loop."""
-    with suppress(RuntimeError):  # the loop was closed before the log: nobody waits any more
+    try:
         loop.call_soon_threadsafe(call, *args)
+    except RuntimeError:  # the loop was closed before the log: nobody waits any more
+        pass
 
 
 def succeed(future: asyncio.Future[T], result: T) -> None:

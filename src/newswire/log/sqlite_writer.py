@@ -128,12 +128,12 @@ class Writer(DatabaseThread):
                 return True
             self._left = item
         jobs, ending = self._take_more()
-        self._taken = list(jobs)
+        self._taken = jobs
         self._store(self._next_group())
         self._bound_wal()
-        for job in jobs:
-            self.do(job)
-            self._taken.remove(job)
+        while jobs:
+            self.do(jobs[0])
+            del jobs[0]
         if ending:
             while self._left:
                 self._store(self._next_group())
@@ -179,7 +179,7 @@ class Writer(DatabaseThread):
     def _store(self, group: list[Batch]) -> None:
         self._taken.append(group)
         self._commit(group)
-        self._taken.remove(group)
+        self._taken.pop()
 
     def _commit(self, group: list[Batch]) -> None:
         try:
@@ -340,6 +340,9 @@ class Writer(DatabaseThread):
 
         It is one loop, unless some came from a loop that was closed before they were stored.
         """
+        if len(group) == 1:
+            tell(loop := group[0].call.loop, call, loop, group, *args)
+            return
         for loop in {batch.call.loop: None for batch in group}:
             tell(loop, call, loop, group, *args)
 
