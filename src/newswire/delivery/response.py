@@ -40,7 +40,7 @@ class EventSourceResponse(FrameworkResponse):
             threads (`newswire.delivery.threads.THREADS.limit`), the answer is a 503.
         status_code: the status of the response.
         headers: more headers; they can't replace those that a stream needs.
-        options: see `StreamOptions`. For iterables `retry` is sent only if it is given here.
+        options: see `StreamOptions`. An iterable without options sends no `retry:`.
         background: awaited after the stream has ended, however it ended.
         on_shutdown: for iterables that end by themselves when the server stops: an event (asyncio's, anyio's or
             threading's) that is set then, or a function that is called in the event loop. The iterable has four fifths
