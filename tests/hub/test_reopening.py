@@ -68,7 +68,7 @@ def test_threads_after_the_event_loop_has_gone(hub: Hub, leaves_open: bool) -> N
 
     asyncio.run(main())
     hub.sync.publish("a", "in a thread", timeout=30)
-    assert hub.sync.call(data(hub), 30) == ["in a loop", "in a thread"]
+    assert hub.sync.call(lambda: data(hub), 30) == ["in a loop", "in a thread"]
     hub.sync.close()
     with pytest.raises(Closed):
         hub.sync.publish("a", "late")

@@ -184,7 +184,7 @@ async def test_a_run_is_kept_for_its_readers(runs: Runs) -> None:
     await anext(iterator)
     [(due, _, _)] = expiry._drop
     [(_, latest)] = expiry._expiring.values()
-    assert 0 < latest - due <= 0.2
+    assert 0 < latest - due <= 0.2 + 1e-6  # of a clock that has been running for hours
     while expiry._drop:  # of time's doing
         await asyncio.sleep(0.02)
         await expiry.drop_old()

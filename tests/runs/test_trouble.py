@@ -18,6 +18,7 @@ from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, L
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.memory import MemoryLog
 from newswire.runs import RunOptions, Runs, WorkerOptions
+from newswire.runs.dialects import dialect_for
 from newswire.runs.dialects.base import End
 from newswire.runs.record import Record, out_channel, record_channel, worker_channel
 from newswire.runs.run import Run
@@ -414,3 +415,20 @@ async def test_waiting_for_an_event_of_a_run_can_be_cancelled() -> None:
                 break
             got.append(event.data)
         assert got == [*(f"{number} " for number in range(20)), '{"reason":"done"}']
+
+
+async def test_opening_a_reader_twice_tells_its_dialect_nothing_twice() -> None:
+    """A server opens a stream before its response does, so that what fails is still a status code."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        run = await runs.start("chat", iter("abc"))
+        await run.wait()
+        first = await anext(aiter(run.subscribe()))
+        record = await runs.find(run.id, None)
+        for times in (1, 2):
+            dialect = dialect_for("openai-chat", record.head)
+            reader = runs.reader(record, first.id, dialect)
+            for _ in range(times):
+                await reader.open()
+            before = [event.json()["choices"][0]["delta"].get("content") for event in dialect.prelude()]
+            assert [text for text in before if text] == ["a"]
+            reader.close()

@@ -125,7 +125,7 @@ class EventSourceResponse(FrameworkResponse):
             await subscription.open()
             if self.background is None:
                 await release(scope)
-                await _still_open(subscription)
+                _check_open(subscription)
             else:
                 warn_of_held(scope)
             sink = await self._attach(subscription, scope, send, drain)
@@ -208,15 +208,13 @@ def _extension(scope: Scope, name: str) -> Any:
     return (scope.get("extensions") or {}).get(name)
 
 
-async def _still_open(subscription: Subscription) -> None:
+def _check_open(subscription: Subscription) -> None:
     """Raise if one of the request's dependencies has closed the subscription at its end."""
-    try:
-        await subscription.open()
-    except Closed:
+    if subscription.closed:
         raise RuntimeError(
             "a dependency with yield has closed this subscription at its end, which comes before the stream begins: "
             "call hub.subscribe() in the route, or leave the subscription open; it ends with its stream"
-        ) from None
+        )
 
 
 class _Stop:

@@ -111,6 +111,11 @@ class Subscription:
 
     # -- the life of a stream, called by delivery
 
+    @property
+    def closed(self) -> bool:
+        """It was closed: nothing more comes."""
+        return self._state is _State.CLOSED
+
     async def open(self) -> Position:
         """Find the place to start from; nothing is sent yet.
 

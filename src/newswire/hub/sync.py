@@ -12,7 +12,7 @@ import atexit
 import os
 import sys
 import threading
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from newswire.errors import Closed
@@ -51,16 +51,16 @@ class SyncHub:
             RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
                 or where gevent has replaced the threads.
         """
-        return self.call(self._hub.publish(channel, data, event=event), timeout)
+        return self.call(lambda: self._hub.publish(channel, data, event=event), timeout)
 
     def publish_many(self, events: Iterable[tuple[str, Any]], *, timeout: float | None = None) -> list[Position]:
         """Publish a batch; see `Hub.publish_many`."""
-        return self.call(self._hub.publish_many(events), timeout)
+        return self.call(lambda: self._hub.publish_many(events), timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the hub, and the background thread if there is one. Idempotent."""
         if not self._hub.closed:
-            self.call(self._hub.close(), timeout)
+            self.call(self._hub.close, timeout)
         self._closed = True
         self._end()
 
@@ -75,28 +75,31 @@ class SyncHub:
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(1.0)
 
-    def call(self, call: Coroutine[Any, Any, T], timeout: float | None = None) -> T:
-        """Run a coroutine in the hub's event loop and wait for its result: for what is built upon the hub.
+    def call(self, call: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        """Await `call()` in the hub's event loop and wait for its result: for what is built upon the hub.
 
         Raises:
             TimeoutError, RuntimeError: see `publish`.
             Closed: the hub was closed, by `close` or in an event loop that is still there.
         """
-        try:
-            self._check()
-        except BaseException:
-            call.close()
-            raise
+        self._check()
         with self.lock:
             loop = self._hub.loop
             if loop is None or loop.is_closed():
                 loop = self._start()
-            future = asyncio.run_coroutine_threadsafe(call, loop)
+            future = asyncio.run_coroutine_threadsafe(self._call(call), loop)
         try:
             return future.result(timeout)
         except TimeoutError:
             future.cancel()
             raise
+
+    async def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        loop = self._hub.loop
+        if loop is None or loop.is_closed() or loop is asyncio.get_running_loop():
+            return await call()
+        # The hub went over to another event loop while this was on its way to the one before.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
 
     def _check(self) -> None:
         self._hub.check_process()

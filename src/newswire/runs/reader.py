@@ -59,7 +59,7 @@ class RunReader(Subscription):
         upto: the offset at which another run of the same key begins, if there is one: its events are not the reader's.
     """
 
-    __slots__ = ("_dialect", "_on_open", "_readers", "begun", "lost", "run_id", "seen", "upto")
+    __slots__ = ("_dialect", "_on_open", "_opened", "_readers", "begun", "lost", "run_id", "seen", "upto")
 
     def __init__(
         self,
@@ -77,6 +77,7 @@ class RunReader(Subscription):
         self.begun = begun.offset
         self._dialect = dialect
         self._on_open = on_open
+        self._opened = False  # the dialect has what lies before the cursor
         self._readers = {} if readers is None else readers
         self.seen = 0
         self.lost = False
@@ -89,6 +90,8 @@ class RunReader(Subscription):
             RunNotFound: the run is not kept any more.
         """
         position = await super().open()
+        if self._opened:
+            return position
         if self._on_open is not None:
             await self._on_open()
         if self.cursor < self.begun:
@@ -96,6 +99,7 @@ class RunReader(Subscription):
         if self._dialect is not None:
             self._gap = None  # a cursor that can't be placed begins anew; a gap is an event that no client would know
             await self._skip(self._dialect)
+        self._opened = True
         return position
 
     async def _skip(self, dialect: Dialect) -> None:

@@ -24,28 +24,29 @@ class SyncRuns:
 
     def start(self, name: str, source: Source | None = None, *, timeout: float | None = None, **options: Any) -> Run:
         """See `Runs.start`."""
-        return self._runs.hub.sync.call(self._runs.start(name, source, **options), timeout)
+        return self._runs.hub.sync.call(lambda: self._runs.start(name, source, **options), timeout)
 
     @contextmanager
     def attach(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> Iterator[Run]:
         """See `Runs.attach`: `with runs.sync.attach(run_id) as run:`."""
         attachment = self._runs.attach(run_id, **which)
         call = self._runs.hub.sync.call
-        run = call(attachment.__aenter__(), timeout)
+        run = call(attachment.__aenter__, timeout)
         try:
             yield run
         except BaseException as error:
-            call(attachment.__aexit__(type(error), error, error.__traceback__), timeout)
+            failure = error
+            call(lambda: attachment.__aexit__(type(failure), failure, failure.__traceback__), timeout)
             raise
-        call(attachment.__aexit__(None, None, None), timeout)
+        call(lambda: attachment.__aexit__(None, None, None), timeout)
 
     def stop(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> bool:
         """See `Runs.stop`."""
-        return self._runs.hub.sync.call(self._runs.stop(run_id, **which), timeout)
+        return self._runs.hub.sync.call(lambda: self._runs.stop(run_id, **which), timeout)
 
     def get(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> Run:
         """See `Runs.get`."""
-        return self._runs.hub.sync.call(self._runs.get(run_id, **which), timeout)
+        return self._runs.hub.sync.call(lambda: self._runs.get(run_id, **which), timeout)
 
     def wait(self, run: Run, timeout: float | None = None) -> End:
         """See `Run.wait`.
@@ -53,8 +54,8 @@ class SyncRuns:
         Raises:
             TimeoutError: the time is over; the run goes on.
         """
-        return self._runs.hub.sync.call(run.wait(), timeout)
+        return self._runs.hub.sync.call(run.wait, timeout)
 
     def text(self, run: Run, timeout: float | None = None) -> str:
         """See `Run.text`."""
-        return self._runs.hub.sync.call(run.text(), timeout)
+        return self._runs.hub.sync.call(run.text, timeout)
