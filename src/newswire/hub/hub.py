@@ -204,9 +204,8 @@ class Hub:
         async def hand_over() -> bool:
             if self._opening is not None:
                 await asyncio.wait([self._opening])
-            for _ in range(
-                3
-            ):  # whoever waited for that goes first: one pass through the shield, one to wake, one to go on
+            # Whoever waited for that goes first: one pass through the shield, one to wake, one to go on.
+            for _ in range(3):
                 await asyncio.sleep(0)
             live = self._live
             if self._loop is not background or live is None or live.members or self._closing or self._ending:
