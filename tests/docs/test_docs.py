@@ -6,10 +6,8 @@ import ast
 import asyncio
 import inspect
 import re
-import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +17,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 from tests.browser.conftest import Page
-from tests.fixtures.serve import NEWSWIRE, free_port
+from tests.fixtures.serve import running
 
 from newswire import Decoder
 from newswire.errors import RunNotFound
@@ -75,33 +73,12 @@ async def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         yield names
 
 
-def newswire_run(folder: Path, app: str) -> Iterator[str]:
-    """The application as the README starts it; gives its address."""
-    port = free_port()
-    command = [NEWSWIRE, "run", app, "--port", str(port)]
-    with subprocess.Popen(command, cwd=folder, stderr=subprocess.DEVNULL) as process:
-        url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx2.get(f"{url}/is-it-there")
-                break
-            except httpx2.TransportError:
-                assert process.poll() is None, "the server ended"
-                assert time.monotonic() < deadline, "the server does not answer"
-                time.sleep(0.05)
-        try:
-            yield url
-        finally:
-            process.terminate()
-
-
 def test_the_readmes_programs(tmp_path: Path) -> None:
     """Pasted into files and started as the README says, they do what it says; each is a whole program."""
     first, second = blocks(README, "python")
     (tmp_path / "app.py").write_text(first.lstrip())
     (tmp_path / "answer.py").write_text(second.lstrip())
-    with contextmanager(newswire_run)(tmp_path, "app:app") as url:
+    with running("app:app", tmp_path) as (url, _):
         stored = httpx2.post(f"{url}/news", json={"title": "It works"}).json()["id"]
         later = httpx2.post(f"{url}/news", json={"title": "And again"}).json()["id"]
         with httpx2.stream("GET", f"{url}/events", headers={"last-event-id": stored}) as answer:
@@ -113,7 +90,7 @@ def test_the_readmes_programs(tmp_path: Path) -> None:
         for room in ("a", "*", "%3E", "a.b"):
             with httpx2.stream("GET", f"{url}/rooms/{room}") as answer:
                 assert answer.status_code == 200
-    with contextmanager(newswire_run)(tmp_path, "answer:app") as url:
+    with running("answer:app", tmp_path) as (url, _):
         asked = httpx2.post(f"{url}/answers", content="why?")
         read = httpx2.get(f"{url}{asked.headers['content-location']}")
         for answer in (asked, read):

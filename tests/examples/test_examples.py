@@ -4,46 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
+from tests.fixtures.serve import running
 
 from newswire import Decoder, Event
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "__init__.py")
-
-
-@contextmanager
-def running(app: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run an example's application as a user does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "newswire.cli.main", "run", app, "--port", str(port)]
-    url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
-        try:
-            deadline = time.monotonic() + 30
-            while True:
-                try:
-                    httpx2.get(f"{url}/is-it-there")
-                    break
-                except httpx2.TransportError:
-                    assert process.poll() is None, "the server ended"
-                    assert time.monotonic() < deadline, "the server does not answer"
-                    time.sleep(0.05)
-            yield url, process
-        finally:
-            process.terminate()
 
 
 def read(url: str, count: int, after: str | None = None) -> list[Event]:
