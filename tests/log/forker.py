@@ -17,8 +17,7 @@ import sys
 from pathlib import Path
 
 from newswire.errors import LogUnavailable
-from newswire.log import sqlite_fork
-from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite import SqliteLog, fork
 from newswire.wire.event import Event
 
 
@@ -115,7 +114,7 @@ class Walk:
             return
         self.dice = random.Random(seed)
         self.loop = new_loop()
-        self.carried = bool(sqlite_fork._state.carried)
+        self.carried = bool(fork._state.carried)
         self.inherited += [log for log in self.logs if log._pid is not None]
         self.logs = [log for log in self.logs if log._pid is None]  # never used: as good as new
         self.appending = []

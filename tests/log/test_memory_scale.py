@@ -10,12 +10,12 @@ import tracemalloc
 
 import pytest
 
-from newswire.log import memory_losses
 from newswire.log.base import Entry, Retention
 from newswire.log.channels import Channels, Pattern
 from newswire.log.forgotten import Forgotten
 from newswire.log.memory import MemoryLog
-from newswire.log.memory_blocks import Blocks
+from newswire.log.memory import losses as memory_losses
+from newswire.log.memory.blocks import Blocks
 from newswire.testing.log_base import offsets, opened, publish, read_all
 from newswire.wire.event import Event
 

@@ -14,7 +14,7 @@ import pytest
 from newswire import Event
 from newswire.errors import LogCorrupt
 from newswire.log.sqlite import SqliteLog
-from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT
+from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT
 from newswire.testing.log_base import opened, publish, read_all
 
 pytestmark = pytest.mark.anyio

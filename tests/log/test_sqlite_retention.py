@@ -10,11 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from newswire.log import sqlite_keeper
 from newswire.log.base import Retention
 from newswire.log.channels import Channels, Pattern
-from newswire.log.sqlite import SqliteLog
-from newswire.log.sqlite_trim import forget
+from newswire.log.sqlite import SqliteLog, keeper
+from newswire.log.sqlite.trim import forget
 from newswire.testing.log_base import PATIENCE, offsets, opened, publish, read_all
 from newswire.wire.event import Event
 
@@ -73,8 +72,8 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
 
 async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that was dropped or forgotten, and then made again, is limited as before."""
-    monkeypatch.setattr(sqlite_keeper, "_EMPTY_KEPT", 0)
-    monkeypatch.setattr(sqlite_keeper, "_FORGET_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "_EMPTY_KEPT", 0)
+    monkeypatch.setattr(keeper, "_FORGET_SECONDS", 0.0)
     rules = {"a": Retention(max_events=3), "b": Retention(max_age=5)}
     now = 1000.0
     path = tmp_path / "log.db"
@@ -96,9 +95,9 @@ async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeyp
 
 async def test_forgotten_until_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels without events are forgotten down to the number that is kept, those first that lost theirs first."""
-    monkeypatch.setattr(sqlite_keeper, "_EMPTY_KEPT", 20)
-    monkeypatch.setattr(sqlite_keeper, "_FORGOTTEN_AT_ONCE", 30)
-    monkeypatch.setattr(sqlite_keeper, "_FORGET_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "_EMPTY_KEPT", 20)
+    monkeypatch.setattr(keeper, "_FORGOTTEN_AT_ONCE", 30)
+    monkeypatch.setattr(keeper, "_FORGET_SECONDS", 0.0)
     now = 1000.0
     path = tmp_path / "log.db"
     log = SqliteLog(path, synchronous="NORMAL", retention=Retention(max_age=5), clock=lambda: now)

@@ -12,8 +12,8 @@ import pytest
 from newswire import Event
 from newswire.log.channels import Channels
 from newswire.log.sqlite import SqliteLog
-from newswire.log.sqlite_file import LogFile
-from newswire.log.sqlite_schema import STEPS
+from newswire.log.sqlite.file import LogFile
+from newswire.log.sqlite.schema import STEPS
 from newswire.testing.log_base import lost, offsets, opened, read_all
 
 pytestmark = pytest.mark.anyio

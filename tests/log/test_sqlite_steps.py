@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from newswire.log import sqlite_pages
 from newswire.log.base import Retention
 from newswire.log.channels import Channels, Pattern
-from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite import SqliteLog, pages
 from newswire.testing.log_base import MakeLog, opened
 from newswire.testing.log_read import ReadTests
 from newswire.testing.log_walk import WalkTests
@@ -26,7 +25,7 @@ _TINY = {"_FEW": 2, "_BATCH": 2, "_FIRST": 1, "_LOSSES": 1, "_SCANS": 3, "_MATCH
 def tiny(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every step as small as it can be."""
     for name, value in (_TINY | {"_LISTED": 100 if request.param == "listed" else 0}).items():
-        monkeypatch.setattr(sqlite_pages, name, value)
+        monkeypatch.setattr(pages, name, value)
 
 
 @pytest.mark.usefixtures("tiny")

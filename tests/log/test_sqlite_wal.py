@@ -12,7 +12,7 @@ import pytest
 
 from newswire import Event
 from newswire.log.sqlite import SqliteLog
-from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
+from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
 from newswire.testing.log_base import PATIENCE, opened, publish
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ from enum import IntEnum
 from typing import Final
 
 from newswire.log.base import Entry
-from newswire.log.untracked import untrack
+from newswire.log.gc import untrack
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES
 from newswire.wire.encoder import encode_entry
 from newswire.wire.event import Event

@@ -16,8 +16,8 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from newswire.errors import LogCorrupt
-from newswire.log.sqlite_fork import identity_of, kept_closed
-from newswire.log.sqlite_wal import wal_is_whole
+from newswire.log.sqlite.fork import identity_of, kept_closed
+from newswire.log.sqlite.wal import wal_is_whole
 
 if sys.platform != "win32":
     import fcntl

@@ -27,17 +27,17 @@ from newswire.log.immediate import Follower, Settle, Take
 from newswire.log.ledger import Guarded, Outcome
 from newswire.log.position import Position, positions
 from newswire.log.retention import Rules
-from newswire.log.sqlite_batch import Batch
-from newswire.log.sqlite_file import LogFile
-from newswire.log.sqlite_fork import carried
-from newswire.log.sqlite_keeper import Keeper, trim
-from newswire.log.sqlite_pages import PageReader, newest_of, next_entries, span
-from newswire.log.sqlite_plan import Planner
-from newswire.log.sqlite_reader import Reader
-from newswire.log.sqlite_tail import BATCH, Tail
-from newswire.log.sqlite_thread import succeed
-from newswire.log.sqlite_trim import drop
-from newswire.log.sqlite_writer import Writer
+from newswire.log.sqlite.batch import Batch
+from newswire.log.sqlite.file import LogFile
+from newswire.log.sqlite.fork import carried
+from newswire.log.sqlite.keeper import Keeper, trim
+from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, span
+from newswire.log.sqlite.plan import Planner
+from newswire.log.sqlite.reader import Reader
+from newswire.log.sqlite.tail import BATCH, Tail
+from newswire.log.sqlite.thread import succeed
+from newswire.log.sqlite.trim import drop
+from newswire.log.sqlite.writer import Writer
 from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.log")

@@ -14,11 +14,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from newswire.log.sqlite_file import fetch
-from newswire.log.sqlite_plan import Plan, Planner
-from newswire.log.sqlite_schema import NEWEST
-from newswire.log.sqlite_thread import Job
-from newswire.log.sqlite_trim import count, forget, remove, transaction
+from newswire.log.sqlite.file import fetch
+from newswire.log.sqlite.plan import Plan, Planner
+from newswire.log.sqlite.schema import NEWEST
+from newswire.log.sqlite.thread import Job
+from newswire.log.sqlite.trim import count, forget, remove, transaction
 
 _TICK_SECONDS: Final = 1.0
 # A keeper says so every half of this; if it does not, it has died.

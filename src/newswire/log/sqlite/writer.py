@@ -22,11 +22,11 @@ from typing import Any, Final
 from newswire.errors import LogError, NewswireError
 from newswire.log.base import Entry
 from newswire.log.forgotten import Forgotten
-from newswire.log.sqlite_batch import Batch, Call, entries_of, rows_of
-from newswire.log.sqlite_file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
-from newswire.log.sqlite_schema import NEWEST
-from newswire.log.sqlite_thread import DatabaseThread, Job, succeed, tell
-from newswire.log.sqlite_trim import read_forgotten
+from newswire.log.sqlite.batch import Batch, Call, entries_of, rows_of
+from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
+from newswire.log.sqlite.schema import NEWEST
+from newswire.log.sqlite.thread import DatabaseThread, Job, succeed, tell
+from newswire.log.sqlite.trim import read_forgotten
 
 logger = logging.getLogger("newswire.log")
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from newswire.log.forgotten import Forgotten
-from newswire.log.sqlite_file import fetch, roll_back
-from newswire.log.sqlite_schema import NEWEST
+from newswire.log.sqlite.file import fetch, roll_back
+from newswire.log.sqlite.schema import NEWEST
 
 # Rows counted in one transaction: some 4 ms, if each is of another channel.
 _COUNTED: Final = 2000

@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import Final
 
 from newswire.log.base import Entry
-from newswire.log.untracked import untrack
+from newswire.log.gc import untrack
 
 _SIZE: Final = 1024  # entries that a block is begun with at most
 _FEW: Final = 128  # entries that a block has at least, or the one before it has many

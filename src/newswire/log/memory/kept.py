@@ -18,11 +18,11 @@ from typing import Final
 
 from newswire.log.base import Entry
 from newswire.log.batch import weight
-from newswire.log.memory_blocks import Blocks
-from newswire.log.memory_channel import Channel
-from newswire.log.memory_losses import Losses
+from newswire.log.gc import untrack
+from newswire.log.memory.blocks import Blocks
+from newswire.log.memory.channel import Channel
+from newswire.log.memory.losses import Losses
 from newswire.log.retention import KEEP_ALL, Rules
-from newswire.log.untracked import untrack
 from newswire.wire.event import Event
 
 # What things take on CPython 3.11 besides the data, in bytes.

@@ -19,10 +19,10 @@ from functools import partial
 from typing import Any, Final, TypeVar
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, NewswireError
-from newswire.log.sqlite_file import LogFile, roll_back
-from newswire.log.sqlite_keeper import Keeper
-from newswire.log.sqlite_schema import NEWEST
-from newswire.log.sqlite_thread import DatabaseThread, Job
+from newswire.log.sqlite.file import LogFile, roll_back
+from newswire.log.sqlite.keeper import Keeper
+from newswire.log.sqlite.schema import NEWEST
+from newswire.log.sqlite.thread import DatabaseThread, Job
 
 logger = logging.getLogger("newswire.log")
 

@@ -1,7 +1,7 @@
 """The log in memory, for one process: bounded, and what is in it ends with the process.
 
 For tests, for development, and for streams that need no memory beyond a reconnect. It has every power of the durable
-logs but durability, and is the measure of their behaviour. `memory_kept` holds the events; here is what a log offers,
+logs but durability, and is the measure of their behaviour. `kept` holds the events; here is what a log offers,
 in turns that let the event loop go on.
 """
 
@@ -21,8 +21,8 @@ from newswire.log.batch import weigh_batch
 from newswire.log.channels import Channels
 from newswire.log.immediate import Follower, Settle, Take
 from newswire.log.ledger import Guarded, Outcome
-from newswire.log.memory_blocks import offset_of
-from newswire.log.memory_kept import TAKEN, Kept
+from newswire.log.memory.blocks import offset_of
+from newswire.log.memory.kept import TAKEN, Kept
 from newswire.log.position import Position, new_epoch, positions
 from newswire.log.retention import Rules
 from newswire.wire.event import Event

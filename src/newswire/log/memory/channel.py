@@ -9,7 +9,7 @@ from typing import Final
 
 from newswire.log.base import Entry, Retention
 from newswire.log.batch import weight
-from newswire.log.untracked import untrack
+from newswire.log.gc import untrack
 
 _GONE: Final = Entry(0, "", "", "", 0.0)
 _offset = itemgetter(0)

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
-from newswire.log.sqlite_fork import Identity
+from newswire.log.sqlite.fork import Identity
 from newswire.redact import printable
 
 _HEADER, _FRAME_HEADER = 32, 24  # bytes
@@ -45,7 +45,7 @@ def wal_is_whole(path: str) -> bool:
     """Whether the write-ahead log of a database still has what was committed to it, as far as its index knows.
 
     A killed process leaves both, and the index counts the frames. SQLite does not compare them: it makes the index
-    again from the frames that it finds, so this is for before it opens the database; see `sqlite_fork.kept_closed`.
+    again from the frames that it finds, so this is for before it opens the database; see `fork.kept_closed`.
 
     Raises:
         OSError: one of them is not there.

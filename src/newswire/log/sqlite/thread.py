@@ -20,8 +20,8 @@ from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable, NewswireError
-from newswire.log.sqlite_file import LogFile
-from newswire.log.sqlite_fork import Working
+from newswire.log.sqlite.file import LogFile
+from newswire.log.sqlite.fork import Working
 
 logger = logging.getLogger("newswire.log")
 

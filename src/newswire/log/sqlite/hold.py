@@ -2,7 +2,7 @@
 
 An idle connection: while one is open SQLite keeps the write-ahead log, so its inode is that of the whole time. A shared
 lock on the write-ahead log: a process that gets it exclusively is alone, and may judge whether the file is as newswire
-left it (`sqlite_note`).
+left it (`note`).
 
     FILE        the database
     FILE-wal    SQLite's write-ahead log; locked here
@@ -20,10 +20,10 @@ from contextlib import suppress
 from typing import Final
 
 from newswire.errors import LogUnavailable
-from newswire.log import sqlite_fork
-from newswire.log.sqlite_fork import Identity, identity_of
-from newswire.log.sqlite_note import Note
-from newswire.log.sqlite_wal import wal_readers, wal_size
+from newswire.log.sqlite import fork
+from newswire.log.sqlite.fork import Identity, identity_of
+from newswire.log.sqlite.note import Note
+from newswire.log.sqlite.wal import wal_readers, wal_size
 
 if sys.platform != "win32":
     import fcntl
@@ -69,11 +69,11 @@ class Hold:
         self._connection = connection
         self._paths = (path, real + "-wal", real + "-shm")
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
-        self._descriptor = sqlite_fork.open_descriptor(self._paths[1])
+        self._descriptor = fork.open_descriptor(self._paths[1])
         try:
             self.alone = self._lock(patience)
         except BaseException:
-            sqlite_fork.close_descriptor(self._descriptor)
+            fork.close_descriptor(self._descriptor)
             raise
 
     def _lock(self, patience: float) -> bool:
@@ -106,10 +106,10 @@ class Hold:
     def close(self) -> None:
         """Let go of the file; the last one to do so empties the write-ahead log into the database and removes it."""
         with self.note.changing():
-            sqlite_fork.close(self._connection)
+            fork.close(self._connection)
         with suppress(OSError):  # a change that comes after this has another date
             time.sleep(max(os.stat(self._path).st_ctime_ns + _TICK_NANOSECONDS - time.time_ns(), 0) / 10**9)
-        sqlite_fork.close_descriptor(self._descriptor)
+        fork.close_descriptor(self._descriptor)
 
     # -- whether it is the same file
 
@@ -140,11 +140,11 @@ class Hold:
             self._quiet = folder
 
     def wal_size(self) -> tuple[int, int]:
-        """See `sqlite_wal.wal_size`."""
+        """See `wal.wal_size`."""
         return wal_size(self._descriptor)
 
     def wal_readers(self) -> list[str]:
-        """See `sqlite_wal.wal_readers`."""
+        """See `wal.wal_readers`."""
         return wal_readers(self._files[2])
 
 

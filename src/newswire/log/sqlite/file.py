@@ -17,12 +17,12 @@ from contextlib import nullcontext, suppress
 from typing import Any, Final, Literal
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
-from newswire.log import sqlite_fork
 from newswire.log.lives import Lives
-from newswire.log.sqlite_fork import Identity
-from newswire.log.sqlite_hold import Hold
-from newswire.log.sqlite_note import Note
-from newswire.log.sqlite_schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
+from newswire.log.sqlite import fork
+from newswire.log.sqlite.fork import Identity
+from newswire.log.sqlite.hold import Hold
+from newswire.log.sqlite.note import Note
+from newswire.log.sqlite.schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
 
 # From this size on, what is in the WAL is moved to the database in the background.
 WAL_CHECKPOINT: Final = 16 * 2**20
@@ -126,7 +126,7 @@ class LogFile:
                 raise
 
     def _open(self) -> tuple[sqlite3.Connection, Identity]:
-        connection, identity = sqlite_fork.connect(self.path, self._patience)
+        connection, identity = fork.connect(self.path, self._patience)
         try:
             self._prepare(connection)
         except BaseException:
@@ -137,7 +137,7 @@ class LogFile:
     def close(self, connection: sqlite3.Connection) -> None:
         """Close a connection."""
         roll_back(connection)
-        sqlite_fork.close(connection)
+        fork.close(connection)
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
@@ -225,11 +225,11 @@ class LogFile:
             return not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
 
     def wal_size(self) -> tuple[int, int]:
-        """See `sqlite_wal.wal_size`."""
+        """See `wal.wal_size`."""
         return (0, 0) if self._hold is None else self._hold.wal_size()
 
     def wal_readers(self) -> list[str]:
-        """See `sqlite_wal.wal_readers`."""
+        """See `wal.wal_readers`."""
         return [] if self._hold is None else self._hold.wal_readers()
 
     def explain(self, error: sqlite3.Error) -> LogError:

@@ -4,7 +4,7 @@ By age: the log is divided into blocks of offsets, and of each is known when the
 event is looked at once when it is new and once when something in its block has to go, whatever its time is: one that
 lies in the future, or was stamped by a clock that was set back, delays no other.
 
-By number and size: the file has the counts (see `sqlite_trim`); here is which channels may be over a limit.
+By number and size: the file has the counts (see `trim`); here is which channels may be over a limit.
 
 Rules are looked up by a channel's name when they are needed, and only some are remembered: a log may have a million
 channels. What a plan says stays right whatever is appended or removed meanwhile.
@@ -22,8 +22,8 @@ from typing import Any, Final
 
 from newswire.log.base import Retention
 from newswire.log.retention import KEEP_ALL, Rules
-from newswire.log.sqlite_file import fetch
-from newswire.log.sqlite_schema import NEWEST
+from newswire.log.sqlite.file import fetch
+from newswire.log.sqlite.schema import NEWEST
 
 # Rows removed in one transaction: some 5 ms, which is what publishing waits.
 _REMOVED: Final = 1000

@@ -22,9 +22,9 @@ from typing import Any, Final, TypeAlias, TypeVar
 from newswire.log.base import PAGE_BYTES, Entry, Page, Span
 from newswire.log.channels import Channels
 from newswire.log.forgotten import Forgotten
-from newswire.log.sqlite_file import fetch
-from newswire.log.sqlite_schema import NEWEST
-from newswire.log.sqlite_trim import read_forgotten
+from newswire.log.sqlite.file import fetch
+from newswire.log.sqlite.schema import NEWEST
+from newswire.log.sqlite.trim import read_forgotten
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, sqlite3.Connection, T]
