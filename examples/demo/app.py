@@ -27,7 +27,7 @@ from examples.chat.app import make_chat
 from examples.demo.kill import kill
 from newswire import Hub, Retention, open_log
 from newswire.server.app import create_app
-from newswire.server.config import SERVE
+from newswire.server.settings import SERVE
 
 PAGE: Final = Path(__file__).with_name("page")
 # A dashboard shows the last minutes; a room remembers. What a page may have missed beyond that, a gap event tells it.

@@ -33,7 +33,7 @@ from newswire import EventSourceResponse, Hub, StreamOptions
 from newswire.delivery import uvicorn_names
 from newswire.delivery.middleware import StreamMiddleware
 from newswire.server.app import create_app
-from newswire.server.config import Settings
+from newswire.server.settings import Settings
 
 
 class Upper:

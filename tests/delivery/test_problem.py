@@ -15,8 +15,8 @@ from tests.fixtures.asgi_request import Client
 
 from newswire import EventSourceResponse, Hub
 from newswire.delivery.problem import Problem, unavailable
+from newswire.relay.responses import refusal_of
 from newswire.runs import Runs
-from newswire.runs.relaying.heads import refusal_of
 from newswire.server.problem import respond
 
 pytestmark = pytest.mark.anyio

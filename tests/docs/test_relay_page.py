@@ -14,9 +14,9 @@ from tests.fixtures.llm import LLM
 from tests.fixtures.serve import Serve
 
 from newswire.cli.relay import relay as command
+from newswire.relay.settings import RELAY
 from newswire.runs import DIALECTS
-from newswire.server.relay_config import RELAY
-from newswire.server.settings import flag_of
+from newswire.serving.settings import flag_of
 
 PAGE = ROOT / "docs" / "relay.md"
 pytestmark = pytest.mark.anyio

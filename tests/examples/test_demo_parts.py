@@ -21,7 +21,7 @@ from examples.demo.outbox import Outbox
 
 from newswire import Hub
 from newswire.server.app import create_app
-from newswire.server.config import Settings
+from newswire.server.settings import Settings
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from tests.fixtures.serve import Reader, Serve
 
 import newswire.delivery.uvicorn as direct
 from newswire.server.app import create_app
-from newswire.server.config import Settings
+from newswire.server.settings import Settings
 
 LINES = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n"
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.fixtures.serve import Serve
 
-from newswire.server.hosts import Hosts
+from newswire.serving.hosts import Hosts
 
 EVIL = (
     "evil.example", "evil.example:{port}", "localhost.evil.example", "127.0.0.1.evil.example:{port}", "evil",

@@ -18,7 +18,7 @@ from tests.fixtures.serve import PATIENCE, Reader, Serve
 from newswire.hub.hub import Hub
 from newswire.server.app import create_app
 from newswire.server.auth import Action, Denied
-from newswire.server.config import Settings
+from newswire.server.settings import Settings
 
 
 def workers_seen(server: Serve, count: int) -> dict[str, dict[str, object]]:

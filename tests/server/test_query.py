@@ -16,8 +16,8 @@ from tests.fixtures.serve import Reader, Serve
 from newswire import last_event_id
 from newswire.server import create_app
 from newswire.server.auth import Denied
-from newswire.server.config import Settings
-from newswire.server.hosts import Hosts
+from newswire.server.settings import Settings
+from newswire.serving.hosts import Hosts
 
 SPELLINGS = ("last_event_id", "lastEventId", "last-event-id", "Last-Event-ID", "Last-Event-Id", "lastEventID",
              "LAST_EVENT_ID", "lasteventid", "evs_last_event_id", "last%2Devent%2Did", "last%5Fevent_id")  # fmt: skip

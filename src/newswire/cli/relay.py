@@ -13,8 +13,8 @@ from newswire.cli.launch import Launch, bind, is_public, launch, stop_in_order, 
 from newswire.cli.log_url import try_log
 from newswire.cli.settings import with_settings
 from newswire.redact import without_userinfo
-from newswire.server.relay import create_relay
-from newswire.server.relay_config import RELAY, RelaySettings
+from newswire.relay.served import create_relay
+from newswire.relay.settings import RELAY, RelaySettings
 
 
 @click.command(short_help="Relay an AI API: answers that can be resumed, stopped and watched.")

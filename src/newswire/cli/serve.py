@@ -15,7 +15,7 @@ from newswire.cli.log_url import try_log
 from newswire.cli.settings import with_settings
 from newswire.redact import without_userinfo
 from newswire.server.app import create_app
-from newswire.server.config import SERVE, Settings
+from newswire.server.settings import SERVE, Settings
 
 
 @click.command(short_help="Run the standalone server.")

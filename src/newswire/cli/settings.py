@@ -13,7 +13,7 @@ import click
 from newswire.cli.plain import say
 from newswire.errors import InvalidSetting
 from newswire.redact import printable, without_userinfo
-from newswire.server.settings import FILE, Section, ServerSettings, default_of, flag_of, kind_of
+from newswire.serving.settings import FILE, Section, ServerSettings, default_of, flag_of, kind_of
 
 S = TypeVar("S", bound=ServerSettings)
 

@@ -21,7 +21,9 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType.convert`."""
-        from newswire.server import values  # late: it brings the server's modules, which `publish` does not need
+        from newswire.serving import (
+            option_types as values,  # late: it brings the server's modules, which `publish` does not need
+        )
 
         kind = values.duration()
         try:

@@ -15,7 +15,6 @@ from newswire.runs.parts import (
     Usage,
 )
 from newswire.runs.record import ANYONE
-from newswire.runs.relaying import Relay, RelayOptions, Upstream, relay
 from newswire.runs.run import Run
 from newswire.runs.runs import Runs
 from newswire.runs.stats import RunStats
@@ -29,10 +28,6 @@ __all__ = [
     "ANYONE",
     "DIALECTS",
     "RunStats",
-    "Relay",
-    "RelayOptions",
-    "Upstream",
-    "relay",
     "Part",
     "Text",
     "Reasoning",

@@ -2,6 +2,6 @@
 
 from newswire.server.app import create_app
 from newswire.server.auth import Action, Authorizer, Denied
-from newswire.server.config import Settings
+from newswire.server.settings import Settings
 
 __all__ = ["Action", "Authorizer", "Denied", "Settings", "create_app"]

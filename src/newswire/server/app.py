@@ -22,14 +22,14 @@ from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
 from newswire.server import console, health, problem
 from newswire.server.auth import Authorizer, allow_all
-from newswire.server.config import Settings
 from newswire.server.history import history
-from newswire.server.hosts import Hosts
 from newswire.server.metrics import CountRequests, metrics
-from newswire.server.origins import SERVER, Origins
 from newswire.server.publish import HEADERS, FastPublish, publish
 from newswire.server.service import Service, service_of
+from newswire.server.settings import Settings
 from newswire.server.subscribe import many_channels, one_channel
+from newswire.serving.hosts import Hosts
+from newswire.serving.origins import SERVER, Origins
 
 _CHANNEL: Final = "/channels/{channel}"
 
@@ -46,7 +46,7 @@ def create_app(
 
     Args:
         settings: how it behaves; `port` and `workers` are for whoever runs it. It answers to the names in
-            `allowed_hosts` and to that of `host`; see `newswire.server.hosts`.
+            `allowed_hosts` and to that of `host`; see `newswire.serving.hosts`.
         hub: the hub to serve; else one on `settings.log`. It is opened when the server starts, and closed when it ends.
         authorize: called before each subscribe, publish and read; see `newswire.server.auth`.
         parameters: names of query parameters that `authorize` reads, such as `token`: a native EventSource can't send

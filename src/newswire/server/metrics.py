@@ -19,8 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.errors import LogError
-from newswire.server.numbers import BUCKETS, Numbers
 from newswire.server.service import Service, service_of
+from newswire.serving.workers import BUCKETS, Numbers
 
 _COUNTERS: Final = {
     "published": "Events stored for publish requests.",

@@ -24,10 +24,10 @@ from newswire.delivery.threads import in_thread
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.auth import Action, Authorizer
-from newswire.server.config import Settings
-from newswire.server.numbers import Board, Numbers
 from newswire.server.problem import Problem, unavailable
+from newswire.server.settings import Settings
 from newswire.server.traffic import TrafficCounter, count_traffic
+from newswire.serving.workers import Board, Numbers
 
 logger = logging.getLogger("newswire.server")
 

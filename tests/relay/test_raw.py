@@ -15,7 +15,7 @@ import pytest
 from tests.fixtures.relay import CHAT_PATH, World, owner, text_of
 from tests.fixtures.upstream import Call
 
-from newswire.runs.relaying.upstream import body_of
+from newswire.relay.upstream import body_of
 from newswire.wire import Decoder, Event
 
 pytestmark = pytest.mark.anyio

@@ -10,7 +10,7 @@ import pytest
 from tests.fixtures.relay import CHAT, CHAT_PATH, KEY, World, owner, text_of
 from tests.fixtures.upstream import Call
 
-from newswire.runs import RelayOptions
+from newswire.relay import RelayOptions
 
 pytestmark = pytest.mark.anyio
 

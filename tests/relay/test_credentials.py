@@ -9,8 +9,8 @@ import pytest
 from tests.fixtures.relay import CHAT, CHAT_PATH, World, text_of
 from tests.fixtures.upstream import Call
 
-from newswire.runs import Relay, RelayOptions, Upstream
-from newswire.runs.relaying.secrets import Redactor, looks_like_a_key, owner_of
+from newswire.relay import Relay, RelayOptions, Upstream
+from newswire.relay.credentials import Redactor, looks_like_a_key, owner_of
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio

@@ -11,7 +11,8 @@ from tests.fixtures.upstream import Upstream
 
 from newswire import Hub
 from newswire.log import open_log
-from newswire.runs import Relay, Runs
+from newswire.relay import Relay
+from newswire.runs import Runs
 
 
 @pytest.fixture

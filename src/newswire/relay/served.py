@@ -27,12 +27,13 @@ from newswire.errors import Closed, LogError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.log.retention import KEEP_ALL
-from newswire.runs import Relay, Runs, WorkerOptions
-from newswire.server.hosts import Hosts
-from newswire.server.numbers import Board, Numbers
-from newswire.server.origins import RELAY, Origins
-from newswire.server.relay_config import RelaySettings
-from newswire.server.relay_metrics import numbers_of, render
+from newswire.relay import Relay
+from newswire.relay.metrics import numbers_of, render
+from newswire.relay.settings import RelaySettings
+from newswire.runs import Runs, WorkerOptions
+from newswire.serving.hosts import Hosts
+from newswire.serving.origins import RELAY, Origins
+from newswire.serving.workers import Board, Numbers
 
 logger = logging.getLogger("newswire.server")
 

@@ -18,15 +18,15 @@ from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import DecodeLimitExceeded, RelayRefused
+from newswire.relay.credentials import Redactor
+from newswire.relay.headers import beside_the_stream, for_client, kept
+from newswire.relay.options import RelayOptions
+from newswire.relay.responses import answered, refusal, refused_event
+from newswire.relay.stats import RelayStats
+from newswire.relay.upstream import body_of, hide_userinfo, library_of, send, set_timeouts
 from newswire.runs.dialects import End, Reader, reader_named
 from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
-from newswire.runs.relaying.headers import beside_the_stream, for_client, kept
-from newswire.runs.relaying.heads import answered, refusal, refused_event
-from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.secrets import Redactor
-from newswire.runs.relaying.stats import RelayStats
-from newswire.runs.relaying.upstream import body_of, hide_userinfo, library_of, send, set_timeouts
 from newswire.runs.run import Run
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event

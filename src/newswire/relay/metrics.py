@@ -15,9 +15,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from newswire.runs import Relay, Runs
-from newswire.runs.relaying.stats import BUCKETS
-from newswire.server.numbers import Numbers
+from newswire.relay import Relay
+from newswire.relay.stats import BUCKETS
+from newswire.runs import Runs
+from newswire.serving.workers import Numbers
 
 # By name: the help, and the labels.
 _COUNTERS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {

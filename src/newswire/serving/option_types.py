@@ -1,6 +1,6 @@
 """The kinds of values that settings have: how each is read, shown, and described to whom got it wrong.
 
-Used by `newswire.server.settings`, and by each server's settings. A kind never looks at where a value came from: it
+Used by `newswire.serving.settings`, and by each server's settings. A kind never looks at where a value came from: it
 says what is allowed, and the settings say where the mistake is.
 """
 

@@ -12,11 +12,11 @@ from typing import Any
 from newswire.delivery.asgi import Send
 from newswire.delivery.bodies import ClientGone
 from newswire.delivery.watch import Receive, watch
-from newswire.runs.relaying.asked import Asked
-from newswire.runs.relaying.headers import for_client, for_upstream
-from newswire.runs.relaying.heads import refusal
-from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.upstream import library_of, send, set_timeouts
+from newswire.relay.headers import for_client, for_upstream
+from newswire.relay.options import RelayOptions
+from newswire.relay.request import Asked
+from newswire.relay.responses import refusal
+from newswire.relay.upstream import library_of, send, set_timeouts
 
 logger = logging.getLogger("newswire.runs")
 

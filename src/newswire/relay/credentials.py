@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import parse_qsl, quote
 
 from newswire.redact import is_credential
-from newswire.runs.relaying.headers import Headers
+from newswire.relay.headers import Headers
 
 REDACTED: Final = "[redacted]"
 _SHORTEST_SECRET: Final = 8  # characters: a shorter one is no secret, and would be found in innocent words

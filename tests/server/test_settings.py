@@ -8,7 +8,7 @@ import pytest
 
 from newswire import Retention
 from newswire.errors import InvalidSetting
-from newswire.server.config import SERVE, Settings
+from newswire.server.settings import SERVE, Settings
 
 
 def write(folder: Path, text: str) -> Path:

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from newswire.errors import Closed
 from newswire.log.position import Position
+from newswire.relay.options import RelayOptions
+from newswire.relay.responses import ANSWERED, REFUSED, read_answered, read_refused, refusal
+from newswire.relay.stats import RelayStats
+from newswire.relay.upstream_call import CONTENT, Call
 from newswire.runs.dialects import reader_named
 from newswire.runs.reader import RunReader
 from newswire.runs.record import Record, read_end
-from newswire.runs.relaying.call import CONTENT, Call
-from newswire.runs.relaying.heads import ANSWERED, REFUSED, read_answered, read_refused, refusal
-from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.stats import RelayStats
 from newswire.runs.run import Run
 from newswire.wire.event import Event
 from newswire.wire.reserved import END

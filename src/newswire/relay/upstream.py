@@ -17,11 +17,11 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from newswire.client.transports.base import library
 from newswire.redact import without_userinfo
-from newswire.runs.relaying.heads import refusal
+from newswire.relay.responses import refusal
 from newswire.wire.inflate import PIECE, Inflater
 
 if TYPE_CHECKING:
-    from newswire.runs.relaying.options import RelayOptions
+    from newswire.relay.options import RelayOptions
 
 OWN_PATHS: Final = ("runs", "metrics", "health")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")

@@ -18,7 +18,7 @@ from tests.fixtures.upstream import Call
 
 from newswire.delivery.strangers import BUDGET
 from newswire.errors import RelayRefused
-from newswire.runs import Relay, RelayOptions, relay
+from newswire.relay import Relay, RelayOptions, relay
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio

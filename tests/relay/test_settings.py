@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from newswire.errors import InvalidSetting
-from newswire.runs import RelayOptions, Upstream, WorkerOptions
-from newswire.server.config import SERVE, Settings
-from newswire.server.relay_config import RELAY, RelaySettings
+from newswire.relay import RelayOptions, Upstream
+from newswire.relay.settings import RELAY, RelaySettings
+from newswire.runs import WorkerOptions
+from newswire.server.settings import SERVE, Settings
 
 A = Upstream("http://a")
 GIVEN: dict[str, Any] = {"upstreams": ("http://a",)}

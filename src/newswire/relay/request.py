@@ -12,8 +12,8 @@ from newswire.delivery.bodies import Bodies, ClientGone
 from newswire.delivery.problem import Problem
 from newswire.delivery.watch import Receive
 from newswire.errors import LimitExceeded
-from newswire.runs.relaying.headers import Headers, value_of
-from newswire.runs.relaying.heads import refusal, refusal_of
+from newswire.relay.headers import Headers, value_of
+from newswire.relay.responses import refusal, refusal_of
 
 _MAX_KEY: Final = 255
 

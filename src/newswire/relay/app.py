@@ -24,18 +24,18 @@ from newswire.delivery.problem import problem_of
 from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
 from newswire.redact import printable
+from newswire.relay.credentials import owner_of
+from newswire.relay.headers import for_upstream
+from newswire.relay.options import RelayOptions
+from newswire.relay.proxy import Passing
+from newswire.relay.request import Asked
+from newswire.relay.responses import answer, refusal, refusal_of
+from newswire.relay.start import begin, fingerprint, format_of
+from newswire.relay.stats import RelayStats
+from newswire.relay.upstream import Upstream, library_of
+from newswire.relay.upstream_call import Call
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.record import Record
-from newswire.runs.relaying.asked import Asked
-from newswire.runs.relaying.call import Call
-from newswire.runs.relaying.headers import for_upstream
-from newswire.runs.relaying.heads import answer, refusal, refusal_of
-from newswire.runs.relaying.options import RelayOptions
-from newswire.runs.relaying.passing import Passing
-from newswire.runs.relaying.relay import begin, fingerprint, format_of
-from newswire.runs.relaying.secrets import owner_of
-from newswire.runs.relaying.stats import RelayStats
-from newswire.runs.relaying.upstream import Upstream, library_of
 from newswire.runs.response import RunResponse
 from newswire.wire.strict_json import write_json
 

@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.relay import CHAT, CHAT_PATH, World, owner, text_of
 from tests.fixtures.upstream import Call
 
-from newswire.runs import Relay, RelayOptions
+from newswire.relay import Relay, RelayOptions
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio

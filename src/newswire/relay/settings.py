@@ -1,4 +1,4 @@
-"""The settings of `newswire relay`; where they come from is in `newswire.server.settings`."""
+"""The settings of `newswire relay`; where they come from is in `newswire.serving.settings`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from newswire.errors import InvalidSetting
-from newswire.runs import RelayOptions, Upstream, WorkerOptions
-from newswire.server import values
-from newswire.server.config import SERVE
-from newswire.server.settings import Section, ServerSettings, setting
-from newswire.server.values import Kind, Refused
+from newswire.relay import RelayOptions, Upstream
+from newswire.runs import WorkerOptions
+from newswire.server.settings import SERVE
+from newswire.serving import option_types as values
+from newswire.serving.option_types import Kind, Refused
+from newswire.serving.settings import Section, ServerSettings, setting
 
 _DEFAULTS: Final = RelayOptions()
 _SHORTEST_LEASE: Final = 0.2

@@ -1,0 +1,1 @@
+"""What every served application has: settings, life, health, metrics, hosts, origins, errors."""
