@@ -86,29 +86,51 @@ class Frame:
 class Chunk:
     """What goes onto a connection in one write.
 
-    Attributes:
+    Its bytes are made when a sink first reads them: readers that take the frames, or write them in another way, cost no
+    encoding.
+
+    Args:
         frames: the events in it; empty for a heartbeat or an opening.
-        raw: the bytes of the event stream.
-        coded: `chunked`, once somebody has asked for it.
+        form: how they are written.
+        raw: its bytes, where they are not those of the frames.
+
+    Attributes:
+        frames: see above.
+        coded: `chunked`, once a sink has read it.
     """
 
-    __slots__ = ("coded", "frames", "raw")
+    __slots__ = ("_form", "_raw", "coded", "frames")
 
-    def __init__(self, raw: bytes, frames: Sequence[Frame] = ()) -> None:
-        self.raw = raw
+    def __init__(self, frames: Sequence[Frame] = (), form: Form = Form.PLAIN, raw: bytes | None = None) -> None:
         self.frames = frames
         self.coded: bytes | None = None
+        self._form = form
+        self._raw = raw
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of the event stream."""
+        raw = self._raw
+        if raw is None:
+            frames, form = self.frames, self._form
+            if len(frames) == 1:
+                raw = frames[0].encoded(form)
+            else:
+                raw = b"".join([frame.encoded(form) for frame in frames])
+            self._raw = raw
+        return raw
 
     @property
     def chunked(self) -> bytes:
         """`raw` as one chunk of HTTP/1.1's chunked transfer coding (RFC 9112, section 7.1)."""
         coded = self.coded
         if coded is None:
-            coded = self.coded = b"%x\r\n%b\r\n" % (len(self.raw), self.raw)
+            raw = self.raw
+            coded = self.coded = b"%x\r\n%b\r\n" % (len(raw), raw)
         return coded
 
 
-HEARTBEAT: Final = Chunk(HEARTBEAT_BYTES)
+HEARTBEAT: Final = Chunk(raw=HEARTBEAT_BYTES)
 
 
 class Chunks:
@@ -122,23 +144,14 @@ class Chunks:
     def __init__(self) -> None:
         self._chunks: dict[tuple[object, ...], Chunk] = {}
 
-    @staticmethod
-    def one(frame: Frame, form: Form) -> Chunk:
-        """The chunk of one frame, for one subscriber that shares it with nobody."""
-        return Chunk(frame.encoded(form), (frame,))
-
     def join(self, frames: Sequence[Frame], form: Form) -> Chunk:
         """The chunk of these frames in this form; the same object for everyone who asks while it is about."""
         key = (form, *frames)
         chunk = self._chunks.get(key)
         if chunk is None:
-            if len(frames) == 1:
-                raw = frames[0].encoded(form)
-            else:
-                raw = b"".join([frame.encoded(form) for frame in frames])
             if len(self._chunks) >= self.LIMIT:
                 self._chunks.clear()
-            chunk = self._chunks[key] = Chunk(raw, frames)
+            chunk = self._chunks[key] = Chunk(frames, form)
         return chunk
 
     def clear(self) -> None:

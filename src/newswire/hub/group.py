@@ -199,7 +199,7 @@ class Group:
         self.quiet = False
         # A private channel's one reader shares its chunk with nobody: it need not be found again.
         alone = len(frames) == 1 and self.size == 1
-        chunk = fanout.chunks.one(frames[0], self.form) if alone else fanout.chunks.join(frames, self.form)
+        chunk = Chunk(frames, self.form) if alone else fanout.chunks.join(frames, self.form)
         return self._begin(chunk, through)
 
     def _due(self, window: Window) -> tuple[list[Frame], int]:

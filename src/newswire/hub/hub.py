@@ -23,6 +23,7 @@ from newswire.hub.live import Live
 from newswire.hub.options import HubOptions
 from newswire.hub.subscription import Subscription
 from newswire.hub.sync import SyncHub
+from newswire.hub.transform import Transform
 from newswire.log.base import Log, Page, Reopenable, RetentionRules
 from newswire.log.channels import Channels
 from newswire.log.lives import Lives
@@ -336,6 +337,7 @@ class Hub:
         after: Position | str | None = None,
         start: Literal["earliest", "latest"] = "latest",
         envelope: bool = False,
+        transform: Transform | None = None,
     ) -> Subscription:
         """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
 
@@ -347,13 +349,14 @@ class Hub:
             start: where to begin without `after`. `earliest` means what is kept of each channel now: what retention
                 removed before is no gap, what it removes from then on is.
             envelope: write each event as a `message` whose data is a JSON object of channel, event, data and time.
+            transform: writes what this one reader gets; for what is built upon the hub.
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.
         """
         wanted = Channels(channels)
         form = Form.ENVELOPE if envelope else Form.PLAIN if wanted.single is not None else Form.NAMED
-        return Subscription(self, wanted, form, after or From(start))
+        return Subscription(self, wanted, form, after or From(start), transform)
 
     async def history(
         self, *channels: str, after: Position | str | None = None, limit: int = 100

@@ -7,7 +7,6 @@ its face for applications; subscriptions call it on their way through it.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Sequence
 
@@ -15,7 +14,7 @@ from newswire.errors import Closed
 from newswire.hub.cursor import From, Place, Start, gap_data, place
 from newswire.hub.fanout import Fanout
 from newswire.hub.follower import LogFollower
-from newswire.hub.frames import Chunk, Form, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Frame
 from newswire.hub.group import Group
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.pages import Pages
@@ -25,9 +24,7 @@ from newswire.hub.window import Due, Window, due_of_page
 from newswire.log.base import Entry, Log, Span
 from newswire.log.position import Position
 from newswire.log.retry import ask
-from newswire.wire.encoder import encode, opening
-from newswire.wire.event import Event
-from newswire.wire.goodbye import come_back, goodbye
+from newswire.wire.encoder import opening
 
 logger = logging.getLogger("newswire.hub")
 
@@ -60,7 +57,7 @@ class Live:
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
         self._beyond_head: dict[Subscription, None] = {}
-        self._last_opening: tuple[tuple[int, int, bool], Chunk] = ((-1, -1, True), Chunk(b""))
+        self._last_opening: tuple[tuple[int, int, bool], Chunk] = ((-1, -1, True), HEARTBEAT)
         self.fanout.start()
         self.follower = LogFollower(log, self)
 
@@ -205,7 +202,7 @@ class Live:
         key = (retry, cursor, whole)
         last_key, chunk = self._last_opening
         if last_key != key:
-            chunk = Chunk(opening(retry, self.text(cursor), whole=whole))
+            chunk = Chunk(raw=opening(retry, self.text(cursor), whole=whole))
             self._last_opening = (key, chunk)
         return chunk
 
@@ -218,14 +215,6 @@ class Live:
         return gap_data(reason, self.text(after), self.text(through), certain=certain)
 
     # -- the end
-
-    def goodbye_chunk(self, form: Form, retry: int | None) -> Chunk:
-        """What ends a stream whose client should come back; see `newswire.wire.goodbye`."""
-        event = goodbye(come_back(retry))
-        if form is Form.ENVELOPE:
-            data = json.dumps({"channel": None, "event": event.event, "data": event.data})
-            event = Event(data, retry=event.retry)
-        return Chunk(encode(event))
 
     def stop(self) -> None:
         """End every stream and take no new ones: the server is stopping."""

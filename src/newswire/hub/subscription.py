@@ -14,6 +14,7 @@ Only the fan-out calls `step`; sinks call `resume` and `ended`. Iterating needs 
 
 from __future__ import annotations
 
+import json
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
@@ -24,6 +25,9 @@ from newswire.hub.options import StreamOptions
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
+from newswire.wire.encoder import encode
+from newswire.wire.event import Event
+from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.reserved import GAP
 
 if TYPE_CHECKING:
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from newswire.hub.live import Live
     from newswire.hub.pages import LogPage
     from newswire.hub.sink import Sink
+    from newswire.hub.transform import Transform
 
 _NOT_YET: Final = StreamOptions()
 
@@ -75,6 +80,7 @@ class Subscription:
         "_start",
         "_state",
         "_told",
+        "_transform",
         "channels",
         "cursor",
         "form",
@@ -83,7 +89,9 @@ class Subscription:
         "write",
     )
 
-    def __init__(self, hub: Hub, channels: Channels, form: Form, start: Start) -> None:
+    def __init__(
+        self, hub: Hub, channels: Channels, form: Form, start: Start, transform: Transform | None = None
+    ) -> None:
         self.channels = channels
         self.form = form
         self.cursor = 0
@@ -100,6 +108,7 @@ class Subscription:
         self._group: Group | None = None
         self._sink: Sink | None = None
         self._options = _NOT_YET
+        self._transform = transform
 
     def __repr__(self) -> str:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
@@ -135,10 +144,12 @@ class Subscription:
             try:
                 live = self._live = await self._hub.live()
                 place = await live.place(start)
+                self.cursor, self._told, self._gap = place.cursor, place.told, place.gap
+                if self._transform is not None:
+                    self.cursor = (await self._transform.open(Position(live.epoch, place.cursor))).offset
             except BaseException:
                 self._start = start  # it may be tried again
                 raise
-            self.cursor, self._told, self._gap = place.cursor, place.told, place.gap
             self._state = _State.OPENED
         elif self._state is not _State.OPENED:
             raise Closed("a subscription is read once: call hub.subscribe() again for each reader")
@@ -150,7 +161,7 @@ class Subscription:
             raise Closed("open the subscription first, and attach it once")
         self._sink = sink
         self._options = options
-        self.write = sink.write
+        self.write = sink.write if self._transform is None else self._write_transformed
         self._state = _State.CATCHING
         self._group = group = self._live.enter(self, options)
         self.channels = group.channels  # equal; now one object for the whole group
@@ -164,9 +175,26 @@ class Subscription:
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
         """What the stream begins with, whatever follows."""
+        if self._transform is not None:
+            raw = self._transform.begin(Position(self._live.epoch, self.cursor), options.retry, self._end)
+            if raw is not None:
+                return Chunk(raw=raw) if raw else None
         if options.retry is None:
             return None
         return self._live.opening(options.retry, self.cursor, whole=options.opening)
+
+    def _write_transformed(self, chunk: Chunk) -> bool:
+        """Stands in for the sink's `write` where there is a transform."""
+        sink, transform = self._sink, self._transform
+        if sink is None or transform is None:
+            return True
+        if not chunk.frames:
+            return sink.write(chunk)  # a heartbeat
+        out, over = transform.write(chunk)
+        more = True if out is None else sink.write(out)
+        if over:
+            self.close()
+        return more
 
     def resume(self) -> None:
         """The sink is ready for more."""
@@ -194,6 +222,8 @@ class Subscription:
             self._state = _State.CLOSED
             self._sink = None
             self._live.left(self)
+            if self._transform is not None:
+                self._transform.ended()
 
     def renew(self, after: Position | str) -> None:
         """After it has ended: let it be opened again, to go on after the position that its reader has come to."""
@@ -208,11 +238,23 @@ class Subscription:
 
     def goodbye(self) -> None:
         """End the stream in order and tell the client to come back."""
-        self._end(self._live.goodbye_chunk(self.form, self._options.retry))
+        self._end(self._goodbye())
 
     def goodbye_bytes(self) -> bytes:
         """What `goodbye` sends last, for a server that ends the stream by itself."""
-        return self._live.goodbye_chunk(self.form, self._options.retry).raw
+        return self._goodbye().raw
+
+    def _goodbye(self) -> Chunk:
+        wait = come_back(self._options.retry)
+        if self._transform is not None:
+            raw = self._transform.goodbye(wait)
+            if raw is not None:
+                return Chunk(raw=raw)
+        event = goodbye(wait)
+        if self.form is Form.ENVELOPE:
+            data = json.dumps({"channel": None, "event": event.event, "data": event.data})
+            event = Event(data, retry=event.retry)
+        return Chunk(raw=encode(event))
 
     def cut(self) -> None:
         """Drop the connection now."""
@@ -327,6 +369,8 @@ class Subscription:
     def page_at_hand(self, page: LogPage) -> bool:
         """Begin or go on with `page`; False if a loss has to be told first."""
         self.page = page
+        if self._transform is not None and page.frames and self._transform.restates(page.frames[0]):
+            return True
         through = max(page.lost, page.doubt)
         if self._told < 0:
             self._told = through

@@ -24,7 +24,7 @@ from newswire.relay.responses import ANSWERED, REFUSED, read_answered, read_refu
 from newswire.relay.stats import RelayStats
 from newswire.relay.upstream_call import CONTENT, Call
 from newswire.runs.dialects import reader_named
-from newswire.runs.reader import RunReader
+from newswire.runs.reader import read_run
 from newswire.runs.record import Record, read_end
 from newswire.runs.run import Run
 from newswire.wire.event import Event
@@ -157,8 +157,7 @@ async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
     Raises:
         RelayRefused: it says that there is no stream.
     """
-    reader = RunReader(runs.hub, record.id, Position(runs.hub.epoch, record.begun), None)
-    events = aiter(reader)
+    events = aiter(read_run(runs.hub, record.id, Position(runs.hub.epoch, record.begun), None))
     try:
         event = await anext(events, None)
     finally:

@@ -1,11 +1,12 @@
-"""A reader of a run: a subscription of the run's channel that ends with the run, in the dialect that its client knows.
+"""Readers of a run: subscriptions to the run's channel that end with the run, in the dialect that the client knows.
 
-It is a hub's subscription in all else: a cursor, served by its group's passes, on the direct path where there is one.
-Between the hub and the connection stands a sink that sees the last event go by and, for a dialect, writes each chunk
-anew: whatever is ready comes in one piece, so a reader that is behind gets the text that it lacks in one block.
+A reader is a hub's subscription with a transform, and a subscription in all else: a cursor, served by its group's
+rounds, on the direct path where there is one. `RunReader` ends the stream behind the run's last event. `DialectReader`
+also writes each chunk in a dialect: what is ready comes in one piece, so a reader that is behind gets the text that it
+lacks in one block.
 
-A dialect's client that comes back is a new client to its library. So what it has seen is read from the log first and
-told by the dialect's prelude, and the exact tail follows.
+A dialect's client that comes back is a new client to its library. So the dialect first gets what the client has seen,
+read from the log, and repeats it as its prelude; the exact tail follows.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from newswire.hub.frames import Chunk, Form, Frame
-from newswire.hub.options import StreamOptions
-from newswire.hub.subscription import Subscription
+from newswire.hub.frames import Chunk, Frame
+from newswire.hub.transform import Transform
 from newswire.log.base import Entry
-from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs.books import Books
 from newswire.runs.dialects.base import Dialect
@@ -28,270 +27,237 @@ from newswire.runs.parts import merged, part_of
 from newswire.runs.record import out_channel, read_end
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
-from newswire.wire.goodbye import come_back
 from newswire.wire.reserved import END, FOLDED, GAP
 
 if TYPE_CHECKING:
     from newswire.hub.hub import Hub
-    from newswire.hub.pages import LogPage
-    from newswire.hub.sink import Sink
+    from newswire.hub.subscription import Subscription
 
-_LAST: Final = (END, FOLDED)  # events after which a run says no more
+_LAST: Final = (END, FOLDED)  # a stored event of these types may be the run's last
+_EVENTS_LOST: Final = "EventsLost"  # the type of error of a reader's last event, where events are missing
 
 
-class RunReader(Subscription):
-    """Made by `Run.subscribe` and by responses; used once, by one reader.
+def read_run(
+    hub: Hub,
+    run_id: str,
+    begun: Position,
+    after: Position | str | None,
+    *,
+    dialect: Dialect | None = None,
+    on_open: Callable[[], Awaitable[None]] | None = None,
+    readers: dict[str, set[RunReader]] | None = None,
+) -> Subscription:
+    """Subscribe to a run; for one reader.
 
     Args:
         hub: where the run is.
         run_id: which run.
-        begun: the offset after which its events are.
+        begun: the position after which the run's events are.
         after: the reader's cursor, a position or any text; None: from the beginning.
-        dialect: how to tell it; None: the events as they are stored.
-        on_open: awaited when the reader comes, before anything is sent.
-        readers: has the reader in it, by the run's id, while it is open.
+        dialect: how to write the run; None: the events as they are stored.
+        on_open: awaited when the subscription is opened, before anything is sent. It raises `RunNotFound` if the run is
+            not kept any more.
+        readers: holds the reader, by the run's id, while its stream is open.
+    """
+    reader = RunReader(run_id, begun.offset, on_open, readers)
+    if dialect is not None:
+        reader = DialectReader(run_id, begun.offset, on_open, readers, dialect, Books(hub.log))
+    return hub.subscribe(out_channel(run_id), after=after or begun, transform=reader)
+
+
+class RunReader(Transform):
+    """Made by `read_run`.
 
     Attributes:
         run_id: which run.
-        begun: the offset after which its events are.
-        seen: the offset of the last of its events that the reader was given.
-        lost: the run is not kept any more, and the reader has not had all of it.
+        begun: the offset after which the run's events are.
+        seen: the offset of the last event that the reader got.
         upto: the offset at which another run of the same key begins, if there is one: its events are not the reader's.
     """
 
-    __slots__ = ("_dialect", "_on_open", "_opened", "_readers", "begun", "lost", "run_id", "seen", "upto")
+    __slots__ = ("_end", "_epoch", "_on_open", "_opened", "_readers", "begun", "run_id", "seen", "upto")
 
     def __init__(
         self,
-        hub: Hub,
         run_id: str,
-        begun: Position,
-        after: Position | str | None,
-        *,
-        dialect: Dialect | None = None,
-        on_open: Callable[[], Awaitable[None]] | None = None,
-        readers: dict[str, set[RunReader]] | None = None,
+        begun: int,
+        on_open: Callable[[], Awaitable[None]] | None,
+        readers: dict[str, set[RunReader]] | None,
     ) -> None:
-        super().__init__(hub, Channels([out_channel(run_id)]), Form.PLAIN, after or begun)
         self.run_id = run_id
-        self.begun = begun.offset
-        self._dialect = dialect
-        self._on_open = on_open
-        self._opened = False  # the dialect has what lies before the cursor
-        self._readers = {} if readers is None else readers
+        self.begun = begun
         self.seen = 0
-        self.lost = False
         self.upto: int | None = None
+        self._on_open = on_open
+        self._opened = False  # `on_open` was awaited
+        self._readers = {} if readers is None else readers
+        self._end: Callable[[Chunk], None] | None = None  # while the stream is open
+        self._epoch = ""
 
-    async def open(self) -> Position:
-        """See `Subscription.open`. For a dialect, what lies before the cursor is read too.
-
-        Raises:
-            RunNotFound: the run is not kept any more.
-        """
-        position = await super().open()
-        if self._opened:
-            return position
-        if self._on_open is not None:
+    async def open(self, position: Position) -> Position:
+        """See `Transform.open`. A cursor from before the run, another run's, say, starts at its beginning."""
+        if not self._opened and self._on_open is not None:
             await self._on_open()
-        if self.cursor < self.begun:
-            self.cursor = self.begun  # a cursor from before the run: another run's, say
-        if self._dialect is not None:
-            self._gap = None  # a cursor that can't be placed begins anew; a gap is an event that no client would know
-            await self._skip(self._dialect)
         self._opened = True
-        return position
+        return Position(position.epoch, max(position.offset, self.begun))
 
-    async def _skip(self, dialect: Dialect) -> None:
-        async for piece in Books(self._hub.log).pieces(self.run_id, self.begun, self.cursor):
-            if piece.event != END:
-                dialect.skip_event(piece.event, piece.data)
-
-    def attach(self, sink: Sink, options: StreamOptions) -> None:
-        """See `Subscription.attach`."""
-        self.seen = self.cursor
+    def begin(self, position: Position, retry: int | None, end: Callable[[Chunk], None]) -> bytes | None:
+        """See `Transform.begin`."""
+        self.seen = position.offset
+        self._epoch = position.epoch
+        self._end = end
         self._readers.setdefault(self.run_id, set()).add(self)
-        if self._dialect is None:
-            super().attach(_UntilEnd(sink, self), options)
-        else:
-            super().attach(Transcoder(sink, self, self._dialect, self.live.text, options.retry), options)
+        return None
 
     def ended(self) -> None:
-        """See `Subscription.ended`."""
+        """See `Transform.ended`."""
+        self._end = None
         others = self._readers.get(self.run_id)
         if others is not None:
             others.discard(self)
             if not others:
                 del self._readers[self.run_id]
-        super().ended()
+
+    def restates(self, frame: Frame) -> bool:
+        """See `Transform.restates`: what was folded is not lost."""
+        return frame.event == FOLDED
+
+    def write(self, chunk: Chunk) -> tuple[Chunk | None, bool]:
+        """See `Transform.write`."""
+        frames = chunk.frames
+        if frames[-1].event not in _LAST and self.upto is None:
+            self.seen = frames[-1].offset
+            return chunk, False
+        due, over = self._due(frames)
+        if due == frames:
+            return chunk, over
+        return Chunk(due) if due else None, over
 
     def lose(self) -> None:
         """End the stream of a run that is not kept any more: its last event says so."""
-        self.lost = True
+        if self._end is not None:
+            self._end(self._loss())
+
+    def _loss(self) -> Chunk:
+        return Chunk([self._lost_frame()])
+
+    def _lost_frame(self) -> Frame:
         end = _lost("dropped").event()
-        frame = Frame(self.live.epoch, Entry(self.seen, out_channel(self.run_id), end.event, end.data, 0.0))
-        self._end(Chunk(frame.encoded(self.form), [frame]))
+        return Frame(self._epoch, Entry(self.seen, out_channel(self.run_id), end.event, end.data, 0.0))
 
-    def _opening(self, options: StreamOptions) -> Chunk | None:
-        if self._dialect is None or self._dialect.plain:
-            return super()._opening(options)
-        blocks = _encode(self._dialect.prelude(), self.live.text(self.cursor), retry=options.retry)
-        return Chunk(blocks) if blocks else None
-
-    def page_at_hand(self, page: LogPage) -> bool:
-        """See `Subscription.page_at_hand`. What was folded is not lost."""
-        if page.frames and page.frames[0].event == FOLDED:
-            self.page = page
-            return True
-        return super().page_at_hand(page)
-
-    def due(self, chunk: Chunk) -> tuple[Chunk, bool]:
-        """What of a chunk is the reader's: nothing behind the end, what was folded unfolded; and if that is all."""
-        frames = chunk.frames
-        if self.upto is not None and frames[-1].offset > self.upto:
-            frames = [frame for frame in frames if frame.offset <= self.upto]
-            chunk = Chunk(b"".join([frame.encoded(self.form) for frame in frames]), frames)
-            self.lost = True
-            if not frames:
-                return chunk, False
-        last = frames[-1].event
-        if last in _LAST:
-            found: list[Frame] = []
-            for frame in frames:
-                if frame.event == FOLDED:
-                    made = unfold(frame.data, self.seen)
-                    found += [
-                        Frame(frame.epoch, Entry(piece.offset, frame.channel, piece.event, piece.data, 0.0))
-                        for piece in made
-                    ]
-                else:
-                    found.append(frame)
-                if found and found[-1].event == END:
-                    break
-            if found != frames:
-                chunk = Chunk(b"".join([frame.encoded(self.form) for frame in found]), found)
-            frames = found
-            last = frames[-1].event if frames else END
+    def _due(self, frames: Sequence[Frame]) -> tuple[Sequence[Frame], bool]:
+        """What of these is the reader's: up to the end, what was folded unfolded; and whether that is the end."""
+        passed = self.upto is not None and frames[-1].offset > self.upto
+        if passed:
+            frames = [frame for frame in frames if frame.offset <= (self.upto or 0)]
+        if frames and frames[-1].event in _LAST:
+            frames = self._unfolded(frames)
         if frames:
             self.seen = frames[-1].offset
-        return chunk, last == END
+            if frames[-1].event == END:
+                return frames, True
+        elif not passed:
+            return frames, True  # of a folded run, whose end the reader has
+        return ([*frames, self._lost_frame()], True) if passed else (frames, False)
 
-    def goodbye_bytes(self) -> bytes:
-        """See `Subscription.goodbye_bytes`."""
-        return super().goodbye_bytes() if self._dialect is None else _goodbye(self._dialect, self._options.retry)
-
-
-class _UntilEnd:
-    """A sink that ends its reader's stream behind the run's last event."""
-
-    __slots__ = ("_reader", "_sink", "cut", "end")
-
-    def __init__(self, sink: Sink, reader: RunReader) -> None:
-        self._sink = sink
-        self._reader = reader
-        self.end = sink.end
-        self.cut = sink.cut
-
-    def write(self, chunk: Chunk) -> bool:
-        frames = chunk.frames
-        reader = self._reader
-        if not frames or (frames[-1].event not in _LAST and reader.upto is None):
-            if frames:
-                reader.seen = frames[-1].offset
-            return self._sink.write(chunk)
-        chunk, over = reader.due(chunk)
-        more = self._sink.write(chunk) if chunk.frames else True
-        if over:
-            reader.close()
-        elif reader.lost:
-            reader.lose()
-        return more
+    def _unfolded(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+        found: list[Frame] = []
+        for frame in frames:
+            if frame.event == FOLDED:
+                found += [
+                    Frame(frame.epoch, Entry(piece.offset, frame.channel, piece.event, piece.data, 0.0))
+                    for piece in unfold(frame.data, self.seen)
+                ]
+            else:
+                found.append(frame)
+            if found and found[-1].event == END:
+                break
+        return found
 
 
-class Transcoder:
-    """A sink that tells a run in a dialect.
+class DialectReader(RunReader):
+    """A reader that gets the run in a dialect."""
 
-    Args:
-        sink: where the blocks go.
-        reader: whose stream it is.
-        dialect: what it is told in.
-        text: makes an id of an offset.
-        retry: the stream's reconnection time in milliseconds, if it sets one.
-    """
-
-    __slots__ = ("_dialect", "_over", "_reader", "_retry", "_sink", "_text", "cut")
+    __slots__ = ("_books", "_dialect", "_over")
 
     def __init__(
-        self, sink: Sink, reader: RunReader, dialect: Dialect, text: Callable[[int], str], retry: int | None
+        self,
+        run_id: str,
+        begun: int,
+        on_open: Callable[[], Awaitable[None]] | None,
+        readers: dict[str, set[RunReader]] | None,
+        dialect: Dialect,
+        books: Books,
     ) -> None:
-        self._sink = sink
-        self._reader = reader
+        super().__init__(run_id, begun, on_open, readers)
         self._dialect = dialect
-        self._text = text
-        self._retry = retry
-        self._over = False
-        self.cut = sink.cut
+        self._books = books
+        self._over = False  # the dialect's last words are written
 
-    def write(self, chunk: Chunk) -> bool:
-        """Tell what is in `chunk`; see `Sink.write`."""
-        if not chunk.frames:
-            return self._sink.write(chunk)  # a heartbeat, or the prelude
-        if self._over:
-            return True
-        frames = self._reader.due(chunk)[0].frames
-        if not frames or frames[-1].event not in (END, GAP):
-            blocks = self._tell(frames) if frames else b""
-            more = self._sink.write(Chunk(blocks)) if blocks else True
-            if self._reader.lost:
-                self._reader.lose()
-            return more
-        last = frames[-1]
+    async def open(self, position: Position) -> Position:
+        """See `Transform.open`. What lies before the cursor is read too."""
+        position = await super().open(position)
+        async for piece in self._books.pieces(self.run_id, self.begun, position.offset):
+            if piece.event != END:
+                self._dialect.skip_event(piece.event, piece.data)
+        return position
+
+    def begin(self, position: Position, retry: int | None, end: Callable[[Chunk], None]) -> bytes | None:
+        """See `Transform.begin`."""
+        super().begin(position, retry, end)
+        if self._dialect.plain:
+            return None
+        return _encode(self._dialect.prelude(), str(position), retry=retry)
+
+    def write(self, chunk: Chunk) -> tuple[Chunk | None, bool]:
+        """See `Transform.write`."""
+        first = chunk.frames[0]
+        if first.event == GAP and json.loads(first.data)["reason"] != "trimmed":
+            return None, False  # the stream begins anew with the run; the clients of dialects know no gaps
+        frames, over = self._due(chunk.frames)
+        if frames and frames[-1].event == GAP:
+            over = True
+        blocks = self._blocks(frames[:-1] if over else frames)  # before the end, which depends on it
+        if over:
+            self._over = True
+            if frames:
+                end = _end_of(frames[-1].event, frames[-1].data)
+                blocks += _encode(self._dialect.end(end), self._text(frames[-1].offset))
+        return Chunk(raw=blocks) if blocks else None, over
+
+    def goodbye(self, wait: int) -> bytes | None:
+        """See `Transform.goodbye`."""
+        return b"" if self._over else _encode(self._dialect.goodbye(wait), None, retry=wait)
+
+    def _loss(self) -> Chunk:
         self._over = True
-        told = self._tell(frames[:-1])  # before the end, which depends on it
-        end = _encode(self._dialect.end(_end_of(last.event, last.data)), self._text(last.offset))
-        more = self._sink.write(Chunk(told + end))
-        self._reader.close()
-        return more
+        return Chunk(raw=_encode(self._dialect.end(_lost("dropped")), self._text(self.seen)))
 
-    def end(self, last: Chunk | None) -> None:
-        """End the stream; a goodbye, or the run's loss, is said in the dialect's words."""
-        if last is not None:
-            if self._over:
-                last = None
-            elif self._reader.lost:
-                last = Chunk(_encode(self._dialect.end(_lost("dropped")), self._text(self._reader.seen)))
-            else:
-                last = Chunk(_goodbye(self._dialect, self._retry))
-        self._sink.end(last)
-
-    def _tell(self, frames: Sequence[Frame]) -> bytes:
+    def _blocks(self, frames: Sequence[Frame]) -> bytes:
         """The blocks of some events, each with the id of its event on the last of its blocks."""
         dialect = self._dialect
-        told: list[bytes] = []
         if dialect.merges:
             parts = merged([(frame.offset, part_of(frame.event, frame.data)) for frame in frames])
-            told = [_encode(dialect.write(part), self._text(offset)) for offset, part in parts]
-        else:
-            for frame in frames:
-                events = dialect.write_event(frame.event, frame.data)
-                told.append(_encode(events, self._text(frame.offset)))
-        return b"".join(told)
+            return b"".join([_encode(dialect.write(part), self._text(offset)) for offset, part in parts])
+        return b"".join(
+            [_encode(dialect.write_event(frame.event, frame.data), self._text(frame.offset)) for frame in frames]
+        )
+
+    def _text(self, offset: int) -> str:
+        return f"{self._epoch}-{offset}"
 
 
 def _end_of(event: str, data: str) -> RunEnd:
-    if event == END:
-        return read_end(data)
-    return _lost(json.loads(data)["reason"])
+    return read_end(data) if event == END else _lost(json.loads(data)["reason"])
+
+
+def is_loss(end: RunEnd) -> bool:
+    """Whether a reader got this end because the run, or a part of it, is not kept any more."""
+    return end.error is not None and end.error.get("type") == _EVENTS_LOST
 
 
 def _lost(reason: str) -> RunEnd:
-    return RunEnd("failed", {"type": "EventsLost", "message": f"a part of this run is not kept any more ({reason})"})
-
-
-def _goodbye(dialect: Dialect, retry: int | None) -> bytes:
-    """A dialect's goodbye, with the reconnection time that its client obeys."""
-    wait = come_back(retry)
-    return _encode(dialect.goodbye(wait), None, retry=wait)
+    return RunEnd("failed", {"type": _EVENTS_LOST, "message": f"a part of this run is not kept any more ({reason})"})
 
 
 def _encode(events: Sequence[Event], id: str | None, *, retry: int | None = None) -> bytes:

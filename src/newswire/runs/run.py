@@ -14,13 +14,14 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import RunNotFound, RunOver
+from newswire.hub.subscription import Subscription
 from newswire.log.position import Position
 from newswire.redact import without_userinfo
 from newswire.runs.dialects import READERS
 from newswire.runs.dialects.base import End
 from newswire.runs.outbox import Claim
 from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
-from newswire.runs.reader import RunReader
+from newswire.runs.reader import is_loss
 from newswire.runs.record import Record, State, read_end
 from newswire.wire.reserved import END
 
@@ -106,10 +107,11 @@ class Run:
             return record.end
         reader = self._runs.reader(record, Position(self._runs.hub.epoch, record.offset), counts=False)
         async for event in reader:
-            if event.event == END and reader.lost:
-                raise RunNotFound(self.id)
             if event.event == END:
-                return read_end(event.data)
+                end = read_end(event.data)
+                if is_loss(end):
+                    raise RunNotFound(self.id)
+                return end
         raise RunOver(f"run {self.id}: the hub was closed before the run ended")
 
     async def text(self) -> str:
@@ -140,7 +142,7 @@ class Run:
 
     # -- read
 
-    def subscribe(self, after: Position | str | None = None) -> RunReader:
+    def subscribe(self, after: Position | str | None = None) -> Subscription:
         """Iterate over the run's events, first those that are there, then live, up to and with `newswire.end`.
 
         If the run stops being kept before all of it was read, that end is `failed` with an error of type `EventsLost`.

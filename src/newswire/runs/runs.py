@@ -20,13 +20,14 @@ from typing import Any, TypeVar
 from newswire.errors import Closed, InvalidChannel, RunNotFound
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
+from newswire.hub.subscription import Subscription
 from newswire.log.position import Position
 from newswire.runs.attach import Attachment
 from newswire.runs.books import Books
 from newswire.runs.dialects import Dialect, End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
 from newswire.runs.produce import Source
-from newswire.runs.reader import RunReader
+from newswire.runs.reader import RunReader, read_run
 from newswire.runs.record import ANYONE, Anyone, Record, check_name, is_id, out_channel
 from newswire.runs.response import RunAccepted, RunResponse, place_of
 from newswire.runs.run import Run
@@ -317,7 +318,7 @@ class Runs:
 
     def reader(
         self, record: Record, after: Position | str | None, dialect: Dialect | None = None, *, counts: bool = True
-    ) -> RunReader:
+    ) -> Subscription:
         """A reader of a run, which `counts` in the statistics. For newswire itself."""
         if counts:
             self.stats.readers["new" if not after else "resumed"] += 1
@@ -326,7 +327,7 @@ class Runs:
             await (await self.open()).reader_came(record)
 
         begun = Position(self.hub.epoch, record.begun)
-        return RunReader(self.hub, record.id, begun, after, dialect=dialect, on_open=came, readers=self.open_readers)
+        return read_run(self.hub, record.id, begun, after, dialect=dialect, on_open=came, readers=self.open_readers)
 
     async def stop(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> bool:
         """End a run now, whichever process produces it; its readers get `stopped`.
