@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 8000
 BIN    := $(VENV)/bin
+# How many processes share the tests.
+WORKERS ?= 2
 
-.PHONY: demo images test check bench clean setup
+.PHONY: demo images test quick check bench clean setup
 
 setup: $(VENV)/.ready
 
@@ -23,7 +25,10 @@ images: setup          ## renews the pictures in docs/images
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
 
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=10
+
+quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
 check: setup           ## format, lint, types, floors, spelling
 	$(BIN)/ruff format --check .

@@ -1,19 +1,85 @@
-"""What every test gets: asyncio as the one event loop, and warnings as errors (pyproject.toml)."""
+"""What every test gets: asyncio as the one event loop, and warnings as errors (pyproject.toml).
+
+With `-n 2` (pytest-xdist) two processes share the tests. The slow folders start first and are shared test by test; all
+other tests stay together by file, so that what a module sets up is set up once.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, Final, TypeVar
 
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey
 from tests.fixtures.llm import LLM, is_installed
 
+# The folders that start browsers and servers of their own, the slowest first.
+SLOW_FOLDERS: Final = ("browser", "benchmarks", "cli", "examples", "docs")
+
+# Tests of the suites for every log and for runs: each log inherits them, so a mark can't stand at them.
+SLOW_OF_SUITES: Final = frozenset(
+    {
+        "test_a_log_that_is_away_loses_nothing",
+        "test_an_abandoned_run_is_stopped",
+        "test_a_dead_worker_leaves_interrupted",
+        "test_a_random_walk",
+        "test_it_leaves_nothing_to_the_collector",
+        "test_nobody_takes_over",
+        "test_pages_join",
+        "test_progress",
+        "test_take_over_by_key",
+        "test_take_over_goes_on_from_the_last_position",
+        "test_time_limits",
+        "test_who_was_taken_for_dead_can_not_write",
+    }
+)
+
 # A shell's background jobs ignore Ctrl-C, and so would every command that is started from here to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def folder_of(path: str) -> str:
+    """The folder of `tests` that a test file or a test's id is in."""
+    parts = path.split("/")
+    return parts[parts.index("tests") + 1]
+
+
+def start_order(item: pytest.Item) -> int:
+    """The slow folders first, then what is marked slow: two processes then end at about the same time."""
+    folder = folder_of(item.path.as_posix())
+    if folder in SLOW_FOLDERS:
+        return SLOW_FOLDERS.index(folder)
+    return len(SLOW_FOLDERS) + (item.get_closest_marker("slow") is None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow folders, and put what is slow first."""
+    here = Path(__file__).parent
+    ours = [item for item in items if item.path.is_relative_to(here)]
+    for item in ours:
+        name = getattr(item, "originalname", item.name)
+        if folder_of(item.path.as_posix()) in SLOW_FOLDERS or name in SLOW_OF_SUITES:
+            item.add_marker(pytest.mark.slow)
+    if len(ours) == len(items):
+        items.sort(key=start_order)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Share the slow folders test by test, all others file by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return nodeid if folder_of(file) in SLOW_FOLDERS else file
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
 
 
 @pytest.fixture

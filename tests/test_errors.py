@@ -69,6 +69,7 @@ def _fail(number: int) -> None:
     raise [InvalidChannel("a b", "no"), LimitExceeded("size", limit=1, actual=2), InvalidEvent("id", "x")][number]
 
 
+@pytest.mark.slow
 def test_errors_cross_processes() -> None:
     """A pool's worker raises them in its parent, attributes and all."""
     error = pickle.loads(pickle.dumps(LimitExceeded("size", limit=1, actual=2)))

@@ -157,6 +157,7 @@ async def test_a_send_may_wait_in_many_ways(hub: Hub) -> None:
         assert client.text.count("data:") == 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [True, False])
 async def test_cancelling_reaches_a_send_that_waits(hub: Hub, at_once: bool) -> None:
     """A cancelled request's send hears of it, before the stream's task knows that it waits as well as later."""

@@ -25,6 +25,7 @@ from newswire.delivery.strangers import BUDGET
 HEAD = b"POST /channels/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 
 
+@pytest.mark.slow
 def test_withheld_bodies_share_a_budget(tmp_path: Path) -> None:
     """A hundred that withhold the end of a megabyte: the oldest are refused, and an honest publisher never is."""
     with Serve(tmp_path) as server:
@@ -56,6 +57,7 @@ def test_withheld_bodies_share_a_budget(tmp_path: Path) -> None:
         assert server.stored("held") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [60_000, 300_000, 1_000_000])
 def test_a_thousand_bodies_without_their_last_byte(tmp_path: Path, size: int) -> None:
     """All at once, each as far as the server takes it: less than 100 MB at the peak, and the server serves."""

@@ -56,6 +56,7 @@ def _self_signed(key: Path, certificate: Path) -> None:
     certificate.write_bytes(built.public_bytes(serialization.Encoding.PEM))
 
 
+@pytest.mark.slow
 def test_a_client_gone_before_the_first_item(server: Server) -> None:
     """The iterable is closed though nothing was sent; so is one that a thread is drawing from."""
     with server.get("/never"):
@@ -99,6 +100,7 @@ def test_half_closed(server: Server) -> None:
     server.until_subscribers(0)
 
 
+@pytest.mark.slow
 def test_keep_alive_after_a_stream_that_ended(server: Server) -> None:
     """A stream's connection is good for the next request, and for the next stream."""
     with server.get("/tokens") as stream:
@@ -113,6 +115,7 @@ def test_keep_alive_after_a_stream_that_ended(server: Server) -> None:
         stream.until("id: ")
 
 
+@pytest.mark.slow
 def test_keep_alive_after_a_goodbye(server: Server) -> None:
     """A subscription that reached its maximum age gives its connection back whole."""
     with server.get("/events?max_age=0.5") as stream:
@@ -123,6 +126,7 @@ def test_keep_alive_after_a_goodbye(server: Server) -> None:
         stream.until("subscribers")
 
 
+@pytest.mark.slow
 def test_pipelined(server: Server) -> None:
     """A request that came during a stream is answered after it, once, and one with a body too."""
     with server.get("/events?max_age=0.5") as stream:
@@ -136,6 +140,7 @@ def test_pipelined(server: Server) -> None:
         assert order == sorted(order)
 
 
+@pytest.mark.slow
 def test_pipelined_with_the_request(server: Server) -> None:
     """Two requests in one packet: the stream, then what was asked for next."""
     with server.get("/stats") as stream:
@@ -147,6 +152,7 @@ def test_pipelined_with_the_request(server: Server) -> None:
         assert text.index("newswire.goodbye") < text.index("subscribers")
 
 
+@pytest.mark.slow
 def test_much_that_comes_during_a_stream_waits_in_the_kernel(server: Server) -> None:
     """A client that asks without end during its stream is not read, and the stream goes on."""
     with server.get("/events?heartbeat=0.5") as stream:
@@ -164,6 +170,7 @@ def test_much_that_comes_during_a_stream_waits_in_the_kernel(server: Server) -> 
     server.until_subscribers(0)
 
 
+@pytest.mark.slow
 def test_a_body_that_is_late(server: Server) -> None:
     """A POST whose body comes during its stream is no second request."""
     with Stream(server.connect()) as stream:
@@ -183,6 +190,7 @@ def test_a_body_that_is_late(server: Server) -> None:
         assert "subscribers" in stream.rest()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/tokens", "/events?max_age=0.5"])
 @pytest.mark.parametrize("server", ["direct", "direct, asyncio"], indirect=True)  # uvicorn's own sends chunks
 def test_http_1_0_ends_with_the_connection(server: Server, path: str) -> None:
@@ -194,6 +202,7 @@ def test_http_1_0_ends_with_the_connection(server: Server, path: str) -> None:
         assert not re.search(r"\r\n[0-9a-f]+\r\n", text.partition("\r\n\r\n")[2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/tokens", "/never", "/blocking", "/events"])
 def test_head_opens_nothing(server: Server, path: str) -> None:
     """HEAD of any stream: headers at once, no body, the connection usable, nothing left open."""
@@ -219,6 +228,7 @@ def test_middleware(name: str) -> None:
         server.until_closed("never")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOTH)
 def test_tls(name: str, certificate: list[str]) -> None:
     """Encrypted: streams, large events, the connection after a stream, a client that reads nothing, and SIGTERM."""

@@ -124,6 +124,7 @@ STACKS: dict[str, list[Middleware]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stack", STACKS)
 @pytest.mark.parametrize("outer", [lambda app: app, StreamMiddleware], ids=["bare", "handed"])
 def test_a_body_is_as_its_head_says(stack: str, outer: Callable[[Any], Any]) -> None:
@@ -142,6 +143,7 @@ def test_a_body_is_as_its_head_says(stack: str, outer: Callable[[Any], Any]) -> 
         assert b"data: " not in body
 
 
+@pytest.mark.slow
 def test_a_middleware_that_rewrites() -> None:
     """One that is not known sees every byte of every event."""
     with uvicorn_in_thread(site(Middleware(Upper))) as server, server.get("/events") as stream:
@@ -186,6 +188,7 @@ def test_max_bytes() -> None:
         stream.until("null")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 5, 20, 60])
 def test_a_next_head_that_comes_in_parts(cut: int) -> None:
     """A next request is answered, wherever it was cut and whether its begin came with the first request or behind."""
@@ -242,6 +245,7 @@ def test_a_task_that_waits_for_the_disconnect_beside_it(late: bool) -> None:
         assert got == ["http.disconnect"]
 
 
+@pytest.mark.slow
 def test_socket_options_are_as_before() -> None:
     """After a stream the connection has the options that it had, for whatever it serves next."""
     names = [(socket.SOL_SOCKET, socket.SO_SNDBUF)]
@@ -269,6 +273,7 @@ def test_socket_options_are_as_before() -> None:
 # -- another uvicorn
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["_unset_keepalive_if_required", "on_response_complete", "timeout_keep_alive_handler", "send_400_response"]
 )

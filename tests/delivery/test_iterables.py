@@ -321,6 +321,7 @@ async def test_an_item_that_can_not_be_sent(item: Any) -> None:
 # -- hearing of the stop
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["asyncio", "threading", "call"])
 def test_an_iterable_says_its_own_goodbye(kind: str) -> None:
     """An event or a call reaches it when the server stops; what it yields then is the end of the stream."""
@@ -351,6 +352,7 @@ def test_an_iterable_says_its_own_goodbye(kind: str) -> None:
         assert server.has_stopped()
 
 
+@pytest.mark.slow
 def test_an_iterable_that_hears_and_goes_on() -> None:
     """When its time is over, it gets the goodbye of all streams."""
 

@@ -371,6 +371,7 @@ async def test_lifespans_pass_through() -> None:
     assert seen[1] == ({"type": "websocket"}, receive, send)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SERVERS if name.endswith(", handed")])
 def test_on_real_servers(name: str) -> None:
     """While a stream lives no call of the application does; events come, and a client that leaves is noticed."""

@@ -83,6 +83,7 @@ class Site:
         return pool.checkedout()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["direct", "httptools"])
 @pytest.mark.parametrize("path", ["/events", "/async"])
 def test_many_streams_on_a_small_pool(protocol: str, path: str) -> None:

@@ -17,6 +17,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_stream_from_its_head_to_a_live_event(server: Server) -> None:
     """The head, at once a retry and an id, then what is published."""
     with server.get("/events") as stream:
@@ -79,6 +80,7 @@ def test_disconnect_frees_the_slot(server: Server) -> None:
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_heartbeats_are_comments_without_a_blank_line(server: Server) -> None:
     """A silent stream gets `:` and one LF."""
     with server.get("/events?heartbeat=0.5") as stream:
@@ -86,6 +88,7 @@ def test_heartbeats_are_comments_without_a_blank_line(server: Server) -> None:
         assert ":\n\n" not in text.replace("\r\n", "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_stalls_is_cut(server: Server) -> None:
     """Who takes nothing for the write time-out, though there is something, is cut; others get everything."""
     with server.get("/events?write_timeout=1") as stuck, server.get("/events") as healthy:
@@ -117,6 +120,7 @@ def test_an_endless_iterable_is_closed_when_the_client_leaves(server: Server) ->
         assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_errors_before_and_after_the_head(server: Server) -> None:
     """Before the first item an error is a 500; after it, an event that tells no secrets."""
     with server.get("/broken", "Connection: close") as stream:

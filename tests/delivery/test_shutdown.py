@@ -41,6 +41,7 @@ def publishing(server: Server) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BUSY)
 def test_100_idle_and_100_busy_streams_end_in_time(name: str) -> None:
     """SIGTERM: each client is told when to come back, with jitter, and the process exits within the grace time."""
@@ -64,6 +65,7 @@ def test_100_idle_and_100_busy_streams_end_in_time(name: str) -> None:
         assert len(waits) > 50
 
 
+@pytest.mark.slow
 def test_http_2_streams_end_in_time() -> None:
     """The same on HTTP/2: every stream of every connection, 200 in all."""
     with running("hypercorn") as server, contextlib.ExitStack() as stack:
@@ -85,6 +87,7 @@ def test_http_2_streams_end_in_time() -> None:
 PATIENT = ["direct", "uvicorn", "uvicorn, handed", "granian", *(["hypercorn"] if sys.version_info < (3, 12) else [])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PATIENT)
 def test_clients_that_read_nothing_do_not_hold_it_up(name: str) -> None:
     """A stream whose client takes nothing is cut at its write time-out, though it is in the middle of a send."""
@@ -96,6 +99,7 @@ def test_clients_that_read_nothing_do_not_hold_it_up(name: str) -> None:
         assert server.stop() < GRACE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["direct", "uvicorn", "granian", "daphne"])
 def test_drain_lets_finite_streams_end_by_themselves(name: str) -> None:
     """With `drain` an iterable may end within its time; what has no end says goodbye."""
@@ -114,6 +118,7 @@ def test_drain_lets_finite_streams_end_by_themselves(name: str) -> None:
             assert re.search(GOODBYE, subscribed.rest())
 
 
+@pytest.mark.slow
 def test_a_stream_that_is_only_opening_ends_too() -> None:
     """A signal that comes before an iterable's first item, or between two of a slow one, is heard."""
     for name in ("direct", "uvicorn"):

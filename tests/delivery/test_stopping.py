@@ -132,6 +132,7 @@ def opened(server: Threaded, stack: ExitStack) -> list[Any]:
     return streams
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SERVERS)
 @pytest.mark.parametrize("form", ["bare", "wrapped", "handed", "slots", "boxes"])
 def test_a_server_that_is_asked_without_a_signal(name: str, form: str) -> None:
@@ -147,6 +148,7 @@ def test_a_server_that_is_asked_without_a_signal(name: str, form: str) -> None:
         assert server.has_stopped()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["direct", "httptools", "h11"])
 def test_a_limit_of_requests(protocol: str) -> None:
     """A server that stops after so many requests ends its streams too."""

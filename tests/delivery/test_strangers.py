@@ -63,6 +63,7 @@ def answer(connection: socket.socket) -> tuple[int, dict[str, Any]]:
 # -- a head
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [100, 20_000, 60_000])
 @pytest.mark.parametrize("step", [1_000, 65_536, 10**7])
 def test_heads_up_to_64_kib(server: Threaded, length: int, step: int) -> None:
@@ -75,6 +76,7 @@ def test_heads_up_to_64_kib(server: Threaded, length: int, step: int) -> None:
             assert answer(connection) == (200, {"size": 0, "fields": 2})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1_000, 65_536, 10**7])
 @pytest.mark.parametrize(
     "fields",
@@ -167,6 +169,7 @@ def _memory(server: Server) -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["heads", "fields", "bodies", "pipelined"])
 def test_a_thousand_strangers(what: str) -> None:
     """1,000 connections with all that they may withhold cost less than 100 MB, and the server serves."""

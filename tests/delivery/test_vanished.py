@@ -116,6 +116,7 @@ def check_memory(rounds: list[int]) -> None:
     assert rounds[-1] - rounds[0] < 4096, rounds
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT and network namespaces are Linux's")
 @pytest.mark.parametrize("name", ["direct"])
 def test_packets_that_are_dropped(name: str, record_property: pytest.RecordProperty) -> None:
@@ -144,6 +145,7 @@ def test_packets_that_are_dropped(name: str, record_property: pytest.RecordPrope
         network.remove()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["direct"])
 def test_a_process_that_stands_still(name: str) -> None:
     """Its kernel acknowledges what comes until its windows are full; then the write time-out counts."""

@@ -137,12 +137,14 @@ async def walk(seed: int, inner: Log) -> None:
         await world.hub.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(30))
 async def test_on_the_log_in_memory(seed: int) -> None:
     """Errors of all classes in appends, reads, spans, iterations and callbacks: thirty worlds."""
     await walk(seed, MemoryLog())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(100, 108))
 async def test_on_sqlite(seed: int, tmp_path: Path) -> None:
     """The same on a file, whose callbacks come from its writer."""
@@ -249,6 +251,7 @@ async def test_one_broken_connection_is_cut_and_the_others_are_served() -> None:
         assert hub.stats().subscribers == 3
 
 
+@pytest.mark.slow
 async def test_heartbeats_go_on_while_the_log_is_away() -> None:
     """A stream that waits for a page stays alive for its proxies."""
     log = TroubledLog(MemoryLog(), random.Random(0))

@@ -273,12 +273,14 @@ async def run(seed: int, logs: Callable[[RetentionRules], list[MemoryLog] | list
         await asyncio.gather(*tasks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(40))
 async def test_on_the_log_in_memory(seed: int) -> None:
     """One hub, forty worlds."""
     await run(seed, lambda rules: [MemoryLog(retention=rules)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 async def test_on_sqlite(tmp_path: Path, seed: int) -> None:
     """One, two or three hubs on one file, as in as many processes."""

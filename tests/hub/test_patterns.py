@@ -103,6 +103,7 @@ def test_a_name_that_no_channel_can_have_is_cheap_too() -> None:
     assert set(trie.match(".".join("*" * 100))) == {1}
 
 
+@pytest.mark.slow
 def test_names_that_come_once_are_not_kept() -> None:
     """A hundred thousand channels leave the index of a pattern's subscriber as small as five thousand do."""
     index = ChannelIndex()

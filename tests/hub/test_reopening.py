@@ -215,6 +215,7 @@ hub.sync.close() if sys.argv[2] == "sync" else asyncio.run(hub.close())
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
 def test_a_fork_of_an_open_hub_says_what_to_do(url: str, way: str, tmp_path: Path) -> None:
@@ -277,6 +278,7 @@ print(publish(), spawn(publish).get(), sep="\\n")
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", ["all", "no threads", "sockets", "late"])
 def test_gevent_is_refused_where_the_event_loop_could_not_run(patch: str) -> None:
     """In the main thread and in a greenlet: at once, with what to do. Where only sockets are replaced, it works."""

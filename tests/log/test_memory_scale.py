@@ -101,6 +101,7 @@ async def test_what_is_kept_does_not_grow() -> None:
         assert len(await read_all(log, "busy")) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "retention"),
     [(60_000, None), (30_000, None), (1, None), (1000, None), (60_000, Retention(max_age=3600))],
@@ -120,6 +121,7 @@ async def test_what_max_bytes_counts(channels: int, retention: Retention | None)
         assert 0.7 * bound < taken < 1.35 * bound
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 async def test_removing_and_searching_at_random(seed: int) -> None:
     """Blocks find, give and remove as one sorted list does, whatever goes in which order."""

@@ -145,6 +145,7 @@ async def test_a_callback_ends_the_attempt_on_whose_behalf_it_failed() -> None:
     await task.close()
 
 
+@pytest.mark.slow
 async def test_a_task_that_swallows_its_cancellation_is_closed_too() -> None:
     """`close` waits until the task has ended, and lets nothing begin again."""
     begun = asyncio.Event()

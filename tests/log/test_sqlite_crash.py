@@ -33,6 +33,7 @@ def kill_after(process: subprocess.Popen[bytes], acknowledgements: int) -> set[i
     return {int(line) for line in [*seen, *rest] if line.endswith(b"\n")}
 
 
+@pytest.mark.slow
 async def test_whole_batches_only_and_none_that_was_acknowledged_lost(tmp_path: Path) -> None:
     """Six rounds at random moments, with two processes on one file, of which one, the other or both are killed."""
     dice = random.Random(7)
@@ -60,6 +61,7 @@ async def test_whole_batches_only_and_none_that_was_acknowledged_lost(tmp_path: 
         assert {(name, number) for number in numbers} <= batches.keys()
 
 
+@pytest.mark.slow
 async def test_a_kill_in_the_middle_of_opening(tmp_path: Path) -> None:
     """A file that is being made when its process dies is whole, or is made by the next one."""
     dice = random.Random(11)

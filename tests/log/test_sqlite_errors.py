@@ -87,12 +87,14 @@ async def test_locked_while_it_is_opened(tmp_path: Path) -> None:
     await hub.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["limit", "tmpfs"] if os.geteuid() == 0 else ["limit"])
 def test_full(folder: Path, kind: str) -> None:
     """No room: nothing of the batch is stored, the error says so, and once there is room publishing goes on."""
     get_into(f"full-{kind}", folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "folder"])
 def test_read_only(folder: Path, kind: str) -> None:
     """A file or a folder that this user may not write to: the error names it, and what to check."""

@@ -49,6 +49,7 @@ async def test_the_mode_of_an_existing_file(tmp_path: Path) -> None:
         assert modes(path) == dict.fromkeys(["", "-wal", "-shm", "-life"], 0o640)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("link", ["file", "folder"])
 async def test_through_a_link(link: str, tmp_path: Path) -> None:
     """A log that is opened through a symbolic link is the same log, and its write-ahead log begins anew as any."""

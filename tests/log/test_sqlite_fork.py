@@ -67,6 +67,7 @@ async def stored(path: Path) -> list[str]:
     return [entry.data for entry in entries]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["same", "symlink", "hard link"])
 async def test_a_new_hub_on_a_file_that_was_open(name: str, tmp_path: Path) -> None:
     """The child and its child are refused, by whatever name; the parent goes on, closes, and has lost nothing."""
@@ -140,6 +141,7 @@ assert asyncio.run(publish(path, "3")) == [3]
     assert await stored(path) == ["1", "child", "3"]
 
 
+@pytest.mark.slow
 async def test_a_hub_made_before_the_fork_and_opened_after_it(tmp_path: Path) -> None:
     """As under `gunicorn --preload`: an application makes its hub at import, and each worker opens it."""
     path = tmp_path / "log.db"
@@ -190,6 +192,7 @@ asyncio.run(main())
         assert await stored(path) == ["child"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 async def test_a_pool_of_processes(method: str, tmp_path: Path) -> None:
     """A pool's processes publish beside an open hub if they were not forked from it; else they say what to do."""
@@ -216,6 +219,7 @@ if __name__ == "__main__":
     assert await stored(path) == ["1", *["child"] * (0 if method == "fork" else 4), "last"]
 
 
+@pytest.mark.slow
 async def test_another_file_in_the_child(tmp_path: Path) -> None:
     """However busy the parent's threads are at the moment of the fork, the child can use a log of its own."""
     path = tmp_path / "log.db"
@@ -252,6 +256,7 @@ asyncio.run(main())
     assert set(await stored(path)) == {"x"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_random_walk(seed: int, tmp_path: Path) -> None:
     """Processes that open, append, close, fork and die in any order: each acknowledged event is at its offset."""

@@ -126,6 +126,7 @@ async def test_the_history(tmp_path: Path) -> None:
             await hub.history("a", after=late)
 
 
+@pytest.mark.slow
 async def test_what_is_no_new_life(tmp_path: Path) -> None:
     """Opening it again, also after a kill, and others that open it at the same time, leave the epoch as it is."""
     path = tmp_path / "log.db"
@@ -202,6 +203,7 @@ def empty(wal: Path) -> None:
     os.truncate(wal, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lose", [shorter, empty, Path.unlink])
 @pytest.mark.parametrize("same_boot", [True, False])
 async def test_the_last_transactions_are_cut_off(
@@ -232,6 +234,7 @@ async def test_the_last_transactions_are_cut_off(
             assert events[: kept - position.offset + 2] == [*map(str, range(position.offset, kept)), "A", "B"]
 
 
+@pytest.mark.slow
 async def test_another_log_of_the_process(tmp_path: Path) -> None:
     """Opening a file once more looks at it without dropping SQLite's locks: a reader's snapshot is still protected."""
     path = tmp_path / "log.db"
@@ -272,6 +275,7 @@ async def test_a_copy_over_an_open_file(tmp_path: Path) -> None:
     assert new.epoch != late.epoch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(10))
 async def test_a_random_walk(seed: int, tmp_path: Path) -> None:
     """Files that are copied, restored and published to: every cursor ever given gets what it has not seen, or a gap."""

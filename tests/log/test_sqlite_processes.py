@@ -22,6 +22,7 @@ pytestmark = pytest.mark.anyio
 HERE = Path(__file__).parent
 
 
+@pytest.mark.slow
 async def test_a_publish_reaches_a_follower_in_another_process_soon(
     tmp_path: Path, record_property: pytest.RecordProperty
 ) -> None:
@@ -51,6 +52,7 @@ async def test_a_publish_reaches_a_follower_in_another_process_soon(
     assert figures["idle"] < 0.05
 
 
+@pytest.mark.slow
 async def test_appends_of_many_processes_are_one_sequence(tmp_path: Path) -> None:
     """Four processes append at once: no offset is missing or used twice, and each batch is in one piece."""
     path = tmp_path / "log.db"

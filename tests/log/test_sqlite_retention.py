@@ -39,6 +39,7 @@ def counts(path: Path) -> list[tuple[str, int, int]]:
     return says
 
 
+@pytest.mark.slow
 async def test_while_channels_are_dropped(tmp_path: Path) -> None:
     """Retention in the background goes on while channels are dropped all the time."""
     rules = {"kept": Retention(max_events=10)}
@@ -70,6 +71,7 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
     counts(path)
 
 
+@pytest.mark.slow
 async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that was dropped or forgotten, and then made again, is limited as before."""
     monkeypatch.setattr(keeper, "_EMPTY_KEPT", 0)
@@ -93,6 +95,7 @@ async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeyp
     assert counts(path) == [("a", 2, 2)]
 
 
+@pytest.mark.slow
 async def test_forgotten_until_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels without events are forgotten down to the number that is kept, those first that lost theirs first."""
     monkeypatch.setattr(keeper, "_EMPTY_KEPT", 20)

@@ -37,6 +37,7 @@ class TestTinySteps(ReadTests, WalkTests):
         return lambda **options: SqliteLog(tmp_path / "log.db", synchronous="NORMAL", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("seed", range(8))
 async def test_retention_between_the_steps_of_a_page(tmp_path: Path, seed: int) -> None:

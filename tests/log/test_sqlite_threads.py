@@ -217,6 +217,7 @@ async def test_a_callback_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFi
         assert "a callback for what was appended failed" in caplog.text
 
 
+@pytest.mark.slow
 async def test_retention_whose_plan_could_not_be_carried_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again, though the writer could not even open the file."""
     failed = asyncio.Event()

@@ -41,6 +41,7 @@ def test_what_is_in_use(tmp_path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 async def test_it_begins_anew(tmp_path: Path) -> None:
     """While ten times as much as one round holds is stored, it stays far below the limit that stops publishers."""
     path = tmp_path / "log.db"

@@ -61,6 +61,7 @@ def said(tmp_path: Path, server: str, *flags: str, log: str = "memory://", **env
     return (tmp_path / "said").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
 def test_one_of_several_workers_warns(tmp_path: Path, server: str) -> None:
     """Once for each process, with the server's name and what to do; a log that is shared needs no warning."""
@@ -70,12 +71,14 @@ def test_one_of_several_workers_warns(tmp_path: Path, server: str) -> None:
     assert "several workers" not in said(tmp_path, server, "--workers", "2", log="sqlite:///x.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("server", SERVERS)
 def test_a_worker_by_itself_does_not(tmp_path: Path, server: str) -> None:
     """Also where the server starts a process for it."""
     assert "several workers" not in said(tmp_path, server, "--workers", "1")
 
 
+@pytest.mark.slow
 def test_the_variable_that_servers_read(tmp_path: Path) -> None:
     """WEB_CONCURRENCY, as platforms set it."""
     assert "several workers of uvicorn" in said(tmp_path, "uvicorn", WEB_CONCURRENCY="2")

@@ -38,6 +38,7 @@ async def test_a_completion_is_its_upstreams_with_ids_and_a_place(world: World) 
     assert call.headers["accept-encoding"] == "identity"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compact_after", [None, 0.01])
 async def test_it_can_be_resumed_at_every_event(world: World, compact_after: float | None) -> None:
     """What was read before and what comes after is the whole, at each cut; folded too."""

@@ -101,6 +101,7 @@ async def messages(url: str, headers: Mapping[str, str]) -> tuple[Any, str]:
     return ([block.model_dump() for block in final.content], final.stop_reason), final.content[0].text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [chat, responses, messages])
 async def test_the_answer_is_the_same_through_the_relay_and_resumed_at_cuts(
     ask: Any, llm: LLM, counted: Upstream, tmp_path: Path

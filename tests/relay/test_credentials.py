@@ -26,6 +26,7 @@ async def _hello(call: Call) -> None:
     await call.chat(f"answer {call.target}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", [*HEADERS, "x-tenant"])
 async def test_each_header_that_carries_a_credential_tells_callers_apart(world: World, header: str) -> None:
     """The same key and body give another caller an answer of its own, and the first one is not there for it."""

@@ -18,6 +18,7 @@ from newswire.testing import asgi_client
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 401, 404, 429, 500, 503, 529])
 async def test_an_error_is_the_upstreams_own_and_leaves_nothing(world: World, status: int) -> None:
     """Status, headers and body go through, and the same key may try again."""

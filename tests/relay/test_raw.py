@@ -79,6 +79,7 @@ def _pairs(events: list[Event]) -> list[tuple[str, str]]:
     return [(event.event, event.data) for event in events]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("format", STREAMS)
 async def test_any_cut_of_the_bytes_gives_the_same_events(world: World, format: str, ending: str) -> None:
@@ -149,6 +150,7 @@ async def test_an_error_of_the_stream_is_told_as_it_came(world: World) -> None:
     assert "Overloaded" in (await (await world.get(f"{answer.place}?dialect=openai-chat")).rest())[-1].data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("encoding", "compress"), [("gzip", gzip.compress), ("deflate", zlib.compress), ("GZIP", gzip.compress)]
 )
@@ -177,6 +179,7 @@ async def test_a_compressed_answer_is_read_and_its_size_is_bounded(
     assert peak < 80_000_000
 
 
+@pytest.mark.slow
 async def test_the_error_of_an_upstream_is_bounded_too(world: World) -> None:
     """However well it was compressed."""
 

@@ -133,6 +133,7 @@ class Slow(Client):
             await self.go_on.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", [None, *sorted(DIALECTS)])
 async def test_a_stream_ends_when_its_run_is_dropped(runs: Runs, dialect: str | None) -> None:
     """In every dialect a stream that is behind ends, and does not pass for whole; a client that asks again gets 404."""
@@ -154,6 +155,7 @@ async def test_a_stream_ends_when_its_run_is_dropped(runs: Runs, dialect: str | 
     assert json.loads(again.text)["status"] == 404
 
 
+@pytest.mark.slow
 async def test_a_reader_never_reads_the_next_run_of_its_key(runs: Runs) -> None:
     """A run that was dropped and begun again under its key is no continuation of the one before."""
     before = await ended(runs, 400, key="k")
@@ -175,6 +177,7 @@ async def test_a_reader_never_reads_the_next_run_of_its_key(runs: Runs) -> None:
     assert (await again.wait()).reason == "done"
 
 
+@pytest.mark.slow
 async def test_a_run_is_kept_for_its_readers(runs: Runs) -> None:
     """A run whose time is over waits for a reader of this process, as long again as it was to be kept."""
     run = await runs.start("chat.1", words(400), options=RunOptions(keep_for=0.2))
@@ -192,6 +195,7 @@ async def test_a_run_is_kept_for_its_readers(runs: Runs) -> None:
     assert rest[-1].event == "newswire.end"
 
 
+@pytest.mark.slow
 async def test_closing_waits_for_no_log_and_no_source() -> None:
     """A log that is away and a source that ignores its end hold up the end of a process for a lease at most."""
     hub = Hub()

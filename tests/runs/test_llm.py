@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import httpx2
+import pytest
 from tests.fixtures.llm import LLM
 
 
+@pytest.mark.slow
 def test_the_model_says_the_same_each_time(llm: LLM) -> None:
     """At temperature 0, so that an answer through something can be compared with the direct one."""
     body = {"messages": [{"role": "user", "content": "Name a colour."}], "temperature": 0, "max_tokens": 12}

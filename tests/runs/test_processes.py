@@ -83,6 +83,7 @@ def workers(log: Path, count: int, *arguments: str) -> Iterator[list[Worker]]:
             worker.__exit__()
 
 
+@pytest.mark.slow
 async def test_one_key_has_one_producer_among_processes(tmp_path: Path) -> None:
     """Eight processes start 25 times each at the same moment: one run, one producer, and 199 that only attach."""
     log = tmp_path / "log.db"
@@ -100,6 +101,7 @@ async def test_one_key_has_one_producer_among_processes(tmp_path: Path) -> None:
         assert sum(worker.count("closed") for worker in made) == 1
 
 
+@pytest.mark.slow
 async def test_stop_from_another_process(tmp_path: Path) -> None:
     """A stop in one process ends the producer in another at once, and readers in a third."""
     log = tmp_path / "log.db"
@@ -120,6 +122,7 @@ async def test_stop_from_another_process(tmp_path: Path) -> None:
         producer.end()
 
 
+@pytest.mark.slow
 async def test_kill_9_leaves_interrupted_within_the_lease(tmp_path: Path) -> None:
     """The worker is killed in mid-answer; its reader in another process gets what was stored, then `interrupted`."""
     log = tmp_path / "log.db"
@@ -141,6 +144,7 @@ async def test_kill_9_leaves_interrupted_within_the_lease(tmp_path: Path) -> Non
             assert took < LEASE + 1.0  # the promise is the lease; a second is room for a busy machine
 
 
+@pytest.mark.slow
 async def test_a_process_that_comes_later_ends_what_a_dead_one_left(tmp_path: Path) -> None:
     """Where nobody was there to see it, the first process that opens the log sees that a run has lost its worker."""
     log = tmp_path / "log.db"

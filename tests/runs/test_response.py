@@ -173,6 +173,7 @@ async def test_head_gets_the_head_alone(app: App, client: httpx2.AsyncClient) ->
     assert (await client.head("/answers/none")).status_code == 404
 
 
+@pytest.mark.slow
 async def test_our_client_starts_by_post_and_goes_on_by_get(app: App) -> None:
     """An event source that POSTs is cut in the middle, goes on with GET at the place it was told, and the run began
     once."""
@@ -235,6 +236,7 @@ PATHS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 @pytest.mark.parametrize("headers", TRICKS.values(), ids=TRICKS.keys())
 async def test_nobody_else_reads_a_run(
@@ -297,6 +299,7 @@ async def test_one_owners_key_attaches_nobody_else(app: App, client: httpx2.Asyn
     assert app.started == 2
 
 
+@pytest.mark.slow
 async def test_heartbeats_stand_between_blocks(app: App, client: httpx2.AsyncClient) -> None:
     """A quiet run is kept alive by comments of one line each, in a dialect too, and they disturb no block."""
     seen = b""

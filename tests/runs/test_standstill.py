@@ -49,6 +49,7 @@ def stand_still(worker: Worker, seconds: float) -> None:
     os.kill(worker.popen.pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 async def test_processes_in_trouble_end_nobody_elses_runs(tmp_path: Path, seed: int) -> None:
     """A random walk of standstills, kills and clocks that are wrong or step: one producer and one end for each run, an
@@ -115,6 +116,7 @@ async def test_processes_in_trouble_end_nobody_elses_runs(tmp_path: Path, seed: 
     assert done > 5
 
 
+@pytest.mark.slow
 async def test_who_stood_still_ends_nothing_when_it_wakes(tmp_path: Path) -> None:
     """A process that stands still for three quarters of its lease, again and again, leaves a healthy one its runs."""
     log = tmp_path / "log.db"

@@ -138,6 +138,7 @@ class Fickle(MemoryLog):
         return await super().drop(cuts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 async def test_every_run_gets_one_end_on_a_fickle_log(seed: int) -> None:
     """A random walk on a log that raises anything anywhere: each run that is in the log gets exactly one end."""
@@ -258,6 +259,7 @@ async def test_limits_are_the_runs_own() -> None:
                 attached.put("b")
 
 
+@pytest.mark.slow
 async def test_limits_go_with_a_take_over() -> None:
     """Who takes a run over has its limits too."""
     async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as other:

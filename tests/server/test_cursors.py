@@ -43,6 +43,7 @@ def test_odd_bytes(server: Serve, value: bytes) -> None:
     assert (b"event: newswire.gap" in text) == bool(value.strip())
 
 
+@pytest.mark.slow
 def test_trimmed(tmp_path: Path) -> None:
     """A cursor behind what retention keeps: 200, a gap that says what is missing, then the earliest kept event."""
     with Serve(tmp_path, "--retention", ">:max_events=3") as server:
@@ -61,6 +62,7 @@ def test_trimmed(tmp_path: Path) -> None:
             assert reader.read(1)[0].data == "17"  # nothing is missing: no gap
 
 
+@pytest.mark.slow
 def test_a_log_that_was_wiped(tmp_path: Path) -> None:
     """A cursor of the log before: 200, a gap, then all of the new log, though the numbers would fit."""
     with Serve(tmp_path) as server:

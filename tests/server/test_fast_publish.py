@@ -111,6 +111,7 @@ async def ask(
     return start["status"], found, body, raised
 
 
+@pytest.mark.slow
 @given(
     st.sampled_from(["POST", "POST", "POST", "POST", "GET", "PUT", "OPTIONS", "HEAD"]),
     st.sampled_from(PATHS),
@@ -166,6 +167,7 @@ async def test_what_an_application_adds_sees_publish_requests() -> None:
             assert not is_fast(app)
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_a_publish_request_leaves_nothing_to_the_garbage_collector() -> None:
     """Reference counting frees it: a collector that has to would pause all streams."""

@@ -33,6 +33,7 @@ def talk(server: Serve, *parts: bytes) -> bytes:
         return answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 @pytest.mark.parametrize("path", ["/channels/a", "/stream?channel=a", "/channels/a/events", "/", "/metrics"])
 def test_methods_that_mean_nothing(server: Serve, method: str, path: str) -> None:
@@ -104,6 +105,7 @@ def test_a_head_without_end_is_refused(server: Serve) -> None:
     assert server.publish("a", "the server goes on")
 
 
+@pytest.mark.slow
 def test_a_head_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """In time: a client that says nothing, or a byte now and then, is let go; one that streams is not."""
     monkeypatch.setattr(direct, "_HEAD_SECONDS", 0.6)

@@ -35,6 +35,7 @@ def either(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", EVIL)
 @pytest.mark.parametrize(
     ("method", "path"),
@@ -71,6 +72,7 @@ def test_two_hosts_are_both_looked_at(either: Serve) -> None:
             assert status in connection.recv(4096)[:20]
 
 
+@pytest.mark.slow
 def test_names_can_be_allowed(tmp_path: Path) -> None:
     """One by one, all below a name, from the environment or a file; with a proxy's name the console works too."""
     (tmp_path / "newswire.toml").write_text('allowed-hosts = ["news.example.org", "*.internal.example"]\n')
@@ -88,6 +90,7 @@ def test_names_can_be_allowed(tmp_path: Path) -> None:
         assert httpx2.get(f"{server.url}/", headers={"host": "anything.example"}).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_server_on_every_address_answers_to_addresses(tmp_path: Path) -> None:
     """It can't know all that lead to it; no page has an address for a name. Names stay closed."""
     with Serve(tmp_path, "--host", "0.0.0.0", "--insecure") as server:
@@ -121,6 +124,7 @@ def test_no_bytes_are_a_way_in(host: bytes) -> None:
         assert ours or host.startswith(b"[")
 
 
+@pytest.mark.slow
 def test_the_address_that_a_connection_came_to_is_one_of_ours() -> None:
     """So that a server behind a socket that somebody else opened answers too, and an application in a test."""
     app = Hosts(_fine, [], "127.0.0.1", "X")

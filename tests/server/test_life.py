@@ -32,6 +32,7 @@ def workers_seen(server: Serve, count: int) -> dict[str, dict[str, object]]:
     return seen
 
 
+@pytest.mark.slow
 def test_workers_share_the_log_and_their_numbers(tmp_path: Path) -> None:
     """Thirty streams over two workers all get one event; each worker tells the numbers of both."""
     with Serve(tmp_path, "--workers", "2") as server:
@@ -49,6 +50,7 @@ def test_workers_share_the_log_and_their_numbers(tmp_path: Path) -> None:
     assert [name for name in os.listdir(tmp_path) if name.startswith("newswire-")] == []
 
 
+@pytest.mark.slow
 def test_a_stop_says_goodbye_to_every_stream_in_time(tmp_path: Path) -> None:
     """Sixty streams, half of them busy: each gets what was stored, a goodbye and a time to come back; then the end."""
     with Serve(tmp_path, "--grace", "8") as server, ExitStack() as stack:

@@ -19,6 +19,7 @@ def metrics(server: Serve) -> dict[str, float]:
     return {sample.name: sample.value for sample in samples if not sample.labels}
 
 
+@pytest.mark.slow
 def test_history_is_read_page_by_page(server: Serve) -> None:
     """Each page says where to go on; the last one that there is no more."""
     ids = [server.publish("pages", str(n)) for n in range(7)]
@@ -33,6 +34,7 @@ def test_history_is_read_page_by_page(server: Serve) -> None:
     assert pages == 3
 
 
+@pytest.mark.slow
 def test_history_tells_what_retention_removed(tmp_path: Path) -> None:
     """A reader that goes on from a position is told of the gap; one that begins anew is not."""
     with Serve(tmp_path, "--log", "memory://", "--retention", ">:max_events=2") as server:
@@ -45,6 +47,7 @@ def test_history_tells_what_retention_removed(tmp_path: Path) -> None:
         assert "gap" not in httpx2.get(f"{server.url}/channels/kept/events").json()
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_history_of_a_log_that_was_restored(tmp_path: Path) -> None:
     """A position from before goes on; one past what the copy had is answered with a gap, and from the beginning."""
@@ -99,6 +102,7 @@ def test_routing_errors_are_problems_too(server: Serve, method: str, path: str, 
         assert "GET" in answer.headers["allow"]
 
 
+@pytest.mark.slow
 def test_history_gives_the_newest(server: Serve) -> None:
     """The newest few of one channel, oldest first, however many others lie between; then `next` is the log's end."""
     published: dict[str, list[str]] = {"rare": [], "often": [], "never": []}
@@ -172,6 +176,7 @@ def test_the_console_counts_neither_itself_nor_internals(server: Serve) -> None:
     assert not [name for name in (c["name"] for c in numbers["channels"]) if name.startswith("$") or name == ">"]
 
 
+@pytest.mark.slow
 def test_the_console_knows_what_was_kept_before_a_start(tmp_path: Path) -> None:
     """After a restart a channel has as many events as the log keeps of it, and its newest has its own time."""
     with Serve(tmp_path) as server:
@@ -190,6 +195,7 @@ def test_the_console_knows_what_was_kept_before_a_start(tmp_path: Path) -> None:
         assert sum(events for _, events in numbers["recent"]) == numbers["kept"] == 1403
 
 
+@pytest.mark.slow
 def test_the_console_counts_what_retention_leaves(tmp_path: Path) -> None:
     """A channel's events are those that are kept, also when retention takes some; those without any are gone."""
     with Serve(
@@ -232,6 +238,7 @@ def test_a_foreign_page_may_not_publish(server: Serve) -> None:
     assert preflight.json()["code"] == "foreign_origin"
 
 
+@pytest.mark.slow
 def test_configured_origins_may(tmp_path: Path) -> None:
     """Preflight, publish and stream carry the headers that let the page read; others get none."""
     with Serve(tmp_path, "--cors-origins", "https://a.example") as server:

@@ -12,6 +12,7 @@ from tests.fixtures.serve import Serve
 NDJSON = {"content-type": "application/x-ndjson"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "headers", "body", "status", "code", "says"),
     [
@@ -111,6 +112,7 @@ def test_a_client_that_leaves_in_the_middle_stores_nothing(server: Serve) -> Non
     assert server.stored("half") == []
 
 
+@pytest.mark.slow
 def test_limits_are_settings(tmp_path: Path) -> None:
     """Body, batch, name and the time for a body."""
     flags = ("--max-body", "100", "--max-batch", "2", "--max-channel-bytes", "5", "--body-timeout", "0.3")
@@ -126,6 +128,7 @@ def test_limits_are_settings(tmp_path: Path) -> None:
         assert small.stored("a") == small.stored("slow") == []
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_same_whichever_way_it_is_written(server: Serve) -> None:
     """At once on a connection that goes on, in parts on one that closes or speaks HTTP/1.0; pipelined ones in order."""
     head = b"POST /channels/written HTTP/%s\r\nHost: localhost\r\nContent-Length: 1\r\n%s\r\nx"

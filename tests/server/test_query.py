@@ -23,6 +23,7 @@ SPELLINGS = ("last_event_id", "lastEventId", "last-event-id", "Last-Event-ID", "
              "LAST_EVENT_ID", "lasteventid", "evs_last_event_id", "last%2Devent%2Did", "last%5Fevent_id")  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/channels/spelled?", "/stream?channel=spelled&channel=other&"])
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_every_spelling_of_a_cursor_is_read(server: Serve, name: str, path: str) -> None:
@@ -47,6 +48,7 @@ def test_what_a_polyfill_adds_beats_what_the_page_wrote(server: Serve) -> None:
             assert reader.read(1)[0].data == data
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "says"),
     [
@@ -140,6 +142,7 @@ def test_an_application_reads_the_same_spellings(name: str, cursor: str, other: 
     assert last_event_id(scope) == expected
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 def test_reading_a_cursor_never_raises(query: bytes) -> None:
     """Any bytes are a query."""

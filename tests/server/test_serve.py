@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import httpx2
+import pytest
 from tests.fixtures.serve import Reader, Serve
 
 from newswire.wire import Decoder, Event
 
 
+@pytest.mark.slow
 def test_publish_then_read(server: Serve) -> None:
     """What was published is in the history, and streams from any start."""
     first = server.publish("one", "It works", event="headline")
@@ -34,6 +36,7 @@ def test_many_channels_come_in_the_order_of_the_log(server: Serve) -> None:
         assert [event.channel for event in reader.read(4)] == ["m.a", "m.b", "m.b.c", "m.a"]
 
 
+@pytest.mark.slow
 def test_kill_9_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Five kills while 200 events a second come: a reader that resumes by id sees each stored event once, in order."""
     server = Serve(tmp_path)

@@ -30,6 +30,7 @@ def _of(server: Serve, cursor: bytes) -> bytes:
     return cursor.replace(b"%EPOCH%", epoch.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "kind"),
     # our client library sends no URL of 60 KB
@@ -147,6 +148,7 @@ def test_what_can_not_be_a_stream_is_refused_before_its_head(server: Serve, path
     assert answer.json()["field"]
 
 
+@pytest.mark.slow
 def test_full_is_said_with_a_time_to_come_back(tmp_path: Path) -> None:
     """Streams above the limit get a 503; one that ends makes room."""
     with Serve(tmp_path, "--max-streams", "2") as server:
@@ -165,6 +167,7 @@ def test_full_is_said_with_a_time_to_come_back(tmp_path: Path) -> None:
                 assert third.answer.status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["/channels/$runs.x", "/stream?channel=$runs.>", "/channels/$runs.x/events"])
 def test_internal_channels_are_not_for_clients(server: Serve, path: str) -> None:
     """What is built upon the hub keeps its books in channels that no client reads."""

@@ -97,6 +97,7 @@ def node() -> str:
     return found
 
 
+@pytest.mark.slow
 def test_the_same_events_as_the_oracle(node: str) -> None:
     """Whatever the bytes and however they are cut."""
     dice = random.Random(20)

@@ -179,12 +179,14 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(JSON)
 def test_any_json_survives(value: Any) -> None:
     """What JSON can say comes back as it was."""
     assert read_json(write_json(value)) == value
 
 
+@pytest.mark.slow
 @given(st.recursive(st.floats() | st.text(st.characters()), lambda inner: st.dictionaries(st.text(), inner)))
 def test_what_is_written_can_always_be_read(value: Any) -> None:
     """Either a value is refused, or every strict reader reads it; lone surrogates are escaped."""
@@ -229,6 +231,7 @@ def test_no_way_to_an_event_goes_round_its_checks() -> None:
     assert copy.copy(event) == copy.deepcopy(event) == pickle.loads(pickle.dumps(event)) == event
 
 
+@pytest.mark.slow
 def test_deep_data_is_no_json_of_an_event() -> None:
     """`Event.json` raises what it says that it raises."""
     with pytest.raises(ValueError, match="deeply"):

@@ -53,6 +53,7 @@ def read(streams: Streams) -> Read:
     )
 
 
+@pytest.mark.slow
 def test_a_client_cut_off_anywhere_ends_with_the_same_messages(read: Read) -> None:
     """Prelude and tail make what the whole makes, at every cut, and break no rule of the protocol."""
     for (name, cut, seed), found in zip(CUTS, read.resumed, strict=True):

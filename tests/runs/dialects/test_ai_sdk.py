@@ -48,6 +48,7 @@ def read(streams: Streams) -> Read:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", VERSIONS)
 def test_a_client_cut_off_anywhere_ends_with_the_same_message(read: Read, version: str) -> None:
     """Prelude and tail make what the whole makes, at every cut, in every version."""

@@ -28,6 +28,7 @@ def client(streams: Streams) -> Iterator[ChatClient]:
     client.close()
 
 
+@pytest.mark.slow
 def test_a_client_cut_off_anywhere_ends_with_the_same_completion(client: ChatClient) -> None:
     """Prelude and tail make what the whole makes, at every cut."""
     whole = {name: client.final(body(name)) for name in SCRIPTS}

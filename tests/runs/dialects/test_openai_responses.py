@@ -29,6 +29,7 @@ def client(streams: Streams) -> Iterator[ResponsesClient]:
     client.close()
 
 
+@pytest.mark.slow
 def test_a_client_cut_off_anywhere_ends_with_the_same_response(client: ResponsesClient) -> None:
     """Prelude and tail make what the whole makes, at every cut; so do the deltas alone."""
     whole = {name: client.final(body(name)) for name in SCRIPTS}

@@ -69,6 +69,7 @@ def test_a_client_of_the_same_format_gets_the_events_unchanged(name: str) -> Non
         assert [event for group in told(dialect_for(name, raw_head(name)), events) for event in group] == events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_cut_off_anywhere_ends_with_the_same_answer(name: str, streams: Streams) -> None:
     """Prelude and tail make what the upstream's own stream makes, at every cut, with the upstream's ids."""
@@ -94,6 +95,7 @@ def test_the_prelude_is_short(name: str) -> None:
     assert len(dialect.prelude()) < 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", DIALECTS)
 @pytest.mark.parametrize("name", CLIENTS)
 def test_other_clients_read_the_same_run(name: str, other: str) -> None:
@@ -118,6 +120,7 @@ def test_other_clients_read_the_same_run(name: str, other: str) -> None:
             assert found == wanted, (script, cut)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLIENTS)
 @pytest.mark.parametrize("cut", [0, 1, 5])
 @each_end

@@ -64,6 +64,7 @@ def test_a_client_of_the_same_format_gets_what_nobody_understands(name: str, odd
         assert odd in flat(told(dialect_for(name, head(name)), kept, cut))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", DIALECTS)
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("odd", ODD)
@@ -151,6 +152,7 @@ def finish_of(name: str) -> Event:
     return typed("response.completed", response={})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Text, Reasoning, ToolInput])
 @pytest.mark.parametrize("name", READERS)
 @given(pieces=st.lists(st.text("a\U0001f600é", max_size=4), min_size=1, max_size=5), cuts=st.lists(st.integers(0, 40)))
@@ -226,6 +228,7 @@ def junk(draw: st.DrawFn) -> Event:
     return Event(data[: draw(st.integers(0, len(data)))] if draw(st.booleans()) else data, kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @settings(max_examples=150)
 @given(events=st.lists(junk(), max_size=12), cut=st.integers(0, 12))
@@ -238,6 +241,7 @@ def test_junk_of_an_upstream_harms_nobody(name: str, events: list[Event], cut: i
             assert event.data or other == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize("depth", [100, 500, 900, 950, 980, 990, 3_000, 100_000])
 def test_deep_json_of_an_upstream_harms_nobody(name: str, depth: int) -> None:

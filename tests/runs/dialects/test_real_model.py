@@ -48,6 +48,7 @@ def raw(llm: LLM) -> dict[str, list[Event]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_the_readers_read_it(raw: dict[str, list[Event]], name: str) -> None:
     """Text and usage are the same in each of the model's formats, and the end is known."""
@@ -60,6 +61,7 @@ def test_the_readers_read_it(raw: dict[str, list[Event]], name: str) -> None:
     assert (reader.finished, reader.error, reader.model) == (True, None, LLM.model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["openai-chat", "anthropic"])
 def test_its_own_clients_resume_it_anywhere(raw: dict[str, list[Event]], streams: Streams, name: str) -> None:
     """The official client makes the same of prelude and tail as of the model's own stream."""
@@ -114,6 +116,7 @@ def service(llm: LLM) -> Iterator[str]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_one_answer_in_every_dialect(service: str, raw: dict[str, list[Event]]) -> None:
     """One request to the model is read by five kinds of clients, each by its own library, to the same text."""
     reader = READERS["openai-chat"]()

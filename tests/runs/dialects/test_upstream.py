@@ -194,6 +194,7 @@ HOSTILE = st.builds(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(HOSTILE, max_size=8), st.text(max_size=20))
