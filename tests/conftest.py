@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
-from tests.fixtures.engines import Nats, Postgres, Server, Valkey
-from tests.fixtures.llm import LLM, is_installed
+
+pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a failed assertion then says what it saw
+
+from tests.fixtures.engines import Nats, Postgres, Server, Valkey  # noqa: E402
+from tests.fixtures.llm import LLM, is_installed  # noqa: E402
 
 # The folders that start browsers and servers of their own, the slowest first.
 SLOW_FOLDERS: Final = ("browser", "benchmarks", "cli", "examples", "docs")

@@ -27,7 +27,7 @@ if sys.argv[2:3] == ["work"]:  # before newswire takes the clock
 
 from newswire import Hub
 from newswire.runs import RunOptions, Runs, WorkerOptions
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 
 LEASE = 2.0
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 from tests.fixtures.asgi_request import Client
+from tests.runs.suite.base import words
 
 from newswire import Decoder, Hub
 from newswire.errors import RunNotFound
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.runs import DIALECTS, RunOptions, Runs, WorkerOptions
-from newswire.runs.run import Run
-from newswire.testing.run_base import words
+from newswire.runs.reading.run import Run
 
 pytestmark = pytest.mark.anyio
 

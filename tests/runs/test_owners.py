@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.runs.suite.base import words
 
 from newswire import Hub
 from newswire.errors import RunNotFound
 from newswire.log.base import Retention
 from newswire.log.memory import MemoryLog
 from newswire.runs import ANYONE, RunOptions, Runs
-from newswire.runs.record import SECRET, is_id, new_id
-from newswire.testing.run_base import words
+from newswire.runs.store.record import SECRET, is_id, new_id
 
 pytestmark = pytest.mark.anyio
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from tests.runs.suite.suite import RunSuite
 
 from newswire.log.memory import MemoryLog
 from newswire.log.sqlite import SqliteLog
-from newswire.testing import RunSuite
 from newswire.testing.log_base import MakeLog
 
 

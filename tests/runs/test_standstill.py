@@ -17,7 +17,7 @@ from tests.runs.test_processes import Worker
 
 from newswire.log.channels import Channels
 from newswire.log.sqlite import SqliteLog
-from newswire.runs.record import RECORDS, Record, out_channel
+from newswire.runs.store.record import RECORDS, Record, out_channel
 
 pytestmark = pytest.mark.anyio
 

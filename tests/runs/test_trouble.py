@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 import pytest
+from tests.runs.suite.base import Noted, answer, until, words
 
 from newswire import Hub
 from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, LogUnavailable, RunNotFound, RunOver
@@ -20,9 +21,8 @@ from newswire.log.memory import MemoryLog
 from newswire.runs import RunOptions, Runs, WorkerOptions
 from newswire.runs.dialects import dialect_for
 from newswire.runs.dialects.base import End
-from newswire.runs.record import Record, out_channel, record_channel, worker_channel
-from newswire.runs.run import Run
-from newswire.testing.run_base import Noted, answer, until, words
+from newswire.runs.reading.run import Run
+from newswire.runs.store.record import Record, out_channel, record_channel, worker_channel
 from newswire.wire.event import Event
 
 pytestmark = pytest.mark.anyio

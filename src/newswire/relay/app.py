@@ -35,8 +35,8 @@ from newswire.relay.stats import RelayStats
 from newswire.relay.upstream import Upstream, library_of
 from newswire.relay.upstream_call import Call
 from newswire.runs.dialects import DIALECTS
-from newswire.runs.record import Record
 from newswire.runs.response import RunResponse
+from newswire.runs.store.record import Record
 from newswire.wire.strict_json import write_json
 
 if TYPE_CHECKING:

@@ -24,9 +24,9 @@ from newswire.relay.responses import ANSWERED, REFUSED, read_answered, read_refu
 from newswire.relay.stats import RelayStats
 from newswire.relay.upstream_call import CONTENT, Call
 from newswire.runs.dialects import reader_named
-from newswire.runs.reader import read_run
-from newswire.runs.record import Record, read_end
-from newswire.runs.run import Run
+from newswire.runs.reading.reader import read_run
+from newswire.runs.reading.run import Run
+from newswire.runs.store.record import Record, read_end
 from newswire.wire.event import Event
 from newswire.wire.reserved import END
 

@@ -27,7 +27,7 @@ from newswire.relay.upstream import body_of, hide_userinfo, library_of, send, se
 from newswire.runs.dialects import End, Reader, reader_named
 from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream

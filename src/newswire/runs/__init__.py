@@ -14,10 +14,10 @@ from newswire.runs.parts import (
     ToolOutput,
     Usage,
 )
-from newswire.runs.record import ANYONE
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 from newswire.runs.runs import Runs
 from newswire.runs.stats import RunStats
+from newswire.runs.store.record import ANYONE
 
 __all__ = [
     "Runs",

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from newswire.errors import RunOver
 
 if TYPE_CHECKING:
-    from newswire.runs.record import Record
-    from newswire.runs.run import Run
+    from newswire.runs.reading.run import Run
     from newswire.runs.runs import Runs
+    from newswire.runs.store.record import Record
 
 
 class Attachment:

@@ -21,7 +21,7 @@ from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named
-from newswire.runs.record import Record
+from newswire.runs.store.record import Record
 from newswire.wire.reserved import END
 
 if TYPE_CHECKING:

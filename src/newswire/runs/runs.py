@@ -23,18 +23,18 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.log.position import Position
 from newswire.runs.attach import Attachment
-from newswire.runs.books import Books
 from newswire.runs.dialects import Dialect, End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
-from newswire.runs.produce import Source
-from newswire.runs.reader import RunReader, read_run
-from newswire.runs.record import ANYONE, Anyone, Record, check_name, is_id, out_channel
+from newswire.runs.reading.reader import RunReader, read_run
+from newswire.runs.reading.run import Run
 from newswire.runs.response import RunAccepted, RunResponse, place_of
-from newswire.runs.run import Run
 from newswire.runs.start import Start, start
 from newswire.runs.stats import RunStats
+from newswire.runs.store.record import ANYONE, Anyone, Record, check_name, is_id, out_channel
+from newswire.runs.store.store import Books
 from newswire.runs.sync import SyncRuns
-from newswire.runs.worker import Worker
+from newswire.runs.worker.sources import Source
+from newswire.runs.worker.worker import Worker
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from newswire.errors import Closed
 from newswire.runs.dialects.base import End
 from newswire.runs.options import RunOptions
-from newswire.runs.produce import Source, discard
-from newswire.runs.record import Anyone, Record, check_name, new_id
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
+from newswire.runs.store.record import Anyone, Record, check_name, new_id
+from newswire.runs.worker.sources import Source, discard
 from newswire.wire.strict_json import as_read, write_json
 
 if TYPE_CHECKING:

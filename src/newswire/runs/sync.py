@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from newswire.runs.dialects.base import End
-    from newswire.runs.produce import Source
-    from newswire.runs.run import Run
+    from newswire.runs.reading.run import Run
     from newswire.runs.runs import Runs
+    from newswire.runs.worker.sources import Source
 
 
 class SyncRuns:

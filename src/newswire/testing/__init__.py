@@ -5,8 +5,6 @@ import pytest
 # Before the imports: a failed assertion then says what it saw.
 for _part in ("base", "append", "read", "follow", "keep", "ledger", "immediate"):
     pytest.register_assert_rewrite(f"newswire.testing.log_{_part}")
-for _part in ("base", "read", "produce", "end", "time", "attach"):
-    pytest.register_assert_rewrite(f"newswire.testing.run_{_part}")
 
 from newswire.testing.asgi import asgi_client  # noqa: E402
 from newswire.testing.bad_server import Answer, BadServer, Seen, every_byte  # noqa: E402
@@ -15,7 +13,6 @@ from newswire.testing.clock import FakeClock, virtual_loop  # noqa: E402
 from newswire.testing.log_immediate import ImmediateSuite  # noqa: E402
 from newswire.testing.log_ledger import LedgerSuite  # noqa: E402
 from newswire.testing.log_suite import LogSuite  # noqa: E402
-from newswire.testing.run_suite import RunSuite  # noqa: E402
 from newswire.testing.wait import next_event, until  # noqa: E402
 
 __all__ = [
@@ -26,7 +23,6 @@ __all__ = [
     "ImmediateSuite",
     "LedgerSuite",
     "LogSuite",
-    "RunSuite",
     "Seen",
     "asgi_client",
     "every_byte",

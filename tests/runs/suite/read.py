@@ -8,15 +8,15 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.runs.suite.base import RunTests, Taken, answer, read, words
 
 from newswire.hub.options import StreamOptions
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.runs import End, Progress, Reasoning, RunOptions, Runs, ToolCall
 from newswire.runs.dialects import dialect_for
-from newswire.runs.record import out_channel
+from newswire.runs.store.record import out_channel
 from newswire.testing.log_base import PATIENCE
-from newswire.testing.run_base import RunTests, Taken, answer, read, words
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.reserved import END, FOLDED, GAP
@@ -138,7 +138,7 @@ class RunReadTests(RunTests):
         await run.wait()
         channel = Channels([out_channel(run.id)])
         with anyio.fail_after(PATIENCE):
-            while len((await runs.hub.log.read(channel, 0, 1000)).entries) > 1:  # noqa: ASYNC110  # the log's doing
+            while len((await runs.hub.log.read(channel, 0, 1000)).entries) > 1:  # the log's doing
                 await asyncio.sleep(0.02)
         assert await run.text() == answer(10)
 

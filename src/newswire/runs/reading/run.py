@@ -19,16 +19,16 @@ from newswire.log.position import Position
 from newswire.redact import without_userinfo
 from newswire.runs.dialects import READERS
 from newswire.runs.dialects.base import End
-from newswire.runs.outbox import Claim
 from newswire.runs.parts import Progress, Reasoning, Text, event_of, part_of
-from newswire.runs.reader import is_loss
-from newswire.runs.record import Record, State, read_end
+from newswire.runs.reading.reader import is_loss
+from newswire.runs.store.record import Record, State, read_end
 from newswire.wire.reserved import END
 
 if TYPE_CHECKING:
-    from newswire.runs.production import Production
     from newswire.runs.response import RunAccepted, RunResponse
     from newswire.runs.runs import Runs
+    from newswire.runs.worker.production import Production
+    from newswire.runs.worker.write_queue import Claim
 
 T = TypeVar("T")
 

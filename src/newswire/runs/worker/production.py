@@ -16,11 +16,11 @@ from typing import Any, Final
 
 from newswire.errors import LimitExceeded, RunFailed
 from newswire.redact import without_userinfo
-from newswire.runs.books import as_ended, last_events
 from newswire.runs.dialects.base import End
-from newswire.runs.outbox import Claim
-from newswire.runs.produce import Source, drive
-from newswire.runs.record import Record
+from newswire.runs.store.record import Record
+from newswire.runs.store.store import as_ended, last_events
+from newswire.runs.worker.sources import Source, drive
+from newswire.runs.worker.write_queue import Claim
 from newswire.wire.strict_json import as_read
 
 logger = logging.getLogger("newswire.runs")

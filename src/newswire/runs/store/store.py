@@ -18,8 +18,8 @@ from newswire.log.base import Entry, Log
 from newswire.log.channels import Channels
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.runs.dialects.base import End
-from newswire.runs.fold import MAX_BYTES, Piece, fold, pieces
-from newswire.runs.record import (
+from newswire.runs.store.compact import MAX_BYTES, Piece, fold, pieces
+from newswire.runs.store.record import (
     SECRET,
     Record,
     name_channel,

@@ -19,12 +19,12 @@ from newswire.hub.frames import Chunk, Frame
 from newswire.hub.transform import Transform
 from newswire.log.base import Entry
 from newswire.log.position import Position
-from newswire.runs.books import Books
 from newswire.runs.dialects.base import Dialect
 from newswire.runs.dialects.base import End as RunEnd
-from newswire.runs.fold import unfold
 from newswire.runs.parts import merged, part_of
-from newswire.runs.record import out_channel, read_end
+from newswire.runs.store.compact import unfold
+from newswire.runs.store.record import out_channel, read_end
+from newswire.runs.store.store import Books
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.reserved import END, FOLDED, GAP

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 
 import anyio
 import pytest
+from tests.runs.suite.base import LEASE, Noted, RunTests, answer, kill, read, until, words
 
 from newswire.errors import Closed
 from newswire.runs import End, RunOptions, Runs
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 from newswire.testing.log_base import PATIENCE
-from newswire.testing.run_base import LEASE, Noted, RunTests, answer, kill, read, until, words
 
 
 class RunEndTests(RunTests):

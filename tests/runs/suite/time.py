@@ -6,12 +6,12 @@ import asyncio
 
 import anyio
 import pytest
+from tests.runs.suite.base import LEASE, Noted, RunTests, answer, read, until, words
 
 from newswire.errors import RunNotFound
 from newswire.runs import End, RunOptions, Runs
-from newswire.runs.record import out_channel, record_channel
+from newswire.runs.store.record import out_channel, record_channel
 from newswire.testing.log_base import PATIENCE
-from newswire.testing.run_base import LEASE, Noted, RunTests, answer, read, until, words
 
 
 class RunTimeTests(RunTests):

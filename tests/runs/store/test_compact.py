@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.log.base import Entry
-from newswire.runs.fold import Piece, fold, unfold
+from newswire.runs.store.compact import Piece, fold, unfold
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["message", "reasoning", "tool", "custom"]), st.text(max_size=5)))
 

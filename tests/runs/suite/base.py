@@ -14,7 +14,7 @@ from newswire.hub.frames import Chunk
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
 from newswire.runs import Runs, WorkerOptions
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 from newswire.testing.log_base import PATIENCE, LogTests, MakeLog
 from newswire.wire.event import Event
 
@@ -45,7 +45,7 @@ async def read(run: Run, after: str | None = None) -> list[Event]:
 async def until(call: Callable[[], Any]) -> None:
     """Wait until `call()` is true."""
     with anyio.fail_after(PATIENCE):
-        while not call():  # noqa: ASYNC110  # of other processes' doing
+        while not call():  # of other processes' doing
             await asyncio.sleep(0.005)
 
 

@@ -16,8 +16,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from newswire.runs.outbox import Claim
 from newswire.runs.parts import event_of
+from newswire.runs.worker.write_queue import Claim
 
 Source: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Awaitable[Any] | Callable[..., Any]
 

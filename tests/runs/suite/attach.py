@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.runs.suite.base import Noted, RunTests, read, words
 
 from newswire.errors import RunNotFound, RunOver
 from newswire.runs import End, Runs
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 from newswire.testing.log_base import PATIENCE
-from newswire.testing.run_base import Noted, RunTests, read, words
 
 
 class RunAttachTests(RunTests):

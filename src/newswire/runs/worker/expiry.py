@@ -13,8 +13,8 @@ from heapq import heappop, heappush
 from time import monotonic
 from typing import Final
 
-from newswire.runs.books import Books
-from newswire.runs.record import Record
+from newswire.runs.store.record import Record
+from newswire.runs.store.store import Books
 
 _DROPPED_AT_ONCE: Final = 20  # runs; in one transaction, which publishing waits for
 _DROP_SECONDS: Final = 5.0

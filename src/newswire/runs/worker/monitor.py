@@ -24,10 +24,10 @@ from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.log.retry import Outage, Retry, SupervisedTask
-from newswire.runs.books import Books
-from newswire.runs.expiry import Expiry
-from newswire.runs.liveness import Beat, Liveness
-from newswire.runs.record import RECORDS, WORKERS, Record, out_channel, worker_channel
+from newswire.runs.store.record import RECORDS, WORKERS, Record, out_channel, worker_channel
+from newswire.runs.store.store import Books
+from newswire.runs.worker.expiry import Expiry
+from newswire.runs.worker.liveness import Beat, Liveness
 from newswire.wire.reserved import GAP
 
 logger = logging.getLogger("newswire.runs")

@@ -16,15 +16,15 @@ from newswire.errors import Closed, RunNotFound, RunOver
 from newswire.log.retry import Retry
 from newswire.runs.dialects.base import End
 from newswire.runs.options import WorkerOptions
-from newswire.runs.outbox import Claim, Outbox
-from newswire.runs.produce import Source
-from newswire.runs.production import Production
-from newswire.runs.record import Record, out_channel
-from newswire.runs.run import Run
-from newswire.runs.watch import Watch
+from newswire.runs.reading.run import Run
+from newswire.runs.store.record import Record, out_channel
+from newswire.runs.worker.monitor import Watch
+from newswire.runs.worker.production import Production
+from newswire.runs.worker.sources import Source
+from newswire.runs.worker.write_queue import Claim, Outbox
 
 if TYPE_CHECKING:
-    from newswire.runs.reader import RunReader
+    from newswire.runs.reading.reader import RunReader
     from newswire.runs.runs import Runs
 
 logger = logging.getLogger("newswire.runs")

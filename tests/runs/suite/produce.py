@@ -9,13 +9,13 @@ from typing import Any
 
 import anyio
 import pytest
+from tests.runs.suite.base import Noted, RunTests, answer, until, words
 
 from newswire.errors import InvalidChannel, LogUnavailable, RunFailed, RunNotFound
 from newswire.log.immediate import Immediate
 from newswire.runs import End, RunOptions, Runs
-from newswire.runs.run import Run
+from newswire.runs.reading.run import Run
 from newswire.testing.log_base import PATIENCE
-from newswire.testing.run_base import Noted, RunTests, answer, until, words
 from newswire.wire.event import Event
 
 

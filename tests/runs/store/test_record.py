@@ -14,8 +14,8 @@ from newswire import Hub
 from newswire.log import open_log
 from newswire.log.base import Entry
 from newswire.runs import End, Runs
-from newswire.runs.books import Books
-from newswire.runs.record import Record, out_channel, read_end, record_channel
+from newswire.runs.store.record import Record, out_channel, read_end, record_channel
+from newswire.runs.store.store import Books
 from newswire.wire.event import Event
 from newswire.wire.reserved import END
 

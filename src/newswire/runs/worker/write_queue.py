@@ -25,7 +25,7 @@ from newswire.log.batch import MAX_EVENT_BYTES, weigh_batch
 from newswire.log.immediate import Awaiting, Immediate, as_log_error
 from newswire.log.ledger import Guarded, Ledger, Outcome
 from newswire.log.retry import Outage, Retry
-from newswire.runs.record import Record, out_channel, record_channel
+from newswire.runs.store.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.runs")

@@ -1,4 +1,4 @@
-"""`RunSuite`: runs keep their promises on any log that is a `Ledger`. Subclass it like `LogSuite`:
+"""`RunSuite`: runs keep their promises on any log that can append under a condition. A new engine passes it by a class:
 
     class TestRunsOnMyLog(RunSuite):
         @pytest.fixture
@@ -10,11 +10,11 @@ Where the log is durable, two hubs on one storage stand for two processes; else 
 
 from __future__ import annotations
 
-from newswire.testing.run_attach import RunAttachTests
-from newswire.testing.run_end import RunEndTests
-from newswire.testing.run_produce import RunProduceTests
-from newswire.testing.run_read import RunReadTests
-from newswire.testing.run_time import RunTimeTests
+from tests.runs.suite.attach import RunAttachTests
+from tests.runs.suite.end import RunEndTests
+from tests.runs.suite.produce import RunProduceTests
+from tests.runs.suite.read import RunReadTests
+from tests.runs.suite.time import RunTimeTests
 
 
 class RunSuite(RunReadTests, RunProduceTests, RunEndTests, RunTimeTests, RunAttachTests):
