@@ -16,10 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
-from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.delivery.drain import drain_of
 from newswire.delivery.middleware import StreamMiddleware
-from newswire.delivery.watch import Receive
 
 hub = Hub(os.environ.get("NEWSWIRE_TEST_LOG", "memory://"))
 closed: list[str] = []

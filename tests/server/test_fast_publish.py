@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-import newswire.delivery.uvicorn as direct
+import newswire.delivery.fast.uvicorn as direct
 from newswire import Hub
 from newswire.server import Denied, Settings, create_app
 from newswire.server.publish import FastPublish

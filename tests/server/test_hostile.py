@@ -12,7 +12,7 @@ import pytest
 import uvicorn
 from tests.fixtures.serve import Reader, Serve
 
-import newswire.delivery.uvicorn as direct
+import newswire.delivery.fast.uvicorn as direct
 from newswire.server.app import create_app
 from newswire.server.settings import Settings
 

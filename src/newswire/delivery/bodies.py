@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from newswire.delivery.asgi import Receive
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.strangers import BUDGET
-from newswire.delivery.watch import Receive
 from newswire.errors import LimitExceeded
 
 # A piece that is smaller goes into one with its neighbours, since a piece by itself costs 50 bytes more.

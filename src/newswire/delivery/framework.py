@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from newswire.delivery.asgi import Scope, Send
-from newswire.delivery.watch import Message, Receive
+from newswire.delivery.asgi import Message, Receive, Scope, Send
 
 if TYPE_CHECKING:
     _Base = object

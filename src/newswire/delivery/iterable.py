@@ -16,11 +16,11 @@ import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any, Protocol, TypeAlias
 
-from newswire.delivery.asgi import Send, last_words
+from newswire.delivery.asgi import Message, Send
 from newswire.delivery.drain import Drain
 from newswire.delivery.items import Item
 from newswire.delivery.reader import IterableReader
-from newswire.delivery.watch import Message
+from newswire.delivery.stream import last_words
 from newswire.hub.options import StreamOptions
 from newswire.wire.encoder import HEARTBEAT, encode, opening
 from newswire.wire.event import Event

@@ -6,8 +6,8 @@ stands around the whole application and offers its own frame: `EventSourceRespon
 head, and returns; the framework is done with the request, and the stream goes on here.
 
 It only gets streams whose `send` and `receive` are those that the application was given, or come to them
-(`newswire.delivery.beneath`). Where another middleware stands between, which may want to see each message, the response
-goes on as ever. On the direct path there is nothing to take over.
+(`newswire.delivery.fast.unwrap`). Where another middleware stands between, which may want to see each message, the
+response goes on as before. On the direct path there is nothing to take over.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from newswire.delivery.asgi import Scope, Send, TaskSink
-from newswire.delivery.beneath import beneath
+from newswire.delivery.asgi import Message, Receive, Scope, Send
+from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.stopping import STREAM, Ending
-from newswire.delivery.watch import Message, Receive
+from newswire.delivery.stream import TaskSink
 from newswire.hub.subscription import Subscription
 
 
@@ -103,7 +103,7 @@ class StreamOffer:
         Returns:
             whether it was taken; if not, it stays the caller's to stream.
         """
-        if self.taken is not None or beneath(send) is not self._send or beneath(receive) is not self._receive:
+        if self.taken is not None or unwrap(send) is not self._send or unwrap(receive) is not self._receive:
             return False
         self.taken = sink, subscription
         return True

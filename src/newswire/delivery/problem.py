@@ -14,8 +14,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from newswire.delivery.asgi import Scope, Send
-from newswire.delivery.watch import Receive
+from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.errors import (
     Closed,
     InvalidChannel,

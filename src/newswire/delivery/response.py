@@ -12,9 +12,10 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mappin
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.delivery.asgi import Scope, Send, TaskSink
-from newswire.delivery.beneath import beneath
+from newswire.delivery.asgi import Message, Receive, Scope, Send
 from newswire.delivery.drain import Drain, drain_of
+from newswire.delivery.fast.unwrap import unwrap
+from newswire.delivery.fast.watch_uvicorn import watch
 from newswire.delivery.framework import FrameworkResponse, as_http
 from newswire.delivery.items import Item
 from newswire.delivery.iterable import IterableStream, OnShutdown, close
@@ -22,7 +23,7 @@ from newswire.delivery.middleware import StreamOffer
 from newswire.delivery.problem import Problem, problem_of
 from newswire.delivery.release import release, warn_of_held
 from newswire.delivery.stopping import DIRECT, STREAM, on_server_stop
-from newswire.delivery.watch import Message, Receive, watch
+from newswire.delivery.stream import TaskSink
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
@@ -98,7 +99,7 @@ class EventSourceResponse(FrameworkResponse):
                 sink = await self._begin(self.content, scope, receive, send)
                 if sink is not None and not self._handed_over(sink, self.content, scope, receive, send):
                     # From here: a frame more for each stream would be felt.
-                    await sink.stream(self.content, beneath(receive))
+                    await sink.stream(self.content, unwrap(receive))
             else:
                 await self._iterable(self.content, scope, receive, send)
         finally:
@@ -151,14 +152,14 @@ class EventSourceResponse(FrameworkResponse):
         await send(self._head())
         direct = None
         if offer is not None and self.background is None:
-            direct = offer.accept(options, beneath(send))
+            direct = offer.accept(options, unwrap(send))
         sink = None
         if direct is not None:
             direct.start(subscription, options)
         else:
             if options.max_bytes is None and scope.get("http_version") == "2":
                 options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
-            sink = TaskSink(beneath(send), options.max_bytes, None if offer is None else offer.abort)
+            sink = TaskSink(unwrap(send), options.max_bytes, None if offer is None else offer.abort)
             subscription.attach(sink, options)
         drain.watch(subscription.live)  # not before: it ends with the last stream that is attached
         return sink

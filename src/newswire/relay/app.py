@@ -18,10 +18,9 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
-from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.delivery.bodies import Bodies, ClientGone
 from newswire.delivery.problem import problem_of
-from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
 from newswire.redact import printable
 from newswire.relay.credentials import owner_of

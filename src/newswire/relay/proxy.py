@@ -9,9 +9,8 @@ import asyncio
 import logging
 from typing import Any
 
-from newswire.delivery.asgi import Send
+from newswire.delivery.asgi import Receive, Send, watch
 from newswire.delivery.bodies import ClientGone
-from newswire.delivery.watch import Receive, watch
 from newswire.relay.headers import for_client, for_upstream
 from newswire.relay.options import RelayOptions
 from newswire.relay.request import Asked

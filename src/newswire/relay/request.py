@@ -7,10 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from newswire.delivery.asgi import Scope
+from newswire.delivery.asgi import Receive, Scope
 from newswire.delivery.bodies import Bodies, ClientGone
 from newswire.delivery.problem import Problem
-from newswire.delivery.watch import Receive
 from newswire.errors import LimitExceeded
 from newswire.relay.headers import Headers, value_of
 from newswire.relay.responses import refusal, refusal_of

@@ -12,12 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from newswire.delivery.asgi import Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.delivery.framework import FrameworkResponse, as_http
 from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
-from newswire.delivery.watch import Receive
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named

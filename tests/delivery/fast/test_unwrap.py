@@ -17,7 +17,7 @@ from starlette.responses import Response
 from tests.fixtures.asgi_request import Client
 
 from newswire import EventSourceResponse, Hub
-from newswire.delivery.beneath import beneath
+from newswire.delivery.fast.unwrap import unwrap
 
 pytestmark = pytest.mark.anyio
 
@@ -77,8 +77,8 @@ async def test_events_are_sent_without_the_framework(hub: Hub) -> None:
         await task
     assert server.headers[b"access-control-allow-origin"] == b"*"
     assert server.callers[0] == "starlette.middleware.errors"
-    assert set(server.callers[1:]) == {"newswire.delivery.asgi"}
-    assert server.receiver == "newswire.delivery.watch"
+    assert set(server.callers[1:]) == {"newswire.delivery.stream"}
+    assert server.receiver == "newswire.delivery.asgi"
 
 
 class Sends(CORSMiddleware):
@@ -130,6 +130,6 @@ async def test_what_is_not_known_is_not_passed_by(around: Callable[[Any], Any]) 
     client = Client()
     await app({"type": "http", "method": "GET", "path": "/", "headers": []}, client.receive, client.send)  # type: ignore[arg-type]
     [send] = seen
-    assert beneath(send) == client.send
+    assert unwrap(send) == client.send
     other = around(send)
-    assert beneath(other) is other
+    assert unwrap(other) is other

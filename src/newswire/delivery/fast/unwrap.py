@@ -29,7 +29,7 @@ _TRANSPARENT: Final = frozenset(
 _Call = TypeVar("_Call")
 
 
-def beneath(call: _Call) -> _Call:
+def unwrap(call: _Call) -> _Call:
     """What a `send` comes to, from the response's head on; or a `receive`, for who only waits for the disconnect.
 
     Args:

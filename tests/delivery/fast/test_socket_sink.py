@@ -28,9 +28,9 @@ from starlette.routing import Route
 from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
 from uvicorn.protocols.http import flow_control, httptools_impl
 
-import newswire.delivery.uvicorn as direct
+import newswire.delivery.fast.uvicorn as direct
 from newswire import EventSourceResponse, Hub, StreamOptions
-from newswire.delivery import uvicorn_names
+from newswire.delivery.fast import uvicorn_names
 from newswire.delivery.middleware import StreamMiddleware
 from newswire.server.app import create_app
 from newswire.server.settings import Settings

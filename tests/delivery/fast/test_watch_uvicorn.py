@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from newswire.delivery.watch import _Watch
+from newswire.delivery.fast.watch_uvicorn import Watch
 
 
 @pytest.mark.anyio
@@ -24,7 +24,7 @@ async def test_a_watch_that_is_stopped_as_its_receive_wakes_up_ends_quietly(stop
         await woken
         return {"type": "http.disconnect"}
 
-    watch = _Watch(receive, gone.set, None)
+    watch = Watch(receive, gone.set, None)
     woken.set_result(None)
     if stopped:
         watch.stop()

@@ -1,50 +1,34 @@
-"""Noticing that a client has left: only `receive()` tells of it, on every server.
+"""A watch for the client's disconnect that takes no task.
 
-A stream keeps one `receive()` waiting for as long as it lasts. In general that takes a task; uvicorn's own `receive`
-waits for nothing but one future at a time and never asks which task it is in, so it is driven without one, which saves
-0.6 KB a stream. Where a middleware stands before it, it is no longer uvicorn's own, and a task awaits it.
+It saves 0.6 KB a stream. It relies on uvicorn's own `receive`, which waits for nothing but one future at a time and
+never asks which task it is in, so that it can be driven without one. Where `receive` is not uvicorn's own, or a
+middleware stands before it, a task awaits it (`newswire.delivery.asgi.watch`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine
 from contextvars import Context
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-Message: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
+from newswire.delivery import asgi
+from newswire.delivery.asgi import Message, Receive
 
 _NEEDS_NO_TASK: Final = frozenset(
-    {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl", "newswire.delivery.uvicorn"}
+    {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl", "newswire.delivery.fast.uvicorn"}
 )
 
 
 def watch(receive: Receive, gone: Callable[[], object], context: Context | None = None) -> Callable[[], object]:
-    """Call `gone` once the client has left.
-
-    Args:
-        receive: the request's.
-        gone: must not raise.
-        context: the context variables of what is called; by default a copy of the caller's.
-
-    Returns:
-        what ends the watch; to be called when the stream has ended, also after `gone`.
-    """
+    """See `newswire.delivery.asgi.watch`."""
     if getattr(getattr(receive, "__func__", None), "__module__", None) in _NEEDS_NO_TASK:
-        return _Watch(receive, gone, context).stop
-    task = asyncio.get_running_loop().create_task(_watch(receive, gone), name="newswire watcher", context=context)
-    return task.cancel
+        return Watch(receive, gone, context).stop
+    return asgi.watch(receive, gone, context)
 
 
-async def _watch(receive: Receive, gone: Callable[[], object]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass  # the rest of the request's body
-    gone()
-
-
-class _Watch:
-    """`_watch` without a task."""
+class Watch:
+    """See `newswire.delivery.asgi.watch`, which it does without a task."""
 
     __slots__ = ("_awaited", "_context", "_gone", "_receive", "_receiving", "_stopped")
 

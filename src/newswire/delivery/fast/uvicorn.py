@@ -1,0 +1,470 @@
+"""uvicorn's HTTP/1.1 protocol, able to lend a connection to the hub.
+
+`uvicorn --http newswire.delivery.uvicorn:DirectHttpProtocol module:app`, or `newswire run module:app`. Each request's
+scope offers the extension `newswire.direct`. `EventSourceResponse` accepts it after it has sent the head, and only gets
+the connection if the `send` that it has is uvicorn's own: where a middleware stands between that may change the body,
+the response goes the ASGI way. All else is uvicorn's own doing, with limits on what strangers can make it hold
+(`newswire.delivery.strangers`).
+
+This builds on attributes of uvicorn that are not public. They are checked at import; if one is missing,
+`DirectHttpProtocol` is uvicorn's own protocol, with a warning, and streams go the ASGI way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+from uvicorn.protocols.http import httptools_impl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from newswire.delivery.fast.socket_sink import DirectSink, direct_sink
+from newswire.delivery.fast.uvicorn_names import missing
+from newswire.delivery.problem import Problem, unavailable
+from newswire.delivery.stopping import DIRECT, Ending, Hook
+from newswire.delivery.strangers import BUDGET
+from newswire.hub.options import StreamOptions
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+else:  # a uvicorn without it is said to lack it below
+    RequestResponseCycle = getattr(httptools_impl, "RequestResponseCycle", object)
+
+logger = logging.getLogger("newswire.delivery")
+
+# A client has nothing to say during a stream but its next request. More than this is read when the stream has ended.
+_MAX_EARLY: Final = 64 * 2**10
+# A request's head. Browsers and proxies stop at 8 to 32 KB; a cursor has some 20 bytes.
+MAX_HEAD: Final = 64 * 2**10
+MAX_HEADERS: Final = 256
+_HEADER: Final = 150  # bytes that a header takes beside its text
+_HEAD_SECONDS: Final = 30.0
+
+_IDLE, _HEAD, _BODY = range(3)  # where the parser is
+
+
+class _Cycle(RequestResponseCycle):
+    """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
+
+    stream_over: asyncio.Event | None = None  # set in the end, once the connection was lent
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        if self.stream_over is not None:
+            await self.stream_over.wait()  # the client's disconnect, or the end of the stream
+        return message
+
+
+class _Http10Cycle(_Cycle):
+    """A response to an HTTP/1.0 client, which knows no chunked coding: its body ends with the connection."""
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            names = {name.lower() for name, _ in message.get("headers", ())}
+            if b"content-length" not in names:
+                self.chunked_encoding = False
+                self.expected_content_length = 0
+        elif self.chunked_encoding is False and not self._has_length:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
+
+    @property
+    def _has_length(self) -> bool:
+        return self.expected_content_length > 0
+
+
+class _Refused(Exception):
+    """Raised in the parser's callbacks; the answer is in the protocol's `_refusal`."""
+
+
+class DirectHttpProtocol(HttpToolsProtocol):
+    """Give this class to uvicorn as `http`."""
+
+    # Slots, because uvicorn's own attributes fill what CPython shares between instances: past 30 of them each instance
+    # has a dictionary of its own, of 1.5 KB.
+    __slots__ = (
+        "_deaf",
+        "_early",
+        "_head_bytes",
+        "_head_until",
+        "_holds",
+        "_keep_alive",
+        "_lent",
+        "_mixed",
+        "_ending",
+        "_reading",
+        "_refusal",
+        "_sink",
+        "_stopping",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._sink: DirectSink | None = None
+        self._lent: weakref.ref[Any] | None = None  # the request whose stream `_sink` is
+        self._keep_alive = True
+        self._early: bytearray | None = None
+        self._stopping = False
+        self._ending: Ending | None = None  # the stream of the request, where that is not lent
+        self._reading = _IDLE
+        self._head_bytes = 0  # of the head that is coming
+        self._head_until = 0.0
+        self._mixed = False  # the bytes that were read last hold the end of a request, too
+        self._holds = False  # the budget counts something for this connection
+        self._deaf = False  # whatever comes is dropped: the connection closes after its response
+        self._refusal: Problem | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    # -- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._reading = _HEAD
+        self._head_bytes = 0
+        self._head_until = self.loop.time() + _HEAD_SECONDS
+        scope: Any = self.scope
+        scope["extensions"] = {DIRECT: _Offer(self, scope)}
+
+    def on_headers_complete(self) -> None:
+        self._reading = _BODY
+        if len(self.headers) > MAX_HEADERS:
+            self._refusal = _too_large()
+            self.headers.clear()
+            raise _Refused
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:
+            self.cycle.__class__ = _Http10Cycle if self.scope["http_version"] == "1.0" else _Cycle
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._reading = _IDLE
+        self._mixed = True
+
+    def on_response_complete(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.response_complete:
+            # Its offer refers to the scope that it is in. Left so, each request would wait for the garbage collector,
+            # which takes a twentieth of the time of small requests, and pauses of 10 ms.
+            cycle.scope["extensions"] = {}
+            cycle.body.clear()  # nobody reads it any more
+        super().on_response_complete()
+
+    # -- lending
+
+    def lend(self, scope: Any, options: StreamOptions, send: Any) -> DirectSink | None:
+        """Hand the connection over, if the response's head is out and nothing else is going on.
+
+        Args:
+            scope: the request's.
+            options: the stream's.
+            send: what the response's bytes would go to; only uvicorn's own will do.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        theirs: Any = getattr(send, "__self__", None)
+        if (
+            cycle is None
+            or cycle is not theirs
+            or cycle.scope is not scope
+            or not cycle.response_started
+            or cycle.response_complete
+            or cycle.disconnected
+            or cycle.more_body  # the rest of the request is uvicorn's to read
+            or self.pipeline
+            or self._reading != _IDLE  # a part of the next request is in the parser
+            or self.transport.is_closing()
+            or scope["method"] == "HEAD"
+            or cycle.expected_content_length
+        ):
+            return None
+        self._sink = direct_sink(self.transport, options, chunked=bool(cycle.chunked_encoding), finished=self._finished)
+        self._keep_alive = cycle.keep_alive
+        # For uvicorn this request is over: its task may end, and nothing of it is kept. But what waits for the client's
+        # disconnect beside the stream, or begins to, waits on.
+        cycle.response_complete = True
+        cycle.stream_over = asyncio.Event()  # type: ignore[attr-defined]
+        self._lent = weakref.ref(cycle)
+        self.flow.resume_reading()
+        self.cycle = None  # type: ignore[assignment]
+        self.scope = None  # type: ignore[assignment]
+        self.headers = []
+        self.url = b""
+        if self._stopping:
+            self.loop.call_soon(self.shutdown)  # once the stream is attached
+        return self._sink
+
+    def answer(self, scope: Any, send: Any, rest: bytes) -> bool:
+        """Write a whole response of 200 at once, where uvicorn would check and join its parts, which takes 10 µs more.
+
+        Args:
+            scope: the request's.
+            send: what the response would go to; only uvicorn's own will do.
+            rest: what follows the date: the head's other lines, an empty one, the body.
+
+        Returns:
+            whether it was written; if not, nothing was.
+        """
+        cycle: RequestResponseCycle | None = self.cycle
+        theirs: Any = getattr(send, "__self__", None)
+        if (
+            cycle is None
+            or cycle is not theirs
+            or cycle.scope is not scope
+            or cycle.response_started
+            or cycle.disconnected
+            or cycle.more_body
+            or not cycle.keep_alive
+            or cycle.access_log
+            or self.flow.write_paused
+            or scope["http_version"] != "1.1"
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        own = b"".join([b"%s: %s\r\n" % header for header in cycle.default_headers])
+        self.transport.write(b"HTTP/1.1 200 OK\r\n" + own + rest)
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+    def drop(self, scope: Any) -> None:
+        """Drop the connection, if this request is what it is about still."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and cycle.scope is scope and not cycle.response_complete:
+            self.transport.abort()
+
+    def _finished(self) -> None:
+        """A lent connection comes back at the end of its stream."""
+        self._sink = None
+        self._over()
+        if not self._keep_alive or self._deaf:
+            self.transport.close()
+            return
+        self.transport.set_write_buffer_limits()
+        self.flow.resume_writing()  # it may have heard of a full buffer before the connection was lent
+        self.on_response_complete()
+        early, self._early = self._early, None
+        self._release()
+        if early and not self.transport.is_closing():
+            self.data_received(bytes(early))
+
+    def _over(self) -> None:
+        """The stream has ended: whoever waits for that in `receive` gets `http.disconnect`."""
+        cycle = None if self._lent is None else self._lent()
+        self._lent = None
+        if cycle is not None:
+            cycle.stream_over.set()
+            cycle.message_event.set()
+
+    # -- what strangers send
+
+    def data_received(self, data: bytes) -> None:
+        if self._deaf:
+            return
+        if self._sink is not None:
+            self._read_early(data)
+            return
+        while True:
+            piece = data
+            if self._reading != _BODY and self._head_bytes + len(data) > MAX_HEAD:
+                piece = data[: MAX_HEAD - self._head_bytes]  # a head is cut before it is parsed
+            self._mixed = False
+            super().data_received(piece)
+            if self._reading != _IDLE:
+                self._unfinished(len(piece), len(piece) < len(data))
+            elif self._holds:
+                self._release()
+            if len(piece) == len(data) or self.transport.is_closing() or self.transport.get_protocol() is not self:
+                return
+            data = data[len(piece) :]
+
+    def _unfinished(self, more: int, follows: bool) -> None:
+        """A part of a request has come, and not its end."""
+        if self.transport.is_closing():
+            return
+        if self._reading == _HEAD:
+            # Where the end of another request came with it, what was parsed of the head is all that is known.
+            self._head_bytes += self._parsed() if self._mixed else more
+            if self._head_bytes + follows > MAX_HEAD or len(self.headers) > MAX_HEADERS:
+                self._refuse(_too_large())
+                return
+            before: RequestResponseCycle | None = self.cycle
+            if before is None or before.response_complete:
+                self._unset_keepalive_if_required()
+                rest = max(0.0, self._head_until - self.loop.time())
+                self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+        else:
+            self._head_bytes = 0
+        self._hold()
+
+    def _parsed(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def _read_early(self, data: bytes) -> None:
+        if self._early is None:
+            self._early = bytearray()
+        self._early += data
+        if len(self._early) > _MAX_EARLY:
+            self.flow.pause_reading()
+        self._hold()
+
+    def unfinished(self) -> int:
+        """See `Holder.unfinished`."""
+        if self._early is not None:
+            return len(self._early)
+        if self._reading == _HEAD:
+            return self._head_bytes + _HEADER * len(self.headers)
+        cycle: RequestResponseCycle | None = self.cycle
+        return 0 if cycle is None or self._reading == _IDLE else len(cycle.body)
+
+    def refuse_unfinished(self) -> None:
+        """See `Holder.refuse_unfinished`."""
+        if asyncio._get_running_loop() is not self.loop:  # another server's, in a thread of its own
+            self.loop.call_soon_threadsafe(self.refuse_unfinished)
+            return
+        self._holds = False
+        self._refuse(
+            unavailable(
+                "too many unfinished requests are open, and this is one of the oldest: send it again", "unfinished"
+            )
+        )
+
+    def _hold(self) -> None:
+        size = self.unfinished()
+        if size or self._holds:
+            self._holds = True
+            BUDGET.hold(self, size)
+
+    def _release(self) -> None:
+        self._head_bytes = 0
+        if self._holds:
+            self._holds = False
+            BUDGET.release(self)
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer with an error and close; behind a response that has begun, only close when that is over."""
+        self._release()
+        self._forget()
+        cycle: RequestResponseCycle | None = self.cycle
+        answering = self._sink is not None or (cycle is not None and not cycle.response_complete)
+        if answering and (self._sink is not None or self._reading == _HEAD):
+            self._deaf = True
+            self._early = None
+            self.flow.pause_reading()
+            if cycle is not None:
+                cycle.keep_alive = False
+            return
+        if cycle is None or cycle.response_complete or not cycle.response_started:
+            self.transport.write(problem.head() + problem.body())
+        if answering and cycle is not None:
+            cycle.disconnected = True  # whatever the application sends now goes nowhere
+            cycle.message_event.set()
+        self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is no HTTP."""
+        refusal, self._refusal = self._refusal, None
+        self._refuse(refusal or Problem(400, "invalid_request", msg))
+
+    # -- what differs while the connection is lent
+
+    def pause_writing(self) -> None:
+        if self._sink is None:
+            super().pause_writing()
+        else:
+            self._sink.pause()
+
+    def resume_writing(self) -> None:
+        if self._sink is None:
+            super().resume_writing()
+        else:
+            self._sink.resume()
+
+    def _forget(self) -> None:
+        """Free what came of an unfinished request now: the objects may stay until the next garbage collection."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._reading == _HEAD:
+            self.headers.clear()
+            self.url = b""
+        elif self._reading == _BODY and cycle is not None:
+            cycle.body.clear()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._release()
+        self._forget()
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.lost()
+        self._over()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        self._stopping = True
+        if self._sink is None:
+            super().shutdown()
+            if self._ending is not None:
+                self._ending.end()
+        else:
+            self._keep_alive = False
+            if self._sink.subscription is not None:
+                self._sink.subscription.goodbye()
+
+    def on_stop(self, stream: Ending) -> Hook:
+        """End `stream` when the server stops; see `newswire.delivery.stopping`."""
+        self._ending = stream
+        if self._stopping:
+            self.loop.call_soon(stream.end)
+        return self
+
+    def undo(self) -> None:
+        """See `Hook.undo`."""
+        self._ending = None
+
+
+class _Offer:
+    """The extension as the application sees it."""
+
+    __slots__ = ("_accepted", "_protocol", "_scope")
+
+    def __init__(self, protocol: DirectHttpProtocol, scope: Any) -> None:
+        self._protocol = protocol
+        self._scope = scope
+        self._accepted = False
+
+    def accept(self, options: StreamOptions, send: Any) -> DirectSink | None:
+        """Take the connection; None where that can't be. Only the first call can succeed."""
+        if self._accepted:
+            return None
+        self._accepted = True
+        return self._protocol.lend(self._scope, options, send)
+
+    def answer(self, send: Any, rest: bytes) -> bool:
+        """See `DirectHttpProtocol.answer`."""
+        return self._protocol.answer(self._scope, send, rest)
+
+    def abort(self) -> None:
+        """Drop the connection of a response that goes the ASGI way, whatever its client has not taken."""
+        self._protocol.drop(self._scope)
+
+    def on_stop(self, stream: Ending) -> Hook:
+        """End `stream` when the server stops."""
+        return self._protocol.on_stop(stream)
+
+
+def _too_large() -> Problem:
+    detail = f"the head of a request has at most {MAX_HEAD:,} bytes and {MAX_HEADERS} fields here"
+    return Problem(431, "head_too_large", detail, limit=MAX_HEAD)
+
+
+if _gone := missing(httptools_impl):
+    logger.warning(
+        "This uvicorn has no %s, which the direct path needs: streams go the ASGI way. Use a version of uvicorn that "
+        "newswire knows, or a newer newswire.",
+        ", ".join(_gone),
+    )
+    DirectHttpProtocol = httptools_impl.HttpToolsProtocol  # type: ignore[assignment, misc]
