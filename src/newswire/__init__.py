@@ -1,22 +1,34 @@
-"""Server-Sent Events for Python, end to end: every subscriber reads from where it left off."""
+"""Server-Sent Events for Python, end to end: every subscriber reads from where it left off.
 
-from newswire.delivery.request import last_event_id
-from newswire.delivery.response import EventSourceResponse
-from newswire.errors import NewswireError
-from newswire.hub.hub import Hub
-from newswire.hub.options import HubOptions, StreamOptions
-from newswire.log.base import Log, Retention
-from newswire.log.channels import Pattern, channel
-from newswire.log.open import open_log
-from newswire.log.position import Position
-from newswire.wire.decoder import Decoder
-from newswire.wire.event import Event
+`import newswire` costs next to nothing: each name below is imported when it is first used, with what it needs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from newswire.client.async_source import AsyncEventSource
+    from newswire.client.source import EventSource
+    from newswire.delivery.request import last_event_id
+    from newswire.delivery.response import EventSourceResponse
+    from newswire.errors import NewswireError
+    from newswire.hub.hub import Hub
+    from newswire.hub.options import HubOptions, StreamOptions
+    from newswire.log.base import Log, Retention
+    from newswire.log.channels import Pattern, channel
+    from newswire.log.open import open_log
+    from newswire.log.position import Position
+    from newswire.runs.runs import Runs
+    from newswire.wire.decoder import Decoder
+    from newswire.wire.event import Event
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AsyncEventSource",
     "Decoder",
     "Event",
+    "EventSource",
     "EventSourceResponse",
     "Hub",
     "HubOptions",
@@ -25,8 +37,44 @@ __all__ = [
     "Pattern",
     "Position",
     "Retention",
+    "Runs",
     "StreamOptions",
     "channel",
     "last_event_id",
     "open_log",
 ]
+
+# Where each name is defined. A public package stands for itself, so that `newswire.errors` works after `import newswire`.
+_HOMES = {
+    "AsyncEventSource": "client.async_source",
+    "Decoder": "wire.decoder",
+    "Event": "wire.event",
+    "EventSource": "client.source",
+    "EventSourceResponse": "delivery.response",
+    "Hub": "hub.hub",
+    "HubOptions": "hub.options",
+    "Log": "log.base",
+    "NewswireError": "errors",
+    "Pattern": "log.channels",
+    "Position": "log.position",
+    "Retention": "log.base",
+    "Runs": "runs.runs",
+    "StreamOptions": "hub.options",
+    "channel": "log.channels",
+    "last_event_id": "delivery.request",
+    "open_log": "log.open",
+}
+_PACKAGES = ("client", "errors", "log", "relay", "runs", "server", "testing", "wire")
+
+if not TYPE_CHECKING:  # a type checker knows every name, and would otherwise take any other for a name of ours
+
+    def __getattr__(name: str) -> Any:
+        if name in _PACKAGES:
+            return import_module(f"newswire.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"newswire.{_HOMES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_HOMES, *_PACKAGES})
