@@ -42,6 +42,14 @@ def test_a_name_imports_only_what_it_needs(names: str, missing: tuple[str, ...])
     assert not imported_by(f"from newswire import {names}") & set(missing)
 
 
+def test_the_test_kit_needs_no_pytest() -> None:
+    """`newswire.testing` can be used with any test runner; only its suites need pytest."""
+    assert "pytest" not in imported_by(
+        "from newswire.testing import BadServer, ChaosProxy, FakeClock, asgi_client, until"
+    )
+    assert "pytest" in imported_by("from newswire.testing import LogSuite")
+
+
 def test_every_name_is_there() -> None:
     """Each name of `__all__` can be imported and is in `dir()`; no other name is made up."""
     assert {name: getattr(newswire, name).__name__ for name in newswire.__all__} == {n: n for n in newswire.__all__}

@@ -44,7 +44,7 @@ __all__ = [
     "open_log",
 ]
 
-# Where each name is defined. A public package stands for itself, so that `newswire.errors` works after `import newswire`.
+# Where each name is defined; and the public packages, so that `newswire.errors` works after `import newswire`.
 _HOMES = {
     "AsyncEventSource": "client.async_source",
     "Decoder": "wire.decoder",

@@ -1,19 +1,21 @@
-"""For those who test what they build on newswire, or build a part of it themselves."""
+"""For those who test what they build on newswire, or build a part of it themselves.
 
-import pytest
+The suites need pytest and are imported when they are first used. Nothing else here needs it.
+"""
 
-# Before the imports: a failed assertion then says what it saw.
-for _part in ("base", "append", "read", "follow", "keep", "ledger", "immediate"):
-    pytest.register_assert_rewrite(f"newswire.testing.log_{_part}")
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from newswire.testing.asgi import asgi_client  # noqa: E402
-from newswire.testing.bad_server import Answer, BadServer, Seen, every_byte  # noqa: E402
-from newswire.testing.chaos import ChaosProxy  # noqa: E402
-from newswire.testing.clock import FakeClock, virtual_loop  # noqa: E402
-from newswire.testing.log_immediate import ImmediateSuite  # noqa: E402
-from newswire.testing.log_ledger import LedgerSuite  # noqa: E402
-from newswire.testing.log_suite import LogSuite  # noqa: E402
-from newswire.testing.wait import next_event, until  # noqa: E402
+from newswire.testing.asgi import asgi_client
+from newswire.testing.bad_server import Answer, BadServer, Seen, every_byte
+from newswire.testing.chaos import ChaosProxy
+from newswire.testing.clock import FakeClock, virtual_loop
+from newswire.testing.wait import next_event, until
+
+if TYPE_CHECKING:
+    from newswire.testing.log_immediate import ImmediateSuite
+    from newswire.testing.log_ledger import LedgerSuite
+    from newswire.testing.log_suite import LogSuite
 
 __all__ = [
     "Answer",
@@ -30,3 +32,18 @@ __all__ = [
     "until",
     "virtual_loop",
 ]
+
+_SUITES = {"ImmediateSuite": "log_immediate", "LedgerSuite": "log_ledger", "LogSuite": "log_suite"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _SUITES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import pytest
+
+        # Before they are imported: a failed assertion then says what it saw.
+        for part in ("base", "append", "read", "follow", "keep", "ledger", "immediate"):
+            pytest.register_assert_rewrite(f"newswire.testing.log_{part}")
+        value = globals()[name] = getattr(import_module(f"newswire.testing.{_SUITES[name]}"), name)
+        return value

@@ -10,12 +10,11 @@ sync and async clients can talk to it.
 from __future__ import annotations
 
 import socket
-import struct
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
+
+from newswire.testing.sockets import SocketServer, reset
 
 End = Literal["close", "reset", "hang"]
 Script = Sequence["Answer"] | Callable[["Seen"], "Answer"]
@@ -64,7 +63,7 @@ def every_byte(data: bytes) -> list[bytes]:
     return [data[n : n + 1] for n in range(len(data))]
 
 
-class BadServer:
+class BadServer(SocketServer):
     """A server on a free port of 127.0.0.1, from `with` to its end.
 
     Args:
@@ -75,71 +74,25 @@ class BadServer:
     """
 
     def __init__(self, script: Script) -> None:
+        super().__init__()
         self._script = script
         self.requests: list[Seen] = []
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
 
     @property
     def url(self) -> str:
         """`http://127.0.0.1:PORT/events`."""
         return f"http://127.0.0.1:{self.port}/events"
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
+    def _serve(self, peer: socket.socket, number: int) -> None:
+        """Answer one request, by the order in which requests came."""
+        request = _read_request(peer)
+        if request is None:
+            return
         with self._lock:
-            waiting = [self._listener, *self._open]
-        for each in waiting:
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _start(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, name="newswire bad server", daemon=True)
-        with self._lock:
-            self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._stop.is_set():
-            try:
-                peer, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._lock:
-                self._open.add(peer)
-            self._start(self._serve, peer)
-
-    def _serve(self, peer: socket.socket) -> None:
-        try:
-            request = _read_request(peer)
-            if request is not None:
-                with self._lock:
-                    self.requests.append(request)
-                    number = len(self.requests) - 1
-                script = self._script
-                answer = script(request) if callable(script) else script[min(number, len(script) - 1)]
-                self._answer(peer, answer)
-        except OSError:
-            pass  # the client was faster
-        finally:
-            with self._lock:
-                self._open.discard(peer)
-            peer.close()
+            self.requests.append(request)
+            number = len(self.requests) - 1
+        script = self._script
+        self._answer(peer, script(request) if callable(script) else script[min(number, len(script) - 1)])
 
     def _answer(self, peer: socket.socket, answer: Answer) -> None:
         pieces = [answer.body] if isinstance(answer.body, bytes) else answer.body
@@ -148,20 +101,15 @@ class BadServer:
         for piece in pieces:
             if piece:
                 peer.sendall(b"%x\r\n%b\r\n" % (len(piece), piece) if answer.chunked else piece)
-            if answer.pace and self._stop.wait(answer.pace):
+            if answer.pace and self._stopping.wait(answer.pace):
                 return
         if answer.end == "close" and answer.chunked:
             peer.sendall(b"0\r\n\r\n")
         elif answer.end == "reset":
             reset(peer)
         elif answer.end == "hang":
-            while not self._stop.is_set() and peer.recv(4096):
+            while not self._stopping.is_set() and peer.recv(4096):
                 pass
-
-
-def reset(peer: socket.socket) -> None:
-    """Have the next `close` send RST, as a crashed or overloaded machine does."""
-    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _head(answer: Answer) -> bytes:

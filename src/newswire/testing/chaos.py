@@ -12,13 +12,10 @@ from __future__ import annotations
 import random
 import select
 import socket
-import threading
 from collections import Counter
-from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from newswire.testing.bad_server import reset
+from newswire.testing.sockets import SocketServer, reset
 
 FAULTS: Final = (
     "refuse",  # closed before the request is read
@@ -38,7 +35,7 @@ _DENIALS: Final = (
 )
 
 
-class ChaosProxy:
+class ChaosProxy(SocketServer):
     """A TCP proxy on a free port of 127.0.0.1, from `with` to its end.
 
     Args:
@@ -62,17 +59,11 @@ class ChaosProxy:
         kinds: tuple[str, ...] = FAULTS,
         reach: int = 2000,
     ) -> None:
+        super().__init__()
         self.suffered: Counter[str] = Counter()
         self._upstream = (host, port)
         draw = random.Random(seed)
         self._plan = [(draw.choice(kinds), draw.randrange(reach), draw.choice(_DENIALS)) for _ in range(faults)]
-        self._next = 0
-        self._lock = threading.Lock()
-        self._stop = threading.Event()
-        self._threads: list[threading.Thread] = []
-        self._open: set[socket.socket] = set()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
-        self.port: int = self._listener.getsockname()[1]
 
     @property
     def url(self) -> str:
@@ -82,70 +73,26 @@ class ChaosProxy:
     @property
     def left(self) -> int:
         """How many faults are still to strike."""
-        return len(self._plan) - self._next
+        return max(0, len(self._plan) - self._count)
 
-    def __enter__(self) -> Self:
-        self._start(self._accept)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stop.set()
-        with self._lock:
-            waiting = [self._listener, *self._open]
-        for each in waiting:
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-    def _start(self, target: Callable[..., None], *arguments: object) -> None:
-        thread = threading.Thread(target=target, args=arguments, name="newswire chaos", daemon=True)
-        with self._lock:
-            self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while not self._stop.is_set():
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            fault: tuple[str, int, bytes] | None = None
-            if self._next < len(self._plan):
-                fault = self._plan[self._next]
-                self._next += 1
-                self.suffered[fault[0]] += 1
-            self._start(self._serve, client, fault)
-
-    def _serve(self, client: socket.socket, fault: tuple[str, int, bytes] | None) -> None:
-        server: socket.socket | None = None
-        with self._lock:
-            self._open.add(client)
+    def _serve(self, peer: socket.socket, number: int) -> None:
+        """Forward one connection, with the fault that the plan has for its number."""
+        kind, after, denial = self._plan[number] if number < len(self._plan) else ("", 0, b"")
+        if kind:
+            with self._lock:
+                self.suffered[kind] += 1
+        if kind == "refuse":
+            return
+        if kind == "deny":
+            peer.recv(65536)
+            peer.sendall(denial)
+            return
+        server = socket.create_connection(self._upstream)
+        self._keep(server)
         try:
-            kind, after, denial = fault or ("", 0, b"")
-            if kind == "refuse":
-                return
-            if kind == "deny":
-                client.recv(65536)
-                client.sendall(denial)
-                return
-            server = socket.create_connection(self._upstream)
-            with self._lock:
-                self._open.add(server)
-            self._relay(client, server, kind, after)
-        except OSError:
-            pass  # one of them was faster
+            self._relay(peer, server, kind, after)
         finally:
-            with self._lock:
-                self._open -= {client, server} if server else {client}
-            client.close()
-            if server is not None:
-                server.close()
+            self._drop(server)
 
     def _relay(self, client: socket.socket, server: socket.socket, kind: str, after: int) -> None:
         """Forward both ways until the fault strikes, or one side ends."""
@@ -153,7 +100,7 @@ class ChaosProxy:
         if kind == "head":
             after %= 20
         stalled = False
-        while not self._stop.is_set():
+        while not self._stopping.is_set():
             # A stalled connection takes nothing more from the server, but notices when the client gives up.
             ready, _, _ = select.select([client] if stalled else [client, server], [], [])
             if client in ready:
