@@ -27,6 +27,7 @@ NAMES: Final = (
     "publish",
     "channels",
     "decode",
+    "reading",
     "reconnect_clients",
     "runs",
 )

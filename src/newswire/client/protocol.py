@@ -17,6 +17,7 @@ import enum
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from operator import itemgetter
 from typing import Final
 
 from newswire.client.options import Opened, Options
@@ -46,6 +47,10 @@ _NOT_NOW: Final = frozenset({408, 425, 429})
 # With a `Retry-After` the server asks for the request once more, so that even a POST may be sent again. Without one
 # nobody knows which of the machines on the way has answered, and what the others did.
 _NOT_TAKEN: Final = frozenset({429, 503})
+
+
+_ENDINGS: Final = frozenset({GOODBYE, END})
+_type_of: Final = itemgetter(1)  # `Event.event`
 
 
 class ReadyState(enum.IntEnum):
@@ -211,12 +216,11 @@ class Protocol:
             # "set the event stream's reconnection time to that integer" (9.2.6), in milliseconds
             self.retry = decoder.retry / 1000
         id = decoder.last_event_id
-        for index, event in enumerate(events):
-            if event.event == GOODBYE or event.event == END:
-                id = event.id or ""
-                del events[index:]
-                self._told(event, now)
-                break
+        if not _ENDINGS.isdisjoint(map(_type_of, events)):  # in C: a loop here would cost a twelfth of all
+            index, event = next((n, event) for n, event in enumerate(events) if event.event in _ENDINGS)
+            id = event.id or ""
+            del events[index:]
+            self._told(event, now)
         if events or id != self.last_event_id:
             self._progress = True
             self._progress_at = now

@@ -59,6 +59,9 @@ class Session:
         cursor: where the cursor is kept.
         options: what the user set.
 
+    Attributes:
+        last_event_id: the ID in force at the event that the loop got last.
+
     Raises:
         ValueError: an address, a method or a header field that HTTP can't carry.
     """
@@ -87,42 +90,26 @@ class Session:
         )
         self.protocol = Protocol(request, options, last_event_id=start, now=self._clock.now())
         self._events: deque[Event] = deque()
-        self._has_ids = bool(start)  # or nobody waits for any
-        self._given: str | None = None  # the ID after the event that the loop is handling
+        self._warned = bool(start)  # that events have no ids; a source that starts with one needs no warning
         self._saved = start
-        self.handled = start
-
-    @property
-    def last_event_id(self) -> str:
-        """The ID in force at the event that was given last."""
-        return self.handled if self._given is None else self._given
+        self.last_event_id = start
 
     # -- events
 
-    def take(self) -> Event | None:
-        """The next decoded event; None: `next_step` has to be done first.
+    def next_buffered(self) -> Event | None:
+        """Returns the next decoded event; None if `next_step` has to be done first.
 
         Raises:
-            EventsLost: it is a gap, and these are to be raised.
+            EventsLost: the event is a gap, and `Options.on_gap` is `raise`.
         """
         if not self._events:
             return None
         event = self._events.popleft()
         self.stats.events += 1
-        self._given = event.id or ""
-        if not self._has_ids:
-            self._look_for_ids(event)
+        self.last_event_id = event.id or ""
         if event.event == GAP:
             self._gap(event)
         return event
-
-    def _look_for_ids(self, event: Event) -> None:
-        self._has_ids = True
-        if self.store is not None and not event.id:
-            logger.warning(
-                "%s sends events without ids: there is nothing that `cursor` could keep, until one has an id",
-                self.protocol.url,
-            )
 
     def _gap(self, event: Event) -> None:
         self.stats.gaps += 1
@@ -131,16 +118,17 @@ class Session:
         if self.options.on_gap == "raise":
             raise EventsLost(event)
 
-    def settle(self) -> str | None:
-        """The event that was given last is handled. Returns the ID to save, if it is a new one."""
-        if self._given is not None:
-            self.handled, self._given = self._given, None
+    def acknowledge(self) -> str | None:
+        """Counts the last event as handled. Returns the ID to save, if it is a new one.
+
+        Without a store this needs to be called only when no event is buffered.
+        """
         if not self._events:
-            self.handled = self.protocol.last_event_id  # blocks of an `id:` alone move it too
-        if self.store is None or self.handled == self._saved:
+            self.last_event_id = self.protocol.last_event_id  # blocks of an `id:` alone move it too
+        if self.store is None or self.last_event_id == self._saved:
             return None
-        self._saved = self.handled
-        return self.handled
+        self._saved = self.last_event_id
+        return self.last_event_id
 
     # -- I/O, before and after
 
@@ -185,7 +173,10 @@ class Session:
             self.stats.bytes += len(data)
             if hooks.raw is not None:
                 hooks.raw(data)
-            self._events.extend(protocol.receive_data(data, self._clock.now()))
+            events = protocol.receive_data(data, self._clock.now())
+            if events and not self._warned:
+                self._look_for_ids(events[0])
+            self._events.extend(events)
             if hooks.comment is not None:
                 comments = protocol.comments[:]
                 protocol.comments.clear()
@@ -199,6 +190,14 @@ class Session:
             if protocol.state is not ReadyState.OPEN:
                 self._disconnected()
         self._report()
+
+    def _look_for_ids(self, event: Event) -> None:
+        self._warned = True
+        if self.store is not None and not event.id:
+            logger.warning(
+                "%s sends events without ids: there is nothing that `cursor` could keep, until one has an id",
+                self.protocol.url,
+            )
 
     def refusal(self, body: bytes) -> None:
         """The start of the body of an error."""

@@ -130,8 +130,9 @@ class EventSource:
 
     def __next__(self) -> Event:
         session = self._session
-        self._save()
-        while (event := session.take()) is None:
+        if session.store is not None:
+            self._save()
+        while (event := session.next_buffered()) is None:
             self._save()
             if not self._advance():
                 raise StopIteration
@@ -219,7 +220,7 @@ class EventSource:
     # -- the cursor
 
     def _save(self) -> None:
-        id = self._session.settle()
+        id = self._session.acknowledge()
         if id is not None and self._session.store is not None and self._session.store.save(id) is not None:
             raise TypeError("EventSource can't await its cursor store: use AsyncEventSource, or a plain function")
 
