@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NotRequired, TypedDict
 
 import pydantic
 import pytest
 
-from newswire.client import AsyncEventSource, EventSource, Hooks, Options, decode_as
+from newswire.client import AsyncEventSource, EventSource, Hooks, Options, decode_as, typed
 from newswire.errors import BadPayload, NewswireError
 from newswire.testing import Answer, BadServer, FakeClock
 from newswire.wire.event import Event
@@ -65,6 +67,7 @@ def values(face: Any, url: str, *arguments: Any, options: Options | None = None,
         ('{"name": "a", "size": 3}', Row, {"name": "a", "size": 3}),
         ('{"x": "1"}', Model, Model(x=1)),
         ("[1, 2]", list[int], [1, 2]),
+        ('{"1": "a"}', dict[int, str], {1: "a"}),
         ("null", None, None),
         ('{"a": [1.5]}', Any, {"a": [1.5]}),
     ],
@@ -77,15 +80,16 @@ def test_models(data: str, model: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("data", "model", "where"),
     [
-        ("{", Point, "not JSON"),
-        ("[]", Point, r"\$ is"),
-        ("{}", Point, r"\$\.x is missing"),
-        ('{"x": true}', Point, r"\$\.x is 'True', not int"),
+        ("{", Point, "JSON"),
+        ("[]", Point, r"\$: "),
+        ("{}", Point, r"\$\.x: Field required"),
+        ('{"x": true}', Point, r"\$\.x: "),
+        ('{"x": "1"}', Point, r"\$\.x: "),
         ('{"x": 1, "tags": [1]}', Point, r"\$\.tags\[0\]"),
         ('{"x": 1, "kind": "c"}', Point, r"\$\.kind"),
         ('{"x": 1, "pair": [1]}', Point, r"\$\.pair"),
-        ('{"x": 1, "inner": {"p": {}}}', Point, r"\$\.inner\.p\.x is missing"),
-        ('{"size": 3}', Row, r"\$\.name is missing"),
+        ('{"x": 1, "inner": {"p": {}}}', Point, r"\$\.inner\.p\.x: Field required"),
+        ('{"size": 3}', Row, r"\$\.name: Field required"),
         ('{"name": 1}', Row, r"\$\.name"),
         ("{}", Model, "x"),
     ],
@@ -236,7 +240,7 @@ class RowWithUnknown(TypedDict):
 
 @pytest.mark.parametrize(
     "model",
-    [Unknown, WithUnknown, WithUnresolved, RowWithUnknown, Point(1), list[Unknown], "Point", 7, dict[int, str], bytes],
+    [Unknown, WithUnknown, WithUnresolved, RowWithUnknown, Point(1), list[Unknown], "Point", 7],
 )
 def test_what_is_no_model_raises_at_once(face, model: Any) -> None:
     """When `json` is called, not at the first event; nothing is asked of the server."""
@@ -254,10 +258,89 @@ def test_what_is_no_model_raises_at_once(face, model: Any) -> None:
     "model",
     [
         *(None, Any, int, str | None, Point, Row, Model, Holder, Color, list[Point], tuple[int, ...], tuple[int, str]),
-        *(dict[str, Point], dict[Literal["a", "b"], int], set[str], Literal[1, "a"], list, dict, object),
+        *(dict[str, Point], dict[Literal["a", "b"], int], set[str], Literal[1, "a"], list, dict, object, bytes),
     ],
 )
 def test_what_is_a_model_is_taken(model: Any) -> None:
     """Every type that values can be read into, one that has itself in it too."""
     with EventSource("http://127.0.0.1:9/") as source:
+        source.json(model)
+
+
+# -- without pydantic
+
+
+@pytest.fixture
+def no_pydantic(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """As if pydantic was not installed."""
+    typed._cached_converter.cache_clear()
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    yield
+    typed._cached_converter.cache_clear()
+
+
+@dataclass
+class Plain:
+    x: int
+    y: float = 0.0
+    tags: list[str] = field(default_factory=list)
+    note: str | None = None
+    inner: dict[str, Plain] = field(default_factory=dict)
+    any: Any = None
+
+
+@pytest.mark.usefixtures("no_pydantic")
+@pytest.mark.parametrize(
+    ("data", "model", "value"),
+    [
+        ('{"x": 1, "y": 2, "extra": 0}', Plain, Plain(1, 2.0)),
+        ('{"x": 1, "tags": ["a"], "note": "n"}', Plain, Plain(1, 0.0, ["a"], "n")),
+        (
+            '{"x": 1, "inner": {"p": {"x": 2, "note": null}}, "any": [1]}',
+            Plain,
+            Plain(1, inner={"p": Plain(2)}, any=[1]),
+        ),
+        ("[1, 2]", list[int], [1, 2]),
+        ("[1]", list, [1]),
+        ("null", None, None),
+        ('{"a": [1.5]}', Any, {"a": [1.5]}),
+    ],
+)
+def test_plain_models_need_no_pydantic(data: str, model: Any, value: Any) -> None:
+    """Dataclasses of plain fields, and JSON's own types, are read without pydantic."""
+    assert decode_as(Event(data), model) == value
+
+
+@pytest.mark.usefixtures("no_pydantic")
+@pytest.mark.parametrize(
+    ("data", "model", "where"),
+    [
+        ("{", Plain, "Expecting property name"),
+        ("[]", Plain, r"\$ is '\[\]', not Plain"),
+        ("{}", Plain, r"\$\.x is missing"),
+        ('{"x": true}', Plain, r"\$\.x is 'True', not int"),
+        ('{"x": "1"}', Plain, r"\$\.x is '1', not int"),
+        ('{"x": 1, "tags": [1]}', Plain, r"\$\.tags\[0\]"),
+        ('{"x": 1, "note": 1}', Plain, r"\$\.note"),
+        ('{"x": 1, "inner": {"p": {}}}', Plain, r"\$\.inner\.p\.x is missing"),
+        ('{"x": -1}', Strict, "x is negative"),
+        (DEEP, Plain, "recursion"),
+        (DEEP, None, "recursion"),
+        ('{"x": 1, "any": ' + DEEP + "}", Plain, "recursion"),
+    ],
+)
+def test_misfits_without_pydantic(data: str, model: Any, where: str) -> None:
+    """What doesn't fit says where, without pydantic too."""
+    with pytest.raises(BadPayload, match=where):
+        decode_as(Event(data), model)
+
+
+@pytest.mark.usefixtures("no_pydantic")
+@pytest.mark.parametrize("model", [Unknown, WithUnknown, WithUnresolved, Plain(1), Color, Row, tuple[int], set[str], 7])
+def test_what_needs_pydantic_raises_at_once(model: Any) -> None:
+    """A type that only pydantic can read raises when `json` is called."""
+    with (
+        EventSource("http://127.0.0.1:9/") as source,
+        pytest.raises(TypeError, match=r"pydantic|resolved|the type itself"),
+    ):
         source.json(model)

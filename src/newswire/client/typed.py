@@ -1,17 +1,26 @@
 """Events to values: `source.json(Model)` and `source.json({"name": Model})`.
 
-A model is a dataclass, a TypedDict, a pydantic model, or any other type that `shape` knows. A payload that does not fit
-is a `BadPayload` that carries the event: it is raised, or left out if the user wants that.
+Both sources give each event to a `Reader`; programs call `decode_as`. Where pydantic is installed, it checks the
+values: a model is then any type that pydantic knows. Without it, models are dataclasses whose fields have JSON's types
+(`str`, `list[int]`, `float | None` …) or are such dataclasses. Both are strict: a number is no text, a bool is no
+number, and keys that the model doesn't name are left out, since servers add fields. Only a pydantic model decides for
+itself what it takes.
+
+A payload that doesn't fit becomes a `BadPayload`, never another exception. Nothing here imports pydantic before a
+model is given.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Generic, Literal, TypeVar
+import sys
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-from newswire.client.shape import Misfit, check_model, shape
 from newswire.errors import BadPayload
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP
@@ -23,47 +32,151 @@ Models = type[T] | Mapping[str, type[T]]
 OnBad = Literal["skip", "raise"]
 
 _NOTHING: Final[Any] = object()
+_PLAIN: Final = (str, bool, int, float, list, dict, type(None))
 
 
 def decode_as(event: Event, model: Any) -> Any:
-    """The data of an event, decoded as JSON into a model.
+    """Decodes the data of an event from JSON into a model.
 
     Args:
         event: the event.
-        model: a dataclass, TypedDict or pydantic model, or another type such as `list[int]`; None: any JSON.
+        model: a dataclass, a pydantic model, or another type such as `list[int]`; None: any JSON.
 
     Raises:
         BadPayload: the data is not JSON, or does not fit.
+        TypeError: JSON can't be read into the model.
     """
-    if hasattr(model, "model_validate_json"):  # pydantic, which reads JSON faster than we could
-        try:
-            return model.model_validate_json(event.data)
-        except Exception as error:  # its validators are the user's, and may raise anything
-            raise _bad(event, model, str(error)) from error
+    return _decode(event, model, _converter(model))
+
+
+def _decode(event: Event, model: Any, convert: Callable[[str], Any]) -> Any:
     try:
-        value = json.loads(event.data)
-    except (ValueError, RecursionError) as error:
-        raise _bad(event, model, f"it is not JSON that can be read: {error}") from error
+        return convert(event.data)
+    except Exception as error:  # the model's own code may raise anything
+        errors = getattr(error, "errors", None)
+        why = _explain(errors()) if callable(errors) else str(error) or type(error).__name__
+        name = getattr(model, "__name__", str(model))
+        message = f"event {event.id or ''} of type {event.event!r} is no {name}: {why}"
+        raise BadPayload(message, event=event, model=model) from error
+
+
+def _explain(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The errors of pydantic on one line, with their places as JSON path."""
+    places = (
+        "$" + "".join(f"[{part}]" if type(part) is int else f".{part}" for part in each["loc"]) for each in errors
+    )
+    return "; ".join(f"{place}: {each['msg']}" for place, each in zip(places, errors, strict=True))
+
+
+def _converter(model: Any) -> Callable[[str], Any]:
+    """What makes a value of a text.
+
+    Raises:
+        TypeError: JSON can't be read into the model.
+    """
+    try:
+        return _cached_converter(model)
+    except TypeError:
+        return _new_converter(model)  # it can't be hashed; or it is no model, and this says so
+
+
+def _new_converter(model: Any) -> Callable[[str], Any]:
     if model is None:
-        return value
+        return json.loads
+    if isinstance(model, str) or (dataclasses.is_dataclass(model) and not isinstance(model, type)):
+        raise TypeError(f"{model!r} can't be read from JSON: give the type itself")
     try:
-        return shape(value, model)
-    except (Misfit, RecursionError) as error:
-        raise _bad(event, model, str(error)) from error
+        import pydantic
+    except ImportError:
+        _check(model)
+        return lambda text: _fit(json.loads(text), model, "$")
+    try:
+        adapter: Any = pydantic.TypeAdapter(_with_extensions(model))
+        adapter.rebuild()  # raises if an annotation can't be resolved
+    except (pydantic.errors.PydanticUserError, NameError) as error:
+        raise TypeError(f"{model!r} can't be read from JSON: {error}") from error
+    strict = None if hasattr(model, "model_validate_json") else True
+    return lambda text: adapter.validate_json(text, strict=strict)
 
 
-def _bad(event: Event, model: Any, why: str) -> BadPayload:
-    name = getattr(model, "__name__", str(model))
-    return BadPayload(f"event {event.id or ''} of type {event.event!r} is no {name}: {why}", event=event, model=model)
+def _with_extensions(model: Any) -> Any:
+    """A TypedDict as pydantic wants it before Python 3.12: made by `typing_extensions`, which pydantic brings."""
+    if sys.version_info >= (3, 12) or not is_typeddict(model):
+        return model
+    import typing_extensions
+
+    hints = get_type_hints(model, include_extras=True)
+    return typing_extensions.TypedDict(model.__name__, hints, total=model.__total__)  # type: ignore[operator]
+
+
+_cached_converter = lru_cache(256)(_new_converter)
+
+
+# -- without pydantic
+
+
+def _check(model: Any, seen: frozenset[Any] = frozenset()) -> None:
+    """Raises TypeError if `_fit` doesn't know `model`, or a type in it."""
+    if model is Any or model is object or model in _PLAIN or model is None or model in seen:
+        return
+    if isinstance(model, type) and dataclasses.is_dataclass(model):
+        inner: Any = _hints(model).values()
+    elif get_origin(model) in (Union, types.UnionType, list):
+        inner = get_args(model)
+    elif get_origin(model) is dict and get_args(model)[0] is str:
+        inner = get_args(model)[1:]
+    else:
+        raise TypeError(f"{model!r} can't be read from JSON without pydantic: install it, or use a plain dataclass")
+    for each in inner:
+        _check(each, seen | {model})
+
+
+@lru_cache(256)
+def _hints(model: Any) -> dict[str, Any]:
+    try:
+        hints = get_type_hints(model)
+    except NameError as error:
+        raise TypeError(f"{model!r} has annotations that can't be resolved: {error}") from None
+    return {field.name: hints[field.name] for field in dataclasses.fields(model) if field.init}
+
+
+def _fit(value: Any, model: Any, place: str) -> Any:
+    """Returns a value of `json.loads` as a `model`. Raises ValueError, which names the place, if it doesn't fit."""
+    if model is Any or model is object or type(value) is (type(None) if model is None else model):
+        return value
+    if model is float and type(value) is int:
+        return float(value)
+    origin, arguments = get_origin(model), get_args(model)
+    if origin in (Union, types.UnionType):
+        for each in arguments:
+            try:
+                return _fit(value, each, place)
+            except ValueError:
+                continue
+    elif origin is list and type(value) is list:
+        return [_fit(item, arguments[0], f"{place}[{index}]") for index, item in enumerate(value)]
+    elif origin is dict and type(value) is dict:
+        return {key: _fit(item, arguments[1], f"{place}.{key}") for key, item in value.items()}
+    elif isinstance(model, type) and dataclasses.is_dataclass(model) and type(value) is dict:
+        for field in dataclasses.fields(model):
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            if field.init and required and field.name not in value:
+                raise ValueError(f"{place}.{field.name} is missing")
+        hints = _hints(model)
+        return model(**{name: _fit(value[name], hints[name], f"{place}.{name}") for name in hints if name in value})
+    raise ValueError(f"{place} is {str(value)[:60]!r}, not {getattr(model, '__name__', model)}")
+
+
+# -- events to values
 
 
 class Reader(Generic[T]):
-    """Turns events into values; the same for both faces.
+    """Turns events into values, for both sources.
 
     Args:
         models: one model for all events; or one for each type of event, and others are left out; None: any JSON.
         on_bad: whether a payload that doesn't fit is left out or raised.
-        hook: told of each that is left out.
+        hook: called with each payload that is left out.
 
     Raises:
         TypeError: JSON can't be read into a model.
@@ -73,33 +186,31 @@ class Reader(Generic[T]):
     NOTHING: Final[Any] = _NOTHING
 
     def __init__(self, models: Models[T] | None, on_bad: OnBad, hook: Callable[[BadPayload], None] | None) -> None:
-        for model in models.values() if isinstance(models, Mapping) else (models,):
-            if not hasattr(model, "model_validate_json"):
-                check_model(model)
         if on_bad not in ("raise", "skip"):
             raise ValueError(f"on_bad is 'raise' or 'skip', not {on_bad!r}")
-        self._models = models
+        if isinstance(models, Mapping):
+            self._converters: dict[str, Any] = {name: (model, _converter(model)) for name, model in models.items()}
+            self._others: tuple[Any, Callable[[str], Any]] | None = None
+        else:
+            # A gap is no event of the user's: it goes to `Hooks.gap`, `on_gap`, or a model that is given by its name.
+            self._converters = {GAP: None}
+            self._others = models, _converter(models)
         self._on_bad = on_bad
         self._hook = hook
 
     def read(self, event: Event) -> T:
-        """The value of an event, or `Reader.NOTHING` if it has none.
+        """Returns the value of an event, or `Reader.NOTHING` if it has none.
 
         Raises:
-            BadPayload: it doesn't fit, and the user wants to know.
+            BadPayload: the data doesn't fit, and `on_bad` is `raise`.
         """
-        models = self._models
-        model: Any = models
-        if isinstance(models, Mapping):
-            model = models.get(event.event, _NOTHING)
-        elif event.event == GAP:
-            model = _NOTHING  # told by `Hooks.gap`, raised by `on_gap`, or asked for by name
-        if model is _NOTHING:
+        known = self._converters.get(event.event, self._others)
+        if known is None:
             if event.event == GAP:
                 logger.warning("the server lost events: %s", event.data[:200])
             return _NOTHING  # type: ignore[no-any-return]
         try:
-            return decode_as(event, model)  # type: ignore[no-any-return]
+            return _decode(event, *known)  # type: ignore[no-any-return]
         except BadPayload as error:
             if self._on_bad == "raise":
                 raise
