@@ -26,8 +26,10 @@ from starlette.staticfiles import StaticFiles
 from examples.chat.app import make_chat
 from examples.demo.kill import kill
 from newswire import Hub, Retention, open_log
+from newswire.cli.serve import serve
+from newswire.cli.settings import settings_of
 from newswire.server.app import create_app
-from newswire.server.settings import SERVE
+from newswire.server.settings import Settings
 
 PAGE: Final = Path(__file__).with_name("page")
 # A dashboard shows the last minutes; a room remembers. What a page may have missed beyond that, a gap event tells it.
@@ -81,7 +83,7 @@ async def moved(request: Request) -> Response:
 
 def make() -> Any:
     """Make the application that the environment describes."""
-    settings, _ = SERVE.load({}, os.environ, None)
+    settings, _ = settings_of(serve.make_context("serve", []), Settings)
     hub = Hub(open_log(settings.log, retention=RETENTION))
     app = create_app(settings, hub)
     chat = make_chat(hub)

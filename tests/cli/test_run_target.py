@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from tests.fixtures.serve import NEWSWIRE, Serve, run_newswire
 
-from newswire.cli.times import Duration
+from newswire.cli.options import Duration
 
 APP = """
 from starlette.applications import Starlette

@@ -17,7 +17,6 @@ from newswire import EventSourceResponse, Hub
 from newswire.delivery.problem import Problem, unavailable
 from newswire.relay.responses import refusal_of
 from newswire.runs import Runs
-from newswire.server.problem import respond
 
 pytestmark = pytest.mark.anyio
 SCOPE = {"type": "http", "method": "GET", "http_version": "1.1", "headers": [], "path": "/"}
@@ -74,12 +73,13 @@ async def test_a_head_request_gets_no_body() -> None:
 async def test_any_detail_is_json(status: int, detail: str, more: dict[str, str]) -> None:
     """Whatever text an error has, every way to answer sends the same members as JSON."""
     problem = Problem(status, "some_code", detail, **more)
-    response, refused = respond(problem), refusal_of(Problem(status, "some_code", detail, **more))
-    found = json.loads(bytes(response.body))
+    refused, client = refusal_of(Problem(status, "some_code", detail, **more)), Client()
+    await problem(SCOPE, client.receive, client.send)
+    found = json.loads(client.text)
     assert found["status"] == status
     assert found["title"]
     assert found.items() >= more.items() if detail.isascii() else found
     again = json.loads(refused.body)
     assert again.pop("error")["code"] == "some_code"
     assert again == found
-    assert dict(refused.headers).items() <= dict(response.headers).items()
+    assert {(name.encode(), value.encode()) for name, value in refused.headers} <= client.headers.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from tests.docs.test_docs import ROOT, blocks
 from tests.fixtures.llm import LLM
 from tests.fixtures.serve import Serve
+from tests.fixtures.settings import load
 
 from newswire.cli.relay import relay as command
-from newswire.relay.settings import RELAY
+from newswire.relay.settings import RelaySettings
 from newswire.runs import DIALECTS
 from newswire.serving.settings import flag_of
 
@@ -49,7 +51,7 @@ def test_the_file_of_the_page(tmp_path: Path) -> None:
     [text] = blocks(PAGE, "toml")
     file = tmp_path / "newswire.toml"
     file.write_text(text)
-    settings, sources = RELAY.load({}, {}, file)
+    settings, sources = load(command, RelaySettings, {}, {}, file)
     assert [upstream.name for upstream in settings.upstreams] == ["", "anthropic"]
     assert settings.keep_for == 7 * 86_400
     assert sources["log"] == f"{file}, [relay] log"
@@ -63,8 +65,8 @@ def test_the_page_names_what_there_is() -> None:
     assert flags <= {flag for option in command.params for flag in option.opts}
     table = text.partition("| flag |")[2].partition("\n\n")[0]
     named = set(re.findall(r"`--([a-z-]+)`", table))
-    assert named == {flag_of(one).removeprefix("--") for one in RELAY.fields.values()}
+    assert named == {flag_of(one).removeprefix("--") for one in fields(RelaySettings)}
     assert {f"NEWSWIRE_RELAY_{name}" for name in re.findall(r"(?:NEWSWIRE_RELAY|…)_([A-Z_]+)", table)} == {
-        RELAY.variable(name) for name in RELAY.fields
+        RelaySettings.variable(one.name) for one in fields(RelaySettings)
     }
     assert set(re.findall(r"dialect=([a-z][a-z-]+)", text)) <= DIALECTS.keys()

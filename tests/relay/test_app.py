@@ -113,7 +113,7 @@ async def test_the_head_is_there_before_the_first_word(world: World) -> None:
     quickest = world.runs.stats.first_quantile(0.0)
     assert quickest is not None
     assert quickest >= 0.05
-    assert world.relay.stats.first_seconds >= 0.05
+    assert world.relay.stats.first_content.seconds >= 0.05
 
 
 async def test_a_stream_without_a_word_leaves_its_key_free(world: World) -> None:

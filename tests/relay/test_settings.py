@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from tests.fixtures.settings import load, shown
 
-from newswire.errors import InvalidSetting
+from newswire.cli.relay import relay
+from newswire.cli.serve import serve
 from newswire.relay import RelayOptions, Upstream
-from newswire.relay.settings import RELAY, RelaySettings
+from newswire.relay.settings import RelaySettings
 from newswire.runs import WorkerOptions
-from newswire.server.settings import SERVE, Settings
+from newswire.server.settings import Settings
 
 A = Upstream("http://a")
 GIVEN: dict[str, Any] = {"upstreams": ("http://a",)}
@@ -27,7 +30,7 @@ def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
     """Each setting says where it came from; the names of `serve` beside them are not the relay's."""
     file = write(tmp_path, 'grace = 9\nport = 9\n[relay]\nport = 1\nlease = 2\ngrace = 3\nmax-body = "2KiB"\n')
     environment = {"NEWSWIRE_RELAY_PORT": "21", "NEWSWIRE_RELAY_LEASE": "22", "NEWSWIRE_GRACE": "29"}
-    settings, sources = RELAY.load({**GIVEN, "port": "11"}, environment, file)
+    settings, sources = load(relay, RelaySettings, {**GIVEN, "port": "11"}, environment, file)
     assert (settings.port, settings.lease, settings.grace, settings.max_body) == (11, 22.0, 3.0, 2048)
     assert sources["upstreams"] == "--upstream"
     assert sources["port"] == "--port"
@@ -47,7 +50,7 @@ def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
 )
 def test_several_upstreams(tmp_path: Path, flags: dict[str, Any], environment: dict[str, str], file: str) -> None:
     """Wherever they are given, they are the same."""
-    settings, _ = RELAY.load(flags, environment, write(tmp_path, file) if file else None)
+    settings, _ = load(relay, RelaySettings, flags, environment, write(tmp_path, file) if file else None)
     assert settings.upstreams == (A, Upstream("http://b/v1", "b"))
 
 
@@ -74,8 +77,8 @@ def test_what_can_not_be_used_is_refused_where_it_stands(
     tmp_path: Path, flags: dict[str, Any], environment: dict[str, str], file: str, says: list[str]
 ) -> None:
     """The message names the source, the value and what is allowed."""
-    with pytest.raises(InvalidSetting) as caught:
-        RELAY.load(flags, environment, write(tmp_path, file) if file else None)
+    with pytest.raises(click.ClickException) as caught:
+        load(relay, RelaySettings, flags, environment, write(tmp_path, file) if file else None)
     for words in says:
         assert words in str(caught.value)
 
@@ -84,8 +87,11 @@ def test_what_is_the_relays_is_not_the_servers(tmp_path: Path) -> None:
     """`newswire serve` takes no notice of the relay's section, nor of its variables."""
     file = write(tmp_path, '[relay]\nport = 1\nupstreams = ["http://a"]\n')
     environment = {"NEWSWIRE_RELAY_PORT": "2", "NEWSWIRE_RELAY_SERVICE_HOST": "10.0.0.1"}
-    assert SERVE.load({}, environment, file)[0] == Settings()
-    assert RELAY.load({}, {"NEWSWIRE_RELAY_SERVICE_HOST": "x", "NEWSWIRE_SERVICE_HOST": "x"}, file)[0].port == 1
+    assert load(serve, Settings, {}, environment, file)[0] == Settings()
+    assert (
+        load(relay, RelaySettings, {}, {"NEWSWIRE_RELAY_SERVICE_HOST": "x", "NEWSWIRE_SERVICE_HOST": "x"}, file)[0].port
+        == 1
+    )
 
 
 def test_what_is_shown_can_be_given_back() -> None:
@@ -97,9 +103,8 @@ def test_what_is_shown_can_be_given_back() -> None:
         "NEWSWIRE_RELAY_MAX_BODY": "64KiB",
         "NEWSWIRE_RELAY_COOKIES": "yes",
     }
-    settings, sources = RELAY.load({}, given, None)
-    shown = {RELAY.variable(name): text for name, text, _ in RELAY.show(settings, sources)}
-    assert RELAY.load({}, shown, None)[0] == settings
+    settings, _ = load(relay, RelaySettings, {}, given, None)
+    assert load(relay, RelaySettings, {}, shown(settings), None)[0] == settings
 
 
 def test_the_defaults_are_those_of_the_library() -> None:
@@ -118,11 +123,10 @@ def test_the_defaults_are_those_of_the_library() -> None:
         ("NEWSWIRE_TEAM", "no setting has this name"),
     ],
 )
-def test_an_unknown_variable_is_a_warning(variable: str, says: str) -> None:
+def test_an_unknown_variable_is_a_warning(variable: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It may belong to something else, so the relay starts; one sentence names it, and what may have been meant."""
-    warnings: list[str] = []
-    settings, _ = RELAY.load(GIVEN, {variable: "1"}, None, warnings.append)
-    assert settings == RELAY.load(GIVEN, {}, None)[0]
-    assert len(warnings) == 1
-    assert warnings[0].startswith(f"{variable} is not read: ")
-    assert says in warnings[0]
+    settings, _ = load(relay, RelaySettings, GIVEN, {variable: "1"}, None)
+    [warning] = capsys.readouterr().err.splitlines()
+    assert settings == load(relay, RelaySettings, GIVEN, {}, None)[0]
+    assert warning.startswith(f"newswire: {variable} is not read: ")
+    assert says in warning

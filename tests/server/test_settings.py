@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
+from tests.fixtures.settings import load, shown
 
 from newswire import Retention
-from newswire.errors import InvalidSetting
-from newswire.server.settings import SERVE, Settings
+from newswire.cli.serve import serve
+from newswire.server.settings import Settings
 
 
 def write(folder: Path, text: str) -> Path:
@@ -20,7 +22,7 @@ def write(folder: Path, text: str) -> Path:
 def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
     """Each setting says where it came from."""
     file = write(tmp_path, 'port = 1\nretry = 2\ngrace = 3\nmax-body = "2KiB"\n')
-    settings, sources = SERVE.load({"port": "11"}, {"NEWSWIRE_PORT": "21", "NEWSWIRE_RETRY": "22"}, file)
+    settings, sources = load(serve, Settings, {"port": "11"}, {"NEWSWIRE_PORT": "21", "NEWSWIRE_RETRY": "22"}, file)
     assert (settings.port, settings.retry, settings.grace, settings.max_body) == (11, 22, 3.0, 2048)
     assert sources["port"] == "--port"
     assert sources["retry"] == "NEWSWIRE_RETRY"
@@ -47,21 +49,21 @@ def test_a_flag_beats_the_environment_and_that_the_file(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_values_are_written_as_people_write_them(name: str, text: str, value: object) -> None:
     """Units, words and lists are read from text."""
-    settings, _ = SERVE.load({}, {f"NEWSWIRE_{name.upper()}": text}, None)
+    settings, _ = load(serve, Settings, {}, {f"NEWSWIRE_{name.upper()}": text}, None)
     assert getattr(settings, name) == value
 
 
 def test_retention_has_a_default_and_none() -> None:
     """Not given is the log's default, which is not the same as `none`: that keeps everything."""
     assert Settings().retention is None
-    assert SERVE.load({"retention": ("default",)}, {}, None)[0].retention is None
-    assert SERVE.load({"retention": ("none",)}, {}, None)[0].retention == {}
+    assert load(serve, Settings, {"retention": ("default",)}, {}, None)[0].retention is None
+    assert load(serve, Settings, {"retention": ("none",)}, {}, None)[0].retention == {}
 
 
 def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
     """The rules keep the order of the file."""
     file = write(tmp_path, '[retention."a.>"]\nmax_age = "1d"\n[retention.">"]\nmax-events = 10\n')
-    settings, _ = SERVE.load({}, {}, file)
+    settings, _ = load(serve, Settings, {}, {}, file)
     assert list(settings.retention.items()) == [("a.>", Retention(max_age=86400.0)), (">", Retention(max_events=10))]
 
 
@@ -86,12 +88,12 @@ def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
     ],
 )
 def test_what_can_not_be_used_is_refused_where_it_stands(
-    tmp_path: Path, flags: dict[str, object], environment: dict[str, str], file: str, says: list[str]
+    tmp_path: Path, flags: dict[str, str | tuple[str, ...]], environment: dict[str, str], file: str, says: list[str]
 ) -> None:
     """The message names the source, the value and what is allowed."""
     path = write(tmp_path, file) if file else None
-    with pytest.raises(InvalidSetting) as caught:
-        SERVE.load(flags, environment, path)
+    with pytest.raises(click.ClickException) as caught:
+        load(serve, Settings, flags, environment, path)
     for words in says:
         assert words in str(caught.value)
 
@@ -99,7 +101,7 @@ def test_what_can_not_be_used_is_refused_where_it_stands(
 def test_variables_of_kubernetes_and_of_other_commands_are_no_settings() -> None:
     """A service named newswire sets these in every pod."""
     environment = {"NEWSWIRE_SERVICE_HOST": "10.0.0.1", "NEWSWIRE_PORT_80_TCP": "x", "NEWSWIRE_URL": "http://x"}
-    settings, _ = SERVE.load({}, environment, None)
+    settings, _ = load(serve, Settings, {}, environment, None)
     assert settings == Settings()
 
 
@@ -112,27 +114,25 @@ def test_what_is_shown_can_be_given_back() -> None:
         "NEWSWIRE_CORS_ORIGINS": "https://a.example",
         "NEWSWIRE_GRACE": "90",
     }
-    settings, sources = SERVE.load({}, given, None)
-    shown = {f"NEWSWIRE_{name.upper()}": text for name, text, _ in SERVE.show(settings, sources)}
-    assert SERVE.load({}, shown, None)[0] == settings
+    settings, _ = load(serve, Settings, {}, given, None)
+    assert load(serve, Settings, {}, shown(settings), None)[0] == settings
 
 
-def test_an_unknown_variable_is_a_warning() -> None:
+def test_an_unknown_variable_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever set it may have meant something else: it stops nothing, and one sentence names it."""
-    warnings: list[str] = []
     environment = {"NEWSWIRE_HSOT": "x", "NEWSWIRE_TEAM": "news", "NEWSWIRE_RELAY_ANY": "x", "NEWSWIRE_PORT": "9"}
-    settings, _ = SERVE.load({}, environment, None, warnings.append)
+    settings, _ = load(serve, Settings, {}, environment, None)
     assert settings == Settings(port=9)
-    assert warnings == [
-        "NEWSWIRE_HSOT is not read: did you mean NEWSWIRE_HOST?",
-        "NEWSWIRE_TEAM is not read: no setting has this name",
+    assert capsys.readouterr().err.splitlines() == [
+        "newswire: NEWSWIRE_HSOT is not read: did you mean NEWSWIRE_HOST?",
+        "newswire: NEWSWIRE_TEAM is not read: no setting has this name",
     ]
 
 
 def test_names_to_answer_to() -> None:
     """As people write them; what is no host name is refused."""
-    settings, _ = SERVE.load({"allowed_hosts": ("News.example.org", "*.a.example", "[::1]")}, {}, None)
+    settings, _ = load(serve, Settings, {"allowed_hosts": ("News.example.org", "*.a.example", "[::1]")}, {}, None)
     assert settings.allowed_hosts == ("news.example.org", "*.a.example", "[::1]")
     for wrong in ("https://a.example", "a.example:80", "a/b", "*.*", "a b@c"):
-        with pytest.raises(InvalidSetting, match="no scheme, no port"):
-            SERVE.load({"allowed_hosts": (wrong,)}, {}, None)
+        with pytest.raises(click.ClickException, match="no scheme, no port"):
+            load(serve, Settings, {"allowed_hosts": (wrong,)}, {}, None)

@@ -1,4 +1,4 @@
-"""How `serve` and `run` start uvicorn: one process, several, or one that is started again when the code changes.
+"""How the commands start uvicorn: one process, several, or one that is started again when the code changes.
 
 The socket is bound here, before anything else, so that a port in use is a sentence and not a stack trace, and
 `--port 0` can say which one it took. Every way uses the direct path and stops within its grace time.
@@ -6,6 +6,7 @@ The socket is bound here, before anything else, so that a port in use is a sente
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import ctypes
 import errno
@@ -17,9 +18,12 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
@@ -28,7 +32,13 @@ from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
+from newswire import __version__
 from newswire.cli.plain import colours
+from newswire.errors import NewswireError
+from newswire.log.open import open_log
+from newswire.log.retention import KEEP_ALL
+from newswire.redact import printable, without_userinfo
+from newswire.serving.settings import ServerSettings
 
 DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
 # A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
@@ -66,6 +76,63 @@ class Launch:
     log_level: str = "warning"
     access_log: bool = False
     more: dict[str, Any]
+
+
+def serve_app(
+    settings: ServerSettings,
+    create: Callable[..., Any],
+    *,
+    danger: str,
+    banner: Callable[[str], Iterable[str]],
+    **more: Any,
+) -> None:
+    """Run a served application until a signal stops it.
+
+    Args:
+        settings: of the application.
+        create: makes it, of the settings and a `stats_folder`; picklable.
+        danger: what a public address means, if it asks no client for credentials.
+        banner: the lines that say what runs, for its URL.
+        more: further arguments of `uvicorn.Config`.
+
+    Raises:
+        click.ClickException: it can't run; the message says why.
+    """
+    if _is_public(settings.host) and not settings.insecure:
+        raise click.ClickException(f"{settings.host} can be reached from other machines, {danger}, or say --insecure")
+    _try_log(settings.log)
+    stop_in_order()
+    listener = bind(settings.host, settings.port)
+    click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
+    for line in banner(click.style(url_of(listener, settings.host), fg="cyan")):
+        click.echo(line, err=True)
+    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
+    click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
+    with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
+        what = Launch(
+            app=partial(create, settings, stats_folder=Path(folder) if settings.workers > 1 else None),
+            workers=settings.workers,
+            grace=settings.grace,
+            access_log=settings.access_log,
+            more={"lifespan": "on", **more},
+        )
+        launch(what, listener)
+
+
+def _try_log(url: str) -> None:
+    """Open the log once, so that what is wrong with it is said before anything runs."""
+
+    async def attempt() -> None:
+        log = open_log(url, retention=KEEP_ALL)  # only a look
+        try:
+            await log.span()
+        finally:
+            await log.close()
+
+    try:
+        asyncio.run(attempt())
+    except (NewswireError, ValueError) as error:
+        raise click.ClickException(printable(without_userinfo(f"the log can't be used: {error}"))) from None
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -110,7 +177,7 @@ def url_of(listener: socket.socket, host: str, *, tls: bool = False) -> str:
     return f"{'https' if tls else 'http'}://{shown}:{port}"
 
 
-def is_public(host: str) -> bool:
+def _is_public(host: str) -> bool:
     """Whether an address can be reached from other machines."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -16,8 +16,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from newswire import __version__
 from newswire.cli.input_lines import batches
+from newswire.cli.options import SERVER_URL, Duration
 from newswire.cli.plain import say
-from newswire.cli.times import Duration
 from newswire.cli.upload import Failed, Upload
 from newswire.redact import printable
 
@@ -30,13 +30,7 @@ _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
 @click.argument("channel")
 @click.argument("data", required=False)
 @click.option("--event", metavar="NAME", help="The event's type [message].")
-@click.option(
-    "--url",
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    envvar="NEWSWIRE_URL",
-    help="The server (NEWSWIRE_URL).",
-)
+@SERVER_URL
 @click.option("--ndjson", is_flag=True, help='Lines are JSON objects: {"data": …, "event": …}, `event` if you like.')
 @click.option(
     "--wait",

@@ -16,8 +16,8 @@ import click
 
 from newswire import __version__
 from newswire.cli.launch import Launch, bind, launch, stop_in_order, url_of
+from newswire.cli.options import Duration
 from newswire.cli.target import BEGUN, STARTUP_FAILURE, VARIABLE, Drained, NotRunnable, find, look_for
-from newswire.cli.times import Duration
 
 TARGET: Final = "newswire.cli.target:load"
 

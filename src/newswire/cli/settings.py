@@ -1,70 +1,254 @@
-"""The settings of a command that serves: its flags, `--config` and `--show-config`."""
+"""The settings of a command that serves: a flag, else the environment, else `newswire.toml`, else the default.
+
+Click finds the value and knows where it came from. This module makes an option of each field of the dataclass, reads
+the file, and refuses what can't be used with its source, its name and what is allowed. An unknown flag or key is an
+error, so that a slip of the pen is never a setting that silently does nothing. An unknown variable is a warning, since
+it may belong to something else.
+
+`newswire serve` has the plain names (`NEWSWIRE_PORT`, `port` in the file), any other command a section: `newswire
+relay` has `NEWSWIRE_RELAY_PORT`, and `port` below `[relay]`.
+"""
 
 from __future__ import annotations
 
+import difflib
 import functools
 import os
-from collections.abc import Callable, Mapping
+import re
+import tomllib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from newswire.cli.plain import say
-from newswire.errors import InvalidSetting
+from newswire.errors import InvalidChannel, InvalidSetting
 from newswire.redact import printable, without_userinfo
-from newswire.serving.settings import FILE, Section, ServerSettings, default_of, flag_of, kind_of
+from newswire.serving.option_types import Refused
+from newswire.serving.settings import SECTIONS, ServerSettings, flag_of, type_of
 
 S = TypeVar("S", bound=ServerSettings)
 
+FILE: Final = "newswire.toml"
+_NOT_SETTINGS: Final = frozenset({"NEWSWIRE_URL", "NEWSWIRE_CONFIG", "NEWSWIRE_RUN"})
+# Kubernetes sets these in every pod beside a service named "newswire", or "newswire-relay".
+_OF_KUBERNETES: Final = re.compile(r"(service|port)_.*")
+_PLACES: Final = "newswire.cli.settings"  # of `Context.meta`: where the file has each setting, by name
 
-def with_settings(section: Section[S]) -> Callable[[Callable[[S], None]], Callable[..., None]]:
-    """Give a command a flag for each setting; it is called with the settings, read and checked."""
+
+def with_settings(
+    of: type[S], plain: type[ServerSettings] | None = None
+) -> Callable[[Callable[[S], None]], Callable[..., None]]:
+    """Give a command a flag for each setting, `--config` and `--show-config`; it is called with the settings.
+
+    Args:
+        of: the settings' dataclass.
+        plain: the dataclass that has the plain names in the file and the environment, to find slips among those too.
+    """
 
     def decorate(command: Callable[[S], None]) -> Callable[..., None]:
         @functools.wraps(command)
-        def called(config: Path | None, show_config: bool, **flags: Any) -> None:
-            if config is None and Path(FILE).is_file():
-                config = Path(FILE)
-            try:
-                settings, sources = section.load(flags, os.environ, config, say)
-            except InvalidSetting as error:
-                raise click.ClickException(printable(without_userinfo(str(error)))) from None
+        def called(show_config: bool, **values: Any) -> None:
+            settings, sources = settings_of(click.get_current_context(), of)
             if show_config:
-                _show(section, settings, sources)
+                _show(settings, sources)
             else:
                 command(settings)
 
-        made = _flags(section, called)
+        made: Callable[..., None] = called
+        for one in reversed(fields(of)):
+            names = dict.fromkeys([flag_of(one), "--" + one.name.replace("_", "-")])  # of several, the plural too
+            made = click.option(*names, one.name, cls=_Setting, one=one, of=of)(made)
         show = "Print every setting, its value and where it comes from; then exit."
         made = click.option("--show-config", is_flag=True, help=show)(made)
         return click.option(
             "--config",
             type=click.Path(path_type=Path, dir_okay=False),
             envvar="NEWSWIRE_CONFIG",
+            is_eager=True,
+            expose_value=False,
+            callback=functools.partial(_configure, of, plain),
             help=f"A TOML file of settings [{FILE}, if there is one].",
         )(made)
 
     return decorate
 
 
-def _flags(section: Section[S], command: Callable[..., None]) -> Callable[..., None]:
-    for one in reversed([*section.fields.values()]):
-        kind = kind_of(one)
-        options: dict[str, Any] = {"metavar": kind.metavar, "multiple": kind.several is not None}
-        if isinstance(one.default, bool):
-            options = {"is_flag": True, "default": None}
-        default = "" if options.get("is_flag") else f" [{default_of(one)}]"
-        names = dict.fromkeys([flag_of(one), "--" + one.name.replace("_", "-")])  # of several, the plural works too
-        command = click.option(*names, one.name, help=one.metadata["help"] + default, **options)(command)
-    return command
+def settings_of(context: click.Context, of: type[S]) -> tuple[S, dict[str, str]]:
+    """The settings that a command was called with, and where each came from, by name.
+
+    Args:
+        context: of the command.
+        of: the settings' dataclass.
+
+    Raises:
+        click.ClickException: they can't be used together.
+    """
+    by_name = {one.name: one for one in fields(of)}
+    sources = {name: _source(context, one, of) for name, one in by_name.items()}
+    try:
+        return of(**{name: context.params[name] for name in by_name if sources[name] != "default"}), sources
+    except InvalidSetting as error:
+        source = sources[error.setting].replace("default", flag_of(by_name[error.setting]))
+        why = str(error).removeprefix(f"{error.source}: ")
+        _refuse(source, error.setting, error.value, error.allowed, why)
 
 
-def _show(section: Section[S], settings: S, sources: Mapping[str, str]) -> None:
-    rows = list(section.show(settings, sources))
-    wide = max(len(name) for name, _, _ in rows)
-    long = max(len(value) for _, value, _ in rows if len(value) <= 40)
-    for name, value, source in rows:
-        shown = without_userinfo(value)
-        line = f"{name:{wide}}  {shown:{long}}  "
-        click.echo(line + click.style(source, dim=source == "default", fg=None if source == "default" else "green"))
+class _Setting(click.Option):
+    """One setting as an option: its type reads the value, wherever click found it."""
+
+    def __init__(self, names: Sequence[str], *, one: Field[Any], of: type[ServerSettings], **more: Any) -> None:
+        kind = type_of(one)
+        switch = isinstance(one.default, bool)
+        super().__init__(
+            names,
+            help=one.metadata["help"] + ("" if switch else f" [{kind.show(one.default)}]"),
+            metavar=None if switch else kind.metavar,
+            multiple=kind.several is not None,
+            is_flag=switch,
+            default=None,
+            envvar=of.variable(one.name),
+            **more,
+        )
+        self._one = one
+        self._of = of
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """The variable's text, whole."""
+        return self.resolve_envvar_value(ctx)
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Read a value.
+
+        Raises:
+            click.ClickException: it can't be used.
+        """
+        kind, name = type_of(self._one), self._one.name
+        source = _source(ctx, self._one, self._of)
+        if source == "default" or value is None:
+            return None
+        if kind.several and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            value = kind.several.join(value)
+        try:
+            return kind.read(value)
+        except (InvalidChannel, Refused) as error:
+            why = f"{str(value)[:100]!r} can't be used: {error}. Give {kind.allowed}"
+            _refuse(source, name, value, kind.allowed, why)
+        except (ValueError, TypeError, AttributeError, KeyError):
+            _refuse(source, name, value, kind.allowed + self._hint(value))
+
+    def _hint(self, value: Any) -> str:
+        if self._one.name == "port" and str(value).startswith("tcp://"):
+            service = "-".join(filter(None, ("newswire", self._of.section)))
+            return (
+                f" (Kubernetes sets {self.envvar} for a service named {service!r}: give --port, or set "
+                "enableServiceLinks: false)"
+            )
+        return ""
+
+
+def _source(context: click.Context, one: Field[Any], of: type[ServerSettings]) -> str:
+    """Where a setting comes from, in words."""
+    match context.get_parameter_source(one.name):
+        case ParameterSource.COMMANDLINE:
+            return flag_of(one)
+        case ParameterSource.ENVIRONMENT:
+            return of.variable(one.name)
+        case ParameterSource.DEFAULT_MAP:
+            return str(context.meta[_PLACES][one.name])
+        case _:
+            return "default"
+
+
+def _refuse(source: str, name: str, value: Any, allowed: str, why: str | None = None) -> NoReturn:
+    text = str(InvalidSetting(source, name, value, allowed, why=why))
+    raise click.ClickException(printable(without_userinfo(text))) from None
+
+
+def _configure(
+    of: type[ServerSettings],
+    plain: type[ServerSettings] | None,
+    context: click.Context,
+    parameter: click.Parameter,
+    file: Path | None,
+) -> None:
+    """Read the file into the context's default map, and look for names that no setting has."""
+    if file is None and Path(FILE).is_file():
+        file = Path(FILE)
+    table = {} if file is None else _read(file)
+    known, found = _names(of), table
+    where = f"{file}, "
+    if of.section:
+        found, where = table.get(of.section, {}), f"{file}, [{of.section}] "
+        if not isinstance(found, Mapping):
+            why = f"{of.section} is a table: write [{of.section}], and its settings below"
+            _refuse(f"{file}", of.section, found, f"a table, [{of.section}]", why)
+        for key, value in table.items() if plain is not None else ():
+            name = key.replace("-", "_")
+            if plain is not None and key not in SECTIONS and name not in _names(plain):
+                mine = _elsewhere(of, name) if name in known else None
+                _refuse_name(f"{file}, {key}", name, value, _names(plain), mine)
+    context.default_map, places = {}, {}
+    for key, value in found.items():
+        name = key.replace("-", "_")
+        if of.section or key not in SECTIONS:
+            if name not in known:
+                _refuse_name(where + key, name, value, known)
+            context.default_map[name], places[name] = value, where + key
+    context.meta[_PLACES] = places
+    _warn_of_variables(of, plain)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        why = f"{file} can't be read: {(error.strerror or str(error)).lower()}"
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        why = f"{file} is no TOML file: {error}"
+    _refuse("--config", "config", file, "the path of a TOML file", why)
+
+
+def _warn_of_variables(of: type[ServerSettings], plain: type[ServerSettings] | None) -> None:
+    """Name each variable that looks like a setting of this command, or a plain one, and is none."""
+    for variable in os.environ:
+        section = next((one for one in SECTIONS if variable.startswith(f"NEWSWIRE_{one.upper()}_")), "")
+        owner = of if section == of.section else None if section else plain
+        if owner is None or variable in _NOT_SETTINGS or not variable.startswith("NEWSWIRE_"):
+            continue
+        name = variable.removeprefix(owner.variable("") + "_").lower()
+        if name in _names(owner) or _OF_KUBERNETES.fullmatch(name):
+            continue
+        near = difflib.get_close_matches(name, _names(owner), 1)
+        hint = f"did you mean {owner.variable(near[0])}?" if near else "no setting has this name"
+        if owner is not of and name in _names(of):
+            hint = _elsewhere(of, name)
+        say(f"{variable} is not read: {hint}")
+
+
+def _names(of: type[ServerSettings]) -> list[str]:
+    return [one.name for one in fields(of)]
+
+
+def _elsewhere(of: type[ServerSettings], name: str) -> str:
+    place = f"{name} below [{of.section}], or {of.variable(name)}"
+    return f"{name} is a setting of `newswire {of.section}`: write {place}"
+
+
+def _refuse_name(where: str, name: str, value: Any, known: Collection[str], why: str | None = None) -> NoReturn:
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+    _refuse(where, name[:60], value, ", ".join(known), why or f"{name[:60]!r} is not a setting; {hint}")
+
+
+def _show(settings: ServerSettings, sources: Mapping[str, str]) -> None:
+    values = {one.name: type_of(one).show(getattr(settings, one.name)) for one in fields(settings)}
+    wide = max(map(len, values))
+    long = max(len(value) for value in values.values() if len(value) <= 40)
+    for name, value in values.items():
+        source = sources[name]
+        style = {"dim": True} if source == "default" else {"fg": "green"}
+        click.echo(f"{name:{wide}}  {without_userinfo(value):{long}}  " + click.style(source, **style))

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
+from newswire.cli.options import SERVER_URL
 from newswire.cli.plain import say, unreachable
 from newswire.cli.show import Form, Printer
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
@@ -50,13 +51,7 @@ class Target:
 
 @click.command(short_help="Watch channels, or any event stream.")
 @click.argument("streams", nargs=-1, required=True, metavar="CHANNEL-OR-URL...")
-@click.option(
-    "--url",
-    default="http://127.0.0.1:8000",
-    show_default=True,
-    envvar="NEWSWIRE_URL",
-    help="The server (NEWSWIRE_URL).",
-)
+@SERVER_URL
 @click.option(
     "--from", "start", type=click.Choice(["earliest", "latest"]), help="Where to begin without a cursor [latest]."
 )

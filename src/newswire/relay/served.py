@@ -1,163 +1,118 @@
-"""The relay as a server of its own: a hub, its runs, the upstreams, and what an operator asks for.
+"""`newswire relay` as an application: a hub, its runs, the upstreams, and the routes for operators.
 
-`/health/live`, `/health/ready`, `/metrics` and `/runs/…` are the server's; all else is the relay's to pass on.
+`/health/live`, `/health/ready`, `/metrics` and `/runs/…` are the server's own; the relay passes on all else.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
-from time import monotonic
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
-from newswire.delivery.drain import drain_of
-from newswire.delivery.threads import in_thread
-from newswire.errors import Closed, LogError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.log.retention import KEEP_ALL
-from newswire.relay import Relay
-from newswire.relay.metrics import numbers_of, render
+from newswire.relay.app import Relay
 from newswire.relay.settings import RelaySettings
 from newswire.runs import Runs, WorkerOptions
-from newswire.serving.hosts import Hosts
-from newswire.serving.origins import RELAY, Origins
-from newswire.serving.workers import Board, Numbers
+from newswire.serving.metrics import Family
+from newswire.serving.origins import Grants
+from newswire.serving.problem import HANDLERS
+from newswire.serving.served_app import ServedApp
+from newswire.serving.stats import ServerStats
 
-logger = logging.getLogger("newswire.server")
+_LAST_STEPS: Final = 0.5  # seconds: what is left of the grace time for closing the log
+_FAMILIES: Final = (
+    Family(
+        "relay_calls", "Completions asked of an upstream, by the status of its answer.", labels=("upstream", "status")
+    ),
+    Family("relay_passed", "Other requests passed on, by the status of the answer.", labels=("upstream", "status")),
+    Family("relay_tokens", "Tokens that upstreams wrote."),
+    Family("relay_streaming_seconds", "From the first content to the end, all completions together."),
+    Family("runs_started", "Runs whose producer was started."),
+    Family("runs_attached", "Starts that found a run of the same key: calls that the upstream was spared."),
+    Family("runs_ended", "Runs by how they ended.", labels=("end",)),
+    Family(
+        "run_readers",
+        "Streams of runs by how they began: new, resumed by a cursor, finished (nothing left), not_found.",
+        labels=("kind",),
+    ),
+    Family("run_gaps", "Streams that were told of a loss."),
+    Family("runs_active", "Runs that are being produced.", "gauge"),
+    Family("run_streams", "Open streams of runs.", "gauge"),
+    Family("relay_tokens_per_second", "Tokens a second while one completion streams.", "gauge"),
+    Family("relay_first_token_seconds", "From the request to the first content, not to the head.", "histogram"),
+)
 
-_WRITE_SECONDS: Final = 1.0
-_LOG_SECONDS: Final = 2.0
-_LAST_STEPS: Final = 0.5  # what is left of the grace time for closing the log
 
-
-def create_relay(settings: RelaySettings, *, board: Path | None = None) -> Starlette:
+def create_relay(settings: RelaySettings, *, stats_folder: Path | None = None) -> Starlette:
     """Make the application of `newswire relay`.
 
     Args:
         settings: how it behaves.
-        board: a folder where several worker processes leave their numbers for each other.
+        stats_folder: where several worker processes share their stats.
     """
-    hub = Hub(settings.log, retention=KEEP_ALL)  # runs are removed by `keep_for`; other channels are not the relay's
-    stream = StreamOptions(heartbeat=settings.heartbeat)
-    runs = Runs(hub, worker=WorkerOptions(lease=settings.lease), stream=stream)
-    relay = Relay(runs, settings.upstreams, options=settings.options)
-    numbers = _Workers(runs, relay, Board(board))
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await runs.open()
-        drain = drain_of(asyncio.get_running_loop())
-        drain.grace = settings.grace
-        stop = _Stop()
-        drain.enter(stop)
-        async with numbers.written():
-            try:
-                yield
-            finally:
-                drain.leave(stop)
-                await runs.close(max(settings.grace - _LAST_STEPS - stop.elapsed(), 0.0))
-                await relay.close()
-                await hub.close()
-
-    async def live(request: Request) -> Response:
-        return JSONResponse({"status": "live"}, headers={"cache-control": "no-store"})
-
-    async def ready(request: Request) -> Response:
-        try:
-            async with asyncio.timeout(_LOG_SECONDS):
-                stopping = (await hub.live()).draining
-                await hub.log.span()
-        except (LogError, Closed, TimeoutError):
-            stopping = True
-        status = {"status": "stopping, or without its log" if stopping else "ready"}
-        return JSONResponse(status, 503 if stopping else 200, headers={"cache-control": "no-store"})
-
-    async def metrics(request: Request) -> Response:
-        return render(numbers.all())
-
-    return Starlette(
-        lifespan=lifespan,
-        routes=[
-            Route("/health/live", live),
-            Route("/health/ready", ready),
-            Route("/metrics", metrics),
-            Mount("", app=relay),
-        ],
-        middleware=[
-            Middleware(
-                Hosts,
-                allowed=settings.allowed_hosts,
-                listens_on=settings.host,
-                variable="NEWSWIRE_RELAY_ALLOWED_HOSTS",
-            ),
-            Middleware(Origins, allowed=settings.cors_origins, grants=RELAY),
-        ],
+    service = _Service(settings, stats_folder)
+    app = Starlette(
+        lifespan=service.lifespan,
+        routes=[*service.routes(), Mount("", app=service.relay)],
+        middleware=service.middleware(),
+        exception_handlers=dict(HANDLERS),
     )
+    app.state.service = service
+    return app
 
 
-class _Stop:
-    """Notes when the server was told to stop: what connections take of the grace time is no time for completions."""
+class _Service(ServedApp):
+    settings: RelaySettings
+    families = _FAMILIES
+    # Clients of AI services send dozens of headers of their own, and read some of their upstreams'.
+    grants = Grants(methods="GET, HEAD, POST, PUT, PATCH, DELETE", headers="*, Authorization", exposed="*", hide=True)
 
-    finite = False
+    def __init__(self, settings: RelaySettings, stats_folder: Path | None) -> None:
+        # Runs are removed by `keep_for`; other channels are not the relay's.
+        hub = Hub(settings.log, retention=KEEP_ALL)
+        super().__init__(settings, hub, stats_folder)
+        stream = StreamOptions(heartbeat=settings.heartbeat)
+        self.runs = Runs(hub, worker=WorkerOptions(lease=settings.lease), stream=stream)
+        self.relay = Relay(self.runs, settings.upstreams, options=settings.options)
 
-    def __init__(self) -> None:
-        self._at: float | None = None
+    async def open(self) -> None:
+        await self.runs.open()
 
-    def stop(self) -> None:
-        """The server is stopping."""
-        self._at = monotonic()
+    async def close(self, stopping: float) -> None:
+        # What the connections took of the grace time is no time for completions.
+        await self.runs.close(max(self.settings.grace - _LAST_STEPS - stopping, 0.0))
+        await self.relay.close()
 
-    def cut(self) -> None:
-        """There is nothing to drop."""
+    def streams(self) -> int:
+        return self.runs.reading
 
-    def elapsed(self) -> float:
-        """Seconds since then."""
-        return 0.0 if self._at is None else monotonic() - self._at
+    def own(self) -> ServerStats:
+        stats, runs, relay = self.stats, self.runs.stats, self.relay.stats
+        count = stats.counters
+        for name, answers in (("relay_calls", relay.calls), ("relay_passed", relay.passed)):
+            for (upstream, status), times in answers.items():
+                count[f"{name} {upstream or 'default'} {status}"] = times
+        for end, times in runs.ended.items():
+            count[f"runs_ended {end}"] = times
+        for kind, times in {**runs.readers, "finished": runs.finished, "not_found": runs.not_found}.items():
+            count[f"run_readers {kind}"] = times
+        count.update(
+            relay_tokens=relay.tokens,
+            relay_streaming_seconds=relay.streaming_seconds,
+            runs_started=runs.started,
+            runs_attached=runs.attached,
+            run_gaps=self.hub.stats().gaps,
+        )
+        stats.gauges.update(runs_active=self.runs.producing, run_streams=self.runs.reading)
+        stats.histograms["relay_first_token_seconds"] = relay.first_content
+        return stats
 
-
-class _Workers:
-    """The numbers of all workers."""
-
-    def __init__(self, runs: Runs, relay: Relay, board: Board) -> None:
-        self._runs = runs
-        self._relay = relay
-        self._board = board
-
-    def all(self) -> Numbers:
-        together = Numbers()
-        together.add(numbers_of(self._runs, self._relay), alive=True)
-        for numbers, _, alive in self._board.others():
-            together.add(numbers, alive=alive)
-        return together
-
-    @asynccontextmanager
-    async def written(self) -> AsyncIterator[None]:
-        """Leave this worker's for the others, every second."""
-        task = asyncio.create_task(self._write(), name="newswire numbers") if self._board.shared else None
-        try:
-            yield
-        finally:
-            if task is not None:
-                task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
-
-    async def _write(self) -> None:
-        while True:
-            try:
-                await in_thread(partial(self._board.write, numbers_of(self._runs, self._relay), {}))
-            except Exception:  # the outermost frame of its task: numbers go on, and somebody hears of it
-                logger.exception("this worker's numbers can't be written")
-            await asyncio.sleep(_WRITE_SECONDS)
+    def all(self) -> ServerStats:
+        stats = super().all()
+        seconds = stats.counters["relay_streaming_seconds"]
+        stats.gauges["relay_tokens_per_second"] = stats.counters["relay_tokens"] / seconds if seconds else 0.0
+        return stats

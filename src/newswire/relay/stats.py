@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-BUCKETS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)  # seconds
+from newswire.serving.stats import Histogram
+
+_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)  # seconds
 
 
 @dataclass(slots=True)
@@ -17,24 +18,16 @@ class RelayStats:
     Attributes:
         calls: requests for completions that went to an upstream, by its name and the status of the answer.
         passed: other requests, in the same way.
-        first: completions by the time from the request to the first content, not to the head; the last bucket is
-            everything above.
-        first_seconds: those times together.
+        first_content: completions by the time from the request to the first content, not to the head.
         tokens: that upstreams wrote: as many as they said, else one for each piece of content.
         streaming_seconds: from the first content to the end, all completions together.
     """
 
     calls: Counter[tuple[str, int]] = field(default_factory=Counter)
     passed: Counter[tuple[str, int]] = field(default_factory=Counter)
-    first: list[int] = field(default_factory=lambda: [0] * (len(BUCKETS) + 1))
-    first_seconds: float = 0.0
+    first_content: Histogram = field(default_factory=lambda: Histogram(_BOUNDS))
     tokens: int = 0
     streaming_seconds: float = 0.0
-
-    def first_content(self, seconds: float) -> None:
-        """A completion's first content has come after so long."""
-        self.first[bisect_left(BUCKETS, seconds)] += 1
-        self.first_seconds += seconds
 
     def streamed(self, tokens: int, seconds: float) -> None:
         """A completion has ended: so many tokens in so long."""

@@ -233,4 +233,4 @@ class _Copying:
                 if self._first is None:
                     self._first = monotonic()
                     self._run.content_begins()
-                    self._call.stats.first_content(self._first - self._begun)
+                    self._call.stats.first_content.observe(self._first - self._begun)

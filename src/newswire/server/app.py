@@ -5,14 +5,12 @@ What a route does is in the module beside this one that has its name; what they 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,16 +18,15 @@ from starlette.types import ASGIApp
 
 from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
-from newswire.server import console, health, problem
+from newswire.server import console
 from newswire.server.auth import Authorizer, allow_all
 from newswire.server.history import history
-from newswire.server.metrics import CountRequests, metrics
+from newswire.server.metrics import CountRequests
 from newswire.server.publish import HEADERS, FastPublish, publish
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.server.subscribe import many_channels, one_channel
-from newswire.serving.hosts import Hosts
-from newswire.serving.origins import SERVER, Origins
+from newswire.serving.problem import HANDLERS
 
 _CHANNEL: Final = "/channels/{channel}"
 
@@ -40,7 +37,7 @@ def create_app(
     authorize: Authorizer = allow_all,
     *,
     parameters: Sequence[str] = (),
-    board: Path | None = None,
+    stats_folder: Path | None = None,
 ) -> Starlette:
     """Make the server's application. Add routes of your own to its `routes` if you like.
 
@@ -51,25 +48,20 @@ def create_app(
         authorize: called before each subscribe, publish and read; see `newswire.server.auth`.
         parameters: names of query parameters that `authorize` reads, such as `token`: a native EventSource can't send
             headers. Any other parameter that no route has is refused.
-        board: a folder where several worker processes leave their numbers for each other.
+        stats_folder: where several worker processes share their stats.
     """
     settings = settings or Settings()
     if hub is None:
         hub = Hub(settings.log, retention=settings.retention)
-    return _Server(settings, Service(settings, hub, authorize, tuple(parameters), board))
+    return _Server(settings, Service(settings, hub, authorize, tuple(parameters), stats_folder))
 
 
 class _Server(Starlette):
     """The application. As long as it is as it was made, publish requests take the short way (`FastPublish`)."""
 
     def __init__(self, settings: Settings, service: Service) -> None:
-        @asynccontextmanager
-        async def lifespan(app: Starlette) -> AsyncIterator[None]:
-            async with service.running():
-                yield
-
         super().__init__(
-            lifespan=lifespan,
+            lifespan=service.lifespan,
             routes=[
                 Route("/", console.page),
                 Route("/console/stats", console.stats),
@@ -79,21 +71,11 @@ class _Server(Starlette):
                 Route("/channels/{channel}/events", history),
                 Route("/channels/{channel:path}", _slash, methods=["GET", "POST"]),
                 Route("/stream", many_channels),
-                Route("/health", health.ready),
-                Route("/health/live", health.live),
-                Route("/health/ready", health.ready),
-                Route("/metrics", metrics),
+                Route("/health", service.ready),
+                *service.routes(),
             ],
-            middleware=[
-                Middleware(
-                    Hosts,
-                    allowed=settings.allowed_hosts,
-                    listens_on=settings.host,
-                    variable="NEWSWIRE_ALLOWED_HOSTS",
-                ),
-                Middleware(Origins, allowed=settings.cors_origins, grants=SERVER),
-            ],
-            exception_handlers=dict(problem.HANDLERS),
+            middleware=service.middleware(),
+            exception_handlers=dict(HANDLERS),
         )
         self.router.redirect_slashes = False  # "/channels/a/" names no channel; a redirect would hide the slip
         self.state.service = service
@@ -108,7 +90,7 @@ class _Server(Starlette):
     def build_middleware_stack(self) -> ASGIApp:
         """Starlette's way, called before the first request; before it the short way for publish requests."""
         service: Service = self.state.service
-        app = CountRequests(super().build_middleware_stack(), service)
+        app = CountRequests(super().build_middleware_stack(), service.stats)
         if self._parts() != self._made:
             return app  # something was added that may want to see those requests too
 

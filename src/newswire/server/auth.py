@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeAlias
 
 from starlette.requests import Request
 
-from newswire.server.problem import Problem
+from newswire.delivery.problem import Problem
 
 Action: TypeAlias = Literal["subscribe", "publish", "read", "observe"]
 """`subscribe`: open a stream. `publish`: store events. `read`: read history. `observe`: see the console's numbers."""

@@ -99,15 +99,15 @@ async def stats(request: Request) -> JSONResponse:
     service = service_of(request)
     await service.allow(request, "observe")
     span = await service.hub.log.span()
-    numbers = service.all()
+    stats = service.all()
     traffic = service.traffic
     if traffic is not None:
         traffic.look_again()
     channels, patterns = _channels(service)
     return JSONResponse(
         {
-            "worker": service.board.worker,
-            "workers": numbers.gauges["workers"],
+            "worker": service.workers.worker,
+            "workers": stats.gauges["workers"],
             "started": service.started,
             "now": time.time(),
             "log": service.settings.log.partition(":")[0],
@@ -115,11 +115,11 @@ async def stats(request: Request) -> JSONResponse:
             "latest": str(Position(span.epoch, span.latest)),
             "offset": span.latest,
             "kept": span.latest - span.earliest if traffic is None or traffic.kept is None else traffic.kept,
-            "subscribers": numbers.gauges["subscribers"],
-            "pages": numbers.gauges["pages"],
-            "stalled": numbers.gauges["stalled"],
-            "delivered": numbers.counters["delivered"],
-            "gaps": numbers.counters["gaps"],
+            "subscribers": stats.gauges["subscribers"],
+            "pages": stats.gauges["pages"],
+            "stalled": stats.gauges["stalled"],
+            "delivered": stats.counters["delivered"],
+            "gaps": stats.counters["gaps"],
             "recent": [] if traffic is None else traffic.recent(),
             "channels": channels,
             "channels_seen": 0 if traffic is None else len(traffic),
@@ -133,7 +133,7 @@ async def stats(request: Request) -> JSONResponse:
 def _channels(service: Service) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The channels that are alive, those with the newest events first, then those without any; and the patterns."""
     subscribers = service.subscribers()
-    for _, others, alive in service.board.others():
+    for _, others, alive in service.workers.others():
         if alive:
             for name, count in others.items():
                 subscribers[name] = subscribers.get(name, 0) + count

@@ -11,12 +11,12 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
+from newswire.delivery.problem import Problem
 from newswire.hub.hub import Hub
 from newswire.log.base import Entry, Span
 from newswire.log.channels import Channels, Pattern, name_or_pattern
 from newswire.log.lives import Lives
 from newswire.log.position import Position
-from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
 from newswire.server.service import service_of
 

@@ -10,8 +10,8 @@ import asyncio
 import json
 from typing import Final
 
+from newswire.delivery.problem import Problem
 from newswire.errors import InvalidEvent
-from newswire.server.problem import Problem
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 from newswire.wire.strict_json import read_json

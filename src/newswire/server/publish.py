@@ -14,14 +14,14 @@ from typing import Final
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from newswire.delivery.problem import Problem, internal
 from newswire.delivery.stopping import DIRECT
-from newswire.server import problem
 from newswire.server.auth import allow_all
 from newswire.server.metrics import Counted, CountRequests
 from newswire.server.ndjson import parse_batch
-from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service
+from newswire.serving.problem import problem_from
 from newswire.wire.payload import to_event
 
 PATH: Final = "/channels/"
@@ -63,7 +63,7 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     else:
         ids = [str(one) for one in await service.hub.publish_many([(channel, to_event(body, event))])]
         answer = f'{{"id":"{ids[0]}"}}\n'
-    service.numbers.published(len(ids), time.perf_counter() - began)
+    service.published(len(ids), time.perf_counter() - began)
     return answer.encode()
 
 
@@ -92,8 +92,8 @@ class FastPublish:
                 counted = Counted(send, scope, self._app.count)
                 try:
                     await self._entry(scope, receive, counted)
-                except Exception as error:  # the outermost frame of a request: a fault of ours, for the server's log
-                    await (await problem.on_bug(Request(scope), error))(scope, receive, counted)
+                except Exception:  # the outermost frame of a request: a fault of ours, for the server's log
+                    await internal()(scope, receive, counted)
                     raise
                 return
         await self._app(scope, receive, send)
@@ -104,10 +104,10 @@ class FastPublish:
         try:
             answer = await publish(self._service, scope, receive)
         except Exception as error:  # as Starlette's own frame does, which this one stands for
-            response = await problem.answer(Request(scope, receive), error)
-            if response is None:
+            problem = problem_from(error, scope)
+            if problem is None:
                 raise
-            await response(scope, receive, send)
+            await problem(scope, receive, send)
             return
         offer = (scope.get("extensions") or {}).get(DIRECT)
         if offer is not None and type(send) is Counted and offer.answer(send.send, _HEAD % len(answer) + answer):

@@ -14,8 +14,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import Scope
 
+from newswire.delivery.problem import Problem
 from newswire.delivery.request import CURSOR, is_cursor
-from newswire.server.problem import Problem
 
 # What polyfills of EventSource add beside the cursor, for old browsers: it changes nothing that a stream sends.
 _POLYFILLS: Final = frozenset({b"r", b"padding", b"evs_preamble", b"evs_buffer_size_limit"})

@@ -1,4 +1,4 @@
-"""The settings of the standalone server; where they come from is in `newswire.serving.settings`."""
+"""The settings of the standalone server; where they come from is in `newswire.cli.settings`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from newswire.hub.options import StreamOptions
 from newswire.log.base import Retention
 from newswire.log.channels import MAX_CHANNEL_BYTES
 from newswire.log.retention import DEFAULT_RETENTION
-from newswire.serving import option_types as values
-from newswire.serving.settings import Section, ServerSettings, setting
+from newswire.serving import option_types
+from newswire.serving.settings import ServerSettings, setting
 
-_DEFAULT_AGE: Final = values.duration().show(DEFAULT_RETENTION.max_age)
+_DEFAULT_AGE: Final = option_types.duration().show(DEFAULT_RETENTION.max_age)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,31 +22,33 @@ class Settings(ServerSettings):
 
     retention: Mapping[str, Retention] | None = setting(
         None,
-        values.retention(),
+        option_types.retention(),
         "What to keep, by channel pattern: 'orders.>:max_age=7d,max_events=1000'; 'none' keeps all; 'default' keeps "
         f"the events of a file for {_DEFAULT_AGE}.",
     )
-    max_body: int = setting(2**20, values.size(1, 64 * 2**20), "The largest body of a publish request.")
-    max_batch: int = setting(10_000, values.number(1, 10**6), "Events in one NDJSON batch.")
-    max_channels: int = setting(100, values.number(1, 10_000), "Channels and patterns on one stream.")
+    max_body: int = setting(2**20, option_types.size(1, 64 * 2**20), "The largest body of a publish request.")
+    max_batch: int = setting(10_000, option_types.number(1, 10**6), "Events in one NDJSON batch.")
+    max_channels: int = setting(100, option_types.number(1, 10_000), "Channels and patterns on one stream.")
     max_channel_bytes: int = setting(
-        MAX_CHANNEL_BYTES, values.number(1, MAX_CHANNEL_BYTES), "The longest channel name, in bytes of UTF-8."
+        MAX_CHANNEL_BYTES, option_types.number(1, MAX_CHANNEL_BYTES), "The longest channel name, in bytes of UTF-8."
     )
-    max_streams: int = setting(50_000, values.number(1, 10**7), "Open streams in one process; more get a 503.")
-    body_timeout: float = setting(30.0, values.duration(), "How long a client may take to send a body.")
-    retry: int = setting(3000, values.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`).")
+    max_streams: int = setting(50_000, option_types.number(1, 10**7), "Open streams in one process; more get a 503.")
+    body_timeout: float = setting(30.0, option_types.duration(), "How long a client may take to send a body.")
+    retry: int = setting(
+        3000, option_types.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`)."
+    )
     no_opening: bool = setting(
-        False, values.switch(), "Begin streams without the block that has no data, for readers that choke on it."
+        False, option_types.switch(), "Begin streams without the block that has no data, for readers that choke on it."
     )
     write_timeout: float | None = setting(
-        30.0, values.duration(optional=True), "A client that takes nothing for so long is cut."
+        30.0, option_types.duration(optional=True), "A client that takes nothing for so long is cut."
     )
     max_age: float | None = setting(
-        None, values.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
+        None, option_types.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
     )
     drain: Literal["goodbye", "drain"] = setting(
         "goodbye",
-        values.text("goodbye or drain", "goodbye", "drain"),
+        option_types.text("goodbye or drain", "goodbye", "drain"),
         "On SIGTERM: every stream says goodbye at once, or finite ones may end by themselves first.",
     )
 
@@ -65,6 +67,3 @@ class Settings(ServerSettings):
             write_timeout=self.write_timeout,
             max_age=self.max_age,
         )
-
-
-SERVE: Final = Section(Settings)

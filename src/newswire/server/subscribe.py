@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
+from newswire.delivery.problem import Problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.log.channels import name_or_pattern
-from newswire.server.problem import Problem
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 

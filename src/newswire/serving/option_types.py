@@ -1,7 +1,7 @@
-"""The kinds of values that settings have: how each is read, shown, and described to whom got it wrong.
+"""The types of settings: how to read a value, how to show it, and what to say about a wrong one.
 
-Used by `newswire.serving.settings`, and by each server's settings. A kind never looks at where a value came from: it
-says what is allowed, and the settings say where the mistake is.
+A type never looks at where a value came from: it says what is allowed, and `newswire.cli.settings` says where the
+mistake is.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ _BYTES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "M
 _AMOUNT: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) *([A-Za-z]*)", re.ASCII)
 _NOTHING: Final = frozenset({"none", "off"})
 _DEFAULT: Final = "default"
+_SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
 class Refused(ValueError):
-    """A value that can't be used, for a reason that its kind does not say by itself."""
+    """A value that can't be used, for a reason that `allowed` does not say by itself."""
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """A kind of value.
+class OptionType:
+    """A type of values.
 
     Attributes:
         allowed: what may be given, in words; the end of an error message.
@@ -44,18 +45,17 @@ class Kind:
     several: str | None = None
 
 
-def text(allowed: str, *choices: str) -> Kind:
+def text(allowed: str, *choices: str) -> OptionType:
     """Some text; one of `choices` if there are any."""
 
     def read(value: Any) -> str:
-        if not isinstance(value, str) or not value or (choices and value not in choices):
-            raise ValueError(value)
-        return value
+        good = isinstance(value, str) and value and (not choices or value in choices)
+        return str(value) if good else _wrong(value)
 
-    return Kind(allowed, read, metavar="|".join(choices) if choices else "TEXT")
+    return OptionType(allowed, read, metavar="|".join(choices) if choices else "TEXT")
 
 
-def number(low: int, high: int) -> Kind:
+def number(low: int, high: int) -> OptionType:
     """A whole number from `low` to `high`."""
 
     def read(value: Any) -> int:
@@ -67,10 +67,10 @@ def number(low: int, high: int) -> Kind:
             raise ValueError(value)
         return int(value)
 
-    return Kind(f"a whole number from {low:,} to {high:,}", read, metavar="N")
+    return OptionType(f"a whole number from {low:,} to {high:,}", read, metavar="N")
 
 
-def duration(*, optional: bool = False, least: float = 0.0) -> Kind:
+def duration(*, optional: bool = False, least: float = 0.0) -> OptionType:
     """A time in seconds, more than 0, and not less than `least`: a number, or one with a unit."""
 
     def read(value: Any) -> float | None:
@@ -81,10 +81,10 @@ def duration(*, optional: bool = False, least: float = 0.0) -> Kind:
 
     limit = f"{least:g} or more" if least else "greater than 0"
     words = f"a time such as 15, '15s', '10m', '2h' or '7d', {limit}" + (", or 'none'" if optional else "")
-    return Kind(words, read, _show_duration, metavar="TIME")
+    return OptionType(words, read, _show_duration, metavar="TIME")
 
 
-def size(low: int, high: int) -> Kind:
+def size(low: int, high: int) -> OptionType:
     """A number of bytes, from `low` to `high`."""
 
     def read(value: Any) -> int:
@@ -93,7 +93,7 @@ def size(low: int, high: int) -> Kind:
             raise ValueError(value)
         return int(amount)
 
-    return Kind(
+    return OptionType(
         f"a size such as 65536, '64KiB' or '1MiB', from {_show_size(low)} to {_show_size(high)}",
         read,
         _show_size,
@@ -101,67 +101,64 @@ def size(low: int, high: int) -> Kind:
     )
 
 
-def switch() -> Kind:
+def switch() -> OptionType:
     """On or off."""
 
     def read(value: Any) -> bool:
-        if isinstance(value, bool):
-            return value
-        known = {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "on": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "off": False,
-        }
-        return known[value.lower()] if isinstance(value, str) and value.lower() in known else _wrong(value)
+        return value if isinstance(value, bool) else _SWITCH[value.lower()]
 
-    return Kind("true or false", read, lambda value: "true" if value else "false", metavar="true|false")
+    return OptionType("true or false", read, lambda value: "true" if value else "false", metavar="true|false")
 
 
-def origins() -> Kind:
+def several(allowed: str, metavar: str, one: Callable[[str], Any], show: Callable[[Any], str] = str) -> OptionType:
+    """Several values of one form, as a tuple: in one text with commas or spaces between, or as a list.
+
+    Args:
+        allowed: see `OptionType`.
+        metavar: see `OptionType`.
+        one: reads one of them; raises ValueError.
+        show: the opposite.
+    """
+
+    def read(value: Any) -> tuple[Any, ...]:
+        if _is_nothing(value):
+            return ()
+        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else value
+        return tuple(one(part) for part in parts if part)
+
+    return OptionType(allowed, read, lambda found: ", ".join(map(show, found)) or "none", metavar, several=", ")
+
+
+def matching(pattern: str) -> Callable[[str], str]:
+    """Text in lower case that matches a pattern as a whole."""
+    form = re.compile(pattern, re.ASCII)
+
+    def read(text: str) -> str:
+        return text.lower() if form.fullmatch(text.lower()) else _wrong(text)
+
+    return read
+
+
+def origins() -> OptionType:
     """Origins of web pages: `https://example.org`, several with commas between; or `*`."""
-    one = re.compile(r"[a-z][a-z0-9+.-]*://[^\s/,*?#@]+", re.ASCII)
-
-    def read(value: Any) -> tuple[str, ...]:
-        if _is_nothing(value):
-            return ()
-        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
-        found = tuple(part.lower() for part in parts if part)
-        if not all(origin == "*" or one.fullmatch(origin) for origin in found):
-            raise ValueError(value)
-        return found
-
-    allowed = (
-        "origins such as https://example.org (no path, no final slash), commas between several; '*' for all; or 'none'"
+    return several(
+        "origins such as https://example.org (no path, no final slash), commas between several; '*' for all; or 'none'",
+        "ORIGIN",
+        matching(r"\*|[a-z][a-z0-9+.-]*://[^\s/,*?#@]+"),
     )
-    return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="ORIGIN", several=", ")
 
 
-def hosts() -> Kind:
+def hosts() -> OptionType:
     """Names that a server answers to: `news.example.org`, `*.example.org`, 192.0.2.1, `[2001:db8::1]`; or `*`."""
-    one = re.compile(r"(\*\.)?[^\s/:*?#@\[\]]+|\*|\[?[0-9a-f:.]+\]?", re.ASCII)
-
-    def read(value: Any) -> tuple[str, ...]:
-        if _is_nothing(value):
-            return ()
-        parts = re.split(r"[\s,]+", value.strip()) if isinstance(value, str) else list(value)
-        found = tuple(part.lower().rstrip(".") for part in parts if part)
-        if not all(one.fullmatch(host) for host in found):
-            raise ValueError(value)
-        return found
-
+    read = matching(r"(\*\.)?[^\s/:*?#@\[\]]+|\*|\[?[0-9a-f:.]+\]?")
     allowed = (
         "names such as news.example.org or *.example.org (no scheme, no port), commas between several; '*' for all; "
         "or 'none'"
     )
-    return Kind(allowed, read, lambda value: ", ".join(value) or "none", metavar="NAME", several=", ")
+    return several(allowed, "NAME", lambda text: read(text.rstrip(".")))
 
 
-def retention() -> Kind:
+def retention() -> OptionType:
     """Rules of retention by channel pattern: `orders.>:max_age=7d,max_events=1000; >:max_age=1d`."""
 
     def read(value: Any) -> dict[str, Retention] | None:
@@ -185,7 +182,7 @@ def retention() -> Kind:
         "the first pattern that matches a channel counts; semicolons between several rules), "
         "'none' for everything, or 'default'"
     )
-    return Kind(allowed, read, _show_retention, metavar="RULE", several="; ")
+    return OptionType(allowed, read, _show_retention, metavar="RULE", several="; ")
 
 
 def _rule(limits: Any) -> Retention:
@@ -194,7 +191,7 @@ def _rule(limits: Any) -> Retention:
     return Retention(**{name.replace("-", "_"): _limit(name).read(value) for name, value in limits.items()})
 
 
-def _limit(name: str) -> Kind:
+def _limit(name: str) -> OptionType:
     return _LIMITS.get(name.replace("-", "_")) or _wrong(name)
 
 

@@ -31,14 +31,12 @@ class Grants:
         headers: they may send; `*` is every one but `Authorization`.
         exposed: headers of answers that they may read; `*` is every one. Browsers always show those of the body.
         hide: whether the application is not to see their origin, because it asks others who would judge it again.
-        variable: of the environment, that names the origins.
     """
 
     methods: str
     headers: str
     exposed: str = ""
     hide: bool = False
-    variable: str
 
     @property
     def preflight(self) -> dict[str, str]:
@@ -50,32 +48,19 @@ class Grants:
         }
 
 
-SERVER: Final = Grants(
-    methods="GET, HEAD, POST",
-    headers="Authorization, Cache-Control, Content-Type, Last-Event-ID",
-    variable="NEWSWIRE_CORS_ORIGINS",
-)
-# Clients of AI services send dozens of headers of their own, and read some of their upstreams'.
-RELAY: Final = Grants(
-    methods="GET, HEAD, POST, PUT, PATCH, DELETE",
-    headers="*, Authorization",
-    exposed="*",
-    hide=True,
-    variable="NEWSWIRE_RELAY_CORS_ORIGINS",
-)
-
-
 class Origins:
     """Looks at the `Origin` of each request.
 
     Args:
         allowed: origins, in lower case; `*` is every one.
         grants: what their pages may do.
+        variable: of the environment, that sets `allowed`; for the refusal's text.
     """
 
-    def __init__(self, app: ASGIApp, allowed: tuple[str, ...], grants: Grants) -> None:
+    def __init__(self, app: ASGIApp, allowed: tuple[str, ...], grants: Grants, variable: str) -> None:
         self._app = app
         self._grants = grants
+        self._variable = variable
         self._allowed = frozenset(allowed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -96,7 +81,7 @@ class Origins:
             if scope["method"] in _READS:
                 await self._app(scope, receive, send)  # the browser will not let the page see the answer
             else:
-                await _foreign(origin, self._grants)(scope, receive, send)
+                await _foreign(origin, self._variable)(scope, receive, send)
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             answer = Response(status_code=204, headers=self._grants.preflight)
             self._grant(answer.headers, origin)
@@ -137,9 +122,8 @@ def _is_own(headers: Headers, origin: str) -> bool:
     return origin.partition("://")[2].lower() == headers.get("host", "").lower()
 
 
-def _foreign(origin: str, grants: Grants) -> Problem:
+def _foreign(origin: str, variable: str) -> Problem:
     detail = (
-        f"pages of {origin[:100]} may not send this here: allow them with --cors-origin {origin[:100]} "
-        f"(or {grants.variable})"
+        f"pages of {origin[:100]} may not send this here: allow them with --cors-origin {origin[:100]} (or {variable})"
     )
     return Problem(403, "foreign_origin", detail)

@@ -1,10 +1,20 @@
-"""Times on the command line: one way to write them for all commands."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import click
+
+from newswire.serving import option_types
+
+SERVER_URL: Final = click.option(
+    "--url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    envvar="NEWSWIRE_URL",
+    help="The server (NEWSWIRE_URL).",
+)
 
 
 class Duration(click.ParamType[float]):
@@ -21,11 +31,7 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType.convert`."""
-        from newswire.serving import (
-            option_types as values,  # late: it brings the server's modules, which `publish` does not need
-        )
-
-        kind = values.duration()
+        kind = option_types.duration()
         try:
             return 0.0 if self._zero and str(value) in ("0", "0.0", "0s") else float(kind.read(value))
         except (ValueError, TypeError, KeyError):

@@ -1,0 +1,51 @@
+"""Exceptions as error answers: `newswire.delivery.problem` for applications that are served by Starlette."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Scope
+
+from newswire.delivery.bodies import ClientGone
+from newswire.delivery.problem import Problem, internal, not_found, problem_of
+from newswire.errors import NewswireError
+
+
+def problem_from(error: Exception, scope: Scope) -> Problem | None:
+    """The answer to an exception that is about a request; None if the exception is a bug."""
+    match error:
+        case Problem():
+            return error
+        case NewswireError():
+            return problem_of(error)
+        case ClientGone():  # in the middle of its body: nothing was stored, and nothing reads this
+            return Problem(400, "client_gone", "the client left in the middle of its request")
+        case HTTPException():
+            return _refused_by_starlette(error, scope)
+    return None
+
+
+def _refused_by_starlette(error: HTTPException, scope: Scope) -> Problem:
+    path = scope["path"][:200]
+    if error.status_code == 404:
+        return not_found(f"there is nothing at {path}: streams are at /channels/NAME and at /stream?channel=NAME")
+    if error.status_code == 405:
+        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        detail = f"{scope['method'][:20]} is not possible at {path}; what is: {allowed}"
+        return Problem(405, "method_not_allowed", detail, headers={"allow": allowed})
+    return Problem(error.status_code, "refused", str(error.detail), headers=error.headers)
+
+
+async def _answer(request: Request, error: Exception) -> Any:
+    # A Problem is an ASGI application, which is all that Starlette asks of a response. A bug's exception is raised
+    # again by Starlette, so that the server's log shows it.
+    return problem_from(error, request.scope) or internal()
+
+
+HANDLERS: Final[Mapping[type[BaseException], Callable[[Request, Exception], Awaitable[Any]]]] = dict.fromkeys(
+    (NewswireError, Problem, HTTPException, ClientGone, Exception), _answer
+)
+"""What answers each kind of exception, for Starlette."""

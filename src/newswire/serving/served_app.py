@@ -1,0 +1,229 @@
+"""The shell of a served application: how it starts and stops, `/health/…`, `/metrics`, and the stats of its workers.
+
+`newswire serve` and `newswire relay` each subclass `ServedApp`. One object a process; it is at
+`request.app.state.service` for the routes. It knows no route of the application's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from newswire.delivery.drain import drain_of
+from newswire.delivery.problem import unavailable
+from newswire.delivery.threads import in_thread
+from newswire.errors import LogError
+from newswire.hub.hub import Hub
+from newswire.log.position import Position
+from newswire.serving.hosts import Hosts
+from newswire.serving.metrics import Family, render
+from newswire.serving.origins import Grants, Origins
+from newswire.serving.settings import ServerSettings
+from newswire.serving.stats import ServerStats, WorkerStats
+
+logger = logging.getLogger("newswire.server")
+
+_LOG_SECONDS: Final = 2.0  # a log that needs longer to say where it is has no strength to serve
+_WRITE_SECONDS: Final = 1.0
+_NOT_STORED: Final = {"cache-control": "no-store"}
+_SHARED: Final = (
+    Family("workers", "Processes that serve.", "gauge"),
+    Family("log_offset", "The offset of the log's newest event.", "gauge"),
+)
+
+
+class ServedApp:
+    """What all served applications have.
+
+    Args:
+        settings: of the application.
+        hub: the hub that it serves; it is opened at the start and closed at the stop.
+        stats_folder: where several workers share their stats; None for a single process.
+        drain: how streams end at a stop; None: as the drain of the event loop says.
+
+    Attributes:
+        settings, hub: as given.
+        stats: this process's own counters and histograms.
+        workers: the stats of the other workers.
+        started: when, in seconds since the Unix epoch.
+    """
+
+    families: ClassVar[tuple[Family, ...]]
+    grants: ClassVar[Grants]
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        hub: Hub,
+        stats_folder: Path | None,
+        drain: Literal["goodbye", "drain"] | None = None,
+    ) -> None:
+        self.settings = settings
+        self.hub = hub
+        self.stats = ServerStats()
+        self.workers = WorkerStats(stats_folder)
+        self.started = time.time()
+        self._drain = drain
+
+    # -- what each application has of its own
+
+    async def open(self) -> None:
+        """Open what the application needs."""
+        await self.hub.open()
+
+    async def close(self, stopping: float) -> None:
+        """Close what the application has opened, except the hub.
+
+        Args:
+            stopping: seconds since the server was told to stop.
+        """
+
+    def own(self) -> ServerStats:
+        """This process's stats."""
+        return self.stats
+
+    def streams(self) -> int:
+        """How many streams of clients are open in this process."""
+        raise NotImplementedError
+
+    def subscribers(self) -> dict[str, int]:
+        """Subscribers in this process by channel, for the other workers."""
+        return {}
+
+    # -- life
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        """Start, and stop in the end."""
+        await self.open()
+        drain = drain_of(asyncio.get_running_loop())
+        drain.grace = self.settings.grace
+        if self._drain is not None:
+            drain.mode = self._drain
+        stop = _Stop(self)
+        drain.enter(stop)
+        writer = asyncio.create_task(self._share(), name="newswire stats") if self.workers.shared else None
+        try:
+            yield
+        finally:
+            drain.leave(stop)
+            if writer is not None:
+                writer.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await writer
+            await self.close(stop.elapsed())
+            await self.hub.close()
+            count = stop.streams
+            ended = f"; {count:,} stream{'s' if count > 1 else ''} ended in order, clients come back" if count else ""
+            logger.info("stopped%s", ended)
+
+    async def _share(self) -> None:
+        while True:
+            try:
+                own = ServerStats()
+                own.add(self.own(), alive=True)
+                await in_thread(partial(self.workers.write, own, self.subscribers()))
+            except Exception:  # the outermost frame of its task: it goes on, and the log shows why
+                logger.exception("this worker's stats can't be written")
+            await asyncio.sleep(_WRITE_SECONDS)
+
+    # -- routes
+
+    def routes(self) -> list[Route]:
+        """The routes for operators."""
+        return [
+            Route("/health/live", self.live),
+            Route("/health/ready", self.ready),
+            Route("/metrics", self.metrics),
+        ]
+
+    def middleware(self) -> list[Middleware]:
+        """The checks of `Host` and `Origin` that each request meets first."""
+        settings = self.settings
+        hosts = Middleware(
+            Hosts,
+            allowed=settings.allowed_hosts,
+            listens_on=settings.host,
+            variable=settings.variable("allowed_hosts"),
+        )
+        origins = Middleware(
+            Origins, allowed=settings.cors_origins, grants=self.grants, variable=settings.variable("cors_origins")
+        )
+        return [hosts, origins]
+
+    async def live(self, request: Request) -> Response:
+        """Answer as long as the event loop turns."""
+        return JSONResponse({"status": "live"}, headers=_NOT_STORED)
+
+    async def ready(self, request: Request) -> Response:
+        """Answer 200 if the process can publish and stream: its log answers, and it is not stopping.
+
+        Raises:
+            Problem: it can't.
+        """
+        inside = await self.hub.live()
+        if inside.draining:
+            raise unavailable("the server is stopping", "stopping")
+        inside.follower.check()  # publishing may work, and nothing be delivered
+        try:
+            async with asyncio.timeout(_LOG_SECONDS):
+                span = await self.hub.log.span()
+        except TimeoutError:
+            raise unavailable(f"the log did not answer within {_LOG_SECONDS:g} s", "log_unavailable") from None
+        latest = str(Position(span.epoch, span.latest))
+        return JSONResponse({"status": "ready", "latest": latest}, headers=_NOT_STORED)
+
+    async def metrics(self, request: Request) -> Response:
+        """Answer a scrape with the stats of all workers."""
+        stats = self.all()
+        try:
+            stats.gauges["log_offset"] = (await self.hub.log.span()).latest
+        except LogError:
+            pass  # the rest counts all the more while the log is away
+        return render((*self.families, *_SHARED), stats)
+
+    def all(self) -> ServerStats:
+        """The stats of all workers."""
+        together = ServerStats()
+        together.add(self.own(), alive=True)
+        together.gauges["workers"] = 1
+        for stats, _, alive in self.workers.others():
+            together.add(stats, alive=alive)
+            together.gauges["workers"] += alive
+        return together
+
+
+class _Stop:
+    """Notes when the server began to stop, and how many streams were open then."""
+
+    finite = False
+
+    def __init__(self, app: ServedApp) -> None:
+        self.streams = 0
+        self._at: float | None = None
+        self._app = app
+
+    def stop(self) -> None:
+        """The server is stopping."""
+        self._at = time.monotonic()
+        self.streams = self._app.streams()
+
+    def cut(self) -> None:
+        """There is nothing to drop."""
+
+    def elapsed(self) -> float:
+        """Seconds since the server began to stop."""
+        return 0.0 if self._at is None else time.monotonic() - self._at

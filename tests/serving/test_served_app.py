@@ -1,0 +1,62 @@
+"""What every served application answers to its operator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.applications import Starlette
+
+from newswire.relay import Upstream
+from newswire.relay.served import create_relay
+from newswire.relay.settings import RelaySettings
+from newswire.server import Settings, create_app
+from newswire.serving.served_app import ServedApp
+from newswire.serving.stats import Histogram, ServerStats, WorkerStats
+
+pytestmark = pytest.mark.anyio
+
+
+def made(kind: str) -> Starlette:
+    if kind == "serve":
+        return create_app(Settings(log="memory://"))
+    return create_relay(RelaySettings(log="memory://", upstreams=(Upstream("http://upstream.invalid"),)))
+
+
+@pytest.mark.parametrize("kind", ["serve", "relay"])
+async def test_health_and_metrics_have_one_shape(kind: str) -> None:
+    """Live, ready with the newest position, and once the server stops a problem that says so; metrics with the rest."""
+    app = made(kind)
+    service = app.state.service
+    assert isinstance(service, ServedApp)
+    transport = httpx2.ASGITransport(app)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        async with app.router.lifespan_context(app):
+            assert (await client.get("/health/live")).json() == {"status": "live"}
+            ready = await client.get("/health/ready")
+            assert ready.json() == {"status": "ready", "latest": f"{service.hub.epoch}-0"}
+            assert ready.headers["cache-control"] == "no-store"
+            metrics = (await client.get("/metrics")).text
+            assert "newswire_workers 1.0" in metrics
+            assert "newswire_log_offset 0.0" in metrics
+        stopping = await client.get("/health/ready")
+    assert (stopping.status_code, stopping.json()["code"]) == (503, "stopping")
+
+
+def test_the_stats_of_workers_add_up(tmp_path: Path) -> None:
+    """Counters and histograms of all workers, gauges of those alive."""
+    folder = WorkerStats(tmp_path)
+    stats = ServerStats(histograms={"seconds": Histogram((1.0, 2.0))})
+    stats.counters["calls a 200"] = 2
+    stats.counters["seconds"] = 0.5
+    stats.gauges["open"] = 3
+    stats.histograms["seconds"].observe(1.5)
+    folder.write(stats, {"news": 1})
+    assert list(folder.others()) == []
+    [(found, channels, alive)] = WorkerStats(tmp_path).others()
+    assert (found, channels, alive) == (stats, {"news": 1}, True)
+    found.add(stats, alive=False)
+    assert found.counters == {"calls a 200": 4, "seconds": 1.0}
+    assert found.gauges == {"open": 3}
+    assert found.histograms["seconds"] == Histogram((1.0, 2.0), [0, 2, 0], 3.0)
