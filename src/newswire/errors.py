@@ -274,7 +274,7 @@ class ResponseError(SourceError):
         url: the address that answered, after redirects.
         status: the status code.
         headers: the header fields, names in lower case, in the order of the answer.
-        body: the start of the body: the first KB, unless `Limits.error_body` says otherwise.
+        body: the start of the body: 1,024 bytes at most.
     """
 
     def __init__(

@@ -130,7 +130,7 @@ def test_reconnection_time_is_a_floor(face) -> None:
 
 def test_back_off(face) -> None:
     """'In particular, if the previous attempt failed, then user agents might introduce an exponential backoff […]'"""
-    backoff = Backoff(retry=0, first=1, factor=2, cap=8)
+    backoff = Backoff(retry=0, first=1, cap=8)
     with BadServer([*[Answer(status=503)] * 8, OVER]) as server:
         outcome = face.read(server.url, options=Options(backoff=backoff))
     assert len(outcome.waits) == 8

@@ -2,9 +2,8 @@
 
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
-from newswire.client.clock import Clock
 from newswire.client.cursor import CursorFile, CursorStore
-from newswire.client.options import Hooks, Limits, Opened, Options, Resume, Timeouts
+from newswire.client.options import Clock, Hooks, Limits, Opened, Options, Resume, Timeouts
 from newswire.client.protocol import ReadyState
 from newswire.client.responses import aiter_events, iter_events
 from newswire.client.session import Stats

@@ -21,8 +21,8 @@ from newswire.client.options import Options
 from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop, Wait
 from newswire.client.request import Request
 from newswire.client.session import Headers, Session, Stats, Url
+from newswire.client.transports import pick_async
 from newswire.client.transports.base import AsyncConnection, AsyncTransport
-from newswire.client.transports.pick import pick_async
 from newswire.client.typed import Models, OnBad, Reader
 from newswire.errors import Closed, InactivityTimeout, SourceError
 from newswire.redact import without_userinfo

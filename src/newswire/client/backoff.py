@@ -10,6 +10,10 @@ argument.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+# Doubling is what servers that shed load count on. Other factors reach the same `cap` a few failures sooner or later.
+_FACTOR: Final = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,13 +21,12 @@ class Backoff:
     """Delays between connection attempts, in seconds.
 
     After a healthy connection: the reconnection time, and up to as much again. After `n` failures: the reconnection
-    time and full jitter, a random part of `first * factor ** (n - 1)` or of the reconnection time, whichever is more.
+    time and full jitter, a random part of `first * 2 ** (n - 1)` or of the reconnection time, whichever is more.
     What is added is never more than `cap`.
 
     Args:
         retry: the reconnection time until the server sets one.
         first: the most that the first failure adds.
-        factor: how this grows with each further failure.
         cap: the most that is ever added.
         healthy: failures are forgotten once a connection has been open this long. A server that accepts and at once
             breaks off is not healthy.
@@ -32,12 +35,11 @@ class Backoff:
             a server asks for. One that says `retry: 0` and ends each stream would be asked a thousand times a second.
 
     Raises:
-        ValueError: a delay is negative, or `factor` is below 1.
+        ValueError: a delay is negative.
     """
 
     retry: float = 1.0
     first: float = 1.0
-    factor: float = 2.0
     cap: float = 30.0
     healthy: float = 10.0
     longest: float = 3600.0
@@ -47,8 +49,6 @@ class Backoff:
         for name in ("retry", "first", "cap", "healthy", "longest", "shortest"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"Backoff.{name} is a number of seconds, 0 or more, not {getattr(self, name)!r}")
-        if not self.factor >= 1:
-            raise ValueError(f"Backoff.factor is 1 or more, not {self.factor!r}")
 
     def delay(self, failures: int, *, retry: float | None, chance: float) -> float:
         """How long to wait.
@@ -63,7 +63,7 @@ class Backoff:
             return floor + chance * min(floor, self.cap)
         # Past 64 doublings every cap is reached; a larger exponent would overflow a float. And what failed is spread no
         # less than what ended in order: thousands of young connections may have lost the same server.
-        grown = max(floor, self.first * self.factor ** min(failures - 1, 64))
+        grown = max(floor, self.first * _FACTOR ** min(failures - 1, 64))
         return floor + chance * min(self.cap, grown)
 
     def floor(self, retry: float | None) -> float:

@@ -5,12 +5,15 @@ Values only. Each group is one frozen dataclass; `Options` holds them. Both face
 
 from __future__ import annotations
 
+import asyncio
+import random
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 
 from newswire.client.backoff import Backoff
-from newswire.client.clock import Clock, SystemClock
 from newswire.errors import NewswireError
 from newswire.wire.event import Event
 
@@ -26,7 +29,6 @@ class Limits:
         redirects: how many redirects one attempt follows; the Fetch standard has 20.
         max_line: the longest line, in bytes. Past it `DecodeLimitExceeded` is raised.
         max_event: the most bytes of data lines in one event.
-        error_body: how many bytes of an error's body are kept with the error.
     """
 
     attempts: int | None = None
@@ -34,7 +36,6 @@ class Limits:
     redirects: int = 20
     max_line: int = 16 * 2**20
     max_event: int = 16 * 2**20
-    error_body: int = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +87,11 @@ class Opened:
     status: int
     headers: tuple[tuple[str, str], ...]
 
+    def header(self, name: str) -> str | None:
+        """The first value of a header field, or None."""
+        name = name.lower()
+        return next((value for field, value in self.headers if field == name), None)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
@@ -114,6 +120,42 @@ class Hooks:
     comment: Callable[[str], None] | None = None
     raw: Callable[[bytes], None] | None = None
     bad_payload: Callable[[NewswireError], None] | None = None
+
+
+class Clock(Protocol):
+    """What a source asks of time."""
+
+    def now(self) -> float:
+        """Seconds, growing, from anywhere."""
+        ...
+
+    def chance(self) -> float:
+        """A random number, at least 0 and less than 1."""
+        ...
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Block the thread for so long, or until `stop` is set."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so long in the event loop."""
+        ...
+
+
+class SystemClock:
+    """The real one."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def chance(self) -> float:
+        return random.random()
+
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        stop.wait(seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,8 @@ _NOT_NOW: Final = frozenset({408, 425, 429})
 _NOT_TAKEN: Final = frozenset({429, 503})
 
 
+# Bytes of an error's body that are kept with the error: enough for a person, or a program, to see what is wrong.
+_ERROR_BODY: Final = 1024
 _ENDINGS: Final = frozenset({GOODBYE, END})
 _type_of: Final = itemgetter(1)  # `Event.event`
 
@@ -165,7 +167,7 @@ class Protocol:
         assert isinstance(self.step, Connect)
         request = self.step.request
         self._head = head
-        encoding = _header(head, "content-encoding") or ""
+        encoding = head.header("content-encoding") or ""
         if not request.takes_compressed and not is_readable(encoding):
             message = f"{head.url} answered with a content-encoding of {encoding[:60]!r}, which nobody asked for"
             self._stop(WrongContentType(message, url=head.url, status=head.status, headers=head.headers, body=b""))
@@ -178,7 +180,7 @@ class Protocol:
         elif self._is_stream(request, head):
             self._open(request, head, now)
         else:
-            self.step = ReadError(self._options.limits.error_body)
+            self.step = ReadError(_ERROR_BODY)
 
     def receive_refusal(self, body: bytes, now: float, chance: float) -> None:
         """The start of the body of an answer that is no event stream."""
@@ -187,7 +189,7 @@ class Protocol:
         if status in (200, 201):
             # "if res's status is not 200, or if res's `Content-Type` is not `text/event-stream`, then fail the
             # connection." (9.2.2)
-            kind = _header(self._head, "content-type")
+            kind = self._head.header("content-type")
             message = f"{url} answered with {kind or 'no content type'}, not with text/event-stream"
             self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
             return
@@ -270,7 +272,7 @@ class Protocol:
     def _is_stream(self, request: Request, head: Opened) -> bool:
         # 201 is what a POST that made something answers.
         return (head.status == 200 or (head.status == 201 and request.method == "POST")) and is_event_stream(
-            _header(head, "content-type")
+            head.header("content-type")
         )
 
     def _open(self, request: Request, head: Opened, now: float) -> None:
@@ -290,7 +292,7 @@ class Protocol:
             on_comment=self.comments.append if self._options.hooks.comment is not None else None,
         )
         if not request.idempotent:
-            self._offer(head, _header(head, "content-location") or _header(head, "location"))
+            self._offer(head, head.header("content-location") or head.header("location"))
 
     def _offer(self, head: Opened, location: str | None) -> None:
         if location:
@@ -304,9 +306,9 @@ class Protocol:
         problem = None
         url = ""
         try:
-            url = resolve(head.url, _header(head, "location") or "")
+            url = resolve(head.url, head.header("location") or "")
         except ValueError as error:
-            problem = f"to {without_userinfo(_header(head, 'location') or '')!r}, which is no address: {error}"
+            problem = f"to {without_userinfo(head.header('location') or '')!r}, which is no address: {error}"
         if self._redirects > self._options.limits.redirects:
             problem = f"once more, after {self._redirects - 1} redirects"
         if problem is not None:
@@ -383,19 +385,15 @@ class Protocol:
         self.step = Stop(error)
 
 
-def _header(head: Opened, name: str) -> str | None:
-    return next((value for field, value in head.headers if field == name), None)
-
-
 def _retry_after(head: Opened) -> float | None:
     """The seconds that a `Retry-After` asks for (RFC 9110, section 10.2.3): a number, or a date, which is read against
     the answer's own `Date`, not against our clock."""
-    value = (_header(head, "retry-after") or "").strip()
+    value = (head.header("retry-after") or "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])
     try:
         until = _utc(parsedate_to_datetime(value))
-        return max(0.0, (until - _utc(parsedate_to_datetime(_header(head, "date") or ""))).total_seconds())
+        return max(0.0, (until - _utc(parsedate_to_datetime(head.header("date") or ""))).total_seconds())
     except (ValueError, TypeError):
         return None
 

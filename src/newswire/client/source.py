@@ -20,8 +20,8 @@ from newswire.client.cursor import Cursor
 from newswire.client.options import Options
 from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop, Wait
 from newswire.client.session import Headers, Session, Stats, Url
+from newswire.client.transports import pick
 from newswire.client.transports.base import Connection, Transport
-from newswire.client.transports.pick import pick
 from newswire.client.typed import Models, OnBad, Reader
 from newswire.errors import Closed, SourceError
 from newswire.redact import without_userinfo

@@ -1,7 +1,7 @@
 """What a source needs of an HTTP library: send one request, read the answer's body piece by piece, let go.
 
 Two protocols of two classes each. An adapter follows no redirects, tries nothing twice, adds no credentials to a
-`foreign` request, asks for no compression, and turns its library's errors into ours. `newswire.client.transports.pick`
+`foreign` request, asks for no compression, and turns its library's errors into ours. `pick` in the package
 finds the adapter for what a user gave as `client`.
 """
 
