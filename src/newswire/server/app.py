@@ -26,6 +26,7 @@ from newswire.server.publish import HEADERS, FastPublish, publish
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.server.subscribe import many_channels, one_channel
+from newswire.serving.hosts import Hosts
 from newswire.serving.problem import HANDLERS
 
 _CHANNEL: Final = "/channels/{channel}"
@@ -94,13 +95,9 @@ class _Server(Starlette):
         if self._parts() != self._made:
             return app  # something was added that may want to see those requests too
 
-        def around(inner: ASGIApp) -> ASGIApp:
-            for cls, args, kwargs in reversed(self.user_middleware):
-                inner = cls(inner, *args, **kwargs)
-            return inner
-
+        rules: Any = service.middleware()[0]
         publishing = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
-        return FastPublish(app, around, service, publishing)
+        return FastPublish(app, Hosts(app, **rules.kwargs), service, publishing)
 
 
 async def _channel(request: Request) -> Response | ASGIApp:

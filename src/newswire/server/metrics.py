@@ -5,7 +5,6 @@ Channels are not labels: there may be millions. The console shows those.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -42,31 +41,20 @@ class CountRequests:
             await self.app(scope, receive, send)
             return
 
+        await self.app(scope, receive, self.counted(scope, send))
+
+    def counted(self, scope: Scope, send: Send) -> Send:
+        """A `send` that counts the answer."""
+
         async def counted(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.count(scope, message["status"])
             await send(message)
 
-        await self.app(scope, receive, counted)
+        return counted
 
     def count(self, scope: Scope, status: int) -> None:
         """Count one answer."""
         route = getattr(scope.get("route"), "path", "other")
         method = scope["method"] if scope["method"] in _METHODS else "other"
         self._counts[f"http_requests {route} {method} {status}"] += 1
-
-
-class Counted:
-    """A `send` that counts, and can be looked through."""
-
-    __slots__ = ("_count", "_scope", "send")
-
-    def __init__(self, send: Send, scope: Scope, count: Callable[[Scope, int], None]) -> None:
-        self.send = send
-        self._scope = scope
-        self._count = count
-
-    async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self._count(self._scope, message["status"])
-        await self.send(message)

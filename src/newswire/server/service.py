@@ -25,6 +25,7 @@ from newswire.serving.served_app import ServedApp
 from newswire.serving.stats import Histogram, ServerStats
 
 _CHANNELS_SHOWN: Final = 200
+_CHANNELS_REMEMBERED: Final = 1000
 
 
 class Service(ServedApp):
@@ -53,6 +54,7 @@ class Service(ServedApp):
         self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
         self.traffic: TrafficCounter | None = None
         self.pages: Counter[str] = Counter()
+        self._publishable: set[str] = set()  # channels whose names were checked
 
     async def open(self) -> None:
         """Open the hub, and begin to count its events."""
@@ -88,6 +90,8 @@ class Service(ServedApp):
         """
         limit = self.settings.max_channel_bytes
         for channel in channels:
+            if channel in self._publishable and action == "publish":
+                continue
             if action == "publish":
                 check_channel(channel)
             else:
@@ -100,6 +104,10 @@ class Service(ServedApp):
             if len(channel.encode()) > limit:
                 detail = f"a channel's name has at most {limit} bytes here; this one has {len(channel.encode())}"
                 raise Problem(400, "invalid_channel", detail, field="channel", limit=limit)
+            if action == "publish":
+                if len(self._publishable) >= _CHANNELS_REMEMBERED:
+                    self._publishable.clear()
+                self._publishable.add(channel)
 
     def check_room(self) -> None:
         """Check that there is room for one more stream.

@@ -58,18 +58,26 @@ class Hosts:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        refusal = self.refusal(scope)
+        if refusal is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+        else:
+            await refusal(scope, receive, send)
+
+    def refusal(self, scope: Scope) -> Problem | None:
+        """What to answer a request that is not let in; None: it is let in."""
         size = len(scope.get("raw_path") or scope["path"]) + len(scope.get("query_string", b""))
         if size > MAX_TARGET:
             detail = f"the path and query have {size:,} bytes, and {MAX_TARGET:,} are the most"
-            await self._refuse(Problem(414, "uri_too_long", detail, limit=MAX_TARGET), scope, receive, send)
-            return
+            return Problem(414, "uri_too_long", detail, limit=MAX_TARGET)
         if not self._any:
             # A browser always sends one Host. Where there is none, it is no browser; of two, neither is trusted alone.
             for name, value in scope["headers"]:
                 if name == b"host" and value not in self._known and not self._allows(value, scope):
-                    await self._refuse(self._misdirected(value), scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+                    return self._misdirected(value)
+        return None
 
     def _allows(self, value: bytes, scope: Scope) -> bool:
         found = _HOST.fullmatch(value.decode("latin-1").lower())
@@ -91,12 +99,6 @@ class Hosts:
             f"--allowed-host {host} (or {self._variable})"
         )
         return Problem(421, "misdirected", detail)
-
-    async def _refuse(self, problem: Problem, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008})
-        else:
-            await problem(scope, receive, send)
 
 
 def is_every_address(host: str) -> bool:

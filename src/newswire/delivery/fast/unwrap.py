@@ -21,7 +21,7 @@ _TRANSPARENT: Final = frozenset(
         ("starlette.middleware.sessions", "SessionMiddleware.__call__.<locals>.send_wrapper"),
         ("starlette.middleware.body_limit", "RequestBodyLimitResponder.send_with_limit"),
         ("starlette.middleware.body_limit", "RequestBodyLimitResponder.receive_with_limit"),
-        ("newswire.server.metrics", "CountRequests.__call__.<locals>.counted"),
+        ("newswire.server.metrics", "CountRequests.counted.<locals>.counted"),
         ("newswire.serving.origins", "Origins._granting.<locals>.granting"),
         ("fastapi._body_limit", "AppBodyLimitMiddleware.__call__.<locals>.send_response"),
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import weakref
 from typing import TYPE_CHECKING, Any, Final
 
@@ -41,6 +42,7 @@ MAX_HEAD: Final = 64 * 2**10
 MAX_HEADERS: Final = 256
 _HEADER: Final = 150  # bytes that a header takes beside its text
 _HEAD_SECONDS: Final = 30.0
+_TICK: Final = 0.001  # what an event loop's clock may be early by
 
 _IDLE, _HEAD, _BODY = range(3)  # where the parser is
 
@@ -49,6 +51,16 @@ class _Cycle(RequestResponseCycle):
     """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
 
     stream_over: asyncio.Event | None = None  # set in the end, once the connection was lent
+
+    def body_at_hand(self) -> bytes | None:
+        """The rest of the request's body, if its end has come: what `receive` would return after a turn of 2 µs."""
+        if self.more_body or self.disconnected or self.response_complete or self.waiting_for_100_continue:
+            return None
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body = bytes(self.body)
+        self.body.clear()
+        return body
 
     async def receive(self) -> Any:
         message = await super().receive()
@@ -96,6 +108,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         "_ending",
         "_reading",
         "_refusal",
+        "_silent_until",
         "_sink",
         "_stopping",
     )
@@ -107,6 +120,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         self._keep_alive = True
         self._early: bytearray | None = None
         self._stopping = False
+        self._silent_until = math.inf
         self._ending: Ending | None = None  # the stream of the request, where that is not lent
         self._reading = _IDLE
         self._head_bytes = 0  # of the head that is coming
@@ -118,7 +132,33 @@ class DirectHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(_HEAD_SECONDS, self.timeout_keep_alive_handler)
+        self._close_at(self.loop.time() + _HEAD_SECONDS)
+
+    # -- the time until which a client may be silent. uvicorn has a timer for each request, made and cancelled, which
+    # takes 3 µs; here one timer lasts, and looks at the time when it is due.
+
+    def _close_at(self, when: float) -> None:
+        self._silent_until = when
+        timer = self.timeout_keep_alive_task
+        if timer is not None and timer.when() > when:
+            timer.cancel()
+            timer = None
+        if timer is None:
+            self.timeout_keep_alive_task = self.loop.call_at(when, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._silent_until = math.inf
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close a connection whose client has been silent for too long."""
+        self.timeout_keep_alive_task = None
+        if self._silent_until <= self.loop.time() + _TICK:
+            super().timeout_keep_alive_handler()
+        elif self._silent_until < math.inf:
+            self._close_at(self._silent_until)
+
+    def _stop_timer(self) -> None:
+        super()._unset_keepalive_if_required()
 
     # -- the parser's callbacks
 
@@ -153,7 +193,13 @@ class DirectHttpProtocol(HttpToolsProtocol):
             # which takes a twentieth of the time of small requests, and pauses of 10 ms.
             cycle.scope["extensions"] = {}
             cycle.body.clear()  # nobody reads it any more
-        super().on_response_complete()
+        if self.pipeline:
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._close_at(self.loop.time() + self.timeout_keep_alive)
 
     # -- lending
 
@@ -189,6 +235,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         cycle.response_complete = True
         cycle.stream_over = asyncio.Event()  # type: ignore[attr-defined]
         self._lent = weakref.ref(cycle)
+        self._stop_timer()
         self.flow.resume_reading()
         self.cycle = None  # type: ignore[assignment]
         self.scope = None  # type: ignore[assignment]
@@ -226,8 +273,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        own = b"".join([b"%s: %s\r\n" % header for header in cycle.default_headers])
-        self.transport.write(b"HTTP/1.1 200 OK\r\n" + own + rest)
+        self.transport.write(_status_line(cycle.default_headers) + rest)
         cycle.message_event.set()
         cycle.on_response()
         return True
@@ -295,9 +341,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
                 return
             before: RequestResponseCycle | None = self.cycle
             if before is None or before.response_complete:
-                self._unset_keepalive_if_required()
-                rest = max(0.0, self._head_until - self.loop.time())
-                self.timeout_keep_alive_task = self.loop.call_later(rest, self.timeout_keep_alive_handler)
+                self._close_at(self._head_until)
         else:
             self._head_bytes = 0
         self._hold()
@@ -401,6 +445,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         if sink is not None:
             sink.lost()
         self._over()
+        self._stop_timer()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
@@ -454,6 +499,19 @@ class _Offer:
     def on_stop(self, stream: Ending) -> Hook:
         """End `stream` when the server stops."""
         return self._protocol.on_stop(stream)
+
+
+_line: tuple[list[tuple[bytes, bytes]], bytes] = ([], b"HTTP/1.1 200 OK\r\n")
+
+
+def _status_line(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The beginning of a response of 200. uvicorn has a new list each second, for the date; its text is made once."""
+    global _line
+    made, text = _line
+    if made is not headers:
+        text = b"HTTP/1.1 200 OK\r\n" + b"".join([b"%s: %s\r\n" % header for header in headers])
+        _line = headers, text
+    return text
 
 
 def _too_large() -> Problem:

@@ -14,7 +14,9 @@ _METHODS: Final = """
     on_message_complete on_response_complete pause_writing resume_writing send_400_response shutdown
     timeout_keep_alive_handler
 """
-_ATTRIBUTES: Final = "cycle flow headers loop pipeline scope timeout_keep_alive_task transport"
+_ATTRIBUTES: Final = """
+    cycle flow headers loop pipeline scope server_state timeout_keep_alive timeout_keep_alive_task transport
+"""
 _OF_A_CYCLE: Final = """
     access_log body chunked_encoding default_headers disconnected expected_content_length keep_alive message_event
     more_body on_response response_complete response_started scope waiting_for_100_continue
@@ -27,9 +29,8 @@ def missing(module: Any) -> list[str]:
     Args:
         module: `uvicorn.protocols.http.httptools_impl`.
     """
-    protocol, cycle, flow = (
-        getattr(module, name, object) for name in ("HttpToolsProtocol", "RequestResponseCycle", "FlowControl")
-    )
+    names = ("HttpToolsProtocol", "RequestResponseCycle", "FlowControl", "ServerState")
+    protocol, cycle, flow, state = (getattr(module, name, object) for name in names)
     return [
         *_without(protocol, _METHODS),
         *_without(cycle, "send receive"),
@@ -38,6 +39,7 @@ def missing(module: Any) -> list[str]:
         *_not_set_by(protocol, "on_message_begin", "headers scope url"),
         *_not_set_by(cycle, "__init__", _OF_A_CYCLE),
         *_not_set_by(flow, "__init__", "write_paused"),
+        *_not_set_by(state, "__init__", "total_requests"),
     ]
 
 
