@@ -16,7 +16,7 @@ from benchmarks.processes import Server, loading, serving
 from benchmarks.report import Cell, Say, Size, Table, median, times
 
 TITLE: Final = "Reconnect storm"
-_PAGE: Final = 512  # HubOptions.page_events
+_PAGE: Final = 512  # newswire.hub.history.PAGE_EVENTS
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from newswire import Decoder, Event, Hub, HubOptions, Position, Retention, StreamOptions
+from newswire.hub import history, scheduler
 from newswire.hub.frames import Chunk
 from newswire.hub.subscription import Subscription
 from newswire.log.base import RetentionRules
@@ -164,7 +165,7 @@ class World:
             subscription.attach(reader.sink, StreamOptions(retry=None, heartbeat=None, write_timeout=None))
         else:
             reader.task = asyncio.create_task(reader.read(dice))
-            while not hub.stats().subscribers or subscription not in subscription.live.members:
+            while not hub.stats().subscribers or subscription not in subscription.runtime.members:
                 await asyncio.sleep(0)  # until the task has begun
         self.readers.append(reader)
         if after is None:
@@ -236,11 +237,17 @@ def rules(dice: random.Random) -> RetentionRules:
 def options(dice: random.Random) -> HubOptions:
     return HubOptions(
         window_bytes=dice.choice([1, 2_000, 20_000, 10**7]),
-        page_events=dice.choice([1, 3, 16, 512]),
-        page_cache_bytes=dice.choice([1, 5_000, 10**7]),
         write_budget=dice.choice([1, 500, 5_000, 65_536]),
-        slice_seconds=dice.choice([1e-9, 0.004]),
     )
+
+
+@pytest.fixture(autouse=True)
+def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's constants are drawn too: small ones bring what is rare."""
+    dice = random.Random(request.node.name)
+    monkeypatch.setattr(history, "PAGE_EVENTS", dice.choice([1, 3, 16, 512]))
+    monkeypatch.setattr(history, "PAGE_CACHE_BYTES", dice.choice([1, 5_000, 10**7]))
+    monkeypatch.setattr(scheduler, "SLICE_SECONDS", dice.choice([1e-9, 0.004]))
 
 
 async def run(seed: int, logs: Callable[[RetentionRules], list[MemoryLog] | list[SqliteLog]]) -> None:

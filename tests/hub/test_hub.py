@@ -9,6 +9,7 @@ import pytest
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, open_log
 from newswire.errors import Closed, InvalidChannel, InvalidEvent
+from newswire.hub import history
 from newswire.hub.subscription import Subscription
 from newswire.testing import next_event
 
@@ -16,9 +17,10 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def hub(request: pytest.FixtureRequest, tmp_path: Path):
+async def hub(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(history, "PAGE_EVENTS", 16)
     url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
-    options = HubOptions(window_bytes=20_000, page_events=16, write_budget=2_000)
+    options = HubOptions(window_bytes=20_000, write_budget=2_000)
     async with Hub(open_log(url), options=options) as hub:
         yield hub
 
@@ -161,9 +163,10 @@ async def test_two_processes_worth_of_hubs_on_one_file(tmp_path: Path) -> None:
             assert [event.data for event in events] == [f"{i}" for i in range(200)] + ["end"]
 
 
-async def test_kept_pages_count_what_leads_to_them() -> None:
+async def test_kept_pages_count_what_leads_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names of many channels weigh more than the one small event on their page: together they stay in the bound."""
-    options = HubOptions(window_bytes=1, page_cache_bytes=300_000)
+    monkeypatch.setattr(history, "PAGE_CACHE_BYTES", 300_000)
+    options = HubOptions(window_bytes=1)
     async with Hub(options=options) as hub:
         await hub.publish("a", "x")
         for reader in range(50):
@@ -172,9 +175,9 @@ async def test_kept_pages_count_what_leads_to_them() -> None:
             assert (await next_event(events)).data == "x"
             await events.aclose()
         assert hub.stats().pages_read == 50
-        kept = (await hub.live()).pages._kept
+        kept = (await hub.runtime()).history._kept
         assert len(kept) > 1
-        assert sum(len(name) for channels, _ in kept for name in channels.names) < options.page_cache_bytes
+        assert sum(len(name) for channels, _ in kept for name in channels.names) < history.PAGE_CACHE_BYTES
 
 
 async def test_retention_of_a_hub_made_from_a_url() -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.hub.test_hub_life import Connection
 
 from newswire import Hub, Pattern, StreamOptions
-from newswire.hub.patterns import ChannelIndex, PatternTrie
+from newswire.hub.index import ChannelIndex, PatternTrie
 from newswire.log.channels import Channels, compile_pattern
 
 TOKENS = ["a", "b", "ab", "$a", "$", "é", "0"]

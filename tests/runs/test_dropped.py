@@ -14,6 +14,7 @@ from tests.runs.suite.base import words
 
 from newswire import Decoder, Hub
 from newswire.errors import RunNotFound
+from newswire.hub import history
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.runs import DIALECTS, RunOptions, Runs, WorkerOptions
 from newswire.runs.reading.run import Run
@@ -41,12 +42,13 @@ async def ended(runs: Runs, count: int = 400, **options: Any) -> Run:
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def runs(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Runs]:
+async def runs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Runs]:
     """Runs on either log."""
     url = "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/log.db"
-    options = HubOptions(
-        window_bytes=10_000, page_events=32, page_cache_bytes=1
-    )  # so that a reader who is behind reads from the log
+    # So that a reader who is behind reads from the log.
+    monkeypatch.setattr(history, "PAGE_EVENTS", 32)
+    monkeypatch.setattr(history, "PAGE_CACHE_BYTES", 1)
+    options = HubOptions(window_bytes=10_000)
     async with (
         asyncio.timeout(PATIENCE),
         Hub(url, options=options) as hub,

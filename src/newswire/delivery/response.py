@@ -161,7 +161,7 @@ class EventSourceResponse(FrameworkResponse):
                 options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
             sink = TaskSink(unwrap(send), options.max_bytes, None if offer is None else offer.abort)
             subscription.attach(sink, options)
-        drain.watch(subscription.live)  # not before: it ends with the last stream that is attached
+        drain.watch(subscription.runtime)  # not before: it ends with the last stream that is attached
         return sink
 
     def _handed_over(

@@ -134,14 +134,19 @@ HEARTBEAT: Final = Chunk(raw=HEARTBEAT_BYTES)
 
 
 class Chunks:
-    """The chunks that are going out now, found by the frames they join."""
+    """The chunks that are going out now, found by the frames they join.
 
-    __slots__ = ("_chunks",)
+    Attributes:
+        delivered: events given to subscribers so far, counted once for each.
+    """
 
-    # Past this many the oldest are worth nothing: a pass over the subscribers has long moved on.
+    __slots__ = ("_chunks", "delivered")
+
+    # Past this many the oldest are worth nothing: a round of the subscribers has long moved on.
     LIMIT: Final = 4096
 
     def __init__(self) -> None:
+        self.delivered = 0
         self._chunks: dict[tuple[object, ...], Chunk] = {}
 
     def join(self, frames: Sequence[Frame], form: Form) -> Chunk:

@@ -1,12 +1,13 @@
 """A group: all subscribers of the same channels in the same form, and what they are due together.
 
-Those of them that have caught up share one cursor, the group's `head`, and get the same chunk in one tight loop (a
-**pass**). A member that can't take more leaves the ready ones with a cursor of its own and comes back when it has
-caught up. The fan-out calls `step`; the hub feeds `add`. Nothing here touches the log or a clock.
+Members that have caught up share one cursor, the group's `head`, and get the same chunk in one tight loop: a **round**.
+A member that can't take more leaves the ready ones with a cursor of its own, and comes back when it has caught up. The
+scheduler calls `step`; the runtime feeds `add`. Nothing here touches the log or a clock, and a member is known by its
+protocol only. Who owns a cursor when: see `newswire.hub.subscription`.
 
 Two rules keep every event exactly once:
 
-* a pass serves those who were ready when it began; whoever joins during it joins at the pass's end position;
+* a round serves those who were ready when it began; whoever joins during it joins at the round's end position;
 * a member may join only at `head`; one that is further already (it read on elsewhere) waits for `head` to reach it.
 """
 
@@ -14,15 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
-from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame
+from newswire.hub.history import History
+from newswire.hub.scheduler import Scheduler
 from newswire.log.channels import Channels
-
-if TYPE_CHECKING:
-    from newswire.hub.fanout import Fanout
-    from newswire.hub.subscription import Subscription
-    from newswire.hub.window import Window
 
 logger = logging.getLogger("newswire.hub")
 
@@ -30,22 +29,54 @@ logger = logging.getLogger("newswire.hub")
 STEP: Final = 64
 
 
+class Member(Protocol):
+    """A subscription, as its group sees it.
+
+    Attributes:
+        cursor: its offset; the group's head counts while it is ready.
+        write: gives it a chunk; see `Sink.write`.
+    """
+
+    cursor: int
+    write: Callable[[Chunk], bool]
+
+    def fell_behind(self, cursor: int) -> None:
+        """It took the round's chunk, up to `cursor`, and can take no more now."""
+        ...
+
+    def read_on(self, cursor: int) -> None:
+        """The group can't serve it any more: it reads on for itself, from `cursor`."""
+        ...
+
+    def wake(self) -> None:
+        """What it waited for is there."""
+        ...
+
+    def cut(self) -> None:
+        """Drop its connection."""
+        ...
+
+
 class Group:
     """The subscribers of one set of channels in one form.
 
     Attributes:
-        channels: what they subscribe to.
-        head: the offset up to which the ready members have everything, or will once the present pass has ended.
+        channels, form, heartbeat: what its members have in common.
+        head: the offset up to which the ready members have everything, or will once the present round has ended.
         size: how many members there are, ready or not.
+        queued: it waits for a turn.
     """
 
     __slots__ = (
         "_chunk",
-        "_fanout",
-        "_passing",
+        "_chunks",
+        "_history",
         "_pending",
         "_pending_size",
+        "_quiet",
         "_ready",
+        "_round",
+        "_scheduler",
         "_turn",
         "_waiting",
         "channels",
@@ -53,26 +84,36 @@ class Group:
         "head",
         "heartbeat",
         "queued",
-        "quiet",
         "size",
     )
 
-    def __init__(self, channels: Channels, form: Form, heartbeat: float | None, fanout: Fanout) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        form: Form,
+        heartbeat: float | None,
+        *,
+        history: History,
+        scheduler: Scheduler,
+        chunks: Chunks,
+    ) -> None:
         self.channels = channels
         self.form = form
         self.heartbeat = heartbeat
-        self._fanout = fanout
-        self.head = fanout.window.head
+        self.head = history.window.head
         self.size = 0
-        self.queued = False  # in the fan-out's run queue
-        self.quiet = False  # nothing was written since the heartbeat timer last looked
-        self._ready: dict[Subscription, None] = {}
-        self._waiting: dict[Subscription, None] = {}
+        self.queued = False
+        self._history = history
+        self._scheduler = scheduler
+        self._chunks = chunks
+        self._quiet = False  # nothing was written since the last `send_heartbeat`
+        self._ready: dict[Member, None] = {}
+        self._waiting: list[Member] = []  # for `head` to reach their cursors
         # What is new since `head`; None once it outgrew the write budget: then the window knows.
         self._pending: list[Frame] | None = []
         self._pending_size = 0
-        # The present pass.
-        self._passing: list[Subscription] | None = None
+        # The present round: its members, how many have had their turn, and what they get.
+        self._round: list[Member] | None = None
         self._turn = 0
         self._chunk: Chunk = HEARTBEAT
 
@@ -80,54 +121,75 @@ class Group:
 
     def add(self, frame: Frame) -> None:
         """Take note of a new event of these channels."""
-        if self._pending is not None:
-            self._pending.append(frame)
+        pending = self._pending
+        if pending is not None:
+            pending.append(frame)
             self._pending_size += frame.size
-            if self._pending_size > self._fanout.options.write_budget:
+            if self._pending_size > self._history.budget:
                 self._pending = None
-        self._fanout.enqueue(self)
+        if not self.queued:
+            self._scheduler.enqueue(self)
 
     def lose_track(self) -> None:
-        """The window began anew, after something that it never saw: everyone reads on from the log."""
+        """The window began again, or got something that was not added here: look there."""
         self._pending = None
-        self._fanout.enqueue(self)
+        self._scheduler.enqueue(self)
 
-    def beat(self) -> None:
-        """Send a heartbeat to the ready ones if nothing was sent since the last call but one."""
-        if self.quiet and self._ready and self._passing is None and self._nothing_new():
+    def send_heartbeat(self) -> float | None:
+        """Send a heartbeat to the ready members if nothing was sent since the last call.
+
+        Returns:
+            the seconds after which to call again: a silent stream gets one after half of the interval at least.
+        """
+        if self._quiet and self._ready and self._round is None and self._nothing_new():
             self._begin(HEARTBEAT, self.head)
-            self._fanout.enqueue(self)
-        self.quiet = True
+            self._scheduler.enqueue(self)
+        self._quiet = True
+        return None if self.heartbeat is None else self.heartbeat / 2
 
     def _nothing_new(self) -> bool:
         return self._pending is not None and not self._pending
 
     # -- who is here
 
-    def join(self, member: Subscription) -> bool:
+    def join(self, member: Member) -> bool:
         """Make `member`, whose cursor is not before `head`, a ready one.
 
         Returns:
-            False if it has to wait until `head` has reached its cursor; it is woken then.
+            False if it has to wait until `head` has reached its cursor: then it is woken.
         """
-        if self._passing is None and self._nothing_new():
-            member.cursor = self.head = self._fanout.window.head  # nothing of ours lies between
+        if self._round is None and self._nothing_new():
+            member.cursor = self.head = self._history.window.head  # nothing of ours lies between
         elif member.cursor != self.head:
-            self._waiting[member] = None  # what is new has us in the run queue already
+            self._waiting.append(member)  # what is new has us in the run queue already
             return False
         self._ready[member] = None
         return True
 
-    def leave(self, member: Subscription) -> None:
-        """Take `member` out of the ready ones: it fell behind."""
+    def leave(self, member: Member) -> None:
+        """`member` is not ready any more, or gone."""
         self._ready.pop(member, None)
+        if member in self._waiting:
+            self._waiting.remove(member)
 
-    def forget(self, member: Subscription) -> None:
-        """`member` is gone."""
-        self._ready.pop(member, None)
-        self._waiting.pop(member, None)
+    def disperse(self) -> None:
+        """Let each ready member read on for itself: the log is another one now."""
+        behind = served = self.head
+        missed: set[Member] = set()
+        if self._round is not None and self._chunk.frames:
+            missed = set(self._round[self._turn :])
+            behind = self._chunk.frames[0].offset - 1
+        self._start_over()
+        self._waiting = []
+        for member in list(self._ready):
+            member.read_on(behind if member in missed else served)
 
-    # -- one turn of the fan-out
+    def _start_over(self) -> None:
+        self._round = None
+        self._pending, self._pending_size = [], 0
+        self.head = self._history.window.head
+
+    # -- one turn
 
     def step(self) -> bool:
         """Serve the next few members.
@@ -135,89 +197,79 @@ class Group:
         Returns:
             whether there is more to do.
         """
-        passing = self._passing
-        if passing is None:
-            passing = self._begin_next()
-            if passing is None:
+        members = self._round
+        if members is None:
+            members = self._begin_next()
+            if members is None:
                 return self._more()
         chunk = self._chunk
         turn = self._turn
         self._turn = turn + STEP
         try:
-            for member in passing[turn : turn + STEP]:
+            for member in members[turn : turn + STEP]:
                 write = member.write  # by itself: calling it as a method would look for one in the class first
                 if not write(chunk):
                     member.fell_behind(self.head)
         except (Exception, asyncio.CancelledError) as error:  # a sink that may not raise did: the others go on
             logger.error("a stream's connection failed, and is cut", exc_info=error)
-            self._turn = passing.index(member, turn) + 1
+            self._turn = members.index(member, turn) + 1
             member.cut()
-        if self._turn < len(passing):
+        if self._turn < len(members):
             return True
-        self._fanout.delivered += len(chunk.frames) * len(passing)
-        self._passing = None
+        self._chunks.delivered += len(chunk.frames) * len(members)
+        self._round = None
         return self._more()
 
     def failed(self) -> None:
         """A step has raised: each ready member reads on for itself, so that what fails is cut and the others go on."""
-        passing, self._passing = self._passing, None
-        for member in passing[self._turn :] if passing is not None else ():
-            member.cut()  # whether it has the pass's chunk is not known
-        behind, self.head = self.head, self._fanout.window.head
-        self._pending, self._pending_size = [], 0
+        behind, members = self.head, self._round
+        for member in members[self._turn :] if members is not None else ():
+            member.cut()  # whether it has the round's chunk is not known
+        self._start_over()
         for member in list(self._ready):
-            member.left_behind(behind)
+            member.read_on(behind)
 
     def _more(self) -> bool:
-        self._wake_waiting()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for member in waiting:
+                member.wake()
         return self._pending is None or bool(self._pending)
 
-    def _begin_next(self) -> list[Subscription] | None:
-        fanout = self._fanout
+    def _begin_next(self) -> list[Member] | None:
+        """Begin the next round. None: there is none."""
+        window = self._history.window
         pending = self._pending
         if not self._ready:
-            self._pending, self._pending_size = [], 0
-            self.head = fanout.window.head  # each finds its own way here
+            self._start_over()  # each finds its own way here
             return None
         if pending is not None:
             if not pending:
                 return None
-            frames, through = pending, fanout.window.head
+            frames, through = pending, window.head
             self._pending, self._pending_size = [], 0
-        elif self.head < fanout.window.floor:
-            # The fan-out is so far behind that the window has moved on: each reads for itself from here.
-            self._pending, self._pending_size = [], 0
-            behind, self.head = self.head, fanout.window.head
+        elif self.head < window.floor:
+            # The rounds are so far behind that the window has moved on.
+            behind = self.head
+            self._start_over()
             for member in list(self._ready):
-                member.left_behind(behind)
+                member.read_on(behind)
             return None
         else:
-            frames, through = self._due(fanout.window)
+            frames, through, *_ = window.due(self.channels, self.head, upto=window.head, budget=self._history.budget)
+            if through == window.head:
+                self._pending, self._pending_size = [], 0
             if not frames:
                 self.head = through
                 return None
-        self.quiet = False
+        self._quiet = False
         # A private channel's one reader shares its chunk with nobody: it need not be found again.
         alone = len(frames) == 1 and self.size == 1
-        chunk = Chunk(frames, self.form) if alone else fanout.chunks.join(frames, self.form)
-        return self._begin(chunk, through)
+        return self._begin(Chunk(frames, self.form) if alone else self._chunks.join(frames, self.form), through)
 
-    def _due(self, window: Window) -> tuple[list[Frame], int]:
-        """The next part of a pending list that outgrew the budget."""
-        due = window.due(self.channels, self.head, upto=window.head, budget=self._fanout.options.write_budget)
-        if due.through == window.head:
-            self._pending, self._pending_size = [], 0
-        return due.frames, due.through
-
-    def _begin(self, chunk: Chunk, through: int) -> list[Subscription]:
+    def _begin(self, chunk: Chunk, through: int) -> list[Member]:
         self._chunk = chunk
         self._turn = 0
         self.head = through
-        self._passing = passing = list(self._ready)
-        return passing
-
-    def _wake_waiting(self) -> None:
-        if self._waiting:
-            waiting, self._waiting = self._waiting, {}
-            for member in waiting:
-                member.wake()
+        self._round = members = list(self._ready)
+        return members

@@ -1,40 +1,33 @@
 """The hub: the channels that are alive in this process.
 
 It follows the log, keeps the window, knows the subscribers and gives each what comes after its cursor. It knows
-nothing of requests, responses or runs: they stand above it and take it as an argument. A hub belongs to no event loop
-until it is opened (by its first awaited call, or `async with`), and to that one until it is closed, or the event loop
-is. Then it may be opened again, in another event loop too.
+nothing of requests, responses or runs: they stand above it and take it as an argument. Here is what applications call,
+`Hub` in an event loop and `SyncHub` in threads; `newswire.hub.lifecycle` opens and closes it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
-import weakref
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeVar
 
-from newswire.errors import Closed, InvalidPosition
-from newswire.hub.cursor import From
+from newswire.errors import InvalidPosition
 from newswire.hub.frames import Form
-from newswire.hub.live import Live
+from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
+from newswire.hub.start import From
 from newswire.hub.subscription import Subscription
-from newswire.hub.sync import SyncHub
 from newswire.hub.transform import Transform
-from newswire.log.base import Log, Page, Reopenable, RetentionRules
+from newswire.log.base import Log, Page, RetentionRules
 from newswire.log.channels import Channels
 from newswire.log.lives import Lives
 from newswire.log.open import open_log
 from newswire.log.position import Position
-from newswire.log.retry import ask
-from newswire.log.workers import warn_if_not_shared
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 
-Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +54,7 @@ class HubStats:
     window_bytes: int
 
 
-class Hub:
+class Hub(Lifecycle):
     """Publish, and subscribe from where you left off.
 
     Args:
@@ -83,215 +76,10 @@ class Hub:
     ) -> None:
         if retention is not None and not isinstance(log, str):
             raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
-        self.log: Log = open_log(log, retention=retention) if isinstance(log, str) else log
-        self.options = options or HubOptions()
+        if isinstance(log, str):
+            log = open_log(log, retention=retention)
+        super().__init__(log, options or HubOptions())
         self.sync = SyncHub(self)
-        self._live: Live | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid: int | None = None  # the process that opened it
-        self._opening: asyncio.Task[Live] | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._closed = False
-        self._closed_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        self._closing: list[Callable[[], Awaitable[None]]] = []
-
-    async def __aenter__(self) -> Hub:
-        try:
-            await self.open()
-        except BaseException:
-            await self.close()  # nobody else will: without an entry there is no exit
-            raise
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        await self.close()
-
-    @asynccontextmanager
-    async def lifespan(self, app: object) -> AsyncIterator[None]:
-        """The hub's life as an application's: `Starlette(lifespan=hub.lifespan)`, `FastAPI(lifespan=hub.lifespan)`."""
-        async with self:
-            yield
-
-    # -- open and close
-
-    @property
-    def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop that the hub is open in; None before it is opened."""
-        return self._loop
-
-    @property
-    def closed(self) -> bool:
-        """Whether the hub was closed."""
-        return self._closed
-
-    @property
-    def loop_is_gone(self) -> bool:
-        """Whether the event loop that the hub is or was open in is closed."""
-        loop = self._closed_in() if self._closed_in is not None else self._loop
-        return loop.is_closed() if loop is not None else self._closed
-
-    def check_process(self) -> None:
-        """See that the hub was not carried over a fork.
-
-        Raises:
-            RuntimeError: it was open when this process was forked. Its event loop and threads are the parent's.
-        """
-        if self._pid is not None and self._pid != os.getpid():
-            raise RuntimeError(
-                f"this hub was opened in process {self._pid}, of which {os.getpid()} is a fork: open hubs after the "
-                "fork, one in each process (with gunicorn --preload, a pool or a daemon: publish nothing before)"
-            )
-
-    async def live(self) -> Live:
-        """The inside of the hub, which is opened if need be; for newswire itself.
-
-        Raises:
-            Closed: the hub was closed in this event loop: whoever comes late does not open it again.
-            LogUnavailable, LogCorrupt, RuntimeError: see `open`.
-        """
-        if self._closed and self._closed_in is not None and self._closed_in() is asyncio.get_running_loop():
-            raise Closed("the hub is closed")
-        return await self.open()
-
-    async def open(self) -> Live:
-        """Open the log and follow it. Idempotent; every awaited call does it when it must.
-
-        A hub that was closed is opened again: by this method and `async with`, and in another event loop by every call.
-
-        Returns:
-            the inside of the hub; what it offers is for newswire itself.
-
-        Raises:
-            LogUnavailable, LogCorrupt: the log can't be opened. The next call tries again.
-            Closed: the hub was closed, and its log can't be opened again.
-            RuntimeError: the hub is open in another event loop, or was open when this process was forked.
-        """
-        loop = asyncio.get_running_loop()
-        self.check_process()
-        if self._loop is not None and self._loop is not loop:
-            if self._loop.is_closed():
-                self._abandon()
-            elif not await self._take_over(loop):
-                raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
-        if self._ending is not None:
-            await asyncio.shield(self._ending)
-        if self._closed:
-            self._reopen()
-        if self._live is not None:
-            return self._live
-        self._loop = loop
-        self._pid = os.getpid()
-        if self._opening is None:
-            self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
-        return await asyncio.shield(self._opening)
-
-    async def _open(self, loop: asyncio.AbstractEventLoop) -> Live:
-        warn_if_not_shared(self.log)
-        try:
-            self._live = Live(self.log, await ask(self.log.span()), self.options, loop)
-        except BaseException:
-            self._loop = self._pid = None
-            raise
-        finally:
-            self._opening = None
-        return self._live
-
-    async def _take_over(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Go on in `loop`, if the hub is open in the background thread of `sync` and nobody reads there."""
-        background = self.sync.background
-        if background is None or self._loop is not background:
-            return False
-
-        async def hand_over() -> bool:
-            if self._opening is not None:
-                await asyncio.wait([self._opening])
-            # Whoever waited for that goes first: one pass through the shield, one to wake, one to go on.
-            for _ in range(3):
-                await asyncio.sleep(0)
-            live = self._live
-            if self._loop is not background or live is None or live.members or self._closing or self._ending:
-                return False
-            with self.sync.lock:  # threads give their calls to `loop` from here on
-                self._loop, self._live = loop, None
-            await live.close()
-            return True
-
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(hand_over(), background))
-
-    def _abandon(self) -> None:
-        """The event loop was closed with the hub open in it. The log is not bound to it."""
-        live, self._live = self._live, None
-        self._loop = self._opening = self._ending = None
-        self._closing.clear()
-        if live is not None:
-            live.abandon()
-
-    def _reopen(self) -> None:
-        if not isinstance(self.log, Reopenable):
-            raise Closed("the hub is closed, and its log can't be opened again: make a new Hub")
-        self.log.reopen()
-        self._live = None
-        self._closed = False
-        self._closed_in = None
-
-    async def close(self) -> None:
-        """End every stream with a goodbye, then close the log. Idempotent.
-
-        If the caller is cancelled, the hub is closed all the same before the cancellation goes on.
-        """
-        if self._closed:
-            return
-        if self._loop is not None and self._loop.is_closed():
-            self._abandon()
-        self.check_process()
-        if self._ending is None:
-            self._ending = asyncio.get_running_loop().create_task(self._close(), name="newswire hub closes")
-        ending = self._ending
-        try:
-            await asyncio.shield(ending)
-        except asyncio.CancelledError:
-            await asyncio.wait([ending])
-            raise
-
-    async def _close(self) -> None:
-        try:
-            if self._opening is not None:
-                self._opening.cancel()
-                await asyncio.wait([self._opening])
-            while self._closing:
-                await self._closing.pop()()
-            await self.shutdown(grace=1.0)
-        finally:
-            self._closed = True
-            self._closed_in = weakref.ref(asyncio.get_running_loop())
-            self._loop = self._pid = self._ending = None
-            try:
-                if self._live is not None:
-                    await self._live.close()
-            finally:
-                await self.log.close()
-
-    def before_close(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Await `call()` when the hub is asked to close, while it still works: for what is built upon it."""
-        self._closing.append(call)
-
-    async def shutdown(self, grace: float = 5.0, mode: Mode = "goodbye") -> None:
-        """End every stream, and take no new ones. Publishing goes on working until `close`.
-
-        Args:
-            grace: seconds that clients have to take what they are still owed; then they are cut.
-            mode: `goodbye` and `drain` tell clients when to come back (`retry:`, with jitter) and finish in order:
-                subscriptions have no end of their own to wait for. `cut` drops the connections.
-        """
-        live = self._live
-        if live is None:
-            return
-        if mode == "cut":
-            live.draining = True
-            live.cut()
-        else:
-            live.stop()
-        await live.empty(grace)
 
     # -- publish
 
@@ -325,8 +113,8 @@ class Hub:
         return await self._append([(channel, to_event(data)) for channel, data in events])
 
     async def _append(self, batch: list[tuple[str, Event]]) -> list[Position]:
-        if self._live is None or self._closed or asyncio.get_running_loop() is not self._loop:
-            await self.live()
+        if self._runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
+            await self.runtime()
         return await self.log.append(batch)
 
     # -- subscribe
@@ -369,7 +157,7 @@ class Hub:
         Raises:
             InvalidPosition: `after` is no position of this log, or past what the log has kept of its past.
         """
-        lives = (await self.live()).lives
+        lives = (await self.runtime()).lives
         position = Position.parse(after) if after else Position(lives.epoch, 0)
         resumed = lives.resume(position.epoch, position.offset)
         if resumed is None:
@@ -386,27 +174,27 @@ class Hub:
     @property
     def epoch(self) -> str:
         """The log's epoch; empty before the hub is opened."""
-        return "" if self._live is None else self._live.epoch
+        return "" if self._runtime is None else self._runtime.epoch
 
     @property
     def following(self) -> bool:
         """Whether events come from the log. False before the hub is opened, and while the log can't be followed: then
         open streams wait, and new ones are refused."""
-        return self._live is not None and self._live.follower.failure is None
+        return self._runtime is not None and self._runtime.follower.failure is None
 
     @property
     def lives(self) -> Lives:
         """The epochs that the log has had; see `newswire.log.lives`. One without a name before the hub is opened."""
-        return Lives.single("") if self._live is None else self._live.lives
+        return Lives.single("") if self._runtime is None else self._runtime.lives
 
     @property
     def latest(self) -> int:
         """The offset of the newest event that has come to this process; 0 before the hub is opened."""
-        return 0 if self._live is None else self._live.fanout.window.head
+        return 0 if self._runtime is None else self._runtime.head
 
     def subscribers(self, channel: str) -> int:
         """How many open streams in this process get this channel's events, patterns included."""
-        return 0 if self._live is None else sum(group.size for group in self._live.index.groups(channel))
+        return 0 if self._runtime is None else sum(group.size for group in self._runtime.index.groups(channel))
 
     def channels(self, limit: int | None = None) -> Mapping[str, int]:
         """The channels and patterns subscribed to in this process, with their numbers of subscribers.
@@ -414,21 +202,58 @@ class Hub:
         Args:
             limit: at most so many channels and so many patterns: with 50,000 of them, all take some 20 ms.
         """
-        return {} if self._live is None else self._live.index.subscribed(limit)
+        return {} if self._runtime is None else self._runtime.index.subscribed(limit)
 
     def stats(self) -> HubStats:
         """Numbers for metrics and benchmarks."""
-        live = self._live
-        if live is None:
+        runtime = self._runtime
+        if runtime is None:
             return HubStats(0, 0, 0, 0, 0, 0, 0, 0)
-        fanout = live.fanout
+        window = runtime.history.window
         return HubStats(
-            followed=live.followed,
-            delivered=fanout.delivered,
-            subscribers=len(live.members),
-            stalled=len(fanout.stalled),
-            gaps=live.gaps,
-            pages_read=live.pages.read,
-            window_events=len(fanout.window),
-            window_bytes=fanout.window.bytes,
+            followed=runtime.followed,
+            delivered=runtime.chunks.delivered,
+            subscribers=len(runtime.members),
+            stalled=len(runtime.stalled),
+            gaps=runtime.gaps,
+            pages_read=runtime.history.pages_read,
+            window_events=len(window),
+            window_bytes=window.bytes,
         )
+
+
+class SyncHub:
+    """The hub for threads: blocking calls, for any thread but the event loop's own."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def publish(self, channel: str, data: Any, *, event: str = "message", timeout: float | None = None) -> Position:
+        """Publish one event; see `Hub.publish`.
+
+        Args:
+            timeout: seconds to wait; then the event may or may not be stored.
+
+        Raises:
+            TimeoutError: the time is over.
+            RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
+                or where gevent has replaced the threads.
+        """
+        return self.call(lambda: self._hub.publish(channel, data, event=event), timeout)
+
+    def publish_many(self, events: Iterable[tuple[str, Any]], *, timeout: float | None = None) -> list[Position]:
+        """Publish a batch; see `Hub.publish_many`."""
+        return self.call(lambda: self._hub.publish_many(events), timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """Close the hub, and the background thread if there is one. Idempotent."""
+        self._hub.close_from_thread(timeout)
+
+    def call(self, call: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        """Await `call()` in the hub's event loop and wait for its result: for what is built upon the hub.
+
+        Raises:
+            TimeoutError, RuntimeError: see `publish`.
+            Closed: the hub was closed, by `close` or in an event loop that is still there.
+        """
+        return self._hub.call_from_thread(call, timeout)

@@ -7,27 +7,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubOptions:
-    """What a hub keeps in memory and how much it does at once.
+    """What a hub keeps in memory, and how much it writes at once.
 
     Attributes:
         window_bytes: the newest events kept in memory, in bytes of memory, roughly. Subscribers that are behind by
             less are served without touching the log. 16 MiB is some 15,000 small events.
-        page_events: events in a page read from the log for subscribers further behind.
-        page_cache_bytes: pages kept for others that need the same ones soon: what a reconnect storm shares.
         write_budget: bytes that a subscriber is given in one write, and so the most that one that stalls holds on to
             (an event larger than this goes alone). 64 KiB fills a connection of 5 Mbit/s for 100 ms.
-        slice_seconds: how long fan-out may hold the event loop before others get their turn. 4 ms keeps a loop that
-            serves 5,000 subscribers answering within 20.
     """
 
     window_bytes: int = 16 * 2**20
-    page_events: int = 512
-    page_cache_bytes: int = 16 * 2**20
     write_budget: int = 64 * 2**10
-    slice_seconds: float = 0.004
 
     def __post_init__(self) -> None:
-        for name in ("window_bytes", "page_events", "page_cache_bytes", "write_budget", "slice_seconds"):
+        for name in ("window_bytes", "write_budget"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
 

@@ -1,27 +1,48 @@
 """A subscription: a cursor over a set of channels, and the sink that its events go to.
 
-Its states, and who moves it on:
+Who owns the cursor when. A subscriber is a cursor; there is no queue. So at each moment exactly one thing knows up to
+which offset a stream has everything, and only that one gives it more:
 
-    NEW ──open──> OPENED ──attach──> CATCHING ──step──> READY      in its group, served by the group's passes
+* **catching up**, the subscription owns it. It asks the history what comes next, up to its group's head, and moves the
+  cursor over each answer. An answer that has to be waited for (a page of the log, an event that has not come here yet)
+  leaves the cursor where it is.
+* **ready**, the group owns it: the group's head stands for the cursors of all that are ready, and one round gives them
+  all the same chunk. A subscription joins where its cursor meets the head, and only there.
+* **behind**, the cursor rests: the sink holds bytes and takes no more. It is where the last chunk that the sink took
+  ends. The subscription owns it again when the sink resumes.
+
+A cursor only moves over what the sink was given or a gap event reports. So nothing is left out or sent twice, whichever
+way a stream takes:
+
+    NEW ──open──> OPENED ──attach──> CATCHING ──step──> READY      in its group, served by the group's rounds
                                       │ ▲ │ ▲              │
                                       │ │ │ └──wake── WAITING     for a page of the log, or for its group's head
                                       │ │ └──────────────┘ │
                                       │ └─resume── BEHIND <┘      the sink holds bytes; the cursor stays here
                                       └──────> ENDING ──ended──> CLOSED
 
-Only the fan-out calls `step`; sinks call `resume` and `ended`. Iterating needs none of that: `async for`.
+A log that is replaced while streams are open sets every cursor to its place in the new one (`place_again`), behind a
+gap. Only the scheduler calls `step`; sinks call `resume` and `ended`. Iterating needs none of that: `async for`.
 """
 
 from __future__ import annotations
 
 import json
+import random
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from newswire.errors import Closed
 from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
-from newswire.hub.inbox import EventIterator
+from newswire.hub.group import Group
+from newswire.hub.iterator import EventIterator
+from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import StreamOptions
+from newswire.hub.runtime import HubRuntime
+from newswire.hub.sink import Sink
+from newswire.hub.start import Start, StartPoint, gap_data
+from newswire.hub.transform import Transform
 from newswire.log.base import Entry
 from newswire.log.channels import Channels
 from newswire.log.position import Position
@@ -29,15 +50,6 @@ from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.reserved import GAP
-
-if TYPE_CHECKING:
-    from newswire.hub.cursor import Start
-    from newswire.hub.group import Group
-    from newswire.hub.hub import Hub
-    from newswire.hub.live import Live
-    from newswire.hub.pages import LogPage
-    from newswire.hub.sink import Sink
-    from newswire.hub.transform import Transform
 
 _NOT_YET: Final = StreamOptions()
 
@@ -54,7 +66,7 @@ class _State(Enum):
 
 
 def _swallow(chunk: Chunk) -> bool:
-    return True  # stands in for the sink of a subscription that has ended in the middle of a pass
+    return True  # stands in for the sink of a subscription that has ended in the middle of a round
 
 
 class Subscription:
@@ -65,47 +77,44 @@ class Subscription:
     Attributes:
         channels: what it subscribes to.
         form: how events are written for it.
-        cursor: the offset up to which it has been given everything (its group's head while it has caught up).
-        page: the page of the log that it read last, while it is catching up from the log.
+        cursor: the offset up to which it has been given everything, while it is not ready.
     """
 
     __slots__ = (
         "_gap",
         "_group",
         "_hub",
-        "_live",
         "_options",
         "_quiet",
+        "_reported",
+        "_runtime",
         "_sink",
         "_start",
         "_state",
-        "_told",
         "_transform",
         "channels",
         "cursor",
         "form",
-        "page",
         "queued",
         "write",
     )
 
     def __init__(
-        self, hub: Hub, channels: Channels, form: Form, start: Start, transform: Transform | None = None
+        self, hub: Lifecycle, channels: Channels, form: Form, start: Start, transform: Transform | None = None
     ) -> None:
         self.channels = channels
         self.form = form
         self.cursor = 0
-        self.page: LogPage | None = None
         self.queued = False
-        self.write = _swallow
+        self.write: Callable[[Chunk], bool] = _swallow
         self._hub = hub
-        self._live: Live  # from `open` on
+        self._runtime: HubRuntime  # from `open` on
         self._start: Start | None = start
         self._state = _State.NEW
-        self._gap: str | None = None
-        self._quiet = False  # nothing was written since the heartbeat timer last looked, while it is catching up
-        self._told = 0  # loss up to this offset has been told; -1: the first page's loss is no news
-        self._group: Group | None = None
+        self._gap: str | None = None  # the data of a gap event that comes first
+        self._reported = 0  # loss up to this offset needs no gap event; -1: nor does that which comes first
+        self._quiet = False  # nothing was written since the last heartbeat was due, while it is catching up
+        self._group: Group | None = None  # while it is attached
         self._sink: Sink | None = None
         self._options = _NOT_YET
         self._transform = transform
@@ -114,9 +123,9 @@ class Subscription:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
 
     @property
-    def live(self) -> Live:
-        """The inside of the hub; there from `open` on."""
-        return self._live
+    def runtime(self) -> HubRuntime:
+        """The inside of the hub, from `open` on; for newswire itself."""
+        return self._runtime
 
     # -- the life of a stream, called by delivery
 
@@ -142,46 +151,49 @@ class Subscription:
             if start is None:
                 raise Closed("this subscription is being opened already: make one for each reader")
             try:
-                live = self._live = await self._hub.live()
-                place = await live.place(start)
-                self.cursor, self._told, self._gap = place.cursor, place.told, place.gap
+                runtime = self._runtime = await self._hub.runtime()
+                point = await runtime.resolve(start)
+                self.cursor, self._reported, self._gap = point.cursor, point.reported, point.gap
                 if self._transform is not None:
-                    self.cursor = (await self._transform.open(Position(live.epoch, place.cursor))).offset
+                    self.cursor = (await self._transform.open(Position(runtime.epoch, point.cursor))).offset
             except BaseException:
                 self._start = start  # it may be tried again
                 raise
             self._state = _State.OPENED
         elif self._state is not _State.OPENED:
             raise Closed("a subscription is read once: call hub.subscribe() again for each reader")
-        return Position(self._live.epoch, self.cursor)
+        return Position(self._runtime.epoch, self.cursor)
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """Begin to send to `sink`, which must be ready for more. Call `open` first."""
         if self._state is not _State.OPENED:
             raise Closed("open the subscription first, and attach it once")
+        runtime = self._runtime
         self._sink = sink
         self._options = options
         self.write = sink.write if self._transform is None else self._write_transformed
         self._state = _State.CATCHING
-        self._group = group = self._live.enter(self, options)
+        self._group = group = runtime.enter(self, options)
         self.channels = group.channels  # equal; now one object for the whole group
+        if options.max_age is not None:  # give or take a tenth, so that not all come back at once
+            runtime.deadlines.start(self.goodbye, options.max_age * random.uniform(0.9, 1.1))
         opening = self._opening(options)
         if opening is not None:
             self._give(opening)
         if self._state is _State.CATCHING:
-            self._live.fanout.enqueue(self)
-        if self._live.draining:  # since it was opened
+            runtime.scheduler.enqueue(self)
+        if runtime.draining:  # since it was opened
             self.goodbye()
 
     def _opening(self, options: StreamOptions) -> Chunk | None:
         """What the stream begins with, whatever follows."""
         if self._transform is not None:
-            raw = self._transform.begin(Position(self._live.epoch, self.cursor), options.retry, self._end)
+            raw = self._transform.begin(Position(self._runtime.epoch, self.cursor), options.retry, self._end)
             if raw is not None:
                 return Chunk(raw=raw) if raw else None
         if options.retry is None:
             return None
-        return self._live.opening(options.retry, self.cursor, whole=options.opening)
+        return self._runtime.opening(options.retry, self.cursor, whole=options.opening)
 
     def _write_transformed(self, chunk: Chunk) -> bool:
         """Stands in for the sink's `write` where there is a transform."""
@@ -200,35 +212,37 @@ class Subscription:
         """The sink is ready for more."""
         if self._state is not _State.BEHIND:
             return
-        fanout = self._live.fanout
-        fanout.stalled.pop(self, None)
+        self._moves()
         self._state = _State.CATCHING
         group = self._group
         if group is not None and self._gap is None and self.cursor == group.head and group.join(self):
             self._state = _State.READY
-            fanout.caught_up(self)
         elif self._state is _State.CATCHING:
-            fanout.enqueue(self)
+            self._runtime.scheduler.enqueue(self)
 
     def took_some(self) -> None:
-        """The sink's peer takes what the sink holds, if slowly: the write time-out counts anew."""
-        if self in self._live.fanout.stalled:
-            self._live.fanout.stall(self)
+        """The sink's peer takes what the sink holds, if slowly: the write time-out starts again."""
+        if self in self._runtime.stalled:
+            self._moves()
+            self._stalls()
 
     def ended(self) -> None:
         """The sink's connection is gone, or all of an ended stream is on its way. Idempotent."""
         if self._state is not _State.CLOSED:
             self._leave()
             self._state = _State.CLOSED
-            self._sink = None
-            self._live.left(self)
+            if self._sink is not None:
+                self._sink = None
+                self._moves()
+                self._runtime.left(self)
             if self._transform is not None:
                 self._transform.ended()
 
-    def renew(self, after: Position | str) -> None:
-        """After it has ended: let it be opened again, to go on after the position that its reader has come to."""
-        self._start = after
-        self._state = _State.NEW
+    def place_again(self, point: StartPoint) -> None:
+        """The log is another one now: go on from here."""
+        self.cursor, self._reported = point.cursor, point.reported
+        self._gap = point.gap or self._gap
+        self.wake()
 
     # -- ways to end it
 
@@ -237,7 +251,7 @@ class Subscription:
         self._end(None)
 
     def goodbye(self) -> None:
-        """End the stream in order and tell the client to come back."""
+        """End the stream in order and ask the client to come back."""
         self._end(self._goodbye())
 
     def goodbye_bytes(self) -> bytes:
@@ -274,133 +288,122 @@ class Subscription:
             self._state = _State.CLOSED
             return
         self._state = _State.ENDING
-        self._live.fanout.stall(self)  # a peer that never takes the rest is cut in the end
+        self._stalls()  # a peer that never takes the rest is cut in the end
         sink.end(last)
 
     def _leave(self) -> None:
         self.write = _swallow
-        self.page = None
         if self._group is not None:
             group, self._group = self._group, None
-            self._live.leave(self, group)
+            self._runtime.leave(self, group)
+            self._runtime.deadlines.cancel(self.send_heartbeat)
+            self._runtime.deadlines.cancel(self.goodbye)
 
-    def timed_out(self, stalled_for: float) -> bool:
-        """Whether the write time-out is over, `stalled_for` seconds after the sink took anything."""
-        timeout = self._options.write_timeout
-        return timeout is not None and stalled_for >= timeout
+    # -- time
 
-    # -- called by the fan-out, while it is catching up
+    def _stalls(self) -> None:
+        """The sink can take no more now, or has just taken a little: the write time-out starts."""
+        self._runtime.stalled[self] = None
+        if self._options.write_timeout is not None:
+            self._runtime.deadlines.start(self.cut, self._options.write_timeout)
 
-    @property
-    def heartbeat(self) -> float | None:
-        """Seconds of silence until it gets a heartbeat."""
-        return self._options.heartbeat
+    def _moves(self) -> None:
+        """The sink has taken all."""
+        self._runtime.stalled.pop(self, None)
+        self._runtime.deadlines.cancel(self.cut)
 
-    def beat(self) -> None:
-        """Send a heartbeat if nothing was sent since the last call but one."""
+    def send_heartbeat(self) -> float | None:
+        """Send a heartbeat if nothing was sent since the last call. Returns when to call again, while catching up."""
+        if self._state is _State.READY or self._options.heartbeat is None:
+            return None  # the group's heartbeats are its own
         if self._state in (_State.CATCHING, _State.WAITING):
             if self._quiet:
                 self._give(HEARTBEAT)
             self._quiet = True
+        return self._options.heartbeat / 2
 
-    def failed(self) -> None:
-        """A step has raised."""
-        self.cut()
-
-    # -- catching up, called by the group and the fan-out
-
-    def fell_behind(self, cursor: int) -> None:
-        """The sink took the group's chunk, but can take no more."""
-        if self._state is _State.READY:
-            self._state = _State.BEHIND
-            self.cursor = cursor
-            if self._group is not None:
-                self._group.leave(self)
-            self._live.fanout.stall(self)
-
-    def left_behind(self, cursor: int) -> None:
-        """The group can't serve this member any more; it reads on for itself."""
-        if self._state is _State.READY:
-            self.cursor = cursor
-            if self._group is not None:
-                self._group.leave(self)
-            self._state = _State.CATCHING
-            self._live.fanout.enqueue(self)
-
-    def wake(self) -> None:
-        """What was waited for is there."""
-        if self._state is _State.WAITING:
-            self._state = _State.CATCHING
-            self._live.fanout.enqueue(self)
+    # -- catching up, called by the scheduler and the group
 
     def step(self) -> bool:
-        """Give the sink the next chunk on the way to the group's head."""
+        """Give the sink the next chunk on the way to the group's head. Returns whether there is more to do now."""
         group = self._group
         if self._state is not _State.CATCHING or group is None:
             return False
         if self._gap is not None:
             return self._give_gap(self._gap)
-        fanout = self._live.fanout
-        window = fanout.window
-        cursor = self.cursor
-        if cursor > window.head:
-            self.wait()  # the client was further, by way of another process
-            self._live.wait_for_head(self)
+        due = self._runtime.history.due(self, group.head)
+        if due is None:
+            self._wait()
             return False
-        if cursor < window.floor:
-            due = self._live.page_due(self, group)
-            if due is None:
-                return self._gap is not None  # which is told first
-        elif cursor < group.head:
-            self._told = max(self._told, 0)  # nothing is missing from here on, so whatever will be is news
-            due = window.due(self.channels, cursor, upto=group.head, budget=fanout.options.write_budget)
-        else:
-            self.page = None
-            self._told = max(self._told, 0)
+        if self._reported < 0:
+            self._reported = due.lost
+        if due.lost > self._reported and not self._is_restated(due.frames):
+            runtime = self._runtime
+            after, through = runtime.text(self.cursor), runtime.text(due.lost)
+            self._reported = due.lost
+            self._gap = gap_data("trimmed", after, through, certain=due.certain)
+            return True
+        if due.through == self.cursor:
             if group.join(self):
                 self._state = _State.READY
-                fanout.caught_up(self)
             else:
-                self.wait()
+                self._wait()
             return False
         self.cursor = due.through
-        return self._give(fanout.chunks.join(due.frames, self.form)) if due.frames else True
+        return self._give(self._runtime.chunks.join(due.frames, self.form)) if due.frames else True
 
-    def page_at_hand(self, page: LogPage) -> bool:
-        """Begin or go on with `page`; False if a loss has to be told first."""
-        self.page = page
-        if self._transform is not None and page.frames and self._transform.restates(page.frames[0]):
-            return True
-        through = max(page.lost, page.doubt)
-        if self._told < 0:
-            self._told = through
-        if through > self.cursor and through > self._told:
-            self._told = through
-            self._gap = self._live.gap("trimmed", self.cursor, through, certain=page.lost > self.cursor)
-            return False
-        return True
+    def _is_restated(self, frames: list[Frame]) -> bool:
+        return self._transform is not None and bool(frames) and self._transform.restates(frames[0])
 
-    def wait(self) -> None:
-        """Rest until `wake`."""
+    def failed(self) -> None:
+        """A step has raised."""
+        self.cut()
+
+    def fell_behind(self, cursor: int) -> None:
+        """The sink took the group's chunk, up to `cursor`, but can take no more."""
+        if self._state is _State.READY:
+            self._state = _State.BEHIND
+            self.cursor = cursor
+            if self._group is not None:
+                self._group.leave(self)
+            self._stalls()
+
+    def read_on(self, cursor: int) -> None:
+        """The group can't serve this member any more: read on alone."""
+        if self._state is _State.READY:
+            self.cursor = cursor
+            if self._group is not None:
+                self._group.leave(self)
+            self._state = _State.CATCHING
+            self._runtime.scheduler.enqueue(self)
+
+    def wake(self) -> None:
+        """What was waited for is there."""
+        if self._state is _State.WAITING:
+            self._state = _State.CATCHING
+            self._runtime.scheduler.enqueue(self)
+
+    def _wait(self) -> None:
+        """Rest until `wake`, with heartbeats of its own."""
         self._state = _State.WAITING
-        self._live.fanout.waits(self, self._options.heartbeat)
+        if self._options.heartbeat is not None:
+            self._runtime.deadlines.start(self.send_heartbeat, random.uniform(0, self._options.heartbeat / 2))
 
     def _give_gap(self, data: str) -> bool:
         self._gap = None
-        self._live.gaps += 1
+        self._runtime.gaps += 1
         # The gap carries the cursor as its id: a client that reconnects right after it starts from the same place.
-        frame = Frame(self._live.epoch, Entry(self.cursor, "", GAP, data, 0.0))
-        return self._give(self._live.fanout.chunks.join([frame], self.form))
+        frame = Frame(self._runtime.epoch, Entry(self.cursor, "", GAP, data, 0.0))
+        return self._give(self._runtime.chunks.join([frame], self.form))
 
     def _give(self, chunk: Chunk) -> bool:
-        fanout = self._live.fanout
-        fanout.delivered += len(chunk.frames)
+        self._runtime.chunks.delivered += len(chunk.frames)
         self._quiet = False
         if self.write(chunk):
             return self._state is _State.CATCHING
         if self._state in (_State.CATCHING, _State.WAITING):
             self._state = _State.BEHIND
-            fanout.stall(self)
+            self._stalls()
         return False
 
     # -- in process

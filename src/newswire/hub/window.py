@@ -9,6 +9,7 @@ has that alone, since each of a million users may have one.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
@@ -28,10 +29,14 @@ class Due(NamedTuple):
     Attributes:
         frames: in log order; may be empty.
         through: where the cursor is after taking them.
+        lost: the offset of the newest event after the cursor that is missing; 0 if none is.
+        certain: False: the log can't know whether something is missing.
     """
 
     frames: list[Frame]
     through: int
+    lost: int = 0
+    certain: bool = True
 
 
 class _Ring:
@@ -166,7 +171,7 @@ class Window:
         return Due(frames, upto if stop == len(ring.frames) else ring.frames[stop - 1].offset)
 
 
-def _take(source: list[Frame], start: int, upto: int, budget: int) -> Due:
+def _take(source: Sequence[Frame], start: int, upto: int, budget: int) -> Due:
     frames: list[Frame] = []
     for index in range(start, len(source)):
         frame = source[index]
@@ -179,7 +184,6 @@ def _take(source: list[Frame], start: int, upto: int, budget: int) -> Due:
     return Due(frames, upto)
 
 
-def due_of_page(frames: list[Frame], after: int, through: int, budget: int) -> Due:
+def due_of_page(page: Sequence[Frame], after: int, through: int, budget: int) -> Due:
     """What a cursor at `after` is due of a page's frames, the page being complete up to `through`."""
-    index = bisect_right(frames, after, key=_offset)
-    return _take(frames, index, through, budget)
+    return _take(page, bisect_right(page, after, key=_offset), through, budget)

@@ -104,7 +104,7 @@ class Runs:
         """
         if self.closed and self._live is None:
             raise Closed("the runs are closed")
-        live = await self.hub.live()
+        live = await self.hub.runtime()
         if self._live is not live:  # the hub is open for the first time, or was opened again
             self._live = live
             self.closed = False

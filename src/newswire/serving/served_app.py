@@ -174,7 +174,7 @@ class ServedApp:
         Raises:
             Problem: it can't.
         """
-        inside = await self.hub.live()
+        inside = await self.hub.runtime()
         if inside.draining:
             raise unavailable("the server is stopping", "stopping")
         inside.follower.check()  # publishing may work, and nothing be delivered

@@ -1,26 +1,27 @@
-"""A hub that is open: everything of it that belongs to one event loop.
+"""An open hub: everything of it that belongs to one event loop.
 
-Takes what follows in the log into the window, marks the groups that want an event, knows who is subscribed. `Hub` is
-its face for applications; subscriptions call it on their way through it.
+Takes what follows in the log into the window, marks the groups that want an event, and knows who is subscribed. `Hub`
+is its face for applications; subscriptions call it on their way through it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from newswire.errors import Closed
-from newswire.hub.cursor import From, Place, Start, gap_data, place
-from newswire.hub.fanout import Fanout
 from newswire.hub.follower import LogFollower
-from newswire.hub.frames import HEARTBEAT, Chunk, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame
 from newswire.hub.group import Group
+from newswire.hub.group import Member as GroupMember
+from newswire.hub.history import History, Reader
+from newswire.hub.index import ChannelIndex
 from newswire.hub.options import HubOptions, StreamOptions
-from newswire.hub.pages import Pages
-from newswire.hub.patterns import ChannelIndex
-from newswire.hub.subscription import Subscription
-from newswire.hub.window import Due, Window, due_of_page
+from newswire.hub.scheduler import Deadlines, Scheduler
+from newswire.hub.start import From, Start, StartPoint, resolve_start
 from newswire.log.base import Entry, Log, Span
 from newswire.log.position import Position
 from newswire.log.retry import ask
@@ -29,13 +30,30 @@ from newswire.wire.encoder import opening
 logger = logging.getLogger("newswire.hub")
 
 
-class Live:
+class Member(GroupMember, Reader, Protocol):
+    """A subscription, as the runtime sees it."""
+
+    form: Form
+
+    def goodbye(self) -> None:
+        """End the stream in order and ask the client to come back."""
+        ...
+
+    def place_again(self, point: StartPoint) -> None:
+        """The log is another one now: go on from here."""
+        ...
+
+
+class HubRuntime:
     """The inside of an open hub.
 
     Attributes:
         epoch, lives: the log's.
+        history, scheduler, deadlines, chunks: what the streams share.
         index: which groups want a channel's events.
         follower: what brings the log's events here.
+        members: the subscriptions whose streams are open.
+        stalled: those of them whose connection can take no more now.
         followed, gaps: counts since the hub was opened.
         draining: no new streams are taken.
         on_empty: called once each when the last stream has ended.
@@ -46,19 +64,26 @@ class Live:
     def __init__(self, log: Log, span: Span, options: HubOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.epoch = span.epoch
         self.lives = span.lives
-        self.fanout = Fanout(Window(options.window_bytes, start=span.latest), options, loop)
-        self.pages = Pages(log, span.lives, options, self._log_went_back)
+        self.history = History(
+            log,
+            span,
+            window_bytes=options.window_bytes,
+            budget=options.write_budget,
+            went_back=lambda error: self.follower.restart(error),
+        )
+        self.chunks = Chunks()
+        self.scheduler = Scheduler(loop, self.chunks.clear)
+        self.deadlines = Deadlines(loop)
         self.index = ChannelIndex()
-        self.members: dict[Subscription, None] = {}
+        self.members: dict[Member, None] = {}
+        self.stalled: dict[Member, None] = {}
         self.followed = 0
         self.gaps = 0
         self.draining = False
         self.on_empty: list[Callable[[], None]] = []
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
-        self._beyond_head: dict[Subscription, None] = {}
         self._last_opening: tuple[tuple[int, int, bool], Chunk] = ((-1, -1, True), HEARTBEAT)
-        self.fanout.start()
         self.follower = LogFollower(log, self)
 
     # -- from the log, called by the follower
@@ -66,32 +91,29 @@ class Live:
     @property
     def head(self) -> int:
         """The offset of the newest event that has come here."""
-        return self.fanout.window.head
+        return self.history.window.head
 
     def take(self, entries: Sequence[Entry], whole: bool) -> None:
         """Take entries where the log learns of them, and write them too, unless more may come in this pass."""
-        if whole and self.fanout.reserve():
+        if whole and self.scheduler.reserve():
             try:
-                self._take_all(entries)
+                self._take(entries)
             finally:
-                self.fanout.run()
+                self.scheduler.run()
         else:
-            self._take_all(entries)
+            self._take(entries)
 
-    def _take_all(self, entries: Sequence[Entry]) -> None:
-        head = self.fanout.window.head
+    def _take(self, entries: Sequence[Entry]) -> None:
+        window, groups, epoch = self.history.window, self.index.groups, self.epoch
         for entry in entries:
-            if entry.offset > head:  # a log that gives something twice costs nobody an event
-                self._take(entry)
-        if self._beyond_head:
-            self._wake_beyond_head()
-
-    def _take(self, entry: Entry) -> None:
-        frame = Frame(self.epoch, entry)
-        self.fanout.window.append(frame)
-        self.followed += 1
-        for group in self.index.groups(entry.channel):
-            group.add(frame)
+            if entry.offset <= window.head:
+                continue  # a log that gives something twice costs nobody an event
+            frame = Frame(epoch, entry)
+            window.append(frame)
+            self.followed += 1
+            for group in groups(entry.channel):
+                group.add(frame)
+        self.history.wake_beyond()
 
     def lose_track(self) -> None:
         """What was taken may not have come to all groups: they look for it in the window."""
@@ -100,35 +122,26 @@ class Live:
 
     def skip_to(self, latest: int) -> None:
         """Go on after `latest`; what lies between never came here, and is read from the log's pages."""
-        self.fanout.window.restart(latest)
+        self.history.skip_to(latest)
         self.lose_track()
-        self._wake_beyond_head()
 
     def begin_again(self, span: Span) -> None:
-        """The log is another one now, or an older copy of itself: every cursor has to be placed again."""
+        """The log is another one now, or an older copy of itself: place every cursor in it. The streams stay open."""
         logger.error(
-            "the log spans %s to %s-%d now, and this process had seen %s: all streams end, and their clients come back "
-            "to a gap",
+            "the log spans %s to %s-%d now, and this process had seen %s: streams go on behind a gap",
             f"{span.epoch}-{span.earliest}", span.epoch, span.latest, self.text(self.head),
         )  # fmt: skip
-        self.goodbye_all()
-        self.epoch = span.epoch
-        self.lives = span.lives
-        self.fanout.window.restart(span.latest)
-        self.pages.begin_again(span.lives)
-        self.lose_track()
-
-    def _log_went_back(self, error: Exception) -> None:
-        self.follower.restart(error)
-
-    def _wake_beyond_head(self) -> None:
-        waiting, self._beyond_head = self._beyond_head, {}
-        for member in waiting:
-            member.wake()
+        before, self.epoch, self.lives = self.epoch, span.epoch, span.lives
+        self.history.begin_again(span)
+        for group in self._groups.values():
+            group.disperse()
+        for member in list(self.members):
+            self.history.forget(member)
+            member.place_again(resolve_start(Position(before, member.cursor), span))
 
     # -- for subscriptions
 
-    async def place(self, start: Start) -> Place:
+    async def resolve(self, start: Start) -> StartPoint:
         """Where a subscription starts.
 
         Raises:
@@ -138,64 +151,43 @@ class Live:
         if self.draining:
             raise Closed("the hub is shutting down: connect again in a moment")
         self.follower.check()
-        head = self.fanout.window.head
         if start is From.LATEST:
-            return Place(head)
-        span = Span(self.epoch, 0, head, self.lives)
-        found = place(start, span)
+            return StartPoint(self.head)
+        found = resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
         if isinstance(start, From) or found.gap is None:
             return found
-        return place(start, await ask(self._log.span()))  # perhaps another process has published since
+        return resolve_start(start, await ask(self._log.span()))  # perhaps another process has published since
 
-    def enter(self, member: Subscription, options: StreamOptions) -> Group:
-        """Take in a subscriber."""
+    def enter(self, member: Member, options: StreamOptions) -> Group:
+        """Take in a subscription."""
         key = (member.channels, member.form, options.heartbeat)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(member.channels, member.form, options.heartbeat, self.fanout)
+            group = self._groups[key] = Group(*key, history=self.history, scheduler=self.scheduler, chunks=self.chunks)
             self.index.add(group)
-            self.fanout.watch(group)
+            if options.heartbeat is not None:  # first at a random moment, so that not all come at once
+                self.deadlines.start(group.send_heartbeat, random.uniform(0, options.heartbeat / 2))
         group.size += 1
         self.members[member] = None
-        if options.max_age is not None:
-            self.fanout.limit_age(member, options.max_age)
         return group
 
-    def leave(self, member: Subscription, group: Group) -> None:
-        """A subscriber gets no more events; its sink may still have some to send."""
-        self.fanout.gone(member)
-        self.pages.forget(member)
-        self._beyond_head.pop(member, None)
-        group.forget(member)
+    def leave(self, member: Member, group: Group) -> None:
+        """A subscription gets no more events; its sink may still have some to send."""
+        self.history.forget(member)
+        group.leave(member)
         group.size -= 1
         if group.size == 0:
             del self._groups[group.channels, group.form, group.heartbeat]
             self.index.remove(group)
-            self.fanout.forget(group)
+            self.deadlines.cancel(group.send_heartbeat)
 
-    def left(self, member: Subscription) -> None:
-        """A subscriber's sink is done too."""
-        self.fanout.gone(member)
+    def left(self, member: Member) -> None:
+        """A subscription's sink is done too."""
         self.members.pop(member, None)
         if not self.members:
             calls, self.on_empty = self.on_empty, []
             for call in calls:
                 call()
-
-    def wait_for_head(self, member: Subscription) -> None:
-        """Wake `member` when something new comes: it has seen an event that has not come here yet."""
-        self._beyond_head[member] = None
-
-    def page_due(self, member: Subscription, group: Group) -> Due | None:
-        """What a subscriber behind the window is due; None if it has to wait, or has a gap to be told first."""
-        page = self.pages.find(group.channels, member.cursor, member.page)
-        if page is None:
-            member.wait()
-            self.pages.fetch(group.channels, member.cursor, member.page, member)
-            return None
-        if not member.page_at_hand(page):
-            return None
-        return due_of_page(page.frames, member.cursor, page.through, self.fanout.options.write_budget)
 
     def opening(self, retry: int, cursor: int, *, whole: bool = True) -> Chunk:
         """The chunk that a stream starts with; the same object for all that start at one place."""
@@ -210,10 +202,6 @@ class Live:
         """The text of a position."""
         return str(Position(self.epoch, offset))
 
-    def gap(self, reason: str, after: int, through: int, *, certain: bool = True) -> str:
-        """The data of a gap event between two offsets."""
-        return gap_data(reason, self.text(after), self.text(through), certain=certain)
-
     # -- the end
 
     def stop(self) -> None:
@@ -227,7 +215,7 @@ class Live:
             member.cut()
 
     def goodbye_all(self) -> None:
-        """End every stream, and tell its client to come back."""
+        """End every stream, and ask its client to come back."""
         for member in list(self.members):
             try:
                 member.goodbye()
@@ -249,11 +237,11 @@ class Live:
 
     async def close(self) -> None:
         """Stop following and reading; the streams have ended."""
-        self.fanout.stop()
+        self.deadlines.close()
         await self.follower.close()
-        await self.pages.close()
+        await self.history.close()
 
     def abandon(self) -> None:
         """The event loop is closed: free what is held in the log."""
         self.follower.abandon()
-        self.pages.abandon()
+        self.history.abandon()

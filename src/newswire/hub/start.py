@@ -1,7 +1,7 @@
 """Where a subscription starts: from what a client says to a place in the log.
 
-A cursor comes from outside and is never trusted: any bytes lead to a stream, from the right place or with a gap. What
-can't be placed starts at the earliest kept event, and says so.
+A cursor comes from outside and is never trusted: any bytes lead to a stream, from the right place or with a gap. A
+cursor that can't be placed starts at the earliest kept event, and the gap says so.
 """
 
 from __future__ import annotations
@@ -25,45 +25,49 @@ class From(Enum):
 
 Start: TypeAlias = Position | str | From
 
-# The loss that the first page reports is no news: the reader asked for whatever is kept, or was told already.
+# The reader asked for whatever is kept, or a gap says already that something is missing: no second gap.
 _NO_NEWS: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class StartPoint:
     """A place to start.
 
     Attributes:
         cursor: the offset after which to go on.
-        told: loss up to here is no news (-1: all that the first page reports).
+        reported: loss up to here needs no gap event (-1: all that the first page reports).
         gap: the data of a gap event to begin with, or None.
     """
 
     cursor: int
-    told: int = 0
+    reported: int = 0
     gap: str | None = None
 
 
-def place(start: Start, span: Span) -> Place:
+def resolve_start(start: Start, span: Span) -> StartPoint:
     """Find the place that `start` means in a log that spans `span`."""
     if start is From.LATEST:
-        return Place(span.latest)
+        return StartPoint(span.latest)
     if start is From.EARLIEST:
-        return Place(0, _NO_NEWS)
+        return StartPoint(0, _NO_NEWS)
     if isinstance(start, str):
         try:
             start = Position.parse(start)
         except InvalidPosition:
-            return Place(0, _NO_NEWS, gap_data("invalid", None, None))
+            return _earliest("invalid")
     assert isinstance(start, Position)
     resumed = span.lives.resume(start.epoch, start.offset)
     if resumed is None:
-        return Place(0, _NO_NEWS, gap_data("epoch", None, None))
+        return _earliest("epoch")
     if resumed.lost:
-        return Place(0, _NO_NEWS, gap_data("future", str(Position(span.epoch, resumed.offset)), None))
+        return _earliest("future", str(Position(span.epoch, resumed.offset)))
     if resumed.offset > span.latest:
-        return Place(0, _NO_NEWS, gap_data("future", None, None))
-    return Place(resumed.offset)
+        return _earliest("future")
+    return StartPoint(resumed.offset)
+
+
+def _earliest(reason: str, after: str | None = None) -> StartPoint:
+    return StartPoint(0, _NO_NEWS, gap_data(reason, after, None))
 
 
 def gap_data(reason: str, after: str | None, through: str | None, *, certain: bool = True) -> str:
@@ -73,8 +77,8 @@ def gap_data(reason: str, after: str | None, through: str | None, *, certain: bo
         reason: `trimmed` (retention removed events), `epoch` (the cursor belongs to another log), `future` (it is
             past the log's end, or past what the log still has of the time before it was restored from a copy; `after`
             says how far that goes) or `invalid` (it is no position at all).
-        after: the position after which something is missing; None if that can't be said.
-        through: the position of the newest event that is missing; None if that can't be said.
+        after: the position after which something is missing; None if that is unknown.
+        through: the position of the newest event that is missing; None if that is unknown.
         certain: False: something may be missing, but the log can't know (`Page.doubt`).
     """
     data: dict[str, object] = {"reason": reason, "after": after, "through": through}

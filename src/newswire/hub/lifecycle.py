@@ -1,0 +1,342 @@
+"""Which event loop an open hub belongs to, from opening to closing, and how threads get there.
+
+A hub belongs to no event loop until it is opened (by its first awaited call, or `async with`), and to that one until it
+is closed, or the event loop is. Then it may be opened again, in another event loop too. Threads pass their calls to the
+hub's loop. Where the hub is not open (a script, a WSGI application, a worker, after `asyncio.run`), a background thread
+runs a loop for it, which ends with the hub or the process; an event loop that opens the hub later takes it over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import sys
+import threading
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Literal, Self, TypeAlias, TypeVar
+
+from newswire.errors import Closed
+from newswire.hub.options import HubOptions
+from newswire.hub.runtime import HubRuntime
+from newswire.log.base import Log, Reopenable
+from newswire.log.retry import ask
+from newswire.log.workers import warn_if_not_shared
+
+T = TypeVar("T")
+Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
+
+
+class Lifecycle:
+    """What a hub does to be open in one event loop at a time.
+
+    Args:
+        log: the log.
+        options: the hub's.
+
+    Attributes:
+        log, options: see above.
+        loop: the event loop that the hub is open in; None before it is opened.
+        closed: whether the hub was closed.
+    """
+
+    def __init__(self, log: Log, options: HubOptions) -> None:
+        self.log = log
+        self.options = options
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
+        self._runtime: HubRuntime | None = None
+        self._pid: int | None = None  # the process that opened the hub
+        self._opening: asyncio.Task[HubRuntime] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        self._closed_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._closing: list[Callable[[], Awaitable[None]]] = []
+        # Calls of threads.
+        self._lock = threading.Lock()  # held where a call is given to an event loop, and where that changes
+        self._closed_for_threads = False  # threads that come late don't open the hub again
+        self._background: asyncio.AbstractEventLoop | None = None  # of the background thread, while there is one
+        self._thread: threading.Thread
+        self._thread_pid = 0  # the process that the thread belongs to
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.open()
+        except BaseException:
+            await self.close()  # without an entry there is no exit
+            raise
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @asynccontextmanager
+    async def lifespan(self, app: object) -> AsyncIterator[None]:
+        """The hub's life as an application's: `Starlette(lifespan=hub.lifespan)`, `FastAPI(lifespan=hub.lifespan)`."""
+        async with self:
+            yield
+
+    # -- open and close
+
+    def check_process(self) -> None:
+        """See that the hub was not carried over a fork.
+
+        Raises:
+            RuntimeError: it was open when this process was forked. Its event loop and threads are the parent's.
+        """
+        if self._pid is not None and self._pid != os.getpid():
+            raise RuntimeError(
+                f"this hub was opened in process {self._pid}, of which {os.getpid()} is a fork: open hubs after the "
+                "fork, one in each process (with gunicorn --preload, a pool or a daemon: publish nothing before)"
+            )
+
+    async def runtime(self) -> HubRuntime:
+        """The inside of the hub, which is opened if need be; for newswire itself.
+
+        Raises:
+            Closed: the hub was closed in this event loop: whoever comes late does not open it again.
+            LogUnavailable, LogCorrupt, RuntimeError: see `open`.
+        """
+        if self.closed and self._closed_in is not None and self._closed_in() is asyncio.get_running_loop():
+            raise Closed("the hub is closed")
+        return await self.open()
+
+    async def open(self) -> HubRuntime:
+        """Open the log and follow it. Idempotent; every awaited call does it when it must.
+
+        A hub that was closed is opened again: by this method and `async with`, and in another event loop by every call.
+
+        Returns:
+            the inside of the hub; what it offers is for newswire itself.
+
+        Raises:
+            LogUnavailable, LogCorrupt: the log can't be opened. The next call tries again.
+            Closed: the hub was closed, and its log can't be opened again.
+            RuntimeError: the hub is open in another event loop, or was open when this process was forked.
+        """
+        loop = asyncio.get_running_loop()
+        self.check_process()
+        if self.loop is not None and self.loop is not loop:
+            if self.loop.is_closed():
+                self._abandon()
+            elif not await self._take_over(loop):
+                raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
+        if self._ending is not None:
+            await asyncio.shield(self._ending)
+        if self.closed:
+            self._reopen()
+        if self._runtime is not None:
+            return self._runtime
+        self.loop = loop
+        self._pid = os.getpid()
+        if self._opening is None:
+            self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
+        return await asyncio.shield(self._opening)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
+        warn_if_not_shared(self.log)
+        try:
+            self._runtime = HubRuntime(self.log, await ask(self.log.span()), self.options, loop)
+        except BaseException:
+            self.loop = self._pid = None
+            raise
+        finally:
+            self._opening = None
+        return self._runtime
+
+    async def _take_over(self, loop: asyncio.AbstractEventLoop) -> bool:
+        """Go on in `loop`, if the hub is open in the background thread of `sync` and nobody reads there."""
+        background = self._background
+        if background is None or self.loop is not background:
+            return False
+
+        async def hand_over() -> bool:
+            if self._opening is not None:
+                await asyncio.wait([self._opening])
+            # Whoever waited for that goes first: one pass through the shield, one to wake, one to go on.
+            for _ in range(3):
+                await asyncio.sleep(0)
+            runtime = self._runtime
+            if self.loop is not background or runtime is None or runtime.members or self._closing or self._ending:
+                return False
+            with self._lock:  # threads give their calls to `loop` from here on
+                self.loop, self._runtime = loop, None
+            await runtime.close()
+            return True
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(hand_over(), background))
+
+    def _abandon(self) -> None:
+        """The event loop was closed with the hub open in it. The log is not bound to it."""
+        runtime, self._runtime = self._runtime, None
+        self.loop = self._opening = self._ending = None
+        self._closing.clear()
+        if runtime is not None:
+            runtime.abandon()
+
+    def _reopen(self) -> None:
+        if not isinstance(self.log, Reopenable):
+            raise Closed("the hub is closed, and its log can't be opened again: make a new Hub")
+        self.log.reopen()
+        self._runtime = None
+        self.closed = False
+        self._closed_in = None
+
+    async def close(self) -> None:
+        """End every stream with a goodbye, then close the log. Idempotent.
+
+        If the caller is cancelled, the hub is closed all the same before the cancellation goes on.
+        """
+        if self.closed:
+            return
+        if self.loop is not None and self.loop.is_closed():
+            self._abandon()
+        self.check_process()
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().create_task(self._close(), name="newswire hub closes")
+        ending = self._ending
+        try:
+            await asyncio.shield(ending)
+        except asyncio.CancelledError:
+            await asyncio.wait([ending])
+            raise
+
+    async def _close(self) -> None:
+        try:
+            if self._opening is not None:
+                self._opening.cancel()
+                await asyncio.wait([self._opening])
+            while self._closing:
+                await self._closing.pop()()
+            await self.shutdown(grace=1.0)
+        finally:
+            self.closed = True
+            self._closed_in = weakref.ref(asyncio.get_running_loop())
+            self.loop = self._pid = self._ending = None
+            try:
+                if self._runtime is not None:
+                    await self._runtime.close()
+            finally:
+                await self.log.close()
+
+    def before_close(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Await `call()` when the hub is asked to close, while it still works: for what is built upon it."""
+        self._closing.append(call)
+
+    async def shutdown(self, grace: float = 5.0, mode: Mode = "goodbye") -> None:
+        """End every stream, and take no new ones. Publishing goes on working until `close`.
+
+        Args:
+            grace: seconds that clients have to take what they are still owed; then they are cut.
+            mode: `goodbye` and `drain` tell clients when to come back (`retry:`, with jitter) and finish in order:
+                subscriptions have no end of their own to wait for. `cut` drops the connections.
+        """
+        runtime = self._runtime
+        if runtime is None:
+            return
+        if mode == "cut":
+            runtime.draining = True
+            runtime.cut()
+        else:
+            runtime.stop()
+        await runtime.empty(grace)
+
+    # -- calls of threads
+
+    def close_from_thread(self, timeout: float | None = None) -> None:
+        """Close the hub, and the background thread if there is one. Idempotent."""
+        if not self.closed:
+            self.call_from_thread(self.close, timeout)
+        self._closed_for_threads = True
+        self._end_thread()
+
+    def _end_thread(self) -> None:
+        """End the background thread. At the end of the process too: its tasks would be destroyed, with tracebacks."""
+        if self._background is None or self._thread_pid != os.getpid():
+            return  # in a fork, the thread and perhaps the lock are the parent's
+        with self._lock:
+            loop, self._background = self._background, None
+        if loop is not None:
+            atexit.unregister(self._end_thread)
+            loop.call_soon_threadsafe(loop.stop)
+            self._thread.join(1.0)
+
+    def call_from_thread(self, call: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
+        """Await `call()` in the hub's event loop and wait for its result: for what is built upon the hub.
+
+        Raises:
+            TimeoutError, RuntimeError: see `publish`.
+            Closed: the hub was closed, by `close` or in an event loop that is still there.
+        """
+        self._check_thread()
+        with self._lock:
+            loop = self.loop
+            if loop is None or loop.is_closed():
+                loop = self._start_thread()
+            future = asyncio.run_coroutine_threadsafe(self._call(call), loop)
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            future.cancel()
+            raise
+
+    async def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        loop = self.loop
+        if loop is None or loop.is_closed() or loop is asyncio.get_running_loop():
+            return await call()
+        # The hub went over to another event loop while this was on its way to the one before.
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call(), loop))
+
+    def _check_thread(self) -> None:
+        self.check_process()
+        if self.closed and (self._closed_for_threads or not self._loop_is_gone()):
+            raise Closed("the hub is closed")
+        self._closed_for_threads = False
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
+            raise RuntimeError(
+                "gevent has replaced this process's threads or its select, and hub.sync needs real ones for its event "
+                "loop: publish to a server (`newswire serve`) over HTTP, or run without monkey patching"
+            )
+        if _in_event_loop():
+            raise RuntimeError(
+                "hub.sync would block the event loop that runs in this thread: await the hub's own method instead"
+            )
+
+    def _start_thread(self) -> asyncio.AbstractEventLoop:
+        if self._background is None:
+            self._background = loop = asyncio.new_event_loop()
+            self._thread_pid = os.getpid()
+            self._thread = threading.Thread(target=_run_loop, args=(loop,), name="newswire hub", daemon=True)
+            self._thread.start()
+            atexit.register(self._end_thread)
+        return self._background
+
+    def _loop_is_gone(self) -> bool:
+        """Whether the event loop that the hub is or was open in is closed."""
+        loop = self._closed_in() if self._closed_in is not None else self.loop
+        return loop.is_closed() if loop is not None else self.closed
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    try:
+        loop.run_forever()
+        loop.run_until_complete(_cancel_all())
+    finally:
+        loop.close()
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
