@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from newswire.errors import NewswireError
     from newswire.hub.hub import Hub
     from newswire.hub.options import HubOptions, StreamOptions
-    from newswire.log.base import Log, Retention
     from newswire.log.channels import Pattern, channel
+    from newswire.log.log import Log
     from newswire.log.open import open_log
     from newswire.log.position import Position
+    from newswire.log.retention import Retention
     from newswire.runs.runs import Runs
     from newswire.wire.decoder import Decoder
     from newswire.wire.event import Event
@@ -53,11 +54,11 @@ _HOMES = {
     "EventSourceResponse": "delivery.response",
     "Hub": "hub.hub",
     "HubOptions": "hub.options",
-    "Log": "log.base",
+    "Log": "log.log",
     "NewswireError": "errors",
     "Pattern": "log.channels",
     "Position": "log.position",
-    "Retention": "log.base",
+    "Retention": "log.retention",
     "Runs": "runs.runs",
     "StreamOptions": "hub.options",
     "channel": "log.channels",

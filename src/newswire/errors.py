@@ -12,8 +12,10 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     │   └── DecodeLimitExceeded
     ├── LogError              the log could not do what was asked
     │   ├── LogUnavailable    … now; it may work later
+    │   ├── LogUncertain      … or has done it: its answer was lost
     │   ├── LogCorrupt        … and a person has to look
-    │   └── TrimmedAway       a follower is behind what retention kept
+    │   ├── TrimmedAway       a follower is behind what retention kept
+    │   └── EpochChanged      the log began another life while it was followed
     ├── SourceError           an event source lost its connection, or stopped
     │   ├── ConnectFailed     … could not connect: the request was never sent
     │   ├── ConnectionLost    … the connection broke
@@ -168,11 +170,16 @@ class DecodeLimitExceeded(LimitExceeded):
 
 
 class LogError(NewswireError):
-    """The log could not do what was asked. Nothing of the failed batch was stored."""
+    """The log could not do what was asked. Nothing of the failed batch was stored (but see `LogUncertain`)."""
 
 
 class LogUnavailable(LogError):
     """The log can't be used now: locked, full, read-only, or its server is away. Trying later may work."""
+
+
+class LogUncertain(LogError):
+    """The log gave no answer: the batch may be stored, or not. Append it again under the same token, and it is there
+    once; without a token, look before you try again."""
 
 
 class LogCorrupt(LogError):
@@ -189,6 +196,18 @@ class TrimmedAway(LogError):
     def __init__(self, through: int) -> None:
         super().__init__(f"retention removed events up to offset {through} before they were followed")
         self.through = through
+
+
+class EpochChanged(LogError):
+    """The log began another life while it was followed: it was wiped, put back, or another server took over.
+
+    Attributes:
+        epoch: the present one.
+    """
+
+    def __init__(self, epoch: str) -> None:
+        super().__init__(f"the log has another epoch now, {epoch}")
+        self.epoch = epoch
 
 
 class Closed(NewswireError):

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from tests.hub.test_every_subscriber import Reader, SlowSink
 from tests.hub.test_hub_life import Connection
-from tests.hub.troubled import ERRORS, Odd, TroubledImmediateLog, TroubledLog
+from tests.hub.troubled import ERRORS, Odd, TroubledLog
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, StreamOptions
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
 from newswire.hub import history
-from newswire.log.base import Entry, Log
 from newswire.log.channels import Channels
+from newswire.log.engine import Entry
+from newswire.log.log import Log
 from newswire.log.memory import MemoryLog
 from newswire.log.retry import Retry
 from newswire.log.sqlite import SqliteLog
@@ -45,7 +46,7 @@ class Walk:
 
     def __init__(self, seed: int, inner: Log) -> None:
         self.dice = dice = random.Random(seed)
-        self.log = dice.choice([TroubledLog, TroubledImmediateLog])(inner, random.Random(seed))
+        self.log = TroubledLog(inner, random.Random(seed), immediate=dice.choice([False, True]))
         options = HubOptions(
             window_bytes=dice.choice([1, 2_000, 10**7]),
             write_budget=dice.choice([1, 500, 65_536]),
@@ -89,10 +90,10 @@ class Walk:
         await asyncio.sleep(self.dice.choice([0, 0, 0, 0.003]))
 
     async def worsen(self) -> None:
-        self.log.trouble = self.dice.choice([0.0, 0.05, 0.3, 1.0])
+        self.log.engine.trouble = self.dice.choice([0.0, 0.05, 0.3, 1.0])
 
     async def finish(self) -> None:
-        self.log.trouble = 0.0
+        self.log.engine.trouble = 0.0
         async with asyncio.timeout(20):
             while self.hub_is_down():
                 await asyncio.sleep(0.001)
@@ -112,7 +113,7 @@ class Walk:
         return not self.hub.following
 
     async def check(self) -> None:
-        inner = self.log.inner
+        inner = self.log.engine.inner
         found: list[Entry] = []
         while (at := found[-1].offset if found else 0) < (await inner.span()).latest:
             found += (await inner.read(Channels([Pattern(">")]), at, 1000)).entries
@@ -131,9 +132,9 @@ async def walk(seed: int, inner: Log) -> None:
             await step()
         await world.finish()
         await world.check()
-        assert world.log.fails
+        assert world.log.engine.fails
     finally:
-        world.log.trouble = 0.0
+        world.log.engine.trouble = 0.0
         for reader in world.readers:
             reader.stop()
         await world.hub.close()
@@ -160,24 +161,13 @@ async def test_while_the_log_cannot_be_followed_new_streams_are_refused(error: B
     class Log(MemoryLog):
         away = False
 
-        def follow_at_once(self, after, take):  # type: ignore[no-untyped-def]
-            entries = super().follow_at_once(after, take)
-
-            async def follow():  # type: ignore[no-untyped-def]
-                if self.away:
-                    raise type(error)(*error.args)
-                while True:
-                    waiting = asyncio.ensure_future(anext(entries))
-                    while not waiting.done() and not self.away:
-                        await asyncio.wait([waiting], timeout=0.001)
-                    if self.away:
-                        waiting.cancel()
-                        await asyncio.wait([waiting])
-                        await entries.aclose()
-                        raise type(error)(*error.args)
-                    yield waiting.result()
-
-            return follow()
+        async def tail(self, *args, **options):  # type: ignore[no-untyped-def]
+            tail = asyncio.ensure_future(super().tail(*args, **options))
+            while not tail.done() and not self.away:
+                await asyncio.wait([tail], timeout=0.001)
+            tail.cancel()
+            await asyncio.wait([tail])
+            raise type(error)(*error.args)
 
     log = Log()
     async with Hub(log) as hub:
@@ -264,13 +254,13 @@ async def test_heartbeats_go_on_while_the_log_is_away() -> None:
         sink = Connection()
         sink.subscription = hub.subscribe("a", after=first)
         await sink.subscription.open()
-        log.trouble = 1.0
+        log.engine.trouble = 1.0
         sink.subscription.attach(sink, StreamOptions(heartbeat=0.01))
         async with asyncio.timeout(10):
             while sink.text.count("\n:\n") < 1 or not sink.text.endswith(":\n:\n"):
                 await asyncio.sleep(0.01)
         assert not sink.events
-        log.trouble = 0.0
+        log.engine.trouble = 0.0
         async with asyncio.timeout(10):
             while [event.data for event in sink.events] != ["x", "y"]:
                 await asyncio.sleep(0.001)
@@ -285,7 +275,7 @@ async def test_who_leaves_while_the_log_is_away_is_freed_at_once() -> None:
         subscriptions = [hub.subscribe("a", after=position) for position in positions[:-2]]
         for subscription in subscriptions:
             await subscription.open()
-        log.trouble = 1.0
+        log.engine.trouble = 1.0
         while subscriptions:
             sink = Connection()
             sink.subscription = subscriptions.pop()
@@ -341,10 +331,10 @@ async def test_iterators_go_on_in_a_log_that_was_replaced() -> None:
         told = asyncio.create_task(anext(ends))
         while hub.stats().subscribers < 4:
             await asyncio.sleep(0)
-        log.inner = MemoryLog()
-        await log.inner.append([("a", Event("new")), ("b", Event("new"))])
+        log.engine.inner = MemoryLog()
+        await log.engine.inner.append([("a", Event("new")), ("b", Event("new"))])
         (await hub.runtime()).follower.restart(LogUnavailable("somebody replaced it"))
-        while not hub.following or hub.epoch != (await log.inner.span()).epoch:
+        while not hub.following or hub.epoch != (await log.engine.inner.span()).epoch:
             await asyncio.sleep(0.001)
         assert (await asyncio.wait_for(told, 5)).event == "newswire.gap"
         closed.close()
@@ -373,7 +363,7 @@ async def test_streams_stay_connected_when_the_log_is_replaced() -> None:
         sink.subscription = hub.subscribe("a")
         await sink.subscription.open()
         sink.subscription.attach(sink, StreamOptions())
-        log.inner = MemoryLog()
+        log.engine.inner = MemoryLog()
         (await hub.runtime()).follower.restart(LogUnavailable("somebody replaced it"))
         async with asyncio.timeout(5):
             while not sink.events or not hub.following:

@@ -15,9 +15,9 @@ from newswire import Decoder, Event, Hub, HubOptions, Position, Retention, Strea
 from newswire.hub import history, scheduler
 from newswire.hub.frames import Chunk
 from newswire.hub.subscription import Subscription
-from newswire.log.base import RetentionRules
 from newswire.log.channels import Channels, Pattern, name_or_pattern
 from newswire.log.memory import MemoryLog
+from newswire.log.retention import RetentionRules
 from newswire.log.sqlite import SqliteLog
 
 pytestmark = pytest.mark.anyio

@@ -154,26 +154,6 @@ def test_closed_for_those_who_come_late_in_the_same_event_loop(hub: Hub) -> None
     close(hub)
 
 
-def test_a_log_that_cannot_be_opened_again() -> None:
-    """A third party's log may lack it: the error says so."""
-
-    class Once:
-        def __init__(self) -> None:
-            self.inner = MemoryLog()
-            for name in ("append", "read", "follow", "span", "trim", "close"):
-                setattr(self, name, getattr(self.inner, name))
-
-    hub = Hub(Once())  # type: ignore[arg-type]
-
-    async def main() -> None:
-        async with hub:
-            pass
-        with pytest.raises(Closed, match="make a new Hub"):
-            await hub.open()
-
-    asyncio.run(main())
-
-
 def test_runs_of_a_hub_that_was_opened_again(hub: Hub) -> None:
     """Runs go with their hub: closed with it, and there again with it."""
     runs = Runs(hub, public=True)

@@ -1,16 +1,15 @@
-"""A log that raises anything anywhere, while it is told to: for the tests of what lives upon a log."""
+"""An engine that raises anything anywhere, on command: for the tests of what lives upon a log."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping, Sequence
 
-from newswire import Event, Position
 from newswire.errors import Closed, LogCorrupt, LogError, LogUnavailable
-from newswire.log.base import Entry, Log, Page, Span
 from newswire.log.channels import Channels
-from newswire.log.immediate import Take, follow_at_once
+from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Outcome, Page, Span
+from newswire.log.log import Log, as_log_error
 
 
 class Odd(BaseException):
@@ -35,23 +34,27 @@ ERRORS: list[BaseException] = [
 ]
 
 
-class TroubledLog:
-    """A log whose calls fail now and then, before, in the midst of or after what they do.
+class TroubledEngine(Engine):
+    """An engine whose calls fail now and then, before, in the midst of or after what they do.
 
     Args:
         inner: the log that does the work.
         dice: when and how.
+        immediate: whether it calls back within the call.
 
     Attributes:
         trouble: how likely each step fails, from 0 to 1.
         fails: calls that failed.
     """
 
-    def __init__(self, inner: Log, dice: random.Random) -> None:
+    def __init__(self, inner: Log, dice: random.Random, *, immediate: bool) -> None:
         self.inner = inner
         self.trouble = 0.0
         self.fails = 0
+        self.direct = immediate
+        self.immediate = immediate and inner.engine.immediate  # type: ignore[misc]
         self._dice = dice
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def _step(self) -> None:
         for _ in range(self._dice.choice([0, 0, 1, 3])):
@@ -64,11 +67,27 @@ class TroubledLog:
             error = self._dice.choice(ERRORS)
             raise type(error)(*error.args)
 
-    async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
-        await self._step()
-        positions = await self.inner.append(events)
-        await self._step()
-        return positions
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        if self.direct:
+            if self._dice.random() < self.trouble:
+                raise LogError("not now")
+            self.inner.engine.submit(batches, on_done)
+            return
+        task = asyncio.ensure_future(self._submit(batches, on_done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        done: asyncio.Future[tuple[Sequence[Outcome], str]] = asyncio.get_running_loop().create_future()
+        try:
+            await self._step()
+            self.inner.engine.submit(batches, lambda *answer: done.set_result(answer))
+            answer = await done
+            await self._step()
+        except BaseException as error:
+            on_done([as_log_error(error) if isinstance(error, Exception) else LogError("odd")] * len(batches), "")
+        else:
+            on_done(*answer)
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
         await self._step()
@@ -76,9 +95,16 @@ class TroubledLog:
         await self._step()
         return page
 
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        await self._step()
+        return await self.inner.newest(channels)
+
     async def span(self) -> Span:
         await self._step()
         return await self.inner.span()
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        return await self.inner.drop(cuts)
 
     async def trim(self) -> int:
         return await self.inner.trim()
@@ -86,60 +112,34 @@ class TroubledLog:
     async def close(self) -> None:
         await self.inner.close()
 
-    def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
-        return self._follow(after, None)
-
-    async def _follow(self, after: int | None, take: Take | None) -> AsyncIterator[Sequence[Entry]]:
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         await self._step()
-        entries = self.inner.follow(after) if take is None else follow_at_once(self.inner, after, take)
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def take(entries: Sequence[Entry], last: bool) -> None:
+            if not failed.done():
+                try:
+                    self._fail_perhaps()
+                    on_entries(entries, last)
+                    self._fail_perhaps()
+                except BaseException as error:
+                    failed.set_exception(OSError("stopped") if isinstance(error, StopIteration) else error)
+
+        inner = asyncio.ensure_future(self.inner.engine.tail(after, epoch, take))
         try:
-            async for batch in entries:
-                await self._step()
-                yield batch
-                await self._step()
+            await asyncio.wait([inner, failed], return_when=asyncio.FIRST_COMPLETED)
+            (failed if failed.done() else inner).result()
         finally:
-            await entries.aclose()
+            inner.cancel()
+            failed.cancel()
+            await asyncio.wait([inner])
             self._fail_perhaps()
 
 
-class TroubledImmediateLog(TroubledLog):
-    """One that calls back, and fails there too; whoever appended gets to feel it."""
+class TroubledLog(Log):
+    """A log on such an engine."""
 
-    def submit(self, batches: object, settle: object) -> None:
-        raise NotImplementedError("the hub does not submit")
+    engine: TroubledEngine
 
-    def follow_at_once(self, after: int | None, take: Take) -> AsyncIterator[Sequence[Entry]]:
-        broken = False
-
-        def taking(entries: Sequence[Entry], whole: bool) -> None:
-            nonlocal broken
-            if broken:
-                return
-            broken = True
-            self._fail_perhaps()
-            take(entries, whole)
-            self._fail_perhaps()
-            broken = False
-
-        async def checked() -> AsyncIterator[Sequence[Entry]]:
-            entries = self._follow(after, taking)
-            waiting: asyncio.Future[Sequence[Entry]] | None = None
-            try:
-                while True:
-                    waiting = asyncio.ensure_future(anext(entries))  # type: ignore[arg-type]
-                    while not waiting.done():
-                        await asyncio.wait([waiting], timeout=0.01)
-                        if broken:
-                            raise LogError("a callback failed")
-                    try:
-                        batch = waiting.result()
-                    except StopAsyncIteration:
-                        return
-                    yield batch
-            finally:
-                if waiting is not None:
-                    waiting.cancel()
-                    await asyncio.gather(waiting, return_exceptions=True)
-                await entries.aclose()
-
-        return checked()
+    def __init__(self, inner: Log, dice: random.Random, *, immediate: bool = False) -> None:
+        super().__init__(TroubledEngine(inner, dice, immediate=immediate))

@@ -14,7 +14,7 @@ import random
 import sys
 from itertools import count
 
-from newswire.log.base import Retention
+from newswire.log.retention import Retention
 from newswire.log.sqlite import SqliteLog
 from newswire.wire.event import Event
 

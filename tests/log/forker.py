@@ -115,8 +115,8 @@ class Walk:
         self.dice = random.Random(seed)
         self.loop = new_loop()
         self.carried = bool(fork._state.carried)
-        self.inherited += [log for log in self.logs if log._pid is not None]
-        self.logs = [log for log in self.logs if log._pid is None]  # never used: as good as new
+        self.inherited += [log for log in self.logs if log.engine._pid is not None]
+        self.logs = [log for log in self.logs if log.engine._pid is None]  # never used: as good as new
         self.appending = []
         self.children = []
         self.depth += 1

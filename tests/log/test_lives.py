@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.log.lives import Life, Lives, Resumed
+from newswire.log.position import Life, Lives, Resumed
 
 LIVES = Lives([Life("a", 0), Life("b", 100), Life("c", 150)])
 

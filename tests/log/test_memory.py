@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from newswire.log.memory import MemoryLog
-from newswire.testing import ImmediateSuite, LedgerSuite, LogSuite
+from newswire.testing import LogSuite
 from newswire.testing.log_base import MakeLog
 
 
-class TestMemoryLog(LogSuite, LedgerSuite, ImmediateSuite):
-    """The suites."""
+class TestMemoryLog(LogSuite):
+    """The suite."""
 
     durable = False
 

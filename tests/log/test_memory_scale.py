@@ -10,12 +10,13 @@ import tracemalloc
 
 import pytest
 
-from newswire.log.base import Entry, Retention
 from newswire.log.channels import Channels, Pattern
+from newswire.log.engine import Entry
 from newswire.log.forgotten import Forgotten
 from newswire.log.memory import MemoryLog
 from newswire.log.memory import losses as memory_losses
 from newswire.log.memory.blocks import Blocks
+from newswire.log.retention import Retention
 from newswire.testing.log_base import offsets, opened, publish, read_all
 from newswire.wire.event import Event
 
@@ -92,7 +93,7 @@ async def test_what_is_kept_does_not_grow() -> None:
             await log.append([(f"user.{number}", Event("x")), ("busy", Event("y")), ("again", Event("z"))])
             if number % 3 == 0:
                 await log.drop({f"user.{number}": 2**62, "again": 2**62})
-        kept = log._kept
+        kept = log.engine._kept
         assert len(kept.channels) < 1500
         assert kept._aging.keys() == kept.channels.keys()
         assert len(kept._late) < 10_000

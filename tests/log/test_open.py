@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from newswire import Event, Retention, open_log
-from newswire.log.base import RetentionRules
 from newswire.log.channels import Channels
 from newswire.log.memory import MemoryLog
+from newswire.log.retention import RetentionRules
 from newswire.log.sqlite import SqliteLog
 
 pytestmark = pytest.mark.anyio
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.anyio
 def path_of(url: str) -> str:
     log = open_log(url)
     assert isinstance(log, SqliteLog)
-    return log._file.path
+    return log.engine._file.path
 
 
 @pytest.mark.parametrize("url", ["memory://", "MEMORY://", "memory:///", "memory://?max_bytes=1000000"])

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from newswire.log.sqlite import SqliteLog
-from newswire.testing import ImmediateSuite, LedgerSuite, LogSuite
+from newswire.testing import LogSuite
 from newswire.testing.log_base import MakeLog
 
 
-class TestSqliteLog(LogSuite, LedgerSuite, ImmediateSuite):
-    """The suites."""
+class TestSqliteLog(LogSuite):
+    """The suite."""
 
     @pytest.fixture
     def make_log(self, tmp_path: Path) -> MakeLog:

@@ -10,8 +10,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from newswire.log.base import Retention
 from newswire.log.channels import Channels, Pattern
+from newswire.log.retention import Retention
 from newswire.log.sqlite import SqliteLog, keeper
 from newswire.log.sqlite.trim import forget
 from newswire.testing.log_base import PATIENCE, offsets, opened, publish, read_all
@@ -135,7 +135,7 @@ async def test_what_is_forgotten_by_shape(tmp_path: Path) -> None:
         connection = sqlite3.connect(path)
         ids = [id for (id,) in connection.execute("SELECT id FROM channels WHERE empty")]
         connection.close()
-        await log._writer.run(partial(forget, channels=ids))
+        await log.engine._writer.run(partial(forget, channels=ids))
         await publish(log, "user.3", "later")
 
         async def losses(*channels: str) -> tuple[int, int]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from newswire.log.base import Retention
 from newswire.log.channels import Channels, Pattern
+from newswire.log.retention import Retention
 from newswire.log.sqlite import SqliteLog, pages
 from newswire.testing.log_base import MakeLog, opened
 from newswire.testing.log_read import ReadTests

@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import anyio
@@ -17,9 +17,9 @@ import pytest
 
 from newswire import Event
 from newswire.errors import Closed, LogError, LogUnavailable
-from newswire.log.base import Entry, Retention
 from newswire.log.channels import Channels
-from newswire.log.ledger import Guarded, Outcome
+from newswire.log.engine import Batch, Condition, Entry, Outcome
+from newswire.log.retention import Retention
 from newswire.log.sqlite import SqliteLog
 from newswire.testing.log_base import PATIENCE, closing, opened, publish, read_all, take
 
@@ -52,9 +52,10 @@ async def test_every_call_ends_when_the_log_is_closed(seed: int, tmp_path: Path)
     log = SqliteLog(tmp_path / "log.db", retention={"a": Retention(max_events=5)}, synchronous="NORMAL")
     await publish(log, "a", *"123456789")
 
-    async def submit() -> list[Outcome]:
-        done: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        log.submit([Guarded([("b", Event("x"))], "b", dice.choice([0, 10**6]))], done.set_result)
+    async def submit() -> Sequence[Outcome]:
+        done: asyncio.Future[Sequence[Outcome]] = asyncio.get_running_loop().create_future()
+        condition = Condition("b", dice.choice([0, 10**6]))
+        log.submit([Batch([("b", Event("x"))], condition)], lambda outcomes, epoch: done.set_result(outcomes))
         return await done
 
     async def follow() -> list[Entry]:
@@ -133,7 +134,7 @@ async def test_the_reader_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture)
             assert [entry.data for entry in await take(follower, 1)] == ["1"]
             with anyio.fail_after(PATIENCE):
                 with pytest.raises(LogUnavailable, match="died"):
-                    await log._reader.query(lambda connection: sys.exit("now"))
+                    await log.engine._reader.query(lambda connection: sys.exit("now"))
                 with pytest.raises(LogUnavailable, match="died"):
                     await anext(follower)
         assert "died" in caplog.text
@@ -196,24 +197,24 @@ def test_a_loop_that_has_gone(tmp_path: Path) -> None:
 
 
 async def test_a_callback_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Of several that were stored in one transaction the others are told; a follower's comes out of its iterator."""
+    """Of several that were stored in one transaction the others are told; a tail's ends that tail."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("not now")
 
     async with opened(SqliteLog(tmp_path / "log.db")) as log:
         await publish(log, "a", "1")
-        async with closing(log.follow_at_once(1, fail)) as failing, closing(log.follow(1)) as follower:
-            waiting = asyncio.ensure_future(anext(failing))
+        async with closing(log.follow(1)) as follower:
+            failing = asyncio.ensure_future(log.tail(1, (await log.span()).epoch, fail))
             following = asyncio.ensure_future(take(follower, 2))
             await handed_over()
             await log.span()  # comes behind what the followers ask first: they wait now
-            log.submit([Guarded([("a", Event("2"))], "a", 1)], fail)
+            log.submit([Batch([("a", Event("2"))], Condition("a", 1))], fail)
             with anyio.fail_after(PATIENCE):
                 assert await publish(log, "a", "3") == [3]
                 assert [entry.data for entry in await following] == ["2", "3"]
                 with pytest.raises(RuntimeError, match="not now"):
-                    await waiting
+                    await failing
         assert "a callback for what was appended failed" in caplog.text
 
 
@@ -230,7 +231,7 @@ async def test_retention_whose_plan_could_not_be_carried_out(tmp_path: Path, mon
     async with opened(SqliteLog(tmp_path / "log.db", retention=Retention(max_events=1))) as log:
         await publish(log, "a", *"123")
         with monkeypatch.context() as patch, anyio.fail_after(PATIENCE):
-            patch.setattr(log._writer, "connection", connection)
+            patch.setattr(log.engine._writer, "connection", connection)
             await failed.wait()
         with anyio.fail_after(PATIENCE):
             while len(await read_all(log, "a")) > 1:

@@ -82,9 +82,9 @@ async def test_a_snapshot_that_is_held(tmp_path: Path, caplog: pytest.LogCapture
             holder.stdout.readline()
             while wal.stat().st_size <= WAL_LIMIT or not caplog.records:
                 await log.append(events)
-                log._writer._next_wal_look = log._writer._next_wal_check = 0
+                log.engine._writer._next_wal_look = log.engine._writer._next_wal_check = 0
             for _ in range(3):
-                log._writer._next_wal_look = log._writer._next_wal_check = 0
+                log.engine._writer._next_wal_look = log.engine._writer._next_wal_check = 0
                 await log.append(events)
             holder.communicate()
         assert len(caplog.records) == 1
@@ -92,5 +92,5 @@ async def test_a_snapshot_that_is_held(tmp_path: Path, caplog: pytest.LogCapture
         assert f"process {holder.pid} (python" in caplog.text
         with anyio.fail_after(PATIENCE):
             while wal.stat().st_size > WAL_LIMIT:
-                log._writer._next_wal_look = log._writer._next_wal_check = 0
+                log.engine._writer._next_wal_look = log.engine._writer._next_wal_check = 0
                 await publish(log, "a", "x")

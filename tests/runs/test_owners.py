@@ -17,8 +17,8 @@ from tests.runs.suite.base import words
 
 from newswire import Hub
 from newswire.errors import RunNotFound
-from newswire.log.base import Retention
 from newswire.log.memory import MemoryLog
+from newswire.log.retention import Retention
 from newswire.runs import ANYONE, RunOptions, Runs
 from newswire.runs.store.record import SECRET, is_id, new_id
 
@@ -116,7 +116,7 @@ async def test_ids_can_not_be_guessed(tmp_path: Path) -> None:
     async with Hub(url) as hub, Hub(url) as second, Runs(hub, public=True) as runs, Runs(second, public=True) as other:
         started = await asyncio.gather(*(each.start("chat", words(1), key="1") for each in (runs, other) * 5))
         assert len({run.id for run in started}) == 1
-        [secret] = await runs.books.ledger.newest([SECRET])
+        [secret] = await runs.books.log.newest([SECRET])
         assert secret is not None
         guesses = {new_id("chat", None, "1", guess) for guess in (b"", b"secret", hashlib.sha256(b"").digest())}
         assert started[0].id not in guesses

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.runs.suite.suite import RunSuite
 
+from newswire.log.engine import Batch, OnDone
+from newswire.log.log import Log
 from newswire.log.memory import MemoryLog
+from newswire.log.memory.engine import MemoryEngine
 from newswire.log.sqlite import SqliteLog
 from newswire.testing.log_base import MakeLog
 
@@ -30,26 +36,21 @@ class TestRunsInSqlite(RunSuite):
         return lambda **options: SqliteLog(tmp_path / "log.db", **options)
 
 
-class Plain:
-    """A log with the powers that runs need, and no others: it is awaited, and calls nobody back."""
+class AwaitedEngine(MemoryEngine):
+    """An engine that calls back later, as one on a server does, and whose answers get lost."""
 
-    def __init__(self, log: MemoryLog) -> None:
-        self.append = log.append
-        self.append_guarded = log.append_guarded
-        self.newest = log.newest
-        self.drop = log.drop
-        self.read = log.read
-        self.follow = log.follow
-        self.span = log.span
-        self.trim = log.trim
-        self.close = log.close
+    immediate = False
+    answers_get_lost = True
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        asyncio.get_running_loop().call_soon(super().submit, batches, on_done)
 
 
-class TestRunsInAPlainLog(RunSuite):
+class TestRunsInALogOnAServer(RunSuite):
     """The suite on a log of somebody else's."""
 
     durable = False
 
     @pytest.fixture
     def make_log(self) -> MakeLog:
-        return lambda **options: Plain(MemoryLog(**options))
+        return lambda retention=None, clock=time.time: Log(AwaitedEngine(retention, 2**26, clock))

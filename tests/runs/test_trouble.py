@@ -16,7 +16,7 @@ from tests.runs.suite.base import Noted, answer, until, words
 
 from newswire import Hub
 from newswire.errors import InvalidEvent, LimitExceeded, LogCorrupt, LogError, LogUnavailable, RunNotFound, RunOver
-from newswire.log.ledger import Guarded, Outcome
+from newswire.log.engine import Batch, Condition
 from newswire.log.memory import MemoryLog
 from newswire.runs import RunOptions, Runs, WorkerOptions
 from newswire.runs.dialects import dialect_for
@@ -32,40 +32,26 @@ LEASE = 1.0
 
 
 class Poisoned(MemoryLog):
-    """A log that fails as a whole where one batch is poisoned: it calls back, or raises, or gives outcomes."""
+    """A log that fails as a whole where one batch is poisoned: it calls back, at once or later, or raises."""
 
-    def __init__(self, error: Exception, *, raises: bool) -> None:
+    def __init__(self, error: Exception, *, raises: bool, later: bool) -> None:
         super().__init__()
         self.error = error
+        self.later = later
         self.raises = raises
 
-    def _bad(self, batches: Sequence[Guarded]) -> bool:
+    def _bad(self, batches: Sequence[Batch]) -> bool:
         return any("poison" in event.data for batch in batches for _, event in batch.events)
 
-    def submit(self, batches: Sequence[Guarded], settle: Any) -> None:
+    def submit(self, batches: Sequence[Batch], on_done: Any) -> None:
         if not self._bad(batches):
-            super().submit(batches, settle)
+            super().submit(batches, on_done)
         elif self.raises or not isinstance(self.error, LogError):
             raise self.error
+        elif self.later:
+            asyncio.get_running_loop().call_soon(on_done, [self.error] * len(batches), "")
         else:
-            settle([self.error] * len(batches))
-
-
-class Awaited:
-    """The same log without `submit`: it is awaited."""
-
-    def __init__(self, log: Poisoned) -> None:
-        self._log = log
-        self.append, self.newest, self.drop = log.append, log.newest, log.drop
-        self.read, self.follow, self.span = log.read, log.follow, log.span
-        self.trim, self.close = log.trim, log.close
-
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
-        if self._log._bad(batches):
-            if self._log.raises or not isinstance(self._log.error, LogError):
-                raise self._log.error
-            return [self._log.error] * len(batches)
-        return await self._log.append_guarded(batches)
+            on_done([self.error] * len(batches), "")
 
 
 ERRORS = [
@@ -79,12 +65,12 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("later", [False, True])
 @pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, raises: bool, awaited: bool) -> None:
+async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, raises: bool, later: bool) -> None:
     """Whatever a log raises at one run's batch, that run ends as failed, and those stored with it lose nothing."""
-    log: Any = Poisoned(error, raises=raises)
+    log: Any = Poisoned(error, raises=raises, later=later)
     begin = asyncio.Event()
 
     async def produce(poison: bool) -> AsyncIterator[str]:
@@ -93,7 +79,7 @@ async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, rais
             yield "poison" if poison and number == 10 else f"{number} "
             await asyncio.sleep(0)
 
-    async with asyncio.timeout(PATIENCE), Hub(Awaited(log) if awaited else log) as hub, Runs(hub, public=True) as runs:
+    async with asyncio.timeout(PATIENCE), Hub(log) as hub, Runs(hub, public=True) as runs:
         made = [await runs.start("job", produce(number == 3)) for number in range(8)]
         begin.set()
         ends = [await run.wait() for run in made]
@@ -119,15 +105,15 @@ class Fickle(MemoryLog):
         if not self.calm and self.random.random() < 0.2:
             raise self.random.choice([LogUnavailable("away"), LogUnavailable("away"), OSError("disk"), KeyError("k")])
 
-    def submit(self, batches: Sequence[Guarded], settle: Any) -> None:
+    def submit(self, batches: Sequence[Batch], on_done: Any) -> None:
         self._maybe()
-        super().submit(batches, settle)
+        super().submit(batches, on_done)
 
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
+    async def append_if(self, events: Any, condition: Condition, **options: Any) -> Any:
         self._maybe()
-        outcomes = await super().append_guarded(batches)
+        stored = await super().append_if(events, condition, **options)
         self._maybe()
-        return outcomes
+        return stored
 
     async def newest(self, channels: Sequence[str]) -> Any:
         self._maybe()
@@ -165,11 +151,11 @@ async def test_every_run_gets_one_end_on_a_fickle_log(seed: int) -> None:
             await until(lambda: not runs.producing and not other.producing)
             watch = (await runs.open()).watch
             await until(lambda: not watch.open)
-        out = [entry for entry in log._kept.all.after(0, 10**6) if entry.channel.startswith(out_channel(""))]
-        ids = {entry.channel for entry in out if log._kept.has(entry)}
+        out = [entry for entry in log.engine._kept.all.after(0, 10**6) if entry.channel.startswith(out_channel(""))]
+        ids = {entry.channel for entry in out if log.engine._kept.has(entry)}
         assert len(ids) >= len(started)
         for name in ids:
-            assert [entry.event for entry in log._kept.after(name, 0, 10**6)].count("newswire.end") == 1
+            assert [entry.event for entry in log.engine._kept.after(name, 0, 10**6)].count("newswire.end") == 1
 
 
 async def test_threads_that_write_to_one_run_never_wait_for_each_other() -> None:

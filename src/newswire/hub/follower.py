@@ -11,12 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from functools import partial
 from typing import Final, Protocol
 
-from newswire.errors import LogUnavailable, TrimmedAway
-from newswire.log.base import Entry, Log, Span
-from newswire.log.immediate import follow_at_once
+from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
+from newswire.log.engine import Entry, Span
+from newswire.log.log import Log
 from newswire.log.retry import Outage, Retry, SupervisedTask
 
 logger = logging.getLogger("newswire.hub")
@@ -40,7 +39,7 @@ class Receiver(Protocol):
     def head(self) -> int: ...
 
     def take(self, entries: Sequence[Entry], whole: bool) -> None:
-        """Take the next entries; see `newswire.log.immediate.Take`."""
+        """Take the next entries; see `newswire.log.engine.OnEntries`."""
         ...
 
     def lose_track(self) -> None:
@@ -67,7 +66,7 @@ class LogFollower:
     def __init__(self, log: Log, receiver: Receiver) -> None:
         self._log = log
         self._receiver = receiver
-        self._attempt = 0  # callbacks of earlier attempts are not listened to
+        self._tailed = False  # the log was followed before
         self._retry = Retry()
         self._task = SupervisedTask(self._follow, Outage("the log can't be followed", logger), retry=self._retry)
         self._task.start()
@@ -93,66 +92,53 @@ class LogFollower:
 
     async def close(self) -> None:
         """Stop following."""
-        self._attempt += 1
         await self._task.close()
 
     def abandon(self) -> None:
         """The event loop is closed: free what is held in the log."""
-        self._attempt += 1
         self._task.abandon()
 
     # -- one attempt
 
     async def _follow(self) -> None:
-        if self._attempt > 0:
+        if self._tailed:
             await self._look_at_the_log()
+        self._tailed = True
         while True:
             try:
-                await self._take_all()
+                await self._tail()
             except TrimmedAway:
                 # What did not come here is a gap, which the log's pages will report.
                 latest = (await self._log.span()).latest
                 if latest <= self._receiver.head:
                     raise  # there is nothing to skip: wait
                 self._receiver.skip_to(latest)
-            else:
-                raise LogUnavailable("it ended, though the hub is open: was the log closed?")
+            except EpochChanged:
+                if not await self._look_at_the_log():
+                    raise  # the log contradicts itself: wait
 
-    async def _look_at_the_log(self) -> None:
+    async def _look_at_the_log(self) -> bool:
+        """Begin again if the log is another one now. Returns whether it is."""
         span = await self._log.span()
         receiver = self._receiver
-        if span.epoch != receiver.epoch or span.latest < receiver.head:
+        other = span.epoch != receiver.epoch or span.latest < receiver.head
+        if other:
             receiver.begin_again(span)
+        return other
 
-    async def _take_all(self) -> None:
-        self._attempt += 1
+    async def _tail(self) -> None:
         probation = self._begin_probation()
-        iterator = follow_at_once(self._log, self._receiver.head, partial(self._called, self._attempt))
         try:
-            async for entries in iterator:
-                self._take(entries, False)
+            await self._log.tail(self._receiver.head, self._receiver.epoch, self._take)
         finally:
-            self._attempt += 1
             if probation is not None:
                 probation.cancel()
-            close = getattr(iterator, "aclose", None)
-            if close is not None:
-                await close()
+        raise LogUnavailable("it ended, though the hub is open: was the log closed?")
 
     def _begin_probation(self) -> asyncio.TimerHandle | None:
         if self._task.failure is None:
             return None
         return asyncio.get_running_loop().call_later(min(self._retry.wait, _PROBATION), self._task.succeeded)
-
-    def _called(self, attempt: int, entries: Sequence[Entry], whole: bool) -> None:
-        """The log calls back: within somebody's append, which nothing here may fail."""
-        if attempt != self._attempt:
-            return
-        try:
-            self._take(entries, whole)
-        except Exception as error:  # the outermost frame that is the hub's: the publisher has no part in it
-            self._attempt += 1
-            self._task.restart(error)
 
     def _take(self, entries: Sequence[Entry], whole: bool) -> None:
         try:

@@ -18,8 +18,9 @@ from typing import Final, Protocol, TypeAlias
 from newswire.errors import LogError
 from newswire.hub.frames import Frame
 from newswire.hub.window import Due, Window, due_of_page
-from newswire.log.base import Log, Page, Span
 from newswire.log.channels import Channels
+from newswire.log.engine import Page, Span
+from newswire.log.log import Log
 from newswire.log.retry import Outage, SupervisedTask
 
 logger = logging.getLogger("newswire.hub")

@@ -19,11 +19,12 @@ from newswire.hub.options import HubOptions
 from newswire.hub.start import From
 from newswire.hub.subscription import Subscription
 from newswire.hub.transform import Transform
-from newswire.log.base import Log, Page, RetentionRules
 from newswire.log.channels import Channels
-from newswire.log.lives import Lives
+from newswire.log.engine import Page
+from newswire.log.log import Log
 from newswire.log.open import open_log
-from newswire.log.position import Position
+from newswire.log.position import Lives, Position
+from newswire.log.retention import RetentionRules
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 
@@ -184,7 +185,7 @@ class Hub(Lifecycle):
 
     @property
     def lives(self) -> Lives:
-        """The epochs that the log has had; see `newswire.log.lives`. One without a name before the hub is opened."""
+        """The epochs that the log has had; see `newswire.log.position`. One without a name before the hub is opened."""
         return Lives.single("") if self._runtime is None else self._runtime.lives
 
     @property

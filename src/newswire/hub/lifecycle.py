@@ -21,8 +21,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar
 from newswire.errors import Closed
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
-from newswire.log.base import Log, Reopenable
-from newswire.log.retry import ask
+from newswire.log.log import Log
 from newswire.log.workers import warn_if_not_shared
 
 T = TypeVar("T")
@@ -137,7 +136,7 @@ class Lifecycle:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         warn_if_not_shared(self.log)
         try:
-            self._runtime = HubRuntime(self.log, await ask(self.log.span()), self.options, loop)
+            self._runtime = HubRuntime(self.log, await self.log.span(), self.options, loop)
         except BaseException:
             self.loop = self._pid = None
             raise
@@ -176,8 +175,6 @@ class Lifecycle:
             runtime.abandon()
 
     def _reopen(self) -> None:
-        if not isinstance(self.log, Reopenable):
-            raise Closed("the hub is closed, and its log can't be opened again: make a new Hub")
         self.log.reopen()
         self._runtime = None
         self.closed = False

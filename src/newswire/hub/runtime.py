@@ -22,9 +22,9 @@ from newswire.hub.index import ChannelIndex
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.start import From, Start, StartPoint, resolve_start
-from newswire.log.base import Entry, Log, Span
+from newswire.log.engine import Entry, Span
+from newswire.log.log import Log
 from newswire.log.position import Position
-from newswire.log.retry import ask
 from newswire.wire.encoder import opening
 
 logger = logging.getLogger("newswire.hub")
@@ -156,7 +156,7 @@ class HubRuntime:
         found = resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
         if isinstance(start, From) or found.gap is None:
             return found
-        return resolve_start(start, await ask(self._log.span()))  # perhaps another process has published since
+        return resolve_start(start, await self._log.span())  # perhaps another process has published since
 
     def enter(self, member: Member, options: StreamOptions) -> Group:
         """Take in a subscription."""

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Final, TypeAlias
 
 from newswire.errors import InvalidPosition
-from newswire.log.base import Span
+from newswire.log.engine import Span
 from newswire.log.position import Position
 
 

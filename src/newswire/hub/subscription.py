@@ -43,8 +43,8 @@ from newswire.hub.runtime import HubRuntime
 from newswire.hub.sink import Sink
 from newswire.hub.start import Start, StartPoint, gap_data
 from newswire.hub.transform import Transform
-from newswire.log.base import Entry
 from newswire.log.channels import Channels
+from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event

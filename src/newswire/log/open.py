@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from newswire.log.base import Log, RetentionRules
-from newswire.log.retention import DEFAULT_RETENTION
+from newswire.log.log import Log
+from newswire.log.retention import DEFAULT_RETENTION, RetentionRules
 
 _SCHEMES: Final = "memory://, sqlite:///relative.db, sqlite:////absolute/path.db"
 _PLANNED: Final = frozenset({"redis", "rediss", "valkey", "nats", "tls", "postgres", "postgresql"})

@@ -1,12 +1,39 @@
-"""Which retention counts for a channel. Used by every log that removes events itself."""
+"""What a log keeps of each channel: the rules, whatever the engine. Used by every engine that removes events itself."""
 
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
-from newswire.log.base import Retention, RetentionRules
 from newswire.log.channels import check_pattern, compile_pattern
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long a channel's events are kept. Each limit counts for each channel on its own; None is no limit.
+
+    Attributes:
+        max_age: seconds.
+        max_events: the newest so many.
+        max_bytes: the newest events whose data has together at most so many UTF-8 bytes.
+    """
+
+    max_age: float | None = None
+    max_events: int | None = None
+    max_bytes: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_age", "max_events", "max_bytes"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be greater than 0 (or None for no limit), not {value!r}")
+
+
+# One Retention for every channel, or a mapping from channel pattern to Retention: the first that matches counts.
+RetentionRules: TypeAlias = Retention | Mapping[str, Retention] | None
+
 
 KEEP_ALL: Final = Retention()
 

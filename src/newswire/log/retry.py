@@ -12,11 +12,9 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Final
 
-from newswire.errors import LogUnavailable, NewswireError
-
-T = TypeVar("T")
+from newswire.errors import NewswireError
 
 _CLOSE_SECONDS: Final = 1.0  # how often a task that ignores its cancellation is cancelled again
 
@@ -51,26 +49,6 @@ class Retry:
     def reset(self) -> None:
         """An attempt has succeeded: the next failure waits for `first` again."""
         self.wait = self._first
-
-
-async def ask(call: Awaitable[T]) -> T:
-    """Await a call of a log for somebody who waits for the answer.
-
-    Raises:
-        NewswireError: as the log raised it.
-        LogUnavailable: the log raised anything else, or a cancellation that nobody asked for.
-    """
-    try:
-        return await call
-    except NewswireError:
-        raise
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-        raise LogUnavailable("the log gave up") from error
-    except Exception as error:  # a log of somebody else's: what it raises is its failure, not the caller's
-        raise LogUnavailable(f"the log failed: {type(error).__name__}: {error}") from error
 
 
 class Outage:

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from newswire.log.base import Log
+from newswire.log.log import Log
 
 logger = logging.getLogger("newswire.log")
 
@@ -27,9 +27,7 @@ _warned = False
 def warn_if_not_shared(log: Log) -> None:
     """Write one warning in the life of this process, if `log` is in memory and there are other workers."""
     global _warned
-    from newswire.log.memory import MemoryLog
-
-    if _warned or not isinstance(log, MemoryLog):
+    if _warned or log.engine.shared:
         return
     server = workers()
     if server is not None:

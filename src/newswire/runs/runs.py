@@ -47,7 +47,7 @@ class Runs:
     owner is public: whoever knows its id may read it and stop it. Each `start` says which: `owner=` or `public=True`.
 
     Args:
-        hub: its log needs the powers of `newswire.log.ledger`; newswire's own logs have them.
+        hub: where they are stored, and read.
         public: a `start` that gives no owner, or None, makes a public run. For applications without users.
         options: how runs behave that are started without options of their own.
         worker: how this process behaves.

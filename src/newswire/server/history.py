@@ -13,10 +13,9 @@ from starlette.responses import JSONResponse
 
 from newswire.delivery.problem import Problem
 from newswire.hub.hub import Hub
-from newswire.log.base import Entry, Span
 from newswire.log.channels import Channels, Pattern, name_or_pattern
-from newswire.log.lives import Lives
-from newswire.log.position import Position
+from newswire.log.engine import Entry, Span
+from newswire.log.position import Lives, Position
 from newswire.server.query import Query, channel_of
 from newswire.server.service import service_of
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from newswire.hub.options import StreamOptions
-from newswire.log.base import Retention
 from newswire.log.channels import MAX_CHANNEL_BYTES
-from newswire.log.retention import DEFAULT_RETENTION
+from newswire.log.retention import DEFAULT_RETENTION, Retention
 from newswire.serving import option_types
 from newswire.serving.settings import ServerSettings, setting
 

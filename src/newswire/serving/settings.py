@@ -12,8 +12,8 @@ from dataclasses import Field, dataclass, field
 from typing import Any, ClassVar, Final
 
 from newswire.errors import InvalidSetting
-from newswire.log.base import Retention
 from newswire.log.open import open_log
+from newswire.log.retention import Retention
 from newswire.serving import option_types
 from newswire.serving.option_types import OptionType
 

@@ -13,8 +13,6 @@ from newswire.testing.clock import FakeClock, virtual_loop
 from newswire.testing.wait import next_event, until
 
 if TYPE_CHECKING:
-    from newswire.testing.log_immediate import ImmediateSuite
-    from newswire.testing.log_ledger import LedgerSuite
     from newswire.testing.log_suite import LogSuite
 
 __all__ = [
@@ -22,8 +20,6 @@ __all__ = [
     "BadServer",
     "ChaosProxy",
     "FakeClock",
-    "ImmediateSuite",
-    "LedgerSuite",
     "LogSuite",
     "Seen",
     "asgi_client",
@@ -33,7 +29,7 @@ __all__ = [
     "virtual_loop",
 ]
 
-_SUITES = {"ImmediateSuite": "log_immediate", "LedgerSuite": "log_ledger", "LogSuite": "log_suite"}
+_SUITES = {"LogSuite": "log_suite"}
 
 if not TYPE_CHECKING:
 
@@ -43,7 +39,7 @@ if not TYPE_CHECKING:
         import pytest
 
         # Before they are imported: a failed assertion then says what it saw.
-        for part in ("base", "append", "read", "follow", "keep", "ledger", "immediate"):
+        for part in ("base", "append", "read", "follow", "keep", "condition", "submit", "walk"):
             pytest.register_assert_rewrite(f"newswire.testing.log_{part}")
         value = globals()[name] = getattr(import_module(f"newswire.testing.{_SUITES[name]}"), name)
         return value

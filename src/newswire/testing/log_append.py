@@ -8,8 +8,7 @@ import time
 import pytest
 
 from newswire.errors import InvalidChannel, InvalidEvent, LimitExceeded
-from newswire.log.base import Log
-from newswire.log.batch import MAX_EVENT_BYTES
+from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.testing.log_base import LogTests, offsets, publish, read_all
 from newswire.wire.event import Event
@@ -114,8 +113,8 @@ class AppendTests(LogTests):
     async def test_too_large(self, log: Log) -> None:
         """An event that is larger than any log may store is refused, with the limit."""
         with pytest.raises(LimitExceeded) as caught:
-            await log.append([("a", Event("x" * (MAX_EVENT_BYTES + 1)))])
-        assert caught.value.limit == MAX_EVENT_BYTES
+            await log.append([("a", Event("x" * (log.limits.event_bytes + 1)))])
+        assert caught.value.limit == log.limits.event_bytes
         assert (await log.span()).latest == 0
 
     async def test_a_bad_batch_costs_no_other(self, log: Log) -> None:

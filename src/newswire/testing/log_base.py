@@ -9,8 +9,9 @@ from typing import Any, ClassVar, TypeAlias, cast
 import anyio
 import pytest
 
-from newswire.log.base import Entry, Log, Page
 from newswire.log.channels import Channels, name_or_pattern
+from newswire.log.engine import Batch, Entry, Outcome, Page
+from newswire.log.log import Log
 from newswire.wire.event import Event
 
 MakeLog: TypeAlias = Callable[..., Log]
@@ -58,6 +59,22 @@ async def opened(log: Log) -> AsyncGenerator[Log]:
 async def publish(log: Log, channel: str, *data: str) -> list[int]:
     """Append events one by one; return their offsets."""
     return [(await log.append([(channel, Event(each))]))[0].offset for each in data]
+
+
+async def submit(log: Log, *batches: Batch) -> Sequence[Outcome]:
+    """Submit, and wait for the outcomes."""
+    found: list[Sequence[Outcome]] = []
+    done = anyio.Event()
+
+    def on_done(outcomes: Sequence[Outcome], epoch: str) -> None:
+        found.append(outcomes)
+        done.set()
+
+    log.submit(batches, on_done)
+    with anyio.fail_after(PATIENCE):
+        await done.wait()
+    [outcomes] = found
+    return outcomes
 
 
 async def read_pages(log: Log, channels: Iterable[str], *, after: int = 0, limit: int = 100) -> list[Page]:

@@ -10,7 +10,8 @@ import anyio
 import pytest
 
 from newswire.errors import Closed
-from newswire.log.base import Entry, Log
+from newswire.log.engine import Entry
+from newswire.log.log import Log
 from newswire.testing.log_base import PATIENCE, LogTests, MakeLog, closing, offsets, opened, publish, take
 from newswire.wire.event import Event
 

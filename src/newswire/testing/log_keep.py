@@ -8,8 +8,9 @@ import anyio
 import pytest
 
 from newswire.errors import Closed, TrimmedAway
-from newswire.log.base import Log, Retention
 from newswire.log.channels import Channels
+from newswire.log.log import Log
+from newswire.log.retention import Retention
 from newswire.testing.log_base import (
     PATIENCE,
     LogTests,
@@ -210,7 +211,3 @@ class KeepTests(LogTests):
             else:
                 assert (await log.span()).epoch != before[0].epoch
                 assert await read_all(log, "a") == []
-
-    async def test_is_a_log(self, log: Log) -> None:
-        """It has every method of the protocol."""
-        assert isinstance(log, Log)

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from newswire.log.base import Log
 from newswire.log.channels import Channels, name_or_pattern
+from newswire.log.log import Log
 from newswire.testing.log_base import LogTests, offsets, publish, read_all, read_pages
 from newswire.wire.event import Event
 

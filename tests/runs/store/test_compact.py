@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.log.base import Entry
+from newswire.log.engine import Entry
 from newswire.runs.store.compact import Piece, fold, unfold
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["message", "reasoning", "tool", "custom"]), st.text(max_size=5)))

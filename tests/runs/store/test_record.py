@@ -12,7 +12,7 @@ import pytest
 
 from newswire import Hub
 from newswire.log import open_log
-from newswire.log.base import Entry
+from newswire.log.engine import Entry
 from newswire.runs import End, Runs
 from newswire.runs.store.record import Record, out_channel, read_end, record_channel
 from newswire.runs.store.store import Books
@@ -33,7 +33,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 async def stored(hub: Hub, run_id: str) -> dict[str, Any]:
     """The newest record of a run, as the log has it."""
-    [entry] = await Books(hub.log).ledger.newest([record_channel(run_id)])
+    [entry] = await Books(hub.log).log.newest([record_channel(run_id)])
     assert entry is not None
     found: dict[str, Any] = json.loads(entry.data)
     return found
@@ -41,7 +41,7 @@ async def stored(hub: Hub, run_id: str) -> dict[str, Any]:
 
 async def add(hub: Hub, run_id: str, fields: dict[str, Any]) -> None:
     """Change a run's record as a later version would."""
-    [entry] = await Books(hub.log).ledger.newest([record_channel(run_id)])
+    [entry] = await Books(hub.log).log.newest([record_channel(run_id)])
     assert entry is not None
     found = {"begun": entry.offset, **await stored(hub, run_id), **fields}  # the first record has no `begun` of its own
     await hub.log.append([(record_channel(run_id), Event(json.dumps(found), "record"))])

@@ -12,7 +12,6 @@ import pytest
 from tests.runs.suite.base import Noted, RunTests, answer, until, words
 
 from newswire.errors import InvalidChannel, LogUnavailable, RunFailed, RunNotFound
-from newswire.log.immediate import Immediate
 from newswire.runs import End, RunOptions, Runs
 from newswire.runs.reading.run import Run
 from newswire.testing.log_base import PATIENCE
@@ -141,18 +140,26 @@ class RunProduceTests(RunTests):
 
     async def test_a_log_that_is_away_loses_nothing(self, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the log is away a producer goes on as far as it may; all is stored once, in order, when it is back."""
-        ledger = runs.books.ledger
-        store = ledger.append_guarded
+        log = runs.books.log
+        append_if, submit = log.append_if, log.submit
         calls = 0
 
-        async def flaky(batches: Any) -> Any:
+        async def flaky_append_if(*args: Any) -> Any:
             nonlocal calls
             calls += 1
             if calls % 3:
-                return [LogUnavailable("away") for _ in batches]
-            return await store(batches)
+                raise LogUnavailable("away")
+            return await append_if(*args)
 
-        monkeypatch.setattr(ledger, "append_guarded", flaky)
+        def flaky_submit(batches: Any, on_done: Any) -> None:
+            nonlocal calls
+            calls += 1
+            if calls % 3:
+                on_done([LogUnavailable("away") for _ in batches], "")
+            else:
+                submit(batches, on_done)
+
+        monkeypatch.setattr(log, "append_if", flaky_append_if)
         with anyio.fail_after(PATIENCE):
             while True:
                 try:
@@ -160,20 +167,9 @@ class RunProduceTests(RunTests):
                     break
                 except LogUnavailable:
                     pass
-        if isinstance(ledger, Immediate):  # then what is produced goes another way
-            monkeypatch.setattr(ledger, "append_guarded", store)
-            submit = ledger.submit
-            calls = 0
-
-            def flaky_submit(batches: Any, settle: Any) -> None:
-                nonlocal calls
-                calls += 1
-                if calls % 3:
-                    settle([LogUnavailable("away") for _ in batches])
-                else:
-                    submit(batches, settle)
-
-            monkeypatch.setattr(ledger, "submit", flaky_submit)
+        monkeypatch.setattr(log, "append_if", append_if)
+        calls = 0
+        monkeypatch.setattr(log, "submit", flaky_submit)
         assert (await run.wait()).reason == "done"
         assert await run.text() == answer(20)
         assert calls >= 3

@@ -116,7 +116,7 @@ class RunReadTests(RunTests):
 
         run = await runs.start("chat.1", words(10))
         whole = await read(run)
-        monkeypatch.setattr(runs.books.ledger, "drop", died)
+        monkeypatch.setattr(runs.books.log, "drop", died)
         assert await runs.books.fold(run.id)
         for each in (runs, other):
             found = await each.get(run.id)

@@ -77,7 +77,7 @@ class RunTimeTests(RunTests):
                 await asyncio.sleep(0.02)
         with pytest.raises(RunNotFound):
             await runs.get(name="chat.1")
-        [first, second] = await runs.books.ledger.newest([out_channel(run.id), record_channel(run.id)])
+        [first, second] = await runs.books.log.newest([out_channel(run.id), record_channel(run.id)])
         assert first is second is None
         again = await runs.start("chat.1", words(2), key="k")
         assert (await again.wait()).reason == "done"

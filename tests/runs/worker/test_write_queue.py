@@ -110,7 +110,7 @@ async def test_an_outage_of_the_log_is_written_about_once(
             attempts += 1
             if attempts > 3:
                 monkeypatch.setattr(log, "submit", submit)
-            settle([LogUnavailable("the disk is full")] * len(batches))
+            settle([LogUnavailable("the disk is full")] * len(batches), "")
 
         run = await runs.start("chat", forever)
         monkeypatch.setattr(log, "submit", away)

@@ -1,5 +1,5 @@
 """The log in memory, for one process."""
 
-from newswire.log.memory.log import MemoryLog
+from newswire.log.memory.engine import MemoryLog
 
 __all__ = ["MemoryLog"]

@@ -12,12 +12,17 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final
 
-from newswire.log.base import Entry
+from newswire.log.engine import Entry
 from newswire.log.gc import untrack
 
 _SIZE: Final = 1024  # entries that a block is begun with at most
 _FEW: Final = 128  # entries that a block has at least, or the one before it has many
 offset_of = itemgetter(0)
+
+
+def weight(data: str) -> int:
+    """The size that `Retention.max_bytes` counts: UTF-8 bytes of data."""
+    return len(data) if data.isascii() else len(data.encode())
 
 
 class Blocks:

@@ -7,9 +7,10 @@ from bisect import bisect_right
 from operator import itemgetter
 from typing import Final
 
-from newswire.log.base import Entry, Retention
-from newswire.log.batch import weight
+from newswire.log.engine import Entry
 from newswire.log.gc import untrack
+from newswire.log.memory.blocks import weight
+from newswire.log.retention import Retention
 
 _GONE: Final = Entry(0, "", "", "", 0.0)
 _offset = itemgetter(0)

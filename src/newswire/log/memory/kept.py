@@ -16,10 +16,9 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
-from newswire.log.base import Entry
-from newswire.log.batch import weight
+from newswire.log.engine import Entry
 from newswire.log.gc import untrack
-from newswire.log.memory.blocks import Blocks
+from newswire.log.memory.blocks import Blocks, weight
 from newswire.log.memory.channel import Channel
 from newswire.log.memory.losses import Losses
 from newswire.log.retention import KEEP_ALL, Rules

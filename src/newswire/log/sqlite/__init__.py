@@ -1,5 +1,5 @@
 """The embedded log: one SQLite file, for any number of processes on one machine. The default."""
 
-from newswire.log.sqlite.log import SqliteLog
+from newswire.log.sqlite.engine import SqliteLog
 
 __all__ = ["SqliteLog"]

@@ -17,7 +17,7 @@ from contextlib import nullcontext, suppress
 from typing import Any, Final, Literal
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
-from newswire.log.lives import Lives
+from newswire.log.position import Lives
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity
 from newswire.log.sqlite.hold import Hold

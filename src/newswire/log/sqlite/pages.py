@@ -19,8 +19,8 @@ from collections import OrderedDict
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, Final, TypeAlias, TypeVar
 
-from newswire.log.base import PAGE_BYTES, Entry, Page, Span
 from newswire.log.channels import Channels
+from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
 from newswire.log.forgotten import Forgotten
 from newswire.log.sqlite.file import fetch
 from newswire.log.sqlite.schema import NEWEST
@@ -64,10 +64,10 @@ class PageReader:
         self._forgotten = (-1, Forgotten())  # and `meta.forgets` when it was read
 
     def read(self, channels: Channels, after: int, limit: int) -> Steps[Page]:
-        """See `Log.read`."""
+        """See `Engine.read`."""
         connection = yield
-        after, limit = max(after, 0), min(max(limit, 1), _SCAN)
-        newest = connection.execute(f"SELECT {NEWEST} FROM meta").fetchone()[0]
+        after, limit = max(after, 0), min(limit, _SCAN)
+        newest, epoch = connection.execute(f"SELECT {NEWEST}, epoch FROM meta").fetchone()
         found: _Found = []
         through = max(after, newest)
         ids = _list(connection, channels)
@@ -78,7 +78,7 @@ class PageReader:
                 connection, found, through = yield from self._search(connection, channels, ids, after, limit, newest)
         connection, lost, doubt = yield from self._losses(connection, channels, ids, after)
         chosen, cut = _bounded(found)
-        return Page(_rows_at(connection, chosen), chosen[-1][0] if cut else through, lost, doubt)
+        return Page(_rows_at(connection, chosen), chosen[-1][0] if cut else through, lost, doubt, epoch=epoch)
 
     # -- which events
 
@@ -194,7 +194,7 @@ def next_entries(connection: sqlite3.Connection, after: int, limit: int) -> list
 
 
 def newest_of(connection: sqlite3.Connection, channels: Sequence[str]) -> list[Entry | None]:
-    """See `Ledger.newest`."""
+    """See `Engine.newest`."""
     last = """SELECT (SELECT max(offset) FROM events WHERE channel = channels.id) FROM channels
               WHERE name IN (SELECT value FROM json_each(?))"""
     query = f"SELECT offset, size FROM events WHERE offset IN ({last})"
@@ -204,7 +204,7 @@ def newest_of(connection: sqlite3.Connection, channels: Sequence[str]) -> list[E
 
 
 def span(connection: sqlite3.Connection) -> Span:
-    """See `Log.span`."""
+    """See `Engine.span`."""
     epoch, newest, first = connection.execute(
         f"SELECT epoch, {NEWEST}, (SELECT min(offset) FROM events) FROM meta"
     ).fetchone()

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from newswire.log.base import Retention
-from newswire.log.retention import KEEP_ALL, Rules
+from newswire.log.retention import KEEP_ALL, Retention, Rules
 from newswire.log.sqlite.file import fetch
 from newswire.log.sqlite.schema import NEWEST
 

@@ -7,7 +7,8 @@ counts the steps that a file has taken. A released step never changes; what come
     channels  id, name, `lost`: the offset of the newest event of the channel that retention removed, and what it has
     forgotten what channels had lost that are no rows any more; see `newswire.log.forgotten`
     events    offset (the key), channel, size of data in bytes, time, type (NULL is `message`), data
-    lives     the epochs that the log has had, and the offset after which each began; see `newswire.log.lives`
+    lives     the epochs that the log has had, and the offset after which each began; see `newswire.log.position`
+    tokens    of batches that publishers may store again; see `newswire.log.engine`
 """
 
 from __future__ import annotations
@@ -16,8 +17,7 @@ import sqlite3
 from typing import Final
 
 from newswire.errors import LogCorrupt
-from newswire.log.lives import Life, Lives
-from newswire.log.position import new_epoch
+from newswire.log.position import Life, Lives, new_epoch
 
 APPLICATION_ID: Final = 0x6E657773  # "news": tells our files from others'
 
@@ -72,6 +72,14 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         "CREATE INDEX channels_by_loss_empty ON channels (lost) WHERE empty",
         "CREATE TABLE forgotten (shape TEXT PRIMARY KEY, lost INTEGER NOT NULL) WITHOUT ROWID",
         "INSERT INTO forgotten SELECT '>', forgotten FROM meta WHERE forgotten > 0",
+    ),
+    (
+        """CREATE TABLE tokens (
+            number INTEGER PRIMARY KEY,             -- in the order in which they came
+            token TEXT NOT NULL UNIQUE,
+            first INTEGER NOT NULL,                 -- the offset of the first event of its batch
+            time REAL NOT NULL
+        )""",
     ),
 )
 

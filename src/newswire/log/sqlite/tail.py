@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Final
 
 from newswire.errors import LogError
-from newswire.log.base import Entry
-from newswire.log.immediate import Follower
+from newswire.log.engine import Entry
+from newswire.log.tail import Follower
 
 # Own entries kept for followers; they are taken within a pass or two of the event loop.
 _KEPT_ENTRIES: Final = 8192
@@ -44,7 +44,7 @@ class Tail:
             stored = entries()
             self.newest = max(self.newest, last)
             # Those that are further behind look for themselves: here first.
-            waking = [follower for follower in self.followers if not follower.tell(stored, True)]
+            waking = [follower for follower in self.followers if not follower.offer(stored)]
             if waking:
                 self._keep(stored)
                 for follower in waking:

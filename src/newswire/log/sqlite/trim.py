@@ -95,7 +95,7 @@ def _remove_doomed(connection: sqlite3.Connection) -> int:
 
 
 def drop(connection: sqlite3.Connection, cuts: Mapping[str, int]) -> int:
-    """See `Ledger.drop`. One transaction: some 5 ms for a thousand events, which publishing waits."""
+    """See `Engine.drop`. One transaction: some 5 ms for a thousand events, which publishing waits."""
     wanted = json.dumps(list(cuts.items()))
     named = """FROM json_each(?) AS cut CROSS JOIN channels AS c ON c.name = json_extract(cut.value, '$[0]')"""
     with transaction(connection) as execute:

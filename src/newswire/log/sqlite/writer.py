@@ -15,17 +15,17 @@ import logging
 import queue
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from newswire.errors import LogError, NewswireError
-from newswire.log.base import Entry
+from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Entry, OnDone, Outcome
 from newswire.log.forgotten import Forgotten
-from newswire.log.sqlite.batch import Batch, Call, entries_of, rows_of
+from newswire.log.log import as_log_error
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite.schema import NEWEST
-from newswire.log.sqlite.thread import DatabaseThread, Job, succeed, tell
+from newswire.log.sqlite.thread import DatabaseThread, Job, tell
 from newswire.log.sqlite.trim import read_forgotten
 
 logger = logging.getLogger("newswire.log")
@@ -45,6 +45,42 @@ _INSERT_IF: Final = [
 _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
 _WAL_LOOK_SECONDS: Final = 0.05
 _WAL_CHECK_SECONDS: Final = 5.0
+
+
+class Submission:
+    """Batches that were submitted together.
+
+    Attributes:
+        loop: the event loop that they came from.
+    """
+
+    __slots__ = ("batches", "bytes", "events", "loop", "on_done")
+
+    def __init__(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        self.batches = batches
+        self.on_done = on_done
+        self.loop = asyncio.get_running_loop()
+        self.events = sum(len(batch.sizes) for batch in batches)
+        self.bytes = sum(sum(batch.sizes) for batch in batches)
+
+
+class _Stored(NamedTuple):
+    """What one transaction has stored: these batches, from the offset `first` on."""
+
+    batches: list[Batch]
+    first: int
+    time: float
+
+    @property
+    def last(self) -> int:
+        return self.first + sum(len(batch.events) for batch in self.batches) - 1
+
+    def entries(self) -> list[Entry]:
+        pairs = [pair for batch in self.batches for pair in batch.events]
+        return [
+            Entry(index, name, event.event, event.data, self.time)
+            for index, (name, event) in enumerate(pairs, self.first)
+        ]
 
 
 class Writer(DatabaseThread):
@@ -73,44 +109,22 @@ class Writer(DatabaseThread):
         self.newest = 0
         self._clock = clock
         self._committed = committed
-        self._gathered: list[Batch] = []
         self._channels: dict[str, int] = {}
         # The newest offset, `trims` and `forgets`, when the file was last seen. As long as it has the same, nobody has
-        # appended or removed anything, and what is known of channels and guards is so.
+        # appended or removed anything, and what is known of channels is so.
         self._seen: tuple[int, int, int] | None = None
         self._forgotten = (-1, Forgotten())  # and `meta.forgets` when it was read
-        self._guards: dict[str, int] = {}  # the newest offset of channels that batches were guarded by
-        self._left: list[Batch] = []
+        self._newest: dict[str, int] = {}  # the newest offset of channels that conditions were about
+        self._left: list[Submission] = []
         self.checkpoint: Callable[[Callable[[], object]], None] = lambda done: None
         self._emptying = False
         self._next_wal_look = 0.0
         self._next_wal_check = 0.0
         self._wal_is_held = False  # and that was logged
 
-    async def append(self, batches: list[Batch]) -> None:
-        """Store checked batches; each has its outcome then.
-
-        Publishers that were woken together come here in one pass of the event loop. They are handed over together
-        after it; else the first would have a transaction of its own and the others wait for it.
-        """
-        if not self._gathered:
-            asyncio.get_running_loop().call_soon(self.flush)
-        stored: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        Call(batches, lambda: succeed(stored, None))
-        self._gathered += batches
-        await stored
-
-    def submit(self, batches: list[Batch], settled: Callable[[], object]) -> None:
-        """Store checked batches that were gathered already; `settled` is called when each has its outcome."""
-        Call(batches, settled)
-        self._gathered += batches
-        self.flush()
-
-    def flush(self) -> None:
-        """Hand the gathered batches over to the thread."""
-        if self._gathered:
-            gathered, self._gathered = self._gathered, []
-            self.put(gathered)
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self.put(Submission(batches, on_done))
 
     # -- the thread
 
@@ -126,7 +140,7 @@ class Writer(DatabaseThread):
                 self.do(item)
                 self._taken = []
                 return True
-            self._left = item
+            self._left = [item]
         jobs, ending = self._take_more()
         self._taken = jobs
         self._store(self._next_group())
@@ -152,14 +166,14 @@ class Writer(DatabaseThread):
             if isinstance(item, Job):
                 jobs.append(item)
             else:
-                self._left += item
+                self._left.append(item)
         return jobs, False
 
-    def _next_group(self) -> list[Batch]:
+    def _next_group(self) -> list[Submission]:
         events = size = taken = 0
-        for batch in self._left:
-            events += len(batch.events)
-            size += batch.bytes
+        for submission in self._left:
+            events += submission.events
+            size += submission.bytes
             if taken and (events > _GROUP_EVENTS or size > _GROUP_BYTES):
                 break
             taken += 1
@@ -167,105 +181,122 @@ class Writer(DatabaseThread):
         return group
 
     def _over(self, error: NewswireError) -> None:
-        self._taken, self._left = [self._left, *self._taken], []
+        self._taken, self._left = [*self._left, *self._taken], []
         super()._over(error)
 
     def _refuse(self, item: Any, error: NewswireError) -> None:
         if isinstance(item, Job):
             item.fail(error)
         else:
-            self._tell(item, _refuse, error)
+            self._tell([item], [as_log_error(error)] * len(item.batches), [])
 
-    def _store(self, group: list[Batch]) -> None:
-        self._taken.append(group)
-        self._commit(group)
-        self._taken.pop()
+    def _store(self, group: list[Submission]) -> None:
+        before = len(self._taken)
+        self._taken += group
+        outcomes: list[Outcome] = []
+        stored: list[_Stored] = []
+        self._commit([batch for submission in group for batch in submission.batches], outcomes, stored)
+        self._tell(group, outcomes, stored)
+        del self._taken[before:]
 
-    def _commit(self, group: list[Batch]) -> None:
+    def _commit(self, batches: list[Batch], outcomes: list[Outcome], stored: list[_Stored]) -> None:
+        """Store batches in one transaction, or, if that is of use, each in its own."""
         try:
             now = round(self._clock(), 3)
-            first = self.attempt(lambda connection: self._transact(connection, group, now))
+            found, first = self.attempt(lambda connection: self._transact(connection, batches, now))
         except Exception as error:  # the outermost frame of a transaction: the thread goes on
-            if len(group) > 1 and not _concerns_all(error):
-                for batch in group:  # where a large batch finds no room, a small one may
-                    self._commit([batch])
+            if len(batches) > 1 and not _concerns_all(error):
+                for batch in batches:  # where a large batch finds no room, a small one may
+                    self._commit([batch], outcomes, stored)
             else:
-                self._tell(group, _refuse, error)
+                outcomes += [as_log_error(error)] * len(batches)
             return
-        stored = sum(len(batch.events) for batch in group if not batch.refused)
-        if stored:  # else the newest is somebody else's, of which the watch has to tell
-            self.newest = first + stored - 1
-        self._tell(group, self._resolve, first, now)
+        outcomes += found
+        # A token that is known has the outcome that it had: nothing was stored now.
+        new = [batch for batch, outcome in zip(batches, found, strict=True) if outcome is not None and outcome >= first]
+        if new:  # else the newest is somebody else's, of which the watch has to tell
+            stored.append(_Stored(new, first, now))
+            self.newest = stored[-1].last
 
-    def _transact(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int:
-        """Store batches in one transaction; returns the first offset."""
-        first = self._store_at_once(connection, group, now)
-        if first is not None:
-            return first
+    def _transact(
+        self, connection: sqlite3.Connection, batches: list[Batch], now: float
+    ) -> tuple[list[int | None], int]:
+        """Store batches in one transaction; returns their outcomes, and the first offset that was free."""
+        found = self._store_at_once(connection, batches, now)
+        if found is not None:
+            return found
         execute = connection.execute
         fresh: dict[str, int] = {}
         execute("BEGIN IMMEDIATE")
         try:
-            found = execute(f"SELECT {NEWEST}, trims, forgets FROM meta").fetchone()
-            if found != self._seen:
-                self._guards.clear()
-                if self._seen is None or found[2] != self._seen[2]:
+            seen = execute(f"SELECT {NEWEST}, trims, forgets FROM meta").fetchone()
+            if seen != self._seen:
+                self._newest.clear()
+                if self._seen is None or seen[2] != self._seen[2]:
                     self._channels.clear()
             self._seen = None  # until this is committed
-            fresh = self._identify(connection, group, found[2])
+            fresh = self._identify(connection, batches, seen[2])
             self._channels.update(fresh)
-            guards = self._guarded(connection, group)
-            values = rows_of(group, self._channels, guards, found[0], now)
-            for begin in range(0, len(values), _VALUES * _ROWS):
-                part = values[begin : begin + _VALUES * _ROWS]
+            newest = self._conditions(connection, batches)
+            tokens = _known_tokens(connection, batches)
+            rows, outcomes = _rows_of(batches, self._channels, newest, tokens, seen[0], now)
+            for begin in range(0, len(rows), _VALUES * _ROWS):
+                part = rows[begin : begin + _VALUES * _ROWS]
                 execute(_INSERT[len(part) // _VALUES], part)
+            if tokens:
+                _remember_tokens(connection, tokens, seen[0], now)
             execute("COMMIT")
         except BaseException:
             roll_back(connection)
             for name in fresh:
                 self._channels.pop(name, None)  # perhaps it was made here, and has no id now
             raise
-        self._guards.update(guards)
-        self._seen = (found[0] + len(values) // _VALUES, *found[1:])
-        return int(found[0]) + 1
+        self._newest.update(newest)
+        self._seen = (seen[0] + len(rows) // _VALUES, *seen[1:])
+        return outcomes, int(seen[0]) + 1
 
-    def _store_at_once(self, connection: sqlite3.Connection, group: list[Batch], now: float) -> int | None:
-        """Store a small group by one statement, if all that it needs is known; returns the first offset.
+    def _store_at_once(
+        self, connection: sqlite3.Connection, batches: list[Batch], now: float
+    ) -> tuple[list[int | None], int] | None:
+        """Store a few batches by one statement, if all that this needs is known; else None.
 
         Each statement lets go of Python's lock several times, and a busy event loop gives it back late. So what the
         transaction would ask the file first is a condition of the statement: that nobody else has changed it.
         """
         seen = self._seen
-        if seen is None or sum(len(batch.events) for batch in group) > _ROWS:
+        if seen is None or sum(len(batch.sizes) for batch in batches) > _ROWS:
             return None
-        ids, known = self._channels, self._guards
-        guards: dict[str, int] = {}
-        for batch in group:
-            if batch.guard is not None:
-                if batch.guard[0] not in known:
+        ids, known = self._channels, self._newest
+        newest: dict[str, int] = {}
+        for batch in batches:
+            if batch.token is not None:
+                return None
+            if batch.condition is not None:
+                channel = batch.condition.channel
+                if channel not in known:
                     return None
-                guards[batch.guard[0]] = known[batch.guard[0]]
+                newest[channel] = known[channel]
             for name, _ in batch.events:
                 if name not in ids:
                     return None
                 if name in known:
-                    guards[name] = known[name]
-        values = rows_of(group, ids, guards, seen[0], now)
-        count = len(values) // _VALUES
-        if not count or connection.execute(_INSERT_IF[count], (*values, *seen)).rowcount != count:
+                    newest[name] = known[name]
+        rows, outcomes = _rows_of(batches, ids, newest, {}, seen[0], now)
+        count = len(rows) // _VALUES
+        if not count or connection.execute(_INSERT_IF[count], (*rows, *seen)).rowcount != count:
             return None
-        known.update(guards)
+        known.update(newest)
         self._seen = (seen[0] + count, *seen[1:])
-        return seen[0] + 1
+        return outcomes, seen[0] + 1
 
-    def _guarded(self, connection: sqlite3.Connection, group: list[Batch]) -> dict[str, int]:
-        """The newest offset of each channel that a guard of the group is about, and of those known that it changes."""
-        names = {batch.guard[0] for batch in group if batch.guard is not None}
-        known = self._guards
+    def _conditions(self, connection: sqlite3.Connection, batches: list[Batch]) -> dict[str, int]:
+        """The newest offset of each channel that a condition is about, and of those known that the batches change."""
+        names = {batch.condition.channel for batch in batches if batch.condition is not None}
+        known = self._newest
         if len(known) > _CHANNELS_KNOWN:
             known.clear()
         if known:
-            names.update(name for batch in group for name, _ in batch.events if name in known)
+            names.update(name for batch in batches for name, _ in batch.events if name in known)
         found = {name: known[name] for name in names if name in known}
         unknown = names - found.keys()
         if unknown:
@@ -274,12 +305,12 @@ class Writer(DatabaseThread):
             found |= dict.fromkeys(unknown, 0) | dict(fetch(connection, 2, query, json.dumps(list(unknown))))
         return found
 
-    def _identify(self, connection: sqlite3.Connection, group: list[Batch], forgets: int) -> dict[str, int]:
-        """The ids of the group's channels that are not known yet; those that don't exist are made."""
+    def _identify(self, connection: sqlite3.Connection, batches: list[Batch], forgets: int) -> dict[str, int]:
+        """The ids of the batches' channels that are not known yet; those that don't exist are made."""
         known = self._channels
         if len(known) > _CHANNELS_KNOWN:
             known.clear()
-        unknown = {name for batch in group for name, _ in batch.events if name not in known}
+        unknown = {name for batch in batches for name, _ in batch.events if name not in known}
         if not unknown:
             return {}
         if self._forgotten[0] != forgets:
@@ -334,43 +365,81 @@ class Writer(DatabaseThread):
 
     # -- back to the event loop
 
-    @staticmethod
-    def _tell(group: list[Batch], call: Callable[..., object], *args: object) -> None:
-        """Call back with the loop and the group, in each event loop that has batches in it.
+    def _tell(self, group: list[Submission], outcomes: list[Outcome], stored: list[_Stored]) -> None:
+        """Call back in each event loop that has batches in a group.
 
         It is one loop, unless some came from a loop that was closed before they were stored.
         """
-        if len(group) == 1:
-            tell(loop := group[0].call.loop, call, loop, group, *args)
-            return
-        for loop in {batch.call.loop: None for batch in group}:
-            tell(loop, call, loop, group, *args)
+        for loop in {submission.loop: None for submission in group}:
+            tell(loop, self._resolve, loop, group, outcomes, stored)
 
-    def _resolve(self, loop: asyncio.AbstractEventLoop, group: list[Batch], first: int, now: float) -> None:
-        stored = [batch for batch in group if not batch.refused]
-        last = first + sum(len(batch.events) for batch in stored) - 1
+    def _resolve(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        group: list[Submission],
+        outcomes: list[Outcome],
+        stored: list[_Stored],
+    ) -> None:
         try:
-            if last >= first and loop is group[-1].call.loop:
-                self._committed(first, last, lambda: entries_of(stored, first, now))
+            if loop is group[-1].loop:
+                for each in stored:
+                    self._committed(each.first, each.last, each.entries)
         finally:
-            offset = first
-            for batch in group:
-                if batch.call.loop is loop:
-                    batch.settle(None if batch.refused else offset)
-                if not batch.refused:
-                    offset += len(batch.events)
+            at = 0
+            for submission in group:
+                if submission.loop is loop:
+                    submission.on_done(outcomes[at : at + len(submission.batches)], self.file.epoch)
+                at += len(submission.batches)
 
 
-def _refuse(loop: asyncio.AbstractEventLoop, group: list[Batch], error: BaseException) -> None:
-    for batch in group:
-        if batch.call.loop is not loop:
+def _rows_of(
+    batches: list[Batch], ids: dict[str, int], newest: dict[str, int], tokens: dict[str, int], offset: int, now: float
+) -> tuple[list[object], list[int | None]]:
+    """The values of the rows of those batches that are to be stored, one after the other, and all outcomes.
+
+    Args:
+        batches: what to judge, and to store after `offset`.
+        ids: of their channels.
+        newest: the newest offset of channels that conditions are about; changed by what is stored.
+        tokens: known tokens, and the offsets that they were given; those that are stored are added.
+    """
+    rows: list[object] = []
+    outcomes: list[int | None] = []
+    for batch in batches:
+        condition = batch.condition
+        if batch.token is not None and batch.token in tokens:
+            outcomes.append(tokens[batch.token])
             continue
-        if isinstance(error, LogError):
-            one = type(error)(*error.args)
-        else:
-            one = LogError(f"the log failed: {str(error) if isinstance(error, NewswireError) else repr(error)}")
-        one.__cause__ = error.__cause__ or error
-        batch.settle(one)  # its own: a raised exception keeps where it was raised
+        if condition is not None and newest[condition.channel] != condition.newest:
+            outcomes.append(None)
+            continue
+        outcomes.append(offset + 1)
+        if batch.token is not None:
+            tokens[batch.token] = offset + 1
+        for (name, event), size in zip(batch.events, batch.sizes, strict=True):
+            offset += 1
+            kind = event.event
+            rows += (offset, ids[name], size, now, None if kind == "message" else kind, event.data)
+            if name in newest:
+                newest[name] = offset
+    return rows, outcomes
+
+
+def _known_tokens(connection: sqlite3.Connection, batches: list[Batch]) -> dict[str, int]:
+    wanted = [batch.token for batch in batches if batch.token is not None]
+    query = "SELECT token, first FROM tokens WHERE token IN (SELECT value FROM json_each(?))"
+    return dict(fetch(connection, 2, query, json.dumps(wanted))) if wanted else {}
+
+
+def _remember_tokens(connection: sqlite3.Connection, tokens: dict[str, int], newest: int, now: float) -> None:
+    """Store the tokens of batches that were stored after `newest`; forget old ones."""
+    execute = connection.execute
+    new = json.dumps([(token, first) for token, first in tokens.items() if first > newest])
+    pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?)"
+    execute(f"INSERT INTO tokens (token, first, time) {pairs}", (now, new))
+    execute("DELETE FROM tokens WHERE number <= (SELECT max(number) FROM tokens) - ?", (TOKENS_KEPT,))
+    fresh = "SELECT number FROM tokens WHERE time >= ? ORDER BY number LIMIT 1"
+    execute(f"DELETE FROM tokens WHERE number < ({fresh})", (now - TOKEN_SECONDS,))
 
 
 def _concerns_all(error: Exception) -> bool:

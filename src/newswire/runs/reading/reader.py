@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.transform import Transform
-from newswire.log.base import Entry
+from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.runs.dialects.base import Dialect
 from newswire.runs.dialects.base import End as RunEnd

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
-from newswire.log.base import Entry
+from newswire.log.engine import Entry
 from newswire.wire.reserved import FOLDED
 
 MAX_BYTES: Final = 16 * 2**20  # of data; a larger run stays as it is

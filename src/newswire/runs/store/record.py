@@ -7,8 +7,8 @@
     $runs.secret         one random text: what makes the ids of this log's runs impossible to guess
     $runs.worker.<id>    heartbeats of a process that produces runs, and verdicts that it is dead
 
-A record changes only under the condition that it is still the newest (`newswire.log.ledger`), and everything that a
-producer writes is stored under the same condition. So a run has one producer and one end, whoever tries at once.
+A record changes only under the condition that it is still the newest (`Log.append_if`), and everything that a producer
+writes is stored under the same condition. So a run has one producer and one end, whoever tries at once.
 
 Processes of several versions may share a log. One passes over the fields of a record that it does not know, and writes
 them again, as they were, with whatever it changes. So a later version may add a field if it stays true beside changes
@@ -27,8 +27,8 @@ from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from newswire.errors import InvalidChannel, LogCorrupt
-from newswire.log.base import Entry
 from newswire.log.channels import Pattern, check_channel
+from newswire.log.engine import Entry
 from newswire.runs.dialects.base import End, Head
 from newswire.wire.event import Event
 

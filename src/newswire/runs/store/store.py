@@ -1,11 +1,12 @@
 """The books of all runs: the few ways in which a record is made, read and changed. Every process has the same.
 
-All changes go through `Ledger.append_guarded`, under the condition that the record is the one that was read. None of
+All changes go through `Log.append_if`, under the condition that the record is the one that was read. None of
 the calls keeps anything in memory but the log's secret.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -13,10 +14,10 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.errors import LogCorrupt, LogError
-from newswire.log.base import Entry, Log
+from newswire.errors import LogCorrupt
 from newswire.log.channels import Channels
-from newswire.log.ledger import Guarded, Ledger, Outcome
+from newswire.log.engine import Condition, Entry
+from newswire.log.log import Log
 from newswire.runs.dialects.base import End
 from newswire.runs.store.compact import MAX_BYTES, Piece, fold, pieces
 from newswire.runs.store.record import (
@@ -36,35 +37,28 @@ _PAGE: Final = 1000
 
 
 class Books:
-    """Records in a log.
-
-    Raises:
-        TypeError: the log has not the powers that runs need.
-    """
+    """Records in a log."""
 
     def __init__(self, log: Log) -> None:
-        if not isinstance(log, Ledger):
-            raise TypeError(f"runs need a log that can append under a condition (Ledger), and {log!r} can't")
-        self._log = log
+        self.log = log
         self._secret: bytes | None = None
-        self.ledger: Ledger = log
 
     # -- read
 
     async def look(self, run_id: str) -> Record | None:
         """The newest record of a run."""
-        [entry] = await self.ledger.newest([record_channel(run_id)])
+        [entry] = await self.log.newest([record_channel(run_id)])
         return None if entry is None else Record.read(entry)
 
     async def newest_of(self, name: str, owner: str | None) -> str | None:
         """The id of the run that this owner has started last under a name."""
-        [entry] = await self.ledger.newest([name_channel(name, owner, await self.secret())])
+        [entry] = await self.log.newest([name_channel(name, owner, await self.secret())])
         return None if entry is None else entry.data
 
     async def kept(self, run_ids: Sequence[str]) -> dict[str, Record]:
         """The newest records of those of some runs that are kept up to their end, or have none yet, by id."""
-        records = await self.ledger.newest([record_channel(run_id) for run_id in run_ids])
-        outs = await self.ledger.newest([out_channel(run_id) for run_id in run_ids])
+        records = await self.log.newest([record_channel(run_id) for run_id in run_ids])
+        outs = await self.log.newest([out_channel(run_id) for run_id in run_ids])
         found: dict[str, Record] = {}
         for entry, out in zip(records, outs, strict=True):
             if entry is None or _begun(entry) is None:
@@ -76,20 +70,20 @@ class Books:
 
     async def has_events(self, run_id: str, after: int, upto: int) -> bool:
         """Whether the log has any of a run's events between two offsets."""
-        page = await self._log.read(Channels([out_channel(run_id)]), after, 1)
+        page = await self.log.read(Channels([out_channel(run_id)]), after, 1)
         return bool(page.entries) and page.entries[0].offset <= upto
 
     async def secret(self) -> bytes:
         """What is known to the processes that have this log, and to nobody else; the first that needs it makes it."""
         while self._secret is None:
-            [entry] = await self.ledger.newest([SECRET])
+            [entry] = await self.log.newest([SECRET])
             if entry is not None:
                 self._secret = entry.data.encode()
                 break
             # Nothing was ever stored there, or a retention rule of the application's own has removed it.
-            lost = (await self._log.read(Channels([SECRET]), 0, 1)).lost
+            lost = (await self.log.read(Channels([SECRET]), 0, 1)).lost
             made = Event(secrets.token_hex(32), "secret")
-            _stored(*await self.ledger.append_guarded([Guarded([(SECRET, made)], SECRET, lost)]))
+            await self.log.append_if([(SECRET, made)], Condition(SECRET, lost))
         return self._secret
 
     async def pieces(self, run_id: str, after: int, upto: int | None = None) -> AsyncIterator[Piece]:
@@ -98,9 +92,9 @@ class Books:
         While a run is folded the log has both forms, and for good if the process dies then; each piece comes once.
         """
         channel = Channels([out_channel(run_id)])
-        at, last = after, (await self._log.span()).latest if upto is None else upto
+        at, last = after, (await self.log.span()).latest if upto is None else upto
         while at < last:
-            page = await self._log.read(channel, at, _PAGE)
+            page = await self.log.read(channel, at, _PAGE)
             if page.through <= at:
                 return  # the log ends before `last`: it is not the log that this offset came from
             for piece in pieces(page.entries):
@@ -110,6 +104,11 @@ class Books:
             at = page.through
 
     # -- write
+
+    async def _append_if(self, events: Sequence[tuple[str, Event]], channel: str, newest: int) -> int | None:
+        """Store events if the newest one of a channel has this offset; returns the offset of the first."""
+        stored = await self.log.append_if(events, Condition(channel, newest))
+        return None if stored is None else stored[0].offset
 
     async def open(self, record: Record, instead_of: Record | None = None) -> Record | None:
         """Make a run.
@@ -124,8 +123,7 @@ class Books:
         condition = 0 if instead_of is None else instead_of.offset
         name = name_channel(record.name, record.owner, await self.secret())
         events = [(record_channel(record.id), record.event()), (name, Event(record.id))]
-        [outcome] = await self.ledger.append_guarded([Guarded(events, record_channel(record.id), condition)])
-        stored = _stored(outcome)
+        stored = await self._append_if(events, record_channel(record.id), condition)
         return None if stored is None else replace(record, offset=stored, begun=stored)
 
     async def change(self, record: Record, **changes: Any) -> Record | None:
@@ -136,8 +134,7 @@ class Books:
         """
         changed = replace(record, **changes)
         channel = record_channel(record.id)
-        [outcome] = await self.ledger.append_guarded([Guarded([(channel, changed.event())], channel, record.offset)])
-        stored = _stored(outcome)
+        stored = await self._append_if([(channel, changed.event())], channel, record.offset)
         return None if stored is None else replace(changed, offset=stored)
 
     async def end(self, records: Sequence[Record], end: End) -> list[Record]:
@@ -147,9 +144,10 @@ class Books:
             the records of those that this call has ended; the others had been changed first.
         """
         ended = [as_ended(record, end) for record in records]
-        batches = [Guarded(last_events(record), record_channel(record.id), record.offset) for record in ended]
-        outcomes = await self.ledger.append_guarded(batches)
-        return [record for record, outcome in zip(ended, outcomes, strict=True) if _stored(outcome) is not None]
+        stored = await asyncio.gather(
+            *(self._append_if(last_events(record), record_channel(record.id), record.offset) for record in ended)
+        )
+        return [record for record, offset in zip(ended, stored, strict=True) if offset is not None]
 
     async def beat(self, worker: str, data: str, *, after: int) -> int | None:
         """Store a heartbeat of a worker, or the verdict that it is dead.
@@ -163,8 +161,7 @@ class Books:
             the new event's offset; None if there is a newer one, so that nothing was stored.
         """
         channel = worker_channel(worker)
-        [outcome] = await self.ledger.append_guarded([Guarded([(channel, Event(data, "sign"))], channel, after)])
-        return _stored(outcome)
+        return await self._append_if([(channel, Event(data, "sign"))], channel, after)
 
     async def fold(self, run_id: str) -> bool:
         """Keep an ended run in its folded form from now on.
@@ -181,15 +178,14 @@ class Books:
             return False
         folded = replace(record, last=record.last_offset)
         events = [(out, Event(fold(told), FOLDED)), (books, folded.event())]
-        [outcome] = await self.ledger.append_guarded([Guarded(events, books, record.offset)])
-        if _stored(outcome) is None:
+        if await self._append_if(events, books, record.offset) is None:
             return False
-        await self.ledger.drop({out: folded.last, books: record.offset})
+        await self.log.drop({out: folded.last, books: record.offset})
         return True
 
     async def drop(self, runs: Sequence[Record]) -> None:
         """Remove all that the log has of ended runs, unless another process has done so."""
-        newest = await self.ledger.newest([record_channel(run.id) for run in runs])
+        newest = await self.log.newest([record_channel(run.id) for run in runs])
         cuts: dict[str, int] = {}
         for run, entry in zip(runs, newest, strict=True):
             if entry is not None and _begun(entry) == run.begun:  # not a later run of the same key
@@ -197,11 +193,11 @@ class Books:
                 name = name_channel(run.name, run.owner, await self.secret())
                 cuts[name] = max(cuts.get(name, 0), run.begun + 1)  # it was stored right behind the first record
         if cuts:
-            await self.ledger.drop(cuts)
+            await self.log.drop(cuts)
 
     async def drop_beats(self, cuts: Mapping[str, int]) -> None:
         """Remove old heartbeats, by channel up to an offset."""
-        await self.ledger.drop(cuts)
+        await self.log.drop(cuts)
 
 
 def as_ended(record: Record, end: End) -> Record:
@@ -222,10 +218,3 @@ def _begun(entry: Entry) -> int | None:
     except LogCorrupt as error:
         logger.error("passed over: %s", error)
         return None
-
-
-def _stored(outcome: Outcome) -> int | None:
-    """The offset of the first event of a batch, None if it was refused."""
-    if isinstance(outcome, LogError):
-        raise outcome
-    return outcome

@@ -20,8 +20,8 @@ from typing import Final, Protocol
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
 from newswire.hub.hub import Hub
-from newswire.log.base import Entry
 from newswire.log.channels import Channels
+from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.log.retry import Outage, Retry, SupervisedTask
 from newswire.runs.store.record import RECORDS, WORKERS, Record, out_channel, worker_channel
@@ -237,7 +237,7 @@ class Watch:
         """Read the newest heartbeats of those who produce something, and judge who was silent for too long."""
         workers = {record.worker for record in self.open.values() if not self.lapsed(record)} - {None, self._worker}
         names = sorted(worker for worker in workers if worker is not None)
-        entries = await self._books.ledger.newest([worker_channel(name) for name in names]) if names else []
+        entries = await self._books.log.newest([worker_channel(name) for name in names]) if names else []
         beats: dict[str, Beat] = {}
         for name, entry in zip(names, entries, strict=True):
             try:
@@ -274,7 +274,7 @@ class Watch:
     async def _store_beat(self, data: str) -> None:
         """Store a heartbeat behind this worker's last one, or behind the verdict that came in between."""
         while (offset := await self._books.beat(self._worker, data, after=self._own_beat)) is None:
-            [entry] = await self._books.ledger.newest([worker_channel(self._worker)])
+            [entry] = await self._books.log.newest([worker_channel(self._worker)])
             self._own_beat = 0 if entry is None else self._take_beat(entry).offset
         self._own_beat = offset
 

@@ -50,7 +50,7 @@ class Worker:
         self._idle = asyncio.Event()
         self._endings: set[asyncio.Task[None]] = set()
         self._looked = monotonic()
-        self._outbox = Outbox(runs.books.ledger, asyncio.get_running_loop())
+        self._outbox = Outbox(runs.books.log, asyncio.get_running_loop())
         self.watch = Watch(runs.hub, runs.books, self.id, options.lease, self)
 
     async def close(self, grace: float) -> None:

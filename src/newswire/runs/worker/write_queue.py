@@ -15,15 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
-from newswire.errors import Closed, LogError, LogUnavailable, RunOver
-from newswire.log.batch import MAX_EVENT_BYTES, weigh_batch
-from newswire.log.immediate import Awaiting, Immediate, as_log_error
-from newswire.log.ledger import Guarded, Ledger, Outcome
+from newswire.errors import Closed, LogError, LogUnavailable, LogUncertain, RunOver
+from newswire.log.engine import Batch, Condition, Outcome
+from newswire.log.log import Log, as_log_error
 from newswire.log.retry import Outage, Retry
 from newswire.runs.store.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
@@ -33,7 +33,6 @@ logger = logging.getLogger("newswire.runs")
 # How far a producer may be ahead of the log, in bytes: as much as a stream's write budget.
 _AHEAD: Final = 64 * 2**10
 _EVENT_OVERHEAD: Final = 100
-_UNWEIGHED: Final = MAX_EVENT_BYTES // 4  # characters that no encoding makes too large
 _AHEAD_IN_THREADS: Final = 256  # events that a thread may be ahead of the event loop
 _FIRST_WAIT, _LONGEST_WAIT = 0.05, 2.0  # seconds between attempts while the log is away; see `Retry`
 
@@ -64,6 +63,7 @@ class Claim:
         self._out = out_channel(record.id)
         self._guard = record_channel(record.id)
         self._pending: list[tuple[str, Event]] = []
+        self._again: Batch | None = None  # what the log may have: it comes again as it was, under its token
         self._queued = False
         self._ahead = 0  # bytes that were written and are not stored yet …
         self._in_flight = 0  # … and those of them that the log has been given
@@ -86,8 +86,8 @@ class Claim:
         """
         self._check()
         size = len(event.data)
-        if event.id is not None or event.retry is not None or size > _UNWEIGHED:
-            [size] = weigh_batch([(self._out, event)], (self._out,))
+        if event.id is not None or event.retry is not None or size > self._outbox.unweighed:
+            [size] = self._outbox.log.check([(self._out, event)])
         self.written += 1
         self.last_at = monotonic()
         if self.first_at is None and event.event != "progress":
@@ -140,7 +140,7 @@ class Claim:
         if self.over:
             return False
         self._take_from_threads()
-        weigh_batch(last, ())
+        self._outbox.log.check(last)
         self.over = True
         self._closing = asyncio.get_running_loop().create_future()
         self._pending += last
@@ -150,12 +150,18 @@ class Claim:
 
     # -- for the outbox
 
-    def take(self) -> Guarded:
+    def take(self) -> Batch:
         """All that is pending, for the log."""
-        events, self._pending = self._pending, []
         self._queued = False
+        again, self._again = self._again, None
+        if again is not None:
+            if self._pending:
+                self._enqueue()
+            return again
+        events, self._pending = self._pending, []
         self._in_flight = self._ahead
-        return Guarded(events, self._guard, self.record.offset)
+        token = secrets.token_hex(12) if self._outbox.log.engine.answers_get_lost else None
+        return Batch(events, Condition(self._guard, self.record.offset), token)
 
     def took(self) -> None:
         """The log has it."""
@@ -169,9 +175,12 @@ class Claim:
         if not self._room_for_threads.is_set() and not self.full:  # asking costs a tenth of telling
             self._room_for_threads.set()
 
-    def give_back(self, batch: Guarded) -> None:
+    def give_back(self, batch: Batch) -> None:
         """The log does not have it: it comes again, before what was written since."""
-        self._pending = [*batch.events, *self._pending]
+        if batch.token is None:
+            self._pending = [*batch.events, *self._pending]
+        else:
+            self._again = batch
         if not self._queued:
             self._enqueue()
 
@@ -186,6 +195,7 @@ class Claim:
             self._closing.set_result(False)
         was_over, self.over = self.over, True
         self._pending.clear()
+        self._again = None
         self._ahead = 0
         self._drained.set()
         self._room_for_threads.set()
@@ -203,7 +213,7 @@ class Claim:
             if self._outbox.gone:
                 self.over = True  # nothing will ever make room
         self._check()
-        weigh_batch([(self._out, event)], (self._out,))
+        self._outbox.log.check([(self._out, event)])
         with self._lock:
             self._from_threads.append(event)
             waiting = len(self._from_threads)
@@ -227,12 +237,14 @@ class Claim:
 class Outbox:
     """Stores what the claims of one process have pending: one call of the log at a time."""
 
-    def __init__(self, ledger: Ledger, loop: asyncio.AbstractEventLoop) -> None:
-        self._ledger = ledger if isinstance(ledger, Immediate) else Awaiting(ledger)
+    def __init__(self, log: Log, loop: asyncio.AbstractEventLoop) -> None:
+        self.log = log
+        # Characters of an event that no encoding makes too large, and that need no other look.
+        self.unweighed = log.limits.event_bytes // 4 if log.limits.nul else -1
         self._loop = loop
         self._queue: list[Claim] = []
         self._storing: list[Claim] = []  # those whose batches the log has been given, …
-        self._batches: list[Guarded] = []  # … and these
+        self._batches: list[Batch] = []  # … and these
         # Whether the log has stored what it is given when the call returns. Then the first event that a claim has in a
         # pass of the event loop needs not wait for the end of the pass; what it has behind that goes together.
         self._instant = False
@@ -284,19 +296,16 @@ class Outbox:
         self._storing = claims
         self._batches = [claim.take() for claim in claims]
         try:
-            self._ledger.submit(self._batches, self._stored)
+            self.log.submit(self._batches, self._stored)
         except Closed:
             self.close()
         except Exception as error:  # the outermost frame of storing: whatever a log raises
-            self._stored([as_log_error(error)] * len(self._batches))
+            self._stored([as_log_error(error)] * len(self._batches), "")
         self._instant = not self._storing and not self._away
 
-    def _stored(self, outcomes: list[Outcome]) -> None:
+    def _stored(self, outcomes: Sequence[Outcome], epoch: str) -> None:
         if self._ended:
             return
-        if len(outcomes) != len(self._batches):
-            wrong = LogError(f"the log gave {len(outcomes)} outcomes for {len(self._batches)} batches")
-            outcomes = [wrong] * len(self._batches)
         failed = self._settle(outcomes)
         self._away = failed is not None
         if failed is not None:
@@ -310,7 +319,7 @@ class Outbox:
         if self._queue and self._next is None:
             self._next = self._loop.call_soon(self._store)
 
-    def _settle(self, outcomes: list[Outcome]) -> LogError | None:
+    def _settle(self, outcomes: Sequence[Outcome]) -> LogError | None:
         failed: LogError | None = None
         claims, self._storing = self._storing, []
         batches, self._batches = self._batches, []
@@ -319,11 +328,11 @@ class Outbox:
                 claim.took()
             elif outcome is None:
                 claim.lost()
-            elif isinstance(outcome, LogUnavailable):
+            elif isinstance(outcome, LogUnavailable) or (isinstance(outcome, LogUncertain) and batch.token is not None):
                 failed = outcome
                 self._instant = False
                 claim.give_back(batch)
-            elif len(claims) > 1:
+            elif len(claims) > 1 and not isinstance(outcome, LogUncertain):
                 claim.suspect = True
                 self._instant = False
                 claim.give_back(batch)

@@ -10,29 +10,39 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import nsmallest
 from typing import Final
 from weakref import WeakSet
 
-from newswire.errors import Closed, TrimmedAway
-from newswire.log.base import PAGE_BYTES, Entry, Page, RetentionRules, Span
-from newswire.log.batch import weigh_batch
+from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.immediate import Follower, Settle, Take
-from newswire.log.ledger import Guarded, Outcome
+from newswire.log.engine import (
+    PAGE_BYTES,
+    TOKEN_SECONDS,
+    TOKENS_KEPT,
+    Batch,
+    Engine,
+    Entry,
+    OnDone,
+    OnEntries,
+    Outcome,
+    Page,
+    Span,
+)
+from newswire.log.log import Log
 from newswire.log.memory.blocks import offset_of
 from newswire.log.memory.kept import TAKEN, Kept
-from newswire.log.position import Position, new_epoch, positions
-from newswire.log.retention import Rules
-from newswire.wire.event import Event
+from newswire.log.position import new_epoch
+from newswire.log.retention import RetentionRules, Rules
+from newswire.log.tail import Follower
 
 _BATCH: Final = 1000  # entries that a follower is given at once
 _SCAN: Final = 4096  # entries looked at for one page of a pattern, so that a read never holds the event loop long
 
 
-class MemoryLog:
-    """A `Log` and `Ledger` in memory, and `Immediate`.
+class MemoryLog(Log):
+    """A log in memory.
 
     Args:
         retention: what to keep of each channel.
@@ -50,61 +60,69 @@ class MemoryLog:
         max_bytes: int = 64 * 2**20,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(MemoryEngine(retention, max_bytes, clock))
+
+
+class MemoryEngine(Engine):
+    """The engine of a `MemoryLog`, which has the same arguments."""
+
+    immediate = True
+    shared = False
+    answers_get_lost = False
+
+    def __init__(self, retention: RetentionRules, max_bytes: int, clock: Callable[[], float]) -> None:
         self._epoch = new_epoch()
-        _logs.add(self)
+        _engines.add(self)
         self._kept = Kept(Rules(retention), max_bytes)
         self._clock = clock
         self._earliest = 0  # no event up to here is kept
         self._followers: set[Follower] = set()
-        self._closed = False
+        self._tokens: dict[str, tuple[int, float]] = {}  # the offset that each was given, and when; oldest first
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Closed("the log is closed")
+    def __repr__(self) -> str:
+        return "in memory"
 
-    async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
-        """See `Log.append`."""
-        self._check_open()
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
         kept = self._kept
-        added = kept.append(events, weigh_batch(events, kept.channels), self._clock())
-        self._tell(added, whole=False)
-        return positions(self._epoch, kept.latest - len(added) + 1, len(added))
-
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
-        """See `Ledger.append_guarded`."""
-        return self._append_guarded(batches, whole=False)
-
-    def submit(self, batches: Sequence[Guarded], settle: Settle) -> None:
-        """See `Immediate.submit`."""
-        settle(self._append_guarded(batches, whole=True))
-
-    def _append_guarded(self, batches: Sequence[Guarded], *, whole: bool) -> list[Outcome]:
-        self._check_open()
-        kept = self._kept
-        weighed = [(batch, weigh_batch(batch.events, kept.channels)) for batch in batches]
         added: list[Entry] = []
         outcomes: list[Outcome] = []
-        for batch, weights in weighed:
-            if kept.newest_ever(batch.channel) == batch.newest:
-                outcomes.append(kept.latest + 1)
-                added += kept.append(batch.events, weights, self._clock())
-            else:
+        for batch in batches:
+            if batch.token is not None and batch.token in self._tokens:
+                outcomes.append(self._tokens[batch.token][0])
+                continue
+            condition = batch.condition
+            if condition is not None and kept.newest_ever(condition.channel) != condition.newest:
                 outcomes.append(None)
-        self._tell(added, whole=whole)
-        return outcomes
+                continue
+            first, now = kept.latest + 1, self._clock()
+            outcomes.append(first)
+            stored = kept.append(batch.events, batch.sizes, now)
+            if added:
+                added += stored
+            else:
+                added = stored
+            if batch.token is not None:
+                self._remember(batch.token, first, now)
+        if added and self._followers:
+            self._tell(added)
+        on_done(outcomes, self._epoch)
 
-    def _tell(self, added: Sequence[Entry], *, whole: bool) -> None:
-        """Let the followers know of what is new; see `Take`."""
-        if not self._followers or not added:
-            return
+    def _remember(self, token: str, first: int, now: float) -> None:
+        tokens = self._tokens
+        tokens[token] = first, now
+        while len(tokens) > TOKENS_KEPT or next(iter(tokens.values()))[1] < now - TOKEN_SECONDS:
+            del tokens[next(iter(tokens))]
+
+    def _tell(self, added: Sequence[Entry]) -> None:
+        """Give the followers what is new."""
         there = added[0].offset > self._kept.buried  # else room was made of some of it already
         for follower in list(self._followers):
-            if not there or not follower.tell(added, whole):
+            if not there or not follower.offer(added):
                 follower.wake()
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
-        """See `Ledger.drop`."""
-        self._check_open()
+        """See `Engine.drop`."""
         removed = 0
         for name, through in cuts.items():
             while True:
@@ -119,10 +137,8 @@ class MemoryLog:
     # -- read
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
-        """See `Log.read`."""
-        self._check_open()
+        """See `Engine.read`."""
         kept = self._kept
-        limit = max(limit, 1)
         now = self._clock()
         await self._expire_all_late(now)
         if channels.patterns:
@@ -138,7 +154,7 @@ class MemoryLog:
             if len(found) > 8 * limit:
                 found = nsmallest(limit, found, key=offset_of)
         found.sort(key=offset_of)
-        return _cut(found, limit, max(self._kept.latest, after), lost, doubt)
+        return self._cut(found, limit, max(self._kept.latest, after), lost, doubt)
 
     async def _expire_all_late(self, now: float) -> int:
         total = 0
@@ -165,7 +181,7 @@ class MemoryLog:
                 await self._trim_all(name, self._clock())
         lost, doubt = await self._kept.losses.of_patterns(channels)
         _, found, through = self._scanned(channels, after)
-        return _cut([entry for entry in found if self._kept.has(entry)], limit, through, lost, doubt)
+        return self._cut([entry for entry in found if self._kept.has(entry)], limit, through, lost, doubt)
 
     def _scanned(self, channels: Channels, after: int) -> tuple[set[str], list[Entry], int]:
         """The entries of some channels in the next part of the log, and how far that goes."""
@@ -174,34 +190,37 @@ class MemoryLog:
         found = [entry for entry in part if entry.channel in wanted]
         return wanted, found, max(self._kept.latest, after) if len(part) < _SCAN else part[-1].offset
 
+    def _cut(self, found: list[Entry], limit: int, through: int, lost: int, doubt: int) -> Page:
+        """A page of the first `limit` of what was found, or fewer if they are large; at least one."""
+        size = 0
+        for index, entry in enumerate(found):
+            size += len(entry.data)
+            if index == limit or (size > PAGE_BYTES and index):
+                return Page(found[:index], found[index - 1].offset, lost, doubt, epoch=self._epoch)
+        if len(found) == limit:
+            through = found[-1].offset
+        return Page(found, through, lost, doubt, epoch=self._epoch)
+
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
-        """See `Ledger.newest`."""
-        self._check_open()
+        """See `Engine.newest`."""
         return [self._kept.newest(name) for name in channels]
 
-    # -- follow
+    # -- tail
 
-    def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
-        """See `Log.follow`."""
-        return self._follow(after, None)
-
-    def follow_at_once(self, after: int | None, take: Take) -> AsyncIterator[Sequence[Entry]]:
-        """See `Immediate.follow_at_once`."""
-        return self._follow(after, take)
-
-    async def _follow(self, after: int | None, take: Take | None) -> AsyncIterator[Sequence[Entry]]:
-        self._check_open()
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`."""
         kept = self._kept
-        follower = Follower(kept.latest if after is None else max(after, 0), take)
+        if epoch != self._epoch:
+            raise EpochChanged(self._epoch)
+        follower = Follower(max(after, 0), on_entries)
         self._followers.add(follower)
         try:
-            while not self._closed:
+            while True:
                 if follower.at < kept.buried:
                     raise TrimmedAway(kept.buried)
                 if follower.at < kept.latest:
-                    batch = kept.all.after(follower.at, _BATCH)
-                    follower.at = batch[-1].offset
-                    yield batch
+                    follower.give(kept.all.after(follower.at, _BATCH), False)
+                    await asyncio.sleep(0)
                 else:
                     await follower.wait()
         finally:
@@ -210,8 +229,7 @@ class MemoryLog:
     # -- the rest
 
     async def span(self) -> Span:
-        """See `Log.span`."""
-        self._check_open()
+        """See `Engine.span`."""
         kept = self._kept
         while part := kept.all.after(self._earliest, _SCAN):
             first = next((entry.offset for entry in part if kept.has(entry)), None)
@@ -222,8 +240,7 @@ class MemoryLog:
         return Span(self._epoch, kept.latest, kept.latest)
 
     async def trim(self) -> int:
-        """See `Log.trim`."""
-        self._check_open()
+        """See `Engine.trim`."""
         now = self._clock()
         removed = await self._expire_all_late(now)
         for number, name in enumerate(self._kept.names() if self._kept.limited else ()):
@@ -233,39 +250,20 @@ class MemoryLog:
         return removed
 
     async def close(self) -> None:
-        """See `Log.close`. The events stay with the object, for `reopen`."""
-        self._closed = True
-        for follower in self._followers:
-            follower.wake()
-
-    def reopen(self) -> None:
-        """See `Reopenable`."""
-        self._closed = False
+        """See `Engine.close`. The events stay with the object."""
 
     def _forked(self) -> None:
         self._epoch = new_epoch()
 
 
-_logs: WeakSet[MemoryLog] = WeakSet()
+_engines: WeakSet[MemoryEngine] = WeakSet()
 
 
 def _after_in_child() -> None:
     """A copy goes on as a log of its own: its positions must not look like the parent's, or like other children's."""
-    for log in _logs:
-        log._forked()
+    for engine in _engines:
+        engine._forked()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_in_child)
-
-
-def _cut(found: list[Entry], limit: int, through: int, lost: int, doubt: int) -> Page:
-    """A page of the first `limit` of what was found, or fewer if they are large; at least one."""
-    size = 0
-    for index, entry in enumerate(found):
-        size += len(entry.data)
-        if index == limit or (size > PAGE_BYTES and index):
-            return Page(found[:index], found[index - 1].offset, lost, doubt)
-    if len(found) == limit:
-        through = found[-1].offset
-    return Page(found, through, lost, doubt)

@@ -14,20 +14,15 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import islice
-from typing import Final, Literal
+from typing import Literal
 
-from newswire.errors import Closed, LogError, TrimmedAway
-from newswire.log.base import Entry, Page, RetentionRules, Span
-from newswire.log.batch import weigh_batch
+from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.immediate import Follower, Settle, Take
-from newswire.log.ledger import Guarded, Outcome
-from newswire.log.position import Position, positions
-from newswire.log.retention import Rules
-from newswire.log.sqlite.batch import Batch
+from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span
+from newswire.log.log import Log
+from newswire.log.retention import RetentionRules, Rules
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import carried
 from newswire.log.sqlite.keeper import Keeper, trim
@@ -35,18 +30,15 @@ from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, span
 from newswire.log.sqlite.plan import Planner
 from newswire.log.sqlite.reader import Reader
 from newswire.log.sqlite.tail import BATCH, Tail
-from newswire.log.sqlite.thread import succeed
 from newswire.log.sqlite.trim import drop
 from newswire.log.sqlite.writer import Writer
-from newswire.wire.event import Event
+from newswire.log.tail import Follower
 
 logger = logging.getLogger("newswire.log")
 
-_NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 
-
-class SqliteLog:
-    """A `Log` in an SQLite file, a `Ledger`, and `Immediate`.
+class SqliteLog(Log):
+    """A log in an SQLite file.
 
     Args:
         path: the file; it is made if it does not exist, its folder is not. Two more appear beside it, `-wal` and
@@ -69,11 +61,27 @@ class SqliteLog:
         busy_timeout: float = 5.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(SqliteEngine(path, synchronous, retention, busy_timeout, clock))
+
+
+class SqliteEngine(Engine):
+    """The engine of an `SqliteLog`, which has the same arguments."""
+
+    answers_get_lost = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        synchronous: Literal["FULL", "NORMAL"],
+        retention: RetentionRules,
+        busy_timeout: float,
+        clock: Callable[[], float],
+    ) -> None:
         if synchronous not in ("FULL", "NORMAL"):
             raise ValueError(f"synchronous is FULL or NORMAL, not {synchronous!r}")
         if os.fspath(path) in ("", ":memory:"):
             raise ValueError("an SQLite log is a file: name one, or use a MemoryLog (memory://)")
-        self._path = path
+        self._path = os.path.abspath(path)  # a later `chdir` changes nothing
         self._synchronous: Literal["FULL", "NORMAL"] = synchronous
         self._patience = busy_timeout
         self._rules = Rules(retention)
@@ -94,18 +102,10 @@ class SqliteLog:
         self._writer.checkpoint = self._reader.checkpoint
         if keeper is not None:
             keeper.attach(writer=self._writer, reader=self._reader)
-        self._known: set[str] = set()
-        self._pid: int | None = None
-        self._closed = False
+        self._pid: int | None = None  # the process that uses it
 
-    def reopen(self) -> None:
-        """See `Reopenable`."""
-        if self._closed:
-            self._begin()
-
-    def _check(self) -> None:
-        if self._closed:
-            raise Closed("the log is closed")
+    def _enter(self) -> None:
+        """The engine is going to be used."""
         pid = os.getpid()
         if self._pid != pid:
             if self._pid is not None:
@@ -116,146 +116,105 @@ class SqliteLog:
                 self._reader.start()
 
     def __repr__(self) -> str:
-        return f"<SqliteLog {self._file.path}{' (closed)' if self._closed else ''}>"
+        return self._file.path
 
-    # -- append
-
-    async def append(self, events: Sequence[tuple[str, Event]]) -> list[Position]:
-        """See `Log.append`."""
-        self._check()
-        events = list(events)
-        sizes = self._weigh(events)
-        if not events:
-            return []
-        batch = Batch(events, sizes)
-        await self._writer.append([batch])
-        if isinstance(batch.outcome, LogError):
-            raise batch.outcome
-        return positions(self._file.epoch, batch.outcome or 0, len(events))
-
-    async def append_guarded(self, batches: Sequence[Guarded]) -> list[Outcome]:
-        """See `Ledger.append_guarded`."""
-        stored: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
-        self.submit(batches, lambda outcomes: succeed(stored, outcomes))
-        return await stored
-
-    def submit(self, batches: Sequence[Guarded], settle: Settle) -> None:
-        """See `Immediate.submit`."""
-        self._check()
-        sizes = iter(self._weigh([pair for batch in batches for pair in batch.events]))
-        made = [
-            Batch(batch.events, list(islice(sizes, len(batch.events))), (batch.channel, batch.newest))
-            for batch in batches
-        ]
-        if made:
-            self._writer.submit(made, lambda: settle([batch.outcome for batch in made]))
-        else:
-            settle([])
-
-    def _weigh(self, events: Sequence[tuple[str, Event]]) -> list[int]:
-        sizes = weigh_batch(events, self._known)
-        if len(self._known) > _NAMES_KNOWN:
-            self._known.clear()
-        self._known.update([name for name, _ in events])
-        return sizes
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self._enter()
+        self._writer.submit(batches, on_done)
 
     # -- read
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
-        """See `Log.read`."""
-        self._check()
+        """See `Engine.read`."""
+        self._enter()
         return await self._reader.search(self._pages.read(channels, after, limit))
 
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
-        """See `Ledger.newest`."""
-        self._check()
+        """See `Engine.newest`."""
+        self._enter()
         return await self._reader.query(lambda connection: newest_of(connection, channels))
 
     async def span(self) -> Span:
-        """See `Log.span`."""
-        self._check()
+        """See `Engine.span`."""
+        self._enter()
         found = await self._reader.query(span)
         return Span(found.epoch, found.earliest, found.latest, self._file.lives)
 
-    # -- follow
+    # -- tail
 
-    def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
-        """See `Log.follow`."""
-        return self._follow(after, None)
-
-    def follow_at_once(self, after: int | None, take: Take) -> AsyncIterator[Sequence[Entry]]:
-        """See `Immediate.follow_at_once`: for what this log object appends; all else comes out of the iterator."""
-        return self._follow(after, take)
-
-    async def _follow(self, after: int | None, take: Take | None) -> AsyncIterator[Sequence[Entry]]:
-        self._check()
-        tail = self._tail
-        follower = Follower(0, take)
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`. What this process stores is given before its publisher goes on."""
+        self._enter()
+        tail, reader = self._tail, self._reader
+        follower = Follower(max(after, 0), on_entries)
         tail.enter(follower)
-        self._reader.watching = True
+        reader.watching = True
         try:
-            tail.readable((await self._reader.query(span)).latest)
-            follower.at = tail.newest if after is None else max(after, 0)
-            while not self._closed:
+            found = await reader.query(span)
+            if found.epoch != epoch:
+                raise EpochChanged(found.epoch)
+            tail.readable(found.latest)
+            while True:
                 if tail.broken is not None:
                     raise type(tail.broken)(*tail.broken.args)
                 if follower.at < tail.newest:
-                    batch = tail.at_hand(follower.at) or await self._next(follower.at)
-                    follower.at = batch[-1].offset
-                    yield batch
+                    follower.give(tail.at_hand(follower.at) or await _next(reader, tail, follower.at), False)
+                    await asyncio.sleep(0)
                 else:
                     await follower.wait()
-        except Closed:
-            pass
         finally:
             if tail.leave(follower):
-                self._reader.watching = False
-
-    async def _next(self, at: int) -> Sequence[Entry]:
-        newest = self._tail.newest
-        entries = await self._reader.query(lambda connection: next_entries(connection, at, BATCH))
-        # Offsets have no holes but those that retention makes.
-        if not entries or entries[0].offset != at + 1:
-            raise TrimmedAway(entries[0].offset - 1 if entries else newest)
-        if entries[-1].offset == at + len(entries):
-            return entries
-        return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
+                reader.watching = False
 
     # -- the rest
 
     async def trim(self) -> int:
-        """See `Log.trim`."""
-        self._check()
-        planner = self._planner  # lives in the reader's thread
+        """See `Engine.trim`."""
+        self._enter()
+        # Those of now: the log may be closed, and opened again, meanwhile.
+        reader, writer, planner = self._reader, self._writer, self._planner
         now = self._clock()
         removed = 0
         over: list[int] = []
-        await self._reader.run(lambda _: planner.look_again())
+        await reader.run(lambda _: planner.look_again())
         while True:
-            plan = await self._reader.query(partial(planner.plan, now=now, upto=None, over=over))
+            plan = await reader.query(partial(planner.plan, now=now, upto=None, over=over))
             if plan.offsets or plan.count:
-                gone, over = await self._writer.run(partial(trim, plan=plan, least=planner.least))
+                gone, over = await writer.run(partial(trim, plan=plan, least=planner.least))
                 removed += gone
             elif not plan.more:
                 return removed
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
-        """See `Ledger.drop`."""
-        self._check()
+        """See `Engine.drop`."""
+        self._enter()
         return await self._writer.run(partial(drop, cuts=dict(cuts))) if cuts else 0
 
     async def close(self) -> None:
-        """See `Log.close`."""
-        self._closed = True
+        """See `Engine.close`."""
         if self._pid != os.getpid():
             return  # never used, or a parent's: the child of a fork has no thread of it
+        self._pid = None
+        writer, reader = self._writer, self._reader
         self._tail.wake()
-        self._writer.flush()
-        await self._writer.close()
-        await self._reader.close()
+        self._begin()
+        await writer.close()
+        await reader.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid() and not self._closed:
+        if getattr(self, "_pid", None) == os.getpid():
             warnings.warn(f"unclosed log {self._file.path}", ResourceWarning, stacklevel=2, source=self)
             self._writer.end()
             self._reader.end()
+
+
+async def _next(reader: Reader, tail: Tail, at: int) -> Sequence[Entry]:
+    newest = tail.newest
+    entries = await reader.query(lambda connection: next_entries(connection, at, BATCH))
+    # Offsets have no holes but those that retention makes.
+    if not entries or entries[0].offset != at + 1:
+        raise TrimmedAway(entries[0].offset - 1 if entries else newest)
+    if entries[-1].offset == at + len(entries):
+        return entries
+    return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]

@@ -1,0 +1,278 @@
+"""The contract of a log engine: all that its author needs to know. `newswire.log.log.Log` is what applications call.
+
+A log is an ordered, durable sequence of events over all channels. An engine stores it: in memory, in a file, on a
+server. It implements `Engine`, nine methods and a few attributes, and nothing else: `Log` derives from them, once for
+all engines, what applications use (`append`, `append_if`, `follow`), and it stands in between for the rest:
+
+* Batches are checked against the engine's `Limits` before the engine sees them, and batches of one pass of the event
+  loop come in one `submit`.
+* A call that has no answer after `Limits.answer_seconds` ends for its caller: `LogUncertain` if it may have stored
+  something, `LogUnavailable` otherwise. What the engine does later with it changes nothing.
+* Whatever an engine raises is survived. `LogUnavailable` means: later it may work. `LogCorrupt`: a person has to look.
+  Any other exception counts as `LogUnavailable` of a call that reads, and as `LogError` of one that stores.
+* Nothing is called after `close`, until the log is opened again: then the next call finds what was stored. An engine
+  opens itself at the first call that needs it.
+* All methods are called in an event loop, one loop at a time, and all callbacks are called in that loop.
+
+**Offsets** grow over the whole log, in the order in which readers see events. An offset that is left out belongs to no
+event, for ever: what was read once has no holes that fill later. They begin at 1, and fit 63 bits.
+
+**Epochs.** An epoch names one life of a log (`newswire.log.position`). A log that was wiped, restored from a copy, or
+taken over by a replica that had not got everything begins another, at once, also while it is open. The engine notices
+it and says so everywhere: in `Page.epoch` and `Span`, in `submit`'s outcome, and by ending each `tail` with
+`EpochChanged`. `Span.past` tells up to where positions of earlier lives are places in this one, if the engine knows.
+
+**Conditions.** What several processes have to agree on they agree on through `Batch.condition`: each reads the newest
+event of a channel, decides, and appends under the condition that it still is the newest.
+
+**Tokens.** A batch may have a token, which its publisher uses again when an answer was lost. A token that the log has
+seen stores nothing, and has the outcome that it had. Tokens are stored with the events (another process, and one that
+was started again, knows them) for `TOKEN_SECONDS` at least. A batch without a token must not pay for this.
+
+**What was lost.** `Page.lost` is exact as far as the engine knows; where it does not know, `Page.doubt` says so.
+
+**Retention** is no engine's own: `newswire.log.retention` has the rules, and a planner for those who need one.
+
+**A server shared by several hubs.** An engine on a server takes a `namespace`, in its constructor and in its URL: logs
+of different namespaces see nothing of each other. In memory and in a file it has no meaning.
+
+`newswire.testing.LogSuite` proves an engine; `docs/explain/log-engines.md` leads through one.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, NamedTuple, TypeAlias
+
+from newswire.errors import LogError
+from newswire.log.channels import Channels
+from newswire.log.position import Lives
+from newswire.wire.event import Event
+
+# A page ends early past so many bytes of data, so that large events can't make a page of gigabytes.
+PAGE_BYTES: Final = 4 * 2**20
+# How long a log knows a token, at least, unless more than `TOKENS_KEPT` have come since.
+TOKEN_SECONDS: Final = 600.0
+TOKENS_KEPT: Final = 100_000
+
+
+class Entry(NamedTuple):
+    """One stored event.
+
+    Attributes:
+        offset: its place in the log; with the log's epoch, its `Position`.
+        channel: the channel it was published to.
+        event: its type, `message` unless the publisher named one.
+        data: its data.
+        time: when the log took it, in seconds since the Unix epoch (by the clock of the machine that appended it;
+            for people and for retention by age, never for order).
+    """
+
+    offset: int
+    channel: str
+    event: str
+    data: str
+    time: float
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What `read` found.
+
+    Attributes:
+        entries: in log order.
+        through: the offset up to which this page is complete: there is no kept event of these channels in
+            `(after, through]` other than `entries`. A reader goes on from here, also when `entries` is empty.
+        lost: the offset of the newest event of these channels that retention removed, 0 if none. A reader whose
+            position is before it has missed something: a gap. Taken in the same snapshot as `entries`, and exact as
+            far as it is after `after`.
+        doubt: up to here these channels may have lost something that the log does not know. 0 if there is no doubt.
+            See docs/explain/gaps.md.
+        epoch: the log's epoch when this was read.
+    """
+
+    entries: Sequence[Entry]
+    through: int
+    lost: int
+    doubt: int = 0
+    epoch: str = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What a log holds.
+
+    Attributes:
+        epoch: the log's present life; see `Position`.
+        earliest: the offset just before the earliest kept event (equal to `latest` in an empty log).
+        latest: the offset of the newest event ever appended, 0 if none.
+        past: all epochs that the log has had, and up to where their positions are places in it. None: it has had one.
+    """
+
+    epoch: str
+    earliest: int
+    latest: int
+    past: Lives | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def lives(self) -> Lives:
+        """`past`, also of a log that has had one epoch."""
+        return self.past or Lives.single(self.epoch)
+
+
+class Condition(NamedTuple):
+    """A batch is stored only if the newest event of `channel` has the offset `newest`.
+
+    Attributes:
+        channel: what the condition is about. It need not be among the channels of the batch.
+        newest: the offset of the newest kept event, as `Engine.newest` gives it; 0: the channel has had none, or was
+            dropped. Where retention has removed all events of the channel, the offset of the newest that it removed
+            (`Page.lost`); an engine that does not know that any more takes any offset up to the newest that it
+            has removed from any channel (its floor).
+    """
+
+    channel: str
+    newest: int
+
+
+class Batch:
+    """Events that are stored together, in this order, with no other event in between, or not at all.
+
+    Attributes:
+        events: pairs of channel and event, at least one.
+        condition: when to store them; None: always.
+        token: see the module. None: none.
+        sizes: the UTF-8 bytes of each event's data; what `Retention.max_bytes` counts. `Log` fills it in.
+    """
+
+    __slots__ = ("condition", "events", "sizes", "token")
+
+    def __init__(
+        self, events: Sequence[tuple[str, Event]], condition: Condition | None = None, token: str | None = None
+    ) -> None:
+        self.events = events
+        self.condition = condition
+        self.token = token
+        self.sizes: Sequence[int] = ()
+
+
+# What became of a batch: the offset of its first event (the others have the next ones); None: its condition did not
+# hold; an error: what kept it from being stored. Of the errors, `LogUncertain` alone means that it may be stored.
+Outcome: TypeAlias = int | LogError | None
+
+# Called once for each `submit`, with an outcome for each batch, and the epoch in which the offsets are places.
+OnDone: TypeAlias = Callable[[Sequence[Outcome], str], object]
+
+# Called with new entries, and whether they are all that comes together: else more may come in this pass of the loop.
+OnEntries: TypeAlias = Callable[[Sequence[Entry], bool], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What an engine can store, and how long it may take. Checked by `Log`.
+
+    Attributes:
+        event_bytes: the largest data of one event, in UTF-8 bytes.
+        batch_events, batch_bytes: the largest batch. None: any.
+        nul: whether data may have the character NUL.
+        group_events, group_bytes: what one `submit` gets at most, unless a single batch is larger.
+        answer_seconds: how long a call may take; see the module. None: any time.
+    """
+
+    event_bytes: int = 64 * 2**20  # far above what a stream should carry
+    batch_events: int | None = None
+    batch_bytes: int | None = None
+    nul: bool = True
+    group_events: int = 4096
+    group_bytes: int = 16 * 2**20
+    answer_seconds: float | None = 30.0
+
+
+class Engine(ABC):
+    """Stores a log; see the module.
+
+    Attributes:
+        limits: what it can store.
+        immediate: whether `submit` calls back before it returns. Then `Log` does not gather what comes together.
+        shared: whether other processes may have the same log.
+        answers_get_lost: whether a batch may be stored although its publisher gets an error: over a network. Then
+            those that try again give each batch a token.
+    """
+
+    limits: Limits = Limits()
+    immediate: ClassVar[bool] = False
+    shared: ClassVar[bool] = True
+    answers_get_lost: ClassVar[bool] = True
+
+    @abstractmethod
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """Store those of `batches` whose condition holds: each whole, in order, each judged after the one before it.
+
+        Calls `on_done` once, when all are stored under the log's durability or have failed; perhaps before it returns.
+        What was submitted before is stored before. If it raises, nothing of any batch is stored, and `on_done` is not
+        called. A batch that fails does not keep the others from being stored.
+        """
+
+    @abstractmethod
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """Call `on_entries` with everything stored after `after`, by whomever: in order, each once, no holes.
+
+        First with what is there already, some at a time, letting the event loop go on in between; then with what
+        comes, as soon as it is stored. Never with nothing. Goes on until it is cancelled. A lost connection need not
+        end it; a notification of a server's is a reason to look, never the data.
+
+        Args:
+            after: an offset; perhaps of an event that is not there yet.
+            epoch: the life of the log that `after` is a place in.
+            on_entries: does not raise.
+            channels: a hint: others' entries need not come. None: all.
+
+        Raises:
+            EpochChanged: the log's epoch is not `epoch`, now or later.
+            TrimmedAway: retention removed an event before it was given to `on_entries`. An engine that removes events
+                by itself gives a tail that keeps up some time to see each.
+        """
+
+    @abstractmethod
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """Read the kept events of these channels after offset `after`: the earliest of them.
+
+        Args:
+            channels: whose events.
+            after: an offset; 0 for the beginning.
+            limit: how many at most, at least 1. A page may end earlier: past `PAGE_BYTES` of data, or when many events
+                of other channels were looked at. Its `through` is past `after` as long as the log's end is.
+        """
+
+    @abstractmethod
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """The newest kept event of each channel; None where there is none."""
+
+    @abstractmethod
+    async def span(self) -> Span:
+        """What the log holds now."""
+
+    @abstractmethod
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """Remove the events of each channel up to an offset, whatever retention says.
+
+        A channel that has nothing left is forgotten: it is as if it had never been, and no reader hears of a loss. Of
+        others, readers get the same gaps as from retention.
+
+        Returns:
+            how many events were removed.
+        """
+
+    @abstractmethod
+    async def trim(self) -> int:
+        """Remove now what retention does not keep; engines also do so by themselves.
+
+        Returns:
+            how many events were removed.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Store what was submitted, then free everything. A later call opens the engine again."""
