@@ -100,9 +100,8 @@ async def stats(request: Request) -> JSONResponse:
     await service.allow(request, "observe")
     span = await service.hub.log.span()
     stats = service.all()
-    traffic = service.traffic
-    if traffic is not None:
-        traffic.look_again()
+    activity = service.activity
+    activity.look_again()
     channels, patterns = _channels(service)
     return JSONResponse(
         {
@@ -114,16 +113,16 @@ async def stats(request: Request) -> JSONResponse:
             "epoch": span.epoch,
             "latest": str(Position(span.epoch, span.latest)),
             "offset": span.latest,
-            "kept": span.latest - span.earliest if traffic is None or traffic.kept is None else traffic.kept,
+            "kept": span.latest - span.earliest if activity.kept is None else activity.kept,
             "subscribers": stats.gauges["subscribers"],
             "pages": stats.gauges["pages"],
             "stalled": stats.gauges["stalled"],
             "delivered": stats.counters["delivered"],
             "gaps": stats.counters["gaps"],
-            "recent": [] if traffic is None else traffic.recent(),
+            "recent": activity.recent(),
             "channels": channels,
-            "channels_seen": 0 if traffic is None else len(traffic),
-            "complete": traffic is not None and traffic.complete,
+            "channels_seen": len(activity),
+            "complete": activity.complete,
             "patterns": patterns,
         },
         headers={"cache-control": "no-store"},
@@ -137,7 +136,7 @@ def _channels(service: Service) -> tuple[list[dict[str, Any]], list[dict[str, An
         if alive:
             for name, count in others.items():
                 subscribers[name] = subscribers.get(name, 0) + count
-    busiest = {} if service.traffic is None else service.traffic.busiest(_CHANNELS)
+    busiest = service.activity.busiest(_CHANNELS)
     found: list[dict[str, Any]] = [
         {
             "name": name,

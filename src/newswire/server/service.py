@@ -16,10 +16,10 @@ from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem, unavailable
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
+from newswire.server.activity import ActivityCounter
 from newswire.server.auth import Action, Authorizer
 from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
 from newswire.server.settings import Settings
-from newswire.server.traffic import TrafficCounter, count_traffic
 from newswire.serving.origins import Grants
 from newswire.serving.served_app import ServedApp
 from newswire.serving.stats import Histogram, ServerStats
@@ -35,7 +35,7 @@ class Service(ServedApp):
         authorize, parameters: as given to `create_app`.
         bodies: reads the requests' bodies.
         publish_seconds: how long publish requests took.
-        traffic: events by channel; None before the server has started.
+        activity: events by channel, for the console.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
             subscribers has them in it.
     """
@@ -52,19 +52,18 @@ class Service(ServedApp):
         self.parameters = parameters
         self.bodies = Bodies(settings.body_timeout, settings.max_body)
         self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
-        self.traffic: TrafficCounter | None = None
+        self.activity = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
         self._publishable: set[str] = set()  # channels whose names were checked
 
     async def open(self) -> None:
         """Open the hub, and begin to count its events."""
         await self.hub.open()
-        self.traffic = await count_traffic(self.hub)
+        await self.activity.start()
 
     async def close(self, stopping: float) -> None:
         """See `ServedApp.close`."""
-        if self.traffic is not None:
-            await self.traffic.close()
+        await self.activity.close()
 
     def published(self, events: int, seconds: float) -> None:
         """A publish request has stored so many events in so many seconds."""
@@ -126,7 +125,7 @@ class Service(ServedApp):
     def own(self) -> ServerStats:
         """This process's stats, those of its hub among them."""
         hub = self.hub.stats()
-        counting, counted = (0, 0) if self.traffic is None else (self.traffic.subscribers, self.traffic.delivered)
+        counting, counted = self.activity.subscribers, self.activity.delivered
         pages = self.pages.total()
         self.stats.counters.update(delivered=hub.delivered - counted, gaps=hub.gaps, pages_read=hub.pages_read)
         self.stats.gauges.update(
@@ -147,13 +146,11 @@ class Service(ServedApp):
 
         Without the server's own (its counter, the console's pages) and without the channels that begin with `$`.
         """
-        counting = 0 if self.traffic is None else self.traffic.subscribers
         own = Counter(self.pages)
-        own[">"] += counting
+        own[">"] += self.activity.subscribers
         shown = [(Channels([name_or_pattern(channel)]), count) for channel, count in own.items() if count]
         named = {name: count - own[name] for name, count in self.hub.channels(_CHANNELS_SHOWN).items()}
-        busiest: Sequence[str] = list(self.traffic.busiest(_CHANNELS_SHOWN)) if self.traffic is not None else ()
-        for name in busiest:
+        for name in self.activity.busiest(_CHANNELS_SHOWN):
             named[name] = self.hub.subscribers(name) - sum(count for channels, count in shown if name in channels)
         return {name: count for name, count in named.items() if count > 0 and not is_internal(name)}
 

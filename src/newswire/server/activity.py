@@ -19,7 +19,7 @@ from itertools import islice
 from typing import Final
 
 from newswire.errors import Closed, NewswireError
-from newswire.hub.frames import Chunk
+from newswire.hub.frames import Chunk, Frame
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
@@ -38,7 +38,7 @@ _COUNTING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 
 @dataclass(slots=True)
-class Traffic:
+class Activity:
     """What came to a channel.
 
     Attributes:
@@ -52,7 +52,7 @@ class Traffic:
     last: float = 0.0
 
 
-class TrafficCounter:
+class ActivityCounter:
     """Counts events by channel and by second. A sink of the hub's.
 
     Attributes:
@@ -65,9 +65,10 @@ class TrafficCounter:
         self.delivered = 0
         self.complete = False
         self._hub = hub
-        self._channels: dict[str, Traffic] = {}
+        self._channels: dict[str, Activity] = {}
         self._seconds: deque[list[int]] = deque(maxlen=_SECONDS)  # [second, events] in order, no empty ones
         self._newest = [0, 0]  # the last of them
+        self._epoch = ""  # of the log that was counted
         self._offset = 0  # of the newest event that was counted
         self._subscription: Subscription | None = None
         self._counting: asyncio.Task[None] | None = None
@@ -79,11 +80,18 @@ class TrafficCounter:
         return 0 if self._subscription is None else 1
 
     async def start(self) -> None:
-        """Count the newest events of the log, then what comes, and beside it what is older."""
+        """Count the newest events of the log, then what comes, and beside it what is older.
+
+        Where the log can't be read it counts nothing: the console is no reason not to serve.
+        """
         subscription = self._hub.subscribe(_EVERYTHING)
-        position = await subscription.open()
-        self._offset = position.offset
-        self._channels, seconds = await self._count(max(0, self._offset - _AT_ONCE), self._offset)
+        try:
+            position = await subscription.open()
+            self._epoch, self._offset = position.epoch, position.offset
+            self._channels, seconds = await self._count(max(0, self._offset - _AT_ONCE), self._offset)
+        except (NewswireError, Closed) as error:
+            logger.warning("the console will not show channels: %s", error)
+            return
         self._remember(seconds)
         self._subscription = subscription
         subscription.attach(self, _COUNTING)
@@ -103,13 +111,15 @@ class TrafficCounter:
             self._counting = asyncio.create_task(self._count_kept(), name="newswire counts what is kept")
 
     async def _count_kept(self) -> None:
-        began = time.monotonic()
+        began, epoch = time.monotonic(), self._epoch
         try:
             through, delivered = self._offset, self.delivered
-            before = {name: traffic.events for name, traffic in self._channels.items()}
+            before = {name: activity.events for name, activity in self._channels.items()}
             earliest = (await self._hub.log.span()).earliest
             after = max(earliest, through - _MOST)
             found, seconds = await self._count(after, through)
+            if epoch != self._epoch:
+                return  # of a log that is no more
             self._before = sum(kept.events for kept in found.values()) - delivered
             self._settle(found, before)
             if not self.complete:  # the first time: from now on the seconds are known
@@ -120,39 +130,49 @@ class TrafficCounter:
         except (NewswireError, Closed) as error:
             logger.warning("the console can't count what the log keeps: %s", error)
         finally:
-            spent = time.monotonic() - began
-            self._due = time.monotonic() + max(_REST, _SHARE * spent)
+            if epoch == self._epoch:
+                spent = time.monotonic() - began
+                self._due = time.monotonic() + max(_REST, _SHARE * spent)
 
-    def _settle(self, found: dict[str, Traffic], before: dict[str, int]) -> None:
+    def _start_over(self, gap: Frame) -> None:
+        """Begin from nothing: another log, or a copy of an earlier time, has taken the place of the hub's log."""
+        self._epoch, self._offset = gap.epoch, gap.offset
+        self._channels = {}
+        self._before, self.complete, self._due = None, False, 0.0
+        if self._counting is not None:
+            self._counting.cancel()
+        self.look_again()
+
+    def _settle(self, found: dict[str, Activity], before: dict[str, int]) -> None:
         """Take what was found in the log, and what came while it was counted."""
         for name in islice(reversed(found), _KEPT // 2):
             if name not in self._channels:
                 before.pop(name, None)
-            traffic = self._traffic(name)
-            traffic.last = max(traffic.last, found[name].last)
-        for name, traffic in list(self._channels.items()):
+            activity = self._activity(name)
+            activity.last = max(activity.last, found[name].last)
+        for name, activity in list(self._channels.items()):
             known = before.get(name, 0)
             kept_now = found[name].events if name in found else 0
-            traffic.removed += max(0, known - kept_now)
-            traffic.events += kept_now - known
-            if not traffic.events:
+            activity.removed += max(0, known - kept_now)
+            activity.events += kept_now - known
+            if not activity.events:
                 del self._channels[name]
 
-    async def _count(self, after: int, through: int) -> tuple[dict[str, Traffic], dict[int, int]]:
+    async def _count(self, after: int, through: int) -> tuple[dict[str, Activity], dict[int, int]]:
         """The kept events of (after, through], by channel (the newest channel last) and by second."""
-        channels: dict[str, Traffic] = {}
+        channels: dict[str, Activity] = {}
         seconds: dict[int, int] = {}
         everything = Channels([_EVERYTHING])
         while after < through:
             page = await self._hub.log.read(everything, after, limit=_AT_ONCE)
             for entry in page.entries:
                 if entry.offset <= through:
-                    traffic = channels.pop(entry.channel, None)
-                    if traffic is None:
-                        traffic = Traffic()
-                    channels[entry.channel] = traffic
-                    traffic.events += 1
-                    traffic.last = max(traffic.last, entry.time)
+                    activity = channels.pop(entry.channel, None)
+                    if activity is None:
+                        activity = Activity()
+                    channels[entry.channel] = activity
+                    activity.events += 1
+                    activity.last = max(activity.last, entry.time)
                     second = int(entry.time)
                     seconds[second] = seconds.get(second, 0) + 1
             after = page.through
@@ -163,15 +183,15 @@ class TrafficCounter:
         self._seconds = deque(([second, events] for second, events in sorted(seconds.items())), maxlen=_SECONDS)
         self._newest = self._seconds[-1] if self._seconds else [0, 0]
 
-    def _traffic(self, name: str) -> Traffic:
-        traffic = self._channels.get(name)
-        if traffic is None:
+    def _activity(self, name: str) -> Activity:
+        activity = self._channels.get(name)
+        if activity is None:
             if len(self._channels) >= _KEPT:
                 self._channels = self.busiest(_KEPT // 2)
-            traffic = self._channels[name] = Traffic()
-        return traffic
+            activity = self._channels[name] = Activity()
+        return activity
 
-    def busiest(self, limit: int) -> dict[str, Traffic]:
+    def busiest(self, limit: int) -> dict[str, Activity]:
         """The channels that had an event most recently, newest first."""
         newest = heapq.nlargest(limit, self._channels.items(), key=lambda item: item[1].last)
         return dict(newest)
@@ -199,14 +219,17 @@ class TrafficCounter:
         published = 0.0
         for frame in frames:
             name = frame.channel
-            if not name:
-                continue  # a gap: the hub's, not a channel's
-            traffic = channels.get(name)
-            if traffic is None:
-                traffic = self._traffic(name)
+            if not name:  # a gap: the hub's, not a channel's
+                if frame.epoch != self._epoch:
+                    self._start_over(frame)
+                    channels = self._channels
+                continue
+            activity = channels.get(name)
+            if activity is None:
+                activity = self._activity(name)
                 channels = self._channels
-            traffic.events += 1
-            traffic.last = published = frame.time
+            activity.events += 1
+            activity.last = published = frame.time
             events += 1
         if events:
             newest = self._newest
@@ -225,13 +248,3 @@ class TrafficCounter:
 
     def cut(self) -> None:
         self._subscription = None
-
-
-async def count_traffic(hub: Hub) -> TrafficCounter:
-    """Start a counter. Where the log can't be read now it counts nothing: the console is no reason not to serve."""
-    counter = TrafficCounter(hub)
-    try:
-        await counter.start()
-    except (NewswireError, Closed) as error:
-        logger.warning("the console will not show channels: %s", error)
-    return counter
