@@ -1,8 +1,8 @@
 """Prints how large and how entangled newswire is: `python scripts/house.py [REVISION...]`.
 
 Counts the lines, modules and public classes below `src/newswire`, the modules that only one other module imports, and
-the circles of imports with those for types counted; then runs two small programs and counts the modules that each passes
-through. Each revision of the repository gets a column, and the work tree the last.
+the circles of imports with those for types counted; then runs two small programs and counts the modules that each
+passes through. Each revision of the repository gets a column, and the work tree the last.
 """
 
 from __future__ import annotations
