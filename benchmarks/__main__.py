@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
+from benchmarks.against import compare
 from benchmarks.build import BuildError
 from benchmarks.processes import Failed
-from benchmarks.report import Size, machine, write_docs
+from benchmarks.report import Say, Size, machine, write_docs
 
 # In the order of the results page. Each is a module of this package; see its docstring.
 NAMES: Final = (
@@ -45,6 +46,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     parser.add_argument("--smoke", action="store_true", help="only see that they run")
     parser.add_argument("--write-docs", action="store_true", help="put the results into docs/benchmarks.md")
+    parser.add_argument(
+        "--against", metavar="REVISION", help="in turns with another revision; see benchmarks/against.py"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="how many rounds --against takes (5)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(available()):
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(available())}")
@@ -54,7 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(machine(), flush=True)
     try:
         for name in options.names or available():
-            _run(importlib.import_module(f"benchmarks.{name}"), name, size, docs=options.write_docs)
+            if options.against:
+                for table in compare(name, options.against, size, options.rounds, _clock()):
+                    print(f"\n{table.text()}", flush=True)
+            else:
+                _run(importlib.import_module(f"benchmarks.{name}"), name, size, docs=options.write_docs)
     except (BuildError, Failed) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -63,16 +72,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(module: ModuleType, name: str, size: Size, *, docs: bool) -> None:
     print(f"\n=== {module.TITLE}: python -m benchmarks {name}\n", flush=True)
-    begun = time.monotonic()
-
-    def say(what: str) -> None:
-        print(f"  {time.monotonic() - begun:5.0f} s  {what}", file=sys.stderr, flush=True)
-
-    tables = module.run(size, say)
+    tables = module.run(size, _clock())
     for table in tables:
         print(table.text(), end="\n\n", flush=True)
     if docs:
         write_docs(name, f"python -m benchmarks {name}", tables)
+
+
+def _clock() -> Say:
+    begun = time.monotonic()
+    return lambda what: print(f"  {time.monotonic() - begun:5.0f} s  {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
