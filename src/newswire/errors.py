@@ -1,14 +1,14 @@
 """Every exception that newswire raises, in one tree.
 
-Attributes come first, so that a program can act on them; the message says what is wrong and what to do,
-so that a person can. Nothing here imports anything of newswire's: every floor may raise from this file.
+A program acts on an error's class and attributes; its message tells a person what is wrong and what to do. Every floor
+raises from this file, so it imports no other module of newswire.
 
     NewswireError
-    ├── InvalidEvent          a field that the wire format can't carry (also a ValueError)
+    ├── InvalidEvent          the wire format can't carry a field (also a ValueError)
     ├── InvalidChannel        a channel name or pattern that breaks the rules (also a ValueError)
     ├── InvalidPosition       text that is not a position (also a ValueError)
-    ├── InvalidSetting        a setting of the server that can't be used (also a ValueError)
-    ├── LimitExceeded         something larger than a configured limit
+    ├── InvalidSetting        the server can't use a setting (also a ValueError)
+    ├── LimitExceeded         something is larger than a configured limit
     │   └── DecodeLimitExceeded
     ├── LogError              the log could not do what was asked
     │   ├── LogUnavailable    … now; it may work later
@@ -24,12 +24,12 @@ so that a person can. Nothing here imports anything of newswire's: every floor m
     │   │   ├── BadStatus
     │   │   ├── WrongContentType
     │   │   └── BadRedirect
-    │   ├── NotResumable      … and going on would mean to send a POST twice
+    │   ├── NotResumable      … and to go on it would have to send a POST twice
     │   ├── TooManyAttempts   … and a limit of attempts or time is reached
     │   └── EventsLost        the server says that events are missing (`newswire.gap`)
-    ├── BadPayload            an event whose data is not what was asked for (also a ValueError)
+    ├── BadPayload            an event's data doesn't fit the model (also a ValueError)
     ├── RunError              a run could not do what was asked
-    │   ├── RunNotFound       … there is none, or it is somebody else's (also a LookupError)
+    │   ├── RunNotFound       … it does not exist, or belongs to another owner (also a LookupError)
     │   ├── RunOver           … it has ended, or another process produces it now
     │   ├── RunFailed         raised by a producer: its text is meant for the run's readers
     │   └── RelayRefused      … the upstream of a relay gave no stream; has status, headers and body
@@ -45,10 +45,10 @@ from typing import Any, Self
 
 
 class NewswireError(Exception):
-    """The root of the tree: `except NewswireError` catches all that newswire raises on purpose."""
+    """The root of the tree: `except NewswireError` catches every error that newswire raises on purpose."""
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Errors cross processes (pools, task queues), whatever their constructors take.
+        # Errors cross processes (pools, task queues). Pickle alone would call the constructor with the wrong arguments.
         public = vars(type(self)).get("public", type(self))
         return _rebuild, (public, self.args, self.__dict__)
 
@@ -61,7 +61,7 @@ def _rebuild(cls: type[NewswireError], args: tuple[Any, ...], state: dict[str, A
 
 
 class InvalidEvent(NewswireError, ValueError):
-    """A field of an event that `text/event-stream` can't carry, refused where the event is made.
+    """`text/event-stream` can't carry a field of an event. It is raised where the event is made.
 
     Attributes:
         field: the name of the field: `data`, `event`, `id`, `retry` or `channel`.
@@ -73,11 +73,11 @@ class InvalidEvent(NewswireError, ValueError):
 
 
 class _Answerable(NewswireError):
-    """An error that what a client sent leads to, so that a web framework answers it with a status and one line.
+    """An error that a client's request can cause, which a web framework answers with a status and one line.
 
-    Names and positions come from requests. Where Starlette is in use (FastAPI too), the error is one of its
-    `HTTPException`s as well: raised in a route it becomes that answer, and no 500 with a trace. An application may
-    handle it in its own way: handlers of newswire's classes come first.
+    Names and positions come from requests. Where Starlette is in use (FastAPI too), the error is also one of its
+    `HTTPException`s. So a route that raises it answers with its status, and not with a 500 and a trace. An application
+    can handle it in another way: handlers for newswire's classes come first.
     """
 
     status_code = 500
@@ -93,7 +93,7 @@ class _Answerable(NewswireError):
 
     @property
     def detail(self) -> str:
-        """The message, as the framework's answer has it."""
+        """The text of the framework's answer: the message."""
         return str(self)
 
 
@@ -103,7 +103,7 @@ def _also(cls: Any, http_exception: type[Exception]) -> Any:
         return cls
     own: dict[str, Any] = {"__str__": BaseException.__str__, "__repr__": BaseException.__repr__}
     own["__module__"] = cls.__module__
-    own["public"] = cls  # what it is to programs, and after it was pickled
+    own["public"] = cls  # the class that programs know, and that pickle stores
     return type(cls.__name__, (cls, http_exception), own)
 
 
@@ -111,7 +111,7 @@ class InvalidChannel(_Answerable, ValueError):
     """A channel name or pattern that breaks the rules. In a route of Starlette or FastAPI it is a 400.
 
     Attributes:
-        channel: what was given, cut to 100 characters.
+        channel: the name or pattern, cut to 100 characters.
     """
 
     def __init__(self, channel: object, message: str) -> None:
@@ -122,22 +122,22 @@ class InvalidChannel(_Answerable, ValueError):
 
 
 class InvalidPosition(_Answerable, ValueError):
-    """Text that is not a position. A `Last-Event-ID` never raises it: there, any bytes give a stream."""
+    """Text that is not a position. A `Last-Event-ID` never raises it: any bytes in that header give a stream."""
 
     status_code = 400
 
 
 class InvalidSetting(NewswireError, ValueError):
-    """A setting of the server that can't be used. The message names all of these, and what to write instead.
+    """The server can't use a setting. The message says which one, where it was set, and what to write instead.
 
     Attributes:
         source: where it was set: a flag, an environment variable, or a file and its key.
         setting: the setting's name.
-        value: what was given there.
-        allowed: what may be given, in words.
+        value: the value that was set.
+        allowed: the values that are allowed, in words.
 
     Args:
-        why: what is wrong, as a sentence, where that is not just a value that is not allowed.
+        why: what is wrong, as a sentence, if the reason is not simply that the value is not allowed.
     """
 
     def __init__(self, source: str, setting: str, value: object, allowed: str, *, why: str | None = None) -> None:
@@ -154,8 +154,8 @@ class LimitExceeded(NewswireError):
 
     Attributes:
         what: what is too large, in words: `event size`, `line length`, `batch size` …
-        limit: the configured limit, in the unit the message names.
-        actual: what was seen (at least; counting stops once the limit is passed).
+        limit: the configured limit, in the unit that the message names.
+        actual: the size that was seen. The true size may be larger, since counting stops at the limit.
     """
 
     def __init__(self, what: str, *, limit: int, actual: int, hint: str = "") -> None:
@@ -187,7 +187,7 @@ class LogCorrupt(LogError):
 
 
 class TrimmedAway(LogError):
-    """A follower of the log fell behind what retention keeps; it has to go on from a later position.
+    """A follower of the log needs events that retention has removed. It must go on from a later position.
 
     Attributes:
         through: the offset of the newest event that the follower missed.
@@ -219,12 +219,12 @@ class RunError(NewswireError):
 
 
 class RunNotFound(_Answerable, RunError, LookupError):
-    """There is no such run: there never was, it is not kept any more, or it belongs to somebody else.
+    """No such run exists for this owner: it never did, is not kept any more, or belongs to another owner.
 
     In a route of Starlette or FastAPI it is a 404.
 
     Attributes:
-        run_id: what was asked for: an id or a name.
+        run_id: the id or the name that was asked for.
     """
 
     def __init__(self, run_id: str, hint: str = "") -> None:
@@ -235,24 +235,24 @@ class RunNotFound(_Answerable, RunError, LookupError):
 
 
 class RunOver(RunError):
-    """Nothing more can be written to a run: it has ended, or another process produces it now."""
+    """A run takes no more events: it has ended, or another process produces it now."""
 
 
 class RunFailed(RunError):
-    """Raise it in a producer, or a subclass of it: the run fails, and its readers get the text of the exception.
+    """Raise it, or a subclass of it, in a producer: the run fails, and its readers get the text of the exception.
 
-    The text of any other exception stays in the server's own log: it may hold what readers must not see, such as the
-    password in a database's URL.
+    The text of any other exception goes only to the server's log. It may have something in it that readers must not
+    see, such as the password in a database's URL.
     """
 
 
 class RelayRefused(RunError):
-    """A relayed request was not answered with a stream: by its upstream, or because the upstream can't be reached.
+    """A relayed request brought no stream: the upstream refused it, or can't be reached.
 
     Attributes:
         status: the HTTP status to give to the client.
-        headers: of the answer, with names in lower case; those that belong to one connection are left out.
-        body: of the answer.
+        headers: the headers of the answer, with names in lower case, without those that belong to one connection.
+        body: the body of the answer.
     """
 
     def __init__(self, status: int, headers: Sequence[tuple[str, str]], body: bytes, message: str) -> None:
@@ -263,11 +263,11 @@ class RelayRefused(RunError):
 
 
 class SourceError(NewswireError):
-    """An event source lost its connection, or stopped. What may be retried never leaves the source as an error."""
+    """An event source lost its connection, or stopped. An error that another attempt may cure is never raised."""
 
 
 class ConnectFailed(SourceError):
-    """No connection was made, so that the request was never sent: a name, an address, TLS or a proxy."""
+    """The source could not connect, so the request was never sent. The cause is a name, an address, TLS or a proxy."""
 
 
 class ConnectionLost(SourceError):
@@ -275,10 +275,10 @@ class ConnectionLost(SourceError):
 
 
 class InactivityTimeout(SourceError):
-    """Nothing came for longer than allowed, not even a comment: the other side is taken for dead.
+    """Nothing came for longer than allowed, not even a comment, so the source takes the other side for dead.
 
     Attributes:
-        seconds: how long was waited.
+        seconds: how long the source waited.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -287,7 +287,7 @@ class InactivityTimeout(SourceError):
 
 
 class ResponseError(SourceError):
-    """The server's answer is not the event stream that was asked for.
+    """The server's answer is no event stream.
 
     Attributes:
         url: the address that answered, after redirects.
@@ -321,14 +321,14 @@ class WrongContentType(ResponseError):
 
 
 class BadRedirect(ResponseError):
-    """A redirect that leads nowhere: without a location, to no HTTP address, or one too many."""
+    """A redirect can't be followed: it has no location, names no HTTP address, or is one too many."""
 
 
 class NotResumable(SourceError):
-    """The stream broke, and there is neither an id nor a resume address to go on from.
+    """The stream broke, and the source has neither an id nor a resume address to go on from.
 
-    Sending the request again could do twice what it does, so it was not (see `Resume.idempotent`). The error that broke
-    the stream is the `__cause__`.
+    The source does not send the request again, since that could have its effect twice (see `Resume.idempotent`). The
+    error that broke the stream is the `__cause__`.
     """
 
 
@@ -336,8 +336,8 @@ class TooManyAttempts(SourceError):
     """A limit of attempts or of time without progress was reached. The last attempt's error is the `__cause__`.
 
     Attributes:
-        attempts: how many attempts in a row brought no event.
-        seconds: how long there was no progress.
+        attempts: the attempts in a row that brought no event.
+        seconds: the time without an event.
     """
 
     def __init__(self, attempts: int, seconds: float) -> None:
@@ -347,7 +347,7 @@ class TooManyAttempts(SourceError):
 
 
 class EventsLost(SourceError):
-    """The server says that events are missing here. The source stays usable: iterating goes on behind the gap.
+    """The server says that events are missing here. You can go on iterating: the next event is the one after the gap.
 
     Attributes:
         event: the `newswire.gap` event; its data is JSON of `reason`, `after` and `through`.
@@ -359,11 +359,11 @@ class EventsLost(SourceError):
 
 
 class BadPayload(NewswireError, ValueError):
-    """The data of an event is not what was asked for. The source stays usable: iterating goes on with the next event.
+    """The data of an event doesn't fit the model. You can go on iterating with the next event.
 
     Attributes:
         event: the event as it came.
-        model: what its data should have been.
+        model: the model.
     """
 
     def __init__(self, message: str, *, event: Any, model: object) -> None:

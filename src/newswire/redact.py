@@ -1,7 +1,8 @@
-"""What must not be shown or passed on: control characters, passwords in URLs, headers that carry credentials.
+"""What must not be shown or passed on: control characters, passwords in URLs, headers with credentials.
 
-Whatever writes text from outside to a terminal or a log, shows a URL, or decides whose a request is, asks here, so that
-each of these rules exists once. It stands on the lowest floor, beside the errors, and imports nothing of newswire's.
+Code calls it before it writes text from outside to a terminal or a log, shows a URL, or decides whose a request is. So
+each of these rules is written once. The module stands on the lowest floor, beside the errors: it imports no other
+module of newswire.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from __future__ import annotations
 import re
 from typing import Final
 
-# C0 but tab and line feed, DEL and C1 (ECMA-48: U+009B alone begins a control sequence); line and paragraph separator;
-# the marks that change the direction of text (Unicode TR 9), with which a name can look like another; lone surrogates,
-# which no terminal and no file takes.
+# C0 without tab and line feed, DEL and C1 (ECMA-48: U+009B alone begins a control sequence). Line and paragraph
+# separator. The marks that change the direction of text (Unicode TR 9), which can make a name look like another. Lone
+# surrogates, which no terminal and no file accepts.
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _UNSAFE_LINE: Final = re.compile(f"{_UNSAFE.pattern[:-1]}\t\n]")
-# The second form is no URL: its password has a slash that should be encoded. People write it all the same. What stands
-# behind the colon is no password if it is a port.
+# The second form is no valid URL: its password has a slash that should be encoded. People still write it. A number
+# after the colon is a port and no password.
 _USERINFO: Final = re.compile(
     r"(?<=//)(?:[^/?#\s@]*(?:@[^/?#\s@]*)*@|[^/?#\s@:\[]*:(?!\d*[/?#])[^/?#\s@]*[/?#][^\s@]{0,256}@)"
 )
@@ -45,7 +46,7 @@ CREDENTIAL_HEADERS: Final = frozenset(
         "x-auth-token",
         "x-access-token",
         "x-csrf-token",
-        # Whom a proxy that asks for passwords has let in: it tells users of one key apart.
+        # The user whom a proxy has authenticated. They tell users of one key apart.
         "remote-user",
         "x-remote-user",
         "x-webauth-user",
@@ -60,27 +61,27 @@ CREDENTIAL_HEADERS: Final = frozenset(
         "x-ms-client-principal-id",
     }
 )
-# Header names that no list has: a word of them that stands for a secret, or ends with one (`x-authtoken`).
+# Finds header names that are on no list: those with a word that stands for a secret, or ends with one (`x-authtoken`).
 _LOOKS_LIKE_ONE: Final = re.compile(
     r"(?:^|[-_])(?:[a-z]*(?:auth|token|jwt|secret|password|passwd|passphrase|credentials?)|authorization|authentication"
     r"|(?:access|account|api|app|auth|client|license|master|private|secret|service|session|subscription|user)?key"
     r"|session(?:id)?|signature|bearer|pat|cookie2?)(?:$|[-_])"
 )
-# They have such a word, and are no secret: what a client says about one try of a request.
+# Names with such a word that are no secret: they identify a request or a cached answer.
 _NO_CREDENTIAL: Final = frozenset(
     {"idempotency-key", "x-idempotency-key", "sec-websocket-key", "cache-key", "surrogate-key", "x-surrogate-key"}
 )
 
 
 def printable(text: str, *, lines: bool = True) -> str:
-    r"""Text from outside, safe to write to a terminal or a log: control characters are shown and not obeyed.
+    r"""Makes text from outside safe for a terminal or a log: control characters become visible.
 
     Args:
         text: any text.
-        lines: keep tabs and line feeds; False shows them too, as `\x09` and `\x0a`, for what must stay on one line.
+        lines: keep tabs and line feeds. If False, they become `\x09` and `\x0a`, for text that must stay on one line.
 
     Returns:
-        the text, with `\x1b`, `\u202e` and the like in place of what a terminal would obey.
+        the text, with `\x1b`, `\u202e` and the like in place of characters that a terminal would obey.
     """
     return (_UNSAFE if lines else _UNSAFE_LINE).sub(_escape, text)
 
@@ -91,19 +92,19 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def without_userinfo(text: str) -> str:
-    """Text without the user names and passwords of the URLs in it: `https://ada:secret@host/` becomes `https://host/`.
+    """Removes user names and passwords from the URLs in a text: `https://ada:secret@host/` becomes `https://host/`.
 
     Args:
-        text: one URL, or any text that has URLs in it, such as an exception's.
+        text: one URL, or any text with URLs in it, such as the message of an exception.
     """
     return _USERINFO.sub("", text) if "@" in text else text
 
 
 def is_credential(header: str | bytes) -> bool:
-    """Whether a header of a request carries a credential: it is in the list, or its name looks like one.
+    """Whether a header of a request carries a credential: its name is on the list, or looks like a credential's.
 
-    Such headers tell whose a request is, stay out of logs and stored answers, and don't follow a redirect to another
-    origin.
+    Such headers show whose a request is. They stay out of logs and stored answers, and don't follow a redirect to
+    another origin.
 
     Args:
         header: the header's name, in any case.

@@ -37,6 +37,6 @@ def test_first_reconnect_is_spread() -> None:
 
 @pytest.mark.parametrize("setting", [{"retry": -1}, {"cap": float("nan")}])
 def test_nonsense_is_refused(setting: dict[str, float]) -> None:
-    """Negative delays and shrinking factors are refused where they are made."""
+    """Delays that are negative or no numbers are refused where they are made."""
     with pytest.raises(ValueError, match=next(iter(setting))):
         Backoff(**setting)

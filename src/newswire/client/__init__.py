@@ -1,4 +1,8 @@
-"""Reading event streams: `EventSource` and `AsyncEventSource`, which reconnect and resume by themselves."""
+"""Reading event streams: `EventSource` and `AsyncEventSource`, which reconnect and resume by themselves.
+
+Applications and `newswire tail` import from here. The package reads streams of any server, and never imports newswire's
+own server side.
+"""
 
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff

@@ -2,9 +2,9 @@
 
 The standard: "Wait a delay equal to the reconnection time of the event source. Optionally, wait some more. In
 particular, if the previous attempt failed, then user agents might introduce an exponential backoff delay" (WHATWG
-HTML 9.2.3). So the reconnection time, which a server sets by `retry:`, is a floor, and what comes on top is drawn at
-random: a thousand clients that lost one server at once come back spread. Pure arithmetic: the random number is an
-argument.
+HTML 9.2.3). So the reconnection time, which a server sets by `retry:`, is the least. A random time is added, so that a
+thousand clients that lost one server at once don't come back at once. This is pure arithmetic: the random number is an
+argument. The protocol asks here before each attempt; nothing here waits.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ class Backoff:
     """Delays between connection attempts, in seconds.
 
     After a healthy connection: the reconnection time, and up to as much again. After `n` failures: the reconnection
-    time and full jitter, a random part of `first * 2 ** (n - 1)` or of the reconnection time, whichever is more.
-    What is added is never more than `cap`.
+    time, and a random part of `first * 2 ** (n - 1)` or of the reconnection time, whichever is more (full jitter). The
+    part that is added is never more than `cap`.
 
     Args:
         retry: the reconnection time until the server sets one.
         first: the most that the first failure adds.
-        cap: the most that is ever added.
-        healthy: failures are forgotten once a connection has been open this long. A server that accepts and at once
-            breaks off is not healthy.
+        cap: the most that is added.
+        healthy: a connection that was open for this long sets the count of failures to 0. A server that accepts and
+            breaks off at once is not healthy.
         longest: the longest wait that a server can ask for, by `retry:` or `Retry-After`.
-        shortest: between the beginnings of two attempts at least, but for the first ones, however short the time that
-            a server asks for. One that says `retry: 0` and ends each stream would be asked a thousand times a second.
+        shortest: the least time between the beginnings of two attempts, after the first two. Without it, a server that
+            says `retry: 0` and ends each stream would get a thousand requests a second.
 
     Raises:
         ValueError: a delay is negative.
@@ -54,23 +54,24 @@ class Backoff:
         """How long to wait.
 
         Args:
-            failures: how many attempts have failed since the last healthy connection.
+            failures: how many attempts failed since the last healthy connection.
             retry: the reconnection time that the server set, in seconds; None if it set none.
             chance: a random number from 0 to 1.
         """
         floor = self.floor(retry)
         if failures == 0:
             return floor + chance * min(floor, self.cap)
-        # Past 64 doublings every cap is reached; a larger exponent would overflow a float. And what failed is spread no
-        # less than what ended in order: thousands of young connections may have lost the same server.
+        # After 64 doublings every cap is reached; a larger exponent would overflow a float. The reconnection time
+        # counts here too, so that failures are spread no less than streams that ended in order: thousands of young
+        # connections may have lost the same server.
         grown = max(floor, self.first * _FACTOR ** min(failures - 1, 64))
         return floor + chance * min(self.cap, grown)
 
     def floor(self, retry: float | None) -> float:
-        """The reconnection time: the one that the server set, within what it can ask for; else the user's."""
+        """The reconnection time: the server's, up to `longest`, or else the user's."""
         return self.retry if retry is None else min(retry, self.longest)
 
     def asked(self, seconds: float, *, chance: float) -> float:
-        """How long to wait if the server said when to come back (`Retry-After`): not earlier, nor all at once."""
+        """How long to wait if the server said when to come back (`Retry-After`): never earlier, and spread a little."""
         seconds = min(seconds, self.longest)
         return seconds + chance * min(seconds / 10, self.cap)

@@ -1,7 +1,8 @@
-"""Where a source keeps its cursor, so that a process that starts again goes on where it left off.
+"""Where a source keeps its cursor, so that a process that starts again goes on where it stopped.
 
-An event counts as handled when the loop asks for the next one, or when the `with` block ends without an error; its ID
-is saved then, not earlier. So a crash in the middle of an event gives that event once more, and never loses it.
+`Session` loads the last event ID from a store and saves it there; applications choose the store. An event counts as
+handled when the loop asks for the next one, or when the `with` block ends without an error. Its ID is never saved
+earlier. So after a crash in the middle of an event, that event comes once more and is not lost.
 """
 
 from __future__ import annotations
@@ -16,31 +17,31 @@ from typing import Protocol
 
 
 class CursorStore(Protocol):
-    """Something that remembers a last event ID."""
+    """A place that keeps a last event ID."""
 
     def load(self) -> str:
         """The ID to go on from; empty if there is none."""
         ...
 
     def save(self, id: str) -> Awaitable[None] | None:
-        """Remember an ID. May be a coroutine function, for `AsyncEventSource` only."""
+        """Keep an ID. It may be a coroutine function, for `AsyncEventSource` only."""
         ...
 
     def flush(self) -> Awaitable[None] | None:
-        """Write what is held back, if anything is: the source is being closed."""
+        """Write an ID that is not written yet. The source calls this when it is closed."""
         ...
 
 
 class CursorFile:
-    """A file with the last event ID. It is replaced atomically: a reader, or a crash, never meets half of one.
+    """A file with the last event ID. It is replaced atomically: no reader and no crash ever finds half a file.
 
     Args:
-        path: the file; made when first saved.
-        interval: save at most so often, in seconds; what is left is saved when the source is closed. A crash then
-            repeats up to this much. 0 saves after each event, which costs about 50 microseconds.
+        path: the file, which the first save makes.
+        interval: seconds between two saves at least; closing the source saves the rest. After a crash, the events of up
+            to this much time come again. 0 saves after each event, which costs about 50 microseconds.
 
-    It survives a crash of the process. It is not forced onto the disk, so a power cut may bring back an older one: then
-    events come again, and none is lost.
+    The file survives a crash of the process. It is not forced onto the disk, so after a power cut it may hold an older
+    ID: then events come again, and none is lost.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, interval: float = 0.0) -> None:
@@ -48,7 +49,7 @@ class CursorFile:
         self.interval = interval
         self._held: str | None = None
         self._written = float("-inf")
-        # `close` flushes from whichever thread calls it, while another one saves.
+        # Any thread may call `close`, which flushes, while another one saves.
         self._lock = threading.Lock()
 
     def load(self) -> str:
@@ -82,7 +83,7 @@ class CursorFile:
 
 
 class CursorCall:
-    """A function that is called with each ID that is to be remembered."""
+    """Calls a function with each ID that is to be kept."""
 
     def __init__(self, call: Callable[[str], Awaitable[None] | None]) -> None:
         self._call = call
@@ -94,14 +95,14 @@ class CursorCall:
         return self._call(id)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Nothing is left to write."""
 
 
 Cursor = CursorStore | Callable[[str], Awaitable[None] | None] | str | os.PathLike[str]
 
 
 def cursor_store(cursor: Cursor | None) -> CursorStore | None:
-    """What the user gave for a cursor, as a store: a path is a file."""
+    """Makes a store of what the user gave as `cursor`."""
     if cursor is None:
         return None
     if isinstance(cursor, (str, os.PathLike)):

@@ -1,6 +1,8 @@
-"""What can be set on an event source, with defaults that suit a process that runs for months.
+"""The settings of an event source, with defaults that suit a process that runs for months.
 
-Values only. Each group is one frozen dataclass; `Options` holds them. Both faces and the protocol read them.
+Each group of settings is one frozen dataclass, and `Options` holds them all. Users make them; both sources and the
+protocol read them. Only the `Clock` does anything: the sources take time and random numbers from it, so that a test can
+give another one (`newswire.testing.FakeClock`).
 """
 
 from __future__ import annotations
@@ -20,14 +22,15 @@ from newswire.wire.event import Event
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """When a source gives up, and how much it takes.
+    """When a source gives up, and how much data it takes.
 
     Args:
-        attempts: attempts in a row that bring no event, after which `TooManyAttempts` is raised; None: no limit, as
-            the standard has it. A server that accepts and closes, over and over, is not progress.
-        without_progress: seconds without an event, over several attempts, after which no further one is made.
+        attempts: after this many attempts in a row without an event, `TooManyAttempts` is raised. None means no limit,
+            as in the standard. An attempt that only opens a stream counts too.
+        without_progress: after this many seconds without an event, the source makes no further attempt and raises
+            `TooManyAttempts`.
         redirects: how many redirects one attempt follows; the Fetch standard has 20.
-        max_line: the longest line, in bytes. Past it `DecodeLimitExceeded` is raised.
+        max_line: the longest line, in bytes. A longer one raises `DecodeLimitExceeded`.
         max_event: the most bytes of data lines in one event.
     """
 
@@ -40,13 +43,13 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """How long a source waits for the other side, in seconds; None: for ever.
+    """How long a source waits for the other side, in seconds. None means for ever.
 
     Args:
-        connect: for a connection (each address), and for a slot in a client's pool. None: as long as `response`.
-        response: for the response's head, once the request is sent. Language models can take a minute.
-        inactivity: for the next byte of an open stream; comments count. Longer than any server's heartbeats, and
-            shorter than for ever: a peer that lost its power sends no goodbye. A source reconnects then.
+        connect: for a connection (each address), and for a slot in a client's pool. None means as long as `response`.
+        response: for the head of the response, after the request is sent. Language models can take a minute.
+        inactivity: for the next byte of an open stream; comments count. Then the source reconnects. Make it longer than
+            the time between the server's heartbeats, but not endless: a peer that lost its power sends nothing more.
     """
 
     connect: float | None = 10.0
@@ -56,16 +59,17 @@ class Timeouts:
 
 @dataclass(frozen=True, kw_only=True)
 class Resume:
-    """How a source goes on after its connection broke.
+    """How a source goes on after its connection breaks.
 
     Args:
-        reconnect: False: the end of the stream ends the loop, and a broken connection is an error.
-        query: also send the cursor as this query parameter: for servers that don't read `Last-Event-ID`, and for ids
+        reconnect: if False, the end of the stream ends the loop, and a broken connection is an error.
+        query: also send the cursor in this query parameter, for servers that don't read `Last-Event-ID`, and for ids
             that no header can carry. The rest of the query stays as it is, to the byte.
-        idempotent: the request may be sent again as it is, body and all, with the cursor. None: true of GET, HEAD,
-            OPTIONS and QUERY. Otherwise, as of POST: after the first id, or a resume address in `Location` or
-            `Content-Location`, the source goes on with GET; without either it raises `NotResumable`. Where it can't
-            have been taken it is sent again all the same: no connection, or a 429 or 503 with `Retry-After`.
+        idempotent: whether the request may be sent again as it is, with its body and the cursor. None means yes for
+            GET, HEAD, OPTIONS and QUERY, and no for other methods. If not, the source goes on with GET once it has an
+            id, or a resume address from `Location` or `Content-Location`; without either it raises `NotResumable`. A
+            request that the server can't have taken is always sent again: one without a connection, or one that was
+            answered with 429 or 503 and `Retry-After`.
     """
 
     reconnect: bool = True
@@ -95,20 +99,22 @@ class Opened:
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """Plain functions that are told what happens, called where the source is iterated; they must not block.
+    """Plain functions that the source calls when something happens. They run where the source is iterated, and must not
+    block.
 
     Args:
         open: a stream is open.
-        error: an attempt or a connection failed. The second argument is in how many seconds the next attempt is made;
-            None if there is none, and the error is raised. Without this hook, failures that are tried again are logged
-            as warnings.
-        gap: the server says that events are missing (`newswire.gap`), whatever `on_gap` does.
-        goodbye: the server stops and asks its clients to come back soon (`newswire.goodbye`).
-        disconnect: an open stream is over. The first argument is the error that broke it; None: it ended in order. The
-            second is in how many seconds it is read again; None: it is not. (The standard fires `error` for both.)
-        comment: the text of each comment of the stream.
-        raw: bytes of the stream, as they came, before they are decoded.
-        bad_payload: `json()` left out an event whose data is not what was asked for. Without this hook, a warning is
+        error: an attempt or a connection failed. The second argument says in how many seconds the next attempt follows;
+            if it is None, none follows and the error is raised. Without this hook, failures that lead to another
+            attempt are logged as warnings.
+        gap: the server reports missing events (`newswire.gap`). It is called whatever `on_gap` is.
+        goodbye: the server stops, and asks its clients to come back soon (`newswire.goodbye`).
+        disconnect: an open stream is over. The first argument is the error that broke it, or None if it ended in order.
+            The second says in how many seconds the source reads it again; None if it doesn't. (The standard fires
+            `error` in both cases.)
+        comment: the stream has a comment; the argument is its text.
+        raw: bytes of the stream came; the argument is these bytes, before they are decoded.
+        bad_payload: `json()` left out an event whose data doesn't fit the model. Without this hook, a warning is
             logged.
     """
 
@@ -123,10 +129,10 @@ class Hooks:
 
 
 class Clock(Protocol):
-    """What a source asks of time."""
+    """Where a source gets time and random numbers."""
 
     def now(self) -> float:
-        """Seconds, growing, from anywhere."""
+        """Seconds since some moment. They never go back."""
         ...
 
     def chance(self) -> float:
@@ -134,16 +140,16 @@ class Clock(Protocol):
         ...
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
-        """Block the thread for so long, or until `stop` is set."""
+        """Block the thread for `seconds`, or until `stop` is set."""
         ...
 
     async def sleep(self, seconds: float) -> None:
-        """Wait for so long in the event loop."""
+        """Wait for `seconds` in the event loop."""
         ...
 
 
 class SystemClock:
-    """The real one."""
+    """The clock of the system."""
 
     def now(self) -> float:
         return time.monotonic()
@@ -160,16 +166,16 @@ class SystemClock:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Everything that can be set on an event source.
+    """All settings of an event source.
 
     Args:
         backoff: delays between attempts.
-        limits: when to give up, and how much to take.
+        limits: when to give up, and how much data to take.
         timeouts: how long to wait for the other side.
-        resume: how to go on after a connection broke.
-        hooks: functions that are told what happens.
-        on_gap: `yield` the `newswire.gap` event like any other, or `raise` `EventsLost`.
-        clock: time and chance; for tests.
+        resume: how to go on after a connection breaks.
+        hooks: functions that are called when something happens.
+        on_gap: `yield` gives the `newswire.gap` event like any other; `raise` raises `EventsLost`.
+        clock: where time and random numbers come from; for tests.
     """
 
     backoff: Backoff = field(default_factory=Backoff)

@@ -1,8 +1,8 @@
-"""What an event source does next: the brain of both faces, without I/O, clock or chance.
+"""Decides what an event source does next, for the sync and the async source alike.
 
 A `Protocol` is a state machine (WHATWG HTML 9.2.2 and 9.2.3). Its `step` says what to do: connect, read, read the start
-of an error's body, wait, or stop. Whoever does it says how it went, by one of the `receive_…` methods, and gets the
-next step. Time and random numbers are arguments of these.
+of an error's body, wait, or stop. The source does that, reports the result by one of the `receive_…` methods, and finds
+the next step. The protocol itself does no I/O and has no clock: time and random numbers are arguments.
 
             ┌────────────── Wait ◄── failed, ended, 5xx ──┐
             ▼                                             │
@@ -41,11 +41,11 @@ from newswire.wire.inflate import is_readable
 from newswire.wire.reserved import END, GOODBYE
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-# Statuses that say "not now" rather than "no". The standard fails the connection at each of them, for good; a rolling
-# deploy's 502 would then end every client.
+# Statuses that say "not now" rather than "no". The standard fails the connection for good at each of them. Then a 502
+# during a rolling deploy would end every client.
 _NOT_NOW: Final = frozenset({408, 425, 429})
-# With a `Retry-After` the server asks for the request once more, so that even a POST may be sent again. Without one
-# nobody knows which of the machines on the way has answered, and what the others did.
+# With a `Retry-After` the server asks for the request once more, so even a POST may be sent again. Without one we don't
+# know which machine on the way has answered, and what the others did.
 _NOT_TAKEN: Final = frozenset({429, 503})
 
 
@@ -65,26 +65,29 @@ class ReadyState(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Connect:
-    """Send this request; then `receive_head` or `receive_failure`."""
+    """Send this request, then call `receive_head` or `receive_failure`."""
 
     request: Request
 
 
 @dataclass(frozen=True)
 class Read:
-    """Read of the stream; then `receive_data`, `receive_end` or `receive_failure`."""
+    """Read from the stream, then call `receive_data`, `receive_end` or `receive_failure`."""
 
 
 @dataclass(frozen=True)
 class ReadError:
-    """Read up to `limit` bytes of the body, if they come; then `receive_refusal`."""
+    """Read up to `limit` bytes of the body, as far as they come, then call `receive_refusal`."""
 
     limit: int
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Drop the connection, wait until `until`; then `woke`. `error` is why; None: the stream ended in order."""
+    """Drop the connection, wait until the time `until`, then call `woke`.
+
+    `error` is the reason; None means that the stream ended in order.
+    """
 
     until: float
     error: NewswireError | None = None
@@ -92,7 +95,7 @@ class Wait:
 
 @dataclass(frozen=True)
 class Stop:
-    """Drop the connection; it is over. `error` is to be raised; None: an orderly end."""
+    """Drop the connection for good. Raise `error`, unless it is None: then the stream ended in order."""
 
     error: NewswireError | None = None
 
@@ -106,18 +109,18 @@ class Protocol:
     Args:
         request: what the user asked for.
         options: what the user set.
-        last_event_id: where to go on from; empty: nowhere.
-        now: the time at which it starts.
+        last_event_id: where to go on from; empty if there is no such place.
+        now: the time now.
 
     Attributes:
         step: what to do next.
         state: `CONNECTING`, `OPEN` or `CLOSED`.
         last_event_id: the last event ID string (9.2.2).
         retry: the reconnection time that the server set, in seconds; None if it set none.
-        resume_url: where the server said that the stream of a POST can be had by GET.
-        control: the `newswire.goodbye` or `newswire.end` event that ended the last connection, if one did.
-        unsendable: the last event ID could not be put into the last request.
-        comments: of the stream, as far as they were received; the session empties it.
+        resume_url: the address at which a GET reads the stream that a POST started, if the server named one.
+        control: the `newswire.goodbye` or `newswire.end` event that ended the last connection, or None.
+        unsendable: whether the last request had to leave out the last event ID.
+        comments: the comments received since the session last emptied this list.
     """
 
     def __init__(self, request: Request, options: Options, *, last_event_id: str = "", now: float) -> None:
@@ -136,11 +139,11 @@ class Protocol:
         self._opened_at = now
         self._progress_at = now
         self._progress = False  # of this connection
-        self._fruitless = 0  # attempts in a row without progress
-        self._failures = 0  # for the back-off: since the last healthy connection
+        self._fruitless = 0  # attempts in a row without an event
+        self._failures = 0  # since the last healthy connection; the back-off grows with it
         self._redirects = 0
         self._attempt_at = now
-        self._hurried = False  # the last attempt followed the one before it at once
+        self._hurried = False  # whether the last attempt followed the one before it at once
         self._head: Opened | None = None
         self.step: Step = Connect(self._next_request())
 
@@ -148,28 +151,28 @@ class Protocol:
 
     @property
     def url(self) -> str:
-        """The address that the user named."""
+        """The address that the user gave."""
         return self._request.url
 
     @property
     def fresh(self) -> bool:
-        """Whether an attempt is about to begin: not a redirect in the middle of one."""
+        """Whether an attempt is about to begin. A redirect in the middle of one doesn't count."""
         return isinstance(self.step, Connect) and not self._redirects
 
     def renew(self, request: Request) -> None:
-        """Make this and further attempts with another address or other header fields."""
+        """Uses another address or other header fields for this and later attempts."""
         assert self.fresh
         self._request = request
         self.step = Connect(self._next_request())
 
     def receive_head(self, head: Opened, now: float) -> None:
-        """The server answered `Connect`."""
+        """Takes the head of the server's answer to `Connect`."""
         assert isinstance(self.step, Connect)
         request = self.step.request
         self._head = head
         encoding = head.header("content-encoding") or ""
         if not request.takes_compressed and not is_readable(encoding):
-            message = f"{head.url} answered with a content-encoding of {encoding[:60]!r}, which nobody asked for"
+            message = f"{head.url} answered with a content-encoding of {encoding[:60]!r} that the request did not allow"
             self._stop(WrongContentType(message, url=head.url, status=head.status, headers=head.headers, body=b""))
         elif head.status in _REDIRECTS:
             self._redirected(request, head)
@@ -183,7 +186,7 @@ class Protocol:
             self.step = ReadError(_ERROR_BODY)
 
     def receive_refusal(self, body: bytes, now: float, chance: float) -> None:
-        """The start of the body of an answer that is no event stream."""
+        """Takes the start of the body of an answer that is no event stream."""
         assert self._head is not None
         status, headers, url = self._head.status, self._head.headers, self._head.url
         if status in (200, 201):
@@ -206,8 +209,10 @@ class Protocol:
             self._again(error, now, self._spaced(now, self._options.backoff.asked(asked, chance=chance), asked=True))
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
-        """Bytes of the stream. Returns the events that they complete; `newswire.gap` among them, `newswire.goodbye` and
-        `newswire.end` not: these change `step`."""
+        """Takes bytes of the stream, and returns the events that they complete.
+
+        `newswire.gap` is among these events. `newswire.goodbye` and `newswire.end` are not: they change `step`.
+        """
         decoder = self._decoder
         try:
             events = decoder.feed(data)
@@ -218,11 +223,11 @@ class Protocol:
             # "set the event stream's reconnection time to that integer" (9.2.6), in milliseconds
             self.retry = decoder.retry / 1000
         id = decoder.last_event_id
-        if not _ENDINGS.isdisjoint(map(_type_of, events)):  # in C: a loop here would cost a twelfth of all
+        if not _ENDINGS.isdisjoint(map(_type_of, events)):  # runs in C; a loop here would cost a twelfth of all CPU
             index, event = next((n, event) for n, event in enumerate(events) if event.event in _ENDINGS)
             id = event.id or ""
             del events[index:]
-            self._told(event, now)
+            self._end_of_stream(event, now)
         if events or id != self.last_event_id:
             self._progress = True
             self._progress_at = now
@@ -231,11 +236,12 @@ class Protocol:
         return events
 
     def receive_end(self, now: float, chance: float) -> None:
-        """The stream ended, in order as far as HTTP can tell."""
+        """The stream ended, in order as far as HTTP shows."""
         if not self._options.resume.reconnect or not self._may_go_on():
             self._stop(None)
             return
-        # A server that ends its streams after every few events is slow, not broken: no back-off, no forgetting.
+        # A server that ends its streams after every few events is slow, not broken: the back-off neither grows nor
+        # ends.
         self._closed(now, failed=not self._progress)
         self._again(None, now, self._spaced(now, self._delay(chance)))
 
@@ -284,7 +290,7 @@ class Protocol:
         self._opened_at = now
         self._progress = False
         # A new parser for each connection: what the last one left unfinished is discarded. The standard starts with
-        # an empty ID buffer; like browsers, we start with the ID in force, or an event without one would clear it.
+        # an empty ID buffer. Like browsers, we start with the ID in force; else an event without one would clear it.
         self._decoder = Decoder(
             max_line=limits.max_line,
             max_event=limits.max_event,
@@ -299,7 +305,7 @@ class Protocol:
             try:
                 self.resume_url = resolve(head.url, location)
             except ValueError:
-                pass  # nowhere to go on from, which is no reason to break off what works
+                pass  # the source can't go on from there after a break; until then the stream works
 
     def _redirected(self, request: Request, head: Opened) -> None:
         self._redirects += 1
@@ -318,16 +324,16 @@ class Protocol:
         # Fetch: 303 makes everything a GET, 301 and 302 make POST one; 307 and 308 keep method and body.
         keep = head.status in (307, 308) or (head.status != 303 and request.method != "POST")
         if not keep and not request.idempotent:
-            self._offer(head, url)  # the answer to the POST is found there, and will be again
+            self._offer(head, url)  # a reconnect finds the answer to the POST there too
         self.step = Connect(moved(request, url, keep=keep or request.method == "GET"))
 
-    def _told(self, event: Event, now: float) -> None:
+    def _end_of_stream(self, event: Event, now: float) -> None:
         self.control = event
         if event.event == END or not self._options.resume.reconnect or not self._may_go_on(event.id or ""):
             self._stop(None)
             return
         self._closed(now, failed=False)
-        # The server has spread its clients already, by the reconnection time that it gave each.
+        # The server gave each client its own reconnection time, which spreads them already.
         self._again(None, now, self._spaced(now, self._options.backoff.floor(self.retry)))
 
     def _closed(self, now: float, *, failed: bool) -> None:
@@ -340,12 +346,12 @@ class Protocol:
         return self._options.backoff.delay(self._failures, retry=self.retry, chance=chance)
 
     def _spaced(self, now: float, delay: float, *, asked: bool = False) -> float:
-        """The delay, made longer if attempts would follow each other faster than any server can mean it.
+        """Returns the delay, made longer if attempts would follow each other faster than any server can mean.
 
         Args:
-            now: the time.
-            delay: from now on.
-            asked: the server asked for it in this answer; else it may have done so by `retry:` before.
+            now: the time now.
+            delay: the delay, counted from now.
+            asked: whether the server asked for this delay in its answer. Else it may have asked by `retry:` before.
         """
         lacking = self._attempt_at + self._options.backoff.shortest - (now + delay)
         hurried, self._hurried = self._hurried, lacking > 0
@@ -386,8 +392,10 @@ class Protocol:
 
 
 def _retry_after(head: Opened) -> float | None:
-    """The seconds that a `Retry-After` asks for (RFC 9110, section 10.2.3): a number, or a date, which is read against
-    the answer's own `Date`, not against our clock."""
+    """The seconds that a `Retry-After` asks for (RFC 9110, section 10.2.3).
+
+    The field has a number or a date. A date is compared with the answer's own `Date`, not with our clock.
+    """
     value = (head.header("retry-after") or "").strip()
     if value.isascii() and value.isdigit():
         return float(value[:12])

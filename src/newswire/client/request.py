@@ -1,7 +1,8 @@
-"""The requests that a source makes: built from what the user asked for, the cursor, and redirects.
+"""The requests that a source makes, built from the user's arguments, the cursor, and redirects.
 
-Values and pure functions; the protocol decides which request is made when, a transport sends it. A user and a password
-in a URL become an `Authorization` header here, since libraries write URLs into logs and errors.
+Values and pure functions, for `Session` and `Protocol`. The protocol decides when a request is made, and a transport
+sends it; nothing here does I/O. A user and a password in a URL become an `Authorization` header here, since libraries
+write URLs into logs and errors.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from newswire.wire.headers import CONTENT_TYPE
 Fields = tuple[tuple[bytes, bytes], ...]
 
 _TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110, section 5.6.2
-# What RFC 9110, section 5.5 lets a field value be, but for the deprecated: no control characters, no white space at
-# either end. HTTP libraries raise at anything else.
+# A field value as RFC 9110, section 5.5 allows it, without its deprecated forms: no control characters, no white space
+# at either end. HTTP libraries raise at anything else.
 _VALUE: Final = re.compile(rb"[^\x00-\x20\x7f]([^\x00-\x08\x0a-\x1f\x7f]*[^\x00-\x20\x7f])?")
-# Servers take 8 KB for all fields together; past that, 431 would end the source for good.
+# Servers take 8 KB for all fields together. A longer request is answered with 431, which would end the source for good.
 _LONGEST_ID: Final = 4096
-_BLANK: Final = re.compile(r"^[\x00-\x20]+|[\x00-\x20]+$|[\t\r\n]")  # what the URL standard takes away first
+_BLANK: Final = re.compile(r"^[\x00-\x20]+|[\x00-\x20]+$|[\t\r\n]")  # the URL standard removes these first
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "QUERY"})
 
@@ -38,38 +39,38 @@ class Request:
         method: in upper case.
         url: absolute, without a fragment.
         headers: names in lower case.
-        body: None: no body.
-        foreign: it goes to another origin than the user named; nobody may add credentials to it.
+        body: None if there is no body.
+        foreign: whether it goes to another origin than the user named. Then no transport may add credentials to it.
     """
 
     method: str
     url: str
-    headers: Fields = field(repr=False)  # there are credentials in it
+    headers: Fields = field(repr=False)  # credentials are among them
     body: bytes | None = field(default=None, repr=False)
     foreign: bool = False
 
     @property
     def idempotent(self) -> bool:
-        """Whether sending it twice is the same as sending it once, by its method."""
+        """Whether the method is one that may be sent twice (RFC 9110, section 9.2.2)."""
         return self.method in _IDEMPOTENT
 
     @property
     def takes_compressed(self) -> bool:
-        """Whether the user has asked for a compressed answer."""
+        """Whether the user asked for a compressed answer."""
         return any(name == b"accept-encoding" and value != b"identity" for name, value in self.headers)
 
 
 def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fields | None, body: Any) -> Request:
-    """What the user asked for.
+    """Makes the request that the user asked for.
 
     Args:
-        method: None: GET, or POST if there is a body.
+        method: None means GET, or POST if there is a body.
         url: absolute. A user and a password in it become `Authorization`, unless `headers` has one.
-        headers: they replace ours of the same name.
-        body: bytes as they are, str as UTF-8, anything else as JSON.
+        headers: these replace our own of the same name.
+        body: bytes are sent as they are, a str as UTF-8, anything else as JSON.
 
     Raises:
-        ValueError: an address, a method or a header field that HTTP can't carry.
+        ValueError: HTTP can't carry the address, the method or a header field.
     """
     if method is None:
         method = "GET" if body is None else "POST"
@@ -89,7 +90,7 @@ def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fiel
 
 
 def _basic(url: str) -> bytes | None:
-    """The `Authorization` of the user and the password in a URL, if it has them (RFC 7617)."""
+    """The `Authorization` for the user and the password in a URL (RFC 7617); None if it has neither."""
     parts = urlsplit(url)
     if not parts.username and not parts.password:
         return None
@@ -98,17 +99,17 @@ def _basic(url: str) -> bytes | None:
 
 
 def _bare(url: str) -> str:
-    """A URL without user and password. Nothing else of it changes: what looks like them in a query stays."""
+    """A URL without user and password. Nothing else of it changes, whatever its query looks like."""
     begin = url.index("://") + 3
     end = next((place for place in range(begin, len(url)) if url[place] in "/?#"), len(url))
     return url[:begin] + url[begin:end].rpartition("@")[2] + url[end:]
 
 
 def make_fields(headers: Mapping[str, str] | Fields | None) -> Fields:
-    """The header fields of a request: the user's, and ours where the user has none.
+    """Returns the header fields of a request: the user's, and our own where the user gave none.
 
     Raises:
-        ValueError: a name or a value that HTTP can't carry.
+        ValueError: HTTP can't carry a name or a value.
     """
     given: Iterable[tuple[Any, Any]] = headers.items() if isinstance(headers, Mapping) else headers or ()
     fields = [(_raw(name).lower(), _raw(value)) for name, value in given]
@@ -132,10 +133,10 @@ def _raw(text: str | bytes) -> bytes:
 
 
 def check_url(url: str) -> str:
-    """An absolute `http` or `https` URL, without its fragment.
+    """Returns an absolute `http` or `https` URL without its fragment.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: `url` is no such URL.
     """
     url = _BLANK.sub("", url)
     try:
@@ -144,20 +145,20 @@ def check_url(url: str) -> str:
     except ValueError:
         good = False  # a port that is no number, or a bad IPv6 address
     if not good:
-        # A password with a slash in it makes a URL bad, and must not be shown for that.
+        # A password with a slash in it makes a URL bad. The message must not show it.
         shown = url.rpartition("@")[2]
         raise ValueError(f"{shown[:200]!r} is not an absolute http:// or https:// URL")
     return url.partition("#")[0]
 
 
 def origin(url: str) -> tuple[str, str, int]:
-    """Scheme, host and port: what must be the same for credentials to be sent."""
+    """Scheme, host and port. Credentials go only where all three are the same."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme, 0)
 
 
 def with_cursor(request: Request, id: str, query: str | None) -> tuple[Request, bool]:
-    """The request with the last event ID. Returns it, and whether the ID could be put into it."""
+    """Returns the request with the last event ID in it, and whether the ID could be put there."""
     if not id:
         return request, True
     # "If the EventSource object's last event ID string is not the empty string: let lastEventIDValue be [it], encoded
@@ -169,7 +170,7 @@ def with_cursor(request: Request, id: str, query: str | None) -> tuple[Request, 
         request = replace(request, headers=(*fields, (b"last-event-id", value)))
     if query is None:
         return request, sendable
-    # Everything else of the query stays as it is, to the byte: it may be signed.
+    # The rest of the query stays as it is, to the byte, since it may be signed.
     place, _, rest = request.url.partition("?")
     others = [pair for pair in rest.split("&") if rest and unquote_plus(pair.partition("=")[0]) != query]
     pairs = "&".join([*others, f"{quote_plus(query)}={quote_plus(id)}"])
@@ -177,23 +178,23 @@ def with_cursor(request: Request, id: str, query: str | None) -> tuple[Request, 
 
 
 def resolve(base: str, location: str) -> str:
-    """The address that a `Location` names, seen from `base`.
+    """Returns the address that a `Location` names, relative to `base`.
 
     Raises:
-        ValueError: it is empty, or no HTTP address.
+        ValueError: the location is empty, or no HTTP address.
     """
     if not location.strip():
         raise ValueError("it is empty")
-    # Bytes that are no URL characters, percent-encoded: servers do send raw UTF-8 and blanks there.
+    # Percent-encodes what is no URL character: servers do send raw UTF-8 and blanks there.
     location = quote(location.strip().encode("latin-1", "replace"), safe="%/:?#[]@!$&'()*+,;=~")
     return _bare(check_url(urljoin(base, location)))
 
 
 def moved(request: Request, url: str, *, keep: bool) -> Request:
-    """The request, sent to another address.
+    """Returns the request for another address.
 
     Args:
-        keep: method and body stay the same; otherwise it becomes a GET without a body.
+        keep: keep method and body. Otherwise the request becomes a GET without a body.
     """
     foreign = request.foreign or origin(url) != origin(request.url)
     method, body, headers = request.method, request.body, request.headers

@@ -1,6 +1,7 @@
-"""Events out of a response that somebody else's code asked for: httpx2, httpx, requests, urllib3 and aiohttp.
+"""Events of a response that you already have, from httpx2, httpx, requests, urllib3 or aiohttp.
 
-No reconnects, no cursor: one response, to its end. For a stream that goes on there is `EventSource`.
+Applications call these functions with one response, and read it to its end. Nothing here connects, reconnects or keeps
+a cursor: `EventSource` does.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ _READ = 65536
 
 
 def iter_events(response: Any, *, limits: Limits | None = None) -> Iterator[Event]:
-    """Iterate over the events of a response, as they come.
+    """Iterates over the events of a response, as they come.
 
-    For events as they come the response has to be a streaming one: `client.stream(...)` of httpx2 or httpx,
-    `requests.get(..., stream=True)`, `preload_content=False` of urllib3. One whose body was read already gives the
-    events of that body. Its status and content type are the caller's to look at, and it is the caller's to close.
+    The response must be a streaming one: `client.stream(...)` of httpx2 or httpx, `requests.get(..., stream=True)`, or
+    `preload_content=False` of urllib3. If its body was read before, all events of the body come at once. The caller
+    checks the status and the content type, and closes the response.
 
     Args:
-        response: of httpx2, httpx, requests or urllib3, or any iterable of bytes.
-        limits: of lines and events.
+        response: a response of httpx2, httpx, requests or urllib3, or any iterable of bytes.
+        limits: the limits for lines and events.
 
     Raises:
         DecodeLimitExceeded: a line or an event is too large.
-        Exception: whatever the library raises when the connection breaks.
+        Exception: what the library raises when the connection breaks.
     """
     decoder = _decoder(limits)
     for data in _chunks(response):
@@ -37,15 +38,15 @@ def iter_events(response: Any, *, limits: Limits | None = None) -> Iterator[Even
 
 
 async def aiter_events(response: Any, *, limits: Limits | None = None) -> AsyncIterator[Event]:
-    """Iterate over the events of a response, as they come, in an event loop.
+    """Iterates over the events of a response, as they come, in an event loop.
 
     Args:
-        response: of httpx2, httpx or aiohttp, or any async iterable of bytes.
-        limits: of lines and events.
+        response: a response of httpx2, httpx or aiohttp, or any async iterable of bytes.
+        limits: the limits for lines and events.
 
     Raises:
         DecodeLimitExceeded: a line or an event is too large.
-        Exception: whatever the library raises when the connection breaks.
+        Exception: what the library raises when the connection breaks.
     """
     decoder = _decoder(limits)
     async for data in _async_chunks(response):
@@ -64,7 +65,7 @@ def _chunks(response: Any) -> Iterable[bytes]:
     if hasattr(response, "iter_content"):
         if getattr(response, "_content_consumed", False):
             return response.iter_content(None)  # type: ignore[no-any-return]
-        # `iter_content` either waits until a size is full or, for a body without chunks, until the end.
+        # `iter_content` waits until a size is full, or until the end of a body without chunks.
         return _urllib3_chunks(response.raw)
     if hasattr(response, "release_conn"):
         return _urllib3_chunks(response)
@@ -76,7 +77,7 @@ def _urllib3_chunks(raw: Any) -> Iterable[bytes]:
         return (raw.data,)
     if hasattr(raw, "read1"):
         return iter(lambda: raw.read1(_READ, decode_content=True), b"")
-    # urllib3 1.26 can read what there is only from the response of the standard library below it.
+    # In urllib3 1.26 only the standard library's response below it can return what has come so far.
     inflater = Inflater(raw.headers.get("content-encoding", ""))
     return (piece for data in iter(lambda: raw._fp.read1(_READ), b"") for piece in inflater.feed(data))
 

@@ -1,7 +1,7 @@
-"""What the two faces share around the protocol: decoded events in waiting, hooks, counts, what to save.
+"""What both sources share around the protocol: buffered events, hooks, counts, and the ID to save.
 
-The faces do the I/O and call in here before and after; nothing here waits. So they can't come to differ in anything
-but `await`.
+`EventSource` and `AsyncEventSource` do the I/O, and call a `Session` before and after it. Nothing here waits or reads,
+so the two can differ in nothing but `await`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Stats:
         attempts: requests sent, redirects included.
         opened: streams opened; all but the first are reconnects.
         failures: attempts and connections that failed.
-        events: events given.
+        events: events that the loop got.
         bytes: bytes of event streams, decompressed.
         gaps: `newswire.gap` events.
         goodbyes: `newswire.goodbye` events.
@@ -50,20 +50,20 @@ class Stats:
 
 
 class Session:
-    """The state of a source that has nothing to do with sync or async.
+    """The state of one source, sync or async.
 
     Args:
-        url, method, headers, body: see `make_request`; `url` and `headers` may be functions, called at each
+        url, method, headers, body: see `make_request`. `url` and `headers` may be functions, which are called at each
             attempt.
-        last_event_id: where to go on from; if empty, the cursor store is asked.
-        cursor: where the cursor is kept.
+        last_event_id: where to go on from. If it is empty, the cursor store says.
+        cursor: where the ID is kept over restarts.
         options: what the user set.
 
     Attributes:
         last_event_id: the ID in force at the event that the loop got last.
 
     Raises:
-        ValueError: an address, a method or a header field that HTTP can't carry.
+        ValueError: HTTP can't carry the address, the method or a header field.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Session:
         start = last_event_id or (self.store.load() if self.store is not None else "")
         self._asked = url, method, headers, body
         self._varies = callable(url) or callable(headers)
-        # What a function gives is asked for when it is needed.
+        # Functions are called at each attempt; until then these stand in for their results.
         request = make_request(
             method, "http://unknown" if callable(url) else url, None if callable(headers) else headers, body
         )
@@ -133,7 +133,7 @@ class Session:
     # -- I/O, before and after
 
     def next_step(self) -> Step:
-        """What the face has to do. An error to be raised is handed out once."""
+        """Returns what the source has to do next. An error that is to be raised is returned once."""
         protocol = self.protocol
         step = protocol.step
         if isinstance(step, Connect):
@@ -155,7 +155,7 @@ class Session:
         return max(0.0, until - self._clock.now())
 
     def head(self, head: Opened) -> None:
-        """The answer's head is there."""
+        """Takes the head of an answer."""
         self.protocol.receive_head(head, self._clock.now())
         if self.protocol.state is ReadyState.OPEN:
             self.stats.opened += 1
@@ -164,7 +164,7 @@ class Session:
         self._report()
 
     def data(self, data: bytes) -> None:
-        """Bytes of the stream; empty: its end."""
+        """Takes bytes of the stream; no bytes mean its end."""
         protocol, hooks = self.protocol, self.options.hooks
         if not data:
             protocol.receive_end(self._clock.now(), self._clock.chance())
@@ -200,12 +200,12 @@ class Session:
             )
 
     def refusal(self, body: bytes) -> None:
-        """The start of the body of an error."""
+        """Takes the start of an error's body."""
         self.protocol.receive_refusal(body, self._clock.now(), self._clock.chance())
         self._report()
 
     def failure(self, error: SourceError) -> None:
-        """The attempt or the connection failed."""
+        """Takes the error that ended an attempt or a connection."""
         was_open = self.protocol.state is ReadyState.OPEN
         self.protocol.receive_failure(error, self._clock.now(), self._clock.chance())
         if was_open:
@@ -213,7 +213,7 @@ class Session:
         self._report()
 
     def _disconnected(self, error: NewswireError | None = None) -> None:
-        """The open stream is over."""
+        """Reports that the open stream is over."""
         step, hook = self.protocol.step, self.options.hooks.disconnect
         if hook is not None:
             error = error or (step.error if isinstance(step, (Wait, Stop)) else None)
@@ -226,7 +226,7 @@ class Session:
         self.stats.failures += 1
         wait = self.remaining(step.until) if isinstance(step, Wait) else None
         if wait is not None:
-            # Somebody has to hear of it; a user who asked to be told is told already.
+            # Failures are never silent. A user who has set a hook hears of them there.
             level = logging.WARNING if hooks.error is None else logging.DEBUG
             logger.log(level, "%s; next attempt in %.1f s", step.error, wait)
         if hooks.error is not None:

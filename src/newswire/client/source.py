@@ -4,8 +4,9 @@
         for event in source:
             print(event.id, event.event, event.data)
 
-The thin part: it does what the protocol's `step` says, with blocking calls. `AsyncEventSource` is its twin; what they
-share is in `session`.
+This is the thin part, which applications use. It does the I/O that the protocol's `step` asks for, with blocking calls.
+It never decides what comes next: that is the protocol's part. `AsyncEventSource` is its twin; `session` holds what both
+share.
 """
 
 from __future__ import annotations
@@ -35,30 +36,31 @@ T = TypeVar("T")
 
 
 class EventSource:
-    """An iterator over the events at a URL, as long as there are any.
+    """An iterator over the events at a URL, until the server ends them.
 
-    Nothing is sent before the first event is asked for (or `open`). Then it connects, and connects again whenever the
-    stream ends or breaks, with the last event ID, until the server says that it is over (204, or `newswire.end`), which
-    ends the loop; or an error that trying again won't cure, which is raised.
+    It connects when you ask for the first event, or call `open`. Whenever the stream ends or breaks, it connects again
+    and sends the last event ID. The loop ends when the server says that the stream is over: by a 204, or by a
+    `newswire.end` event. An error that another attempt can't cure is raised.
 
     Args:
         url: `http://` or `https://`. A function is called before each attempt: for servers whose cursor is in the URL.
-        method: None: GET, or POST if there is a body. A POST is not sent twice: see `Resume.idempotent`.
-        headers: they replace ours of the same name. A function is called before each attempt: for tokens that expire.
-        body: bytes as they are, str as UTF-8, anything else as JSON.
-        last_event_id: where to begin; empty: where the server wants, or where `cursor` says.
-        cursor: keeps the last event ID over restarts: a path, a `CursorStore`, or a function to call with each ID.
-        client: an `httpx2.Client` or `httpx.Client`, which stays the caller's to close, or a `Transport`. None: one of
-            our own, over HTTP/1.1.
-        options: everything else.
+        method: None means GET, or POST if there is a body. A POST is not sent twice: see `Resume.idempotent`.
+        headers: these replace our own of the same name. A function is called before each attempt: for tokens that
+            expire.
+        body: bytes are sent as they are, a str as UTF-8, anything else as JSON.
+        last_event_id: where to begin. If it is empty, `cursor` decides, or else the server.
+        cursor: keeps the last event ID over restarts. A path, a `CursorStore`, or a function that gets each ID.
+        client: an `httpx2.Client` or `httpx.Client`, which you close yourself, or a `Transport`. None makes a client
+            of our own, over HTTP/1.1.
+        options: all other settings.
 
     Raises:
-        ValueError: an address, a method or a header field that HTTP can't carry.
-        ImportError: no client is given and httpx2 is not installed.
+        ValueError: HTTP can't carry the address, the method or a header field.
+        ImportError: you gave no client, and httpx2 is not installed.
 
     Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
-    `DecodeLimitExceeded`, and `EventsLost` if asked for; network errors are tried again. One thread iterates; any
-    thread may call `close`.
+    `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt. One
+    thread iterates; any thread may call `close`.
     """
 
     def __init__(
@@ -88,17 +90,17 @@ class EventSource:
         self._transport = pick(client)
         self._connection: Connection | None = None
         self._stop = threading.Event()
-        # Held by whoever does I/O; a `close` that can't have it leaves the cleaning to the one who holds it.
+        # The thread that does I/O holds it. If `close` can't get it, that thread cleans up.
         self._io = threading.Lock()
         self._done = False
 
-    # -- what it is
+    # -- state
 
     def __repr__(self) -> str:
         return f"<EventSource {self._address()} {self.ready_state.name}>"
 
     def _address(self) -> str:
-        """The URL, for people: without user and password."""
+        """The URL as people may see it: without user and password."""
         return "of a function" if callable(self.url) else without_userinfo(self.url)
 
     @property
@@ -108,7 +110,7 @@ class EventSource:
 
     @property
     def last_event_id(self) -> str:
-        """The last event ID in force at the event that was given last; empty if there is none."""
+        """The last event ID in force at the event that the loop got last; empty if there is none."""
         return self._session.last_event_id
 
     @property
@@ -118,7 +120,7 @@ class EventSource:
 
     @property
     def end(self) -> Event | None:
-        """The `newswire.end` or `newswire.goodbye` event that ended the last connection, if one did."""
+        """The `newswire.end` or `newswire.goodbye` event that ended the last connection, or None."""
         return self._session.protocol.control
 
     # -- iterating
@@ -142,19 +144,20 @@ class EventSource:
         """Iterate over the events' data, decoded from JSON.
 
         Args:
-            models: a dataclass, TypedDict, pydantic model or other type that all events have; or a mapping from event
-                types to such, and other events are left out. None: whatever JSON says.
-            on_bad: `raise` what doesn't fit; or `skip` it, telling `Hooks.bad_payload` or else the log. Iterating goes
-                on behind it in either case.
+            models: one type for all events: a dataclass, a pydantic model, or another type such as `list[int]`. Or a
+                mapping from event types to such types; events of other types are left out. None takes any JSON.
+            on_bad: `raise` an error if data doesn't fit, or `skip` the event and report it to `Hooks.bad_payload`, or
+                else to the log. In both cases you can go on iterating with the next event.
 
         Raises:
-            TypeError: at once: a model is nothing that JSON can be read into.
-            BadPayload: iterating, the data doesn't fit, and `on_bad` is `raise`; else as iterating the source does.
+            TypeError: JSON can't be read into a model. This is raised by the call itself.
+            BadPayload: while iterating: the data doesn't fit, and `on_bad` is `raise`. All else that iterating the
+                source raises is raised here too.
         """
         return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
 
     def open(self) -> None:
-        """Connect now, if there is no connection: returns when the stream is open, or known to be over.
+        """Connect now, if there is no connection. Returns when the stream is open or is known to be over.
 
         Raises:
             SourceError: as iterating does.
@@ -163,7 +166,7 @@ class EventSource:
             pass
 
     def _advance(self) -> bool:
-        """Do one step. Returns whether there may be more."""
+        """Does one step. Returns whether another one may follow."""
         with self._io:
             more = not self._stop.is_set() and self._do_step()
             if not more or self._stop.is_set():
@@ -214,7 +217,7 @@ class EventSource:
             while len(body) < limit and (data := self._connection.read()):
                 body += data
         except SourceError:
-            pass  # what there is of it will do
+            pass  # the part that came is enough
         return body[:limit]
 
     # -- the cursor
@@ -227,8 +230,11 @@ class EventSource:
     # -- closing
 
     def close(self) -> None:
-        """Stop, from any thread: returns at once. A thread that is blocked in the loop leaves it, unless it is just
-        being connected to a machine that doesn't answer: then after `Timeouts.connect` at most. Idempotent."""
+        """Stop, from any thread. Returns at once. Idempotent.
+
+        A thread that is blocked in the loop leaves it. If it is just connecting to a machine that doesn't answer, that
+        takes `Timeouts.connect` at most.
+        """
         self._stop.set()
         if self._io.acquire(blocking=False):
             try:
@@ -236,7 +242,7 @@ class EventSource:
             finally:
                 self._io.release()
         else:
-            self._transport.abort()  # and the thread that is in there cleans up
+            self._transport.abort()  # the thread that holds the lock cleans up
 
     def _clean(self) -> None:
         self._drop()
@@ -271,7 +277,7 @@ class EventSource:
 
 
 class _Values(Generic[T]):
-    """The iterator that `json` returns. No generator: it outlives what it raises."""
+    """The iterator that `json` returns. A generator would be over after the first error; this goes on."""
 
     def __init__(self, source: EventSource, reader: Reader[T]) -> None:
         self._source = source

@@ -1,8 +1,8 @@
-"""An ASGI application as an HTTP client's other end, in memory, for endless streams.
+"""An HTTP client for an ASGI application in memory, for tests of streams.
 
-The transports that HTTP libraries ship collect the whole body before they return, and so hang on a stream. Here the
-response is there once its head is, the body comes piece by piece, `send` waits until a piece was read, and closing the
-response is `http.disconnect` for the application.
+The transports of the HTTP libraries collect the whole body before they return, so a stream makes them hang. Here the
+response returns with its head, and the body comes piece by piece. `send` waits until the client has read a piece, and
+closing the response is `http.disconnect` for the application. Nothing here opens a socket, or runs a lifespan.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Exchange:
     """One request to an application, and its answer.
 
     Attributes:
-        status: of the answer; 0 until `started` returned.
-        headers: of the answer.
+        status: the status of the answer; 0 until `started` has returned.
+        headers: the headers of the answer.
     """
 
     def __init__(self, app: App, scope: dict[str, Any], body: bytes) -> None:
@@ -32,7 +32,7 @@ class Exchange:
         self._asked = False
         self._gone = asyncio.Event()
         self._head = asyncio.Event()
-        # One piece: the application is a step ahead of its reader, and no more.
+        # One piece, so that the application is never more than one piece ahead of its reader.
         self._pieces: asyncio.Queue[bytes | None] = asyncio.Queue(1)
         self._over = False
         self._task = asyncio.ensure_future(self._run(app, scope))
@@ -66,7 +66,7 @@ class Exchange:
     async def _put(self, piece: bytes | None) -> None:
         putting = asyncio.ensure_future(self._pieces.put(piece))
         gone = asyncio.ensure_future(self._gone.wait())
-        try:  # a real server's send() returns once the client has left
+        try:  # the send() of a real server returns too when the client has left
             await asyncio.wait((putting, gone), return_when=asyncio.FIRST_COMPLETED)
         finally:
             putting.cancel()
@@ -76,7 +76,7 @@ class Exchange:
         """Wait for the head.
 
         Raises:
-            Exception: what the application raised before it.
+            Exception: the application raised it before the head.
         """
         try:
             await self._head.wait()
@@ -88,15 +88,15 @@ class Exchange:
             raise RuntimeError("the application returned without an answer")
 
     def pieces(self) -> AsyncIterator[bytes]:
-        """The body, as it comes. Waiting may be cancelled and tried again.
+        """Iterates over the body, as it comes. You may cancel the wait for a piece and wait again.
 
         Raises:
-            Exception: what the application raised.
+            Exception: the application raised it.
         """
         return _Pieces(self)
 
     async def piece(self) -> bytes | None:
-        """The next piece of the body; None at its end."""
+        """Returns the next piece of the body; None at its end."""
         if self._over:
             return None
         piece = await self._pieces.get()
@@ -107,7 +107,7 @@ class Exchange:
         return piece
 
     async def close(self) -> None:
-        """The client leaves. Returns when the application has; one that ignores it is cancelled."""
+        """Disconnects the client, and waits for the application to end. After a second it is cancelled."""
         self._gone.set()
         if not self._task.done():
             await asyncio.wait((self._task,), timeout=1)
@@ -149,13 +149,13 @@ def _scope(request: Any, client: tuple[str, int]) -> dict[str, Any]:
 
 
 def asgi_client(app: App, *, library: str = "httpx2", base_url: str = "http://test", **arguments: Any) -> Any:
-    """An async client whose requests go to `app`, with responses that stream.
+    """Returns an async client whose requests go to `app`, and whose responses stream.
 
     Args:
         app: an ASGI application; its lifespan is not run.
-        library: `httpx2` or `httpx`: whose `AsyncClient` is returned.
-        base_url: for relative URLs.
-        arguments: for the client.
+        library: `httpx2` or `httpx`, whose `AsyncClient` is returned.
+        base_url: the base of relative URLs.
+        arguments: more arguments for the client.
 
     Raises:
         ImportError: the library is not installed.

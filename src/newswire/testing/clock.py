@@ -1,8 +1,8 @@
-"""Time for tests: a clock that jumps instead of waiting, and an event loop that does.
+"""Time for tests: a clock and an event loop that jump instead of waiting.
 
-`FakeClock` goes into `Options(clock=...)` of either source, and tells which waits there were. `virtual_loop` makes
-event loops in which every timer is due as soon as there is nothing else to do: heartbeats, time-outs and back-off of
-in-memory streams take no time. Real sockets don't work in it, since their answers take real time.
+`FakeClock` goes into `Options(clock=...)` of an event source, and records its waits. `virtual_loop` makes event loops
+in which every timer is due as soon as nothing else is left to do. So heartbeats, timeouts and back-off of in-memory
+streams take no time. Neither works with real sockets, whose answers take real time.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class FakeClock:
     """A `Clock` for event sources whose waits end at once.
 
     Args:
-        start: the time at which it starts.
-        seed: of the random numbers.
+        start: the time at the start.
+        seed: the seed of the random numbers.
 
     Attributes:
-        waits: the waits there were, in seconds.
+        waits: the seconds of each wait so far.
     """
 
     def __init__(self, start: float = 0.0, *, seed: int = 0) -> None:
@@ -38,7 +38,7 @@ class FakeClock:
         return self._random.random()
 
     def advance(self, seconds: float) -> None:
-        """Let time pass."""
+        """Lets time pass."""
         self._now += seconds
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
@@ -51,14 +51,14 @@ class FakeClock:
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """A selector that lets the time pass that it was asked to wait."""
+    """A selector that counts the time that it should wait, and does not wait."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
         self._real = selectors.DefaultSelector()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # A moment for what other threads hand in; None: nothing is planned, so that only they can go on.
+        # Without a timeout no timer is planned. Then only another thread can wake the loop, so this really waits.
         ready = self._real.select(0 if timeout is not None else None)
         if not ready and timeout is not None and timeout > 0:
             self.elapsed += timeout
@@ -90,8 +90,8 @@ class _VirtualLoop(asyncio.SelectorEventLoop):
 
 
 def virtual_loop() -> asyncio.AbstractEventLoop:
-    """A new event loop whose time is virtual; `loop.time()` tells it, from 0.
+    """Returns a new event loop whose `loop.time()` is virtual and starts at 0.
 
-    For `asyncio.Runner(loop_factory=virtual_loop)`, with in-memory streams only.
+    It is for `asyncio.Runner(loop_factory=virtual_loop)`, with in-memory streams only.
     """
     return _VirtualLoop()

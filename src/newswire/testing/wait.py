@@ -1,4 +1,7 @@
-"""Waiting for events in tests: with a limit, so that a stream that stays silent is a failure and not a hang."""
+"""Waiting for events in tests, with a limit: a silent stream makes the test fail and not hang.
+
+Tests call these functions with a source, a subscription or any other async iterator. They never close it.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ T = TypeVar("T")
 
 
 async def next_event(events: AsyncIterator[T], *, timeout: float = 5.0) -> T:
-    """The next event of a source, a subscription, or any async iterator.
+    """Returns the next event of a source, a subscription, or any other async iterator.
 
     Args:
         events: the iterator itself (call `aiter` on a subscription once).
-        timeout: seconds.
+        timeout: seconds to wait.
 
     Raises:
-        AssertionError: none came in time, or the stream ended.
+        AssertionError: no event came in time, or the stream ended.
     """
     try:
         async with asyncio.timeout(timeout):
@@ -33,15 +36,15 @@ async def next_event(events: AsyncIterator[T], *, timeout: float = 5.0) -> T:
 async def until(
     events: AsyncIterator[Event], wanted: str | Callable[[Event], bool], *, timeout: float = 5.0
 ) -> list[Event]:
-    """The events up to and including the first that is wanted.
+    """Returns the events up to and including the first wanted one.
 
     Args:
         events: the iterator itself.
-        wanted: an event's type, or a function that knows the event.
-        timeout: seconds, for all of them.
+        wanted: the event's type, or a function that returns True for the event.
+        timeout: seconds to wait for all of them.
 
     Raises:
-        AssertionError: it didn't come; the message has what came instead.
+        AssertionError: the event didn't come. The message lists the events that came.
     """
     found: list[Event] = []
     try:

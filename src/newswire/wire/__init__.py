@@ -1,4 +1,7 @@
-"""`text/event-stream` to events and back; the standard library only, no clock, no loop."""
+"""`text/event-stream` to events and back.
+
+Every floor of newswire uses it. It needs the standard library only, does no I/O and knows no clock and no event loop.
+"""
 
 from newswire.wire.decoder import Decoder
 from newswire.wire.encoder import HEARTBEAT, comment, encode

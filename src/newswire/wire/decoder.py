@@ -1,10 +1,11 @@
 """Bytes to events, exactly as WHATWG HTML 9.2.6 says, for any chunking, in linear time.
 
-The client, the command line and tests feed it; so can anyone who has bytes from an HTTP library of his own. It does no
-I/O and knows no clock. Lines come from `newswire.wire.lines`; here they become fields, and blocks of fields events.
+The client, the command line and tests feed it, and so can any program that reads a stream with an HTTP library. It does
+no I/O and knows no clock. `newswire.wire.lines` splits the bytes into lines; here lines become fields, and blocks of
+fields become events.
 
-One loop does the work and holds the block in local variables: a call for each line would cost a third of the speed.
-The quotations beside its steps are the standard's.
+One loop does the work and holds the block in local variables: a call for each line would cost a third of the speed. The
+quotations beside its steps are from the standard.
 """
 
 from __future__ import annotations
@@ -15,33 +16,35 @@ from typing import Final
 from newswire.wire.event import MAX_RETRY, Event
 from newswire.wire.lines import LineSplitter
 
-# Real events of megabytes exist (images, documents), and limits of 64 KB to 1 MB have broken real users; endless lines
-# don't exist. Both are in bytes as they came.
+# Some real events have megabytes (images, documents), and limits of 64 KB to 1 MB have broken real programs. No real
+# line is endless. Both limits count bytes as they came.
 MAX_LINE: Final = 16 * 2**20
 MAX_EVENT: Final = 16 * 2**20
 
-# Lines of an unfinished event, after which they are joined: a str costs some 50 bytes beside its text.
+# After so many lines an unfinished event's lines are joined, since each str costs some 50 bytes beside its text.
 _JOIN: Final = 1024
 
-_new_event = tuple.__new__  # an event of the wire can't break the rules that `Event` checks, but for a harmless NUL
+# Skips the checks of `Event`: an event of the wire can break none of its rules, but for a harmless NUL.
+_new_event = tuple.__new__
 
 
 class Decoder(LineSplitter[Event]):
-    """An incremental decoder of one stream: feed it what comes from the network, and it gives the events.
+    """An incremental decoder of one stream: feed it bytes from the network, and it returns the events.
 
-    A decoded event's `id` is the last event ID that was in force when it was dispatched, whether or not its own block
-    set one; None if there is none, or an empty `id` reset it. Its `retry` is what its own block set, or None.
+    A decoded event's `id` is the last event ID in force when the event was dispatched, even if its own block has no
+    `id`. It is None if the stream has set none, or an empty `id` has reset it. An event's `retry` comes from its own
+    block, or is None.
 
     The end of the stream needs no call: "Once the end of the file is reached, any pending data must be discarded. (If
     the file ends in the middle of an event, before the final empty line, the incomplete event is not dispatched.)"
-    So drop the decoder; a reconnect begins with a new one that is given the old one's `last_event_id`.
+    So drop the decoder. After a reconnect, begin a new one with the old one's `last_event_id`.
 
     Args:
-        max_line: the longest line, in bytes. While a line has no end, the limit is looked at every 32 pieces.
-        max_event: the most bytes of `data` lines in one event, field names counted.
-        last_event_id: the last event ID in force at the start. The standard begins each stream with an empty buffer,
-            so that the first event without an `id` after a reconnect would reset the cursor; given the ID, we keep
-            it, as browsers do.
+        max_line: the longest line, in bytes. While a line has no end, the limit is checked every 32 pieces.
+        max_event: the most bytes of `data` lines in one event, field names included.
+        last_event_id: the last event ID in force at the start. The standard begins each stream with an empty buffer, so
+            after a reconnect the first event without an `id` would reset the cursor. With this ID the decoder keeps the
+            cursor, as browsers do.
         on_comment: called with the text of each comment, in order, as soon as its line ends. It must not raise.
 
     Attributes:
@@ -62,7 +65,7 @@ class Decoder(LineSplitter[Event]):
         self.retry: int | None = None
         self._on_comment = on_comment
         self._max_event = max_event
-        self._room = min(max_line, max_event)  # what is smaller than this breaks no limit
+        self._room = min(max_line, max_event)  # fewer bytes than this can't break a limit
         self._id = last_event_id  # the "last event ID buffer"
         # The block that is unfinished between two calls: its last data line, type, retry and channel …
         self._unfinished: tuple[str | None, str, int | None, str | None] | None = None
@@ -71,13 +74,13 @@ class Decoder(LineSplitter[Event]):
         self._size = 0  # … and the bytes of all its data lines, as they came.
 
     def decode(self, chunks: Iterable[bytes]) -> Iterator[Event]:
-        """Feed all `chunks`, and give the events as they are completed.
+        """Feeds all `chunks`, and yields the events as they are completed.
 
         Args:
-            chunks: such as `response.iter_bytes()` of HTTP libraries.
+            chunks: bytes, such as `response.iter_bytes()` of HTTP libraries.
 
         Raises:
-            DecodeLimitExceeded: as `feed` does. What `chunks` raises goes through.
+            DecodeLimitExceeded: as `feed` does. Errors of `chunks` are raised too.
         """
         feed = self.feed
         for chunk in chunks:
@@ -104,7 +107,7 @@ class Decoder(LineSplitter[Event]):
                 if text is not None:
                     if parts:
                         parts.append(text)
-                        text = "\n".join(parts)  # no LF at the end, which the standard puts there and takes away
+                        text = "\n".join(parts)  # without the last LF, which the standard adds and removes again
                         parts.clear()
                         self._joined = 0
                     events.append(_new_event(Event, (text, event, id or None, retry, channel)))
@@ -154,7 +157,7 @@ class Decoder(LineSplitter[Event]):
         return events
 
     def _check(self, lines: list[bytes]) -> None:
-        """Raise if a limit is exceeded, before any of `lines` counts."""
+        """Raises if a limit is exceeded, before any of `lines` has an effect."""
         size = self._size
         for line in lines:
             if not line:
@@ -167,9 +170,9 @@ class Decoder(LineSplitter[Event]):
                     self._fail("event size", self._max_event, size)
 
     def _keep(self, lines: list[bytes]) -> None:
-        """Count what the unfinished event has grown by, and join its lines if there are many.
+        """Counts the bytes that the unfinished event has grown by, and joins its lines if there are many.
 
-        Only those that were not joined before: so each is copied twice at most, however many come.
+        It joins only lines that were not joined before. So each is copied twice at most, however many come.
         """
         size = 0
         for line in reversed(lines):
@@ -191,5 +194,5 @@ def _is_data(line: bytes) -> bool:
 
 
 def _milliseconds(digits: bytes) -> int:
-    """The number; bounded, since int() refuses more than 4,300 digits."""
+    """Returns the number, with a bound, since int() refuses more than 4,300 digits."""
     return min(int(digits.lstrip(b"0")[:20] or b"0"), MAX_RETRY)

@@ -1,6 +1,7 @@
-"""Events to bytes. Every line ends in LF; every block ends in an empty line; nothing here buffers.
+"""Events to bytes. Every line ends in LF, and every block in an empty line.
 
-The fields of an `Event` were checked when it was made, so encoding can't fail and can't be injected into.
+The hub, responses and runs call it for each event they send. It never buffers and never fails: the fields of an `Event`
+were checked when it was made, so no field can end its line and begin another.
 """
 
 from __future__ import annotations
@@ -9,15 +10,15 @@ from typing import Final
 
 from newswire.wire.event import Event
 
-# A comment of one line, without the blank line that most servers send after it: real clients dispatch a bogus event,
-# or crash, at a blank line that follows nothing but a comment once ids are in use.
+# A comment of one line. Most servers send a blank line after it. Once ids are in use, some real clients dispatch a
+# false event, or crash, at a blank line that follows only a comment. So none follows here.
 HEARTBEAT: Final = b":\n"
 
 
 def encode(event: Event) -> bytes:
-    """The complete block of an event, blank line included.
+    """Returns the complete block of an event, with its blank line.
 
-    `Decoder` gives the same event back, with CR and CRLF in its data read as LF.
+    `Decoder` makes the same event of it, except that CR and CRLF in its data become LF.
     """
     data, name, id, retry, channel = event
     head = ""
@@ -33,7 +34,7 @@ def encode(event: Event) -> bytes:
 
 
 def encode_entry(id: str, event: str, data: str, channel: str | None) -> bytes:
-    """The block of a stored event; the fields are known to be valid. The hub's hot path."""
+    """Returns the block of a stored event, whose fields are known to be valid. This is the hub's hot path."""
     head = f"id: {id}\n" if event == "message" else f"id: {id}\nevent: {event}\n"
     if channel is not None:
         head = f"{head}channel: {channel}\n"
@@ -51,22 +52,22 @@ def _data_lines(data: str) -> str:
 
 
 def comment(text: str = "") -> bytes:
-    """A comment, which clients ignore; each line of `text` becomes one. No blank line follows: see `HEARTBEAT`."""
+    """Returns comments, which clients ignore: one for each line of `text`. No blank line follows: see `HEARTBEAT`."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(f": {line}\n" if line else ":\n" for line in text.split("\n")).encode()
 
 
 def opening(retry: int | None, id: str | None, *, whole: bool = True) -> bytes:
-    """The block that a hub's stream starts with: a reconnection time and an id, and no data.
+    """Returns the block at the start of a hub's stream: a reconnection time and an id, without data.
 
     Args:
-        retry: in milliseconds.
-        id: the cursor that the stream starts from.
-        whole: end the block. If not, its fields become part of the first event, for clients that stumble over a block
+        retry: the reconnection time in milliseconds, or None.
+        id: the cursor that the stream starts from, or None.
+        whole: end the block. If False, its fields become part of the first event, for clients that fail at a block
             without data.
 
     "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
-    return" (9.2.6), but the last event ID is set before that: the client has a cursor before its first event.
+    return" (9.2.6). But the last event ID is set before that, so the client has a cursor before its first event.
     """
     lines = "" if retry is None else f"retry: {retry}\n"
     if id is not None:

@@ -1,7 +1,7 @@
-"""The event: what a publisher sends, what a subscriber gets, what stands on the wire between them.
+"""The event: what a publisher sends and a subscriber gets.
 
-A value, refused where it is made if `text/event-stream` can't carry it. Everything above this floor passes events
-along and never looks at their bytes.
+An `Event` is a value. Making one raises if `text/event-stream` can't carry it, so all other code can pass events on
+without checks. It never encodes itself: `newswire.wire.encoder` does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidEvent
 
-# 292 million years: what a 64-bit integer holds. Longer numbers on the wire are read as this one.
+# The largest 64-bit integer: 292 million years. Larger numbers on the wire are read as this one.
 MAX_RETRY: Final = 2**63 - 1
 
 _BREAKS: Final = re.compile(r"[\r\n\x00]")
@@ -33,15 +33,16 @@ class Event(_Fields):
     """One event of a stream. Immutable, hashable, equal by value.
 
     Args:
-        data: the payload; any text. On the wire CR, CRLF and LF are all line ends, so a reader gets each as LF.
-        event: the event's type, what `addEventListener` names (WHATWG HTML 9.2.6, "event" field).
-        id: the last event ID that a client has after this event, and sends back when it reconnects. For a decoded
-            event: the one in force when it was dispatched; None if there is none.
+        data: the payload; any text. On the wire CR, CRLF and LF all end a line, so a reader gets each of them as LF.
+        event: the event's type, which `addEventListener` names (WHATWG HTML 9.2.6, "event" field).
+        id: the last event ID that a client has after this event, and sends when it reconnects. A decoded event has the
+            ID in force when it was dispatched, or None if there was none.
         retry: the reconnection time in milliseconds that the event sets; 0 or more.
-        channel: the channel it came from, on streams of many channels. Not part of the standard, which ignores it.
+        channel: the channel of the event, on streams of many channels. The standard ignores this field.
 
     Raises:
-        InvalidEvent: a field has the wrong type, CR, LF or NUL (`id`, `event`, `channel`), or text that has no UTF-8.
+        InvalidEvent: a field has the wrong type, or text that UTF-8 can't encode; or `id`, `event` or `channel` has a
+            CR, LF or NUL.
     """
 
     __slots__ = ()
@@ -69,10 +70,10 @@ class Event(_Fields):
             raise InvalidEvent("retry", f"retry is a number of milliseconds, 0 or more, not {retry!r}")
         return tuple.__new__(cls, (data, event, id, retry, channel))
 
-    # Every way to an event goes through the checks: a named tuple's own `_make` and `_replace` would go round them.
+    # Every way to make an event runs the checks. A named tuple's own `_make` and `_replace` would skip them.
 
     @classmethod
-    def _make(cls, fields: Iterable[Any]) -> Event:  # type: ignore[override]  # of no other class
+    def _make(cls, fields: Iterable[Any]) -> Event:  # type: ignore[override]  # makes no other class
         return cls(*fields)
 
     def _replace(self, **changes: Any) -> Event:
@@ -81,10 +82,10 @@ class Event(_Fields):
     __replace__ = _replace  # copy.replace, since Python 3.13
 
     def json(self) -> Any:
-        """The data, decoded as JSON.
+        """Returns the data, decoded from JSON.
 
         Raises:
-            ValueError: it is not JSON, or is nested deeper than Python can read.
+            ValueError: the data is not JSON, or is nested deeper than Python can read.
         """
         try:
             return json.loads(self.data)
@@ -93,7 +94,7 @@ class Event(_Fields):
 
 
 def _text(field: str, value: Any, hint: str = "") -> str:
-    """A str, exactly: a subclass may write itself in another way than it is, as an Enum of str does."""
+    """Returns a plain str. A subclass may print another text than its own, as an Enum of str does."""
     if not isinstance(value, str):
         raise InvalidEvent(field, f"{field} must be a str, not {type(value).__name__}{hint}")
     return str.__str__(value)

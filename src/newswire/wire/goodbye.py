@@ -1,7 +1,7 @@
-"""The goodbye: the event that ends a stream whose client should come back, and says when.
+"""The goodbye: the event that ends a stream and tells its client when to come back.
 
-Whatever stream a server ends, hub, iterable or run, gets its goodbye from here, so that one rule draws the waiting
-time. Clients obey the `retry:` field; the data repeats it for programs that can't see that field.
+A server that ends streams of a hub, an iterable or a run sends this event, so one rule draws the waiting time. Clients
+obey the `retry:` field. The data repeats it for programs that can't see that field. Nothing here sends anything.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from newswire.wire.event import Event
 from newswire.wire.reserved import GOODBYE
 
-DEFAULT_RETRY: Final = 3000  # milliseconds: for streams that set no reconnection time
+DEFAULT_RETRY: Final = 3000  # milliseconds, for streams that set no reconnection time
 
 
 def come_back(retry: int | None) -> int:
@@ -22,7 +22,7 @@ def come_back(retry: int | None) -> int:
     All streams of a server end at one moment. Without jitter their clients would come back at one moment too.
 
     Args:
-        retry: the stream's reconnection time in milliseconds; None: it has set none.
+        retry: the stream's reconnection time in milliseconds, or None if it has set none.
 
     Returns:
         milliseconds.
@@ -31,5 +31,5 @@ def come_back(retry: int | None) -> int:
 
 
 def goodbye(wait: int) -> Event:
-    """The event that asks a client to come back after `wait` milliseconds (see `come_back`)."""
+    """Returns the event that asks a client to come back after `wait` milliseconds (see `come_back`)."""
     return Event(json.dumps({"retry": wait}), GOODBYE, retry=wait)

@@ -1,8 +1,9 @@
-"""Bodies that are compressed, decompressed in pieces of bounded size.
+"""Decompresses bodies in pieces of bounded size.
 
-An answer of a kilobyte can hold a megabyte of zeros, and HTTP libraries decompress all that one read gave at once. This
-one hands out a piece at a time, so that whoever reads can stop at a limit of its own. It knows `gzip` and `deflate`,
-which the standard library does. The client and the relay use it, for servers that compress what nobody asked them to.
+A kilobyte of an answer can hold a megabyte of zeros, and HTTP libraries decompress all bytes of one read at once. An
+`Inflater` returns one piece at a time, so its caller can stop at its own limit. It reads `gzip` and `deflate`, as the
+standard library does, and no other encoding. The client and the relay use it for servers that compress without being
+asked to.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _WINDOW_BITS: Final = {"": None, "identity": None, "gzip": _GZIP, "x-gzip": _GZI
 
 
 def is_readable(encoding: str) -> bool:
-    """Whether `Inflater` knows this `content-encoding`."""
+    """Whether `Inflater` can read this `content-encoding`."""
     return encoding.strip().lower() in _WINDOW_BITS
 
 
@@ -27,10 +28,10 @@ class Inflater:
     """Decompresses one body.
 
     Args:
-        encoding: the `content-encoding` of the body; empty or `identity`: nothing is to be done.
+        encoding: the `content-encoding` of the body. Empty or `identity` means that the body is not compressed.
 
     Raises:
-        ValueError: the encoding is another one, or several.
+        ValueError: the encoding is another one, or there are several.
     """
 
     def __init__(self, encoding: str = "") -> None:
@@ -40,10 +41,10 @@ class Inflater:
         self._inside: Any = None  # a decompressor in the middle of its data
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The next bytes of the body, decompressed, in pieces. None of them is empty.
+        """Decompresses the next bytes of the body, in pieces. No piece is empty.
 
         Raises:
-            ValueError: they are not compressed as the head says.
+            ValueError: the bytes are not compressed as the head says.
         """
         if self._wbits is None:
             if data:
@@ -73,6 +74,6 @@ class Inflater:
         self._inside = zlib.decompressobj(_BARE if bare else self._wbits)
 
     def _held(self) -> Iterator[bytes]:
-        """What the decompressor still has of the bytes that it took, when a piece was full exactly."""
+        """Returns what the decompressor still holds after a piece that was exactly full."""
         while piece := self._inside.decompress(b"", PIECE):
             yield piece

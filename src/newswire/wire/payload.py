@@ -1,7 +1,7 @@
-"""What a value becomes as an event: the one rule for publishers, iterables, runs and batches.
+"""Values to events: the one rule for publishers, iterables, runs and batches.
 
-A str is data as it is, bytes are UTF-8 text, an `Event` is itself, everything else is JSON (`write_json`). What can't
-be sent is refused here, with an error that names the field.
+A str is data as it is, bytes are UTF-8 text, an `Event` stays as it is, and anything else becomes JSON (`write_json`).
+A value that can't be sent raises an error that names the field. Nothing here encodes for the wire.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from newswire.wire.strict_json import write_json
 
 
 def to_event(value: Any, event: str | None = None, *, reserved: bool = False) -> Event:
-    """Make an event of a value.
+    """Makes an event of a value.
 
     Args:
-        value: a str, as it is; bytes, as UTF-8; an `Event`, as it is; everything else as JSON, see `write_json`.
-        event: the event's type, if the value is no `Event`; None: `message`.
-        reserved: let reserved types through, for newswire's own events.
+        value: a str or an `Event` is used as it is, bytes as UTF-8, anything else as JSON (see `write_json`).
+        event: the event's type, if the value is no `Event`. None means `message`.
+        reserved: allow reserved types, for newswire's own events.
 
     Raises:
-        InvalidEvent: the type is reserved or can't be carried, the bytes are not UTF-8, or JSON can't say the value.
+        InvalidEvent: the type is reserved or can't be sent, the bytes are not UTF-8, or JSON can't express the value.
     """
     if type(value) is str and (event is None or event == "message"):
         return Event(value)
@@ -44,10 +44,10 @@ def to_event(value: Any, event: str | None = None, *, reserved: bool = False) ->
 
 
 def to_data(value: Any) -> str:
-    """The data of an event that carries a value.
+    """Returns the data of an event that carries a value.
 
     Raises:
-        InvalidEvent: bytes are not UTF-8, or JSON can't say the value.
+        InvalidEvent: bytes are not UTF-8, or JSON can't express the value.
     """
     if isinstance(value, str):
         return value

@@ -1,7 +1,7 @@
-"""The names of events that are newswire's own, and of those that a browser keeps for itself.
+"""The event types that are reserved: newswire's own, and those that a browser uses itself.
 
-Nobody may publish them: a reader could not tell newswire's word from a publisher's. Every floor takes the names from
-here.
+An application can't publish them, since a reader could not tell newswire's events from the publisher's. Every floor
+takes the names from here; no other module spells them.
 """
 
 from __future__ import annotations
@@ -21,5 +21,5 @@ _BROWSERS_OWN: Final = frozenset({"error", "open"})
 
 
 def is_reserved(event: str) -> bool:
-    """Whether nobody may publish an event of this type."""
+    """Whether applications may not publish an event of this type."""
     return event in _BROWSERS_OWN or event.startswith(PREFIX)

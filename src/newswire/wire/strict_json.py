@@ -1,9 +1,9 @@
-"""JSON that every reader of JSON reads alike, written from the values that Python programs have.
+"""JSON that every JSON parser reads in the same way, written from the values of Python programs.
 
-Python's own `json` writes `NaN` and `Infinity`, which no browser parses, and reads `1e999` as infinity. Both ways are
-strict here (RFC 8259). `write_json` takes more than `json` does: pydantic models, dataclasses, classes of attrs,
-msgspec structs, datetimes, UUIDs, Decimals, Enums, sets, deques and paths, nested anywhere. No library of theirs is
-imported.
+`newswire.wire.payload` writes events with it, and the server reads batches with it. Python's own `json` writes `NaN`
+and `Infinity`, which no browser parses, and reads `1e999` as infinity. Here both writing and reading are strict (RFC
+8259). `write_json` takes more types than `json`: pydantic models, dataclasses, classes of attrs, msgspec structs,
+datetimes, UUIDs, Decimals, Enums, sets, deques and paths, nested anywhere. It never imports their libraries.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from uuid import UUID
 
 
 def write_json(value: Any) -> str:
-    """A value as JSON, on one line.
+    """Returns a value as JSON, on one line.
 
     Args:
-        value: what JSON can say; or a pydantic model (as `model_dump(mode="json")` gives it), a dataclass, an object
-            of attrs, a msgspec struct, a datetime, date or time (ISO 8601), a timedelta (seconds), a UUID, Decimal or
-            path (text), an Enum (its value), a set or deque (a list), another mapping; nested as they like. Keys may be
-            anything of these that is text or a number in JSON. Lone surrogates, which UTF-8 can't carry, are escaped.
+        value: a value that JSON has; or a pydantic model (as `model_dump(mode="json")` returns it), a dataclass, an
+            object of attrs, a msgspec struct, a datetime, date or time (ISO 8601), a timedelta (seconds), a UUID,
+            Decimal or path (text), an Enum (its value), a set or deque (a list), or another mapping; all nested to any
+            depth. Keys may be any of these that become text or numbers in JSON. Lone surrogates, which UTF-8 can't
+            encode, are escaped.
 
     Raises:
-        ValueError: JSON can't say it: `NaN` or infinity, or nested too deeply. The message names the place.
-        TypeError: it has a value of another type. The message names the place.
+        ValueError: the value has `NaN` or infinity in it, or is nested too deeply. The message names the place.
+        TypeError: the value has another type in it. The message names the place.
     """
     try:
         text = _ENCODER.encode(value)
     except (TypeError, ValueError):
-        # Something that the fast way can't write. The slow way writes it, or says where it stands.
+        # The fast way can't write something in it. The slow way writes it, or names its place.
         try:
             text = _ENCODER.encode(_plain(value, ""))
         except RecursionError:
@@ -55,11 +56,11 @@ def write_json(value: Any) -> str:
 
 
 def read_json(text: str) -> Any:
-    """The value that a text says in JSON, if every reader of JSON would read it so.
+    """Returns the value of a JSON text, if every JSON parser would read the same value.
 
     Raises:
-        ValueError: it is not JSON, or is nested too deeply, or has a number that JSON can't say again: Python reads
-            `NaN` and makes infinity of `1e999`, and a browser breaks at what Python then writes.
+        ValueError: the text is not JSON, is nested too deeply, or has a number that JSON can't write again. Python
+            reads `NaN`, and makes infinity of `1e999`; a browser fails at what Python then writes.
     """
     try:
         return _DECODER.decode(text)
@@ -68,7 +69,7 @@ def read_json(text: str) -> Any:
 
 
 def as_read(value: Any) -> Any:
-    """A value as those who read its JSON get it: dicts, lists, text, numbers, True, False and None.
+    """Returns a value as its readers get it from JSON: dicts, lists, text, numbers, True, False and None.
 
     Raises:
         TypeError, ValueError: see `write_json`.
@@ -77,7 +78,7 @@ def as_read(value: Any) -> Any:
 
 
 def _convert(value: Any) -> Any:
-    """What stands in JSON for a value that Python's encoder doesn't know; one level of it."""
+    """Replaces a value that Python's encoder doesn't know, one level deep, by one that JSON has."""
     kind = type(value)
     if issubclass(kind, Enum):
         return value.value
@@ -114,7 +115,7 @@ def _convert(value: Any) -> Any:
 
 
 def _plain(value: Any, place: str) -> Any:
-    """The value made of dicts, lists, text and numbers only; or the error that names the place of what can't be."""
+    """Returns the value as dicts, lists, text and numbers only, or raises an error that names the place."""
     if value is None or value is True or value is False:
         return value
     if isinstance(value, Enum):
@@ -170,6 +171,6 @@ def _finite(text: str) -> float:
     return number if isfinite(number) else _refuse(text)
 
 
-# Made once: `json.loads` and `json.dumps` make new ones at each call that says anything special.
+# Made once: with any argument, `json.loads` and `json.dumps` make new ones at each call.
 _DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_convert)

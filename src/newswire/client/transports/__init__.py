@@ -1,4 +1,8 @@
-"""Which adapter: for what a user gave as `client`, or our own. An adapter imports its library when it is made."""
+"""Adapters between a source and HTTP libraries, and the choice among them.
+
+A source calls `pick` or `pick_async` with what its user gave as `client`. An adapter imports its library when it is
+made, never earlier.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from newswire.client.transports.httpx import AsyncHttpxTransport, HttpxTransport
 
 
 def pick(client: Any) -> Transport:
-    """The adapter for a sync source: the user's client, or our own if it is None.
+    """Returns the adapter of a sync source, for the user's client, or for a client of our own if it is None.
 
     Raises:
-        TypeError: it is for the event loop, or nothing that we know.
-        ImportError: no client was given, and httpx2 is not installed.
+        TypeError: the client is one for the event loop, or of an unknown kind.
+        ImportError: there is no client, and httpx2 is not installed.
     """
     if client is None:
         return HttpxTransport()
@@ -29,11 +33,11 @@ def pick(client: Any) -> Transport:
 
 
 def pick_async(client: Any) -> AsyncTransport:
-    """The adapter for an async source.
+    """Returns the adapter of an async source.
 
     Raises:
-        TypeError: it is for threads, or nothing that we know.
-        ImportError: no client was given, and httpx2 is not installed.
+        TypeError: the client is one for threads, or of an unknown kind.
+        ImportError: there is no client, and httpx2 is not installed.
     """
     if client is None:
         return AsyncHttpxTransport()

@@ -1,8 +1,8 @@
-"""A user's aiohttp session under `AsyncEventSource`. The session is never closed.
+"""The adapter for a user's aiohttp session, for `AsyncEventSource`. It never closes the session.
 
-Its `raise_for_status` has to be off. The session's total timeout, 5 minutes by default, is not used: it would end every
-stream. When a connection is reset, aiohttp drops what it had received and not handed out yet: those events come again
-after the reconnect, if they have ids.
+The session's `raise_for_status` must be off. Its total timeout, 5 minutes by default, is not used, since it would end
+every stream. When a connection is reset, aiohttp drops bytes that it has received and not handed out yet. Their events
+come again after the reconnect, if they have ids.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class AiohttpTransport:
     """An `AsyncTransport` over `aiohttp.ClientSession`.
 
     Args:
-        session: the user's.
+        session: the user's session.
     """
 
     def __init__(self, session: Any) -> None:
@@ -51,14 +51,14 @@ class AiohttpTransport:
     async def open(self, request: Request, timeouts: Timeouts) -> AiohttpConnection:
         aiohttp, url = self._aiohttp, importlib.import_module("yarl").URL
         headers = importlib.import_module("multidict").CIMultiDict(
-            # aiohttp encodes what it is given as UTF-8.
+            # aiohttp encodes these as UTF-8.
             (name.decode(), value.decode("utf-8", "surrogateescape"))
             for name, value in request.headers
         )
         timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=None)
         session = self._session
         if request.foreign:
-            # What the session adds to every request was meant for the origin that the user named.
+            # What the session adds to every request is meant for the origin that the user named.
             jar = aiohttp.DummyCookieJar()
             session = aiohttp.ClientSession(connector=session.connector, connector_owner=False, cookie_jar=jar)
         try:
@@ -84,4 +84,4 @@ class AiohttpTransport:
         return AiohttpConnection(aiohttp, response)
 
     async def close(self) -> None:
-        """The session is the user's."""
+        """Nothing to do: the user closes the session."""

@@ -1,8 +1,8 @@
-"""What a source needs of an HTTP library: send one request, read the answer's body piece by piece, let go.
+"""What a source needs from an HTTP library: send one request, read the body piece by piece, close the connection.
 
-Two protocols of two classes each. An adapter follows no redirects, tries nothing twice, adds no credentials to a
-`foreign` request, asks for no compression, and turns its library's errors into ours. `pick` in the package
-finds the adapter for what a user gave as `client`.
+Sources call these protocols; an adapter for each library implements them. An adapter never follows a redirect, never
+sends a request twice, adds no credentials to a `foreign` request and asks for no compression. It turns its library's
+errors into ours.
 """
 
 from __future__ import annotations
@@ -13,38 +13,38 @@ from typing import Any, Final, Protocol
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
 
-# The kernel asks an idle peer for a sign of life after a minute, and gives up after another: a machine that lost its
-# power or its network is noticed, also where a server sends no heartbeats.
+# After a minute of silence the kernel probes the peer, and gives up after another minute. So a machine that lost its
+# power or its network is noticed even if the server sends no heartbeats.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
 
 def keep_alive(connection: Any) -> None:
-    """Have the kernel watch a TCP connection. `connection` is its socket, or what a library has in its place."""
+    """Makes the kernel watch a TCP connection. `connection` is its socket, or a library's substitute for it."""
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):  # not on every platform
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     except (AttributeError, OSError):
-        pass  # a unix socket, a pipe, something in memory
+        pass  # a unix socket, a pipe, or a connection in memory
 
 
 class Connection(Protocol):
-    """An answer whose body is being read."""
+    """An answer, and the connection that its body comes from."""
 
     head: Opened
 
     def read(self) -> bytes:
-        """Some bytes, as soon as there are any; empty at the end. Waits up to the inactivity timeout.
+        """Returns bytes as soon as some have come; none at the end. Waits up to the inactivity timeout.
 
         Raises:
             ConnectionLost: the body broke off.
-            InactivityTimeout: nothing came.
+            InactivityTimeout: no bytes came in time.
         """
         ...
 
     def close(self) -> None:
-        """Let go of the connection, wherever its body is. Idempotent; never raises."""
+        """Close the connection, even in the middle of the body. Idempotent; never raises."""
         ...
 
 
@@ -56,7 +56,7 @@ class Transport(Protocol):
 
         Raises:
             ConnectFailed: the request was not sent.
-            ConnectionLost: it was, and no answer came.
+            ConnectionLost: the request was sent, and the connection broke before the answer.
             InactivityTimeout: no answer came in time.
         """
         ...
@@ -66,7 +66,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of everything that is not the user's."""
+        """Close everything but the user's own client."""
         ...
 
 
@@ -76,7 +76,7 @@ class AsyncConnection(Protocol):
     head: Opened
 
     async def read(self) -> bytes:
-        """As `Connection.read`, but the source watches the time."""
+        """As `Connection.read`, but the source itself limits the time."""
         ...
 
     async def close(self) -> None:
@@ -85,10 +85,10 @@ class AsyncConnection(Protocol):
 
 
 class AsyncTransport(Protocol):
-    """`Transport`, for the event loop. There is no `abort`: the source cancels."""
+    """`Transport`, for the event loop. It has no `abort`: the source cancels the task."""
 
     async def open(self, request: Request, timeouts: Timeouts) -> AsyncConnection:
-        """As `Transport.open`, but the source watches `timeouts.response`."""
+        """As `Transport.open`, but the source itself limits the time."""
         ...
 
     async def close(self) -> None:
@@ -97,7 +97,7 @@ class AsyncTransport(Protocol):
 
 
 def library(client: object) -> str:
-    """Which library a client comes from: `httpx2`, `httpx`, `aiohttp`, or `` for one of our own protocols."""
+    """The library that a client comes from: `httpx2`, `httpx` or `aiohttp`; empty if it is none of these."""
     for cls in type(client).__mro__:
         root = cls.__module__.partition(".")[0]
         if root in ("httpx2", "httpx", "aiohttp"):

@@ -1,7 +1,7 @@
-"""httpx2 and httpx, which have one API: our own client by default, or the user's, which is never closed.
+"""The adapters for httpx2 and httpx, which have one API. They use a client of our own, or the user's.
 
-HTTP/2, proxies, unix sockets, TLS settings and auth are theirs: give a client that has them. The client's own timeouts
-are not used: 5 seconds without a byte, their default, would end every quiet stream.
+They never close the user's client. HTTP/2, proxies, unix sockets, TLS settings and auth are set on such a client. Its
+timeouts are not used: their default, 5 seconds without a byte, would end every quiet stream.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ def _default_library() -> ModuleType:
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Made once: loading the trusted certificates takes 20 ms and a megabyte for each context."""
+    """Made once, since each context takes 20 ms and a megabyte to load the trusted certificates."""
     context: ssl.SSLContext = _default_library().create_ssl_context()
     return context
 
 
 def _own_client(kind: str) -> Any:
     httpx2 = _default_library()
-    limits = httpx2.Limits(max_keepalive_connections=0)  # one stream, one connection, none left behind
+    limits = httpx2.Limits(max_keepalive_connections=0)  # one connection for one stream, and none stays open after it
     return getattr(httpx2, kind)(verify=_tls(), limits=limits)
 
 
@@ -50,7 +50,7 @@ def _head(response: Any) -> Opened:
 
 
 def _translate(httpx: ModuleType, error: Exception, url: str, seconds: float | None) -> SourceError:
-    """Our error for one of the library's `TransportError`s."""
+    """Returns our error for one of the library's `TransportError`s."""
     text = f"{url}: {str(error) or type(error).__name__}"
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
         return ConnectFailed(text)
@@ -60,15 +60,15 @@ def _translate(httpx: ModuleType, error: Exception, url: str, seconds: float | N
 
 
 def _refused(httpx: ModuleType, error: Exception) -> bool:
-    """Whether the library found the request itself bad: trying again would loop."""
+    """Whether the library refused the request itself, so that another attempt would fail in the same way."""
     return isinstance(error, (httpx.UnsupportedProtocol, httpx.LocalProtocolError))
 
 
 def _stream_of_caller(frame: FrameType | None) -> Any:
-    """The network stream of the connection whose code reports an event.
+    """Returns the network stream of the connection whose code reports an event.
 
-    A connection that is used again reports no connecting, and the library gives its socket out with the answer's head
-    only. So whoever waits for the head could not be woken. The connection is on the stack: it is the one that reports.
+    A connection that is used again reports no connecting, and the library gives out its socket only with the answer's
+    head. So `abort` could not wake a thread that waits for the head. But the connection that reports is on the stack.
     """
     while frame is not None:
         stream = getattr(frame.f_locals.get("self"), "_network_stream", None)
@@ -79,11 +79,11 @@ def _stream_of_caller(frame: FrameType | None) -> Any:
 
 
 def _arguments(client: Any, request: Request) -> tuple[Any, dict[str, Any]]:
-    """The library's request, and how to send it."""
+    """Returns the library's request, and the arguments to send it with."""
     built = client.build_request(request.method, request.url, headers=list(request.headers), content=request.body)
     sending: dict[str, Any] = {"stream": True, "follow_redirects": False}
     if request.foreign:
-        # What the client adds to every request was meant for the origin that the user named.
+        # What the client adds to every request is meant for the origin that the user named.
         for name in [name for name in built.headers if is_credential(name)]:
             del built.headers[name]
         sending["auth"] = None
@@ -91,10 +91,10 @@ def _arguments(client: Any, request: Request) -> tuple[Any, dict[str, Any]]:
 
 
 def _inflater(request: Request, response: Any) -> Inflater | None:
-    """What decompresses the answer in bounded pieces; None: the library reads it, as the user has asked."""
+    """Returns what decompresses the answer in bounded pieces. None means that the library reads it as it is."""
     encoding = response.headers.get("content-encoding", "")
     if not encoding:
-        return None  # there is nothing to do, and the library does that as well
+        return None  # the body is not compressed
     if is_readable(encoding):
         return Inflater(encoding)
     return None if request.takes_compressed else Inflater()
@@ -131,25 +131,25 @@ class HttpxConnection:
             self._chunks.close()  # type: ignore[attr-defined]
             self._response.close()
         except (self._transport.httpx.TransportError, RuntimeError, OSError):
-            pass  # it is gone either way
+            pass  # the connection is gone in any case
         finally:
-            self._transport.let_go()
+            self._transport.release()
 
 
 class HttpxTransport:
     """A `Transport` over `httpx2.Client` or `httpx.Client`.
 
     Args:
-        client: the user's; None: one of our own.
+        client: the user's client. None makes one of our own.
     """
 
     def __init__(self, client: Any = None) -> None:
         self.httpx: ModuleType = importlib.import_module(library(client)) if client is not None else _default_library()
         self._own = client is None
         self._client: Any = client if client is not None else _own_client("Client")
-        # A second handle of the connection's socket, for `abort`: the library's own is out of reach while it connects,
-        # and not to be touched by another thread.
-        self._lever: socket.socket | None = None
+        # A second handle of the connection's socket, for `abort`. The library's own can't be reached while it connects,
+        # and another thread must not touch it.
+        self._second_handle: socket.socket | None = None
         self._lock = threading.Lock()
         self._aborted = False
 
@@ -166,23 +166,23 @@ class HttpxTransport:
         try:
             response = self._client.send(built, **sending)
         except self.httpx.TransportError as error:
-            self.let_go()
+            self.release()
             if _refused(self.httpx, error):
                 raise
             raise _translate(self.httpx, error, request.url, timeouts.response) from error
         except BaseException:
-            self.let_go()
+            self.release()
             raise
         stream = response.extensions.get("network_stream")
         if stream is not None:
             self._hold(stream)
-        clocks["read"] = timeouts.inactivity  # read anew when the body is
+        clocks["read"] = timeouts.inactivity  # the library reads it again with the body
         return HttpxConnection(self, response, timeouts, _inflater(request, response))
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
         if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
             self._hold(info["return_value"])
-        elif name.endswith(".send_request_headers.started") and self._lever is None:
+        elif name.endswith(".send_request_headers.started") and self._second_handle is None:
             stream = _stream_of_caller(inspect.currentframe())
             if stream is not None:
                 self._hold(stream)
@@ -191,33 +191,33 @@ class HttpxTransport:
         found = stream.get_extra_info("socket")
         keep_alive(found)
         with self._lock:
-            if isinstance(found, socket.socket) and self._lever is None and found.fileno() >= 0:
-                self._lever = socket.socket(fileno=socket.dup(found.fileno()))
+            if isinstance(found, socket.socket) and self._second_handle is None and found.fileno() >= 0:
+                self._second_handle = socket.socket(fileno=socket.dup(found.fileno()))
             if self._aborted:
-                self._pull()
+                self._shut_down()
 
-    def _pull(self) -> None:
-        if self._lever is not None:
+    def _shut_down(self) -> None:
+        if self._second_handle is not None:
             try:
-                # On the socket itself, past TLS: a thread that is blocked in it wakes up, and reads the end.
-                self._lever.shutdown(socket.SHUT_RDWR)
+                # On the socket itself, below TLS: a thread that is blocked in it wakes up and reads the end.
+                self._second_handle.shutdown(socket.SHUT_RDWR)
             except OSError:
-                pass  # the peer was faster
+                pass  # the peer has closed it already
 
-    def let_go(self) -> None:
-        """Drop the second handle: until then the connection would stay open."""
+    def release(self) -> None:
+        """Close the second handle, which would keep the connection open."""
         with self._lock:
-            lever, self._lever = self._lever, None
+            lever, self._second_handle = self._second_handle, None
         if lever is not None:
             lever.close()
 
     def abort(self) -> None:
         with self._lock:
             self._aborted = True
-            self._pull()
+            self._shut_down()
 
     def close(self) -> None:
-        self.let_go()
+        self.release()
         if self._own:
             self._client.close()
 
@@ -251,14 +251,14 @@ class AsyncHttpxConnection:
             await self._chunks.aclose()  # type: ignore[attr-defined]
             await self._response.aclose()
         except (self._httpx.TransportError, RuntimeError, OSError):
-            pass  # it is gone either way
+            pass  # the connection is gone in any case
 
 
 class AsyncHttpxTransport:
     """An `AsyncTransport` over `httpx2.AsyncClient` or `httpx.AsyncClient`.
 
     Args:
-        client: the user's; None: one of our own.
+        client: the user's client. None makes one of our own.
     """
 
     def __init__(self, client: Any = None) -> None:
