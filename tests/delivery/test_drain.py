@@ -159,3 +159,31 @@ async def test_other_threads_have_no_signals() -> None:
     thread.start()
     await asyncio.to_thread(thread.join)
     assert seen == [before] == [signal.getsignal(signal.SIGTERM)]
+
+
+async def test_whoever_chains_after_the_drain_goes_through_it_to_the_server(told: list[str]) -> None:
+    """Handlers of others may stay above the drain's when its last stream has ended; the server still hears, once."""
+    drain = Drain()
+    for _ in range(2):  # the drain is beneath, and chains no second time
+        stream = Stream(told)
+        drain.enter(stream)
+        below = signal.getsignal(signal.SIGTERM)
+        assert callable(below)
+        if "above" not in told:
+            told.append("above")
+
+            def above(number: int, frame: Any, below: Any = below) -> None:
+                told.append("heard above")
+                below(number, frame)
+
+            signal.signal(signal.SIGTERM, above)
+        drain.leave(stream)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await turn_until(told, "SIGTERM")
+    assert told == ["above", "heard above", "SIGTERM"]
+    drain.enter(Stream(told))
+    os.kill(os.getpid(), signal.SIGTERM)
+    async with asyncio.timeout(10):
+        while told.count("SIGTERM") < 2:
+            await asyncio.sleep(0)
+    assert told[3:] == ["heard above", "stop", "SIGTERM"]

@@ -20,7 +20,8 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -208,11 +209,14 @@ def launch(what: Launch, listener: socket.socket) -> None:
     )
     try:
         if what.reload:
-            ChangeReload(config, target=Server(config).run, sockets=[listener]).run()
+            _Reload(config, target=Server(config).run, sockets=[listener]).run()
         elif what.workers > 1:
-            Multiprocess(config, [listener]).run()
+            supervisor = Multiprocess(config, [listener])  # from here on it hears of signals
+            if _stop_asked:
+                supervisor.should_exit.set()
+            supervisor.run()
         else:
-            Server(config).run([listener])
+            _Server(config).run([listener])
     except KeyboardInterrupt:
         pass
 
@@ -235,6 +239,27 @@ class _Config(Config):
         _give_back_memory()
 
 
+# The signals that came before uvicorn took them over. `_stopped` raises SystemExit for each, but Python drops what is
+# raised while it runs a callback of its own (the import system has one for each module), so uvicorn looks here too.
+_stop_asked: list[int] = []
+
+
+class _Server(Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        with super().capture_signals():
+            if _stop_asked:
+                self.should_exit = True
+            yield
+
+
+class _Reload(ChangeReload):  # type: ignore[misc, valid-type]  # one of two classes
+    def startup(self) -> None:
+        super().startup()
+        if _stop_asked:
+            self.should_exit.set()
+
+
 def stop_in_order() -> None:
     """From here on, SIGTERM and Ctrl-C end the command with status 0. Call it before anything is printed."""
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -244,8 +269,15 @@ def stop_in_order() -> None:
 def _stopped(number: int, frame: FrameType | None) -> None:
     # uvicorn has stopped in order and raises the signal again, for whoever was there before it; or it has not begun,
     # and a coroutine that was made and not awaited is no news.
+    _stop_asked.append(number)
     warnings.simplefilter("ignore", RuntimeWarning)
+    sys.unraisablehook = _drop_exit
     sys.exit(0)
+
+
+def _drop_exit(dropped: Any) -> None:
+    if dropped.exc_type is not SystemExit:
+        sys.__unraisablehook__(dropped)
 
 
 def _logging(what: Launch) -> dict[str, Any]:

@@ -135,6 +135,8 @@ class Drain:
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _SIGNALS:
+            if number in self._previous:  # somebody chained after us, and calls us still
+                continue
             self._previous[number] = signal.getsignal(number)
             signal.signal(number, self._handle)
 
@@ -144,11 +146,11 @@ class Drain:
             self._glance = None
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, previous in self._previous.items():
-            # Not ours any more if someone chained after us; then they will call us, harmlessly.
+        for number, previous in list(self._previous.items()):
+            # If somebody has chained after us, they go on to call us, and we what was there before.
             if signal.getsignal(number) == self._handle and previous is not None:
                 signal.signal(number, previous)
-        self._previous.clear()
+                del self._previous[number]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous.get(number, signal.SIG_DFL)

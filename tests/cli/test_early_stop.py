@@ -1,0 +1,62 @@
+"""A signal that comes while a command starts ends it, whatever Python is doing in that moment."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.fixtures.serve import PATIENCE, clean_environment
+
+# Runs a command, and sends it a signal from within the nth call of a function after `launch` has begun. `cb` is the
+# import system's own callback, called for each module: Python drops whatever is raised in it.
+_PROGRAM = """
+import os, sys
+import newswire.cli.launch as launch
+
+where, nth, number = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+sys.argv = ["newswire", *sys.argv[4:]]
+
+def profile(frame, event, argument):
+    global nth
+    if event == "call" and frame.f_code.co_name == where:
+        nth -= 1
+        if nth == 0:
+            sys.setprofile(None)
+            os.kill(os.getpid(), number)
+            print("SENT", file=sys.stderr, flush=True)
+
+def begin(allow=launch._allow_many_files):
+    sys.setprofile(profile)
+    allow()
+
+launch._allow_many_files = begin
+from newswire.cli.main import main
+main()
+"""
+_COMMANDS = {
+    "serve": ["serve", "--log", "memory://", "--port", "0"],
+    "relay": ["relay", "--upstream", "https://api.example.org", "--log", "memory://", "--port", "0"],
+    "run": ["run", "application:app", "--port", "0"],
+}
+_MOMENTS = [("cb", 1), ("cb", 30), ("load", 1), ("capture_signals", 1), ("startup", 1), ("main_loop", 1)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("command", "where", "nth"),
+    [("serve", where, nth) for where, nth in _MOMENTS] + [("relay", "cb", 2), ("run", "cb", 2)],
+)
+def test_a_signal_is_heard_at_each_moment_of_the_start(
+    tmp_path: Path, command: str, where: str, nth: int, number: signal.Signals
+) -> None:
+    """One signal is enough, also where Python swallows what its handler raises."""
+    (tmp_path / "application.py").write_text("async def app(scope, receive, send): ...")
+    arguments = [sys.executable, "-c", _PROGRAM, where, str(nth), str(int(number)), *_COMMANDS[command]]
+    ended = subprocess.run(
+        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
