@@ -1,25 +1,77 @@
-"""The `newswire` command: its entry point, and what it says when a part is not installed."""
+"""The `newswire` command: the group that all commands belong to, and its entry point.
+
+Each command has a module of its own, imported when it is called, so that `newswire publish` in a shell loop loads no
+server.
+"""
 
 from __future__ import annotations
 
+import difflib
+import importlib
 import sys
 from typing import Final
 
+from newswire import __version__
+
 # What the extra `server` brings. Anything else that can't be imported is a fault of the application that was to run.
 _EXTRA: Final = frozenset({"click", "httptools", "httpx2", "prometheus_client", "rich", "starlette", "uvicorn"})
+_MISSING: Final = "newswire: this command needs {}, which is not installed: pip install 'newswire[server]'"
+
+try:
+    import click
+
+    from newswire.cli.plain import wants_colours
+except ModuleNotFoundError:
+    sys.exit(_MISSING.format("click"))
+
+_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail")
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"newswire.cli.{cmd_name}"), cmd_name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            near = difflib.get_close_matches(args[0].lower(), _COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
+            ctx.fail(f"there is no command {args[0][:40]!r}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="newswire")
+@click.pass_context
+def newswire(context: click.Context) -> None:
+    """Server-Sent Events, end to end: publish an event, and every subscriber reads it from where it left off.
+
+    \b
+    newswire serve                      a server on http://127.0.0.1:8000, its log in ./newswire.db
+    newswire tail news                  what comes on a channel, as it comes
+    newswire publish news 'It works'    an event for it
+    newswire relay --upstream URL       an AI API whose answers outlive the connection
+    """
+    if not wants_colours():
+        context.color = False  # click asks only whether there is a terminal
 
 
 def main() -> None:
     """Run the command line."""
     try:
-        from newswire.cli.commands import newswire
-
         newswire()
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing not in _EXTRA:
             raise
-        sys.exit(f"newswire: this command needs {missing}, which is not installed: pip install 'newswire[server]'")
+        sys.exit(_MISSING.format(missing))
 
 
 if __name__ == "__main__":

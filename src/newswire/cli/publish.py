@@ -15,10 +15,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from newswire import __version__
-from newswire.cli.input_lines import batches
 from newswire.cli.options import SERVER_URL, Duration
 from newswire.cli.plain import say
-from newswire.cli.upload import Failed, Upload
+from newswire.cli.upload import Failed, Upload, batches
 from newswire.redact import printable
 
 _LINES, _BYTES = 500, 256 * 2**10  # in one request: far below the server's usual limits

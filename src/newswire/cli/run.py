@@ -1,12 +1,25 @@
-"""`newswire run`: any ASGI application on uvicorn, with the direct path and streams that end when asked."""
+"""`newswire run`: any ASGI application on uvicorn, with the direct path and streams that end when asked.
+
+The application is imported and checked here, and gets its drain. Worker and reloading processes start from nothing and
+know only their environment, so the command leaves its options there. What can't be run is refused with a sentence and
+the line of the user's own code that failed, without the forty frames of importers around it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import importlib
+import importlib.util
+import inspect
 import json
+import linecache
 import os
+import site
 import socket
 import sys
+import sysconfig
 import tempfile
+import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,9 +30,12 @@ import click
 from newswire import __version__
 from newswire.cli.launch import Launch, bind, launch, stop_in_order, url_of
 from newswire.cli.options import Duration
-from newswire.cli.target import BEGUN, STARTUP_FAILURE, VARIABLE, Drained, NotRunnable, find, look_for
+from newswire.delivery.drain import drain_of
 
-TARGET: Final = "newswire.cli.target:load"
+_TARGET: Final = "newswire.cli.run:load"
+_VARIABLE: Final = "NEWSWIRE_RUN"
+_STARTUP_FAILURE: Final = 3  # uvicorn's supervisors don't start such a process again
+_BEGUN: Final = "begun"  # a file, left by the first process that has its application
 
 
 @click.command(short_help="Run any ASGI application, with the direct path and a drain.")
@@ -75,7 +91,7 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         found = find(app, factory=options["factory"]) if alone else None
     except NotRunnable as error:
         click.echo(f"newswire: {error}", err=True)
-        raise SystemExit(STARTUP_FAILURE) from None
+        raise SystemExit(_STARTUP_FAILURE) from None
     stop_in_order()
     listener = bind(host, port)
     url = url_of(listener, host, tls=options["ssl_certfile"] is not None)
@@ -84,12 +100,12 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
         wishes = {name: options[name] for name in ("factory", "drain", "grace", "workers")}
         wishes |= {"app": app, "banner": banner, "folder": folder}
-        os.environ[VARIABLE] = json.dumps(wishes)
+        os.environ[_VARIABLE] = json.dumps(wishes)
         if alone:
             click.echo(banner, err=True)
-        _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else TARGET, options, listener)
-        if options["workers"] > 1 and not (Path(folder) / BEGUN).exists():
-            raise SystemExit(STARTUP_FAILURE)  # no worker got as far as that
+        _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else _TARGET, options, listener)
+        if options["workers"] > 1 and not (Path(folder) / _BEGUN).exists():
+            raise SystemExit(_STARTUP_FAILURE)  # no worker got as far as that
 
 
 def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listener: socket.socket) -> None:
@@ -105,3 +121,169 @@ def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listener: 
         more={name: options[name] for name in passed},
     )
     launch(what, listener)
+
+
+class NotRunnable(Exception):
+    """The application can't be run; the message says why, for people."""
+
+
+def load() -> Drained:
+    """Import the application in a process of uvicorn's; exit if that fails."""
+    wishes = json.loads(os.environ[_VARIABLE])
+    try:
+        app = find(wishes["app"], factory=wishes["factory"])
+    except NotRunnable as error:
+        if _is_first(Path(wishes["folder"]) / "failed") or not wishes["workers"] > 1:
+            click.echo(f"newswire: {error}", err=True)
+        sys.exit(_STARTUP_FAILURE)
+    if _is_first(Path(wishes["folder"]) / _BEGUN):
+        click.echo(wishes["banner"], err=True)
+    return Drained(app, wishes["drain"], wishes["grace"])
+
+
+def look_for(module: str) -> None:
+    """Check that a module exists, without importing it.
+
+    Raises:
+        NotRunnable: it does not.
+    """
+    first = module.partition(".")[0]
+    try:
+        found = first in sys.modules or importlib.util.find_spec(first) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise NotRunnable(f"there is no module {first!r} in {Path(sys.path[0]).resolve()}: --app-dir says where it is")
+
+
+def find(target: str, *, factory: bool) -> Any:
+    """Import an application, or call what makes it.
+
+    Args:
+        target: `MODULE:ATTRIBUTE`.
+        factory: the attribute is a callable without arguments that returns the application.
+
+    Raises:
+        NotRunnable: there is none, it fails, or it is no ASGI application.
+    """
+    module, _, attribute = target.partition(":")
+    look_for(module)
+    try:
+        found: Any = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
+            raise NotRunnable(f"there is no module {error.name!r}: --app-dir says where it is") from None
+        raise NotRunnable(_failed(f"{module} can't be imported", error)) from None
+    except Exception as error:  # the user's code; what it raises is shown, and ends the command
+        raise NotRunnable(_failed(f"{module} can't be imported", error)) from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise NotRunnable(f"{module} has no attribute {attribute!r}{_instead(found, module)}")
+        found = getattr(found, part)
+    if factory:
+        if not callable(found):
+            raise NotRunnable(f"{target} is {_a(found)} and can't be called: leave --factory out")
+        try:
+            found = found()
+        except Exception as error:  # as above
+            raise NotRunnable(_failed(f"{target} fails", error)) from None
+    _check(found, target, factory=factory)
+    return found
+
+
+def _check(app: Any, target: str, *, factory: bool) -> None:
+    """Refuse what can't be called as an ASGI application: it would start, and answer 500 to everything."""
+    returned = "returns" if factory else "is"
+    if not callable(app):
+        raise NotRunnable(f"{target} {returned} {_a(app)}, which is no ASGI application{_instead_of(app, target)}")
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return  # written in C, perhaps
+    try:
+        signature.bind(None, None, None)
+        return
+    except TypeError:
+        pass
+    try:
+        signature.bind()
+        hint = "it takes no arguments: if it makes the application, say --factory"
+    except TypeError:
+        try:
+            signature.bind(None, None)
+            hint = "it takes two arguments, as WSGI applications do: wrap it, in a2wsgi.WSGIMiddleware for example"
+        except TypeError:
+            hint = "one takes scope, receive and send"
+    raise NotRunnable(f"{target} {returned} {_a(app)}, which is no ASGI application: {hint}")
+
+
+def _a(value: Any) -> str:
+    name = value.__name__ if inspect.isclass(value) else type(value).__name__
+    kind = f"the class {name}" if inspect.isclass(value) else f"{'an' if name[:1] in 'AEIOUaeiou' else 'a'} {name}"
+    return "None" if value is None else kind
+
+
+def _instead_of(app: Any, target: str) -> str:
+    module = sys.modules.get(target.partition(":")[0])
+    return "" if module is None else _instead(module, target.partition(":")[0])
+
+
+def _instead(module: Any, name: str) -> str:
+    """What in a module looks like an application."""
+    found = [
+        attribute
+        for attribute, value in vars(module).items()
+        if not attribute.startswith("_") and not inspect.isclass(value) and hasattr(value, "router") and callable(value)
+    ]
+    return f": did you mean {name}:{found[0]}?" if found else ""
+
+
+def _failed(what: str, error: BaseException) -> str:
+    """An exception's own line, with those frames that are the user's code, the innermost last."""
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
+    lines = []
+    for frame in own:
+        source = linecache.getline(frame.filename, frame.lineno or 0).strip()
+        lines.append(f"  {_short(frame.filename)}, line {frame.lineno}{f': {source}' if source else ''}")
+    last = "".join(traceback.format_exception_only(error)).rstrip()
+    if "\n" in last:  # a syntax error shows its place itself
+        return "\n".join([f"{what}:", *lines, last])
+    return "\n".join([f"{what}: {last}", *lines])
+
+
+def _is_own(file: str) -> bool:
+    installed = (*site.getsitepackages(), sysconfig.get_path("stdlib"), str(Path(__file__).parent.parent))
+    return not file.startswith(("<", *installed))
+
+
+def _short(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except ValueError:
+        return file
+
+
+def _is_first(marker: Path) -> bool:
+    """Whether this process is the first of its siblings to come here."""
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except OSError:
+        return False
+    return True
+
+
+class Drained:
+    """An ASGI application whose streams end as the options of `run` say."""
+
+    def __init__(self, app: Any, mode: Any, grace: float) -> None:
+        self._app = app
+        self._mode = mode
+        self._grace = grace
+        self._set = False
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if not self._set:
+            self._set = True
+            drain = drain_of(asyncio.get_running_loop())
+            drain.mode, drain.grace = self._mode, self._grace
+        await self._app(scope, receive, send)

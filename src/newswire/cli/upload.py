@@ -1,20 +1,25 @@
-"""Publishing over HTTP, as the command does it: requests, what their failures mean, and what is known to be stored.
+"""Publishing over HTTP, as the command does it: requests, what their failures mean, and what is surely stored.
 
 After a failure the question is always the same: how much is stored, and where to go on? Each failure says whether
-nothing of the request was stored, or whether nobody can know.
+nothing of the request was stored, or whether that is unknown.
+
+Standard input is read by a thread, so that a batch holds what came while the last one was on its way: one line of a
+slow `tail -f`, hundreds of a large file.
 """
 
 from __future__ import annotations
 
 import json
+import queue
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
 import httpx2
 
-from newswire.cli.input_lines import Line
 from newswire.cli.plain import reason, unreachable
 from newswire.redact import printable
 
@@ -169,3 +174,59 @@ def _json(answer: httpx2.Response) -> dict[str, Any]:
 
 def _not_newswire(answer: httpx2.Response) -> dict[str, Any]:
     raise Failed(f"{answer.url} does not answer like a newswire server: check --url", refused=True, unknown=True)
+
+
+_AHEAD: Final = 5_000  # lines read ahead of the server
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the input.
+
+    Attributes:
+        number: from 1, empty lines counted.
+        content: without its line end.
+    """
+
+    number: int
+    content: bytes
+
+
+def batches(descriptor: int, *, lines: int, size: int) -> Iterator[list[Line]]:
+    """Read until the end; empty lines are left out.
+
+    Args:
+        descriptor: of the input; 0 is standard input. It is left open.
+        lines: a batch has at most so many …
+        size: … and at most about so many bytes, but at least one line.
+    """
+    ready: queue.Queue[Line | None] = queue.Queue(_AHEAD)
+    threading.Thread(target=_read, args=(descriptor, ready), name="newswire input", daemon=True).start()
+    line: Line | None = Line(0, b"")
+    while line is not None:
+        batch: list[Line] = []
+        total = 0
+        line = ready.get()
+        while line is not None:
+            batch.append(line)
+            total += len(line.content)
+            if len(batch) >= lines or total >= size:
+                break
+            try:
+                line = ready.get_nowait()
+            except queue.Empty:
+                break
+        if batch:
+            yield batch
+
+
+def _read(descriptor: int, ready: queue.Queue[Line | None]) -> None:
+    # The file is this thread's own: closing it elsewhere would wait for the read that is going on.
+    try:
+        with open(descriptor, "rb", closefd=False) as source:
+            for number, raw in enumerate(source, 1):
+                content = raw.rstrip(b"\r\n")
+                if content.strip():
+                    ready.put(Line(number, content))
+    finally:
+        ready.put(None)

@@ -3,7 +3,7 @@
 from newswire.relay.app import Relay
 from newswire.relay.options import RelayOptions
 from newswire.relay.start import relay
-from newswire.relay.stats import RelayStats
 from newswire.relay.upstream import Upstream
+from newswire.relay.upstream_call import RelayStats
 
 __all__ = ["Relay", "RelayOptions", "RelayStats", "Upstream", "relay"]

@@ -26,13 +26,12 @@ from newswire.redact import printable
 from newswire.relay.credentials import owner_of
 from newswire.relay.headers import for_upstream
 from newswire.relay.options import RelayOptions
-from newswire.relay.proxy import Passing
-from newswire.relay.request import Asked
-from newswire.relay.responses import answer, refusal, refusal_of
-from newswire.relay.start import begin, fingerprint, format_of
-from newswire.relay.stats import RelayStats
+from newswire.relay.proxy import ProxiedRequest
+from newswire.relay.request import RelayRequest
+from newswire.relay.responses import refusal, refusal_of, send_refusal
+from newswire.relay.start import fingerprint, format_of, start_run
 from newswire.relay.upstream import Upstream, library_of
-from newswire.relay.upstream_call import Call
+from newswire.relay.upstream_call import RelayStats, UpstreamCall
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.response import RunResponse
 from newswire.runs.store.record import Record
@@ -109,16 +108,13 @@ class Relay:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
-        asked = Asked(scope, receive)
+        request = RelayRequest(scope, receive)
         try:
-            await self._answer(asked, scope, receive, send)
+            await self._answer(request, scope, receive, send)
         except RelayRefused as refused:
-            await answer(send, refused, head_only=asked.method == "HEAD")
-        except RunNotFound:
-            what = refusal(404, "not_found", "there is no such run, or it is not yours")
-            await answer(send, what, head_only=asked.method == "HEAD")
-        except (LogError, Closed) as error:
-            await answer(send, refusal_of(problem_of(error)), head_only=asked.method == "HEAD")
+            await send_refusal(send, refused, head_only=request.method == "HEAD")
+        except (RunNotFound, LogError, Closed) as error:
+            await send_refusal(send, refusal_of(problem_of(error)), head_only=request.method == "HEAD")
         except ClientGone:
             pass
 
@@ -132,43 +128,45 @@ class Relay:
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _answer(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
-        if asked.path.startswith("/runs/"):
-            await self._own(asked, scope, receive, send)
+    async def _answer(self, request: RelayRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        if request.path.startswith("/runs/"):
+            await self._run_request(request, scope, receive, send)
             return
-        if asked.path in ("", "/") and asked.method in ("GET", "HEAD"):
-            await self._welcome(asked, send)
+        if request.path in ("", "/") and request.method in ("GET", "HEAD"):
+            await self._welcome(request, send)
             return
-        upstream, url, path = self._place(asked)
+        upstream, url, path = self._route(request)
         body: bytes | None = None
-        format = format_of(path) if asked.method == "POST" else None
-        if format is not None and _is_json(asked):
-            body = await asked.body(self._bodies)
+        format = format_of(path) if request.method == "POST" else None
+        if format is not None and _is_json(request):
+            body = await request.body(self._bodies)
             if _wants_stream(body):
-                await self._completion(asked, upstream, url, body, format, scope, receive, send)
+                await self._completion(request, upstream, url, body, format, scope, receive, send)
                 return
-        passing = Passing(asked, body, url, self._http(), self._options)
+        proxied = ProxiedRequest(request, body, url, self._http(), self._options)
         try:
-            await passing.run(receive, send)
+            await proxied.run(receive, send)
         except RelayRefused as refused:
-            passing.status = refused.status
+            proxied.status = refused.status
             raise
         finally:
-            if passing.status is not None:
-                self.stats.passed[upstream.name, passing.status] += 1
+            if proxied.status is not None:
+                self.stats.passed[upstream.name, proxied.status] += 1
 
-    async def _welcome(self, asked: Asked, send: Send) -> None:
+    async def _welcome(self, request: RelayRequest, send: Send) -> None:
         """What a person reads who opens the relay's address in a browser."""
-        here = f"{asked.scheme}://{asked.header(b'host') or 'this-host'}{asked.root}"
+        here = f"{request.scheme}://{request.header(b'host') or 'this-host'}{request.root}"
         places = [f"    {here}/{name}" if name else f"    {here}" for name in sorted(self._upstreams)]
         text = _WELCOME.format(places="\n".join(places), here=here)
-        await _say(send, printable(text).encode(), "text/plain; charset=utf-8", head_only=asked.method == "HEAD")
+        await _send_text(
+            send, printable(text).encode(), "text/plain; charset=utf-8", head_only=request.method == "HEAD"
+        )
 
-    def _place(self, asked: Asked) -> tuple[Upstream, str, str]:
+    def _route(self, request: RelayRequest) -> tuple[Upstream, str, str]:
         """The upstream of a request, the URL there, and its path."""
-        first, slash, rest = asked.path.removeprefix("/").partition("/")
+        first, slash, rest = request.path.removeprefix("/").partition("/")
         upstream = self._upstreams.get(first) if first else None
-        path, raw = asked.path, asked.raw_path
+        path, raw = request.path, request.raw_path
         if upstream is not None:
             path, raw = slash + rest, b"".join(raw.removeprefix(b"/").partition(b"/")[1:])
         else:
@@ -178,7 +176,7 @@ class Relay:
             raise refusal(404, "no_upstream", f"no upstream is at this path; what there is: {names}")
         if raw and not raw.startswith(b"/"):
             raise refusal(400, "invalid_path", "a path begins with /")
-        url = upstream.address(raw, asked.query)
+        url = upstream.address(raw, request.query)
         if url is None:
             raise refusal(400, "invalid_path", "the path has . or .. in it: say where it leads")
         return upstream, url, path
@@ -198,7 +196,7 @@ class Relay:
 
     async def _completion(
         self,
-        asked: Asked,
+        request: RelayRequest,
         upstream: Upstream,
         url: str,
         body: bytes,
@@ -208,8 +206,8 @@ class Relay:
         send: Send,
     ) -> None:
         client = self._http()
-        headers = for_upstream(asked.headers, cookies=self._options.cookies, stream=True)
-        call = Call(
+        headers = for_upstream(request.headers, cookies=self._options.cookies, stream=True)
+        call = UpstreamCall(
             request=library_of(client).Request("POST", url, headers=headers, content=body),
             client=client,
             body=body,
@@ -219,43 +217,43 @@ class Relay:
             stats=self.stats,
         )
         name = f"relay.{upstream.name}" if upstream.name else "relay"
-        owner = self._owner(asked)
-        key = asked.key()
+        owner = self._owner(request)
+        key = request.key()
         if owner is None and not self._options.shared:
-            key = None  # nobody can tell whether who sends it again is the same
-        mark = fingerprint(asked.path.encode("utf-8", "surrogatepass") + b"?" + asked.query, body)
-        begun = await begin(self._runs, call, name=name, key=key, owner=owner, asked=mark)
+            key = None  # nothing tells whether the same client sends it again
+        mark = fingerprint(request.path.encode("utf-8", "surrogatepass") + b"?" + request.query, body)
+        started = await start_run(self._runs, call, name=name, key=key, owner=owner, mark=mark)
 
         async def find() -> Record:
-            return await self._runs.find(begun.run.id, begun.run.record.owner)
+            return await self._runs.find(started.run.id, started.run.record.owner)
 
-        def place(scope: Scope, record: Record) -> str:
-            return f"{asked.root}/runs/{quote(record.id, safe='')}"
+        def run_url(scope: Scope, record: Record) -> str:
+            return f"{request.root}/runs/{quote(record.id, safe='')}"
 
-        response = RunResponse(self._runs, find, dialect=format, headers=begun.headers, place=place)
+        response = RunResponse(self._runs, find, dialect=format, headers=started.headers, place=run_url)
         await response(scope, receive, send)
 
     # -- runs
 
-    async def _own(self, asked: Asked, scope: Scope, receive: Receive, send: Send) -> None:
-        run_id, slash, rest = asked.path.removeprefix("/runs/").partition("/")
+    async def _run_request(self, request: RelayRequest, scope: Scope, receive: Receive, send: Send) -> None:
+        run_id, slash, rest = request.path.removeprefix("/runs/").partition("/")
         allowed = {"": "GET, HEAD, DELETE", "/stop": "POST"}.get(slash + rest)
         if allowed is None:
             raise refusal(404, "not_found", "a run is at /runs/ID, and is stopped at /runs/ID/stop")
-        if asked.method not in allowed.split(", "):
-            detail = f"{asked.method[:20]} is not possible here; what is: {allowed}"
+        if request.method not in allowed.split(", "):
+            detail = f"{request.method[:20]} is not possible here; what is: {allowed}"
             raise refusal(405, "method_not_allowed", detail, headers=[("allow", allowed)])
-        owner = self._owner(asked)
+        owner = self._owner(request)
         record = await self._find(run_id, owner)
-        if asked.method in ("GET", "HEAD"):
-            dialect = _dialect(asked, record)
+        if request.method in ("GET", "HEAD"):
+            dialect = _dialect(request, record)
             await self._runs.response(scope, record.id, owner=owner, dialect=dialect)(scope, receive, send)
             return
         stopped = await self._runs.stop(record.id, owner=owner)
-        await _say(send, write_json({"id": record.id, "stopped": stopped}).encode(), _JSON)
+        await _send_text(send, write_json({"id": record.id, "stopped": stopped}).encode(), _JSON)
 
-    def _owner(self, asked: Asked) -> str | None:
-        return owner_of(asked.headers, asked.query, self._options.credential_headers)
+    def _owner(self, request: RelayRequest) -> str | None:
+        return owner_of(request.headers, request.query, self._options.credential_headers)
 
     async def _find(self, run_id: str, owner: str | None) -> Record:
         record = await self._runs.find(run_id, owner)
@@ -264,9 +262,9 @@ class Relay:
         return record
 
 
-def _is_json(asked: Asked) -> bool:
-    kind = (asked.header(b"content-type") or _JSON).partition(";")[0].strip().lower()
-    plain = asked.header(b"content-encoding") in (None, "", "identity")
+def _is_json(request: RelayRequest) -> bool:
+    kind = (request.header(b"content-type") or _JSON).partition(";")[0].strip().lower()
+    plain = request.header(b"content-encoding") in (None, "", "identity")
     return plain and (kind == _JSON or kind.endswith("+json"))
 
 
@@ -278,9 +276,9 @@ def _wants_stream(body: bytes) -> bool:
     return isinstance(found, dict) and found.get("stream") is True
 
 
-def _dialect(asked: Asked, record: Record) -> str | None:
+def _dialect(request: RelayRequest, record: Record) -> str | None:
     """The dialect that a reader asks for: by default the upstream's."""
-    named = parse_qs(asked.query.decode("latin-1"), keep_blank_values=True).get("dialect")
+    named = parse_qs(request.query.decode("latin-1"), keep_blank_values=True).get("dialect")
     if named is None:
         return record.head.raw
     if named[0] not in DIALECTS:
@@ -290,7 +288,7 @@ def _dialect(asked: Asked, record: Record) -> str | None:
     return named[0]
 
 
-async def _say(send: Send, body: bytes, kind: str, *, head_only: bool = False) -> None:
+async def _send_text(send: Send, body: bytes, kind: str, *, head_only: bool = False) -> None:
     headers = [
         (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),

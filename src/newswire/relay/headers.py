@@ -60,7 +60,7 @@ def for_client(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -> list
     return [(name, value) for name, value in lower if name not in left_out and not name.startswith(_CORS)]
 
 
-def beside_the_stream(headers: Headers) -> Mapping[str, str]:
+def extra_headers(headers: Headers) -> Mapping[str, str]:
     """Of an answer's headers those that say something beside the stream: request ids, rate limits."""
     found: dict[str, str] = {}
     for raw, value in headers:

@@ -13,18 +13,18 @@ from newswire.delivery.asgi import Receive, Send, watch
 from newswire.delivery.bodies import ClientGone
 from newswire.relay.headers import for_client, for_upstream
 from newswire.relay.options import RelayOptions
-from newswire.relay.request import Asked
+from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal
 from newswire.relay.upstream import library_of, send, set_timeouts
 
 logger = logging.getLogger("newswire.runs")
 
 
-class Passing:
+class ProxiedRequest:
     """One request that is passed on.
 
     Args:
-        asked: the request.
+        request: the request.
         body: its body, if it was read already; None: it is still to come.
         url: where it goes.
         client: an `httpx2.AsyncClient`, or an `httpx.AsyncClient`.
@@ -34,9 +34,9 @@ class Passing:
         status: of the answer; None before it is there.
     """
 
-    def __init__(self, asked: Asked, body: bytes | None, url: str, client: Any, options: RelayOptions) -> None:
+    def __init__(self, request: RelayRequest, body: bytes | None, url: str, client: Any, options: RelayOptions) -> None:
         self.status: int | None = None
-        self._asked = asked
+        self._request = request
         self._body = body
         self._url = url
         self._client = client
@@ -68,28 +68,28 @@ class Passing:
         if not work.cancelled():
             work.result()
 
-    def _request(self) -> Any:
-        headers = for_upstream(self._asked.headers, cookies=self._options.cookies, stream=False)
+    def _outgoing(self) -> Any:
+        headers = for_upstream(self._request.headers, cookies=self._options.cookies, stream=False)
         content: Any = self._body
-        if content is None and self._asked.has_body:
+        if content is None and self._request.has_body:
             content = self._chunks()
-            length = self._asked.header(b"content-length")
+            length = self._request.header(b"content-length")
             if length is not None:
                 headers.append((b"content-length", length.encode()))
         else:
             self._wholly_read.set()
-        request = library_of(self._client).Request(self._asked.method, self._url, headers=headers, content=content)
+        request = library_of(self._client).Request(self._request.method, self._url, headers=headers, content=content)
         set_timeouts(request, self._options)
         return request
 
     async def _chunks(self) -> Any:
-        async for chunk in self._asked.chunks(self._options.body_timeout):
+        async for chunk in self._request.chunks(self._options.body_timeout):
             yield chunk
         self._wholly_read.set()
 
     async def _work(self, answer: Send) -> None:
         httpx = library_of(self._client)
-        request = self._request()
+        request = self._outgoing()
         try:
             response = await send(self._client, request, body=self._body)
         except ClientGone:

@@ -17,7 +17,7 @@ from newswire.relay.responses import refusal, refusal_of
 _MAX_KEY: Final = 255
 
 
-class Asked:
+class RelayRequest:
     """One request.
 
     Attributes:

@@ -52,34 +52,34 @@ def refusal_of(problem: Problem) -> RelayRefused:
     return RelayRefused(problem.status, [*problem.headers.items()], problem.body(), problem.detail)
 
 
-def answered(headers: Mapping[str, str], redact: Callable[[str], str]) -> Event:
+def head_event(headers: Mapping[str, str], redact: Callable[[str], str]) -> Event:
     """The event that says that there is a stream, and what the head said beside it, without secrets."""
-    told = {name: redact(value) for name, value in headers.items()}
-    return Event(json.dumps({"headers": told}), ANSWERED)
+    shown = {name: redact(value) for name, value in headers.items()}
+    return Event(json.dumps({"headers": shown}), ANSWERED)
 
 
-def read_answered(data: str) -> Mapping[str, str]:
+def read_head_event(data: str) -> Mapping[str, str]:
     """What `answered` says."""
     headers: Mapping[str, str] = json.loads(data)["headers"]
     return headers
 
 
-def refused_event(refused: RelayRefused, redact: Callable[[str], str]) -> Event:
+def refusal_event(refused: RelayRefused, redact: Callable[[str], str]) -> Event:
     """The event that says what there is instead, without secrets."""
     headers = [[name, redact(value)] for name, value in refused.headers]
     body = redact(refused.body.decode("utf-8", "surrogateescape"))
     return Event(json.dumps({"status": refused.status, "headers": headers, "body": body}), REFUSED)
 
 
-def read_refused(data: str) -> RelayRefused:
-    """What `refused_event` says."""
+def read_refusal_event(data: str) -> RelayRefused:
+    """What `refusal_event` says."""
     found = json.loads(data)
     headers = [(name, value) for name, value in found["headers"]]
     body = found["body"].encode("utf-8", "surrogateescape")
     return RelayRefused(found["status"], headers, body, f"the upstream answered {found['status']}")
 
 
-async def answer(send: Send, refused: RelayRefused, *, head_only: bool = False) -> None:
+async def send_refusal(send: Send, refused: RelayRefused, *, head_only: bool = False) -> None:
     """Give it to a client."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers]
     headers.append((b"content-length", str(len(refused.body)).encode()))

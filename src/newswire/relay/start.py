@@ -6,7 +6,7 @@
 
 One key calls the upstream once, whichever process asks, as long as the answer is kept. A call that came to nothing (the
 upstream answered with an error, or its caller died before it answered) is not kept as the key's answer: all who waited
-for it get the same error, and the next one who asks calls anew.
+for it get the same error, and the next request with the key calls again.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 from newswire.errors import Closed
 from newswire.log.position import Position
 from newswire.relay.options import RelayOptions
-from newswire.relay.responses import ANSWERED, REFUSED, read_answered, read_refused, refusal
-from newswire.relay.stats import RelayStats
-from newswire.relay.upstream_call import CONTENT, Call
+from newswire.relay.responses import ANSWERED, REFUSED, read_head_event, read_refusal_event, refusal
+from newswire.relay.upstream_call import CONTENT, RelayStats, UpstreamCall
 from newswire.runs.dialects import reader_named
 from newswire.runs.reading.reader import read_run
 from newswire.runs.reading.run import Run
@@ -87,7 +86,7 @@ async def relay(
     if format is None:
         raise ValueError(f"{request.url.path} says nothing of the upstream's format: give it as `format`")
     body = await request.aread()
-    call = Call(
+    call = UpstreamCall(
         request=request,
         client=client,
         body=body,
@@ -96,12 +95,12 @@ async def relay(
         options=options or RelayOptions(),
         stats=RelayStats(),
     )
-    asked = fingerprint(request.url.raw_path, body)
-    return (await begin(runs, call, name=name, key=key, owner=owner, asked=asked)).run
+    mark = fingerprint(request.url.raw_path, body)
+    return (await start_run(runs, call, name=name, key=key, owner=owner, mark=mark)).run
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
+class StartedRun:
     """A run whose upstream streams, or did.
 
     Attributes:
@@ -118,13 +117,15 @@ def fingerprint(path: bytes, body: bytes) -> str:
     return hashlib.sha256(hashlib.sha256(path).digest() + body).hexdigest()
 
 
-async def begin(runs: Runs, call: Call, *, name: str, key: str | None, owner: str | None, asked: str) -> Begun:
+async def start_run(
+    runs: Runs, call: UpstreamCall, *, name: str, key: str | None, owner: str | None, mark: str
+) -> StartedRun:
     """Start the run of a call, or find it, and wait for the upstream's head.
 
     Raises:
         RelayRefused: there is no stream.
     """
-    meta = {"raw": call.format, "upstream": call.upstream, "asked": asked, "model": model_of(call.body)}
+    meta = {"raw": call.format, "upstream": call.upstream, "asked": mark, "model": model_of(call.body)}
     before: Run | None = None
     while True:
         options = call.options.run
@@ -138,17 +139,17 @@ async def begin(runs: Runs, call: Call, *, name: str, key: str | None, owner: st
             options=options,
             instead_of=before,
         )
-        if run.meta.get("asked") != asked:
+        if run.meta.get("asked") != mark:
             raise refusal(
                 422,
                 "idempotency_key_reused",
                 "this Idempotency-Key was used for another request: give each request a key of its own",
                 again=False,
             )
-        if not run.produced_here and run.record.state == "ended" and await _came_to_nothing(runs, run.record):
+        if not run.produced_here and run.record.state == "ended" and await _produced_no_content(runs, run.record):
             before = run
             continue
-        return Begun(run, await _first(runs, run.record))
+        return StartedRun(run, await _first(runs, run.record))
 
 
 async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
@@ -165,7 +166,7 @@ async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
     if event is None:
         raise Closed("the relay is stopping")
     if event.event == ANSWERED:
-        return read_answered(event.data)
+        return read_head_event(event.data)
     _refuse(event)
     return {}
 
@@ -173,7 +174,7 @@ async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
 def _refuse(event: Event) -> None:
     """Raise, if a run whose first event this is has no answer. One that was stopped has an end that can be told."""
     if event.event == REFUSED:
-        raise read_refused(event.data)
+        raise read_refusal_event(event.data)
     if event.event == END:
         end = read_end(event.data)
         if end.reason == "interrupted":
@@ -184,7 +185,7 @@ def _refuse(event: Event) -> None:
             raise refusal(502, error.get("type", "failed"), error.get("message", "The run failed."))
 
 
-async def _came_to_nothing(runs: Runs, record: Record) -> bool:
+async def _produced_no_content(runs: Runs, record: Record) -> bool:
     """Whether an ended run never had a word of an answer, so that its key may call anew.
 
     One that somebody stopped is not called anew: that was an answer too.

@@ -160,12 +160,12 @@ async def _send_once(client: Any, request: Any) -> Any:
     try:
         return await client.send(request, stream=True, auth=None, follow_redirects=False)
     except httpx.TimeoutException as error:
-        raise refusal(504, "upstream_timeout", f"the upstream said nothing in time ({_told(error)})") from error
+        raise refusal(504, "upstream_timeout", f"the upstream said nothing in time ({_reason(error)})") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise refusal(502, "upstream_unreachable", f"the upstream can't be reached ({_told(error)})") from error
+        raise refusal(502, "upstream_unreachable", f"the upstream can't be reached ({_reason(error)})") from error
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 

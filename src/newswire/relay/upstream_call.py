@@ -12,26 +12,54 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import DecodeLimitExceeded, RelayRefused
 from newswire.relay.credentials import Redactor
-from newswire.relay.headers import beside_the_stream, for_client, kept
+from newswire.relay.headers import extra_headers, for_client, kept
 from newswire.relay.options import RelayOptions
-from newswire.relay.responses import answered, refusal, refused_event
-from newswire.relay.stats import RelayStats
+from newswire.relay.responses import head_event, refusal, refusal_event
 from newswire.relay.upstream import body_of, hide_userinfo, library_of, send, set_timeouts
 from newswire.runs.dialects import End, Reader, reader_named
 from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
 from newswire.runs.reading.run import Run
+from newswire.serving.stats import Histogram
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream
 from newswire.wire.inflate import is_readable
+
+_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)  # seconds
+
+
+@dataclass(slots=True)
+class RelayStats:
+    """What this process's relay has done since it began.
+
+    Attributes:
+        calls: requests for completions that went to an upstream, by its name and the status of the answer.
+        passed: other requests, in the same way.
+        first_content: completions by the time from the request to the first content, not to the head.
+        tokens: that upstreams wrote: as many as they said, else one for each piece of content.
+        streaming_seconds: from the first content to the end, all completions together.
+    """
+
+    calls: Counter[tuple[str, int]] = field(default_factory=Counter)
+    passed: Counter[tuple[str, int]] = field(default_factory=Counter)
+    first_content: Histogram = field(default_factory=lambda: Histogram(_BOUNDS))
+    tokens: int = 0
+    streaming_seconds: float = 0.0
+
+    def streamed(self, tokens: int, seconds: float) -> None:
+        """A completion has ended: so many tokens in so long."""
+        self.tokens += tokens
+        self.streaming_seconds += seconds
+
 
 logger = logging.getLogger("newswire.runs")
 
@@ -44,7 +72,7 @@ _LAST_BYTES_SECONDS: Final = 0.5  # after the last event the connection ends soo
 
 
 @dataclass(slots=True, kw_only=True)
-class Call:
+class UpstreamCall:
     """One request to an upstream, not sent yet.
 
     Attributes:
@@ -83,12 +111,12 @@ class Call:
             response, headers = await self._head(client)
         except RelayRefused as refused:
             self.stats.calls[self.upstream, refused.status] += 1
-            run.put(refused_event(refused, redact))
+            run.put(refusal_event(refused, redact))
             error = {"type": type(refused).__name__, "message": redact(str(refused))}
             await run.fail(End("failed", error), keep_for=_REFUSAL_KEPT)
             return
         try:
-            run.put(answered(headers, redact))
+            run.put(head_event(headers, redact))
             self.stats.calls[self.upstream, response.status_code] += 1
             await _Copying(self, run, redact, begun).copy(response)
         finally:
@@ -102,7 +130,7 @@ class Call:
         kind = response.headers.get("content-type")
         readable = is_readable(response.headers.get("content-encoding", ""))
         if response.status_code == 200 and is_event_stream(kind) and readable:
-            return response, beside_the_stream(kept(headers, self.options.credential_headers))
+            return response, extra_headers(kept(headers, self.options.credential_headers))
         try:
             if not readable:
                 raise refusal(
@@ -147,7 +175,7 @@ class Call:
 class _Copying:
     """The stream of one call, as far as it has come."""
 
-    def __init__(self, call: Call, run: Run, redact: Redactor, begun: float) -> None:
+    def __init__(self, call: UpstreamCall, run: Run, redact: Redactor, begun: float) -> None:
         self._call = call
         self._run = run
         self._redact = redact
