@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
-from newswire.errors import LogError
+from newswire.errors import EpochChanged, LogError
 from newswire.hub.frames import Frame
 from newswire.hub.window import Due, Window, due_of_page
 from newswire.log.channels import Channels
@@ -219,9 +219,14 @@ class History:
     async def _read(self, channels: Channels, start: int) -> _Page:
         page = await self._log.read(channels, start, PAGE_EVENTS)
         self.pages_read += 1
-        if page.through <= start:
+        error: LogError | None = None
+        if page.epoch != self._lives.epoch:
+            error = EpochChanged(page.epoch)
+        elif page.through <= start:
             error = LogError(f"the log ends at offset {page.through}, before a known event ({start})")
-            self._went_back(error)
+        if error is not None:
+            if self._lives.resume(page.epoch, 0) is None or page.epoch == self._lives.epoch:  # else this page is old
+                self._went_back(error)
             raise error
         epoch_at = self._lives.epoch_at
         return _Page(start, page, [Frame(epoch_at(entry.offset), entry) for entry in page.entries])

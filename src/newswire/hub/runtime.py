@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from newswire.errors import Closed
+from newswire.errors import Closed, EpochChanged, LogUnavailable
 from newswire.hub.follower import LogFollower
 from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame
 from newswire.hub.group import Group
@@ -156,7 +156,12 @@ class HubRuntime:
         found = resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
         if isinstance(start, From) or found.gap is None:
             return found
-        return resolve_start(start, await self._log.span())  # perhaps another process has published since
+        span = await self._log.span()  # perhaps another process has published since
+        if span.epoch != self.epoch:
+            changed = EpochChanged(span.epoch)
+            self.follower.restart(changed)
+            raise LogUnavailable("the log began another life just now: try again") from changed
+        return resolve_start(start, span)
 
     def enter(self, member: Member, options: StreamOptions) -> Group:
         """Take in a subscription."""

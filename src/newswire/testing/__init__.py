@@ -3,6 +3,7 @@
 The suites need pytest and are imported when they are first used. Nothing else here needs it.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,7 @@ if not TYPE_CHECKING:
 
         # Before they are imported: a failed assertion then says what it saw.
         for part in ("base", "append", "read", "follow", "keep", "condition", "submit", "walk"):
-            pytest.register_assert_rewrite(f"newswire.testing.log_{part}")
+            if (module := f"newswire.testing.log_{part}") not in sys.modules:
+                pytest.register_assert_rewrite(module)
         value = globals()[name] = getattr(import_module(f"newswire.testing.{_SUITES[name]}"), name)
         return value

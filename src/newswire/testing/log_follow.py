@@ -65,12 +65,12 @@ class FollowTests(LogTests):
         await log.append([("a", Event("1", "kind")), ("b", Event("2"))])
         async with closing(log.follow(0)) as follower:
             entries = await take(follower, 2)
-            await log.append([("c", Event("3 \U0001f600\x00")), ("a", Event("4", "kind"))])
+            await log.append([("c", Event("3 \U0001f600")), ("a", Event("4", "kind"))])
             entries += await take(follower, 2)
         assert [entry[1:4] for entry in entries] == [
             ("a", "kind", "1"),
             ("b", "message", "2"),
-            ("c", "message", "3 \U0001f600\x00"),
+            ("c", "message", "3 \U0001f600"),
             ("a", "kind", "4"),
         ]
 
