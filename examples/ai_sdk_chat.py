@@ -33,7 +33,7 @@ async def chat(request: Request) -> RunResponse:
     body = await request.json()
     last = body["messages"][-1]["id"]  # a request that is sent again finds its answer
     run = await runs.start(f"chat.{body['id']}", answer(body["messages"]), key=last)
-    return run.response(request, dialect="ai-sdk")
+    return runs.response(request, run, dialect="ai-sdk")
 
 
 async def resume(request: Request) -> RunResponse:

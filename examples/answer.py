@@ -32,7 +32,7 @@ async def tokens(text: str) -> AsyncIterator[str]:
 async def start(request: Request) -> RunResponse:
     text = (await request.body()).decode()
     run = await runs.start("answers", tokens(text), key=request.headers.get("idempotency-key"))
-    return run.response(request)
+    return runs.response(request, run)
 
 
 async def go_on(request: Request) -> RunResponse:

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from newswire import Hub
-from newswire.runs import Run, Runs
+from newswire.runs import Runs, RunWriter
 from newswire.runs.response import RunAccepted, RunResponse
 
 runs = Runs(Hub("memory://"), public=True)
 
 
-def work(run: Run, pages: int) -> dict[str, str]:
+def work(run: RunWriter, pages: int) -> dict[str, str]:
     """Runs in a thread of its own, since it is not async."""
     digest = hashlib.sha256()
     for page in run.track(range(pages), "hashing"):
@@ -31,7 +31,7 @@ def work(run: Run, pages: int) -> dict[str, str]:
 
 async def start(request: Request) -> RunAccepted:
     run = await runs.start("jobs", work, args={"pages": 5})
-    return run.accepted(request)
+    return runs.accepted(request, run)
 
 
 async def watch(request: Request) -> RunResponse:

@@ -26,7 +26,7 @@ async def start(request: Request) -> RunResponse:
     run = await runs.start("shouts")  # no source: it waits for whoever attaches
     # Stands for your task queue.
     await asyncio.create_subprocess_exec(sys.executable, "-m", "examples.worker_process", run.id, text)
-    return run.response(request)
+    return runs.response(request, run)
 
 
 def shout(run_id: str, text: str) -> None:

@@ -55,7 +55,7 @@ pace = Pace()
 async def run(request: Request) -> ASGIApp:
     """A run."""
     started = await runs.start(f"answer.{request.path_params['number']}", pace.tokens())
-    return started.response(request)
+    return runs.response(request, started)
 
 
 async def bare(request: Request) -> StreamingResponse:

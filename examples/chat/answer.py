@@ -17,7 +17,7 @@ import httpx2
 
 from newswire import Decoder
 from newswire.errors import RunFailed
-from newswire.runs import Data, Run
+from newswire.runs import Data, RunWriter
 
 Message = dict[str, str]  # `role` and `content`, as OpenAI's API has them
 
@@ -40,7 +40,7 @@ class Answerer:
         self.missing = missing or "no model: set CHAT_MODEL_URL to the address of llama.cpp's server"
         self.most = most
 
-    async def answer(self, run: Run, messages: list[Message]) -> dict[str, Any]:
+    async def answer(self, run: RunWriter, messages: list[Message]) -> dict[str, Any]:
         """Write the answer to a run; see the module.
 
         Args:
@@ -73,7 +73,7 @@ class Answerer:
 class Meter:
     """Counts tokens, and tells readers of the run how fast they come."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunWriter) -> None:
         self.tokens = 0
         self._run = run
         self._begun = self._told = monotonic()

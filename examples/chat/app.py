@@ -107,7 +107,7 @@ class Chat:
             options=RunOptions(takeover=takeover, timeout=600),
         )
         await announce(self._hub, chat, run, known)
-        return run.accepted(request)
+        return self.runs.accepted(request, run)
 
     async def read(self, request: Request) -> RunResponse:
         """Read an answer, live or finished, from where the reader was."""

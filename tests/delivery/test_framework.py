@@ -58,7 +58,7 @@ async def test_a_route_returns_a_run() -> None:
     @app.post("/answers")
     async def start(request: Request):  # type: ignore[no-untyped-def]
         run = await runs.start("answer", words())
-        return run.response(request, status_code=201, headers={"X-Mine": "1"})
+        return runs.response(request, run, status_code=201, headers={"X-Mine": "1"})
 
     @app.get("/answers/{run_id}")
     async def read(request: Request, run_id: str):  # type: ignore[no-untyped-def]

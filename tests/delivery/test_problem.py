@@ -32,8 +32,9 @@ async def of_a_stream(hub: Hub) -> Any:
 
 
 async def of_a_run(hub: Hub) -> Any:
-    run = await Runs(hub, public=True).start("answer", never())
-    return run.response(Request(SCOPE))
+    runs = Runs(hub, public=True)
+    run = await runs.start("answer", never())
+    return runs.response(Request(SCOPE), run)
 
 
 @pytest.mark.parametrize("make", [of_a_stream, of_a_run])

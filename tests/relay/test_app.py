@@ -51,7 +51,7 @@ async def test_it_can_be_resumed_at_every_event(world: World, compact_after: flo
     answer = await world.ask(idempotency_key="k")
     events = await answer.rest()
     run_id = answer.place.removeprefix("/runs/")
-    while compact_after is not None and not (await world.runs.find(run_id, owner())).last:
+    while compact_after is not None and not (await world.runs.get(run_id, owner=owner())).record.last:
         await asyncio.sleep(0.01)
     for number, event in enumerate(events[:-1]):
         resumed = await world.get(answer.place, last_event_id=str(event.id))

@@ -27,7 +27,7 @@ if sys.argv[2:3] == ["work"]:  # before newswire takes the clock
 
 from newswire import Hub
 from newswire.runs import RunOptions, Runs, WorkerOptions
-from newswire.runs.reading.run import Run
+from newswire.runs.worker.writer import RunWriter
 
 LEASE = 2.0
 
@@ -46,7 +46,7 @@ async def ticks() -> AsyncIterator[str]:
         say(event="closed")
 
 
-async def counted(run: Run, count: int) -> AsyncIterator[str]:
+async def counted(run: RunWriter, count: int) -> AsyncIterator[str]:
     """Go on where the one before was."""
     async for token in tokens(count, len((await run.text()).split()) if run.taken_over else 0):
         yield token
@@ -58,7 +58,7 @@ async def tokens(count: int, first: int = 0) -> AsyncIterator[str]:
         await asyncio.sleep(0.05)
 
 
-async def answered(run: Run) -> None:
+async def answered(run: RunWriter) -> None:
     last = ""
     async for event in run.subscribe():
         last = event.data if event.event == "newswire.end" else ""

@@ -27,9 +27,9 @@ WORKER = WorkerOptions(lease=0.4)
 
 async def drop(runs: Runs, run: Run) -> None:
     """Drop an ended run, as another process does when its time is over."""
-    record = await runs.books.look(run.id)
+    record = await runs.store.find(run.id)
     assert record is not None
-    await runs.books.drop([record])
+    await runs.store.drop([record])
 
 
 async def ended(runs: Runs, count: int = 400, **options: Any) -> Run:
@@ -142,7 +142,7 @@ async def test_a_stream_ends_when_its_run_is_dropped(runs: Runs, dialect: str | 
     run = await runs.start("chat.1", ("x" * 5000 for _ in range(100)), options=RunOptions(keep_for=3600))
     await run.wait()
     client = Slow()
-    runs.stream_options = StreamOptions(heartbeat=0.1)
+    runs._stream = StreamOptions(heartbeat=0.1)
     stream = asyncio.create_task(runs.response(None, run.id, dialect=dialect)(SCOPE, client.receive, client.send))
     await client.began.wait()
     await drop(runs, run)
@@ -184,7 +184,7 @@ async def test_a_run_is_kept_for_its_readers(runs: Runs) -> None:
     """A run whose time is over waits for a reader of this process, as long again as it was to be kept."""
     run = await runs.start("chat.1", words(400), options=RunOptions(keep_for=0.2))
     await run.wait()
-    expiry = (await runs.open()).watch.expiry
+    expiry = (await runs._opened()).monitor.expiry
     iterator = aiter(run.subscribe())
     await anext(iterator)
     [(due, _, _)] = expiry._drop

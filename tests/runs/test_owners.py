@@ -116,7 +116,7 @@ async def test_ids_can_not_be_guessed(tmp_path: Path) -> None:
     async with Hub(url) as hub, Hub(url) as second, Runs(hub, public=True) as runs, Runs(second, public=True) as other:
         started = await asyncio.gather(*(each.start("chat", words(1), key="1") for each in (runs, other) * 5))
         assert len({run.id for run in started}) == 1
-        [secret] = await runs.books.log.newest([SECRET])
+        [secret] = await runs.store.log.newest([SECRET])
         assert secret is not None
         guesses = {new_id("chat", None, "1", guess) for guess in (b"", b"secret", hashlib.sha256(b"").digest())}
         assert started[0].id not in guesses
@@ -162,7 +162,7 @@ async def test_a_start_that_is_cancelled_is_no_orphan() -> None:
     """A caller that goes away while its run is being stored leaves a run that goes on to its end."""
     async with asyncio.timeout(30), Hub() as hub, Runs(hub, public=True) as runs:
         entered, go_on = asyncio.Event(), asyncio.Event()
-        store = runs.books.open
+        store = runs.store.create
 
         async def slow(*arguments: Any) -> Any:
             opened = await store(*arguments)
@@ -170,7 +170,7 @@ async def test_a_start_that_is_cancelled_is_no_orphan() -> None:
             await go_on.wait()
             return opened
 
-        runs.books.open = slow  # type: ignore[method-assign]
+        runs.store.create = slow  # type: ignore[method-assign]
         starting = asyncio.create_task(runs.start("chat", words(3), key="k", options=RunOptions(keep_for=60)))
         await entered.wait()
         starting.cancel()

@@ -63,10 +63,10 @@ class App:
             key=query.get("key"),
             owner=request.headers.get("x-user"),
         )
-        return run.response(request, status_code=int(query.get("status", 200)), dialect=query.get("dialect"))  # type: ignore[return-value]
+        return self.runs.response(request, run, status_code=int(query.get("status", 200)), dialect=query.get("dialect"))  # type: ignore[return-value]
 
     async def accepted(self, request: Request) -> Response:
-        return (await self.runs.start("answer", words(3))).accepted(request)  # type: ignore[return-value]
+        return self.runs.accepted(request, await self.runs.start("answer", words(3)))  # type: ignore[return-value]
 
     async def read(self, request: Request) -> Response:
         return self.runs.response(  # type: ignore[return-value]

@@ -23,6 +23,7 @@ from newswire.runs.dialects import dialect_for
 from newswire.runs.dialects.base import End
 from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Record, out_channel, record_channel, worker_channel
+from newswire.runs.worker.writer import RunWriter
 from newswire.wire.event import Event
 
 pytestmark = pytest.mark.anyio
@@ -81,6 +82,7 @@ async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, rais
 
     async with asyncio.timeout(PATIENCE), Hub(log) as hub, Runs(hub, public=True) as runs:
         made = [await runs.start("job", produce(number == 3)) for number in range(8)]
+        writer = (await runs._opened()).productions[made[3].id].writer
         begin.set()
         ends = [await run.wait() for run in made]
         assert [end.reason for end in ends] == ["failed" if number == 3 else "done" for number in range(8)]
@@ -90,7 +92,7 @@ async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, rais
             assert number == 3 or await run.text() == answer(20)
         assert runs.producing == 0
         with pytest.raises(RunOver):
-            made[3].put("more")
+            writer.put("more")
 
 
 class Fickle(MemoryLog):
@@ -149,8 +151,8 @@ async def test_every_run_gets_one_end_on_a_fickle_log(seed: int) -> None:
             log.calm = True
             await asyncio.gather(*(run.wait() for run in started))
             await until(lambda: not runs.producing and not other.producing)
-            watch = (await runs.open()).watch
-            await until(lambda: not watch.open)
+            monitor = (await runs._opened()).monitor
+            await until(lambda: not monitor.unfinished)
         out = [entry for entry in log.engine._kept.all.after(0, 10**6) if entry.channel.startswith(out_channel(""))]
         ids = {entry.channel for entry in out if log.engine._kept.has(entry)}
         assert len(ids) >= len(started)
@@ -166,7 +168,7 @@ async def test_threads_that_write_to_one_run_never_wait_for_each_other() -> None
     try:
         async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
 
-            def produce(run: Run) -> None:
+            def produce(run: RunWriter) -> None:
                 def write(name: int) -> None:
                     for number in range(rounds):
                         barrier.wait(PATIENCE)
@@ -195,7 +197,7 @@ async def test_the_last_progress_is_never_lost() -> None:
     try:
         async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
 
-            def produce(run: Run) -> None:
+            def produce(run: RunWriter) -> None:
                 for number in range(3000):
                     run.progress(number, 3000)
 
@@ -274,8 +276,8 @@ class Unspeakable(Exception):
 async def test_whatever_a_producer_does_its_run_ends() -> None:
     """Exceptions that can't be printed, exits, another run's error, results that are no JSON: the run fails."""
     async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:
-        over = await runs.start("job", words(1))
-        await over.wait()
+        over = await runs.attach((await runs.start("job", forever)).id)
+        await over.stop()
         deep: list[Any] = []
         for _ in range(100_000):
             deep = [deep]
@@ -295,7 +297,7 @@ async def test_whatever_a_producer_does_its_run_ends() -> None:
         async def returns_nan() -> Any:
             return {"share": float("nan")}
 
-        async def progresses(run: Run) -> None:
+        async def progresses(run: RunWriter) -> None:
             run.progress(float("nan"))
 
         for source in (unspeakable, leaves, writes_to_another, returns_deep, returns_nan, progresses):
@@ -375,13 +377,13 @@ async def test_a_record_that_can_not_be_read_harms_no_other_run() -> None:
                 await runs.get("a.aaaaaaaaaaaaaaaaaaaa")
             run = await runs.start("job", words(2), options=RunOptions(keep_for=0.05))
             assert (await run.wait()).reason == "done"
-            watch = (await runs.open()).watch
-            await until(lambda: watch.expiry._drop)
+            monitor = (await runs._opened()).monitor
+            await until(lambda: monitor.expiry._drop)
             bad = Record(id="a.aaaaaaaaaaaaaaaaaaaa", name="a", state="ended", created=1.0, ended_at=1.0, keep_for=0.01)
-            watch.expiry.add(bad, seen_live=True)
-            while watch.expiry._drop:  # of time's doing
+            monitor.expiry.add(bad, seen_live=True)
+            while monitor.expiry._drop:  # of time's doing
                 await asyncio.sleep(0.02)
-                await watch.expiry.drop_old()
+                await monitor.expiry.drop_old()
             with pytest.raises(RunNotFound):
                 await run.state()
             assert (await (await runs.start("job", words(2))).wait()).reason == "done"
@@ -411,10 +413,10 @@ async def test_opening_a_reader_twice_tells_its_dialect_nothing_twice() -> None:
         run = await runs.start("chat", iter("abc"))
         await run.wait()
         first = await anext(aiter(run.subscribe()))
-        record = await runs.find(run.id, None)
+        record = (await runs.get(run.id)).record
         for times in (1, 2):
             dialect = dialect_for("openai-chat", record.head)
-            reader = runs.reader(record, first.id, dialect)
+            reader = runs._readers.read(record, first.id, dialect=dialect)
             for _ in range(times):
                 await reader.open()
             before = [event.json()["choices"][0]["delta"].get("content") for event in dialect.prelude()]

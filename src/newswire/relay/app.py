@@ -33,7 +33,6 @@ from newswire.relay.start import fingerprint, format_of, start_run
 from newswire.relay.upstream import Upstream, library_of
 from newswire.relay.upstream_call import RelayStats, UpstreamCall
 from newswire.runs.dialects import DIALECTS
-from newswire.runs.response import RunResponse
 from newswire.runs.store.record import Record
 from newswire.wire.strict_json import write_json
 
@@ -223,15 +222,8 @@ class Relay:
             key = None  # nothing tells whether the same client sends it again
         mark = fingerprint(request.path.encode("utf-8", "surrogatepass") + b"?" + request.query, body)
         started = await start_run(self._runs, call, name=name, key=key, owner=owner, mark=mark)
-
-        async def find() -> Record:
-            return await self._runs.find(started.run.id, started.run.record.owner)
-
-        def run_url(scope: Scope, record: Record) -> str:
-            return f"{request.root}/runs/{quote(record.id, safe='')}"
-
-        response = RunResponse(self._runs, find, dialect=format, headers=started.headers, place=run_url)
-        await response(scope, receive, send)
+        more = {**started.headers, "content-location": f"{request.root}/runs/{quote(started.run.id, safe='')}"}
+        await self._runs.response(scope, started.run, dialect=format, headers=more)(scope, receive, send)
 
     # -- runs
 
@@ -243,23 +235,16 @@ class Relay:
         if request.method not in allowed.split(", "):
             detail = f"{request.method[:20]} is not possible here; what is: {allowed}"
             raise refusal(405, "method_not_allowed", detail, headers=[("allow", allowed)])
-        owner = self._owner(request)
-        record = await self._find(run_id, owner)
+        run = await self._runs.get(run_id, owner=self._owner(request))
+        if "asked" not in run.meta:
+            raise RunNotFound(run_id)  # none of the relay's
         if request.method in ("GET", "HEAD"):
-            dialect = _dialect(request, record)
-            await self._runs.response(scope, record.id, owner=owner, dialect=dialect)(scope, receive, send)
+            await self._runs.response(scope, run, dialect=_dialect(request, run.record))(scope, receive, send)
             return
-        stopped = await self._runs.stop(record.id, owner=owner)
-        await _send_text(send, write_json({"id": record.id, "stopped": stopped}).encode(), _JSON)
+        await _send_text(send, write_json({"id": run.id, "stopped": await run.stop()}).encode(), _JSON)
 
     def _owner(self, request: RelayRequest) -> str | None:
         return owner_of(request.headers, request.query, self._options.credential_headers)
-
-    async def _find(self, run_id: str, owner: str | None) -> Record:
-        record = await self._runs.find(run_id, owner)
-        if record.id != run_id or "asked" not in record.meta:
-            raise RunNotFound(run_id)  # a name, or a run that is none of the relay's
-        return record
 
 
 def _is_json(request: RelayRequest) -> bool:

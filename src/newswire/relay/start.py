@@ -2,7 +2,7 @@
 
     request = client.build_request("POST", url, json={"model": …, "messages": …, "stream": True}, headers=…)
     run = await relay(runs, request, client=client, name=f"chat.{chat_id}", key=request_id, owner=user.id)
-    return run.response(http_request, dialect="openai-chat")
+    return runs.response(http_request, run, dialect="openai-chat")
 
 One key calls the upstream once, whichever process asks, as long as the answer is kept. A call that came to nothing (the
 upstream answered with an error, or its caller died before it answered) is not kept as the key's answer: all who waited
@@ -18,12 +18,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from newswire.errors import Closed
-from newswire.log.position import Position
 from newswire.relay.options import RelayOptions
 from newswire.relay.responses import ANSWERED, REFUSED, read_head_event, read_refusal_event, refusal
 from newswire.relay.upstream_call import CONTENT, RelayStats, UpstreamCall
 from newswire.runs.dialects import reader_named
-from newswire.runs.reading.reader import read_run
 from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Record, read_end
 from newswire.wire.event import Event
@@ -146,23 +144,19 @@ async def start_run(
                 "this Idempotency-Key was used for another request: give each request a key of its own",
                 again=False,
             )
-        if not run.produced_here and run.record.state == "ended" and await _produced_no_content(runs, run.record):
+        if not run.started and run.record.state == "ended" and await _produced_no_content(runs, run.record):
             before = run
             continue
-        return StartedRun(run, await _first(runs, run.record))
+        return StartedRun(run, await _first(run))
 
 
-async def _first(runs: Runs, record: Record) -> Mapping[str, str]:
+async def _first(run: Run) -> Mapping[str, str]:
     """Wait for a run's first event. Returns what the upstream's head said beside the stream.
 
     Raises:
         RelayRefused: it says that there is no stream.
     """
-    events = aiter(read_run(runs.hub, record.id, Position(runs.hub.epoch, record.begun), None))
-    try:
-        event = await anext(events, None)
-    finally:
-        await events.aclose()
+    event = await run.first_event()
     if event is None:
         raise Closed("the relay is stopping")
     if event.event == ANSWERED:
@@ -192,7 +186,7 @@ async def _produced_no_content(runs: Runs, record: Record) -> bool:
     """
     broken = record.end is not None and record.end.reason in ("failed", "interrupted")
     reader = reader_named(str(record.head.raw))()
-    async for piece in runs.books.pieces(record.id, record.begun):
+    async for piece in runs.store.pieces(record.id, record.begun):
         parts = reader.feed(Event(piece.data, piece.event)) if broken else ()
         if not broken or any(isinstance(part, CONTENT) for part in parts):
             return False

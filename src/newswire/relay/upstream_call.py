@@ -27,7 +27,7 @@ from newswire.relay.upstream import body_of, hide_userinfo, library_of, send, se
 from newswire.runs.dialects import End, Reader, reader_named
 from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
-from newswire.runs.reading.run import Run
+from newswire.runs.worker.writer import RunWriter
 from newswire.serving.stats import Histogram
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
@@ -93,7 +93,7 @@ class UpstreamCall:
     options: RelayOptions
     stats: RelayStats
 
-    async def produce(self, run: Run) -> None:
+    async def produce(self, run: RunWriter) -> None:
         """The run's source."""
         if self.client is not None:
             await self._produce(run, self.client)
@@ -101,7 +101,7 @@ class UpstreamCall:
         async with library_of(self.request).AsyncClient() as client:
             await self._produce(run, client)
 
-    async def _produce(self, run: Run, client: Any) -> None:
+    async def _produce(self, run: RunWriter, client: Any) -> None:
         begun = monotonic()
         request = self.request
         hide_userinfo(request)
@@ -175,7 +175,7 @@ class UpstreamCall:
 class _Copying:
     """The stream of one call, as far as it has come."""
 
-    def __init__(self, call: UpstreamCall, run: Run, redact: Redactor, begun: float) -> None:
+    def __init__(self, call: UpstreamCall, run: RunWriter, redact: Redactor, begun: float) -> None:
         self._call = call
         self._run = run
         self._redact = redact

@@ -18,10 +18,12 @@ from newswire.runs.reading.run import Run
 from newswire.runs.runs import Runs
 from newswire.runs.stats import RunStats
 from newswire.runs.store.record import ANYONE
+from newswire.runs.worker.writer import RunWriter
 
 __all__ = [
     "Runs",
     "Run",
+    "RunWriter",
     "RunOptions",
     "WorkerOptions",
     "End",

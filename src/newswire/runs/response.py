@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from newswire.delivery.asgi import Receive, Scope, Send
@@ -18,45 +17,47 @@ from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import Closed, LogUnavailable, RunNotFound
+from newswire.hub.options import StreamOptions
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named
+from newswire.runs.reading.reader import Readers
 from newswire.runs.store.record import Record
 from newswire.wire.reserved import END
 
-if TYPE_CHECKING:
-    from newswire.runs.runs import Runs
-
 
 class RunResponse(FrameworkResponse):
-    """Streams a run; made by `Run.response` and `Runs.response`.
+    """Streams a run; made by `Runs.response`.
 
     Args:
-        runs: where the run is.
+        readers: reads the run.
         find: finds its record; raises `RunNotFound`.
-        dialect: how to tell it; None: the events as they are stored.
+        location: makes the URL of a run, for the answer to any method but GET.
+        dialect: how to write it; None: the events as they are stored.
         status_code, headers: of the response.
         active: answer 204 where there is no run that goes on.
-        place: says where to go on, to any method but GET.
+        stream: how the stream behaves.
     """
 
     def __init__(
         self,
-        runs: Runs,
+        readers: Readers,
         find: Callable[[], Awaitable[Record]],
+        location: Callable[[Scope, Record], str],
         *,
         dialect: str | None,
-        status_code: int = 200,
-        headers: Mapping[str, str] | None = None,
-        active: bool = False,
-        place: Callable[[Scope, Record], str] | None = None,
+        status_code: int,
+        headers: Mapping[str, str] | None,
+        active: bool,
+        stream: StreamOptions,
     ) -> None:
         super().__init__(status_code)
         self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
-        self._runs = runs
+        self._readers = readers
         self._find = find
+        self._location = location
         self._dialect = dialect
         self._active = active
-        self._place = place
+        self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -82,22 +83,22 @@ class RunResponse(FrameworkResponse):
             await problem_of(error)(scope, receive, send)
             return None
         after = last_event_id(scope)
+        stats = self._readers.store.stats
         if record.state == "ended" and (self._active or await self._has_all(after, record)):
-            self._runs.stats.finished += 1
+            stats.finished += 1
             await _nothing(send)
             return None
         dialect = None if self._dialect is None else dialect_for(self._dialect, record.head)
-        reader = self._runs.reader(record, after, dialect)
+        stats.readers["resumed" if after else "new"] += 1
+        reader = self._readers.read(record, after, dialect=dialect, fresh=True)
         headers = {} if self._dialect is None else dict(dialect_named(self._dialect).headers)
-        if self._place is not None and scope["method"] not in ("GET", "HEAD"):
-            headers["content-location"] = self._place(scope, record)
+        if scope["method"] not in ("GET", "HEAD") and b"content-location" not in dict(self.raw_headers):
+            headers["content-location"] = self._location(scope, record)
             if self.status_code in (201, 202):
                 headers["location"] = headers["content-location"]
-        response = EventSourceResponse(
-            reader, status_code=self.status_code, headers=headers, options=self._runs.stream_options
-        )
-        said = {name for name, _ in response.raw_headers}
-        response.raw_headers += [pair for pair in self.raw_headers if pair[0] not in said]
+        response = EventSourceResponse(reader, status_code=self.status_code, headers=headers, options=self._stream)
+        known = {name for name, _ in response.raw_headers}
+        response.raw_headers += [pair for pair in self.raw_headers if pair[0] not in known]
         return response
 
     async def _has_all(self, after: str | None, record: Record) -> bool:
@@ -109,8 +110,8 @@ class RunResponse(FrameworkResponse):
         except ValueError:
             return False
         # What is past the end of the log is no cursor that we gave.
-        resumed = self._runs.hub.lives.resume(found.epoch, found.offset)
-        if resumed is None or resumed.lost or not record.begun < found.offset <= self._runs.latest:
+        resumed = self._readers.hub.lives.resume(found.epoch, found.offset)
+        if resumed is None or resumed.lost or not record.begun < found.offset <= self._readers.hub.latest:
             return False
         if found.offset >= record.last_offset:
             return True
@@ -123,7 +124,7 @@ class RunResponse(FrameworkResponse):
             return False
         # To whom an upstream's events are told as they came, its last one says the end, and nothing follows.
         try:
-            async for piece in self._runs.books.pieces(record.id, found.offset):
+            async for piece in self._readers.store.pieces(record.id, found.offset):
                 return piece.event == END
         except LogUnavailable:
             pass
@@ -133,29 +134,29 @@ class RunResponse(FrameworkResponse):
 class RunAccepted(FrameworkResponse):
     """Says where a run can be read: `202`, `Location`, and JSON of `id` and `location`."""
 
-    def __init__(self, record: Record, place: Callable[[Scope, Record], str]) -> None:
+    def __init__(self, record: Record, location: Callable[[Scope, Record], str]) -> None:
         super().__init__(202)
         self._record = record
-        self._place = place
+        self._location = location
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope, _, send = as_http(scope, receive, send)
-        location = self._place(scope, self._record)
+        location = self._location(scope, self._record)
         body = json.dumps({"id": self._record.id, "location": location}).encode()
         await _answer(send, 202, "application/json", body, {"location": location, "content-location": location})
 
 
-def place_of(path: str | None) -> Callable[[Scope, Record], str]:
-    """Makes the address of a run from `WorkerOptions.path`, or from where it was started."""
+def location_of(path: str | None) -> Callable[[Scope, Record], str]:
+    """Makes the URL of a run from `WorkerOptions.path`, or from where it was started."""
 
-    def place(scope: Scope, record: Record) -> str:
+    def location(scope: Scope, record: Record) -> str:
         run_id = quote(record.id, safe="")
         if path is not None:
             return path.replace("{id}", run_id)
         return f"{quote(str(scope['path']).rstrip('/'), safe='/:@')}/{run_id}"
 
-    return place
+    return location
 
 
 async def _nothing(send: Send) -> None:

@@ -2,7 +2,7 @@
 
     runs = Runs(hub)
     run = await runs.start(f"chat.{chat_id}", tokens(messages), key=request_id, owner=user.id)   # once for a key
-    return run.response(request)                             # the POST's own answer is one reader
+    return runs.response(request, run)                       # the POST's own answer is one reader
     …
     return runs.response(request, run_id, owner=user.id)     # any time later: live, or finished
     await runs.stop(run_id, owner=user.id)                   # a client that leaves stops nothing
@@ -14,27 +14,24 @@ process that produces it was killed. The end of a connection is never the end of
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from newswire.errors import Closed, InvalidChannel, RunNotFound
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
-from newswire.hub.subscription import Subscription
-from newswire.log.position import Position
-from newswire.runs.attach import Attachment
-from newswire.runs.dialects import Dialect, End, dialect_named
+from newswire.runs.dialects import End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
-from newswire.runs.reading.reader import RunReader, read_run
+from newswire.runs.reading.reader import Readers
 from newswire.runs.reading.run import Run
-from newswire.runs.response import RunAccepted, RunResponse, place_of
-from newswire.runs.start import Start, start
-from newswire.runs.stats import RunStats
-from newswire.runs.store.record import ANYONE, Anyone, Record, check_name, is_id, out_channel
-from newswire.runs.store.store import Books
-from newswire.runs.sync import SyncRuns
-from newswire.runs.worker.sources import Source
+from newswire.runs.response import RunAccepted, RunResponse, location_of
+from newswire.runs.store.record import Anyone, Record, check_name, is_id, out_channel
+from newswire.runs.store.store import RunStore
+from newswire.runs.worker.sources import Source, discard
+from newswire.runs.worker.start import Start, start
 from newswire.runs.worker.worker import Worker
+from newswire.runs.worker.writer import Attachment, RunWriter
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,10 +51,10 @@ class Runs:
         stream: how the streams of readers behave.
 
     Attributes:
+        hub: see above.
+        store: the records in its log.
         stats: numbers; see `RunStats`.
         producers: those that are registered, by name.
-        closed: nothing is started any more.
-        open_readers: the open streams and iterations of this process, by the run's id; for newswire itself.
         sync: the same for threads; see `SyncRuns`.
     """
 
@@ -71,20 +68,20 @@ class Runs:
         stream: StreamOptions | None = None,
     ) -> None:
         self.hub = hub
-        self.books = Books(hub.log)
-        self.stats = RunStats()
-        self.stream_options = stream or StreamOptions()
-        self.worker_options = worker or WorkerOptions()
+        self.store = RunStore(hub.log)
+        self.stats = self.store.stats
         self.producers: dict[str, Callable[..., Any]] = {}
         self.sync = SyncRuns(self)
         self._public = public
         self._options = options or RunOptions()
-        self._place = place_of(self.worker_options.path)
-        self.open_readers: dict[str, set[RunReader]] = {}
+        self._worker_options = worker or WorkerOptions()
+        self._stream = stream or StreamOptions()
+        self._location = location_of(self._worker_options.path)
+        self._readers = Readers(hub, self.store)
         self._worker: Worker | None = None
         self._live: object = None  # the inside of the hub that the worker was made for
         self._starting: set[asyncio.Task[Run]] = set()
-        self.closed = False
+        self._closed = False
 
     async def __aenter__(self) -> Runs:
         await self.open()
@@ -93,25 +90,25 @@ class Runs:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def open(self) -> Worker:
+    async def open(self) -> None:
         """Begin to watch runs, so that those whose worker died get their end. Idempotent; every awaited call does it.
-
-        Returns:
-            the inside of the runs; what it offers is for newswire itself.
 
         Raises:
             LogUnavailable, LogCorrupt, Closed: see `Hub.open`.
         """
-        if self.closed and self._live is None:
+        await self._opened()
+
+    async def _opened(self) -> Worker:
+        if self._closed and self._live is None:
             raise Closed("the runs are closed")
         live = await self.hub.runtime()
         if self._live is not live:  # the hub is open for the first time, or was opened again
             self._live = live
-            self.closed = False
+            self._closed = False
             self._starting.clear()
-            self._worker = Worker(self, self.worker_options)
+            self._worker = Worker(self._readers, self.producers, self._worker_options)
             self.hub.before_close(self.close)
-        if self.closed or self._worker is None:
+        if self._closed or self._worker is None:
             raise Closed("the runs are closed")
         return self._worker
 
@@ -122,8 +119,10 @@ class Runs:
             grace: seconds that runs have to come to their end by themselves. Then those that may be taken over are let
                 go, so that another worker can go on at once, and the others are interrupted.
         """
-        if not self.closed:
-            self.closed = True
+        if not self._closed:
+            self._closed = True
+            if self._worker is not None:
+                self._worker.closed = True
             await asyncio.gather(*self._starting, return_exceptions=True)
             if self._worker is not None:
                 await self._worker.close(grace)
@@ -190,10 +189,18 @@ class Runs:
             options=options or self._options,
             instead_of=None if instead_of is None else instead_of.record,
         )
-        task = asyncio.get_running_loop().create_task(start(self, asked), name="newswire run starts")
+        task = asyncio.get_running_loop().create_task(self._start(asked), name="newswire run starts")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
         return await asyncio.shield(task)
+
+    async def _start(self, asked: Start) -> Run:
+        try:
+            asked.check()
+            return await start(await self._opened(), asked)
+        except BaseException:
+            await discard(asked.source)
+            raise
 
     def attach(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> Attachment:
         """Write to a run that was started elsewhere: `async with runs.attach(run_id) as run:`, or await it.
@@ -209,7 +216,12 @@ class Runs:
             RunOver: it has ended.
             TypeError: see `get`.
         """
-        return Attachment(self, self._finder(run_id, name, owner))
+        find = self._finder(run_id, name, owner)
+
+        async def attach() -> RunWriter:
+            return await (await self._opened()).attach(find)
+
+        return Attachment(attach)
 
     # -- find, read, stop
 
@@ -225,26 +237,25 @@ class Runs:
             RunNotFound: there is none.
             TypeError: neither an id nor a name, or both.
         """
-        return Run(self, await self._finder(run_id, name, owner)())
+        return Run(self._readers, await self._finder(run_id, name, owner)())
 
     def _finder(self, run_id: str | None, name: str | None, owner: str | None) -> Callable[[], Awaitable[Record]]:
         if run_id is not None and name is None:
-            return lambda: self.find(run_id, owner)
+            return lambda: self._find(run_id, owner)
         if name is not None and run_id is None:
             if isinstance(owner, Anyone):
                 raise TypeError("a name is one owner's, or public: ANYONE is for finding runs by their id")
             return lambda: self._find_newest(name, owner)
         raise TypeError("which run? Give its id, or name=... for the run that was started last under a name")
 
-    async def find(self, run_id: str, owner: str | None) -> Record:
-        """A run's newest record; see `get`. For newswire itself."""
+    async def _find(self, run_id: str, owner: str | None) -> Record:
         await self.open()
         hint = ""
         if not is_id(run_id):
             hint = " (an id ends with a dot and 20 letters and digits; the newest run of a name is found by name=...)"
         else:
             try:
-                record = await self.books.look(run_id)
+                record = await self.store.find(run_id)
             except InvalidChannel:
                 record = None
             if record is not None and (owner == record.owner or isinstance(owner, Anyone)):
@@ -255,10 +266,10 @@ class Runs:
     async def _find_newest(self, name: str, owner: str | None) -> Record:
         await self.open()
         try:
-            run_id = await self.books.newest_of(check_name(name), owner)
+            run_id = await self.store.newest_of(check_name(name), owner)
         except InvalidChannel:
             run_id = None
-        record = None if run_id is None else await self.books.look(run_id)
+        record = None if run_id is None else await self.store.find(run_id)
         if record is None or record.owner != owner:
             self.stats.not_found += 1
             raise RunNotFound(name)
@@ -267,67 +278,48 @@ class Runs:
     def response(
         self,
         request: Any,
-        run_id: str | None = None,
+        run: Run | str | None = None,
         *,
         name: str | None = None,
         owner: str | None = None,
         dialect: str | None = None,
         active: bool = False,
+        status_code: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> RunResponse:
         """The response that streams a run, live or finished, from the place that the request's `Last-Event-ID` says.
 
         A reader that has come to the end gets 204. A run that does not exist, is not kept any more or belongs to
-        somebody else gives 404.
+        another owner gives 404. To any method but GET the response says where to go on: `Content-Location`, and
+        `Location` if `status_code` is 201 or 202.
 
         Args:
             request: not looked at yet: what it says is read when the response is called.
-            run_id, name, owner: which run, and who asks; see `get`.
-            dialect: how to tell it (`newswire.runs.dialects`); None: the events as they are stored.
+            run: a run that the application has in its hand, whoever owns it; or the id of one that belongs to `owner`.
+            name, owner: which run, and who asks; see `get`.
+            dialect: how to write it (`newswire.runs.dialects`); None: the events as they are stored.
             active: answer 204 where no run goes on, as clients expect that ask at each page load.
-            headers: more headers.
+            status_code: of the stream.
+            headers: more headers. A `Content-Location` among them says where to go on.
 
         Raises:
-            TypeError: neither an id nor a name, or both.
+            TypeError: neither a run nor a name, or both.
             ValueError: there is no such dialect.
         """
         return RunResponse(
-            self,
-            self._finder(run_id, name, owner),
-            dialect=_checked(dialect),
-            active=active,
+            self._readers,
+            self._finder(run.id, name, run.record.owner) if isinstance(run, Run) else self._finder(run, name, owner),
+            self._location,
+            dialect=None if dialect is None else dialect_named(dialect).name,
+            status_code=status_code,
             headers=headers,
-            place=self._place,
+            active=active,
+            stream=self._stream,
         )
 
-    def response_to(
-        self, run: Run, request: Any, *, dialect: str | None, status_code: int, headers: Mapping[str, str] | None
-    ) -> RunResponse:
-        """See `Run.response`."""
-
-        async def find() -> Record:
-            return await self.find(run.id, run.record.owner)
-
-        return RunResponse(
-            self, find, dialect=_checked(dialect), status_code=status_code, headers=headers, place=self._place
-        )
-
-    def accepted(self, run: Run, request: Any) -> RunAccepted:
-        """See `Run.accepted`."""
-        return RunAccepted(run.record, self._place)
-
-    def reader(
-        self, record: Record, after: Position | str | None, dialect: Dialect | None = None, *, counts: bool = True
-    ) -> Subscription:
-        """A reader of a run, which `counts` in the statistics. For newswire itself."""
-        if counts:
-            self.stats.readers["new" if not after else "resumed"] += 1
-
-        async def came() -> None:
-            await (await self.open()).reader_came(record)
-
-        begun = Position(self.hub.epoch, record.begun)
-        return read_run(self.hub, record.id, begun, after, dialect=dialect, on_open=came, readers=self.open_readers)
+    def accepted(self, request: Any, run: Run) -> RunAccepted:
+        """The response `202` that only says where a run can be read, as `Location` and in JSON."""
+        return RunAccepted(run.record, self._location)
 
     async def stop(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> bool:
         """End a run now, whichever process produces it; its readers get `stopped`.
@@ -342,23 +334,14 @@ class Runs:
             RunNotFound: there is none.
             TypeError: see `get`.
         """
-        return await self.stop_record((await self._finder(run_id, name, owner)()).id)
-
-    async def stop_record(self, run_id: str) -> bool:
-        """See `stop`; whosever run it is. For newswire itself."""
-        while True:
-            record = await self.find(run_id, ANYONE)
-            if record.state == "ended":
-                return False
-            if await (await self.open()).end(record, End("stopped")):
-                return True
+        return await (await self.get(run_id, name=name, owner=owner)).stop()
 
     # -- numbers
 
     @property
     def producing(self) -> int:
         """How many runs this process produces now."""
-        return 0 if self._worker is None else len(self._worker.productions)
+        return 0 if self._worker is None else self._worker.producing
 
     @property
     def reading(self) -> int:
@@ -366,27 +349,52 @@ class Runs:
         outs = out_channel("")
         return sum(count for channel, count in self.hub.channels().items() if channel.startswith(outs))
 
-    # -- for handles
 
-    @property
-    def latest(self) -> int:
-        """The newest offset that this process knows of."""
-        return self.hub.latest
+class SyncRuns:
+    """Blocking calls, for any thread but the event loop's own; see `newswire.hub.sync.SyncHub`.
 
-    def in_loop(self) -> bool:
-        """Whether this is the hub's event loop."""
+    Of a run that they give, `put`, `progress` and `track` work in threads as they are.
+    """
+
+    def __init__(self, runs: Runs) -> None:
+        self._runs = runs
+
+    def start(self, name: str, source: Source | None = None, *, timeout: float | None = None, **options: Any) -> Run:
+        """See `Runs.start`."""
+        return self._runs.hub.sync.call(lambda: self._runs.start(name, source, **options), timeout)
+
+    @contextmanager
+    def attach(
+        self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None
+    ) -> Iterator[RunWriter]:
+        """See `Runs.attach`: `with runs.sync.attach(run_id) as run:`."""
+        attachment = self._runs.attach(run_id, **which)
+        call = self._runs.hub.sync.call
+        run = call(attachment.__aenter__, timeout)
         try:
-            return asyncio.get_running_loop() is self.hub.loop
-        except RuntimeError:
-            return False
+            yield run
+        except BaseException as error:
+            failure = error
+            call(lambda: attachment.__aexit__(type(failure), failure, failure.__traceback__), timeout)
+            raise
+        call(lambda: attachment.__aexit__(None, None, None), timeout)
 
-    def call(self, call: Callable[[], object]) -> None:
-        """Call something in the hub's event loop: now, or soon from another thread."""
-        if self.in_loop():
-            call()
-        elif self.hub.loop is not None:
-            self.hub.loop.call_soon_threadsafe(call)
+    def stop(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> bool:
+        """See `Runs.stop`."""
+        return self._runs.hub.sync.call(lambda: self._runs.stop(run_id, **which), timeout)
 
+    def get(self, run_id: str | None = None, *, timeout: float | None = None, **which: str | None) -> Run:
+        """See `Runs.get`."""
+        return self._runs.hub.sync.call(lambda: self._runs.get(run_id, **which), timeout)
 
-def _checked(dialect: str | None) -> str | None:
-    return None if dialect is None else dialect_named(dialect).name
+    def wait(self, run: Run, timeout: float | None = None) -> End:
+        """See `Run.wait`.
+
+        Raises:
+            TimeoutError: the time is over; the run goes on.
+        """
+        return self._runs.hub.sync.call(run.wait, timeout)
+
+    def text(self, run: Run, timeout: float | None = None) -> str:
+        """See `Run.text`."""
+        return self._runs.hub.sync.call(run.text, timeout)

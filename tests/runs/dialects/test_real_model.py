@@ -96,7 +96,7 @@ def service(llm: LLM) -> Iterator[str]:
 
     async def answer(request: Request) -> Response:
         run = await runs.start("chat", relay(), key="one", meta={"raw": "openai-chat"})
-        return run.response(request, dialect=request.path_params["dialect"])  # type: ignore[return-value]
+        return runs.response(request, run, dialect=request.path_params["dialect"])  # type: ignore[return-value]
 
     app = Starlette(routes=[Route("/{dialect}/{rest:path}", answer, methods=["GET", "POST"])], lifespan=lifespan)
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.log.engine import Entry
-from newswire.runs.store.compact import Piece, fold, unfold
+from newswire.runs.store.compact import Piece, compacted, expanded
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["message", "reasoning", "tool", "custom"]), st.text(max_size=5)))
 
@@ -20,16 +20,16 @@ def test_every_cut_of_a_folded_run_is_exact(events: list[tuple[str, str]], steps
         offset += step
         entries.append(Entry(offset, "c", event, data, 0.0))
     pieces = [Piece(entry.offset, entry.event, entry.data) for entry in entries]
-    folded = fold(entries)
+    folded = compacted(entries)
     for after in range(offset + 1):
-        assert list(unfold(folded, after)) == [piece for piece in pieces if piece.offset > after]
+        assert list(expanded(folded, after)) == [piece for piece in pieces if piece.offset > after]
 
 
 def test_the_last_progress_is_kept() -> None:
     """Of progress and usage only the last one counts, and is where it was."""
     told = [("progress", "1"), ("message", "a"), ("progress", "2"), ("usage", "x"), ("message", "b"), ("progress", "3")]
     entries = [Entry(offset, "c", event, data, 0.0) for offset, (event, data) in enumerate(told, 1)]
-    assert [(piece.offset, piece.event, piece.data) for piece in unfold(fold(entries), 0)] == [
+    assert [(piece.offset, piece.event, piece.data) for piece in expanded(compacted(entries), 0)] == [
         (2, "message", "a"),
         (4, "usage", "x"),
         (5, "message", "b"),

@@ -15,7 +15,7 @@ from newswire.log import open_log
 from newswire.log.engine import Entry
 from newswire.runs import End, Runs
 from newswire.runs.store.record import Record, out_channel, read_end, record_channel
-from newswire.runs.store.store import Books
+from newswire.runs.store.store import RunStore
 from newswire.wire.event import Event
 from newswire.wire.reserved import END
 
@@ -33,7 +33,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 async def stored(hub: Hub, run_id: str) -> dict[str, Any]:
     """The newest record of a run, as the log has it."""
-    [entry] = await Books(hub.log).log.newest([record_channel(run_id)])
+    [entry] = await RunStore(hub.log).log.newest([record_channel(run_id)])
     assert entry is not None
     found: dict[str, Any] = json.loads(entry.data)
     return found
@@ -41,7 +41,7 @@ async def stored(hub: Hub, run_id: str) -> dict[str, Any]:
 
 async def add(hub: Hub, run_id: str, fields: dict[str, Any]) -> None:
     """Change a run's record as a later version would."""
-    [entry] = await Books(hub.log).log.newest([record_channel(run_id)])
+    [entry] = await RunStore(hub.log).log.newest([record_channel(run_id)])
     assert entry is not None
     found = {"begun": entry.offset, **await stored(hub, run_id), **fields}  # the first record has no `begun` of its own
     await hub.log.append([(record_channel(run_id), Event(json.dumps(found), "record"))])
@@ -87,8 +87,8 @@ async def test_a_run_of_a_later_version_is_claimed_and_ended(hub: Hub) -> None:
 
 async def test_runs_of_a_later_version_are_watched_and_read(hub: Hub) -> None:
     """A process that opens its runs beside them reads their records, their events and their ends, and folds them."""
-    books = Books(hub.log)
-    opened = await books.open(Record(id="a.1", name="a", state="running", created=1.5, more={"priority": 3}))
+    store = RunStore(hub.log)
+    opened = await store.create(Record(id="a.1", name="a", state="running", created=1.5, more={"priority": 3}))
     assert opened is not None
     ended = {**json.loads(opened.event().data), "state": "ended", "ended_at": 2.0}
     end = {"reason": "stopped", "by": "ada"}
@@ -101,11 +101,11 @@ async def test_runs_of_a_later_version_are_watched_and_read(hub: Hub) -> None:
     )
     async with Runs(hub, public=True) as runs:
         async with asyncio.timeout(30):
-            await (await runs.open()).watch.seen.wait()
+            await (await runs._opened()).monitor.seen.wait()
         run = await runs.get(name="a")
         assert await run.end() == await run.wait() == End("stopped")
         assert await run.text() == "text"
-        assert await books.fold("a.1")
+        assert await store.compact("a.1")
         folded = await stored(hub, "a.1")
         assert (folded["priority"], folded["end"]) == (3, end)
         assert [json.loads(event.data) async for event in run.subscribe() if event.event == END] == [end]

@@ -9,7 +9,7 @@ from tests.runs.suite.base import Noted, RunTests, read, words
 
 from newswire.errors import RunNotFound, RunOver
 from newswire.runs import End, Runs
-from newswire.runs.reading.run import Run
+from newswire.runs.worker.writer import RunWriter
 from newswire.testing.log_base import PATIENCE
 
 
@@ -65,11 +65,11 @@ class RunAttachTests(RunTests):
     async def test_progress(self, runs: Runs) -> None:
         """Fast progress is told now and then, the last one always, from the loop and from threads, before the end."""
 
-        def count(run: Run) -> None:
+        def count(run: RunWriter) -> None:
             for number in range(2001):
                 run.progress(number, 2000)
 
-        async def job(run: Run) -> str:
+        async def job(run: RunWriter) -> str:
             for _ in run.track(range(200), "hashing"):
                 await asyncio.sleep(0.001)
             async for _ in run.track(words(3), "reading", total=3):

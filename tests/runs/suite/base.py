@@ -88,12 +88,11 @@ class Taken:
 
 async def kill(runs: Runs) -> None:
     """Stop all that a worker does, without a word to anybody, as kill -9 does."""
-    worker = await runs.open()
-    await worker.watch.stop()
+    worker = await runs._opened()
+    await worker.monitor.stop()
     for production in list(worker.productions.values()):
         production.claim.over = True
-        if production._task is not None:
-            production._task.cancel()
+        production.claim._stop_producer()
 
 
 class RunTests(LogTests):

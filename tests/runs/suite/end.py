@@ -12,6 +12,7 @@ from tests.runs.suite.base import LEASE, Noted, RunTests, answer, kill, read, un
 from newswire.errors import Closed
 from newswire.runs import End, RunOptions, Runs
 from newswire.runs.reading.run import Run
+from newswire.runs.worker.writer import RunWriter
 from newswire.testing.log_base import PATIENCE
 
 
@@ -53,10 +54,10 @@ class RunEndTests(RunTests):
     async def test_who_was_taken_for_dead_can_not_write(self, runs: Runs, other: Runs) -> None:
         """A worker that comes back after its lease, to find its runs ended, is told so at its next part."""
 
-        async def slow(run: Run) -> str:
+        async def slow(run: RunWriter) -> str:
             await run.write("before")
             await run.flush()
-            await (await runs.open()).watch.stop("beat")
+            await (await runs._opened()).monitor.stop("heartbeat")
             await asyncio.sleep(2 * LEASE)
             for _ in range(100):
                 await run.write("after")
@@ -65,16 +66,14 @@ class RunEndTests(RunTests):
 
         run = await runs.start("chat.1", slow)
         assert (await (await other.get(run.id)).wait()).reason == "interrupted"
-        production = (await runs.open()).productions.get(run.id)
-        if production is not None:  # it has not heard of it yet
-            await production.gone()
+        await until(lambda: not runs.producing)
         assert await (await other.get(run.id)).text() == "before"
 
     async def test_take_over_goes_on_from_the_last_position(self, runs: Runs, other: Runs) -> None:
         """A registered producer is started again by another process that has it; readers see one whole answer."""
         begun = asyncio.Event()
 
-        async def count(run: Run, upto: int) -> AsyncIterator[str]:
+        async def count(run: RunWriter, upto: int) -> AsyncIterator[str]:
             have = len((await run.text()).split())
             for number in range(have, upto):
                 yield f"{number} "
@@ -87,7 +86,7 @@ class RunEndTests(RunTests):
         run = await runs.start("chat.1", count, args={"upto": 12}, options=RunOptions(takeover=True))
         reading = asyncio.create_task(read(await other.get(run.id)))
         await begun.wait()
-        await (await runs.open()).productions[run.id].claim.flushed()
+        await (await runs._opened()).productions[run.id].claim.flushed()
         await kill(runs)
         events = await reading
         assert "".join(event.data for event in events[:-1]) == answer(12)
@@ -102,7 +101,7 @@ class RunEndTests(RunTests):
         await asyncio.sleep(0.05)
         await kill(runs)
 
-        async def rest(run: Run) -> AsyncIterator[str]:
+        async def rest(run: RunWriter) -> AsyncIterator[str]:
             yield "rest"
 
         async def again() -> Run:

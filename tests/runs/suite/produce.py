@@ -13,7 +13,7 @@ from tests.runs.suite.base import Noted, RunTests, answer, until, words
 
 from newswire.errors import InvalidChannel, LogUnavailable, RunFailed, RunNotFound
 from newswire.runs import End, RunOptions, Runs
-from newswire.runs.reading.run import Run
+from newswire.runs.worker.writer import RunWriter
 from newswire.testing.log_base import PATIENCE
 from newswire.wire.event import Event
 
@@ -28,12 +28,12 @@ class RunProduceTests(RunTests):
         def sync() -> Iterator[str]:
             yield from ("a", "b")
 
-        async def job(run: Run, suffix: str) -> dict[str, str]:
+        async def job(run: RunWriter, suffix: str) -> dict[str, str]:
             await run.write("a")
             run.put("b")
             return {"suffix": suffix}
 
-        def thread(run: Run) -> int:
+        def thread(run: RunWriter) -> int:
             assert threading.current_thread() is not threading.main_thread()
             run.put("a")
             run.put("b")
@@ -107,14 +107,19 @@ class RunProduceTests(RunTests):
         """What a producer may be ahead of the log is bounded, in the loop and in threads; nothing is lost."""
         ahead = []
 
-        async def fast(run: Run) -> None:
+        async def fast(run: RunWriter) -> None:
             for _ in range(300):
                 await run.write("x" * 1000)
-                ahead.append(run._writable()._ahead)
+                ahead.append(run._claim._queue.ahead)
 
         run = await runs.start("job", fast)
         await run.wait()
         assert len(await run.text()) == 300_000
+        assert max(ahead) < 100_000
+        many = [await runs.start("job", fast) for _ in range(10)]  # the bound is one for all
+        for run in many:
+            await run.wait()
+            assert len(await run.text()) == 300_000
         assert max(ahead) < 100_000
         in_thread = await runs.start("job", ("x" * 1000 for _ in range(300)))
         assert len([event async for event in in_thread.subscribe()]) == 301
@@ -140,7 +145,7 @@ class RunProduceTests(RunTests):
 
     async def test_a_log_that_is_away_loses_nothing(self, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
         """While the log is away a producer goes on as far as it may; all is stored once, in order, when it is back."""
-        log = runs.books.log
+        log = runs.store.log
         append_if, submit = log.append_if, log.submit
         calls = 0
 

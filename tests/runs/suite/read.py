@@ -94,8 +94,8 @@ class RunReadTests(RunTests):
         run = await runs.start("chat.1", parts(), options=RunOptions(compact_after=3600))
         whole = await read(run)
         text = await run.text()
-        assert await runs.books.fold(run.id)
-        assert not await other.books.fold(run.id)
+        assert await runs.store.compact(run.id)
+        assert not await other.store.compact(run.id)
         page = await runs.hub.log.read(Channels([out_channel(run.id)]), 0, 1000)
         assert [entry.event for entry in page.entries] == [FOLDED]
         for each in (runs, other):
@@ -116,14 +116,16 @@ class RunReadTests(RunTests):
 
         run = await runs.start("chat.1", words(10))
         whole = await read(run)
-        monkeypatch.setattr(runs.books.log, "drop", died)
-        assert await runs.books.fold(run.id)
+        monkeypatch.setattr(runs.store.log, "drop", died)
+        assert await runs.store.compact(run.id)
         for each in (runs, other):
             found = await each.get(run.id)
             assert await found.text() == answer(10)
             for number, event in enumerate(whole[:-1], 1):
                 assert await read(found, event.id) == whole[number:]
-                reader = each.reader(found.record, event.id, dialect_for("openai-chat", found.record.head))
+                reader = each._readers.read(
+                    found.record, event.id, dialect=dialect_for("openai-chat", found.record.head)
+                )
                 sink = Taken(reader)
                 await reader.open()
                 reader.attach(sink, StreamOptions())
@@ -147,7 +149,7 @@ class RunReadTests(RunTests):
         run = await runs.start("chat.1", words(50))
         whole = await read(run)
         for after, event in [(None, None), (whole[20].id, whole[20])]:
-            reader = runs.reader(run.record, after, dialect_for("native", run.record.head))
+            reader = runs._readers.read(run.record, after, dialect=dialect_for("native", run.record.head))
             sink = Taken(reader)
             await reader.open()
             reader.attach(sink, StreamOptions())

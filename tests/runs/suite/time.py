@@ -64,12 +64,12 @@ class RunTimeTests(RunTests):
         """After `keep_for` it is as if it had never been: no run, no events, no name, and its key is free."""
         run = await runs.start("chat.1", words(3), key="k", options=RunOptions(keep_for=0.05))
         await run.wait()
-        worker = await runs.open()
-        await until(lambda: worker.watch.expiry._drop)
+        worker = await runs._opened()
+        await until(lambda: worker.monitor.expiry._drop)
         await asyncio.sleep(0.1)
         with anyio.fail_after(PATIENCE):
             while True:
-                await worker.watch.expiry.drop_old()
+                await worker.monitor.expiry.drop_old()
                 try:
                     await runs.get(run.id)
                 except RunNotFound:
@@ -77,7 +77,7 @@ class RunTimeTests(RunTests):
                 await asyncio.sleep(0.02)
         with pytest.raises(RunNotFound):
             await runs.get(name="chat.1")
-        [first, second] = await runs.books.log.newest([out_channel(run.id), record_channel(run.id)])
+        [first, second] = await runs.store.log.newest([out_channel(run.id), record_channel(run.id)])
         assert first is second is None
         again = await runs.start("chat.1", words(2), key="k")
         assert (await again.wait()).reason == "done"

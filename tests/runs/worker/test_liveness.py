@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from newswire.runs.worker.liveness import Beat, Liveness
+from newswire.runs.worker.liveness import Heartbeat, Liveness
 
 LEASE = 8.0
 
@@ -30,10 +30,10 @@ def test_nobody_is_dead_before_a_whole_lease_of_attention(looks: list[tuple[floa
             offset += beats
             read, suspected = now, None
         last = now
-        liveness.look({"b": Beat(offset, LEASE, suspected is not None)}, now)
+        liveness.look({"b": Heartbeat(offset, LEASE, suspected is not None)}, now)
         for beat in liveness.overdue().values():
             assert now - read >= LEASE / 2
-            assert beat == Beat(offset, LEASE, suspected is not None)
+            assert beat == Heartbeat(offset, LEASE, suspected is not None)
             if suspected is None:
                 offset += 1
                 suspected = now
@@ -46,16 +46,16 @@ def test_a_silent_worker_is_dead_within_its_lease() -> None:
     """A process that looks all the time sees a worker dead three quarters of a lease after its last heartbeat."""
     liveness = Liveness(LEASE)
     for tick in range(20):
-        liveness.look({"b": Beat(tick, LEASE)}, float(tick))
+        liveness.look({"b": Heartbeat(tick, LEASE)}, float(tick))
     for tick in range(20, 23):
-        liveness.look({"b": Beat(19, LEASE)}, float(tick))
+        liveness.look({"b": Heartbeat(19, LEASE)}, float(tick))
         assert not liveness.overdue()
-    liveness.look({"b": Beat(19, LEASE)}, 23.0)
+    liveness.look({"b": Heartbeat(19, LEASE)}, 23.0)
     assert liveness.overdue()
     for tick in range(24, 26):
-        liveness.look({"b": Beat(30, LEASE, suspected=True)}, float(tick))
+        liveness.look({"b": Heartbeat(30, LEASE, suspected=True)}, float(tick))
         assert not liveness.overdue()
-    liveness.look({"b": Beat(30, LEASE, suspected=True)}, 26.0)
+    liveness.look({"b": Heartbeat(30, LEASE, suspected=True)}, 26.0)
     assert liveness.overdue()
 
 
@@ -63,7 +63,7 @@ def test_a_worker_is_judged_by_its_own_lease() -> None:
     """A worker that promises a heartbeat less often has more time than its judge would have itself."""
     liveness = Liveness(2.0)
     for tick in range(20):
-        liveness.look({"slow": Beat(1, 60.0), "fast": Beat(1, 2.0)}, tick / 2)
+        liveness.look({"slow": Heartbeat(1, 60.0), "fast": Heartbeat(1, 2.0)}, tick / 2)
     assert set(liveness.overdue()) == {"fast"}
 
 
@@ -71,8 +71,8 @@ def test_a_worker_that_is_watched_again_begins_again() -> None:
     """What was known of a worker that produced nothing for a while does not count against it."""
     liveness = Liveness(LEASE)
     for tick in range(6):
-        liveness.look({"b": Beat(1, LEASE)}, float(tick))
+        liveness.look({"b": Heartbeat(1, LEASE)}, float(tick))
     liveness.look({}, 6.0)
     for tick in range(7, 13):
-        liveness.look({"b": Beat(1, LEASE)}, float(tick))
+        liveness.look({"b": Heartbeat(1, LEASE)}, float(tick))
         assert not liveness.overdue()

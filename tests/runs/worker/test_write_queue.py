@@ -24,11 +24,11 @@ async def forever(run: Any) -> None:
 async def test_an_event_in_memory_is_with_its_reader_when_put_returns() -> None:
     """Stored, then sent, with no pass of the event loop in between; by the stream's own task, on any server."""
     async with Hub() as hub, Runs(hub, public=True) as runs:
-        run = await runs.start("chat", forever)
-        other = await runs.start("chat", forever)
+        run = await runs.attach((await runs.start("chat", forever)).id)
+        other = await runs.attach((await runs.start("chat", forever)).id)
         client = Client()
         scope = {"type": "http", "method": "GET", "path": "/", "http_version": "1.1"}
-        stream = asyncio.create_task(run.response(None)(scope, client.receive, client.send))
+        stream = asyncio.create_task(runs.response(None, run)(scope, client.receive, client.send))
         run.put("first")
         await client.until(lambda: "first" in client.text)
         for number in range(3):
@@ -62,7 +62,7 @@ async def test_what_comes_in_a_burst_goes_together(monkeypatch: pytest.MonkeyPat
 
         begin = asyncio.Event()
         run = await runs.start("chat", burst())
-        other = await runs.start("chat", forever)
+        other = await runs.attach((await runs.start("chat", forever)).id)
         other.put("before")
         await other.flush()
         monkeypatch.setattr(log, "submit", counting)
@@ -84,12 +84,12 @@ async def test_a_run_that_was_ended_elsewhere_takes_no_more() -> None:
             finally:
                 cancelled.set()
 
-        run = await runs.start("chat", produce)
+        run = await runs.attach((await runs.start("chat", produce)).id)
         run.put("a")
         await run.flush()
-        record = await other.books.look(run.id)
+        record = await other.store.find(run.id)
         assert record is not None
-        assert await other.books.change(record, worker=None) is not None
+        assert await other.store.change(record, worker=None) is not None
         run.put("lost")
         async with asyncio.timeout(5):
             await cancelled.wait()
@@ -112,7 +112,7 @@ async def test_an_outage_of_the_log_is_written_about_once(
                 monkeypatch.setattr(log, "submit", submit)
             settle([LogUnavailable("the disk is full")] * len(batches), "")
 
-        run = await runs.start("chat", forever)
+        run = await runs.attach((await runs.start("chat", forever)).id)
         monkeypatch.setattr(log, "submit", away)
         run.put("stored in the end")
         await run.flush()

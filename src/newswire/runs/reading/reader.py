@@ -1,9 +1,9 @@
 """Readers of a run: subscriptions to the run's channel that end with the run, in the dialect that the client knows.
 
 A reader is a hub's subscription with a transform, and a subscription in all else: a cursor, served by its group's
-rounds, on the direct path where there is one. `RunReader` ends the stream behind the run's last event. `DialectReader`
-also writes each chunk in a dialect: what is ready comes in one piece, so a reader that is behind gets the text that it
-lacks in one block.
+rounds, on the direct path where there is one. `Readers` makes them. `RunReader` ends the stream behind the run's last
+event. `DialectReader` also writes each chunk in a dialect: what is ready comes in one piece, so a reader that is behind
+gets the text that it lacks in one block.
 
 A dialect's client that comes back is a new client to its library. So the dialect first gets what the client has seen,
 read from the log, and repeats it as its prelude; the exact tail follows.
@@ -12,9 +12,10 @@ read from the log, and repeats it as its prelude; the exact tail follows.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from newswire.errors import RunNotFound
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.transform import Transform
 from newswire.log.engine import Entry
@@ -22,9 +23,9 @@ from newswire.log.position import Position
 from newswire.runs.dialects.base import Dialect
 from newswire.runs.dialects.base import End as RunEnd
 from newswire.runs.parts import merged, part_of
-from newswire.runs.store.compact import unfold
-from newswire.runs.store.record import out_channel, read_end
-from newswire.runs.store.store import Books
+from newswire.runs.store.compact import expanded
+from newswire.runs.store.record import Record, out_channel, read_end
+from newswire.runs.store.store import RunStore
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.reserved import END, FOLDED, GAP
@@ -34,39 +35,88 @@ if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
 
 _LAST: Final = (END, FOLDED)  # a stored event of these types may be the run's last
+_LOOKED_AT_ONCE: Final = 500  # runs whose readers may have lost them
 _EVENTS_LOST: Final = "EventsLost"  # the type of error of a reader's last event, where events are missing
 
 
-def read_run(
-    hub: Hub,
-    run_id: str,
-    begun: Position,
-    after: Position | str | None,
-    *,
-    dialect: Dialect | None = None,
-    on_open: Callable[[], Awaitable[None]] | None = None,
-    readers: dict[str, set[RunReader]] | None = None,
-) -> Subscription:
-    """Subscribe to a run; for one reader.
+class Readers:
+    """Subscribes readers to runs, and knows those that are open in this process.
 
-    Args:
-        hub: where the run is.
-        run_id: which run.
-        begun: the position after which the run's events are.
-        after: the reader's cursor, a position or any text; None: from the beginning.
-        dialect: how to write the run; None: the events as they are stored.
-        on_open: awaited when the subscription is opened, before anything is sent. It raises `RunNotFound` if the run is
-            not kept any more.
-        readers: holds the reader, by the run's id, while its stream is open.
+    Attributes:
+        hub: whose log has the runs.
+        store: their records.
     """
-    reader = RunReader(run_id, begun.offset, on_open, readers)
-    if dialect is not None:
-        reader = DialectReader(run_id, begun.offset, on_open, readers, dialect, Books(hub.log))
-    return hub.subscribe(out_channel(run_id), after=after or begun, transform=reader)
+
+    def __init__(self, hub: Hub, store: RunStore) -> None:
+        self.hub = hub
+        self.store = store
+        self._open: dict[str, set[RunReader]] = {}
+
+    def read(
+        self,
+        record: Record,
+        after: Position | str | None = None,
+        *,
+        dialect: Dialect | None = None,
+        fresh: bool = False,
+    ) -> Subscription:
+        """Subscribe one reader to a run.
+
+        Args:
+            record: which run.
+            after: the reader's cursor, a position or any text; None: from the beginning.
+            dialect: how to write the run; None: the events as they are stored.
+            fresh: the record was read just now. Otherwise opening the subscription looks whether the run is still
+                kept, and raises `RunNotFound` if it is not.
+        """
+
+        async def on_open() -> None:
+            newest = record if fresh else await self.store.find(record.id)
+            if newest is None or newest.begun != record.begun:
+                raise RunNotFound(record.id)
+            if newest.state == "waiting" and newest.worker is not None:
+                await self.store.change(newest, state="running")  # a lazy run: its worker sees this, and starts
+
+        reader = RunReader(record, on_open, self._open)
+        if dialect is not None:
+            reader = DialectReader(record, on_open, self._open, dialect, self.store)
+        begun = Position(self.hub.epoch, record.begun)
+        return self.hub.subscribe(out_channel(record.id), after=after or begun, transform=reader)
+
+    def has(self, run_id: str) -> bool:
+        """Whether a stream or an iteration of this process reads a run."""
+        return bool(self.hub.subscribers(out_channel(run_id)))
+
+    def supersede(self, record: Record) -> None:
+        """Keep the readers of earlier runs with the same id from the events of this one."""
+        for reader in self._open.get(record.id, ()):
+            if reader.begun < record.begun:
+                reader.upto = record.begun
+
+    async def end_lost(self, unfinished: Mapping[str, Record]) -> None:
+        """End the readers whose run is not kept any more: they would wait for its end for ever.
+
+        Args:
+            unfinished: the records of the runs that go on. Their readers lose nothing.
+        """
+        newest = {run_id: unfinished[run_id] for run_id in self._open if run_id in unfinished}
+        others = [run_id for run_id in self._open if run_id not in unfinished]
+        for at in range(0, len(others), _LOOKED_AT_ONCE):
+            newest.update(await self.store.kept(others[at : at + _LOOKED_AT_ONCE]))
+        for run_id, readers in list(self._open.items()):
+            record = newest.get(run_id)
+            for reader in list(readers):
+                if record is None:
+                    if run_id in others:
+                        reader.lose()
+                elif reader.begun < record.begun:  # another run of the same key has the id
+                    reader.upto = record.begun
+                    if not await self.store.has_events(run_id, reader.seen, record.begun):
+                        reader.lose()
 
 
 class RunReader(Transform):
-    """Made by `read_run`.
+    """Made by `Readers`.
 
     Attributes:
         run_id: which run.
@@ -78,25 +128,21 @@ class RunReader(Transform):
     __slots__ = ("_end", "_epoch", "_on_open", "_opened", "_readers", "begun", "run_id", "seen", "upto")
 
     def __init__(
-        self,
-        run_id: str,
-        begun: int,
-        on_open: Callable[[], Awaitable[None]] | None,
-        readers: dict[str, set[RunReader]] | None,
+        self, record: Record, on_open: Callable[[], Awaitable[None]], readers: dict[str, set[RunReader]]
     ) -> None:
-        self.run_id = run_id
-        self.begun = begun
+        self.run_id = record.id
+        self.begun = record.begun
         self.seen = 0
         self.upto: int | None = None
         self._on_open = on_open
         self._opened = False  # `on_open` was awaited
-        self._readers = {} if readers is None else readers
+        self._readers = readers  # of this process: has the reader while its stream is open
         self._end: Callable[[Chunk], None] | None = None  # while the stream is open
         self._epoch = ""
 
     async def open(self, position: Position) -> Position:
         """See `Transform.open`. A cursor from before the run, another run's, say, starts at its beginning."""
-        if not self._opened and self._on_open is not None:
+        if not self._opened:
             await self._on_open()
         self._opened = True
         return Position(position.epoch, max(position.offset, self.begun))
@@ -119,7 +165,7 @@ class RunReader(Transform):
                 del self._readers[self.run_id]
 
     def restates(self, frame: Frame) -> bool:
-        """See `Transform.restates`: what was folded is not lost."""
+        """See `Transform.restates`: what was compacted is not lost."""
         return frame.event == FOLDED
 
     def write(self, chunk: Chunk) -> tuple[Chunk | None, bool]:
@@ -146,27 +192,27 @@ class RunReader(Transform):
         return Frame(self._epoch, Entry(self.seen, out_channel(self.run_id), end.event, end.data, 0.0))
 
     def _due(self, frames: Sequence[Frame]) -> tuple[Sequence[Frame], bool]:
-        """What of these is the reader's: up to the end, what was folded unfolded; and whether that is the end."""
+        """What of these is the reader's: up to the end, what was compacted expanded; and whether that is the end."""
         passed = self.upto is not None and frames[-1].offset > self.upto
         if passed:
             frames = [frame for frame in frames if frame.offset <= (self.upto or 0)]
         if frames and frames[-1].event in _LAST:
-            frames = self._unfolded(frames)
+            frames = self._expanded(frames)
         if frames:
             self.seen = frames[-1].offset
             if frames[-1].event == END:
                 return frames, True
         elif not passed:
-            return frames, True  # of a folded run, whose end the reader has
+            return frames, True  # of a compact run, whose end the reader has
         return ([*frames, self._lost_frame()], True) if passed else (frames, False)
 
-    def _unfolded(self, frames: Sequence[Frame]) -> Sequence[Frame]:
+    def _expanded(self, frames: Sequence[Frame]) -> Sequence[Frame]:
         found: list[Frame] = []
         for frame in frames:
             if frame.event == FOLDED:
                 found += [
                     Frame(frame.epoch, Entry(piece.offset, frame.channel, piece.event, piece.data, 0.0))
-                    for piece in unfold(frame.data, self.seen)
+                    for piece in expanded(frame.data, self.seen)
                 ]
             else:
                 found.append(frame)
@@ -178,26 +224,25 @@ class RunReader(Transform):
 class DialectReader(RunReader):
     """A reader that gets the run in a dialect."""
 
-    __slots__ = ("_books", "_dialect", "_over")
+    __slots__ = ("_dialect", "_over", "_store")
 
     def __init__(
         self,
-        run_id: str,
-        begun: int,
-        on_open: Callable[[], Awaitable[None]] | None,
-        readers: dict[str, set[RunReader]] | None,
+        record: Record,
+        on_open: Callable[[], Awaitable[None]],
+        readers: dict[str, set[RunReader]],
         dialect: Dialect,
-        books: Books,
+        store: RunStore,
     ) -> None:
-        super().__init__(run_id, begun, on_open, readers)
+        super().__init__(record, on_open, readers)
         self._dialect = dialect
-        self._books = books
+        self._store = store
         self._over = False  # the dialect's last words are written
 
     async def open(self, position: Position) -> Position:
         """See `Transform.open`. What lies before the cursor is read too."""
         position = await super().open(position)
-        async for piece in self._books.pieces(self.run_id, self.begun, position.offset):
+        async for piece in self._store.pieces(self.run_id, self.begun, position.offset):
             if piece.event != END:
                 self._dialect.skip_event(piece.event, piece.data)
         return position

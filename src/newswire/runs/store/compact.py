@@ -1,8 +1,8 @@
-"""The folded form of an ended run: one event in the log instead of thousands, and every cut still exact.
+"""The compact form of an ended run: one event in the log instead of thousands, and every cut still exact.
 
-A run of 2,000 tokens is 2,000 rows in a log. Folded, text that came in a row is one text, with the offsets and lengths
-of the pieces that it came in beside it. So a reader gets the same events with the ids of old, and one whose cursor is
-any of these still gets exactly what comes after it. Of progress and usage only the last is kept.
+A run of 2,000 tokens is 2,000 rows in a log. Compacted, neighbouring pieces of text are one text, with the offsets and
+lengths of the pieces beside it. So readers get the same events with the same ids, and a reader whose cursor is any of
+these ids gets exactly what comes after it. Of progress and usage only the last is kept.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ class Piece(NamedTuple):
     data: str
 
 
-def fold(told: Iterable[Entry | Piece]) -> str:
-    """The data of the event that says what all of `told` say: JSON, a list of groups.
+def compacted(found: Iterable[Entry | Piece]) -> str:
+    """The data of the one event that stands for all of `found`: JSON, a list of groups.
 
     A group is `[type, data, offset]`; or for text `[type, data, [first offset, steps between offsets …], [lengths …]]`,
     with lengths in characters.
     """
     groups: list[list[Any]] = []
     last: dict[str, int] = {}  # where in `groups` the last progress is; an earlier one is emptied
-    for entry in told:
+    for entry in found:
         if entry.event in _TEXTS:
             if groups and groups[-1][0] == entry.event:
                 groups[-1][1].append(entry.data)
@@ -59,8 +59,8 @@ def _text(event: str, texts: list[str], offsets: list[int]) -> list[Any]:
     return [event, "".join(texts), steps, [len(text) for text in texts]]
 
 
-def unfold(data: str, after: int) -> Iterator[Piece]:
-    """What a folded run says after offset `after`."""
+def expanded(data: str, after: int) -> Iterator[Piece]:
+    """The pieces of a compact run after offset `after`."""
     for event, text, *place in json.loads(data):
         if len(place) == 1:
             found: Iterable[tuple[int, str]] = [(place[0], text)]
@@ -75,9 +75,9 @@ def unfold(data: str, after: int) -> Iterator[Piece]:
 
 
 def pieces(entries: Iterable[Entry]) -> Iterator[Piece]:
-    """The pieces of a run's entries, folded or not."""
+    """The pieces of a run's entries, compact or not."""
     for entry in entries:
         if entry.event == FOLDED:
-            yield from unfold(entry.data, 0)
+            yield from expanded(entry.data, 0)
         else:
             yield Piece(entry.offset, entry.event, entry.data)

@@ -1,7 +1,7 @@
-"""The books of all runs: the few ways in which a record is made, read and changed. Every process has the same.
+"""Stores run records in the log: the few ways in which a record is made, read and changed.
 
-All changes go through `Log.append_if`, under the condition that the record is the one that was read. None of
-the calls keeps anything in memory but the log's secret.
+Everything that deals with runs gets a `RunStore`. Every process with the same log sees the same records. All changes
+go through `Log.append_if`, under the condition that the record is still the one that was read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -19,7 +19,8 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
 from newswire.runs.dialects.base import End
-from newswire.runs.store.compact import MAX_BYTES, Piece, fold, pieces
+from newswire.runs.stats import RunStats
+from newswire.runs.store.compact import MAX_BYTES, Piece, compacted, pieces
 from newswire.runs.store.record import (
     SECRET,
     Record,
@@ -36,16 +37,22 @@ logger = logging.getLogger("newswire.runs")
 _PAGE: Final = 1000
 
 
-class Books:
-    """Records in a log."""
+class RunStore:
+    """The run records in a log.
+
+    Attributes:
+        log: where they are.
+        stats: counts what happens to runs in this process.
+    """
 
     def __init__(self, log: Log) -> None:
         self.log = log
+        self.stats = RunStats()
         self._secret: bytes | None = None
 
     # -- read
 
-    async def look(self, run_id: str) -> Record | None:
+    async def find(self, run_id: str) -> Record | None:
         """The newest record of a run."""
         [entry] = await self.log.newest([record_channel(run_id)])
         return None if entry is None else Record.read(entry)
@@ -56,7 +63,7 @@ class Books:
         return None if entry is None else entry.data
 
     async def kept(self, run_ids: Sequence[str]) -> dict[str, Record]:
-        """The newest records of those of some runs that are kept up to their end, or have none yet, by id."""
+        """The newest records of some runs, by id, without those whose events are not kept up to their end."""
         records = await self.log.newest([record_channel(run_id) for run_id in run_ids])
         outs = await self.log.newest([out_channel(run_id) for run_id in run_ids])
         found: dict[str, Record] = {}
@@ -74,7 +81,7 @@ class Books:
         return bool(page.entries) and page.entries[0].offset <= upto
 
     async def secret(self) -> bytes:
-        """What is known to the processes that have this log, and to nobody else; the first that needs it makes it."""
+        """A secret of all processes that share this log. The first process that needs it makes it."""
         while self._secret is None:
             [entry] = await self.log.newest([SECRET])
             if entry is not None:
@@ -87,9 +94,9 @@ class Books:
         return self._secret
 
     async def pieces(self, run_id: str, after: int, upto: int | None = None) -> AsyncIterator[Piece]:
-        """What the log has of a run, folded or not: behind an offset, and up to another, by default the newest now.
+        """Read a run's events, compact or not: after an offset, up to another (None: the newest now).
 
-        While a run is folded the log has both forms, and for good if the process dies then; each piece comes once.
+        While a run is compacted the log has both forms, and for good if the process dies then. Each piece comes once.
         """
         channel = Channels([out_channel(run_id)])
         at, last = after, (await self.log.span()).latest if upto is None else upto
@@ -110,11 +117,11 @@ class Books:
         stored = await self.log.append_if(events, Condition(channel, newest))
         return None if stored is None else stored[0].offset
 
-    async def open(self, record: Record, instead_of: Record | None = None) -> Record | None:
-        """Make a run.
+    async def create(self, record: Record, instead_of: Record | None = None) -> Record | None:
+        """Store a new run.
 
         Args:
-            record: what is to be known of it.
+            record: its first record.
             instead_of: the record of an ended run of the same id, whose place it takes.
 
         Returns:
@@ -138,18 +145,24 @@ class Books:
         return None if stored is None else replace(changed, offset=stored)
 
     async def end(self, records: Sequence[Record], end: End) -> list[Record]:
-        """End runs; their readers get it as the last event.
+        """End runs, whoever produces them. Their readers get the end as the last event.
 
         Returns:
-            the records of those that this call has ended; the others had been changed first.
+            the records of the runs that this call ended. The others had changed first.
         """
         ended = [as_ended(record, end) for record in records]
         stored = await asyncio.gather(
             *(self._append_if(last_events(record), record_channel(record.id), record.offset) for record in ended)
         )
-        return [record for record, offset in zip(ended, stored, strict=True) if offset is not None]
+        found = [
+            replace(record, offset=offset + 1)  # the end is stored first
+            for record, offset in zip(ended, stored, strict=True)
+            if offset is not None
+        ]
+        self.stats.ended[end.reason] += len(found)
+        return found
 
-    async def beat(self, worker: str, data: str, *, after: int) -> int | None:
+    async def heartbeat(self, worker: str, data: str, *, after: int) -> int | None:
         """Store a heartbeat of a worker, or the verdict that it is dead.
 
         Args:
@@ -161,26 +174,26 @@ class Books:
             the new event's offset; None if there is a newer one, so that nothing was stored.
         """
         channel = worker_channel(worker)
-        return await self._append_if([(channel, Event(data, "sign"))], channel, after)
+        return await self._append_if([(channel, Event(data, "heartbeat"))], channel, after)
 
-    async def fold(self, run_id: str) -> bool:
-        """Keep an ended run in its folded form from now on.
+    async def compact(self, run_id: str) -> bool:
+        """Keep an ended run in its compact form from now on.
 
         Returns:
             False if that was done already, or the run is too large for it.
         """
-        record = await self.look(run_id)
+        record = await self.find(run_id)
         if record is None or record.state != "ended" or record.last:
             return False
-        out, books = out_channel(run_id), record_channel(run_id)
-        told = [piece async for piece in self.pieces(run_id, record.begun)]
-        if not told or sum(len(piece.data) for piece in told) > MAX_BYTES:
+        out, records = out_channel(run_id), record_channel(run_id)
+        found = [piece async for piece in self.pieces(run_id, record.begun)]
+        if not found or sum(len(piece.data) for piece in found) > MAX_BYTES:
             return False
-        folded = replace(record, last=record.last_offset)
-        events = [(out, Event(fold(told), FOLDED)), (books, folded.event())]
-        if await self._append_if(events, books, record.offset) is None:
+        changed = replace(record, last=record.last_offset)
+        events = [(out, Event(compacted(found), FOLDED)), (records, changed.event())]
+        if await self._append_if(events, records, record.offset) is None:
             return False
-        await self.log.drop({out: folded.last, books: record.offset})
+        await self.log.drop({out: changed.last, records: record.offset})
         return True
 
     async def drop(self, runs: Sequence[Record]) -> None:
@@ -194,10 +207,6 @@ class Books:
                 cuts[name] = max(cuts.get(name, 0), run.begun + 1)  # it was stored right behind the first record
         if cuts:
             await self.log.drop(cuts)
-
-    async def drop_beats(self, cuts: Mapping[str, int]) -> None:
-        """Remove old heartbeats, by channel up to an offset."""
-        await self.log.drop(cuts)
 
 
 def as_ended(record: Record, end: End) -> Record:

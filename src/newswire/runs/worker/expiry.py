@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
 from heapq import heappop, heappush
 from time import monotonic
 from typing import Final
 
+from newswire.runs.reading.reader import Readers
 from newswire.runs.store.record import Record
-from newswire.runs.store.store import Books
 
 _DROPPED_AT_ONCE: Final = 20  # runs; in one transaction, which publishing waits for
 _DROP_SECONDS: Final = 5.0
@@ -25,13 +24,12 @@ class Expiry:
     """The ended runs that this process knows of.
 
     Args:
-        books: where they are.
-        read_here: whether a reader of a run is open in this process.
+        readers: the readers of this process, and the store.
     """
 
-    def __init__(self, books: Books, read_here: Callable[[str], bool]) -> None:
-        self._books = books
-        self._read_here = read_here
+    def __init__(self, readers: Readers) -> None:
+        self._store = readers.store
+        self._readers = readers
         self._compact: list[tuple[float, str]] = []  # when by the monotonic clock, and id; a heap
         self._drop: list[tuple[float, str, int]] = []  # when, id, begun; a heap
         self._expiring: dict[tuple[str, int], tuple[Record, float]] = {}  # and when each is dropped at the latest
@@ -60,7 +58,7 @@ class Expiry:
         while self._compact and self._compact[0][0] < monotonic():
             _, run_id = heappop(self._compact)
             try:
-                await self._books.fold(run_id)
+                await self._store.compact(run_id)
             except BaseException:
                 heappush(self._compact, (monotonic() + _DROP_SECONDS, run_id))
                 raise
@@ -75,14 +73,14 @@ class Expiry:
         while self._drop and self._drop[0][0] < now and len(expired) < _DROPPED_AT_ONCE:
             _, run_id, begun = heappop(self._drop)
             record, latest = self._expiring[run_id, begun]
-            if now < latest and self._read_here(run_id):
+            if now < latest and self._readers.has(run_id):
                 heappush(self._drop, (min(now + _DROP_SECONDS, latest), run_id, begun))
                 continue
             expired.append(record)
         if not expired:
             return
         try:
-            await self._books.drop(expired)
+            await self._store.drop(expired)
         except BaseException:
             for record in expired:
                 heappush(self._drop, (monotonic() + _DROP_SECONDS, record.id, record.begun))

@@ -22,7 +22,7 @@ _STOOD_STILL: Final = 0.5  # of a lease: who has not looked for longer has to be
 
 
 @dataclass(frozen=True, slots=True)
-class Beat:
+class Heartbeat:
     """The newest event of a worker's channel.
 
     Attributes:
@@ -36,7 +36,7 @@ class Beat:
     suspected: bool = False
 
     @property
-    def patience(self) -> float:
+    def allowed_silence(self) -> float:
         """Seconds of silence after it that have a consequence."""
         return (_NO_ANSWER if self.suspected else _SILENCE) * self.lease
 
@@ -48,7 +48,7 @@ class Beat:
 
 @dataclass(slots=True)
 class _Watched:
-    beat: Beat
+    beat: Heartbeat
     silent: float  # seconds
 
 
@@ -64,7 +64,7 @@ class Liveness:
         self._watched: dict[str, _Watched] = {}
         self._looked: float | None = None
 
-    def look(self, beats: Mapping[str, Beat], at: float) -> None:
+    def look(self, beats: Mapping[str, Heartbeat], at: float) -> None:
         """Note the newest events of the channels of all workers that matter now.
 
         Args:
@@ -85,6 +85,6 @@ class Liveness:
                 watched[worker] = _Watched(beat, known.silent + min(passed, _AWAKE * beat.lease))
         self._watched = watched
 
-    def overdue(self) -> dict[str, Beat]:
+    def overdue(self) -> dict[str, Heartbeat]:
         """The workers that were silent for too long: those suspected are dead, the others are to be suspected."""
-        return {worker: each.beat for worker, each in self._watched.items() if each.silent >= each.beat.patience}
+        return {worker: each.beat for worker, each in self._watched.items() if each.silent >= each.beat.allowed_silence}

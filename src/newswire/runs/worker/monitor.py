@@ -1,4 +1,4 @@
-"""What one process sees of all runs: those that have not ended, who produces them, and whether that one is alive.
+"""The liveness monitor: which runs have not ended, who produces each, and whether that worker is alive.
 
 It follows the records and heartbeats of every process in the log. When a worker is to be suspected, and when it is
 dead, `liveness` says. Both are stored in that worker's own channel, under the condition that its newest event is still
@@ -19,15 +19,14 @@ from time import monotonic
 from typing import Final, Protocol
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
-from newswire.hub.hub import Hub
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.log.retry import Outage, Retry, SupervisedTask
-from newswire.runs.store.record import RECORDS, WORKERS, Record, out_channel, worker_channel
-from newswire.runs.store.store import Books
+from newswire.runs.reading.reader import Readers
+from newswire.runs.store.record import RECORDS, WORKERS, Record, worker_channel
 from newswire.runs.worker.expiry import Expiry
-from newswire.runs.worker.liveness import Beat, Liveness
+from newswire.runs.worker.liveness import Heartbeat, Liveness
 from newswire.wire.reserved import GAP
 
 logger = logging.getLogger("newswire.runs")
@@ -35,19 +34,19 @@ logger = logging.getLogger("newswire.runs")
 _RECORD_PREFIX: Final = RECORDS.removesuffix(">")
 _WORKER_PREFIX: Final = WORKERS.removesuffix(">")
 _PAGE: Final = 1000
-_BEATS_KEPT_SECONDS: Final = 300.0
-_LAST_BEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
+_HEARTBEATS_KEPT_SECONDS: Final = 300.0
+_LAST_HEARTBEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
 
 
-class Told(Protocol):
-    """Who is told what is seen."""
+class MonitorListener(Protocol):
+    """The worker, as its monitor knows it."""
 
     def changed(self, record: Record) -> None:
         """A record has changed, here or elsewhere."""
         ...
 
     async def orphaned(self, record: Record, since: float) -> None:
-        """A run has no living producer for `since` seconds; told again and again until that changes."""
+        """A run has had no living producer for `since` seconds; called again and again until that changes."""
         ...
 
     def declared_dead(self, offset: int) -> None:
@@ -58,53 +57,47 @@ class Told(Protocol):
         """Another process has a reader of a run."""
         ...
 
-    def read_here(self, run_id: str) -> bool:
-        """Whether this process has a reader of a run."""
-        ...
-
-    async def end_lost_readers(self) -> None:
-        """End the readers of this process whose run is not kept any more."""
-        ...
-
     def produces(self, run_id: str | None = None) -> bool:
         """Whether this process produces that run, or any, or holds one that it would start."""
         ...
 
-    async def look_round(self) -> None:
+    def on_tick(self) -> None:
         """Some time has passed."""
         ...
 
 
-class Watch:
+class LivenessMonitor:
     """The runs that have not ended.
 
     Attributes:
-        open: their newest records, by id.
+        unfinished: their newest records, by id.
         seen: set once all that was in the log at the start was read.
         expiry: the runs that have ended.
     """
 
-    def __init__(self, hub: Hub, books: Books, worker: str, lease: float, told: Told) -> None:
-        self.open: dict[str, Record] = {}
+    def __init__(self, readers: Readers, worker: str, lease: float, listener: MonitorListener) -> None:
+        self.unfinished: dict[str, Record] = {}
         self.seen = asyncio.Event()
-        self.expiry = Expiry(books, told.read_here)
-        self._hub = hub
-        self._books = books
+        self.expiry = Expiry(readers)
+        self._readers = readers
+        self._store = readers.store
         self._worker = worker
         self._lease = lease
-        self._told = told
+        self._listener = listener
         self._liveness = Liveness(lease)
-        self._since: dict[str, float] = {}  # when each record of `open` was read, by the monotonic clock
+        self._since: dict[str, float] = {}  # when each record of `unfinished` was read, by the monotonic clock
         self._orphans: dict[str, float] = {}  # since when each was seen to have no producer
         self._dead: dict[str, int] = {}  # worker: the offset of the newest verdict, or of its own goodbye
-        self._beats: dict[str, tuple[int, float]] = {}  # worker: the newest heartbeat, and when it was read
-        self._own_beat = 0  # the offset of this worker's newest heartbeat
-        self._beat_now = asyncio.Event()
-        self._beats_dropped = monotonic()
+        self._heartbeats: dict[str, tuple[int, float]] = {}  # worker: the newest heartbeat, and when it was read
+        self._own_heartbeat = 0  # the offset of this worker's newest heartbeat
+        self._heartbeat_now = asyncio.Event()
+        self._heartbeats_dropped = monotonic()
         self._follower = self._supervise(self._follow, "runs can't be watched")
         self._tasks = {
             "follow": self._follower,
-            "beat": self._supervise(self._beat_in_turn, "this worker's heartbeats can't be stored", longest=lease / 8),
+            "heartbeat": self._supervise(
+                self._repeat_heartbeat, "this worker's heartbeats can't be stored", longest=lease / 8
+            ),
             "judge": self._supervise(self._judge, "runs of dead workers can't be ended"),
             "expire": self._supervise(self._expire, "ended runs can't be compacted or dropped"),
         }
@@ -123,23 +116,23 @@ class Watch:
         return task
 
     async def stop(self, *names: str) -> None:
-        """End some of the tasks `follow`, `beat`, `judge` and `expire`; all of them by default."""
+        """End some of the tasks `follow`, `heartbeat`, `judge` and `expire`; all of them by default."""
         await asyncio.gather(*(self._tasks[name].close() for name in names or self._tasks))
 
     async def close(self) -> None:
         """Stop. The worker's last heartbeat says that it is gone."""
         await self.stop()
-        if self._own_beat:
+        if self._own_heartbeat:
             try:
-                async with asyncio.timeout(_LAST_BEAT_SECONDS):
-                    await self._store_beat(json.dumps({"lease": self._lease, "gone": True}))
+                async with asyncio.timeout(_LAST_HEARTBEAT_SECONDS):
+                    await self._store_heartbeat(json.dumps({"lease": self._lease, "gone": True}))
             except Exception as error:  # the last thing of a worker that ends: whatever its log raises
                 logger.debug("no last heartbeat: %r", error)
 
     # -- what is in the log
 
     async def _follow(self) -> None:
-        log = self._hub.log
+        log = self._readers.hub.log
         wanted = Channels([RECORDS, WORKERS])
         at, latest = 0, (span := await log.span()).latest
         while at < latest:
@@ -149,7 +142,7 @@ class Watch:
             at = page.through
         self.seen.set()
         self._follower.succeeded()
-        async for event in self._hub.subscribe(RECORDS, WORKERS, after=Position(span.epoch, at)):
+        async for event in self._readers.hub.subscribe(RECORDS, WORKERS, after=Position(span.epoch, at)):
             if event.event == GAP:
                 raise LogUnavailable("records were removed before they were seen")  # begin anew
             offset = Position.parse(event.id or "").offset
@@ -160,48 +153,48 @@ class Watch:
             if entry.channel.startswith(_RECORD_PREFIX):
                 self.take(Record.read(entry))
             elif entry.channel.startswith(_WORKER_PREFIX):
-                self._take_beat(entry)
+                self._take_heartbeat(entry)
         except LogCorrupt as error:  # one bad entry is no reason to see no more
             logger.error("passed over: %s", error)
 
-    def _take_beat(self, entry: Entry) -> Beat:
+    def _take_heartbeat(self, entry: Entry) -> Heartbeat:
         worker = entry.channel.removeprefix(_WORKER_PREFIX)
         try:
             beat = json.loads(entry.data)
-            found = Beat(entry.offset, float(beat["lease"]), bool(beat.get("suspected")))
+            found = Heartbeat(entry.offset, float(beat["lease"]), bool(beat.get("suspected")))
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
             raise LogCorrupt(f"{entry.channel} has no heartbeat at offset {entry.offset}: {error!r}") from error
-        if found.suspected and worker == self._worker and entry.offset > self._own_beat:
-            self._beat_now.set()
-        if entry.offset > self._beats.get(worker, (0, 0.0))[0]:
-            self._beats[worker] = entry.offset, monotonic()
+        if found.suspected and worker == self._worker and entry.offset > self._own_heartbeat:
+            self._heartbeat_now.set()
+        if entry.offset > self._heartbeats.get(worker, (0, 0.0))[0]:
+            self._heartbeats[worker] = entry.offset, monotonic()
             if worker != self._worker:
                 for run_id in beat.get("reading", ()):
-                    self._told.read_elsewhere(run_id)
+                    self._listener.read_elsewhere(run_id)
         if beat.get("gone") and entry.offset > self._dead.get(worker, 0):
             self._dead[worker] = entry.offset
             if worker == self._worker:
-                self._told.declared_dead(entry.offset)
+                self._listener.declared_dead(entry.offset)
         return found
 
     def take(self, record: Record) -> None:
         """Take note of a record, seen in the log or just stored."""
-        known = self.open.get(record.id)
+        known = self.unfinished.get(record.id)
         if known is not None and known.offset >= record.offset:
             return
         self._orphans.pop(record.id, None)
         if record.state == "ended":
-            self.open.pop(record.id, None)
+            self.unfinished.pop(record.id, None)
             self._since.pop(record.id, None)
             self.expiry.add(record, seen_live=self.seen.is_set())
         else:
-            self.open[record.id] = record
+            self.unfinished[record.id] = record
             self._since[record.id] = monotonic()
-        self._told.changed(record)
+        self._listener.changed(record)
 
     # -- who is alive
 
-    def lapsed(self, record: Record) -> bool:
+    def is_orphaned(self, record: Record) -> bool:
         """Whether a run that has not ended is known to have no living producer."""
         if record.worker is not None:
             return self._dead.get(record.worker, 0) > record.offset
@@ -213,19 +206,19 @@ class Watch:
     async def _judge(self) -> None:
         await self.seen.wait()
         await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
-        await self._told.look_round()
+        self._listener.on_tick()
         await self._look_for_dead()
         failed: Exception | None = None
         now = monotonic()
-        for record in list(self.open.values()):
-            stray = record.worker == self._worker and not self._told.produces(record.id)
-            if not stray and not self.lapsed(record):
+        for record in list(self.unfinished.values()):
+            stray = record.worker == self._worker and not self._listener.produces(record.id)
+            if not stray and not self.is_orphaned(record):
                 continue
             since = now - self._orphans.setdefault(record.id, now)
-            if stray and since < self._lease and not self.lapsed(record):
+            if stray and since < self._lease and not self.is_orphaned(record):
                 continue  # it is only just being started, or has just ended
             try:
-                await self._told.orphaned(record, since)
+                await self._listener.orphaned(record, since)
             except Closed:
                 raise
             except Exception as error:  # the outermost frame of one run: the others have to be looked at too
@@ -235,19 +228,24 @@ class Watch:
 
     async def _look_for_dead(self) -> None:
         """Read the newest heartbeats of those who produce something, and judge who was silent for too long."""
-        workers = {record.worker for record in self.open.values() if not self.lapsed(record)} - {None, self._worker}
+        workers = {record.worker for record in self.unfinished.values() if not self.is_orphaned(record)} - {
+            None,
+            self._worker,
+        }
         names = sorted(worker for worker in workers if worker is not None)
-        entries = await self._books.log.newest([worker_channel(name) for name in names]) if names else []
-        beats: dict[str, Beat] = {}
+        entries = await self._store.log.newest([worker_channel(name) for name in names]) if names else []
+        beats: dict[str, Heartbeat] = {}
         for name, entry in zip(names, entries, strict=True):
             try:
-                beats[name] = Beat(0, self._lease) if entry is None else self._take_beat(entry)
+                beats[name] = Heartbeat(0, self._lease) if entry is None else self._take_heartbeat(entry)
             except LogCorrupt:
-                beats[name] = Beat(0 if entry is None else entry.offset, self._lease)  # it is silent, if it is at all
+                beats[name] = Heartbeat(
+                    0 if entry is None else entry.offset, self._lease
+                )  # it is silent, if it is at all
         self._liveness.look(beats, monotonic())
         for name, beat in self._liveness.overdue().items():
             said = "gone" if beat.suspected else "suspected"
-            offset = await self._books.beat(name, json.dumps({"lease": beat.lease, said: True}), after=beat.offset)
+            offset = await self._store.heartbeat(name, json.dumps({"lease": beat.lease, said: True}), after=beat.offset)
             if offset is None or not beat.suspected:
                 continue  # it lives, or somebody else was faster; or it may answer now
             logger.info("worker %s has given no heartbeat for %g s: its runs end, or others go on", name, beat.lease)
@@ -255,35 +253,35 @@ class Watch:
 
     # -- heartbeats
 
-    def beat_now(self) -> None:
+    def heartbeat_now(self) -> None:
         """Give a heartbeat at once: something has begun that others want to know of."""
-        self._beat_now.set()
+        self._heartbeat_now.set()
 
-    async def beat(self) -> None:
+    async def heartbeat(self) -> None:
         """Give a heartbeat, if somebody wants to know."""
         reading = [
             record.id
-            for record in self.open.values()
-            if record.abandon_after is not None and self._hub.subscribers(out_channel(record.id))
+            for record in self.unfinished.values()
+            if record.abandon_after is not None and self._readers.has(record.id)
         ]
-        if not reading and not self._told.produces():
+        if not reading and not self._listener.produces():
             return
         data = {"lease": self._lease, "reading": reading} if reading else {"lease": self._lease}
-        await self._store_beat(json.dumps(data))
+        await self._store_heartbeat(json.dumps(data))
 
-    async def _store_beat(self, data: str) -> None:
+    async def _store_heartbeat(self, data: str) -> None:
         """Store a heartbeat behind this worker's last one, or behind the verdict that came in between."""
-        while (offset := await self._books.beat(self._worker, data, after=self._own_beat)) is None:
-            [entry] = await self._books.log.newest([worker_channel(self._worker)])
-            self._own_beat = 0 if entry is None else self._take_beat(entry).offset
-        self._own_beat = offset
+        while (offset := await self._store.heartbeat(self._worker, data, after=self._own_heartbeat)) is None:
+            [entry] = await self._store.log.newest([worker_channel(self._worker)])
+            self._own_heartbeat = 0 if entry is None else self._take_heartbeat(entry).offset
+        self._own_heartbeat = offset
 
-    async def _beat_in_turn(self) -> None:
-        self._beat_now.clear()
-        await self.beat()
+    async def _repeat_heartbeat(self) -> None:
+        self._heartbeat_now.clear()
+        await self.heartbeat()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._lease / 4):
-                await self._beat_now.wait()
+                await self._heartbeat_now.wait()
 
     # -- what is not kept any more
 
@@ -291,20 +289,21 @@ class Watch:
         await self.seen.wait()
         await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
         await self.expiry.step()
-        await self._told.end_lost_readers()
-        if monotonic() > self._beats_dropped + _BEATS_KEPT_SECONDS:
-            self._beats_dropped = monotonic()
-            await self._drop_beats()
+        await self._readers.end_lost(self.unfinished)
+        if monotonic() > self._heartbeats_dropped + _HEARTBEATS_KEPT_SECONDS:
+            self._heartbeats_dropped = monotonic()
+            await self._drop_heartbeats()
 
-    async def _drop_beats(self) -> None:
+    async def _drop_heartbeats(self) -> None:
         """Keep the last heartbeat of each worker; of those that died long ago, none."""
-        producing = {record.worker for record in self.open.values()}
+        producing = {record.worker for record in self.unfinished.values()}
         cuts = {}
-        for worker, (offset, read) in list(self._beats.items()):
+        for worker, (offset, read) in list(self._heartbeats.items()):
             if worker in producing or worker == self._worker:
                 cuts[worker_channel(worker)] = offset - 1
-            elif monotonic() - read > _BEATS_KEPT_SECONDS:
+            elif monotonic() - read > _HEARTBEATS_KEPT_SECONDS:
                 cuts[worker_channel(worker)] = offset
-                del self._beats[worker]
+                del self._heartbeats[worker]
                 self._dead.pop(worker, None)
-        await self._books.drop_beats(cuts)
+        if cuts:
+            await self._store.log.drop(cuts)

@@ -24,7 +24,7 @@ Source: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Awaitable[Any] | Callab
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-async def drive(source: Source, claim: Claim, run: object, args: Mapping[str, Any]) -> Any:
+async def run_source(source: Source, claim: Claim, run: object, args: Mapping[str, Any]) -> Any:
     """Write to `claim` what `source` gives, until its end.
 
     Args:
@@ -45,7 +45,7 @@ async def drive(source: Source, claim: Claim, run: object, args: Mapping[str, An
         return await _iterate(source, claim)
     if inspect.isawaitable(source):
         result = await source
-        return await drive(result, claim, run, {}) if _gives_items(result) else result
+        return await run_source(result, claim, run, {}) if _gives_items(result) else result
     if isinstance(source, Iterable):
         return await in_thread(_iterate_in_thread, iter(source), claim)
     if not callable(source):
@@ -60,7 +60,7 @@ async def drive(source: Source, claim: Claim, run: object, args: Mapping[str, An
         result = await in_thread(call)
         if not _gives_items(result) and not inspect.isawaitable(result):
             return result
-    return await drive(result, claim, run, {})
+    return await run_source(result, claim, run, {})
 
 
 async def discard(source: Source | None) -> None:

@@ -1,14 +1,15 @@
-"""The outbox: what all producers of one process have written, on its way into the log.
+"""The write queue: what all producers of one process have written, on its way into the log.
 
 Producers don't wait for a disk. What they write together in one pass of the event loop, and while the batch before is
-being stored, is stored together: one call of the log for all runs of the process. Each run's part is under its own
-condition, so that a producer whose run was stopped, or taken over, can't write any more, and the others don't notice.
+being stored, is stored together: one call of the log for all runs of the process. Each run's part has its own
+condition. So a producer whose run was stopped, or taken over, can't write any more, and the others don't notice.
 
-A log that has stored what it is given when the call returns (the memory log) is given each event at once.
+If the log has stored a batch when the call returns (the memory log does), each event is stored at once.
 
-A producer that is far ahead waits (`Claim.room`). While the log is away everything is kept, in order, and tried again.
-Any other error of the log concerns one run: what was stored together is tried again run by run, and the run that fails
-alone is given up (`Claim.refused`).
+Producers that are ahead of the log wait (`Claim.room`). The bound is one for all of them, since each waits for what all
+have written: with a bound for each, a thousand producers would make a token wait for megabytes. While the log is away
+everything is kept, in order, and tried again. Any other error of the log concerns one run: what was stored together is
+tried again run by run, and the run that fails alone is given up (`Claim.refused`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Final
+from typing import Any, Final
 
 from newswire.errors import Closed, LogError, LogUnavailable, LogUncertain, RunOver
 from newswire.log.engine import Batch, Condition, Outcome
@@ -30,7 +31,8 @@ from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.runs")
 
-# How far a producer may be ahead of the log, in bytes: as much as a stream's write budget.
+# How far all producers of a process may be ahead of the log, in bytes: some 500 tokens, which a disk stores in a few
+# milliseconds. A producer of which nothing is pending may write one event all the same.
 _AHEAD: Final = 64 * 2**10
 _EVENT_OVERHEAD: Final = 100
 _AHEAD_IN_THREADS: Final = 256  # events that a thread may be ahead of the event loop
@@ -47,10 +49,11 @@ class Claim:
         over: nothing more can be written.
         error: why, if the log refused to store what was written.
         suspect: the log refused a call that this claim had a part in; its next call is for this claim alone.
-        on_over: called once when nothing more can be written (not after `close`).
+        producer: the task that writes here. It is cancelled once nothing more can be written, unless it has itself
+            closed the claim.
     """
 
-    def __init__(self, outbox: Outbox, record: Record) -> None:
+    def __init__(self, queue: WriteQueue, record: Record) -> None:
         self.record = record
         self.over = False
         self.written = 0
@@ -58,8 +61,8 @@ class Claim:
         self.last_at = monotonic()
         self.error: LogError | None = None
         self.suspect = False
-        self.on_over: Callable[[], None] = lambda: None
-        self._outbox = outbox
+        self.producer: asyncio.Task[Any] | None = None
+        self._queue = queue
         self._out = out_channel(record.id)
         self._guard = record_channel(record.id)
         self._pending: list[tuple[str, Event]] = []
@@ -86,20 +89,22 @@ class Claim:
         """
         self._check()
         size = len(event.data)
-        if event.id is not None or event.retry is not None or size > self._outbox.unweighed:
-            [size] = self._outbox.log.check([(self._out, event)])
+        if event.id is not None or event.retry is not None or size > self._queue.unweighed:
+            [size] = self._queue.log.check([(self._out, event)])
         self.written += 1
         self.last_at = monotonic()
         if self.first_at is None and event.event != "progress":
             self.first_at = self.last_at
         self._pending.append((self._out, event))
-        self._ahead += size + _EVENT_OVERHEAD
+        size += _EVENT_OVERHEAD
+        self._ahead += size
+        self._queue.ahead += size
         if not self._queued:
             self._enqueue()
 
     def _enqueue(self) -> None:
         self._queued = True
-        self._outbox.enqueue(self)
+        self._queue.enqueue(self)
 
     def _check(self) -> None:
         if self.over:
@@ -110,10 +115,10 @@ class Claim:
     @property
     def full(self) -> bool:
         """Whether the producer should wait for `room`."""
-        return self._ahead >= _AHEAD
+        return self._ahead > 0 and self._queue.ahead >= _AHEAD
 
     async def room(self) -> None:
-        """Wait until the log has taken most of what was written."""
+        """Wait until the log has stored what was written here, or has caught up with all."""
         while self.full and not self.over:
             await self._wait()
 
@@ -136,19 +141,33 @@ class Claim:
 
         Returns:
             False if the record had changed, and nothing was stored.
+
+        Raises:
+            LimitExceeded: no log may store it. The claim stays open.
         """
         if self.over:
             return False
         self._take_from_threads()
-        self._outbox.log.check(last)
+        self._queue.log.check(last)
         self.over = True
+        self._stop_producer()
         self._closing = asyncio.get_running_loop().create_future()
         self._pending += last
         if not self._queued:
             self._enqueue()
         return await self._closing
 
-    # -- for the outbox
+    async def closed(self) -> None:
+        """If the claim is being closed, wait until that is done."""
+        if self._closing is not None and not self._closing.done():
+            await asyncio.wait([self._closing])
+
+    def _stop_producer(self) -> None:
+        task = self.producer
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    # -- for the queue
 
     def take(self) -> Batch:
         """All that is pending, for the log."""
@@ -160,12 +179,14 @@ class Claim:
             return again
         events, self._pending = self._pending, []
         self._in_flight = self._ahead
-        token = secrets.token_hex(12) if self._outbox.log.engine.answers_get_lost else None
+        token = secrets.token_hex(12) if self._queue.log.engine.answers_get_lost else None
         return Batch(events, Condition(self._guard, self.record.offset), token)
 
     def took(self) -> None:
         """The log has it."""
         self._ahead -= self._in_flight
+        self._queue.ahead -= self._in_flight
+        self._in_flight = 0
         if self._closing is not None and not self._pending and not self._closing.done():
             self._closing.set_result(True)
         self._drained.set()
@@ -196,13 +217,25 @@ class Claim:
         was_over, self.over = self.over, True
         self._pending.clear()
         self._again = None
-        self._ahead = 0
+        self._queue.ahead -= self._ahead
+        self._ahead = self._in_flight = 0
         self._drained.set()
         self._room_for_threads.set()
         if not was_over:
-            self.on_over()
+            self._stop_producer()
 
     # -- in other threads
+
+    def in_loop(self) -> bool:
+        """Whether the caller is in the event loop."""
+        return self._queue.in_loop()
+
+    def call(self, call: Callable[[], None]) -> None:
+        """Call something in the event loop: now, or soon from another thread."""
+        if self._queue.in_loop():
+            call()
+        else:
+            self._queue.call(call)
 
     def put_from_thread(self, event: Event) -> None:
         """As `put`, from any thread but the event loop's; waits while the producer is too far ahead."""
@@ -210,15 +243,15 @@ class Claim:
         while not self.over and not self._room_for_threads.wait(0.05):
             if not self.full and len(self._from_threads) < _AHEAD_IN_THREADS:
                 break
-            if self._outbox.gone:
+            if self._queue.is_gone:
                 self.over = True  # nothing will ever make room
         self._check()
-        self._outbox.log.check([(self._out, event)])
+        self._queue.log.check([(self._out, event)])
         with self._lock:
             self._from_threads.append(event)
             waiting = len(self._from_threads)
             planned, self._taking_planned = self._taking_planned, True
-        if not planned and not self._outbox.call(self._take_from_threads):
+        if not planned and not self._queue.call(self._take_from_threads):
             self.over = True
             self._check()
         if waiting >= _AHEAD_IN_THREADS or self.full:
@@ -234,14 +267,19 @@ class Claim:
         self._make_room_for_threads()
 
 
-class Outbox:
-    """Stores what the claims of one process have pending: one call of the log at a time."""
+class WriteQueue:
+    """Stores what the claims of one process have pending: one call of the log at a time.
+
+    Attributes:
+        ahead: bytes that all claims have written and the log has not stored yet.
+    """
 
     def __init__(self, log: Log, loop: asyncio.AbstractEventLoop) -> None:
         self.log = log
         # Characters of an event that no encoding makes too large, and that need no other look.
         self.unweighed = log.limits.event_bytes // 4 if log.limits.nul else -1
         self._loop = loop
+        self.ahead = 0
         self._queue: list[Claim] = []
         self._storing: list[Claim] = []  # those whose batches the log has been given, …
         self._batches: list[Batch] = []  # … and these
@@ -255,8 +293,15 @@ class Outbox:
         self._outage = Outage("runs can't be stored", logger)
         self._ended = False
 
+    def in_loop(self) -> bool:
+        """Whether the caller is in the queue's event loop."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
     @property
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether nothing will be stored any more."""
         return self._ended or self._loop.is_closed()
 

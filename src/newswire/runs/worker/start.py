@@ -1,6 +1,6 @@
 """Starting a run: what was asked for is checked, and stored, or a run of the same key is found.
 
-`Runs.start` makes a `Start` and calls `start` in a task of its own, which goes on if the caller is cancelled: a run
+`Runs.start` makes a `Start` and calls `start` in a task of its own, which goes on if the caller is cancelled: so a run
 that is in the log has a producer.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from newswire.errors import Closed
 from newswire.runs.dialects.base import End
@@ -17,10 +17,8 @@ from newswire.runs.options import RunOptions
 from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Anyone, Record, check_name, new_id
 from newswire.runs.worker.sources import Source, discard
+from newswire.runs.worker.worker import Worker
 from newswire.wire.strict_json import as_read, write_json
-
-if TYPE_CHECKING:
-    from newswire.runs.runs import Runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,36 +98,31 @@ class Start:
         return None
 
 
-async def start(runs: Runs, asked: Start) -> Run:
+async def start(worker: Worker, asked: Start) -> Run:
     """Start a run, or find the one of the same key. Its source is closed if it is not used."""
-    try:
-        asked.check()
-        worker = await runs.open()
-        producer = _registered(runs, asked)
-        record = asked.record(await runs.books.secret(), worker=worker.id, producer=producer)
-        before = asked.instead_of
-        while (opened := await runs.books.open(record, before)) is None:
-            found = await runs.books.look(record.id)
-            if found is not None:
-                return await _found(runs, found, asked)
-            before = None  # it is not kept any more
-        if asked.source is None:
-            worker.watch.take(opened)
-            return Run(runs, opened)
-        if runs.closed:  # meanwhile
-            await worker.end(opened, End("interrupted"))
-            raise Closed("the runs are closed")
-        return worker.produce(opened, asked.source, asked.args)
-    except BaseException:
-        await discard(asked.source)
-        raise
+    store = worker.store
+    record = asked.record(await store.secret(), worker=worker.id, producer=_registered(worker, asked))
+    before = asked.instead_of
+    while (created := await store.create(record, before)) is None:
+        found = await store.find(record.id)
+        if found is not None:
+            return await _found(worker, found, asked)
+        before = None  # it is not kept any more
+    if asked.source is None:
+        worker.monitor.take(created)
+    elif worker.closed:  # meanwhile
+        await store.end([created], End("interrupted"))
+        raise Closed("the runs are closed")
+    else:
+        worker.produce(created, asked.source, asked.args)
+    return Run(worker.readers, created, started=True)
 
 
-def _registered(runs: Runs, asked: Start) -> str | None:
+def _registered(worker: Worker, asked: Start) -> str | None:
     """The name that the source is registered by."""
     source = asked.source
     name = getattr(source, "__name__", "")
-    if runs.producers.get(name) is source:
+    if worker.producers.get(name) is source:
         return str(name)
     if asked.options.takeover and asked.key is None and source is not None:
         raise ValueError(
@@ -139,12 +132,11 @@ def _registered(runs: Runs, asked: Start) -> str | None:
     return None
 
 
-async def _found(runs: Runs, found: Record, asked: Start) -> Run:
-    runs.stats.attached += 1
-    worker = await runs.open()
-    if asked.source is not None and found.takeover and found.state != "ended" and worker.watch.lapsed(found):
-        run = await worker.take_over(found, asked.source, asked.args)
-        if run is not None:
-            return run
+async def _found(worker: Worker, found: Record, asked: Start) -> Run:
+    worker.store.stats.attached += 1
+    if asked.source is not None and found.takeover and found.state != "ended" and worker.monitor.is_orphaned(found):
+        writer = await worker.take_over(found, asked.source, asked.args)
+        if writer is not None:
+            return Run(worker.readers, writer.record, started=True, taken_over=writer.taken_over)
     await discard(asked.source)
-    return Run(runs, found)
+    return Run(worker.readers, found)
