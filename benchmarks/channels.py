@@ -41,7 +41,7 @@ def run(size: Size, say: Say) -> list[Table]:
     patterns = size.count(10_000, 10_000, 50)
     quiet_log = size.count(3_000_000, 1_000_000, 8_000)
     kept_log = size.count(2_000_000, 500_000, 8_000)
-    seconds = size.pick(20, 10, 2)
+    seconds = size.pick(20, 10, 0.5)
     BUILD.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUILD, prefix="channels-") as folder:
         seen_once: list[list[Cell]] = []

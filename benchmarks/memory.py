@@ -19,10 +19,11 @@ TITLE: Final = "Memory"
 def run(size: Size, say: Say) -> list[Table]:
     """Measure; some forty seconds in full."""
     few, more = size.count(1000, 1000, 10), size.count(4000, 2000, 20)
+    rate = size.count(1, 1, 50)  # events a second before memory is measured
     rows: list[list[Cell]] = []
     for contender in (DIRECT, BARE, HANDED, ASGI, SSE_STARLETTE, FASTAPI):
         say(contender.name)
-        rows.append([contender.name, _each(contender, few, more)])
+        rows.append([contender.name, _each(contender, few, more, rate)])
     say(IDLE.name)
     rows.append([IDLE.name, _alone(few, more)])
     title = f"Resident memory for each idle subscriber, {few:,} to {few + more:,} of them"
@@ -34,15 +35,15 @@ def run(size: Size, say: Say) -> list[Table]:
     return [Table(title, ("server", "KB"), rows, notes)]
 
 
-def _each(contender: Contender, few: int, more: int) -> float:
+def _each(contender: Contender, few: int, more: int, rate: int) -> float:
     with serving(contender.command(), contender.environment) as server, loading(server, few) as first:
         subscribed(server, first)
-        window(server, first, rate=2, events=3)
+        window(server, first, rate=2 * rate, events=3)
         before = server.rss()
         with loading(server, more) as second:
             second.ready()
             server.until("all subscribers", lambda stats: stats["subscribers"] >= few + more)
-            server.get("/start?rate=1&events=3&size=100")
+            server.get(f"/start?rate={rate}&events=3&size=100")
             if second.wait(3 * more, 30)["events"] < 3 * more:
                 raise server.failed("did not deliver the events after which memory is measured")
             server.until("the publisher's end", lambda stats: not stats["publishing"])

@@ -24,7 +24,6 @@ from benchmarks.report import Cell, Say, Size, Table
 from newswire.client import AsyncEventSource, Hooks, Opened, Options
 
 TITLE: Final = "Reconnecting clients"
-_DOWN: Final = 2.0  # seconds between the end of the old server and the start of the new one
 _LAST: Final = "the last one"
 _BARS: Final = 40
 
@@ -81,7 +80,7 @@ class _Reader:
                     return
 
 
-async def _restart(server: _Serve, clients: int, number: int) -> tuple[list[float], int, int]:
+async def _restart(server: _Serve, clients: int, number: int, down: float) -> tuple[list[float], int, int]:
     """Returns how many seconds after the new server's start each client was back, and events lost and doubled."""
     readers = [_Reader(f"{server.url}/channels/news?from=latest") for _ in range(clients)]
     tasks = [asyncio.create_task(reader.read()) for reader in readers]
@@ -91,7 +90,7 @@ async def _restart(server: _Serve, clients: int, number: int) -> tuple[list[floa
         for data in sent:
             await client.post(f"{server.url}/channels/news", content=data)
         await asyncio.to_thread(server.stop, number)
-        await asyncio.sleep(_DOWN)
+        await asyncio.sleep(down)
         await asyncio.to_thread(server.start)
         up = time.monotonic()
         # At once, so that most clients are not back yet and have to catch up.
@@ -109,6 +108,7 @@ async def _restart(server: _Serve, clients: int, number: int) -> tuple[list[floa
 def run(size: Size, say: Say) -> list[Table]:
     """Measure; about half a minute."""
     clients = size.count(1000, 1000, 20)
+    down = size.pick(2, 2, 0.2)  # seconds between the end of the old server and the start of the new one
     tables: list[Table] = []
     rows: list[list[Cell]] = []
     for name, number in (("SIGTERM: goodbye", signal.SIGTERM), ("kill -9", signal.SIGKILL)):
@@ -117,7 +117,7 @@ def run(size: Size, say: Say) -> list[Table]:
             server = _Serve(folder)
             server.start()
             try:
-                back, lost, doubled = asyncio.run(_restart(server, clients, number))
+                back, lost, doubled = asyncio.run(_restart(server, clients, number, down))
             finally:
                 server.stop(signal.SIGKILL)
         back.sort()
@@ -125,7 +125,7 @@ def run(size: Size, say: Say) -> list[Table]:
         rows.append([name, len(back), lost, doubled, round(back[0], 2), round(middle, 2), round(most, 2)])
         tables.append(_histogram(name, back))
     columns = ["server's end", "back", "lost", "doubled", "first, s", "median, s", "last, s"]
-    title = f"{clients:,} AsyncEventSource in one process over one restart, {_DOWN:g} s down"
+    title = f"{clients:,} AsyncEventSource in one process over one restart, {down:g} s down"
     notes = ["Times are from when the new server answered. Two servers' lives share this machine with the clients."]
     return [Table(title, columns, rows, notes), *tables]
 
