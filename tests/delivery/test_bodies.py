@@ -210,6 +210,7 @@ async def test_a_body_in_any_pieces_is_the_same() -> None:
     assert BUDGET.used == 0
 
 
+@pytest.mark.slow
 @pytest.mark.anyio
 async def test_each_piece_may_have_its_own_time() -> None:
     """With `each`, a body that goes on is not late, however long the whole takes; one that stops is."""

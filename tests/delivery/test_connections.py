@@ -67,6 +67,7 @@ def test_a_client_gone_before_the_first_item(server: Server) -> None:
     server.until_closed("blocking")
 
 
+@pytest.mark.slow
 def test_clients_gone_right_after_their_request(server: Server) -> None:
     """Whenever the client goes, before the head, with it or after it, no slot stays taken."""
     for _ in range(100):
@@ -215,6 +216,7 @@ def test_head_opens_nothing(server: Server, path: str) -> None:
     server.until_subscribers(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["direct, wrapped", "direct, gzip"])
 def test_middleware(name: str) -> None:
     """BaseHTTPMiddleware and GZip let events through at once and readable; a client that leaves is noticed."""

@@ -127,6 +127,7 @@ async def test_a_stream_that_begins_after_the_signal_ends_at_once(told: list[str
     drain.leave(late)
 
 
+@pytest.mark.slow
 async def test_what_does_not_end_is_cut_after_the_grace_time(told: list[str]) -> None:
     """With `drain`, finite streams are told late, the others at once; who is left is cut."""
     drain = Drain()

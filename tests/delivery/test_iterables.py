@@ -254,6 +254,7 @@ async def test_no_opening_for_an_iterable() -> None:
     assert client.text == "retry: 700\ndata: one\n\ndata: two\n\n"
 
 
+@pytest.mark.slow
 async def test_no_opening_for_a_subscription() -> None:
     """With opening=False no block of the stream is without data, and the first event has the reconnection time."""
     async with Hub() as hub:

@@ -331,6 +331,7 @@ async def test_cancelled_later_it_says_goodbye(hub: Hub, site: Site) -> None:
     assert hub.stats().subscribers == 0
 
 
+@pytest.mark.slow
 async def test_a_middleware_that_runs_the_application_in_another_task(hub: Hub, site: Site) -> None:
     """The stream goes on in the task that it comes to, in the context that it comes from; cutting it reaches it."""
 

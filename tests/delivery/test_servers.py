@@ -29,6 +29,7 @@ def test_a_stream_from_its_head_to_a_live_event(server: Server) -> None:
         stream.until(f"id: {id}\ndata: hello\ndata: world\n\n")
 
 
+@pytest.mark.slow
 def test_resume(server: Server) -> None:
     """`Last-Event-ID`, or its query parameter, gives everything after it, once."""
     ids = [server.publish(f"event {i}") for i in range(3)]
@@ -103,6 +104,7 @@ def test_a_reader_that_stalls_is_cut(server: Server) -> None:
             assert time.monotonic() < deadline
 
 
+@pytest.mark.slow
 def test_iterables(server: Server) -> None:
     """str, bytes and JSON items; the iterable is closed at its end."""
     with server.get("/tokens") as stream:

@@ -253,6 +253,7 @@ asyncio.run(asyncio.wait_for(main(), 20))
 """
 
 
+@pytest.mark.slow
 def test_granian_s_embedded_server() -> None:
     """Its `stop()` ends the streams, and `serve()` returns."""
     done = subprocess.run([sys.executable, "-c", EMBEDDED], capture_output=True, text=True, timeout=60, check=False)

@@ -273,6 +273,7 @@ def test_an_application_that_waits_for_a_refused_body(monkeypatch: pytest.Monkey
         assert got == ["http.disconnect"]
 
 
+@pytest.mark.slow
 def test_two_servers_in_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Servers in threads of their own share the budget: one of them can make a connection of the other go."""
     app = Starlette(routes=[Route("/ignored", ignored), Route("/size", size)])

@@ -266,6 +266,7 @@ async def test_heartbeats_go_on_while_the_log_is_away() -> None:
                 await asyncio.sleep(0.001)
 
 
+@pytest.mark.slow
 async def test_who_leaves_while_the_log_is_away_is_freed_at_once() -> None:
     """A storm of clients that come and go during an outage leaves nothing behind, and no reads that go on for ever."""
     log = TroubledLog(MemoryLog(), random.Random(0))
@@ -293,6 +294,7 @@ async def test_who_leaves_while_the_log_is_away_is_freed_at_once() -> None:
                 await asyncio.sleep(0)
 
 
+@pytest.mark.slow
 async def test_who_is_further_than_this_process_and_leaves_is_freed() -> None:
     """A client that has seen more than has come here yet waits for it; if it leaves, nothing waits."""
     log = MemoryLog()

@@ -34,6 +34,7 @@ async def read(subscription: Subscription, until: str) -> list[Event]:
     return events
 
 
+@pytest.mark.slow
 async def test_every_cursor_gets_each_later_event_exactly_once(hub: Hub) -> None:
     """From wherever a subscriber starts, in the window or far behind it, it sees all that follows, once, in order."""
     positions = [await hub.publish("a" if i % 3 else "b.x", f"{i}") for i in range(300)]

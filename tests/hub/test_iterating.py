@@ -59,6 +59,7 @@ async def test_a_waiting_that_timed_out_is_tried_again(way: Any) -> None:
             await anext(events)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 async def test_cancelled_at_random_moments(seed: int, tmp_path: Path) -> None:
     """Every event once and in order, on both logs, whether it was waited for in the log's pages, the window or live."""

@@ -23,6 +23,7 @@ patterns = st.builds(
 ) | st.just(">")
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(patterns, st.integers(0, 3))), st.lists(st.integers(0, 100)), st.lists(names, min_size=1))
 def test_it_matches_as_the_regular_expressions_do(
     added: list[tuple[str, int]], removed: list[int], channels: list[str]
@@ -55,6 +56,7 @@ class Group:
         self.size = 1
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.sets(names, max_size=2), st.sets(patterns, max_size=2), st.booleans())), st.lists(names))
 def test_the_index_knows_who_wants_a_channel(steps: list[tuple[set[str], set[str], bool]], channels: list[str]) -> None:
     """By name and by pattern, each group once, while groups come and go between the questions."""

@@ -223,6 +223,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(set(run.stdout.split())) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
 def test_a_script_need_not_close_its_hub(url: str, tmp_path: Path) -> None:
     """It ends without a word, though the background thread has a hub open."""

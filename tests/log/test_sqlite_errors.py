@@ -134,6 +134,7 @@ async def test_of_a_newer_version(tmp_path: Path) -> None:
         await every_call_says(log, LogCorrupt, "written by a newer newswire")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["zeros", "noise", "cut"])
 async def test_damaged(tmp_path: Path, damage: str) -> None:
     """Damage is told as damage, with what can be done, and never as an event that was not published."""

@@ -166,6 +166,7 @@ for child in children:
     assert sorted(await stored(path)) == sorted(f"{worker} {number}" for worker in range(4) for number in range(50))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["fork", "open"])
 async def test_a_daemon(first: str, tmp_path: Path) -> None:
     """It works if the process becomes a daemon first and opens the log then; else it is refused, without a loss."""

@@ -56,6 +56,7 @@ async def test_a_file_of_an_earlier_version(dump: Path, tmp_path: Path) -> None:
     assert tables(path) == tables(tmp_path / "new.db")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dump", [None, *OLD], ids=lambda path: "new" if path is None else path.stem)
 def test_many_at_once(dump: Path | None, tmp_path: Path) -> None:
     """Of several that open a file at the same time, one makes or migrates it, and all agree on its epoch."""

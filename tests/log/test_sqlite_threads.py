@@ -26,6 +26,7 @@ from newswire.testing.log_base import PATIENCE, closing, opened, publish, read_a
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 async def test_trim_while_the_log_is_closed(tmp_path: Path) -> None:
     """It ends, with `Closed`, at whatever step of its work the log is closed."""
     for steps in range(8):
@@ -45,6 +46,7 @@ async def test_trim_while_the_log_is_closed(tmp_path: Path) -> None:
         await log.trim()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(20))
 async def test_every_call_ends_when_the_log_is_closed(seed: int, tmp_path: Path) -> None:
     """Calls of all kinds, a close at any moment among them, and more calls: each returns, or says `Closed`."""

@@ -69,6 +69,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 async def test_a_snapshot_that_is_held(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It keeps the write-ahead log from being cut back, which is logged once, with whose it is; then it is cut back."""
     path = tmp_path / "log.db"

@@ -221,6 +221,7 @@ async def test_a_message_that_breaks_off_raises(world: World, script: Any) -> No
             await stream.get_final_message()
 
 
+@pytest.mark.slow
 async def test_a_response_that_breaks_off_raises(world: World) -> None:
     """In OpenAI's own client."""
     world.upstream.script = _response_without_completed

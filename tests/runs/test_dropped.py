@@ -57,6 +57,7 @@ async def runs(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyte
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("taken", [0, 16])
 async def test_an_iteration_ends_when_its_run_is_dropped(runs: Runs, taken: int) -> None:
     """A reader that is behind when its run is dropped gets an end that says so; before its first event, RunNotFound."""

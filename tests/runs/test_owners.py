@@ -143,6 +143,7 @@ async def test_a_secret_that_retention_removed_is_made_again() -> None:
         assert first.id.startswith("chat.")
 
 
+@pytest.mark.slow
 @given(
     st.text(st.characters(exclude_categories=["Cs"]), max_size=30),
     st.one_of(st.none(), st.text(max_size=20)),

@@ -160,6 +160,7 @@ async def test_every_run_gets_one_end_on_a_fickle_log(seed: int) -> None:
             assert [entry.event for entry in log.engine._kept.after(name, 0, 10**6)].count("newswire.end") == 1
 
 
+@pytest.mark.slow
 async def test_threads_that_write_to_one_run_never_wait_for_each_other() -> None:
     """Many threads put at the same moment, again and again: everything is stored, each thread's parts in order."""
     before = sys.getswitchinterval()
@@ -273,6 +274,7 @@ class Unspeakable(Exception):
         raise ValueError("no words")
 
 
+@pytest.mark.slow
 async def test_whatever_a_producer_does_its_run_ends() -> None:
     """Exceptions that can't be printed, exits, another run's error, results that are no JSON: the run fails."""
     async with asyncio.timeout(PATIENCE), Hub() as hub, Runs(hub, public=True) as runs:

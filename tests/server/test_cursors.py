@@ -22,6 +22,7 @@ def raw(server: Serve, *headers: bytes) -> bytes:
         return text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 def test_two_headers(server: Serve, order: tuple[int, int]) -> None:
     """Two cursors, which no browser sends, are no reason to refuse a stream; the first counts."""

@@ -191,6 +191,7 @@ async def test_a_publish_request_leaves_nothing_to_the_garbage_collector() -> No
             gc.enable()
 
 
+@pytest.mark.slow
 def test_a_request_of_the_direct_protocol_leaves_nothing_either() -> None:
     """Its scope holds the offer of the connection, which refers to the scope: that circle is opened with the answer."""
     config = uvicorn.Config(create_app(SETTINGS), http=direct.DirectHttpProtocol, log_level="critical")

@@ -139,6 +139,7 @@ def test_a_head_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
             thread.join()
 
 
+@pytest.mark.slow
 def test_many_bad_requests_leave_the_server_whole(server: Serve) -> None:
     """Garbage, half requests and sudden ends, and then an event comes through as if nothing had been."""
     with Reader(f"{server.url}/channels/whole") as reader:

@@ -53,6 +53,7 @@ def test_a_name_that_is_not_ours_is_refused(either: Serve, host: str, method: st
     assert "--allowed-host" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", OWN)
 def test_our_own_names_are_answered(either: Serve, host: str) -> None:
     """Those of the loopback, with any port: tunnels and containers change it."""

@@ -220,6 +220,7 @@ def test_the_console_counts_what_retention_leaves(tmp_path: Path) -> None:
         assert kept == 11
 
 
+@pytest.mark.slow
 def test_a_foreign_page_may_not_publish(server: Serve) -> None:
     """Any page in a browser can send a plain POST; a program has no origin and is not asked."""
     url = f"{server.url}/channels/page"

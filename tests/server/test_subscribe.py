@@ -123,6 +123,7 @@ def test_head_gives_the_headers_and_leaves_the_connection_whole(server: Serve) -
         assert client.get(f"{server.url}/health/live").status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "code"),
     [

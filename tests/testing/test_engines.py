@@ -19,6 +19,7 @@ from tests.fixtures.tcp_proxy import TcpProxy
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENGINES)
 def test_a_server_can_be_stopped_killed_and_frozen(kind: type[Server]) -> None:
     """It answers after each start, on the same port, and leaves no process and no file."""
@@ -41,6 +42,7 @@ def test_a_server_can_be_stopped_killed_and_frozen(kind: type[Server]) -> None:
     assert not any(process.is_running() for process in processes)
 
 
+@pytest.mark.slow
 def test_a_server_ends_with_a_test_process_that_is_killed() -> None:
     """Also by `kill -9`."""
     program = """
@@ -69,6 +71,7 @@ def test_session_servers(valkey: Valkey) -> None:
     assert valkey.ask("ECHO", "ünï") == "$5\r\nünï\r\n".encode()
 
 
+@pytest.mark.slow
 def test_a_proxy_makes_trouble(valkey: Valkey) -> None:
     """It passes on, cuts connections, swallows an answer to a request that was served, refuses, and holds back."""
 

@@ -160,6 +160,7 @@ def test_bad_server_resets() -> None:
         httpx.get(server.url)
 
 
+@pytest.mark.slow
 def test_chaos_is_the_same_for_the_same_seed() -> None:
     """The n-th connection suffers the same fault in each run; afterwards the proxy only forwards."""
     suffered = []

@@ -28,6 +28,7 @@ WAYS: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @given(data=st.binary(max_size=300), times=st.integers(0, 900), cuts=st.lists(st.integers(0, 2000), max_size=6))
 def test_any_cut_gives_the_same_bytes(way: str, data: bytes, times: int, cuts: list[int]) -> None:
@@ -47,6 +48,7 @@ def test_any_cut_gives_the_same_bytes(way: str, data: bytes, times: int, cuts: l
     assert compress is bytes or all(len(piece) <= PIECE for piece in pieces)
 
 
+@pytest.mark.slow
 def test_what_is_unknown_or_broken_is_refused() -> None:
     """By a `ValueError` that says what it is."""
     for encoding in ("br", "zstd", "gzip, gzip"):

@@ -71,6 +71,7 @@ def test_an_answer_that_was_cut_short_is_incomplete(client: ResponsesClient) -> 
     assert (last.type, last.response.incomplete_details.reason) == ("response.incomplete", "max_output_tokens")
 
 
+@pytest.mark.slow
 @each_end
 @pytest.mark.parametrize("cut", [0, 9])
 def test_an_answer_that_is_not_whole_raises(
