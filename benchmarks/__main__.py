@@ -26,6 +26,7 @@ NAMES: Final = (
     "loop",
     "strangers",
     "publish",
+    "engines",
     "channels",
     "decode",
     "reading",

@@ -1,0 +1,183 @@
+"""Engines: publishing to a log on a server, beside the server's own client that does nothing but store; and delivery.
+
+The server runs on the same machine, with nothing synced to the disk and with each write synced. Publishers are tasks in
+one process that await one `hub.publish` after another; beside them, tasks that await one `XADD` of redis-py after
+another, and pipelines of them, which nobody waits for one by one. CPU is this process's, server's apart. For the
+delivery, a hub in another process has a subscriber, and both read the same clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import redis.asyncio
+import uvloop
+from tests.fixtures.engines import Valkey
+
+from benchmarks.report import Cell, Say, Size, Table, median
+from newswire import Event, Hub
+
+TITLE: Final = "Engines on servers"
+_DATA: Final = "x" * 100
+_PIPELINE: Final = 64
+_SERVERS: Final = {"no sync": (), "appendfsync always": ("--appendonly", "yes", "--appendfsync", "always")}
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    per_second: float
+    cpu_us: float
+    server_us: float
+
+
+_Case: TypeAlias = Callable[[str, float], Awaitable[int]]
+
+
+def run(size: Size, say: Say) -> list[Table]:
+    """Measure; about a minute in full."""
+    seconds = size.pick(2.0, 0.7, 0.05)
+    rounds = size.count(3, 1, 1)
+    cases: dict[str, _Case] = {
+        "raw XADD, 1 task": lambda url, seconds: _raw(url, seconds, 1, 1),
+        "hub.publish, 1 publisher": lambda url, seconds: _published(url, seconds, 1, 1),
+        "raw XADD, 64 tasks": lambda url, seconds: _raw(url, seconds, 64, 1),
+        "raw XADD, pipelines of 64, 4 tasks": lambda url, seconds: _raw(url, seconds, 4, _PIPELINE),
+        "hub.publish, 64 publishers": lambda url, seconds: _published(url, seconds, 64, 1),
+        "hub.publish, 256 publishers": lambda url, seconds: _published(url, seconds, 256, 1),
+        "hub.publish_many of 64, 4 publishers": lambda url, seconds: _published(url, seconds, 4, _PIPELINE),
+    }
+    tables = []
+    for setting, options in _SERVERS.items():
+        found: dict[str, list[_Result]] = {name: [] for name in cases}
+        with Valkey(*options) as server:
+            for number in range(rounds):
+                for name, case in cases.items():
+                    say(f"Valkey, {setting}, round {number + 1} of {rounds}: {name}")
+                    found[name].append(_measured(server, case, seconds))
+        piped = median(one.per_second for one in found["raw XADD, pipelines of 64, 4 tasks"]) or 1
+        rows: list[list[Cell]] = [
+            [
+                name,
+                round(median(one.per_second for one in results) or 0),
+                round((median(one.per_second for one in results) or 0) / piped, 2),
+                median(one.cpu_us for one in results),
+                median(one.server_us for one in results),
+            ]
+            for name, results in found.items()
+        ]
+        columns = ("Valkey", "events/s", "x pipelined", "client CPU µs/event", "server CPU µs/event")
+        tables.append(Table(f"Events of 100 bytes, {setting}", columns, rows, ()))
+    with Valkey() as server:
+        say("delivery from one process to another")
+        waits = sorted(_delivered(server.url, size.count(4000, 1000, 50)))
+    quiet: list[list[Cell]] = [
+        [name, waits[int(part * (len(waits) - 1))] * 1e3] for name, part in (("p50", 0.5), ("p99", 0.99), ("most", 1.0))
+    ]
+    tables.append(Table("Delivery to another process, 500 events/s", ("Valkey", "ms"), quiet, ()))
+    return tables
+
+
+def _measured(server: Valkey, case: _Case, seconds: float) -> _Result:
+    server.ask("FLUSHALL")
+    before, cpu = _server_cpu(server), time.process_time()
+    begun = time.perf_counter()
+    count = uvloop.run(_timed(case, server.url, seconds))
+    took = time.perf_counter() - begun
+    own = time.process_time() - cpu
+    return _Result(count / took, own / count * 1e6, (_server_cpu(server) - before) / count * 1e6)
+
+
+async def _timed(case: _Case, url: str, seconds: float) -> int:
+    return await case(url, seconds)
+
+
+def _server_cpu(server: Valkey) -> float:
+    info = dict(line.split(":") for line in server.ask("INFO", "cpu").decode().split("\r\n") if ":" in line)
+    return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
+
+
+async def _raw(url: str, seconds: float, tasks: int, batch: int) -> int:
+    client = redis.asyncio.Redis.from_url(url)
+    stored = 0
+    end = time.perf_counter() + seconds
+
+    async def store() -> None:
+        nonlocal stored
+        fields = {"c": "bench", "d": _DATA}
+        while time.perf_counter() < end:
+            if batch == 1:
+                await client.xadd("raw", fields)
+            else:
+                pipeline = client.pipeline(transaction=False)
+                for _ in range(batch):
+                    pipeline.xadd("raw", fields)
+                await pipeline.execute()
+            stored += batch
+
+    await asyncio.gather(*(store() for _ in range(tasks)))
+    await client.aclose()
+    return stored
+
+
+async def _published(url: str, seconds: float, publishers: int, batch: int) -> int:
+    stored = 0
+    end = time.perf_counter() + seconds
+    events = [("bench", Event(_DATA))] * batch
+    async with Hub(url) as hub:
+
+        async def publish() -> None:
+            nonlocal stored
+            while time.perf_counter() < end:
+                if batch == 1:
+                    await hub.publish("bench", _DATA)
+                else:
+                    await hub.publish_many(events)
+                stored += batch
+
+        await asyncio.gather(*(publish() for _ in range(publishers)))
+    return stored
+
+
+_READER: Final = """
+import sys, time, uvloop
+from newswire import Hub
+
+async def main():
+    async with Hub(sys.argv[1]) as hub:
+        waits = []
+        subscription = hub.subscribe("bench")
+        print("ready", flush=True)
+        async for event in subscription:
+            if event.data == "end":
+                break
+            waits.append(time.time() - float(event.data))
+        print(*waits)
+
+uvloop.run(main())
+"""
+
+
+def _delivered(url: str, count: int) -> list[float]:
+    """How long each event takes to a subscriber of another hub, in seconds."""
+    command = [sys.executable, "-c", _READER, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        uvloop.run(_paced(url, count))
+        waits = [float(text) for text in process.stdout.readline().split()]
+    return waits[len(waits) // 10 :]  # the first ones warm up
+
+
+async def _paced(url: str, count: int) -> None:
+    async with Hub(url) as hub:
+        await asyncio.sleep(0.5)  # until the other hub follows
+        for _ in range(count):
+            await hub.publish("bench", str(time.time()))
+            await asyncio.sleep(0.002)
+        await hub.publish("bench", "end")

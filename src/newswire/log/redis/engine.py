@@ -1,0 +1,192 @@
+"""The log on a Valkey or Redis server, for hubs on many machines.
+
+A batch is one atomic script, which gives the offsets: a stream's ids are the offsets of the log. What comes while the
+server stores one group is the next group. One connection follows for the whole process. docs/engines.md says what such
+a log can lose, and how to set the server up.
+
+This file is what the event loop sees; `scripts` has what the server does.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+from newswire.errors import EpochChanged, TrimmedAway
+from newswire.log.channels import Channels
+from newswire.log.engine import Batch, Engine, Entry, Limits, OnDone, OnEntries, Page, Span
+from newswire.log.log import Log
+from newswire.log.redis.keeper import Keeper
+from newswire.log.redis.link import Link, Server
+from newswire.log.redis.pages import Pages
+from newswire.log.redis.scripts import CHANNEL, DROP, Script
+from newswire.log.redis.tail import Tail
+from newswire.log.redis.writer import Writer
+from newswire.log.retention import RetentionRules, Rules
+from newswire.log.tail import Follower
+
+_NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
+_DROP = Script(DROP)
+_DROPPED = 500  # events removed in one call: some milliseconds
+_CHANNELS = 100
+
+
+class RedisLog(Log):
+    """A log on a Valkey or Redis server (7.0 or newer).
+
+    Args:
+        url: `redis://`, `rediss://` (TLS), `valkey://` or `valkeys://`, with user, password, database, and the options
+            of redis-py's `from_url`. Any member of a cluster; or sentinels, with commas between them, and the name of
+            the master in the option `sentinel`: `redis://one:26379,two:26379/0?sentinel=mymaster`.
+        namespace: logs of different namespaces on one server see nothing of each other. All keys begin with it.
+        retention: what to keep of each channel; enforced each second by one of the processes that share the log.
+        timeout: seconds to wait for a connection or an answer. A batch whose answer was lost is tried again for three
+            times as long.
+        clock: what time it is, in seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "newswire",
+        retention: RetentionRules = None,
+        timeout: float = 5.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__(RedisEngine(url, namespace, retention, timeout, clock))
+
+
+class RedisEngine(Engine):
+    """The engine of a `RedisLog`, which has the same arguments."""
+
+    # One script: while the server stores the next one, the hub sends on what is in this one.
+    limits = Limits(group_events=128)
+
+    def __init__(
+        self, url: str, namespace: str, retention: RetentionRules, timeout: float, clock: Callable[[], float]
+    ) -> None:
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ValueError("a namespace is a text of up to 100 characters without white space and braces")
+        self._url = url
+        self._prefix = f"{{{namespace}}}:"
+        self._timeout = timeout
+        self._rules = Rules(retention)
+        self._clock = clock
+        self._begin()
+
+    def _begin(self) -> None:
+        server = self._server = Server(self._url, self._prefix, self._timeout)
+        tail = self._tail = Tail(server, lambda: self._writer)
+        server.on_epoch = tail.restart
+        self._writer = Writer(server, self.limits, self._clock, tail.stored)
+        self._link = Link(server)
+        self._pages = Pages(server, self._link)
+        self._keeper = Keeper(server, Link(server), self._rules, self._clock)
+        self._pid: int | None = None  # the process that uses it
+
+    def _enter(self) -> None:
+        """The engine is going to be used."""
+        pid = os.getpid()
+        if self._pid != pid:
+            if self._pid is not None:
+                self._begin()  # a parent's connections are none of ours
+            self._pid = pid
+            self._keeper.start()
+
+    def __repr__(self) -> str:
+        return self._server.name
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self._enter()
+        self._writer.submit(batches, on_done)
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """See `Engine.read`."""
+        self._enter()
+        return await self._pages.read(channels, after, limit)
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Engine.newest`."""
+        self._enter()
+        return await self._pages.newest(channels)
+
+    async def span(self) -> Span:
+        """See `Engine.span`."""
+        self._enter()
+        return await self._pages.span()
+
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`. What this process stores is given before its publisher goes on."""
+        self._enter()
+        tail = self._tail
+        follower = Follower(max(after, 0), on_entries)
+        tail.enter(follower)
+        try:
+            found = await self._pages.span()
+            if found.epoch != epoch:
+                raise EpochChanged(found.epoch)
+            tail.reached(found.latest)
+            while True:
+                if self._server.epoch != epoch:
+                    raise EpochChanged(self._server.epoch)
+                if follower.at < tail.at:
+                    entries = await self._next(follower.at)
+                    if entries and self._server.epoch == epoch:
+                        follower.give(entries, False)
+                else:
+                    await follower.wait()
+        finally:
+            tail.leave(follower)
+
+    async def _next(self, at: int) -> Sequence[Entry]:
+        entries, latest = await self._pages.next(at)
+        # Offsets have no holes but those that retention makes.
+        if not entries:
+            if latest > at:
+                raise TrimmedAway(latest)
+            return ()
+        if entries[0].offset != at + 1:
+            raise TrimmedAway(entries[0].offset - 1)
+        if entries[-1].offset == at + len(entries):
+            return entries
+        return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """See `Engine.drop`."""
+        self._enter()
+        removed = 0
+        names = list(cuts)
+        for begin in range(0, len(names), _CHANNELS):
+            some = names[begin : begin + _CHANNELS]
+            keys = [CHANNEL + name for name in some]
+            more = True
+            while more:
+                _, count, more = await self._link.call(_DROP, keys, _DROPPED, *[cuts[name] for name in some])
+                removed += count
+        return removed
+
+    async def trim(self) -> int:
+        """See `Engine.trim`."""
+        self._enter()
+        return await self._keeper.trim()
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        if self._pid != os.getpid():
+            return
+        self._pid = None
+        tail, writer, link, keeper = self._tail, self._writer, self._link, self._keeper
+        self._begin()
+        await keeper.close()
+        await writer.close()
+        await tail.close()
+        await link.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pid", None) == os.getpid():
+            warnings.warn(f"unclosed log {self._server.name}", ResourceWarning, stacklevel=2, source=self)

@@ -1,0 +1,132 @@
+"""Retention: each second, one of the processes that share a log removes what the rules don't keep.
+
+The server knows which channels have something new, and when the first event of each is too old; rules are patterns, and
+known here. Nothing is removed in its first second, so that those who follow see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from newswire.errors import LogError
+from newswire.log.forgotten import Forgotten
+from newswire.log.redis.link import Link, Server
+from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM, Script
+from newswire.log.retention import Rules
+
+_DUE: Final = Script(DUE)
+_TRIM: Final = Script(TRIM)
+_FORGET: Final = Script(FORGET)
+
+_SECONDS: Final = 1.0
+_LEASE_MS: Final = 3000
+_CHANNELS: Final = 100  # looked at in one call
+_REMOVED: Final = 500  # events removed in one call: some milliseconds
+_WALK_SECONDS: Final = 60.0  # how often channels are looked at whose events are not in the order of time
+_ALL: Final = 2**53
+_EMPTY: Final = 100_000  # channels without events whose names are kept
+_FORGOTTEN: Final = 500  # in one call
+
+
+class Keeper:
+    """Removes what the rules don't keep, each second."""
+
+    def __init__(self, server: Server, link: Link, rules: Rules, clock: Callable[[], float]) -> None:
+        self._server = server
+        self._link = link
+        self._rules = rules
+        self._clock = clock
+        self._id = secrets.token_hex(8)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin, if there is anything to do, and it has not begun."""
+        if self._task is None and self._rules:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire redis keeper")
+
+    async def close(self) -> None:
+        """End, and close the connection."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._link.close()
+
+    async def trim(self, upto: int = _ALL, *, walk: bool = True) -> int:
+        """Remove what the rules don't keep now, up to an offset.
+
+        Args:
+            upto: an offset.
+            walk: whether to look at each event of channels whose events are not in the order of time.
+        """
+        removed = skip = 0
+        seen: set[str] = set()
+        lease = "" if upto == _ALL else self._id
+        while True:
+            now = int(self._clock() * 1e6)
+            found = await self._link.call(_DUE, (), lease, _LEASE_MS, now, skip, _CHANNELS)
+            names = [name.decode() for name in found[2:]]
+            if not names or (len(names) < _CHANNELS and seen.issuperset(names)):
+                return removed
+            gone, more = await self._trim(names, now, upto, walk)
+            removed += gone
+            if not more:
+                skip += len(seen.intersection(names))
+                seen.update(names)
+
+    async def _trim(self, names: Sequence[str], now: int, upto: int, walk: bool) -> tuple[int, bool]:
+        arguments: list[str | int] = []
+        for name in names:
+            rule = self._rules.of(name)
+            age = None if rule.max_age is None else int(rule.max_age * 1e6)
+            cutoff = None if age is None else now - age
+            arguments += ["" if each is None else each for each in (rule.max_events, rule.max_bytes, cutoff, age)]
+        keys = [CHANNEL + name for name in names]
+        _, removed, more = await self._link.call(_TRIM, keys, _REMOVED, upto, int(walk), *arguments)
+        return removed, bool(more)
+
+    async def forget(self, most: int = _EMPTY) -> int:
+        """Forget channels that have nothing left, beyond so many: those first that lost their last event first.
+
+        Returns:
+            how many were forgotten.
+        """
+        empty, shapes, meta = (self._server.keys[KEYS.index(name)] for name in ("empty", "shapes", "meta"))
+        forgotten = 0
+        while True:
+            count, found, known, forgets = await self._link.exchange(
+                ("ZCARD", empty),
+                ("ZRANGE", empty, 0, _FORGOTTEN - 1, "WITHSCORES"),
+                ("HGETALL", shapes),
+                ("HGET", meta, "forgets"),
+            )
+            over = min(count - most, _FORGOTTEN)
+            if over <= 0:
+                return forgotten
+            channels = list(zip(found[: 2 * over : 2], found[1 : 2 * over : 2], strict=True))
+            before = {shape.decode(): int(lost) for shape, lost in zip(known[::2], known[1::2], strict=True)}
+            after = Forgotten(before)
+            after.add((name.decode(), int(lost)) for name, lost in channels)
+            changed = [part for item in after.shapes.items() if item not in before.items() for part in item]
+            names = [part for channel in channels for part in channel]
+            arguments = ((forgets or b"0").decode(), len(channels), *names, *changed)
+            forgotten += await self._link.call(_FORGET, (), *arguments)
+
+    async def _run(self) -> None:
+        upto, epoch, walked = -1, "", 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if upto >= 0 and epoch == self._server.epoch:
+                    walk = loop.time() - walked >= _WALK_SECONDS
+                    walked = loop.time() if walk else walked
+                    if await self.trim(upto, walk=walk):
+                        await self.forget()
+                epoch, latest = await self._link.exchange(("HMGET", self._server.keys[0], "epoch", "latest"))
+                upto, epoch = int(latest or 0), (epoch or b"").decode()
+            except LogError:  # it was logged where the connection failed
+                upto = -1
+            await asyncio.sleep(_SECONDS)

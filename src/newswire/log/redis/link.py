@@ -1,0 +1,370 @@
+"""Connections to the server, and what they find there: which life of the log goes on.
+
+A `Link` is one connection, made when it is needed and made again after it broke. Each time it has a look first: a
+server process that is another one (it was started again, or a replica took over) may have lost the newest events, and
+so may one that knows less than this process has seen. Then the log begins another life, and all who share the `Server`
+hear of it. No password is ever in what is raised or logged here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry as NoRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from newswire.errors import LogCorrupt, LogError, LogUnavailable
+from newswire.log.position import Life, Lives, new_epoch
+from newswire.log.redis.scripts import ENTER, KEYS, Script
+from newswire.log.retry import Outage, Retry
+
+_pack: Callable[[Any], bytes] | None
+try:
+    from hiredis import pack_command as _pack
+except ImportError:  # redis-py without its extra: slower, and as right
+    _pack = None
+
+logger = logging.getLogger("newswire.log")
+
+# What a server answers to requests that it will serve later, or that another server has to: redis-py's classes of
+# errors, and the first words of what it has no class for.
+_LATER: Final = (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    TryAgainError,
+)
+_LATER_WORDS: Final = re.compile("BUSY|MISCONF|NOREPLICAS|ERR max number of clients")
+_MOVES: Final = 4  # from one member of a cluster to the other
+_RUN: Final = re.compile(rb"\brun_id:(\w+)")
+
+
+class LinkLost(LogUnavailable):
+    """The connection broke after a request was sent: whether the server has served it is not known."""
+
+
+class _Moved(LogUnavailable):
+    """Another member of the cluster has the log; the server knows it now."""
+
+
+class Server:
+    """What all connections of an engine share, and where they lead to.
+
+    A member of a cluster that does not have the log says which one has it; sentinels know who is the master now.
+
+    Args:
+        url: where the server is; see `RedisLog`.
+        prefix: of all keys.
+        timeout: seconds to wait for a connection or an answer.
+
+    Attributes:
+        epoch: the present life of the log, as far as this process knows; empty: not known yet.
+        lives: all of them.
+        seen: the newest offset that this process knows of, in that epoch.
+        keys: the fixed keys.
+        on_epoch: called when the epoch has changed.
+    """
+
+    def __init__(self, url: str, prefix: str, timeout: float) -> None:
+        self.epoch = ""
+        self.lives: Lives | None = None
+        self.seen = 0
+        self.prefix = prefix
+        self.keys = tuple(prefix + key for key in KEYS)
+        self.timeout = timeout
+        self.on_epoch: Callable[[], object] = lambda: None
+        self._pool, self._sentinels, self._master = _parse(url)
+        self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
+        self.name = f"{self._master or '{host}:{port}'.format(**self._seed)}, {prefix[1:-2]}"
+        self._outage = Outage(f"the log on {self.name} can't be reached", logger)
+        self._retry = Retry(0.05, 2.0)
+        self._next_try = 0.0  # until then nobody tries to connect
+        self._failure = ""
+
+    def check_pause(self) -> None:
+        """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
+        if asyncio.get_running_loop().time() < self._next_try:
+            raise LogUnavailable(self._failure)
+
+    async def connect(self) -> AbstractConnection:
+        """A new connection."""
+        if self._master:
+            host, port = await self._find_master()
+            self._pool.connection_kwargs.update(host=host, port=port)
+        connection: AbstractConnection = self._pool.make_connection()  # type: ignore[no-untyped-call]
+        await connection.connect()  # type: ignore[no-untyped-call]
+        return connection
+
+    def moved(self, host: str, port: int) -> None:
+        """Another member of the cluster has the log."""
+        self._pool.connection_kwargs.update(host=host or self._pool.connection_kwargs["host"], port=port)
+
+    async def _find_master(self) -> tuple[str, int]:
+        kwargs = {**self._pool.connection_kwargs, "username": None, "password": None, "db": 0}
+        failure: Exception = ConnectionError("no sentinel knows the master")
+        for host, port in self._sentinels:
+            connection = self._pool.connection_class(**{**kwargs, "host": host, "port": port})
+            try:
+                async with asyncio.timeout(min(self.timeout, 1.0)):
+                    await connection.connect()  # type: ignore[no-untyped-call]
+                    await connection.send_command("SENTINEL", "get-master-addr-by-name", self._master)
+                    found = await connection.read_response(disable_decoding=True)
+                if found:
+                    return found[0].decode(), int(found[1])
+            except (RedisError, OSError) as error:
+                failure = error
+            finally:
+                await connection.disconnect(nowait=True)
+        raise failure
+
+    def failed(self, error: Exception) -> LogUnavailable:
+        """A connection could not be made. Returns what to raise."""
+        if isinstance(error, LogUnavailable):
+            failure = error
+        elif isinstance(error, (AuthenticationError, NoPermissionError)):
+            failure = LogUnavailable(f"the server {self.name} refuses this user or password: {_text(error)}")
+        else:
+            failure = LogUnavailable(f"the server {self.name} can't be reached: {_text(error)}")
+        if not self._master:
+            self._pool.connection_kwargs.update(self._seed)
+        self._failure = str(failure)
+        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
+        self._outage.failed(failure)
+        return failure
+
+    def wait(self) -> float:
+        """Seconds until the next attempt to connect makes sense."""
+        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
+
+    def reached(self) -> None:
+        """A connection was made."""
+        self._next_try = 0.0
+        self._retry.reset()
+        self._outage.ended()
+
+    async def enter(self, link: Link, run: bytes) -> None:
+        """Find out which life of the log goes on, and begin another if it has to be."""
+        epoch, latest, lives = await link.run(_ENTER, (), run, new_epoch(), self.epoch, self.seen)
+        self.found(epoch.decode(), int(latest), lives.decode())
+
+    def found(self, epoch: str, latest: int, lives: str) -> None:
+        """The log is in this life now."""
+        if epoch == self.epoch:
+            self.seen = max(self.seen, latest)
+            return
+        known = [each.split(":") for each in lives.split(",")]
+        if self.epoch:
+            logger.warning("the log on %s has begun another life: it may have lost its newest events", self.name)
+        self.lives = Lives([Life(name, int(after)) for name, after in known])
+        self.epoch = epoch
+        self.seen = latest
+        self.on_epoch()
+
+
+class Link:
+    """One connection. Of several calls at a time one is served after the other."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._connection: AbstractConnection | None = None
+        self._run = b""  # the server process
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None and self._connection.is_connected
+
+    async def call(
+        self,
+        script: Script,
+        keys: Iterable[str],
+        *arguments: str | bytes | int,
+        on_sent: Callable[[], object] | None = None,
+    ) -> Any:
+        """Run a script.
+
+        Args:
+            keys: without their prefix, beside the fixed ones.
+            on_sent: called when the server has it to do, for work that need not wait for the answer.
+
+        Raises:
+            LinkLost: it was sent, and there is no answer.
+            LogUnavailable: it was not.
+            LogError: the server refused it.
+        """
+        async with self._lock:
+            await self._connect()
+            return await self.run(script, keys, *arguments, on_sent=on_sent)
+
+    async def exchange(self, *commands: tuple[str | bytes | int, ...], patience: float = 0.0) -> list[Any]:
+        """Send commands, and wait for all answers. `patience` comes on top of the server's timeout."""
+        async with self._lock:
+            await self._connect()
+            return await self._exchange(commands, patience)
+
+    async def enter(self) -> None:
+        """Look again which life of the log goes on."""
+        async with self._lock:
+            if not await self._connect():
+                await self._server.enter(self, self._run)
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+
+    def abandon(self) -> None:
+        """Forget the connection: it is a parent process's, or its event loop is closed."""
+        self._connection = None
+
+    async def _connect(self) -> bool:
+        """Returns whether a connection had to be made."""
+        if self.is_open:
+            return False
+        server = self._server
+        server.check_pause()
+        for attempt in range(_MOVES):
+            try:
+                async with asyncio.timeout(server.timeout):
+                    self._connection = await server.connect()
+                run = await self._exchange([("INFO", "server")], 0.0)
+                found = _RUN.search(run[0])
+                self._run = found[1] if found else b"unknown"
+                await server.enter(self, self._run)
+                break
+            except (RedisError, OSError, LogError) as error:
+                await self.close()
+                if not isinstance(error, _Moved) or attempt == _MOVES - 1:
+                    raise server.failed(error) from None
+            except BaseException:
+                await self.close()
+                raise
+        server.reached()
+        return True
+
+    async def run(
+        self,
+        script: Script,
+        own: Iterable[str],
+        *arguments: str | bytes | int,
+        on_sent: Callable[[], object] | None = None,
+    ) -> Any:
+        """As `call`, on a connection that is there."""
+        prefix = self._server.prefix
+        keys = [*self._server.keys, *[prefix + key for key in own]]
+        try:
+            return (await self._exchange([("EVALSHA", script.sha, len(keys), *keys, *arguments)], 0.0, on_sent))[0]
+        except NoScriptError:
+            return (await self._exchange([("EVAL", script.text, len(keys), *keys, *arguments)], 0.0))[0]
+
+    async def _exchange(
+        self,
+        commands: Sequence[tuple[str | bytes | int, ...]],
+        patience: float,
+        on_sent: Callable[[], object] | None = None,
+    ) -> list[Any]:
+        connection = self._connection
+        assert connection is not None
+        try:
+            if _pack is not None:
+                packed: Any = b"".join([_pack(command) for command in commands])
+            else:
+                packed = [part for command in commands for part in connection.pack_command(*command)]
+            async with asyncio.timeout(self._server.timeout + patience):
+                await connection.send_packed_command(packed, check_health=False)
+                if on_sent is not None:
+                    on_sent()
+                return [await connection.read_response(disable_decoding=True) for _ in commands]
+        except NoScriptError:
+            raise
+        except ResponseError as error:
+            refused = self._refused(error)
+            if len(commands) > 1 or isinstance(refused, LogUnavailable):
+                await self.close()  # other answers are to come; or a new connection may lead to another server
+            raise refused from None
+        except (RedisError, OSError) as error:
+            await self.close()
+            raise LinkLost(f"the connection to {self._server.name} broke: {_text(error)}") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    def _refused(self, error: ResponseError) -> LogError:
+        text = _text(error)
+        if isinstance(error, MovedError):
+            self._server.moved(error.host, error.port)
+            return _Moved(f"another member of the cluster has the log: {text}")
+        if isinstance(error, NoPermissionError):
+            return LogUnavailable(f"the server {self._server.name} does not let this user do it: {text}")
+        if "WRONGTYPE" in text:
+            return LogCorrupt(f"keys of {self._server.name} are something else's: use another namespace ({text})")
+        if isinstance(error, _LATER) or _LATER_WORDS.match(text):
+            return LogUnavailable(f"the server {self._server.name} can't serve this now: {text}")
+        return LogError(f"the server {self._server.name} failed: {text}")
+
+
+_ENTER: Final = Script(ENTER)
+
+
+def _parse(url: str) -> tuple[ConnectionPool, list[tuple[str, int]], str]:
+    """What makes connections to a server, and the sentinels to ask for it, with the name by which they know it.
+
+    Raises:
+        ValueError: the URL can't be used. The message has no password in it.
+    """
+    try:
+        parts = urlsplit(re.sub("^valkey", "redis", url, flags=re.IGNORECASE))
+        query = dict(parse_qsl(parts.query))
+        master = query.pop("sentinel", "")
+        user, at, hosts = parts.netloc.rpartition("@")
+        places = [
+            (each.rpartition(":")[0] or each, int(each.rpartition(":")[2])) for each in hosts.split(",") if master
+        ]
+        netloc = f"{user}{at}{hosts.split(',')[0]}"
+        pool = ConnectionPool.from_url(
+            urlunsplit(parts._replace(netloc=netloc, query=urlencode(query))),
+            protocol=2,
+            retry=NoRetry(NoBackoff(), 0),
+            socket_timeout=None,
+            socket_connect_timeout=None,
+        )
+        pool.connection_kwargs.setdefault("host", "localhost")
+        pool.connection_kwargs.setdefault("port", 6379)
+        pool.make_connection()  # type: ignore[no-untyped-call]  # an option that it does not know
+    except (ValueError, TypeError, AttributeError, RedisError):
+        pass  # what they say may have a part of the password
+    else:
+        return pool, places, master
+    raise ValueError("this Redis URL can't be used: look at its host, port, database and options")
+
+
+def _text(error: Exception) -> str:
+    """What a server or the system says, in one line."""
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)) and not str(error):
+        return "no answer"
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,139 @@
+"""One connection that follows the log, for all who follow it in this process.
+
+It waits at the server (`XREAD BLOCK`) for what comes after its place. With each answer it learns the epoch, so that
+what it was given belongs to the life that it knows. What this process itself stores comes from the writer, without a
+way over the server: while the writer has answers all the time, there is no need to wait at the server at all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from newswire.errors import LogError
+from newswire.log.engine import PAGE_BYTES, Entry
+from newswire.log.redis.link import Link, Server
+from newswire.log.redis.writer import Writer
+from newswire.log.tail import Follower
+
+_BLOCK_MS: Final = 1000  # how often an idle log is looked at: a wiped one tells nothing by itself
+_MOST: Final = 1000  # entries of one answer
+_OWN_SECONDS: Final = 0.002  # how late others' entries may be while this process stores all the time
+
+
+class Tail:
+    """What all followers of an engine share.
+
+    Attributes:
+        at: the offset up to which all is known to be there.
+    """
+
+    def __init__(self, server: Server, writer: Callable[[], Writer]) -> None:
+        self.at = 0
+        self._server = server
+        self._writer = writer
+        self._link = Link(server)
+        self._followers: set[Follower] = set()
+        self._task: asyncio.Task[None] | None = None
+        self._count = 1
+
+    def enter(self, follower: Follower) -> None:
+        """Someone follows."""
+        self._followers.add(follower)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire redis tail")
+
+    def leave(self, follower: Follower) -> None:
+        """Someone follows no more."""
+        self._followers.discard(follower)
+        if not self._followers and self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def reached(self, offset: int) -> None:
+        """The log goes up to here."""
+        if offset > self.at:
+            self.at = offset
+            self.wake()
+
+    def restart(self) -> None:
+        """The log has another epoch."""
+        self.at = self._server.seen
+        self.wake()
+
+    def wake(self) -> None:
+        """Let all followers look."""
+        for follower in self._followers:
+            follower.wake()
+
+    def stored(self, before: int, make: Callable[[], list[Entry]], latest: int) -> None:
+        """This process has stored something."""
+        if not self._followers:
+            self.at = max(self.at, latest)
+        elif before == self.at:
+            self._give(make())
+        else:
+            self.reached(latest)
+
+    async def close(self) -> None:
+        """End, and close the connection."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._link.close()
+
+    def _give(self, entries: Sequence[Entry]) -> None:
+        before, self.at = self.at, max(self.at, entries[-1].offset)
+        whole = entries[0].offset == before + 1 and entries[-1].offset - before == len(entries)
+        for follower in list(self._followers):
+            if not whole or not follower.offer(entries):
+                follower.wake()
+
+    async def _run(self) -> None:
+        try:
+            while True:
+                try:
+                    await self._follow()
+                except LogError:  # it was logged where the connection failed
+                    await asyncio.sleep(self._server.wait())
+        finally:
+            await self._link.close()
+
+    async def _follow(self) -> None:
+        server, writer = self._server, self._writer()
+        loop = asyncio.get_running_loop()
+        await self._link.enter()
+        self.reached(server.seen)
+        while True:
+            own = loop.time() - writer.last < 1.0
+            read = ("XREAD", "COUNT", 1 if own else self._count, "BLOCK", _BLOCK_MS, "STREAMS", server.keys[1], self.at)
+            found, state = await self._link.exchange(
+                read, ("HMGET", server.keys[0], "epoch", "latest"), patience=_BLOCK_MS / 1000
+            )
+            if state[0] is None or state[0].decode() != server.epoch or int(state[1]) < self.at:
+                await self._link.enter()
+                continue
+            if not found:
+                self.reached(int(state[1]))
+                continue
+            if own:
+                await writer.idle()
+            entries = [entry for entry in map(as_entry, found[0][1]) if entry.offset > self.at]
+            if entries:
+                size = sum(len(entry.data) for entry in entries) // len(entries) + 1
+                self._count = max(1, min(_MOST, PAGE_BYTES // size))
+                if self.at + 1 == entries[0].offset:
+                    self._give(entries)
+                self.reached(int(state[1]))
+            elif own:
+                await asyncio.sleep(_OWN_SECONDS)
+
+
+def as_entry(row: Sequence[Any]) -> Entry:
+    """What a stream's entry, or the scripts' pair of offset and row, is."""
+    id, fields = row
+    return Entry(
+        int(id.partition(b"-")[0]), fields[1].decode(), fields[3].decode(), fields[5].decode(), int(fields[7]) / 1e6
+    )

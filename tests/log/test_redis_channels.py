@@ -1,0 +1,115 @@
+"""The log on a Valkey server with many channels: pages of hundreds, patterns, and what is known of forgotten ones."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import AsyncIterator
+
+import pytest
+from tests.fixtures.engines import Valkey
+
+from newswire.log.channels import Channels, Pattern
+from newswire.log.engine import PAGE_BYTES
+from newswire.log.log import Log
+from newswire.log.redis.engine import RedisEngine, RedisLog
+from newswire.log.retention import Retention
+from newswire.testing.log_base import opened, publish, read_all
+from newswire.wire.event import Event
+
+pytestmark = pytest.mark.anyio
+
+_numbers = itertools.count()
+
+
+@pytest.fixture
+async def log(valkey: Valkey) -> AsyncIterator[Log]:
+    """A log that keeps one event of most channels."""
+    namespace = f"channels.{os.getpid()}.{next(_numbers)}"
+    retention = {"all.>": Retention(), ">": Retention(max_bytes=10)}
+    async with opened(RedisLog(valkey.url, namespace=namespace, retention=retention)) as log:
+        yield log
+
+
+async def test_pages_of_many_channels(log: Log) -> None:
+    """More channels than one script looks at are read in the order of the log, page by page."""
+    names = [f"all.{number}" for number in range(900)]
+    for round in range(3):
+        await log.append([(name, Event(f"{name} {round}")) for name in names])
+    wanted = names[::2]
+    expected = [f"{name} {round}" for round in range(3) for name in wanted]
+    for limit in (7, 100, 1000):
+        assert [entry.data for entry in await read_all(log, *wanted, limit=limit)] == expected
+
+
+async def test_pages_of_large_events_by_pattern(log: Log) -> None:
+    """A page by a pattern ends early too, among events of other channels of any size."""
+    large = "x" * (PAGE_BYTES // 3)
+    for number in range(8):
+        await log.append([("all.a", Event(f"{number} {large}")), ("all.b.c", Event(large)), ("all.b.d", Event("s"))])
+    page = await log.read(Channels([Pattern("all.*")]), 0, 100)
+    assert len(page.entries) == 2
+    assert [entry.data[0] for entry in await read_all(log, "all.*")] == list("01234567")
+    assert len(await read_all(log, "all.b.d")) == 8
+
+
+@pytest.mark.parametrize("name", ["all.a%b", "all.a-b", "all.(a)", "all.[x]", "all.ü^$", "all.a+?", "all.%a"])
+async def test_patterns_take_names_literally(log: Log, name: str) -> None:
+    """What means something in the language of the server's scripts means nothing in a channel's name."""
+    await publish(log, f"{name}.1", "mine")
+    await publish(log, "all.aab.1", "other")
+    await publish(log, "all.x.1", "other")
+    assert [entry.data for entry in await read_all(log, f"{name}.*")] == ["mine"]
+
+
+async def test_forgotten_channels(log: Log) -> None:
+    """The names of channels without events are forgotten beyond a number; their readers can't be sure any more."""
+    engine = log.engine
+    assert isinstance(engine, RedisEngine)
+    keeper = engine._keeper
+    for number in range(30):
+        await publish(log, f"user.{number}", "more than it keeps")
+    [there] = await publish(log, "user.there", "small")
+    await log.trim()
+    await publish(log, "order.1.x", "more than it keeps")
+    await log.trim()
+    assert await keeper.forget(10) == 21
+    assert await keeper.forget(10) == 0
+
+    async def missing(*channels: str) -> tuple[int, int]:
+        page = await log.read(Channels(channels), 0, 1)
+        return page.lost, page.doubt
+
+    assert await missing("user.25") == (26, 0)  # it is known still
+    assert await missing("user.3") == (0, 21)  # forgotten
+    assert await missing("user.new") == (0, 21)  # as well, for all that is known
+    assert await missing("user.there") == (0, 0)  # was there when it happened
+    assert await missing("order.2.x", "else") == (0, 0)  # others
+    assert await missing(Pattern("user.*")) == (30, 0)
+    assert await missing(Pattern("order.>")) == (32, 0)
+    assert await missing(Pattern("*.3")) == (0, 21)
+    await publish(log, "user.3", "again")
+    assert await missing("user.3") == (0, 21)
+    assert there == 31
+    assert await log.drop({"user.3": 99}) == 1
+
+
+async def test_a_log_begins_where_its_namespace_does(valkey: Valkey) -> None:
+    """Logs of two namespaces on one server have nothing in common, and two objects of one have all."""
+    one, two = f"one.{os.getpid()}", f"two.{os.getpid()}"
+    async with (
+        opened(RedisLog(valkey.url, namespace=one)) as log,
+        opened(RedisLog(valkey.url, namespace=two)) as other,
+        opened(RedisLog(valkey.url, namespace=one)) as same,
+    ):
+        await publish(log, "a", "1")
+        assert await read_all(other, "a") == []
+        assert await read_all(same, "a") == await read_all(log, "a") != []
+        assert (await other.span()).epoch != (await log.span()).epoch == (await same.span()).epoch
+
+
+@pytest.mark.parametrize("namespace", ["", "a b", "{a}", "x" * 101])
+def test_bad_namespaces(namespace: str) -> None:
+    """A namespace that can't be the beginning of a key is refused."""
+    with pytest.raises(ValueError, match="namespace"):
+        RedisLog("redis://", namespace=namespace)

@@ -1,0 +1,410 @@
+"""The log on a Valkey server in trouble: readers lose nothing and get nothing twice, or are told of a gap."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.fixtures.engines import Valkey, free_port
+from tests.fixtures.tcp_proxy import TcpProxy
+from tests.log.redis_reader import PATIENCE, Reader
+
+from newswire.errors import LogError, LogUnavailable, LogUncertain
+from newswire.log.channels import Channels
+from newswire.log.engine import Condition
+from newswire.log.log import Log
+from newswire.log.redis.engine import RedisLog
+from newswire.testing.log_base import opened, publish, read_all
+from newswire.wire.event import Event
+
+pytestmark = pytest.mark.anyio
+
+DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
+
+
+@pytest.fixture
+def server() -> Iterator[Valkey]:
+    """A server of the test's own, that forgets nothing."""
+    with Valkey(*DURABLE) as server:
+        yield server
+
+
+class Publisher:
+    """Publishes numbers all the time, one after the other, and each again under its token until it is there.
+
+    Attributes:
+        acknowledged: what is stored.
+    """
+
+    def __init__(self, log: Log, name: str) -> None:
+        self.acknowledged: list[str] = []
+        self.failures = 0
+        self._log = log
+        self._name = name
+
+    async def run(self) -> None:
+        number = 0
+        while True:
+            data = f"{self._name} {number}"
+            try:
+                await self._log.append([(self._name, Event(data))], token=data)
+            except (LogUnavailable, LogUncertain):
+                self.failures += 1
+                await asyncio.sleep(0.005)
+                continue
+            self.acknowledged.append(data)
+            number += 1
+            await asyncio.sleep(0.0005)
+
+    async def more(self, count: int = 20) -> None:
+        """Wait until it has stored some more."""
+        goal = len(self.acknowledged) + count
+        async with asyncio.timeout(PATIENCE):
+            while len(self.acknowledged) < goal:
+                await asyncio.sleep(0.002)
+
+
+@asynccontextmanager
+async def publishing(log: Log, name: str) -> AsyncGenerator[Publisher]:
+    """A publisher, for the time of the block."""
+    publisher = Publisher(log, name)
+    task = asyncio.create_task(publisher.run())
+    try:
+        yield publisher
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+@asynccontextmanager
+async def two_hubs(one: str, other: str | None = None) -> AsyncGenerator[tuple[list[Publisher], list[Reader]]]:
+    """Two logs with a publisher and a reader each; at the end, what the readers saw is checked."""
+    async with (
+        opened(RedisLog(one)) as first,
+        opened(RedisLog(other or one)) as second,
+        Reader(first) as reader,
+        Reader(second) as another,
+    ):
+        async with publishing(first, "a") as a, publishing(second, "b") as b:
+            await a.more()
+            await b.more()
+            yield [a, b], [reader, another]
+            await a.more()
+            await b.more()
+        for publisher in (a, b):
+            for each in (reader, another):
+                await each.saw(publisher.acknowledged[-1])
+        for each in (reader, another):
+            assert None in each.seen or len(each.seen) == len(set(each.seen))
+            for publisher in (a, b):
+                own = [data for data in each.seen if data is None or data.startswith(publisher._name)]
+                if None not in own:
+                    assert own[: len(publisher.acknowledged)] == publisher.acknowledged
+
+
+async def test_connections_are_cut_at_random(server: Valkey) -> None:
+    """Each event is there once, in order, and no reader is told of a gap."""
+    with TcpProxy(server.port) as proxy:
+        async with two_hubs(f"redis://127.0.0.1:{proxy.port}") as (publishers, readers):
+            for round in range(12):
+                if round % 3 == 2:
+                    proxy.cut_answers = 2
+                proxy.cut()
+                for publisher in publishers:
+                    await publisher.more(10)
+        assert all(None not in reader.seen for reader in readers)
+        assert all(len(reader.epochs) == 1 for reader in readers)
+
+
+async def test_a_killed_server_that_stored_all(server: Valkey) -> None:
+    """After `kill -9` and a start, with `appendfsync always`: nothing is lost or doubled, and no gap is told."""
+    async with two_hubs(server.url) as (publishers, readers):
+        for _ in range(3):
+            server.kill()
+            await asyncio.sleep(0.02)
+            server.start()
+            for publisher in publishers:
+                await publisher.more(10)
+    assert all(None not in reader.seen for reader in readers)
+    assert all(len(reader.epochs) == 4 for reader in readers)
+
+
+async def test_a_frozen_server(server: Valkey) -> None:
+    """A server that stands still for 3 s delays what is published; nothing else happens."""
+    async with two_hubs(server.url) as (publishers, readers):
+        server.pause()
+        await asyncio.sleep(3)
+        server.resume()
+    assert all(None not in reader.seen for reader in readers)
+    assert sum(publisher.failures for publisher in publishers) == 0
+
+
+async def test_a_frozen_server_that_nobody_waits_for(server: Valkey) -> None:
+    """A batch whose answer is late is sent again; what the server gets twice it stores once."""
+    async with opened(RedisLog(server.url, timeout=0.1)) as log, Reader(log) as reader:
+        async with publishing(log, "a") as publisher:
+            await publisher.more()
+            for _ in range(3):
+                server.pause()
+                await asyncio.sleep(0.7)
+                server.resume()
+                await publisher.more()
+        await reader.saw(publisher.acknowledged[-1])
+        assert reader.seen[: len(publisher.acknowledged)] == publisher.acknowledged
+        assert publisher.failures > 0
+
+
+@pytest.mark.parametrize("idle", [False, True])
+async def test_a_wiped_server(valkey: Valkey, idle: bool) -> None:
+    """After FLUSHALL each reader gets a gap and then what is new, also if nothing is published meanwhile."""
+    with Valkey() as server:
+        async with opened(RedisLog(server.url)) as log, Reader(log) as reader:
+            for number in range(20):
+                await publish(log, "a", str(number))
+            await reader.saw("19")
+            server.ask("FLUSHALL")
+            if idle:
+                await reader.told()
+            await publish(log, "a", "new")
+            await reader.saw("new")
+            assert [data for data in reader.seen if data is None] == [None]
+            assert reader.seen[-2:] == [None, "new"]
+            assert (await log.span()).latest == 1
+            assert len(reader.epochs) == 2
+
+
+async def test_a_wiped_server_that_another_process_goes_on_with(valkey: Valkey) -> None:
+    """What another process stored after the wipe is not taken for what this one knows."""
+    with Valkey() as server:
+        async with opened(RedisLog(server.url)) as log, Reader(log) as reader, opened(RedisLog(server.url)) as other:
+            await publish(log, "a", *map(str, range(20)))
+            await reader.saw("19")
+            server.ask("FLUSHALL")
+            for number in range(30):  # past the reader's offset
+                await publish(other, "a", f"new {number}")
+            await reader.saw("new 29")
+            at = reader.seen.index(None)
+            assert reader.seen[at + 1 :] == [f"new {number}" for number in range(30)]
+
+
+async def test_a_server_that_is_put_back(server: Valkey) -> None:
+    """An old RDB file: readers of what is gone get a gap, then all that is new; positions of what is left stay good."""
+    with Valkey("--dbfilename", "log.rdb") as server:
+        async with opened(RedisLog(server.url)) as log, Reader(log) as reader:
+            await publish(log, "a", *map(str, range(10)))
+            before = await log.span()
+            assert server.ask("SAVE") == b"+OK\r\n"
+            shutil.copy(server.folder / "log.rdb", server.folder / "old.rdb")
+            await publish(log, "a", *map(str, range(10, 20)))
+            await reader.saw("19")
+            server.kill()
+            shutil.copy(server.folder / "old.rdb", server.folder / "log.rdb")
+            server.start()
+            await reader.told()
+            for number in range(15):  # past what the reader has seen
+                await _until_stored(log, f"new {number}")
+            await reader.saw("new 14")
+            at = reader.seen.index(None)
+            assert reader.seen[:at] == [str(number) for number in range(20)]
+            assert reader.seen[at + 1 :] == [f"new {number}" for number in range(15)]
+            after = await log.span()
+            assert after.epoch != before.epoch
+            assert after.lives.resume(before.epoch, 10) == (10, False)
+            assert after.lives.resume(before.epoch, 20) == (10, True)
+            assert [entry.data for entry in await read_all(log, "a")][:10] == [str(number) for number in range(10)]
+
+
+async def test_a_condition_about_what_was_lost_does_not_hold() -> None:
+    """A batch whose condition names an event that a server lost is refused, though another has its offset now."""
+    with Valkey("--dbfilename", "log.rdb") as server:
+        async with opened(RedisLog(server.url)) as log:
+            await publish(log, "a", "1")
+            server.ask("SAVE")
+            [newest] = await publish(log, "a", "2")
+            server.kill()
+            server.start()
+            async with opened(RedisLog(server.url)) as other:
+                assert await publish(other, "a", "another 2") == [newest]
+                while True:
+                    try:
+                        assert await log.append_if([("a", Event("3"))], Condition("a", newest)) is None
+                        break
+                    except LogUnavailable:
+                        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("key", ["log", "meta", "c:a"])
+async def test_a_server_that_evicts(key: str) -> None:
+    """A key that the server threw away is a gap for its readers, and the log goes on."""
+    with Valkey() as server:
+        async with opened(RedisLog(server.url)) as log:
+            await publish(log, "a", *"12345")
+            await publish(log, "b", "x")
+            before = await log.span()
+            server.ask("DEL", "{newswire}:" + key)
+            await publish(log, "a", "6")
+            span = await log.span()
+            page = await log.read(Channels(["a"]), 0, 10)
+            assert page.entries[-1].data == "6"
+            assert span.latest == 7
+            if key == "meta":  # what is left is read in a new life
+                assert span.lives.resume(before.epoch, before.latest) is None
+            else:
+                assert page.lost == (6 if key == "c:a" else 5)
+            assert [entry.data for entry in (await log.read(Channels(["b"]), 0, 10)).entries] == (
+                [] if key == "log" else ["x"]
+            )
+
+
+async def test_publishing_fails_fast_while_the_server_is_away(server: Valkey) -> None:
+    """Nothing waits for a server that is known to be away; it goes on by itself when it is back."""
+    async with opened(RedisLog(server.url)) as log, Reader(log) as reader:
+        await publish(log, "a", "before")
+        server.kill()
+        uncertain = asyncio.create_task(log.append([("a", Event("sent as it died"))]))
+        await asyncio.sleep(0.1)
+        begin = time.perf_counter()
+        for _ in range(100):
+            with pytest.raises(LogUnavailable, match="can't be reached"):
+                await publish(log, "a", "never")
+        assert time.perf_counter() - begin < 2.5
+        server.start()
+        await uncertain  # it was tried again
+        await _until_stored(log, "after")
+        await reader.saw("after")
+        assert None not in reader.seen
+        assert "never" not in reader.seen
+
+
+async def test_a_server_whose_memory_is_full() -> None:
+    """It stores nothing, says so, and goes on when there is room; readers read."""
+    with Valkey("--maxmemory", "20mb", "--maxmemory-policy", "noeviction") as server:
+        async with opened(RedisLog(server.url)) as log:
+            stored = 0
+            with pytest.raises(LogUnavailable, match="maxmemory"):
+                while True:
+                    await publish(log, "a", f"{stored} {'x' * 500_000}")
+                    stored += 1
+            assert stored > 10
+            assert (await log.span()).latest == stored
+            assert len((await log.read(Channels(["a"]), 0, 3)).entries) == 3
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+            await publish(log, "a", "room")
+            assert (await log.read(Channels(["a"]), stored, 3)).entries[0].data == "room"
+
+
+async def test_no_password_is_told(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in an error nor in a log line nor in what an object looks like."""
+    caplog.set_level(logging.DEBUG)
+    with Valkey("--requirepass", "s3cret") as server:
+        texts = []
+        for password in ("wr0ng", "s3cret"):
+            url = f"redis://user:{password}@127.0.0.1:{server.port}/0"
+            async with opened(RedisLog(url)) as log:
+                texts += [repr(log), repr(log.engine)]
+                with pytest.raises(LogUnavailable) as caught:
+                    await log.span()
+                texts.append(str(caught.value))
+                assert caught.value.__cause__ is None
+        url = f"redis://:s3cret@127.0.0.1:{server.port}/0"
+        async with opened(RedisLog(url, timeout=0.1)) as log:
+            await publish(log, "a", "1")
+            server.kill()
+            with pytest.raises(LogError) as broken:
+                await publish(log, "a", "1")
+            texts += [repr(log), str(broken.value)]
+        text = "\n".join([*texts, caplog.text])
+        assert "s3cret" not in text
+        assert "wr0ng" not in text
+
+
+async def test_a_user_with_few_rights(server: Valkey) -> None:
+    """The rights that docs/engines.md lists are enough, and what goes beyond them is refused with a clear error."""
+    rights = "on >pw ~{mine}:* -@all +@scripting +@read +@write +@stream +info +hello +client|setinfo +select"
+    assert server.ask("ACL", "SETUSER", "hub", *rights.split()) == b"+OK\r\n"
+    url = f"redis://hub:pw@127.0.0.1:{server.port}/0"
+    async with opened(RedisLog(url, namespace="mine")) as log, Reader(log) as reader:
+        await publish(log, "a", "1")
+        await reader.saw("1")
+        await log.trim()
+        await log.drop({"a": 1})
+    async with opened(RedisLog(url, namespace="other")) as log:
+        with pytest.raises(LogUnavailable, match="does not let this user"):
+            await log.span()
+
+
+async def _until_stored(log: Log, data: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await log.append([("a", Event(data))], token=data)
+                return
+            except LogError:
+                await asyncio.sleep(0.01)
+
+
+async def test_a_member_of_a_cluster_that_does_not_have_the_log() -> None:
+    """The URL names any member: the log is on the one that has its slot."""
+    bus = str(free_port())  # its own would be 10,000 above the port, and perhaps too high
+    cluster = ("--cluster-enabled", "yes", "--cluster-port")
+    with Valkey(*cluster, bus) as one, Valkey(*cluster, str(free_port())) as two:
+        slot = int(one.ask("CLUSTER", "KEYSLOT", "{newswire}:log")[1:-2])
+        one.ask("CLUSTER", "ADDSLOTSRANGE", str(slot), str(slot))
+        two.ask("CLUSTER", "ADDSLOTSRANGE", "0", str(slot - 1), str(slot + 1), "16383")
+        two.ask("CLUSTER", "MEET", "127.0.0.1", str(one.port), bus)
+        async with asyncio.timeout(PATIENCE):
+            while b"cluster_state:ok" not in two.ask("CLUSTER", "INFO"):
+                await asyncio.sleep(0.05)
+        async with opened(RedisLog(two.url)) as log, Reader(log) as reader:
+            await publish(log, "a", "1")
+            await reader.saw("1")
+            await log.append([("b", Event("2"))], token="t")
+            await log.trim()
+            assert [entry.data for entry in await read_all(log, "a", "b")] == ["1", "2"]
+            assert await log.drop({"a": 1}) == 1
+
+
+async def test_a_replica_that_takes_over() -> None:
+    """Sentinels name another master: publishing and reading go on there, in a new life of the log."""
+    with (
+        Valkey() as master,
+        Valkey("--replicaof", "127.0.0.1", str(master.port)) as replica,
+        Sentinel(master) as sentinel,
+    ):
+        url = f"redis://127.0.0.1:{sentinel.port}/0?sentinel=mymaster"
+        async with asyncio.timeout(PATIENCE):
+            while b"connected_slaves:1" not in master.ask("INFO", "replication"):
+                await asyncio.sleep(0.02)
+        async with two_hubs(url) as (_, readers):
+            async with asyncio.timeout(PATIENCE):
+                while f"{replica.port}".encode() not in sentinel.ask("SENTINEL", "replicas", "mymaster"):
+                    await asyncio.sleep(0.02)
+            master.kill()
+            sentinel.ask("SENTINEL", "failover", "mymaster")
+        assert all(len(reader.epochs) >= 2 for reader in readers)
+        assert replica.ask("XLEN", "{newswire}:log") != b":0\r\n"
+
+
+class Sentinel(Valkey):
+    """A sentinel that watches a master, and decides alone."""
+
+    def __init__(self, master: Valkey) -> None:
+        super().__init__()
+        self._master = master
+
+    def prepare(self) -> None:
+        """See `Server.prepare`."""
+        (self.folder / "sentinel.conf").write_text(
+            f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\n"
+            f"sentinel monitor mymaster 127.0.0.1 {self._master.port} 1\n"
+            "sentinel down-after-milliseconds mymaster 300\nsentinel failover-timeout mymaster 2000\n"
+        )
+
+    def command(self) -> list[str]:
+        """See `Server.command`."""
+        return [super().command()[0], str(self.folder / "sentinel.conf"), "--sentinel"]
