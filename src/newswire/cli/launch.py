@@ -100,7 +100,7 @@ def serve_app(
         click.ClickException: it can't run; the message says why.
     """
     if _is_public(settings.host) and not settings.insecure:
-        raise click.ClickException(f"{settings.host} can be reached from other machines, {danger}, or say --insecure")
+        raise click.ClickException(f"{settings.host} can be reached from other machines, {danger}, or give --insecure")
     _try_log(settings.log)
     stop_in_order()
     listener = bind(settings.host, settings.port)

@@ -35,7 +35,7 @@ def relay(settings: RelaySettings) -> None:
     serve_app(
         settings,
         create_relay,
-        danger="which would send their keys here without encryption: listen on 127.0.0.1 behind something that speaks "
+        danger="which would send their keys here without encryption: listen on 127.0.0.1 behind a proxy that speaks "
         "HTTPS",
         banner=banner,
     )

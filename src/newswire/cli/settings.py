@@ -16,7 +16,7 @@ import functools
 import os
 import re
 import tomllib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, fields
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
@@ -179,27 +179,32 @@ def _configure(
     if file is None and Path(FILE).is_file():
         file = Path(FILE)
     table = {} if file is None else _read(file)
-    known, found = _names(of), table
-    where = f"{file}, "
-    if of.section:
-        found, where = table.get(of.section, {}), f"{file}, [{of.section}] "
-        if not isinstance(found, Mapping):
-            why = f"{of.section} is a table: write [{of.section}], and its settings below"
-            _refuse(f"{file}", of.section, found, f"a table, [{of.section}]", why)
-        for key, value in table.items() if plain is not None else ():
-            name = key.replace("-", "_")
-            if plain is not None and key not in SECTIONS and name not in _names(plain):
-                mine = _elsewhere(of, name) if name in known else None
-                _refuse_name(f"{file}, {key}", name, value, _names(plain), mine)
-    context.default_map, places = {}, {}
-    for key, value in found.items():
-        name = key.replace("-", "_")
-        if of.section or key not in SECTIONS:
-            if name not in known:
-                _refuse_name(where + key, name, value, known)
-            context.default_map[name], places[name] = value, where + key
-    context.meta[_PLACES] = places
-    _warn_of_variables(of, plain)
+    top = {key: value for key, value in table.items() if key not in SECTIONS}
+    found = table.get(of.section, {}) if of.section else top
+    if not isinstance(found, Mapping):
+        why = f"{of.section} is a table: write [{of.section}], and its settings below"
+        _refuse(f"{file}", of.section, found, f"a table, [{of.section}]", why)
+    places = context.meta[_PLACES] = {}
+    context.default_map = {}
+    for owner, where, keys in ((of, f"[{of.section}] " if of.section else "", found), (plain, "", top)):
+        if owner is None:
+            continue
+        for key, value in keys.items():
+            name, place = key.replace("-", "_"), f"{file}, {where}{key}"
+            slip = _slip(name, owner, of, lambda known: known)
+            if slip is not None:
+                _refuse(place, name[:60], value, "a setting", f"{name[:60]!r} is not a setting here; {slip}")
+            if owner is of:
+                context.default_map[name], places[name] = value, place
+    for variable in os.environ:
+        section = next((one for one in SECTIONS if variable.startswith(f"NEWSWIRE_{one.upper()}_")), "")
+        owner = of if section == of.section else None if section else plain
+        if owner is None or variable in _NOT_SETTINGS or not variable.startswith("NEWSWIRE_"):
+            continue
+        name = variable.removeprefix(owner.variable("") + "_").lower()
+        slip = None if _OF_KUBERNETES.fullmatch(name) else _slip(name, owner, of, owner.variable)
+        if slip is not None:
+            say(f"{variable} is not read: {slip}")
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -212,36 +217,15 @@ def _read(file: Path) -> Mapping[str, Any]:
     _refuse("--config", "config", file, "the path of a TOML file", why)
 
 
-def _warn_of_variables(of: type[ServerSettings], plain: type[ServerSettings] | None) -> None:
-    """Name each variable that looks like a setting of this command, or a plain one, and is none."""
-    for variable in os.environ:
-        section = next((one for one in SECTIONS if variable.startswith(f"NEWSWIRE_{one.upper()}_")), "")
-        owner = of if section == of.section else None if section else plain
-        if owner is None or variable in _NOT_SETTINGS or not variable.startswith("NEWSWIRE_"):
-            continue
-        name = variable.removeprefix(owner.variable("") + "_").lower()
-        if name in _names(owner) or _OF_KUBERNETES.fullmatch(name):
-            continue
-        near = difflib.get_close_matches(name, _names(owner), 1)
-        hint = f"did you mean {owner.variable(near[0])}?" if near else "no setting has this name"
-        if owner is not of and name in _names(of):
-            hint = _elsewhere(of, name)
-        say(f"{variable} is not read: {hint}")
-
-
-def _names(of: type[ServerSettings]) -> list[str]:
-    return [one.name for one in fields(of)]
-
-
-def _elsewhere(of: type[ServerSettings], name: str) -> str:
-    place = f"{name} below [{of.section}], or {of.variable(name)}"
-    return f"{name} is a setting of `newswire {of.section}`: write {place}"
-
-
-def _refuse_name(where: str, name: str, value: Any, known: Collection[str], why: str | None = None) -> NoReturn:
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-    _refuse(where, name[:60], value, ", ".join(known), why or f"{name[:60]!r} is not a setting; {hint}")
+def _slip(name: str, owner: type[ServerSettings], of: type[ServerSettings], shown: Callable[[str], str]) -> str | None:
+    """What to write instead of a name that is no setting of `owner`; None if it is one."""
+    names = [one.name for one in fields(owner)]
+    if name in names:
+        return None
+    if name in [one.name for one in fields(of)]:
+        return f"it is one of `newswire {of.section}`: write {name} below [{of.section}], or {of.variable(name)}"
+    near = difflib.get_close_matches(name, names, 1)
+    return f"did you mean {shown(near[0])}?" if near else "no setting has this name"
 
 
 def _show(settings: ServerSettings, sources: Mapping[str, str]) -> None:

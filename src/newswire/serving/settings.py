@@ -42,7 +42,7 @@ class ServerSettings:
         False, option_types.switch(), "Listen on a public address although it asks no client for credentials."
     )
     cors_origins: tuple[str, ...] = setting(
-        (), option_types.origins(), "Web pages of these origins may come too; '*' for all."
+        (), option_types.origins(), "Web pages of these origins may come too; '*' for all. Repeatable."
     )
     allowed_hosts: tuple[str, ...] = setting(
         (),
