@@ -88,7 +88,8 @@ async def test_a_run_of_a_later_version_is_claimed_and_ended(hub: Hub) -> None:
 async def test_runs_of_a_later_version_are_watched_and_read(hub: Hub) -> None:
     """A process that opens its runs beside them reads their records, their events and their ends, and folds them."""
     store = RunStore(hub.log)
-    opened = await store.create(Record(id="a.1", name="a", state="running", created=1.5, more={"priority": 3}))
+    first = Record(id="a.1", name="a", state="running", created=1.5, more={"priority": 3})
+    opened = await store.create(first, first.event())
     assert opened is not None
     ended = {**json.loads(opened.event().data), "state": "ended", "ended_at": 2.0}
     end = {"reason": "stopped", "by": "ada"}

@@ -12,7 +12,7 @@ read from the log, and repeats it as its prelude; the exact tail follows.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from newswire.errors import RunNotFound
@@ -71,9 +71,11 @@ class Readers:
         """
 
         async def on_open() -> None:
-            newest = record if fresh else await self.store.find(record.id)
-            if newest is None or newest.begun != record.begun:
-                raise RunNotFound(record.id)
+            newest = record if fresh else self.store.unfinished.get(record.id)
+            if newest is None or newest.begun != record.begun:  # it may have been dropped, and even started again
+                newest = await self.store.find(record.id)
+                if newest is None or newest.begun != record.begun:
+                    raise RunNotFound(record.id)
             if newest.state == "waiting" and newest.worker is not None:
                 await self.store.change(newest, state="running")  # a lazy run: its worker sees this, and starts
 
@@ -93,12 +95,9 @@ class Readers:
             if reader.begun < record.begun:
                 reader.upto = record.begun
 
-    async def end_lost(self, unfinished: Mapping[str, Record]) -> None:
-        """End the readers whose run is not kept any more: they would wait for its end for ever.
-
-        Args:
-            unfinished: the records of the runs that go on. Their readers lose nothing.
-        """
+    async def end_lost(self) -> None:
+        """End the readers whose run is not kept any more: they would wait for its end for ever."""
+        unfinished = self.store.unfinished
         newest = {run_id: unfinished[run_id] for run_id in self._open if run_id in unfinished}
         others = [run_id for run_id in self._open if run_id not in unfinished]
         for at in range(0, len(others), _LOOKED_AT_ONCE):

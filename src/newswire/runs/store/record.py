@@ -23,7 +23,7 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Final, Literal, TypeAlias
 
 from newswire.errors import InvalidChannel, LogCorrupt
@@ -191,10 +191,11 @@ class Record:
                 known["end"] = End(**end)
                 if more_of_it:
                     more["end"] = more_of_it
-            record = cls(**known, offset=entry.offset, more=more)
+            if not known.get("begun"):
+                known["begun"] = entry.offset  # the first record of a run can't have it
+            return cls(**known, offset=entry.offset, more=more)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise LogCorrupt(f"{entry.channel} has no record of a run at offset {entry.offset}: {error}") from error
-        return record if record.begun else replace(record, begun=entry.offset)
 
 
 _STORED: Final = [each.name for each in fields(Record) if each.name not in ("offset", "end", "more")]

@@ -43,11 +43,13 @@ class RunStore:
     Attributes:
         log: where they are.
         stats: counts what happens to runs in this process.
+        unfinished: the newest records of the runs that have not ended, by id, as far as this process has seen them.
     """
 
     def __init__(self, log: Log) -> None:
         self.log = log
         self.stats = RunStats()
+        self.unfinished: dict[str, Record] = {}
         self._secret: bytes | None = None
 
     # -- read
@@ -117,11 +119,12 @@ class RunStore:
         stored = await self.log.append_if(events, Condition(channel, newest))
         return None if stored is None else stored[0].offset
 
-    async def create(self, record: Record, instead_of: Record | None = None) -> Record | None:
+    async def create(self, record: Record, event: Event, instead_of: Record | None = None) -> Record | None:
         """Store a new run.
 
         Args:
             record: its first record.
+            event: that record, as it is stored.
             instead_of: the record of an ended run of the same id, whose place it takes.
 
         Returns:
@@ -129,7 +132,7 @@ class RunStore:
         """
         condition = 0 if instead_of is None else instead_of.offset
         name = name_channel(record.name, record.owner, await self.secret())
-        events = [(record_channel(record.id), record.event()), (name, Event(record.id))]
+        events = [(record_channel(record.id), event), (name, Event(record.id))]
         stored = await self._append_if(events, record_channel(record.id), condition)
         return None if stored is None else replace(record, offset=stored, begun=stored)
 

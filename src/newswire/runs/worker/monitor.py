@@ -70,13 +70,14 @@ class LivenessMonitor:
     """The runs that have not ended.
 
     Attributes:
-        unfinished: their newest records, by id.
+        unfinished: their newest records, by id; the store has them for all.
         seen: set once all that was in the log at the start was read.
         expiry: the runs that have ended.
     """
 
     def __init__(self, readers: Readers, worker: str, lease: float, listener: MonitorListener) -> None:
-        self.unfinished: dict[str, Record] = {}
+        self.unfinished = readers.store.unfinished
+        self.unfinished.clear()
         self.seen = asyncio.Event()
         self.expiry = Expiry(readers)
         self._readers = readers
@@ -122,6 +123,7 @@ class LivenessMonitor:
     async def close(self) -> None:
         """Stop. The worker's last heartbeat says that it is gone."""
         await self.stop()
+        self.unfinished.clear()
         if self._own_heartbeat:
             try:
                 async with asyncio.timeout(_LAST_HEARTBEAT_SECONDS):
@@ -151,7 +153,9 @@ class LivenessMonitor:
     def _take(self, entry: Entry) -> None:
         try:
             if entry.channel.startswith(_RECORD_PREFIX):
-                self.take(Record.read(entry))
+                known = self.unfinished.get(entry.channel.removeprefix(_RECORD_PREFIX))
+                if known is None or known.offset < entry.offset:
+                    self.take(Record.read(entry))
             elif entry.channel.startswith(_WORKER_PREFIX):
                 self._take_heartbeat(entry)
         except LogCorrupt as error:  # one bad entry is no reason to see no more
@@ -289,7 +293,7 @@ class LivenessMonitor:
         await self.seen.wait()
         await asyncio.sleep(min(max(self._lease / 10, 0.02), 0.5))
         await self.expiry.step()
-        await self._readers.end_lost(self.unfinished)
+        await self._readers.end_lost()
         if monotonic() > self._heartbeats_dropped + _HEARTBEATS_KEPT_SECONDS:
             self._heartbeats_dropped = monotonic()
             await self._drop_heartbeats()

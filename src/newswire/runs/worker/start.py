@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from newswire.errors import Closed
@@ -18,6 +18,7 @@ from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Anyone, Record, check_name, new_id
 from newswire.runs.worker.sources import Source, discard
 from newswire.runs.worker.worker import Worker
+from newswire.wire.event import Event
 from newswire.wire.strict_json import as_read, write_json
 
 
@@ -55,14 +56,18 @@ class Start:
         if self.key is not None and not isinstance(self.key, str):
             raise TypeError(f"a key is a str, not {type(self.key).__name__}")
 
-    def record(self, secret: bytes, *, worker: str, producer: str | None) -> Record:
-        """The first record of the run.
+    def record(self, secret: bytes, *, worker: str, producer: str | None) -> tuple[Record, Event]:
+        """The first record of the run, and the event that it is stored as.
 
         Raises:
             ValueError: `args` or `meta` can't be stored.
         """
         options = self.options
         name = check_name(self.name)
+        try:
+            meta = as_read(self.meta) if self.meta else {}
+        except (TypeError, ValueError, RecursionError) as error:
+            raise self._refused(error) from None
         record = Record(
             id=new_id(name, self.owner, self.key, secret),
             name=name,
@@ -79,31 +84,27 @@ class Start:
             claim_within=options.claim_within if self.source is None else None,
             compact_after=options.compact_after,
             keep_for=options.keep_for,
+            meta=meta,
         )
         try:
-            record = replace(record, meta=as_read(self.meta))
-            record.event()
+            return record, record.event()
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(
-                f"a run's args and meta are stored as JSON, and these can't be: {self._unwritable() or error}"
-            ) from None
-        return record
+            raise self._refused(error) from None
 
-    def _unwritable(self) -> Exception | None:
-        """What JSON can't say at all, with its place; None: it is a value that would come back as another one."""
+    def _refused(self, error: Exception) -> ValueError:
         try:
             write_json({"args": self.args, "meta": self.meta})
-        except (TypeError, ValueError) as error:
-            return error
-        return None
+        except (TypeError, ValueError) as unwritable:
+            error = unwritable  # it says where the value is that JSON can't say at all
+        return ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}")
 
 
 async def start(worker: Worker, asked: Start) -> Run:
     """Start a run, or find the one of the same key. Its source is closed if it is not used."""
     store = worker.store
-    record = asked.record(await store.secret(), worker=worker.id, producer=_registered(worker, asked))
+    record, event = asked.record(await store.secret(), worker=worker.id, producer=_registered(worker, asked))
     before = asked.instead_of
-    while (created := await store.create(record, before)) is None:
+    while (created := await store.create(record, event, before)) is None:
         found = await store.find(record.id)
         if found is not None:
             return await _found(worker, found, asked)

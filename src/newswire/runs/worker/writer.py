@@ -207,7 +207,8 @@ class RunWriter(Run):
             return False
         self._flush_progress()
         try:
-            end = replace(end, result=as_read(end.result))
+            if end.result is not None:
+                end = replace(end, result=as_read(end.result))
             stored = await claim.close(last_events(as_ended(claim.record, end)))
         except (TypeError, ValueError, RecursionError, LimitExceeded) as error:
             what = "the run's result is stored as JSON, and this can't be"
