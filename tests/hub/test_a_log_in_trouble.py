@@ -382,3 +382,24 @@ async def test_streams_stay_connected_when_the_log_is_replaced() -> None:
         assert gap.json()["reason"] == "epoch"
         assert (await next_event(events)).data == "new"
         await events.aclose()
+
+
+async def test_a_log_that_is_replaced_between_opening_and_attaching() -> None:
+    """A stream whose place was found in the old log begins with a gap in the new one."""
+    log = TroubledLog(MemoryLog(), random.Random(0))
+    async with Hub(log) as hub:
+        await hub.publish("a", "old")
+        sink = Connection()
+        sink.subscription = hub.subscribe("a")
+        await sink.subscription.open()
+        log.engine.inner = new = MemoryLog()
+        await new.append([("a", Event("new"))])
+        (await hub.runtime()).follower.restart(LogUnavailable("somebody replaced it"))
+        async with asyncio.timeout(5):
+            while not hub.following or hub.epoch != (await new.span()).epoch:
+                await asyncio.sleep(0.001)
+            sink.subscription.attach(sink, StreamOptions())
+            while len(sink.events) < 2:
+                await asyncio.sleep(0.001)
+        assert sink.events[0].json()["reason"] == "epoch"
+        assert sink.events[1].data == "new"

@@ -61,7 +61,7 @@ class Frame:
         """The complete block, blank line included."""
         if form is Form.PLAIN:
             if self._plain is None:
-                self._plain = encode_entry(self.id, self.event, self.data, None)
+                self._plain = encode_entry(f"{self.epoch}-{self.offset}", self.event, self.data, None)
             return self._plain
         if form is Form.NAMED:
             if self._named is None:

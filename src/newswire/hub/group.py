@@ -199,6 +199,8 @@ class Group:
         """
         members = self._round
         if members is None:
+            if self.size == 1 and self._pending and self._ready:
+                return self._serve_one(self._pending)
             members = self._begin_next()
             if members is None:
                 return self._more()
@@ -219,6 +221,22 @@ class Group:
         self._chunks.delivered += len(chunk.frames) * len(members)
         self._round = None
         return self._more()
+
+    def _serve_one(self, pending: list[Frame]) -> bool:
+        """The round of a private channel, whose one member shares its chunk with no other."""
+        self._pending, self._pending_size = [], 0
+        self._quiet = False
+        self.head = head = self._history.window.head
+        self._chunks.delivered += len(pending)
+        (member,) = self._ready
+        write = member.write
+        try:
+            if not write(Chunk(pending, self.form)):
+                member.fell_behind(head)
+        except (Exception, asyncio.CancelledError) as error:  # as in `step`
+            logger.error("a stream's connection failed, and is cut", exc_info=error)
+            member.cut()
+        return bool(self._waiting) and self._more()
 
     def failed(self) -> None:
         """A step has raised: each ready member reads on for itself, so that what fails is cut and the others go on."""
@@ -263,9 +281,7 @@ class Group:
                 self.head = through
                 return None
         self._quiet = False
-        # A private channel's one reader shares its chunk with nobody: it need not be found again.
-        alone = len(frames) == 1 and self.size == 1
-        return self._begin(Chunk(frames, self.form) if alone else self._chunks.join(frames, self.form), through)
+        return self._begin(self._chunks.join(frames, self.form), through)
 
     def _begin(self, chunk: Chunk, through: int) -> list[Member]:
         self._chunk = chunk

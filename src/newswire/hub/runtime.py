@@ -153,7 +153,7 @@ class HubRuntime:
         self.follower.check()
         if start is From.LATEST:
             return StartPoint(self.head)
-        found = resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
+        found = self.place(start)
         if isinstance(start, From) or found.gap is None:
             return found
         span = await self._log.span()  # perhaps another process has published since
@@ -162,6 +162,10 @@ class HubRuntime:
             self.follower.restart(changed)
             raise LogUnavailable("the log began another life just now: try again") from changed
         return resolve_start(start, span)
+
+    def place(self, start: Start) -> StartPoint:
+        """Where `start` is in the log, as far as this process knows it."""
+        return resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
 
     def enter(self, member: Member, options: StreamOptions) -> Group:
         """Take in a subscription."""

@@ -109,7 +109,7 @@ class Subscription:
         self.write: Callable[[Chunk], bool] = _swallow
         self._hub = hub
         self._runtime: HubRuntime  # from `open` on
-        self._start: Start | None = start
+        self._start: Start | None = start  # while it is new; then the position that it was opened at
         self._state = _State.NEW
         self._gap: str | None = None  # the data of a gap event that comes first
         self._reported = 0  # loss up to this offset needs no gap event; -1: nor does that which comes first
@@ -153,12 +153,14 @@ class Subscription:
             try:
                 runtime = self._runtime = await self._hub.runtime()
                 point = await runtime.resolve(start)
+                epoch = runtime.epoch
                 self.cursor, self._reported, self._gap = point.cursor, point.reported, point.gap
                 if self._transform is not None:
-                    self.cursor = (await self._transform.open(Position(runtime.epoch, point.cursor))).offset
+                    self.cursor = (await self._transform.open(Position(epoch, point.cursor))).offset
             except BaseException:
                 self._start = start  # it may be tried again
                 raise
+            self._start = Position(epoch, self.cursor)
             self._state = _State.OPENED
         elif self._state is not _State.OPENED:
             raise Closed("a subscription is read once: call hub.subscribe() again for each reader")
@@ -168,7 +170,10 @@ class Subscription:
         """Begin to send to `sink`, which must be ready for more. Call `open` first."""
         if self._state is not _State.OPENED:
             raise Closed("open the subscription first, and attach it once")
-        runtime = self._runtime
+        runtime, opened_at = self._runtime, self._start
+        if isinstance(opened_at, Position) and opened_at.epoch != runtime.epoch:  # the log was replaced since
+            self.place_again(runtime.place(Position(opened_at.epoch, self.cursor)))
+        self._start = None
         self._sink = sink
         self._options = options
         self.write = sink.write if self._transform is None else self._write_transformed

@@ -38,6 +38,8 @@ def encode_entry(id: str, event: str, data: str, channel: str | None) -> bytes:
     head = f"id: {id}\n" if event == "message" else f"id: {id}\nevent: {event}\n"
     if channel is not None:
         head = f"{head}channel: {channel}\n"
+    if "\n" not in data and "\r" not in data:
+        return f"{head}data: {data}\n\n".encode()
     return f"{head}{_data_lines(data)}\n".encode()
 
 
