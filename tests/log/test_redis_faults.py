@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
 import shutil
 import time
 from collections.abc import AsyncGenerator, Iterator
@@ -296,6 +298,47 @@ async def test_a_server_whose_memory_is_full() -> None:
             server.ask("CONFIG", "SET", "maxmemory", "0")
             await publish(log, "a", "room")
             assert (await log.read(Channels(["a"]), stored, 3)).entries[0].data == "room"
+
+
+async def test_a_server_that_throws_events_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """Once for each log."""
+    with Valkey("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru") as server:
+        async with opened(RedisLog(server.url)) as log, Reader(log):
+            await publish(log, "a", "1")
+    assert caplog.text.count("maxmemory-policy") == 1
+
+
+async def test_another_event_loop(valkey: Valkey) -> None:
+    """A log that was left open in an event loop that has ended is used in the next one."""
+    log = RedisLog(valkey.url, namespace=secrets.token_hex(8))
+
+    def use(data: str) -> list[int]:
+        return asyncio.run(publish(log, "a", data))
+
+    assert await asyncio.to_thread(use, "1") == [1]
+    assert await asyncio.to_thread(use, "2") == [2]
+    assert await publish(log, "a", "3") == [3]
+    await log.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_a_fork(valkey: Valkey) -> None:
+    """The child of a fork makes connections of its own, and takes nothing from its parent's."""
+    async with opened(RedisLog(valkey.url, namespace=secrets.token_hex(8))) as log, Reader(log) as reader:
+        await publish(log, "a", "parent")
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.events._set_running_loop(None)
+                stored = asyncio.run(publish(log, "a", "child"))
+                os._exit(0 if stored == [2] else 1)
+            finally:
+                os._exit(2)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert status == 0
+        await publish(log, "a", "parent again")
+        await reader.saw("parent again")
+        assert reader.seen == ["parent", "child", "parent again"]
 
 
 async def test_no_password_is_told(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:

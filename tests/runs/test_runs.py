@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from tests.fixtures.engines import Valkey
 from tests.runs.suite.suite import RunSuite
 
 from newswire.log.engine import Batch, OnDone
 from newswire.log.log import Log
 from newswire.log.memory import MemoryLog
 from newswire.log.memory.engine import MemoryEngine
+from newswire.log.redis.engine import RedisLog
 from newswire.log.sqlite import SqliteLog
 from newswire.testing.log_base import MakeLog
 
@@ -54,3 +57,12 @@ class TestRunsInALogOnAServer(RunSuite):
     @pytest.fixture
     def make_log(self) -> MakeLog:
         return lambda retention=None, clock=time.time: Log(AwaitedEngine(retention, 2**26, clock))
+
+
+class TestRunsOnValkey(RunSuite):
+    """The suite on a Valkey server, with two hubs on it."""
+
+    @pytest.fixture
+    def make_log(self, valkey: Valkey) -> MakeLog:
+        namespace = f"runs.{secrets.token_hex(8)}"
+        return lambda **options: RedisLog(valkey.url, namespace=namespace, **options)

@@ -33,7 +33,9 @@ class ServerSettings:
     section: ClassVar[str] = ""
 
     log: str = setting(
-        "sqlite:///newswire.db", option_types.text("the URL of a log: sqlite:///path.db or memory://"), "The log's URL."
+        "sqlite:///newswire.db",
+        option_types.text("the URL of a log: sqlite:///path.db, redis://host:6379/0 or memory://"),
+        "The log's URL.",
     )
     host: str = setting("127.0.0.1", option_types.text("an address or a host name"), "The address to listen on.")
     port: int = setting(8000, option_types.number(0, 65535), "The port to listen on; 0 takes a free one.")
@@ -58,7 +60,7 @@ class ServerSettings:
     def __post_init__(self) -> None:
         try:
             open_log(self.log, retention=self.kept)
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             raise InvalidSetting("settings", "log", self.log, "the URL of a log", why=str(error)) from None
         if self.workers > 1 and self.log.startswith("memory:"):
             why = (

@@ -9,6 +9,7 @@ This file is what the event loop sees; `scripts` has what the server does.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
@@ -32,6 +33,7 @@ _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
 _DROP = Script(DROP)
 _DROPPED = 500  # events removed in one call: some milliseconds
 _CHANNELS = 100
+_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 
 
 class RedisLog(Log):
@@ -87,14 +89,17 @@ class RedisEngine(Engine):
         self._pages = Pages(server, self._link)
         self._keeper = Keeper(server, Link(server), self._rules, self._clock)
         self._pid: int | None = None  # the process that uses it
+        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
 
     def _enter(self) -> None:
         """The engine is going to be used."""
-        pid = os.getpid()
-        if self._pid != pid:
+        pid, loop = os.getpid(), asyncio.get_running_loop()
+        if self._pid != pid or self._loop is not loop:
             if self._pid is not None:
-                self._begin()  # a parent's connections are none of ours
-            self._pid = pid
+                # Closing a parent's connections would take them out of what the parent's event loop waits for.
+                _abandoned.append((self._tail, self._writer, self._link, self._keeper))
+                self._begin()
+            self._pid, self._loop = pid, loop
             self._keeper.start()
 
     def __repr__(self) -> str:

@@ -85,6 +85,7 @@ class Server:
         lives: all of them.
         seen: the newest offset that this process knows of, in that epoch.
         keys: the fixed keys.
+        away: whether the last attempt to connect has failed.
         on_epoch: called when the epoch has changed.
     """
 
@@ -95,6 +96,7 @@ class Server:
         self.prefix = prefix
         self.keys = tuple(prefix + key for key in KEYS)
         self.timeout = timeout
+        self.away = False
         self.on_epoch: Callable[[], object] = lambda: None
         self._pool, self._sentinels, self._master = _parse(url)
         self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
@@ -103,6 +105,7 @@ class Server:
         self._retry = Retry(0.05, 2.0)
         self._next_try = 0.0  # until then nobody tries to connect
         self._failure = ""
+        self._warned = False
 
     def check_pause(self) -> None:
         """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
@@ -150,10 +153,20 @@ class Server:
             failure = LogUnavailable(f"the server {self.name} can't be reached: {_text(error)}")
         if not self._master:
             self._pool.connection_kwargs.update(self._seed)
+        self.away = True
         self._failure = str(failure)
         self._next_try = asyncio.get_running_loop().time() + self._retry.next()
         self._outage.failed(failure)
         return failure
+
+    def look_at(self, info: bytes) -> None:
+        """Warn, once, of a server that throws keys away."""
+        if not self._warned and b"maxmemory_policy:allkeys" in info and b"\nmaxmemory:0\r" not in info:
+            self._warned = True
+            logger.warning(
+                "the server %s throws events away when its memory is full: set maxmemory-policy to noeviction",
+                self.name,
+            )
 
     def wait(self) -> float:
         """Seconds until the next attempt to connect makes sense."""
@@ -161,6 +174,7 @@ class Server:
 
     def reached(self) -> None:
         """A connection was made."""
+        self.away = False
         self._next_try = 0.0
         self._retry.reset()
         self._outage.ended()
@@ -238,10 +252,6 @@ class Link:
         if connection is not None:
             await connection.disconnect(nowait=True)
 
-    def abandon(self) -> None:
-        """Forget the connection: it is a parent process's, or its event loop is closed."""
-        self._connection = None
-
     async def _connect(self) -> bool:
         """Returns whether a connection had to be made."""
         if self.is_open:
@@ -252,9 +262,10 @@ class Link:
             try:
                 async with asyncio.timeout(server.timeout):
                     self._connection = await server.connect()
-                run = await self._exchange([("INFO", "server")], 0.0)
-                found = _RUN.search(run[0])
+                [info] = await self._exchange([("INFO", "server", "memory")], 0.0)
+                found = _RUN.search(info)
                 self._run = found[1] if found else b"unknown"
+                server.look_at(info)
                 await server.enter(self, self._run)
                 break
             except (RedisError, OSError, LogError) as error:

@@ -36,7 +36,6 @@ class Writer:
         on_stored: called with the newest offset before new entries, and a function that makes these.
 
     Attributes:
-        busy: set while the server is storing; see `idle`.
         last: when it last had an answer, in the event loop's time.
     """
 
@@ -60,12 +59,12 @@ class Writer:
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[int, Callable[[], list[Entry]], int] | None = None  # what `_on_stored` is to be called with
         self._untold: tuple[list[_Submitted], Sequence[Outcome], str] | None = None  # see `_tell`
-        self._away: LogUnavailable | None = None  # while a call that may be stored waits for a server that is away
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
-        if self._away is not None:
-            on_done([self._away] * len(batches), "")
+        if self._task is not None and self._server.away:  # one attempt at a time, which the others don't wait for
+            error = LogUnavailable(f"the server {self._server.name} can't be reached now")
+            on_done([error] * len(batches), "")
             return
         self._queue.append((batches, on_done, self._server.epoch))
         if self._task is None:
@@ -93,7 +92,6 @@ class Writer:
                 except LogError as error:
                     self._tell()
                     outcomes, epoch = [error] * sum(len(batches) for batches, _, _ in group), ""
-                self._away = None
                 self._untold = group, outcomes, epoch
                 if not self._queue:
                     self._tell()
@@ -169,7 +167,6 @@ class Writer:
                 if not sent:
                     raise
                 if not isinstance(error, LinkLost):  # the server is away
-                    self._away = error
                     self._fail_queue(error)
                 if loop.time() > deadline:
                     hint = "the batch may be stored: append it again under the same token, or look"
