@@ -30,8 +30,8 @@ async def test_it_goes_on_counting_in_the_log_that_took_its_place() -> None:
         async with asyncio.timeout(5):
             while counted(counter) != {"old": 1}:
                 await asyncio.sleep(0.001)
-        log.inner = MemoryLog()
-        await log.inner.append([("kept", Event("2"))])
+        replacement = log.engine.inner = MemoryLog()
+        await replacement.append([("kept", Event("2"))])
         epoch = hub.epoch
         (await hub.runtime()).follower.restart(LogUnavailable("another log is there"))
         async with asyncio.timeout(5):

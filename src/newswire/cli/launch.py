@@ -34,7 +34,7 @@ from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from newswire import __version__
-from newswire.cli.plain import colours
+from newswire.cli.terminal import colours
 from newswire.errors import NewswireError
 from newswire.log.open import open_log
 from newswire.log.retention import KEEP_ALL
@@ -121,7 +121,7 @@ def serve_app(
 
 
 def _try_log(url: str) -> None:
-    """Open the log once, so that what is wrong with it is said before anything runs."""
+    """Open the log once, so that an error in it is shown before anything runs."""
 
     async def attempt() -> None:
         log = open_log(url, retention=KEEP_ALL)  # only a look
@@ -152,7 +152,7 @@ def bind(host: str, port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(address)
-        listener.listen(_BACKLOG)  # who connects while the application starts waits, and is not turned away
+        listener.listen(_BACKLOG)  # connections wait while the application starts
     except OSError as error:
         listener.close()
         raise click.ClickException(_why_not(host, port, error)) from None

@@ -20,7 +20,7 @@ _MISSING: Final = "newswire: this command needs {}, which is not installed: pip 
 try:
     import click
 
-    from newswire.cli.plain import wants_colours
+    from newswire.cli.terminal import wants_colours
 except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 

@@ -16,7 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from newswire import __version__
 from newswire.cli.options import SERVER_URL, Duration
-from newswire.cli.plain import say
+from newswire.cli.terminal import say
 from newswire.cli.upload import Failed, Upload, batches
 from newswire.redact import printable
 

@@ -86,7 +86,7 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         raise click.UsageError("--reload runs one process: leave out --workers")
     sys.path.insert(0, options["app_dir"])
     alone = options["workers"] == 1 and not options["reload"]
-    try:  # before the port is taken, and before anything is said
+    try:  # before the port is taken and the first message is shown
         look_for(module)
         found = find(app, factory=options["factory"]) if alone else None
     except NotRunnable as error:
@@ -98,9 +98,9 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     banner = f"{click.style(f'newswire {__version__}', bold=True)} runs {app} on {click.style(url, fg='cyan')}; "
     banner += "Ctrl-C stops it"
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
-        wishes = {name: options[name] for name in ("factory", "drain", "grace", "workers")}
-        wishes |= {"app": app, "banner": banner, "folder": folder}
-        os.environ[_VARIABLE] = json.dumps(wishes)
+        passed = {name: options[name] for name in ("factory", "drain", "grace", "workers")}
+        passed |= {"app": app, "banner": banner, "folder": folder}
+        os.environ[_VARIABLE] = json.dumps(passed)
         if alone:
             click.echo(banner, err=True)
         _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else _TARGET, options, listener)
@@ -129,16 +129,16 @@ class NotRunnable(Exception):
 
 def load() -> Drained:
     """Import the application in a process of uvicorn's; exit if that fails."""
-    wishes = json.loads(os.environ[_VARIABLE])
+    passed = json.loads(os.environ[_VARIABLE])
     try:
-        app = find(wishes["app"], factory=wishes["factory"])
+        app = find(passed["app"], factory=passed["factory"])
     except NotRunnable as error:
-        if _is_first(Path(wishes["folder"]) / "failed") or not wishes["workers"] > 1:
+        if _is_first(Path(passed["folder"]) / "failed") or not passed["workers"] > 1:
             click.echo(f"newswire: {error}", err=True)
         sys.exit(_STARTUP_FAILURE)
-    if _is_first(Path(wishes["folder"]) / _BEGUN):
-        click.echo(wishes["banner"], err=True)
-    return Drained(app, wishes["drain"], wishes["grace"])
+    if _is_first(Path(passed["folder"]) / _BEGUN):
+        click.echo(passed["banner"], err=True)
+    return Drained(app, passed["drain"], passed["grace"])
 
 
 def look_for(module: str) -> None:

@@ -21,8 +21,8 @@ def serve(settings: Settings) -> None:
     serve_app(
         settings,
         create_app,
-        danger="and whoever can reach it could read and publish everything: listen on 127.0.0.1 behind a proxy that "
-        "authenticates them",
+        danger="and every client that reaches it could read and publish everything: listen on 127.0.0.1 behind a "
+        "proxy that authenticates them",
         banner=lambda url: [f"on {url}  (the console is there too)"],
         proxy_headers=settings.access_log,  # only that log says which client asked
     )

@@ -24,7 +24,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import click
 from click.core import ParameterSource
 
-from newswire.cli.plain import say
+from newswire.cli.terminal import say
 from newswire.errors import InvalidChannel, InvalidSetting
 from newswire.redact import printable, without_userinfo
 from newswire.serving.option_types import Refused

@@ -1,6 +1,6 @@
 """`newswire tail`: watch channels of a server, or any event stream; goes on where it left off after every interruption.
 
-The work is `AsyncEventSource`'s. Here are the options, what is told on standard error, and a stop that loses nothing:
+The work is `AsyncEventSource`'s. Here are the options, the messages on standard error, and a stop that loses nothing:
 an event that was printed counts as handled, also by the cursor file.
 """
 
@@ -23,8 +23,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import click
 
 from newswire.cli.options import SERVER_URL
-from newswire.cli.plain import say, unreachable
-from newswire.cli.show import Form, Printer
+from newswire.cli.printer import Form, Printer
+from newswire.cli.terminal import say, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
@@ -40,7 +40,7 @@ class Target:
 
     Attributes:
         url: where it is.
-        channel: the one channel it has, which its events don't name; None if they do, or nobody knows.
+        channel: the one channel it has, which its events don't name; None if they do, or if it is unknown.
         ours: whether it is a newswire server's, named by `--url`.
     """
 
@@ -72,7 +72,7 @@ class Target:
 def tail(streams: tuple[str, ...], **options: Any) -> None:
     """Print the events of channels (names, and patterns such as 'orders.*') or of any URL, as they come.
 
-    Connections that break are made anew, and go on after the last event that was printed. Ctrl-C stops.
+    A connection that breaks is opened again, and goes on after the last event that was printed. Ctrl-C stops.
     """
     if options["as_json"] and options["raw"]:
         raise click.UsageError("--json and --raw are two forms: choose one")
@@ -80,7 +80,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     if options["cursor"] is not None and len(targets) > 1:
         raise click.UsageError("--cursor keeps the place in one stream, and these are several: watch them one by one")
     form = Form.JSON if options["as_json"] else Form.DATA if options["raw"] else Form.PEOPLE
-    logging.getLogger("newswire.client").addHandler(logging.NullHandler())  # what it would say is said below
+    logging.getLogger("newswire.client").addHandler(logging.NullHandler())  # the hooks below show the same
     logging.getLogger("newswire.client").propagate = False
     watch = _Watch(Printer(form), frozenset(options["kinds"]), options["count"])
     request = {
@@ -127,9 +127,10 @@ class _Watch:
             say(f"waiting for {named}; Ctrl-C stops")
         began = time.monotonic()
         self._sources = [
-            AsyncEventSource(target.url, options=Options(hooks=_Said(target).hooks), **request) for target in targets
+            AsyncEventSource(target.url, options=Options(hooks=_Messages(target).hooks), **request)
+            for target in targets
         ]
-        telling = asyncio.create_task(self._tell(began)) if stats else None
+        reporting = asyncio.create_task(self._report(began)) if stats else None
         try:
             async with asyncio.TaskGroup() as tasks:
                 for target, source in zip(targets, self._sources, strict=True):
@@ -137,10 +138,10 @@ class _Watch:
         except* (NewswireError, BrokenPipeError) as errors:
             raise errors.exceptions[0] from None
         finally:
-            if telling is not None:
-                telling.cancel()
+            if reporting is not None:
+                reporting.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
-                    await telling
+                    await reporting
                 say(self._figures(began))
 
     async def _one(self, target: Target, source: AsyncEventSource) -> None:
@@ -163,7 +164,7 @@ class _Watch:
         for source in self._sources:
             source.close()
 
-    async def _tell(self, began: float) -> None:
+    async def _report(self, began: float) -> None:
         while True:
             await asyncio.sleep(1)
             say(self._figures(began))
@@ -181,8 +182,8 @@ class _Watch:
         )
 
 
-class _Said:
-    """What is said of one stream on standard error, beside its events."""
+class _Messages:
+    """The messages about one stream on standard error."""
 
     def __init__(self, target: Target) -> None:
         self.hooks = Hooks(error=self._error, gap=self._gap, open=self._open)

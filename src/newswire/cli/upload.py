@@ -20,13 +20,13 @@ from urllib.parse import quote
 
 import httpx2
 
-from newswire.cli.plain import reason, unreachable
+from newswire.cli.terminal import reason, unreachable
 from newswire.redact import printable
 
 # The request was never sent, so it can be sent again.
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _PAUSE: Final = 0.5  # seconds between attempts while waiting
-_SAID_AGAIN: Final = 5.0  # seconds after which a wait says that it goes on
+_SHOWN_AGAIN: Final = 5.0  # seconds after which a message says that the wait goes on
 
 
 class Failed(Exception):
@@ -117,7 +117,7 @@ class Upload:
 
     def _post(self, body: bytes, kind: str) -> dict[str, Any]:
         deadline = time.monotonic() + self._wait
-        said, again = "", 0.0
+        reason_shown, show_next = "", 0.0
         while True:
             try:
                 return self._attempt(body, kind)
@@ -125,9 +125,9 @@ class Upload:
                 left = deadline - time.monotonic()
                 if error.refused or error.unknown or left <= 0:
                     raise
-                if str(error) != said or left < again:
-                    self._waiting("" if str(error) == said else str(error), left)
-                    said, again = str(error), left - _SAID_AGAIN
+                if str(error) != reason_shown or left < show_next:
+                    self._waiting("" if str(error) == reason_shown else str(error), left)
+                    reason_shown, show_next = str(error), left - _SHOWN_AGAIN
             time.sleep(min(_PAUSE, max(left, 0.01)))
 
     def _attempt(self, body: bytes, kind: str) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Relay:
     """The application. Run it by itself, or mount it in another one.
 
     Args:
-        runs: where the runs are; they are opened when they are needed, and closed by whoever made them.
+        runs: where the runs are; the relay opens them when it needs them, and leaves them open.
         upstreams: what to relay to: `Upstream`s, or text such as `https://api.openai.com` or `name=URL`. One that has
             a name is at `/name/…`.
         options: see `RelayOptions`.
@@ -153,7 +153,7 @@ class Relay:
                 self.stats.passed[upstream.name, proxied.status] += 1
 
     async def _welcome(self, request: RelayRequest, send: Send) -> None:
-        """What a person reads who opens the relay's address in a browser."""
+        """Answer a person that opens the relay's address in a browser."""
         here = f"{request.scheme}://{request.header(b'host') or 'this-host'}{request.root}"
         places = [f"    {here}/{name}" if name else f"    {here}" for name in sorted(self._upstreams)]
         text = _WELCOME.format(places="\n".join(places), here=here)

@@ -19,7 +19,7 @@ class RelayOptions:
         max_body: the largest request for a completion; other requests are passed on as they come.
         keep_for: what a completion is kept for after its end, and with it its key.
         compact_after: from then on an ended completion is kept in its folded form; see `RunOptions`.
-        abandon_after: stop a completion that nobody has read for so long; None: it always goes on to its end.
+        abandon_after: stop a completion without a reader for so long; None: it always goes on to its end.
         cookies: whether cookies go through, both ways. A completion, which is kept, sets none.
         credential_headers: names of further headers that carry credentials, beside those that newswire knows.
         shared: whether clients without any credentials share their idempotency keys. If not, the key of a request

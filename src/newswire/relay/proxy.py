@@ -93,7 +93,7 @@ class ProxiedRequest:
         try:
             response = await send(self._client, request, body=self._body)
         except ClientGone:
-            return  # nobody waits
+            return  # nothing waits for an answer
         except TimeoutError:
             raise refusal(408, "body_timeout", "the request's body did not come in time") from None
         self.status = response.status_code

@@ -1,4 +1,4 @@
-"""What an upstream's head has said, as the first event of a run: for all who wait for it, in whichever process.
+"""The head of an upstream's response, stored as the first event of a run, for all requests with the same key.
 
 It is either that there is a stream (`answered`), or the answer that there is instead (`refused`).
 

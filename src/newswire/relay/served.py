@@ -39,7 +39,7 @@ _FAMILIES: Final = (
         "Streams of runs by how they began: new, resumed by a cursor, finished (nothing left), not_found.",
         labels=("kind",),
     ),
-    Family("run_gaps", "Streams that were told of a loss."),
+    Family("run_gaps", "Streams that reported a loss."),
     Family("runs_active", "Runs that are being produced.", "gauge"),
     Family("run_streams", "Open streams of runs.", "gauge"),
     Family("relay_tokens_per_second", "Tokens a second while one completion streams.", "gauge"),

@@ -65,7 +65,7 @@ class RelaySettings(ServerSettings):
         "Keep an answer in fewer rows of the log from then on.",
     )
     abandon_after: float | None = setting(
-        _DEFAULTS.abandon_after, option_types.duration(optional=True), "Stop an answer nobody reads for so long."
+        _DEFAULTS.abandon_after, option_types.duration(optional=True), "Stop an answer without a reader for so long."
     )
     max_body: int = setting(_DEFAULTS.max_body, option_types.size(1, 2**30), "The largest request for a completion.")
     body_timeout: float = setting(

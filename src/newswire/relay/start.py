@@ -4,9 +4,9 @@
     run = await relay(runs, request, client=client, name=f"chat.{chat_id}", key=request_id, owner=user.id)
     return runs.response(http_request, run, dialect="openai-chat")
 
-One key calls the upstream once, whichever process asks, as long as the answer is kept. A call that came to nothing (the
-upstream answered with an error, or its caller died before it answered) is not kept as the key's answer: all who waited
-for it get the same error, and the next request with the key calls again.
+One key calls the upstream once, whichever process asks, as long as the answer is kept. If a
+call produced no content (the upstream answered with an error, or the calling process died first), all requests that
+wait get the same error, and the next request with the key calls again.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ async def _first(run: Run) -> Mapping[str, str]:
 
 
 def _refuse(event: Event) -> None:
-    """Raise, if a run whose first event this is has no answer. One that was stopped has an end that can be told."""
+    """Raise, if a run whose first event this is has no answer. A run that was stopped has an end to show."""
     if event.event == REFUSED:
         raise read_refusal_event(event.data)
     if event.event == END:
@@ -180,9 +180,9 @@ def _refuse(event: Event) -> None:
 
 
 async def _produced_no_content(runs: Runs, record: Record) -> bool:
-    """Whether an ended run never had a word of an answer, so that its key may call anew.
+    """Whether an ended run has no piece of an answer, so that its key may call the upstream again.
 
-    One that somebody stopped is not called anew: that was an answer too.
+    A run that was stopped counts as an answer.
     """
     broken = record.end is not None and record.end.reason in ("failed", "interrupted")
     reader = reader_named(str(record.head.raw))()

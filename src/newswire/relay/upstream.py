@@ -134,7 +134,7 @@ async def send(client: Any, request: Any, *, body: bytes | None) -> Any:
         body: the request's body, if it can be sent again.
 
     Raises:
-        RelayRefused: the upstream can't be reached, says nothing in time, or redirects to where nobody may follow.
+        RelayRefused: the upstream can't be reached, does not answer in time, or redirects to another origin.
     """
     for _ in range(1 + _MOST_REDIRECTS):
         hide_userinfo(request)

@@ -1,7 +1,7 @@
 """The producer of a relayed run: one request to an upstream, and its events into the run as they come.
 
-It is started by whoever claims the run first, so the claim is the promise that the upstream is called once. An upstream
-that gives no stream leaves its answer in the run, as the one event, for all who wait with the same key. EOF is not
+The worker that claims the run first starts it, so the claim is the promise that the upstream is called once. If an
+upstream gives no stream, its answer is the run's one event, for all requests that wait with the same key. EOF is not
 completion: only the format's own last event makes the run `done`. That event counts also where the stream ends behind
 it without the empty line: it is whole, whatever an event in general is.
 
@@ -66,7 +66,7 @@ logger = logging.getLogger("newswire.runs")
 CONTENT: Final = (Text, Reasoning, ToolCall, ToolInput)  # parts that are a piece of an answer
 _MAX_REFUSAL: Final = 2**20  # bytes of an upstream's error that are kept
 _REFUSAL_SECONDS: Final = 10.0
-_REFUSAL_KEPT: Final = 60.0  # seconds: for those who wait for it, and who have it within milliseconds
+_REFUSAL_KEPT: Final = 60.0  # seconds: for the requests that wait for it; they read it within milliseconds
 _EMPTY_LINE: Final = b"\n\n\n"  # ends the last line, whatever is missing of it, and dispatches its event
 _LAST_BYTES_SECONDS: Final = 0.5  # after the last event the connection ends soon, and can then be used again
 

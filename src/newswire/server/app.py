@@ -1,6 +1,8 @@
-"""The standalone hub over HTTP: the table of its routes.
+"""The standalone hub over HTTP: the table of its routes, and those that stream.
 
-What a route does is in the module beside this one that has its name; what they share is in `service`.
+Any other route is in the module that has its name; what the routes share is in `service`. A stream is refused only
+before its head is sent. A cursor never refuses one: whatever it is, it gives a stream, from the right place or with a
+gap, because a refused EventSource never comes back.
 """
 
 from __future__ import annotations
@@ -16,16 +18,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from newswire.delivery.problem import Problem
+from newswire.delivery.request import last_event_id
+from newswire.delivery.response import EventSourceResponse
 from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
+from newswire.log.channels import name_or_pattern
 from newswire.server import console
 from newswire.server.auth import Authorizer, allow_all
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests
 from newswire.server.publish import HEADERS, FastPublish, publish
+from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
-from newswire.server.subscribe import many_channels, one_channel
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import HANDLERS
 
@@ -43,7 +49,7 @@ def create_app(
     """Make the server's application. Add routes of your own to its `routes` if you like.
 
     Args:
-        settings: how it behaves; `port` and `workers` are for whoever runs it. It answers to the names in
+        settings: how it behaves; `port` and `workers` are for the command. It answers to the names in
             `allowed_hosts` and to that of `host`; see `newswire.serving.hosts`.
         hub: the hub to serve; else one on `settings.log`. It is opened when the server starts, and closed when it ends.
         authorize: called before each subscribe, publish and read; see `newswire.server.auth`.
@@ -113,3 +119,45 @@ async def _slash(request: Request) -> Response:
     raise InvalidChannel(
         name, f"channel {name[:100]!r} has a slash, which no name may have: use dots, as in 'orders.eu'"
     )
+
+
+async def one_channel(request: Request) -> EventSourceResponse:
+    """Stream one channel, or one pattern."""
+    return await _stream(
+        request, service_of(request), [channel_of(request.scope)], Query(request.scope["query_string"])
+    )
+
+
+async def many_channels(request: Request) -> EventSourceResponse:
+    """Stream many channels and patterns on one connection, in the log's order."""
+    service = service_of(request)
+    limit = service.settings.max_channels
+    query = Query(request.scope["query_string"], 2 * limit + 100)
+    channels = query.all("channel")
+    if not channels:
+        detail = "name at least one channel: /stream?channel=news&channel=orders.*"
+        raise Problem(400, "invalid_query", detail, field="channel")
+    if len(channels) > limit:
+        detail = f"a stream has at most {limit} channels here, and these are {len(channels)}: use a pattern"
+        raise Problem(400, "too_many_channels", detail, field="channel", limit=limit)
+    return await _stream(request, service, channels, query, "channel")
+
+
+async def _stream(
+    request: Request, service: Service, channels: list[str], query: Query, *more: str
+) -> EventSourceResponse:
+    query.only(*more, "from", "envelope", also=service.parameters, cursor=True)
+    start = query.choice("from", "earliest", "latest")
+    envelope = query.choice("envelope", "json")
+    await service.allow(request, "subscribe", *channels)
+    if request.method != "HEAD":
+        service.check_room()
+    subscription = service.hub.subscribe(
+        *map(name_or_pattern, channels),
+        after=last_event_id(request),
+        start="earliest" if start == "earliest" else "latest",
+        envelope=envelope is not None,
+    )
+    if request.method != "HEAD":
+        await subscription.open()  # what fails here is still a status code
+    return EventSourceResponse(subscription, options=service.settings.stream)

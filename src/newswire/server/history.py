@@ -1,6 +1,6 @@
 """`GET /channels/{channel}/events`: kept events as JSON, a page at a time, oldest first; or the newest few.
 
-Each page says the position to go on from; what retention removed is told, as on a stream.
+Each page has the position to go on from, and reports what retention removed, as a stream does.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ PUBLISH_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5
 FAMILIES: Final = (
     Family("published", "Events stored for publish requests."),
     Family("delivered", "Events given to streams, counted once for each."),
-    Family("gaps", "Gap events sent: streams that were told of a loss."),
+    Family("gaps", "Gap events sent: losses that streams reported."),
     Family("pages_read", "Pages read from the log for streams behind the window."),
     Family("refused", "Streams refused because the server had as many as it may."),
     Family("subscribers", "Open streams.", "gauge"),

@@ -1,5 +1,8 @@
 """`POST /channels/{channel}`: one event, or with `application/x-ndjson` a batch of them.
 
+A batch has one JSON object a line, `{"data": …}` and perhaps `"event"`; an error names the line. Parsing yields to the
+event loop now and then, so that a large batch does not hold up the streams.
+
 The body is bounded while it is read, in size and in time, and nothing is stored before all of it was checked. `publish`
 reads the ASGI scope itself, since most events are a hundred bytes, and a request object around them costs more than to
 store them. `FastPublish` leads to it past Starlette's routing for the same reason.
@@ -7,6 +10,8 @@ store them. `FastPublish` leads to it past Starlette's routing for the same reas
 
 from __future__ import annotations
 
+import asyncio
+import json
 import time
 from typing import Final
 
@@ -16,19 +21,24 @@ from starlette.types import Receive, Scope, Send
 
 from newswire.delivery.problem import Problem, internal
 from newswire.delivery.stopping import DIRECT
+from newswire.errors import InvalidEvent
 from newswire.server.auth import allow_all
 from newswire.server.metrics import CountRequests
-from newswire.server.ndjson import parse_batch
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import problem_from
+from newswire.wire.event import Event
+from newswire.wire.payload import to_event
+from newswire.wire.strict_json import read_json
 
 PATH: Final = "/channels/"
 HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
 _HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS]
 _HEAD: Final = b"content-length: %d\r\n" + b"".join(b"%s: %s\r\n" % pair for pair in _HEADERS) + b"\r\n"
 _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
+_SLICE: Final = 250  # lines: about a millisecond
+_MEMBERS: Final = frozenset({"data", "event"})
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
@@ -56,7 +66,7 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     settings = service.settings
     body = await service.bodies.read(receive, announced)
     if is_batch:
-        events = await parse_batch(body, event, settings.max_batch)
+        events = await _parse_batch(body, event, settings.max_batch)
         ids = await service.hub.publish_many((channel, one) for one in events)
         listed = '","'.join(ids)
         answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
@@ -158,3 +168,63 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None]:
         detail = "a multipart body is no event: send the data itself as the body, or a batch as application/x-ndjson"
         raise Problem(415, "unsupported_type", detail)
     return media in _NDJSON, announced
+
+
+async def _parse_batch(body: bytes, event: str | None, limit: int) -> list[Event]:
+    """Read a batch. Empty lines are skipped.
+
+    Args:
+        body: lines of UTF-8, ended by LF or CRLF.
+        event: the type of events that name none.
+        limit: how many events there may be.
+
+    Raises:
+        Problem: a line is no event, or there are none, or too many.
+    """
+    events: list[Event] = []
+    for number, line in enumerate(body.split(b"\n"), 1):
+        if number % _SLICE == 0:
+            await asyncio.sleep(0)
+        if not line or line.isspace():
+            continue
+        if len(events) >= limit:
+            detail = f"a batch has at most {limit:,} events here: send several. Nothing was stored"
+            raise Problem(413, "too_large", detail, limit=limit)
+        events.append(_event_of_line(line, number, event))
+    if not events:
+        detail = 'the batch is empty: send one JSON object a line, such as {"data": "It works"}'
+        raise Problem(400, "invalid_batch", detail)
+    return events
+
+
+def _event_of_line(line: bytes, number: int, default: str | None) -> Event:
+    try:
+        item = read_json(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise _bad(number, "data", f"is not UTF-8 (byte {error.start})") from None
+    except ValueError as error:
+        raise _bad(number, "data", f"is not JSON: {_why(error)}") from None
+    if not isinstance(item, dict):
+        raise _bad(number, "data", 'must be an object such as {"data": "It works", "event": "note"}')
+    unknown = item.keys() - _MEMBERS
+    if unknown:
+        raise _bad(number, min(unknown)[:40], f"has the member {min(unknown)[:40]!r}; there are `data` and `event`")
+    if "data" not in item:
+        raise _bad(number, "data", "has no `data`")
+    name = item.get("event", default)
+    try:
+        data = item["data"]
+        return to_event(data, name)
+    except InvalidEvent as error:
+        raise _bad(number, error.field, f"can't be published: {error}") from None
+
+
+def _why(error: ValueError) -> str:
+    """What is wrong, without the parser's own `line 1`: each line is a document of its own."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg[:1].lower()}{error.msg[1:]} at character {error.pos + 1}"
+    return str(error)[:120]
+
+
+def _bad(number: int, field: str, what: str) -> Problem:
+    return Problem(400, "invalid_batch", f"line {number} {what}. Nothing was stored", line=number, field=field)

@@ -1,4 +1,4 @@
-"""Web pages of other origins: who may read, and who may do more.
+"""Web pages of other origins: which may read, and which may do more.
 
 A browser lets any page send a plain POST to any server it can reach, one on the user's own machine among them. So a
 request that a foreign page makes is refused unless the page's origin is configured; configured ones get the CORS
@@ -30,7 +30,8 @@ class Grants:
         methods: they may send.
         headers: they may send; `*` is every one but `Authorization`.
         exposed: headers of answers that they may read; `*` is every one. Browsers always show those of the body.
-        hide: whether the application is not to see their origin, because it asks others who would judge it again.
+        hide: whether to take the origin out of the request, for an application that sends it on to servers that would
+            judge it again.
     """
 
     methods: str

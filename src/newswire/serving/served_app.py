@@ -88,7 +88,7 @@ class ServedApp:
         """Close what the application has opened, except the hub.
 
         Args:
-            stopping: seconds since the server was told to stop.
+            stopping: seconds since the server began to stop.
         """
 
     def own(self) -> ServerStats:

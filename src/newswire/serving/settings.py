@@ -88,6 +88,6 @@ def type_of(one: Field[Any]) -> OptionType:
 
 
 def flag_of(one: Field[Any]) -> str:
-    """A setting's flag. What may be given several times is said one by one: `upstreams` are `--upstream`."""
+    """A setting's flag; in the singular if it may be given several times: `--upstream` for `upstreams`."""
     name = one.name.removesuffix("s") if type_of(one).several else one.name
     return "--" + name.replace("_", "-")

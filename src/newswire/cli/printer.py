@@ -1,6 +1,6 @@
 """How `newswire tail` writes an event: for people, as JSON, or its data alone.
 
-Each event is written and flushed at once. Control characters in events are shown and not obeyed: whoever may publish
+Each event is written and flushed at once. Control characters in events are shown and not obeyed: a publisher
 must not be able to move somebody's cursor, or worse. A pipe leads to a terminal too, in the end, so this holds for all
 forms but `--raw` in a pipe, which is the data to the byte.
 """
@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-from newswire.cli.plain import colours
+from newswire.cli.terminal import colours
 from newswire.redact import printable
 from newswire.wire.event import Event
 
@@ -41,7 +41,7 @@ class Printer:
         """Write one event.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: the reader of the output is gone.
         """
         if self._form is Form.JSON:
             text = _as_json({"id": event.id, "channel": channel, "event": event.event, "data": event.data})

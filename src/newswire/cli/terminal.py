@@ -1,4 +1,4 @@
-"""Plain words on standard error: nothing in them steers a terminal, and colours only where they are wanted.
+"""Messages for a terminal: no control characters from outside, and colours only where they are wanted.
 
 All commands write through here what comes from outside: a server's error text, an event's, an exception's.
 """
@@ -19,7 +19,7 @@ _GENERAL: Final = ("All connection attempts failed", "Connect call failed")
 
 
 def wants_colours() -> bool:
-    """Whether a terminal may get colours: nobody asked for none (https://no-color.org), and it knows some."""
+    """Whether a terminal may get colours: NO_COLOR is not set (https://no-color.org), and the terminal knows some."""
     return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
