@@ -20,7 +20,7 @@ from newswire.delivery.asgi import Message, Send
 from newswire.delivery.drain import Drain
 from newswire.delivery.items import Item
 from newswire.delivery.reader import IterableReader
-from newswire.delivery.stream import last_words
+from newswire.delivery.stream import send_final
 from newswire.hub.options import StreamOptions
 from newswire.wire.encoder import HEARTBEAT, encode, opening
 from newswire.wire.event import Event
@@ -143,7 +143,7 @@ class IterableStream:
                 self._task.uncancel()  # that was `cut`
                 return
             if self._started:
-                await last_words(self._send, self._goodbye())
+                await send_final(self._send, self._goodbye())
             raise
         finally:
             for timer in self._timers:

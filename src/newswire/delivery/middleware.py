@@ -18,7 +18,7 @@ from typing import Any
 from newswire.delivery.asgi import Message, Receive, Scope, Send
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.stopping import STREAM, Ending
-from newswire.delivery.stream import TaskSink
+from newswire.delivery.stream import PlainSink
 from newswire.hub.subscription import Subscription
 
 
@@ -85,13 +85,13 @@ class StreamOffer:
         self.streams = streams
         self._receive = receive
         self._send = send
-        self.taken: tuple[TaskSink, Subscription] | None = None
+        self.taken: tuple[PlainSink, Subscription] | None = None
 
     def within(self, scope: Scope) -> Scope:
         """A scope that offers this: a copy, as ASGI demands; what a framework puts into it goes when that is done."""
         return {**scope, "extensions": {**(scope.get("extensions") or {}), STREAM: self}}
 
-    def accept(self, sink: TaskSink, subscription: Subscription, receive: Receive, send: Send) -> bool:
+    def accept(self, sink: PlainSink, subscription: Subscription, receive: Receive, send: Send) -> bool:
         """Hand over a stream whose head was sent, and whose sink is attached.
 
         Args:

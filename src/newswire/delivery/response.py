@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
 from newswire.delivery.drain import Drain, drain_of
+from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
 from newswire.delivery.framework import FrameworkResponse, as_http
@@ -23,7 +24,7 @@ from newswire.delivery.middleware import StreamOffer
 from newswire.delivery.problem import Problem, problem_of
 from newswire.delivery.release import release, warn_of_held
 from newswire.delivery.stopping import DIRECT, STREAM, on_server_stop
-from newswire.delivery.stream import TaskSink
+from newswire.delivery.stream import PlainSink
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
@@ -111,7 +112,7 @@ class EventSourceResponse(FrameworkResponse):
 
     # -- a subscription
 
-    async def _begin(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> TaskSink | None:
+    async def _begin(self, subscription: Subscription, scope: Scope, receive: Receive, send: Send) -> PlainSink | None:
         """Find the place to start, send the head, and attach the sink.
 
         Returns:
@@ -146,7 +147,7 @@ class EventSourceResponse(FrameworkResponse):
             sink.hook = hook
         return sink
 
-    async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> TaskSink | None:
+    async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> PlainSink | None:
         options = self._options or StreamOptions()
         offer = _extension(scope, DIRECT)
         await send(self._head())
@@ -159,13 +160,13 @@ class EventSourceResponse(FrameworkResponse):
         else:
             if options.max_bytes is None and scope.get("http_version") == "2":
                 options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
-            sink = TaskSink(unwrap(send), options.max_bytes, None if offer is None else offer.abort)
+            sink = new_sink(unwrap(send), options.max_bytes, None if offer is None else offer.abort)
             subscription.attach(sink, options)
         drain.watch(subscription.runtime)  # not before: it ends with the last stream that is attached
         return sink
 
     def _handed_over(
-        self, sink: TaskSink, subscription: Subscription, scope: Scope, receive: Receive, send: Send
+        self, sink: PlainSink, subscription: Subscription, scope: Scope, receive: Receive, send: Send
     ) -> bool:
         """Whether a `StreamMiddleware` goes on with it, so that the framework need not wait."""
         offer: StreamOffer | None = _extension(scope, STREAM)

@@ -77,7 +77,7 @@ async def test_events_are_sent_without_the_framework(hub: Hub) -> None:
         await task
     assert server.headers[b"access-control-allow-origin"] == b"*"
     assert server.callers[0] == "starlette.middleware.errors"
-    assert set(server.callers[1:]) == {"newswire.delivery.stream"}
+    assert set(server.callers[1:]) == {"newswire.delivery.fast.eager_send"}
     assert server.receiver == "newswire.delivery.asgi"
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from types import FunctionType, MethodType
 from typing import Any, Final, TypeVar
 
+from newswire.delivery.fast import ENABLED
+
 # The module and the qualified name of the code. Not those of the function: `functools.wraps` gives them to others.
 _TRANSPARENT: Final = frozenset(
     {
@@ -38,7 +40,7 @@ def unwrap(call: _Call) -> _Call:
     Returns:
         what `call` hands everything to, as it is; `call` itself, if that isn't certain.
     """
-    while (inner := _inner(call)) is not None:
+    while ENABLED and (inner := _inner(call)) is not None:
         call = inner
     return call
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from newswire.delivery.fast import ENABLED
 from newswire.delivery.fast.socket_sink import DirectSink, direct_sink
 from newswire.delivery.fast.uvicorn_names import missing
 from newswire.delivery.problem import Problem, unavailable
@@ -525,4 +526,5 @@ if _gone := missing(httptools_impl):
         "newswire knows, or a newer newswire.",
         ", ".join(_gone),
     )
+if _gone or not ENABLED:
     DirectHttpProtocol = httptools_impl.HttpToolsProtocol  # type: ignore[assignment, misc]
