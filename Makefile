@@ -8,7 +8,7 @@ WORKERS ?= 3
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo images test quick check bench clean setup
+.PHONY: demo images test test-all quick check bench clean setup
 
 setup: $(VENV)/.ready
 
@@ -28,6 +28,9 @@ images: setup          ## renews the pictures in docs/images
 
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
 	$(BIN)/python -m pytest -n $(WORKERS) --durations=10
+
+test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each in an environment of its own
+	bash scripts/test_all.sh
 
 quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"

@@ -23,7 +23,7 @@ from starlette.routing import Route
 from tests.fixtures.asgi_servers import Server, running
 from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
 
-from newswire.delivery import uvicorn as direct
+from newswire.delivery.fast import uvicorn as direct
 from newswire.delivery.strangers import BUDGET, Budget
 
 
