@@ -35,12 +35,13 @@ test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each i
 quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
-check: setup           ## format, lint, types, floors, spelling
+check: setup           ## format, lint, types, floors, spelling, plain English
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
+	$(BIN)/python scripts/prose.py
 
 bench: setup           ## all benchmarks, in turns with the peers; renews docs/benchmarks.md; needs Linux, a C compiler, 10 minutes
 	$(BIN)/python -m benchmarks --quick --write-docs

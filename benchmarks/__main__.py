@@ -41,7 +41,7 @@ def available() -> list[str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run what was asked for. Returns the exit status."""
+    """Run the benchmarks that the arguments name. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(available())}; all by default")
     parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")

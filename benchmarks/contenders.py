@@ -1,4 +1,4 @@
-"""Who is compared: each contender's name, and the command that serves it."""
+"""The contenders: each one's name, and the command that serves it."""
 
 from __future__ import annotations
 

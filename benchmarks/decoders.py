@@ -1,4 +1,4 @@
-"""Who is compared in decoding: each takes the chunks of one stream, as bytes, and gives its events.
+"""The decoders that are compared: each takes the chunks of one stream, as bytes, and gives its events.
 
 All begin with bytes, as they come from the network, and are used as their own clients use them. The decoders of
 LaunchDarkly, OpenAI and Anthropic have no public door but their clients, so these are entered one step further in.

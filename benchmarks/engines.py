@@ -2,7 +2,7 @@
 
 The server runs on the same machine, with nothing synced to the disk and with each write synced. Publishers are tasks in
 one process that await one `hub.publish` after another; beside them, tasks that await one `XADD` of redis-py after
-another, and pipelines of them, which nobody waits for one by one. CPU is this process's, server's apart. For the
+another, and pipelines of them, which wait only for all at once. CPU is this process's, server's apart. For the
 delivery, a hub in another process has a subscriber, and both read the same clock.
 """
 

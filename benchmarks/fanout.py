@@ -1,7 +1,7 @@
 """Fan-out: one channel, many subscribers, 100-byte events. What one delivery costs the server.
 
 Three questions, three kinds of table. Against the floor: CPU for each delivery at a rate that leaves every contender
-idle in between, so that nobody saves work by joining events. Beside peers: the same, at a rate that the slowest of
+idle in between, so that none saves work by joining events. Beside peers: the same, at a rate that the slowest of
 them can follow. Saturated: how many deliveries a second get through when more is published than anybody can send.
 """
 

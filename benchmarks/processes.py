@@ -57,7 +57,7 @@ def _prepare(core: int) -> Callable[[], None]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -106,7 +106,7 @@ class Process:
         return Failed(f"{' '.join(self._command)}: {what}\n{words}")
 
     def stop(self) -> None:
-        """End it. Nothing is asked first: what a server does at the end is not measured here."""
+        """End it by force: what a server does at the end is not measured here."""
         self.popen.kill()
         self.popen.wait()
         for pipe in (self.popen.stdin, self.popen.stdout, self._errors):

@@ -1,8 +1,8 @@
 """Publish: how many events a second are stored, and how long one publisher waits until its event is.
 
 Publishers are tasks in one process, each of which awaits one `hub.publish` after another: so with one of them every
-event is a commit (and a sync of the disk) of its own, and with many a commit takes along what came meanwhile. Nobody is
-subscribed. At the end the file is opened anew, and what was acknowledged has to be in it.
+event is a commit (and a sync of the disk) of its own, and with many a commit takes along what came meanwhile. There are
+no subscribers. At the end the file is opened again, and has to hold what was acknowledged.
 """
 
 from __future__ import annotations

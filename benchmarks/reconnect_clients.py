@@ -59,7 +59,7 @@ class _Serve:
 
 
 class _Reader:
-    """One client: what it got, and when it was back."""
+    """One client: its events, and when it was back."""
 
     def __init__(self, url: str) -> None:
         self.got: list[str] = []

@@ -1,4 +1,4 @@
-"""Reconnect storm: thousands of clients come back at once, each behind, after the server was started anew.
+"""Reconnect storm: thousands of clients come back at once, each behind, after a restart of the server.
 
 The log is a SQLite file with 10,000 events. The server is new, so its window is empty and what clients missed has to
 be read from the file. Beside it, the same clients with nothing to catch up on: what connecting alone takes.

@@ -2,7 +2,7 @@
 
 Each server is `newswire serve` with its defaults. A thousand connections each send the same: a head that never ends, a
 body that misses its last byte, or half of them each. What counts is the resident memory that the server has more at its
-peak. The long query is told by the CPU time that the server's process takes for it, which is at least what its event
+peak. The long query is measured by the CPU time that the server's process takes for it, which is at least what its event
 loop stands still for.
 """
 

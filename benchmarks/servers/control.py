@@ -27,7 +27,7 @@ def stamped(size: int) -> str:
 
 
 class Stalls:
-    """How long the event loop answers nobody.
+    """How long the event loop is blocked.
 
     A timer asks to be called every 2 ms; how much later it is called is a stall. The thread's CPU time in between
     tells what of it was our own work, and what the machine's: another process on the same core looks like a stall too.
@@ -39,7 +39,7 @@ class Stalls:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Start again from zero."""
         self.wall: list[float] = []
         self.longest_cpu = 0.0
         self._due = time.perf_counter() + _TICK

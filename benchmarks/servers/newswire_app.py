@@ -37,7 +37,7 @@ class Publisher:
 
     Attributes:
         users: how many users' channels there are; 0 for one channel.
-        common_every: each so-manieth event goes to the common channel.
+        common_every: of so many events one goes to the common channel.
     """
 
     def __init__(self) -> None:

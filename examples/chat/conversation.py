@@ -15,7 +15,7 @@ from newswire.errors import RunNotFound
 from newswire.runs import Run, Runs
 
 PAGE: Final = 1000
-# What the model is told of the past, in characters: with its answer it has to fit into the model's context.
+# What the model gets of the past, in characters: with its answer it has to fit into the model's context.
 PAST: Final = 4000
 
 
@@ -25,7 +25,7 @@ class Turn:
 
     Attributes:
         run: the answer's run.
-        question: what was asked.
+        question: the user's.
         text: the answer; None while it goes on, for then its stream tells it.
         end: how it ended; None while it has not.
         figures: see `answer.Answerer.answer`; the tokens are those that the log has.
@@ -64,7 +64,7 @@ class Turn:
         self.figures = figures | self.figures | ({"rate": figures["rate"]} if "rate" in figures else {})
 
     def as_json(self) -> dict[str, Any]:
-        """What the page is told."""
+        """What the page gets."""
         return {name: value for name, value in asdict(self).items() if name[0] != "_"}
 
 
@@ -104,7 +104,7 @@ async def announce(hub: Hub, chat: str, run: Run, known: list[Turn]) -> None:
 
 
 def prompt(known: list[Turn], question: str) -> list[dict[str, str]]:
-    """What the model is asked: the newest turns that it has room for, and the question."""
+    """The messages for the model: the newest turns that it has room for, and the question."""
     messages = [{"role": "user", "content": question}]
     room = PAST - len(question)
     for turn in reversed(known):

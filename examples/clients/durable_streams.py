@@ -15,7 +15,7 @@ def read(
     saved: Callable[[str], None] = lambda offset: None,
     options: Options | None = None,
 ) -> Iterator[Any]:
-    """The messages of a JSON stream from an offset on; `saved` is told the offset behind what was given.
+    """The messages of a JSON stream from an offset on; `saved` gets the offset behind what was given.
 
     The server ends each connection after a minute, so that caches can share them; `cursor` keeps those apart.
     """

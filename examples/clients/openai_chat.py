@@ -13,7 +13,7 @@ def complete(
     """The answer, piece by piece.
 
     Raises:
-        NotResumable: the connection broke. What came so far is all there is; asking again is asking anew.
+        NotResumable: the connection broke. What came so far is all there is; asking again starts a new answer.
         ConnectionError: the stream ended before the answer did.
     """
     body = {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}

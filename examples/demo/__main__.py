@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
 
 
 def free(port: int) -> bool:
-    """Whether nobody listens at the port."""
+    """Whether the port is free."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,4 +1,4 @@
-"""A button that kills the server it is asked of, for pages that show what survives it."""
+"""A button that kills its own server, for pages that show what survives it."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Supervisor:
         folder: where its log and its access log are.
         client: asks it whether it is ready.
         tell: called with what happened, for people.
-        environment: more of what the server is told.
+        environment: more settings of the server.
 
     Attributes:
         pid: the process that runs now; None between two lives.

@@ -37,7 +37,7 @@ class Tab:
         self._number = number
 
     def order(self, **what: Any) -> Any:
-        """Have one thing done, and return what came of it."""
+        """Do one thing in the page, and return the result."""
         return self._browser.tell(tab=self._number, **what)
 
     def evaluate(self, script: str) -> Any:

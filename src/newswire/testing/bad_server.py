@@ -47,7 +47,7 @@ class Answer:
         end: then `close` the connection in order, `reset` it, or leave it open and silent (`hang`), as a peer does
             that lost its network.
         pace: seconds between two pieces.
-        chunked: use chunked coding, whose end can be told from a cut. `close` ends it properly, `reset` does not.
+        chunked: use chunked coding, whose end differs from a cut. `close` ends it properly, `reset` does not.
     """
 
     body: bytes | Sequence[bytes] = b""
