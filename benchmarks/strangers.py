@@ -2,8 +2,8 @@
 
 Each server is `newswire serve` with its defaults. A thousand connections each send the same: a head that never ends, a
 body that misses its last byte, or half of them each. What counts is the resident memory that the server has more at its
-peak. The long query is measured by the CPU time that the server's process takes for it, which is at least what its event
-loop stands still for.
+peak. The long query is measured by the CPU time of the server's process, which is at least what its event loop
+stands still for.
 """
 
 from __future__ import annotations

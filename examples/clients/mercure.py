@@ -14,7 +14,7 @@ def subscribe(*topics: str, hub: str, token: str = "", options: Options | None =
     lost: list[None] = []
 
     def opened(head: Opened) -> None:
-        # prose: ok. "If the hub can't find the id that it was asked for, it sets the response's `Last-Event-ID` to another one."
+        # If the hub can't find the id of the request, it sets the response's `Last-Event-ID` to another one.
         found = dict(head.headers).get("last-event-id")
         if found is not None and source.last_event_id and found != source.last_event_id:
             lost.append(None)
