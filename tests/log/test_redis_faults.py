@@ -219,6 +219,15 @@ async def test_a_server_that_is_put_back(server: Valkey) -> None:
             assert after.lives.resume(before.epoch, 10) == (10, False)
             assert after.lives.resume(before.epoch, 20) == (10, True)
             assert [entry.data for entry in await read_all(log, "a")][:10] == [str(number) for number in range(10)]
+            # Once more: what is put back knows nothing of the life that went on meanwhile, and this process does.
+            server.kill()
+            shutil.copy(server.folder / "old.rdb", server.folder / "log.rdb")
+            server.start()
+            await _until_stored(log, "newest")
+            await reader.saw("newest")
+            again = await log.span()
+            assert again.lives.resume(after.epoch, 10) == (10, False)
+            assert again.lives.resume(after.epoch, 25) == again.lives.resume(before.epoch, 20) == (10, True)
 
 
 async def test_a_condition_about_what_was_lost_does_not_hold() -> None:

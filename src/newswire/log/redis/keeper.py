@@ -7,15 +7,19 @@ known here. Nothing is removed in its first second, so that those who follow see
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from newswire.errors import LogError
+from newswire.errors import LogUnavailable
 from newswire.log.forgotten import Forgotten
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM, Script
 from newswire.log.retention import Rules
+from newswire.log.retry import Outage
+
+logger = logging.getLogger("newswire.log")
 
 _DUE: Final = Script(DUE)
 _TRIM: Final = Script(TRIM)
@@ -40,6 +44,7 @@ class Keeper:
         self._rules = rules
         self._clock = clock
         self._id = secrets.token_hex(8)
+        self._outage = Outage(f"what is too old in {server.name} can't be removed", logger)
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -127,6 +132,11 @@ class Keeper:
                         await self.forget()
                 epoch, latest = await self._link.exchange(("HMGET", self._server.keys[0], "epoch", "latest"))
                 upto, epoch = int(latest or 0), (epoch or b"").decode()
-            except LogError:  # it was logged where the connection failed
+            except LogUnavailable:  # it was logged where the connection failed
                 upto = -1
+            except Exception as error:  # the outermost frame of a task: retention goes on
+                upto = -1
+                self._outage.failed(error)
+            else:
+                self._outage.ended()
             await asyncio.sleep(_SECONDS)

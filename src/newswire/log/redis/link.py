@@ -106,6 +106,7 @@ class Server:
         self._next_try = 0.0  # until then nobody tries to connect
         self._failure = ""
         self._warned = False
+        self._lives = ""  # as the server has them
 
     def check_pause(self) -> None:
         """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
@@ -181,7 +182,7 @@ class Server:
 
     async def enter(self, link: Link, run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
-        epoch, latest, lives = await link.run(_ENTER, (), run, new_epoch(), self.epoch, self.seen)
+        epoch, latest, lives = await link.run(_ENTER, (), run, new_epoch(), self.epoch, self.seen, self._lives)
         self.found(epoch.decode(), int(latest), lives.decode())
 
     def found(self, epoch: str, latest: int, lives: str) -> None:
@@ -189,6 +190,7 @@ class Server:
         if epoch == self.epoch:
             self.seen = max(self.seen, latest)
             return
+        self._lives = lives
         known = [each.split(":") for each in lives.split(",")]
         if self.epoch:
             logger.warning("the log on %s has begun another life: it may have lost its newest events", self.name)

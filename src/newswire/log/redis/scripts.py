@@ -151,7 +151,7 @@ return out
 )
 
 # A process has made a connection. ARGV: the server's run id, an epoch to begin a life with, the epoch that the process
-# knows (or nothing), the newest offset that it has seen in it.
+# knows (or nothing), the newest offset that it has seen in it, the lives that it knows.
 # Returns: epoch, newest offset, lives.
 ENTER: Final = (
     _HEAD
@@ -167,6 +167,13 @@ if there then
 end
 local function begin(after)
   epoch = ARGV[2]
+  if lives and ARGV[3] ~= '' and not string.find(',' .. lives, ',' .. ARGV[3] .. ':', 1, true) then
+    for known, from in string.gmatch(ARGV[5], '([^:,]+):(%d+)') do  -- they began after what was put back now
+      if not string.find(',' .. lives, ',' .. known .. ':', 1, true) then
+        lives = lives .. ',' .. known .. ':' .. text(math.min(tonumber(from), after))
+      end
+    end
+  end
   lives = lives and lives .. ',' .. epoch .. ':' .. text(after) or epoch .. ':0'
   while #lives > 4000 do lives = string.gsub(lives, '^[^,]*,', '') end
   call('HSET', META, 'epoch', epoch, 'latest', text(latest), 'run', ARGV[1], 'lives', lives)

@@ -8,14 +8,18 @@ way over the server: while the writer has answers all the time, there is no need
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from newswire.errors import LogError
+from newswire.errors import LogUnavailable
 from newswire.log.engine import PAGE_BYTES, Entry
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.writer import Writer
+from newswire.log.retry import Outage, Retry
 from newswire.log.tail import Follower
+
+logger = logging.getLogger("newswire.log")
 
 _BLOCK_MS: Final = 1000  # how often an idle log is looked at: a wiped one tells nothing by itself
 _MOST: Final = 1000  # entries of one answer
@@ -37,6 +41,8 @@ class Tail:
         self._followers: set[Follower] = set()
         self._task: asyncio.Task[None] | None = None
         self._count = 1
+        self._retry = Retry(0.01, 2.0)
+        self._outage = Outage(f"the log on {server.name} can't be followed", logger)
 
     def enter(self, follower: Follower) -> None:
         """Someone follows."""
@@ -96,8 +102,11 @@ class Tail:
             while True:
                 try:
                     await self._follow()
-                except LogError:  # it was logged where the connection failed
-                    await asyncio.sleep(self._server.wait())
+                except LogUnavailable:
+                    pass  # it was logged where the connection failed
+                except Exception as error:  # the outermost frame of a task: those who follow depend on it
+                    self._outage.failed(error)
+                await asyncio.sleep(max(self._server.wait(), self._retry.next()))
         finally:
             await self._link.close()
 
@@ -107,12 +116,15 @@ class Tail:
         await self._link.enter()
         self.reached(server.seen)
         while True:
-            own = loop.time() - writer.last < 1.0
+            own, epoch = loop.time() - writer.last < 1.0, server.epoch
             read = ("XREAD", "COUNT", 1 if own else self._count, "BLOCK", _BLOCK_MS, "STREAMS", server.keys[1], self.at)
             found, state = await self._link.exchange(
                 read, ("HMGET", server.keys[0], "epoch", "latest"), patience=_BLOCK_MS / 1000
             )
-            if state[0] is None or state[0].decode() != server.epoch or int(state[1]) < self.at:
+            self._retry.reset()
+            if epoch != server.epoch:
+                continue  # another connection has found out
+            if state[0] is None or state[0].decode() != epoch or int(state[1]) < self.at:
                 await self._link.enter()
                 continue
             if not found:
@@ -120,6 +132,8 @@ class Tail:
                 continue
             if own:
                 await writer.idle()
+                if epoch != server.epoch:
+                    continue
             entries = [entry for entry in map(as_entry, found[0][1]) if entry.offset > self.at]
             if entries:
                 size = sum(len(entry.data) for entry in entries) // len(entries) + 1

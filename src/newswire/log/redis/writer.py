@@ -57,7 +57,7 @@ class Writer:
         self._queue: deque[_Submitted] = deque()
         self._task: asyncio.Task[None] | None = None
         self._answered: asyncio.Future[None] | None = None
-        self._unseen: tuple[int, Callable[[], list[Entry]], int] | None = None  # what `_on_stored` is to be called with
+        self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
         self._untold: tuple[list[_Submitted], Sequence[Outcome], str] | None = None  # see `_tell`
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
@@ -89,9 +89,10 @@ class Writer:
                 group = self._next_group()
                 try:
                     outcomes, epoch = await self._store(group)
-                except LogError as error:
+                except Exception as error:  # the outermost frame of a task: those who submitted get it
                     self._tell()
-                    outcomes, epoch = [error] * sum(len(batches) for batches, _, _ in group), ""
+                    failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
+                    outcomes, epoch = [failed] * sum(len(batches) for batches, _, _ in group), ""
                 self._untold = group, outcomes, epoch
                 if not self._queue:
                     self._tell()
@@ -108,8 +109,8 @@ class Writer:
             return
         group, outcomes, epoch = untold
         unseen, self._unseen = self._unseen, None
-        if unseen is not None:
-            self._on_stored(*unseen)
+        if unseen is not None and unseen[0] == self._server.epoch:
+            self._on_stored(*unseen[1:])
         self._release()
         at = 0
         for batches, on_done, _ in group:
@@ -221,7 +222,7 @@ class Writer:
                         made.append(Entry(at, channel, event.event, event.data, time))
                 return made
 
-            self._unseen = before, entries, latest
+            self._unseen = epoch, before, entries, latest
         return [offset or None for offset in offsets], epoch
 
 
