@@ -155,7 +155,7 @@ class Batch:
         self.events = events
         self.condition = condition
         self.token = token
-        self.sizes: Sequence[int] = ()
+        self.sizes: Sequence[int]
 
 
 # What became of a batch: the offset of its first event (the others have the next ones); None: its condition did not

@@ -11,9 +11,9 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from newswire.errors import (
     Closed,
@@ -64,6 +64,10 @@ class Log:
         self._timer: asyncio.TimerHandle | None = None
         self._tails: set[_Tail] = set()
         self._more = False  # whether more may be appended in this pass of the event loop
+        self._answer = _Answer()  # of an engine that calls back at once
+        self._on_answer = self._answer.done
+        self._immediate = engine.immediate
+        self._any_size = self.limits.nul and self.limits.batch_events is self.limits.batch_bytes is None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.engine}{' (closed)' if self._closed else ''}>"
@@ -74,7 +78,9 @@ class Log:
 
     # -- store
 
-    async def append(self, events: Sequence[tuple[str, Event]], *, token: str | None = None) -> list[Position]:
+    def append(
+        self, events: Sequence[tuple[str, Event]], *, token: str | None = None
+    ) -> Coroutine[Any, Any, list[Position]]:
         """Store a batch of (channel, event): all of it, in this order, with no other event in between, or nothing.
 
         Returns when the batch is stored under the log's durability. If the caller is cancelled while waiting, the
@@ -96,9 +102,8 @@ class Log:
             LimitExceeded: an event or the batch is larger than the log can store; see `limits`.
             LogUncertain: the batch may be stored, or may not.
         """
-        stored = await self._append(Batch(list(events), None, token))
-        assert stored is not None  # there is no condition
-        return stored
+        # Without a condition there are positions. One coroutine less is a tenth of the price of the log in memory.
+        return self._append(Batch(events, None, token))  # type: ignore[return-value]
 
     async def append_if(
         self, events: Sequence[tuple[str, Event]], condition: Condition, *, token: str | None = None
@@ -108,21 +113,21 @@ class Log:
         Returns:
             the events' positions; None if the condition does not hold, and nothing was stored.
         """
-        return await self._append(Batch(list(events), condition, token))
+        return await self._append(Batch(events, condition, token))
 
     async def _append(self, batch: Batch) -> list[Position] | None:
         if self._closed:
             raise Closed("the log is closed")
+        if not self._immediate:
+            batch.events = list(batch.events)  # the caller's may change meanwhile
         self._check(batch)
         if not batch.events:
             return []
-        if self.engine.immediate:
+        if self._immediate:
             self._more = True
-            try:
-                submission = self._submit([batch], None)
-            finally:
-                self._more = False
-            outcome, epoch = submission.outcomes[0], submission.epoch
+            outcomes, epoch = self._submit_now([batch])
+            self._more = False
+            outcome = outcomes[0]
         else:
             outcome, epoch = await self._gather(batch)
         if outcome is None:
@@ -140,12 +145,30 @@ class Log:
             self._check(batch)
         if not batches:
             on_done([], "")
+        elif self._immediate:
+            outcomes, epoch = self._submit_now(batches)
+            try:
+                on_done(outcomes, epoch)
+            except Exception:  # the outermost frame of a callback, as where it is called later
+                logger.exception("a callback for what was appended failed")
         elif len(groups := self._groups(batches)) == 1:
             self._submit(batches, on_done)
         else:
             joined = _Joined(len(groups), on_done)
             for number, group in enumerate(groups):
                 self._submit(group, partial(joined.done, number))
+
+    def _submit_now(self, batches: Sequence[Batch]) -> tuple[Sequence[Outcome], str]:
+        """Submit to an engine that calls back before it returns."""
+        answer = self._answer
+        answer.outcomes = ()
+        try:
+            self.engine.submit(batches, self._on_answer)
+        except Exception as error:  # whatever an engine raises: it has stored nothing
+            return [as_log_error(error)] * len(batches), ""
+        if len(answer.outcomes) != len(batches):
+            return _wrong_number(answer.outcomes, batches), ""
+        return answer.outcomes, answer.epoch
 
     def check(self, events: Sequence[tuple[str, Event]]) -> Sequence[int]:
         """Weigh the data of each event, and raise what `append` would raise for them as one batch."""
@@ -154,7 +177,7 @@ class Log:
         return batch.sizes
 
     def _check(self, batch: Batch) -> None:
-        limits, known = self.limits, self._known
+        most, known = self.limits.event_bytes, self._known
         sizes = []
         for channel, event in batch.events:
             if type(channel) is not str or channel not in known:
@@ -168,11 +191,16 @@ class Log:
             if retry is not None:
                 raise InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
             size = len(data) if data.isascii() else len(data.encode())
-            if size > limits.event_bytes:
+            if size > most:
                 hint = "store it elsewhere and publish where it is"
-                raise LimitExceeded("an event's size in bytes", limit=limits.event_bytes, actual=size, hint=hint)
+                raise LimitExceeded("an event's size in bytes", limit=most, actual=size, hint=hint)
             sizes.append(size)
         batch.sizes = sizes
+        if not self._any_size or batch.token is not None:
+            self._check_whole(batch)
+
+    def _check_whole(self, batch: Batch) -> None:
+        limits, sizes = self.limits, batch.sizes
         if not limits.nul and any("\0" in event.data for _, event in batch.events):
             raise InvalidEvent("data", "this log can't store the character NUL: publish without it")
         if limits.batch_events is not None and len(sizes) > limits.batch_events:
@@ -184,6 +212,8 @@ class Log:
 
     def _groups(self, batches: Sequence[Batch]) -> list[Sequence[Batch]]:
         """What goes to the engine in one call: bounded, so that the first does not wait long for the last."""
+        if len(batches) == 1:
+            return [batches]
         limits = self.limits
         begin = events = size = 0
         groups: list[Sequence[Batch]] = []
@@ -214,8 +244,8 @@ class Log:
             at += len(group)
             self._submit(group, partial(_resolve, waiting))
 
-    def _submit(self, batches: Sequence[Batch], on_done: OnDone | None) -> _Submission:
-        submission = _Submission(len(batches), on_done, self._pending)
+    def _submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        submission = _Submission(batches, on_done, self._pending)
         try:
             self.engine.submit(batches, submission.done)
         except Exception as error:  # whatever an engine raises: it has stored nothing
@@ -225,7 +255,6 @@ class Log:
             self._pending[submission] = loop.time() + self.limits.answer_seconds
             if self._timer is None or len(self._pending) == 1:
                 self._watch(loop, self.limits.answer_seconds)
-        return submission
 
     # -- deadlines: one timer for all
 
@@ -396,37 +425,49 @@ class Log:
 class _Submission:
     """One call of `Engine.submit`, until it has its outcomes."""
 
-    __slots__ = ("_count", "_on_done", "_pending", "epoch", "is_done", "outcomes")
+    __slots__ = ("_batches", "_on_done", "_pending")
 
-    def __init__(self, count: int, on_done: OnDone | None, pending: dict[_Submission, float]) -> None:
-        self.is_done = False
-        self.outcomes: Sequence[Outcome] = ()
-        self.epoch = ""
-        self._count = count
-        self._on_done = on_done
+    def __init__(self, batches: Sequence[Batch], on_done: OnDone, pending: dict[_Submission, float]) -> None:
+        self._batches = batches
+        self._on_done: OnDone | None = on_done
         self._pending = pending
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has its outcomes."""
+        return self._on_done is None
 
     def done(self, outcomes: Sequence[Outcome], epoch: str) -> None:
         """Take the outcomes. What comes first counts: the deadline may have passed."""
-        if self.is_done:
+        on_done, self._on_done = self._on_done, None
+        if on_done is None:
             return
-        self.is_done = True
         if self._pending:
             self._pending.pop(self, None)
-        if len(outcomes) != self._count:
-            wrong = LogError(f"the log gave {len(outcomes)} outcomes for {self._count} batches")
-            outcomes = [wrong] * self._count
-        self.outcomes, self.epoch = outcomes, epoch
-        on_done, self._on_done = self._on_done, None
-        if on_done is not None:
-            try:
-                on_done(outcomes, epoch)
-            except Exception:  # the outermost frame of a callback: others of its group wait for theirs
-                logger.exception("a callback for what was appended failed")
+        if len(outcomes) != len(self._batches):
+            outcomes = _wrong_number(outcomes, self._batches)
+        try:
+            on_done(outcomes, epoch)
+        except Exception:  # the outermost frame of a callback: others of its group wait for theirs
+            logger.exception("a callback for what was appended failed")
 
     def fail(self, error: LogError) -> None:
         """There was no answer."""
-        self.done([error] * self._count, "")
+        self.done([error] * len(self._batches), "")
+
+
+class _Answer:
+    """What an engine answered last that calls back at once: read as soon as its `submit` returns."""
+
+    __slots__ = ("epoch", "outcomes")
+
+    def __init__(self) -> None:
+        self.outcomes: Sequence[Outcome] = ()
+        self.epoch = ""
+
+    def done(self, outcomes: Sequence[Outcome], epoch: str) -> None:
+        """See `OnDone`."""
+        self.outcomes, self.epoch = outcomes, epoch
 
 
 class _Joined:
@@ -497,6 +538,10 @@ def _resolve(waiting: Sequence[asyncio.Future[tuple[Outcome, str]]], outcomes: S
     for future, outcome in zip(waiting, outcomes, strict=True):
         if not future.done():
             future.set_result((outcome, epoch))
+
+
+def _wrong_number(outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> list[Outcome]:
+    return [LogError(f"the log gave {len(outcomes)} outcomes for {len(batches)} batches")] * len(batches)
 
 
 def _own(error: LogError) -> LogError:
