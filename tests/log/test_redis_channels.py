@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator
@@ -92,6 +93,33 @@ async def test_forgotten_channels(log: Log) -> None:
     assert await missing("user.3") == (0, 21)
     assert there == 31
     assert await log.drop({"user.3": 99}) == 1
+
+
+async def test_retention_by_itself(valkey: Valkey) -> None:
+    """One of the processes that share a log removes what is over, after followers had a second to see it; if it ends,
+    another does."""
+    namespace = f"retention.{os.getpid()}"
+    retention = {"age": Retention(max_age=0.5), "count": Retention(max_events=2)}
+
+    def make() -> Log:
+        return RedisLog(valkey.url, namespace=namespace, retention=retention)
+
+    async def emptied(log: Log) -> None:
+        async with asyncio.timeout(30):
+            while len(await read_all(log, "age", "count")) > 2:
+                await asyncio.sleep(0.05)
+
+    async with opened(make()) as log:
+        async with opened(make()) as other:
+            await publish(other, "age", *"123")
+            await publish(other, "count", *"45678")
+            assert len(await read_all(log, "age", "count")) == 8
+            await emptied(other)
+            assert [entry.data for entry in await read_all(log, ">")] == ["7", "8"]
+        await publish(log, "age", "9")
+        await publish(log, "count", "10")
+        await emptied(log)
+        assert [entry.data for entry in await read_all(log, ">")] == ["8", "10"]
 
 
 async def test_a_log_begins_where_its_namespace_does(valkey: Valkey) -> None:

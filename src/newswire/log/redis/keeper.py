@@ -130,8 +130,8 @@ class Keeper:
                     walked = loop.time() if walk else walked
                     if await self.trim(upto, walk=walk):
                         await self.forget()
-                epoch, latest = await self._link.exchange(("HMGET", self._server.keys[0], "epoch", "latest"))
-                upto, epoch = int(latest or 0), (epoch or b"").decode()
+                [state] = await self._link.exchange(("HMGET", self._server.keys[0], "epoch", "latest"))
+                epoch, upto = (state[0] or b"").decode(), int(state[1] or 0)
             except LogUnavailable:  # it was logged where the connection failed
                 upto = -1
             except Exception as error:  # the outermost frame of a task: retention goes on

@@ -100,8 +100,8 @@ class Server:
         self.on_epoch: Callable[[], object] = lambda: None
         self._pool, self._sentinels, self._master = _parse(url)
         self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
-        self.name = f"{self._master or '{host}:{port}'.format(**self._seed)}, {prefix[1:-2]}"
-        self._outage = Outage(f"the log on {self.name} can't be reached", logger)
+        self.name = f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})"
+        self._outage = Outage("no connection to the log", logger)
         self._retry = Retry(0.05, 2.0)
         self._next_try = 0.0  # until then nobody tries to connect
         self._failure = ""
