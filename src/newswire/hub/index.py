@@ -92,7 +92,8 @@ class ChannelIndex:
     """Which groups want a channel's events."""
 
     def __init__(self) -> None:
-        self._named: dict[str, dict[Group, None]] = {}
+        # A channel of one group, such as a private one, has a tuple of it: a dictionary would weigh four times as much.
+        self._named: dict[str, tuple[Group] | dict[Group, None]] = {}
         self._trie: PatternTrie[Group] = PatternTrie()
         self._patterned: dict[Group, None] = {}
         # What channels are found to match, in the present generation of patterns. It is a cache: channels come and go.
@@ -104,7 +105,13 @@ class ChannelIndex:
     def add(self, group: Group) -> None:
         """Take in a group."""
         for name in group.channels.names:
-            self._named.setdefault(name, {})[group] = None
+            groups = self._named.get(name)
+            if groups is None:
+                self._named[name] = (group,)
+            elif isinstance(groups, tuple):
+                self._named[name] = dict.fromkeys((*groups, group))
+            else:
+                groups[group] = None
             self._resolved.pop(name, None)
         if group.channels.patterns:
             self._patterned[group] = None
@@ -116,8 +123,9 @@ class ChannelIndex:
         """Let a group go."""
         for name in group.channels.names:
             groups = self._named[name]
-            del groups[group]
-            if not groups:
+            if not isinstance(groups, tuple):
+                del groups[group]
+            if isinstance(groups, tuple) or not groups:
                 del self._named[name]
             self._resolved.pop(name, None)
         if group.channels.patterns:
@@ -137,7 +145,7 @@ class ChannelIndex:
             groups = self._trie.match(channel)
             named = self._named.get(channel)
             if named:
-                groups |= named
+                groups |= dict.fromkeys(named)
             mark, place = divmod(hash(channel), _REMEMBERED)
             if self._asked[place] == mark & 255:
                 self._remember(channel, groups)

@@ -162,6 +162,9 @@ def compile_pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(r"(?!\$)" * (pattern[0] in "*>") + r"\.".join(parts), re.DOTALL)
 
 
+_NONE: Final[frozenset[str]] = frozenset()  # shared: most sets have no patterns, and one of its own takes 216 bytes
+
+
 class Channels:
     """A set of channels: names (each str) and patterns (each `Pattern`). A value: hashable, equal by content.
 
@@ -190,7 +193,7 @@ class Channels:
                 names.add(check_channel(each))
         if not names and not patterns:
             raise InvalidChannel("", "name at least one channel")
-        self.patterns = frozenset(patterns)
+        self.patterns = frozenset(patterns) if patterns else _NONE
         self.names = frozenset(names)
         self._regex: list[re.Pattern[str]] | None = None  # made when first needed: 100 µs each, and a KB of memory
         self._hash = hash((self.names, self.patterns))
