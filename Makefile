@@ -8,7 +8,7 @@ WORKERS ?= 3
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo images test test-all quick check bench clean setup
+.PHONY: demo images test test-all delivery-versions quick check bench clean setup
 
 setup: $(VENV)/.ready
 
@@ -34,6 +34,9 @@ test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each i
 
 quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+
+delivery-versions: setup   ## delivery's tests on the oldest and newest uvicorn and Starlette, with delivery/fast and without
+	$(BIN)/python scripts/delivery_versions.py
 
 check: setup           ## format, lint, types, floors, spelling, plain English
 	$(BIN)/ruff format --check .

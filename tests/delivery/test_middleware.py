@@ -24,9 +24,10 @@ from tests.fixtures.asgi_request import Client, Send, request_id
 from tests.fixtures.asgi_servers import SERVERS, Server, running
 
 from newswire import EventSourceResponse, Hub, StreamOptions
+from newswire.delivery.fast import ENABLED
 from newswire.delivery.middleware import StreamMiddleware
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.skipif(not ENABLED, reason="handing over needs delivery/fast")]
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
