@@ -1,4 +1,4 @@
-"""`newswire publish`: what is stored, what is said when something fails, and the exit status."""
+"""`newswire publish`: what is stored, the message when something fails, and the exit status."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_bad_line_is_told_once_with_its_one_number(server: Serve, line: bytes)
 
 
 def test_what_is_empty_is_no_event(server: Serve) -> None:
-    """One rule for an argument and for a line; with --ndjson it can be said."""
+    """One rule for an argument and for a line; --ndjson can express it."""
     for empty in ("", " ", "\n"):
         done = server.run("publish", "empty", empty)
         assert done.returncode == 2

@@ -241,7 +241,7 @@ async def ask(client: httpx2.AsyncClient, relay: Serve, key: str) -> Stream:
 
 
 async def test_two_processes_call_once(upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path) -> None:
-    """When they are asked at the same moment, with one key; and an error is everyone's, and no one's later."""
+    """Requests at the same moment, with one key, share an answer or an error; a later request gets no former error."""
     go = asyncio.Event()
 
     async def script(call: Call) -> None:
@@ -268,7 +268,7 @@ async def test_two_processes_call_once(upstream: Upstream, client: httpx2.AsyncC
 async def test_a_stop_in_another_process_reaches_the_upstream(
     upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    """At once, and a reader of each process is told."""
+    """At once, and a reader of each process gets the end."""
 
     async def script(call: Call) -> None:
         await call.head()
@@ -293,7 +293,7 @@ async def test_a_stop_in_another_process_reaches_the_upstream(
 async def test_a_worker_that_is_killed_leaves_an_end(
     upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    """In the middle of its answer readers are told; before there was one, the key is free again."""
+    """In the middle of its answer readers get the end; before there was an answer, the key is free again."""
 
     async def middle(call: Call) -> None:
         await call.head()
@@ -337,7 +337,7 @@ async def test_a_worker_that_is_killed_leaves_an_end(
 async def test_a_stop_lets_completions_come_to_their_end(
     upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path
 ) -> None:
-    """Readers are told to come back; what the upstream says meanwhile is there when they do."""
+    """Readers get a time to come back; what the upstream sends meanwhile is there when they do."""
     go = asyncio.Event()
 
     async def script(call: Call) -> None:

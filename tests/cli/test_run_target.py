@@ -87,7 +87,7 @@ def test_what_can_not_be_run_is_one_sentence(
 
 
 def test_the_users_own_frames_are_shown(folder: Path) -> None:
-    """The line that failed, and who called it; not the importer's forty."""
+    """The line that failed, and its caller; not the importer's forty."""
     said = run_newswire("run", "broken:app", "--port", "0", folder=folder).stderr.decode()
     assert re.findall(r"broken\.py, line (\d): (.*)", said) == [
         ("4", "settings = read()"), ("3", "return json.loads('{')"),

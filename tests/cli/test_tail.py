@@ -43,7 +43,7 @@ def test_the_forms_of_an_event(server: Serve) -> None:
 
 
 def test_channels_patterns_and_urls_together(server: Serve) -> None:
-    """Each event says where it came from; only the types that were asked for come."""
+    """Each event says where it came from; only the types in --event come."""
     server.publish("many.a", "1")
     server.publish("many.b", "2", event="wanted")
     server.publish("else", "3", event="wanted")
@@ -133,7 +133,7 @@ def test_what_can_not_be_watched_is_said(server: Serve, arguments: tuple[str, ..
 
 
 def test_a_terminal_gets_colours_and_no_control_characters(server: Serve) -> None:
-    """Who may publish can't move somebody's cursor."""
+    """A publisher can't move a terminal's cursor."""
     server.publish("colour", b"safe \x1b[2J\x07 text", event="note")
     main, other = pty.openpty()
     command = [str(NEWSWIRE), "tail", "colour", "--from", "earliest", "-n", "1", "--url", server.url]

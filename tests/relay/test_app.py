@@ -117,7 +117,7 @@ async def test_the_head_is_there_before_the_first_word(world: World) -> None:
 
 
 async def test_a_stream_without_a_word_leaves_its_key_free(world: World) -> None:
-    """Who asked is told that it broke off, or what was wrong; who asks again, asks the upstream again."""
+    """The reader learns that it broke off, or what was wrong; another request calls the upstream again."""
 
     async def script(call: Call) -> None:
         if len(world.upstream.calls) > 3:

@@ -26,7 +26,7 @@ CUTS = 12
 
 @pytest.fixture
 async def counted(llm: LLM) -> AsyncIterator[Upstream]:
-    """The model behind something that counts what it is asked."""
+    """The model behind a proxy that counts its requests."""
     async with httpx2.AsyncClient(base_url=llm.url, timeout=100) as client:
 
         async def script(call: Call) -> None:

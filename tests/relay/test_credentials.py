@@ -66,7 +66,7 @@ async def test_a_credential_in_the_query_counts_too(world: World, parameter: str
 
 
 async def test_without_credentials_a_key_is_not_shared(world: World) -> None:
-    """Nobody can tell whether it is the same caller; unless the relay is set up for it."""
+    """Nothing shows whether it is the same caller; unless the relay is set up for it."""
     world.upstream.script = _hello
     places = {(await world.ask(authorization="", idempotency_key="k")).place for _ in range(2)}
     assert len(places) == 2

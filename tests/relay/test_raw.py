@@ -157,7 +157,7 @@ async def test_an_error_of_the_stream_is_told_as_it_came(world: World) -> None:
 async def test_a_compressed_answer_is_read_and_its_size_is_bounded(
     world: World, encoding: str, compress: Callable[[bytes], bytes]
 ) -> None:
-    """Nobody asked for it, but servers do it. 200 KB that become 200 MB end the answer, not the process."""
+    """No request asks for it, but servers do it. 200 KB that become 200 MB end the answer, not the process."""
     body = STREAMS["openai-chat"]
     bomb = compress(b"data: " + bytes(200_000_000))
 
@@ -207,7 +207,7 @@ async def test_what_can_not_be_decompressed_is_a_502(world: World, status: int) 
 
 
 async def test_a_person_who_opens_the_relay_reads_what_it_is(world: World) -> None:
-    """Nothing is asked of the upstream for it."""
+    """No request goes to the upstream for it."""
     for method in ("GET", "HEAD"):
         answer = await world._send(method, "/", None, {})
         assert (answer.status, answer.response.headers["content-type"]) == (200, "text/plain; charset=utf-8")

@@ -1,4 +1,4 @@
-"""What else a relay is asked for: other dialects, other requests, other places; and what an application asks itself."""
+"""Other requests to a relay: other dialects, other paths, other places; and an application's own calls."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_a_run_is_read_in_other_dialects(world: World) -> None:
-    """The parts of the upstream's events, in the words of another API; what there is not is told."""
+    """The parts of the upstream's events, in the words of another API; an unknown dialect is an error."""
 
     async def script(call: Call) -> None:
         await call.chat("Hello", " you")
@@ -92,7 +92,7 @@ async def test_a_request_names_no_host(world: World) -> None:
 
 
 async def test_bodies_go_through_as_they_come_and_a_client_that_leaves_ends_the_request(world: World) -> None:
-    """The answer is not held back; nobody asks on for a client that is gone."""
+    """The answer is not held back; the request to the upstream ends when its client is gone."""
     arrived = asyncio.Event()
 
     async def script(call: Call) -> None:

@@ -36,7 +36,7 @@ def test_history_is_read_page_by_page(server: Serve) -> None:
 
 @pytest.mark.slow
 def test_history_tells_what_retention_removed(tmp_path: Path) -> None:
-    """A reader that goes on from a position is told of the gap; one that begins anew is not."""
+    """A reader that goes on from a position gets the gap; one that begins at the start does not."""
     with Serve(tmp_path, "--log", "memory://", "--retention", ">:max_events=2") as server:
         first = server.publish("kept", "1")
         for data in "2345":

@@ -296,7 +296,7 @@ def _give_back_memory() -> None:
     """Have the C library give each large block back to the system when it is free.
 
     Pieces of bodies come and go in all sizes up to 256 KB. In one heap they leave holes that the next don't fit in:
-    32 MB of unfinished bodies then take 110 MB and more. Only GNU's library can be asked for this.
+    32 MB of unfinished bodies then take 110 MB and more. Only GNU's library has such a setting.
     """
     if "MALLOC_MMAP_THRESHOLD_" in os.environ or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return  # somebody knows better

@@ -92,7 +92,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     try:
         asyncio.run(watch.all(targets, request, _named(streams, options["url"]), stats=options["stats"]))
     except BrokenPipeError:
-        # Who reads our output has enough. Python would complain when it flushes at its exit.
+        # The reader of the output has enough. Python would complain when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except NewswireError as error:
         say(_explain(error))

@@ -1,8 +1,7 @@
-"""The credentials of a request: whose it is, and what must be taken out of whatever is kept of the answer.
+"""The credentials of a request: which owner it names, and what must not be kept with the answer.
 
 One list says which headers carry credentials (`newswire.redact.is_credential`); parameters of the query that look like
-them count too, since some APIs take their keys there. `Credentials` reads them from a request once; the owner of a run
-and the `Redactor` both come of it.
+them count too, since some APIs take their keys there. The owner of a run and the `Redactor` both come from it.
 """
 
 from __future__ import annotations

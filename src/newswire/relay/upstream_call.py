@@ -136,14 +136,14 @@ class UpstreamCall:
                 raise refusal(
                     502,
                     "upstream_compressed",
-                    "the upstream compressed its answer, although it was asked not to, and the relay can't read it",
+                    "the upstream compressed its answer, although the request forbids it, and the relay can't read it",
                     again=False,
                 )
             if response.status_code < 400:
                 raise refusal(
                     502,
                     "upstream_no_stream",
-                    f"the upstream was asked for a stream and answered {response.status_code} with "
+                    f"the request asks for a stream, and the upstream answered {response.status_code} with "
                     f'{kind or "no content type"}: does it know "stream": true?',
                     again=False,
                 )

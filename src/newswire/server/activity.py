@@ -32,7 +32,7 @@ _AT_ONCE: Final = 1_000  # the newest kept events, counted before the server ser
 _MOST: Final = 100_000  # kept events that are counted at most, the newest
 _REST: Final = 5.0  # seconds between two counts at least …
 _SHARE: Final = 50  # … and so many times what the last one took
-_SECONDS: Final = 130  # of which the number of events is remembered
+_SECONDS: Final = 130  # how long the number of events in each second is kept
 _EVERYTHING: Final = Pattern(">")
 _COUNTING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 

@@ -1,4 +1,4 @@
-"""Who may do what: the seam between the server and whatever knows its users.
+"""Authorization: the seam between the server and an application that knows its users.
 
 The server asks before each subscribe, publish and read, and before the head of a response is sent, so that a refusal is
 a real status code. It never looks at credentials itself.

@@ -39,7 +39,7 @@ class Hosts:
     Args:
         app: what answers them.
         allowed: host names and addresses, in lower case, without ports; `*.example.org` is all below, `*` every one.
-        listens_on: the address that the server was asked to listen on.
+        listens_on: the address that the server listens on.
         variable: of the environment, that sets `allowed`; for the refusal's text.
     """
 

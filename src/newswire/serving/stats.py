@@ -1,8 +1,8 @@
 """What a served application has done, in one process and in all of its workers together.
 
 Each worker counts for itself. With several of them each writes its stats to a file of its own once a second, and
-any worker that is asked for `/metrics` adds them up: counters of all workers that ever were, so that no counter falls
-when a worker dies; gauges of those that still write.
+the worker that answers `/metrics` adds them up: counters of all workers that ever were, so that no counter falls when
+a worker dies; gauges of the workers that still write.
 """
 
 from __future__ import annotations
