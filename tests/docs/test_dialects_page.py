@@ -26,7 +26,7 @@ from newswire.runs import (
     ToolOutput,
     Usage,
 )
-from newswire.runs.dialects import READERS, End, Head, dialect_for
+from newswire.runs.dialects import PARSERS, End, Head, dialect_for
 from newswire.runs.parts import Part
 from newswire.testing import asgi_client
 
@@ -121,7 +121,7 @@ def test_the_formats_of_the_page() -> None:
     """The page names each format that can be stored as it came, and every dialect in both tables."""
     text = PAGE.read_text()
     raw = text.partition('`meta={"raw": ')[2].partition(", and write")[0]
-    assert set(re.findall(r"[a-z]+(?:-[a-z]+)*", raw)) - {"or"} == READERS.keys()
+    assert set(re.findall(r"[a-z]+(?:-[a-z]+)*", raw)) - {"or"} == PARSERS.keys()
     ends = text.partition("| dialect |")[2].partition("\n\n")[0]
     assert {"native", *re.findall(r"^\| `([\w-]+)`", ends, re.MULTILINE)} == set(DIALECTS)
     assert {"native", *table()} == set(DIALECTS)

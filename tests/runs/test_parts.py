@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.errors import InvalidEvent
+from newswire.runs.dialects.coalesce import merged
 from newswire.runs.parts import (
     Data,
     Finish,
@@ -23,8 +24,6 @@ from newswire.runs.parts import (
     Usage,
     event_of,
     json_or_text,
-    merge,
-    merged,
     part_of,
     write_json,
 )
@@ -141,5 +140,3 @@ def test_neighbours_that_one_part_can_say() -> None:
         (11, Reasoning("r")),
         (12, Text("c")),
     ]
-    assert merge(Text("a"), Text("b")) == Text("ab")
-    assert merge(Text("a"), Reasoning("b")) is None

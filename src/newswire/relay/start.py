@@ -21,7 +21,7 @@ from newswire.errors import Closed
 from newswire.relay.options import RelayOptions
 from newswire.relay.responses import ANSWERED, REFUSED, read_head_event, read_refusal_event, refusal
 from newswire.relay.upstream_call import CONTENT, RelayStats, UpstreamCall
-from newswire.runs.dialects import reader_named
+from newswire.runs.dialects import parser_named
 from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Record, read_end
 from newswire.wire.event import Event
@@ -185,7 +185,7 @@ async def _produced_no_content(runs: Runs, record: Record) -> bool:
     A run that was stopped counts as an answer.
     """
     broken = record.end is not None and record.end.reason in ("failed", "interrupted")
-    reader = reader_named(str(record.head.raw))()
+    reader = parser_named(str(record.head.raw))()
     async for piece in runs.store.pieces(record.id, record.begun):
         parts = reader.feed(Event(piece.data, piece.event)) if broken else ()
         if not broken or any(isinstance(part, CONTENT) for part in parts):

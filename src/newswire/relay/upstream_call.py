@@ -24,7 +24,7 @@ from newswire.relay.headers import extra_headers, for_client, kept
 from newswire.relay.options import RelayOptions
 from newswire.relay.responses import head_event, refusal, refusal_event
 from newswire.relay.upstream import body_of, hide_userinfo, library_of, send, set_timeouts
-from newswire.runs.dialects import End, Reader, reader_named
+from newswire.runs.dialects import End, UpstreamParser, parser_named
 from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
 from newswire.runs.worker.writer import RunWriter
@@ -179,7 +179,7 @@ class _Copying:
         self._call = call
         self._run = run
         self._redact = redact
-        self._reader: Reader = reader_named(call.format)()
+        self._reader: UpstreamParser = parser_named(call.format)()
         self._begun = begun
         self._first: float | None = None
         self._pieces = 0
@@ -239,7 +239,7 @@ class _Copying:
     def _over(self) -> bool:
         """Whether the upstream has said its last word."""
         reader = self._reader
-        return reader.error is not None or (reader.finished and not reader.lacks())
+        return reader.error is not None or (reader.finished and not reader.missing_tail())
 
     def _error(self) -> Mapping[str, str] | None:
         """What the upstream reported, if it did."""

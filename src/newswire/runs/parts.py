@@ -3,14 +3,11 @@
 A producer yields text, or one of these values. A run stores each as one event, so that a bare EventSource can read it:
 text is a `message` whose data is the text itself, the others have an event type of their own and JSON as data. The
 dialects read the same events back as parts and say them in their own words. Nothing here does I/O.
-
-Parts that follow each other and say the same as one (`merge`) may be given to a late reader as one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Final, TypeAlias
 
@@ -217,42 +214,3 @@ def json_or_text(text: str) -> Any:
         return read_json(text)
     except ValueError:
         return text
-
-
-def merge(first: Part, second: Part) -> Part | None:
-    """One part that says what these two say, one after the other; None if there is none."""
-    return _joined([first, second]) if _same(first, second) else None
-
-
-def merged(parts: Iterable[tuple[int, Part]]) -> list[tuple[int, Part]]:
-    """Parts with their offsets, with runs of those that one can say put together; each has the last one's offset.
-
-    Takes time in proportion to what is said, however many parts say it.
-    """
-    found: list[tuple[int, Part]] = []
-    run: list[Part] = []
-    last = 0
-    for offset, part in parts:
-        if run and not _same(run[-1], part):
-            found.append((last, _joined(run)))
-            run = []
-        run.append(part)
-        last = offset
-    if run:
-        found.append((last, _joined(run)))
-    return found
-
-
-def _same(first: Part, second: Part) -> bool:
-    if type(first) is not type(second):
-        return False
-    if isinstance(first, ToolInput):
-        return first.id == second.id  # type: ignore[union-attr]  # of the same type
-    return isinstance(first, (Text, Reasoning, Progress, Usage))
-
-
-def _joined(run: list[Part]) -> Part:
-    last = run[-1]
-    if len(run) > 1 and isinstance(last, (Text, Reasoning, ToolInput)):
-        return replace(last, text="".join([part.text for part in run]))  # type: ignore[union-attr]  # of one type
-    return last

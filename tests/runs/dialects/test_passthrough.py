@@ -15,7 +15,7 @@ from tests.runs.dialects.ends import each_end
 from tests.runs.dialects.scripts import PLAIN
 from tests.runs.dialects.wire import cuts, encoded, stream, told
 
-from newswire.runs.dialects import DIALECTS, READERS, End, Head, dialect_for
+from newswire.runs.dialects import DIALECTS, PARSERS, End, Head, dialect_for
 from newswire.runs.parts import Part, Progress, Text
 from newswire.wire.event import Event
 
@@ -104,7 +104,7 @@ def test_other_clients_read_the_same_run(name: str, other: str) -> None:
         return
 
     for script in ("reasoning", "tools", "call"):
-        reader = READERS[name]()
+        reader = PARSERS[name]()
         events = RAW[name][script]
         groups = [reader.feed(event) for event in events]
         for cut in range(len(events) + 1):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.runs.dialects.scripts import PLAIN
 from tests.runs.dialects.wire import told
 
-from newswire.runs.dialects import DIALECTS, READERS, End, Head, dialect_for, reader_named
+from newswire.runs.dialects import DIALECTS, PARSERS, End, Head, dialect_for, parser_named
 from newswire.runs.dialects.upstream import RAW, storable, unwrapped, wrapped
 from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, event_of
 from newswire.wire.event import Event
@@ -44,7 +44,7 @@ def answer(name: str) -> list[Event]:
 
 def stored(name: str, event: Event) -> Event:
     """An event as a relay stores it."""
-    return storable(event.event, event.data, understood=READERS[name]().take(event) is not None)
+    return storable(event.event, event.data, understood=PARSERS[name]().take(event) is not None)
 
 
 def flat(groups: Sequence[Sequence[Event]]) -> list[Event]:
@@ -52,7 +52,7 @@ def flat(groups: Sequence[Sequence[Event]]) -> list[Event]:
     return [event for group in groups for event in group]
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.parametrize("odd", ODD)
 def test_a_client_of_the_same_format_gets_what_nobody_understands(name: str, odd: Event) -> None:
     """Live and in the prelude, between the events that are understood."""
@@ -66,11 +66,11 @@ def test_a_client_of_the_same_format_gets_what_nobody_understands(name: str, odd
 
 @pytest.mark.slow
 @pytest.mark.parametrize("other", DIALECTS)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.parametrize("odd", ODD)
 def test_it_is_no_part_of_the_answer_for_others(name: str, other: str, odd: Event) -> None:
     """Other clients get what they would get without it."""
-    if other == name or READERS[name]().take(odd) is not None:
+    if other == name or PARSERS[name]().take(odd) is not None:
         return
     events = answer(name)
     wanted = flat(told(dialect_for(other, head(name)), events))
@@ -79,7 +79,7 @@ def test_it_is_no_part_of_the_answer_for_others(name: str, other: str, odd: Even
 
 
 @pytest.mark.parametrize("other", DIALECTS)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_a_producer_that_stores_unread_json_itself_says_no_text_by_it(name: str, other: str) -> None:
     """Also an event that was stored under its own name is no text, whatever it looks like."""
     odd = Event('{"vendor": "unknown"}')
@@ -154,7 +154,7 @@ def finish_of(name: str) -> Event:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Text, Reasoning, ToolInput])
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 @given(pieces=st.lists(st.text("a\U0001f600é", max_size=4), min_size=1, max_size=5), cuts=st.lists(st.integers(0, 40)))
 def test_a_text_that_was_cut_anywhere_is_the_same_text(
     name: str, kind: type[Part], pieces: list[str], cuts: list[int]
@@ -164,7 +164,7 @@ def test_a_text_that_was_cut_anywhere_is_the_same_text(
     units = text.encode("utf-16-le")
     places = sorted({0, len(units), *(cut * 2 for cut in cuts if cut * 2 < len(units))})
     deltas = [units[a:b].decode("utf-16-le", "surrogatepass") for a, b in pairwise(places)]
-    reader = READERS[name]()
+    reader = PARSERS[name]()
     parts: list[Part] = []
     between = piece_of(name, Reasoning if kind is Text else Text, "-")
     for event in [*call_of(name), *(e for d in deltas for e in (piece_of(name, kind, d), between)), finish_of(name)]:
@@ -174,11 +174,11 @@ def test_a_text_that_was_cut_anywhere_is_the_same_text(
 
 
 @pytest.mark.parametrize("kind", [Text, Reasoning, ToolInput])
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_a_half_without_its_other_half_is_no_character(name: str, kind: type[Part]) -> None:
     """It becomes U+FFFD once, whether another text follows or none."""
     for rest, wanted in ((["x"], "a\ufffdx"), ([], "a\ufffd"), (["\ude00"], "a\U0001f600")):
-        reader = READERS[name]()
+        reader = PARSERS[name]()
         parts: list[Part] = []
         for event in [
             *call_of(name),
@@ -229,7 +229,7 @@ def junk(draw: st.DrawFn) -> Event:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 @settings(max_examples=150)
 @given(events=st.lists(junk(), max_size=12), cut=st.integers(0, 12))
 def test_junk_of_an_upstream_harms_nobody(name: str, events: list[Event], cut: int) -> None:
@@ -242,7 +242,7 @@ def test_junk_of_an_upstream_harms_nobody(name: str, events: list[Event], cut: i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 @pytest.mark.parametrize("depth", [100, 500, 900, 950, 980, 990, 3_000, 100_000])
 def test_deep_json_of_an_upstream_harms_nobody(name: str, depth: int) -> None:
     """In every place that a reader looks at."""
@@ -354,7 +354,7 @@ def test_every_reason_of_every_format_reaches_every_client(name: str, other: str
 
 def test_calls_of_the_time_before_tools_are_calls() -> None:
     """`function_call` is a call like those of `tool_calls`."""
-    reader = reader_named("openai-chat")()
+    reader = parser_named("openai-chat")()
     parts: list[Part] = []
     for event in (
         chat({"function_call": {"name": "f", "arguments": ""}}),
@@ -367,16 +367,16 @@ def test_calls_of_the_time_before_tools_are_calls() -> None:
 
 def test_an_empty_reason_is_none() -> None:
     """Servers that send `finish_reason: ""` with each chunk have not finished."""
-    reader = reader_named("openai-chat")()
+    reader = parser_named("openai-chat")()
     assert reader.take(chat({"content": "x"}, "")) == [Text("x")]
     assert not reader.finished
 
 
 def test_an_error_with_a_type_of_its_own_is_read() -> None:
     """Some servers that speak OpenAI's format name the event."""
-    reader = reader_named("openai-chat")()
+    reader = parser_named("openai-chat")()
     event = Event('{"error": {"message": "overloaded", "type": "server_error"}}', "error")
     assert reader.take(event) == []
     assert reader.error == {"type": "server_error", "message": "overloaded"}
     assert storable(event.event, event.data, understood=True).event == RAW
-    assert reader_named("openai-chat")().take(Event('{"choices": []}', "error")) is None
+    assert parser_named("openai-chat")().take(Event('{"choices": []}', "error")) is None

@@ -21,7 +21,7 @@ from tests.runs.dialects.wire import stream
 
 from newswire import Hub
 from newswire.runs import Runs, Text, Usage
-from newswire.runs.dialects import READERS, Head, dialect_for
+from newswire.runs.dialects import PARSERS, Head, dialect_for
 from newswire.wire import Decoder, Event
 
 ASKED: dict[str, tuple[str, dict[str, Any]]] = {
@@ -52,7 +52,7 @@ def raw(llm: LLM) -> dict[str, list[Event]]:
 @pytest.mark.parametrize("name", ASKED)
 def test_the_readers_read_it(raw: dict[str, list[Event]], name: str) -> None:
     """Text and usage are the same in each of the model's formats, and the end is known."""
-    reader = READERS[name]()
+    reader = PARSERS[name]()
     parts = [part for event in raw[name] for part in reader.feed(event)]
     assert "".join(part.text for part in parts if isinstance(part, Text)).startswith("The")
     usage = [part for part in parts if isinstance(part, Usage)][-1]
@@ -119,7 +119,7 @@ def service(llm: LLM) -> Iterator[str]:
 @pytest.mark.slow
 def test_one_answer_in_every_dialect(service: str, raw: dict[str, list[Event]]) -> None:
     """One request to the model is read by five kinds of clients, each by its own library, to the same text."""
-    reader = READERS["openai-chat"]()
+    reader = PARSERS["openai-chat"]()
     text = "".join(part.text for e in raw["openai-chat"] for part in reader.feed(e) if isinstance(part, Text))
 
     chat = Decoder().feed(httpx2.post(f"{service}/openai-chat/x", timeout=60).content)

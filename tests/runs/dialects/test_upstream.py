@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.runs.dialects.scripts import HEAD, PLAIN
 from tests.runs.dialects.wire import told
 
-from newswire.runs.dialects import DIALECTS, READERS, End, Reader, reader_named
+from newswire.runs.dialects import DIALECTS, PARSERS, End, UpstreamParser, parser_named
 from newswire.runs.parts import (
     Finish,
     Part,
@@ -47,7 +47,7 @@ def fold(parts: Sequence[Part]) -> dict[str, Any]:
     return found
 
 
-def read(reader: Reader, events: Sequence[Event]) -> list[Part]:
+def read(reader: UpstreamParser, events: Sequence[Event]) -> list[Part]:
     """The parts that a reader makes of events, each of which can be stored."""
     parts = [part for event in events for part in reader.feed(event)]
     for part in parts:
@@ -56,15 +56,15 @@ def read(reader: Reader, events: Sequence[Event]) -> list[Part]:
 
 
 @pytest.mark.parametrize("script", PLAIN)
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
     """Text, reasoning, calls and usage survive the way through another's format, and the end is known."""
-    reader = READERS[name]()
+    reader = PARSERS[name]()
     events = [event for group in told(DIALECTS[name](HEAD), PLAIN[script]) for event in group]
     found = fold(read(reader, events[:-1]))
     if name != "openai-chat":  # there `[DONE]` says nothing new
         assert not reader.finished
-    found = fold([*read(READERS[name](), events)])
+    found = fold([*read(PARSERS[name](), events)])
     read(reader, events[-1:])
     assert (reader.finished, reader.error) == (True, None)
     assert (reader.id, reader.model) == ("run-7f3a", "small-1")
@@ -74,26 +74,26 @@ def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
     assert found == wanted
 
 
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_the_reason_is_read_back(name: str) -> None:
     """A call to answer, and an answer that was cut short, are told as such."""
     for run, reason in ((PLAIN["call"], "tool_calls"), ([Text("x"), Finish("length")], "length")):
         events = [event for group in told(DIALECTS[name](HEAD), run) for event in group]
-        assert [part for part in read(READERS[name](), events) if isinstance(part, Finish)] == [Finish(reason)]
+        assert [part for part in read(PARSERS[name](), events) if isinstance(part, Finish)] == [Finish(reason)]
 
 
 def test_outputs_are_read_back() -> None:
     """The Responses API has a place for a tool's output."""
     events = [event for group in told(DIALECTS["openai-responses"](HEAD), PLAIN["tools"]) for event in group]
-    outputs = [part for part in read(READERS["openai-responses"](), events) if isinstance(part, ToolOutput)]
+    outputs = [part for part in read(PARSERS["openai-responses"](), events) if isinstance(part, ToolOutput)]
     assert outputs == [part for part in PLAIN["tools"] if isinstance(part, ToolOutput)]
 
 
 @pytest.mark.parametrize("end", [End("failed", {"type": "T", "message": "no"}), End("stopped"), None])
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 def test_an_error_is_read_and_is_no_end(name: str, end: End | None) -> None:
     """An upstream that reports an error has not finished its answer."""
-    reader = READERS[name]()
+    reader = PARSERS[name]()
     read(reader, [event for group in told(DIALECTS[name](HEAD), PLAIN["text"][:3], end=end) for event in group])
     assert not reader.finished
     assert reader.error is not None
@@ -107,7 +107,7 @@ def chunk(delta: Any, **more: Any) -> Event:
 
 
 def test_servers_that_are_not_openai() -> None:
-    """Calls without ids or indexes, with repeated names, or all at index 0, are told apart."""
+    """ToolCalls without ids or indexes, with repeated names, or all at index 0, are told apart."""
     call = {"name": "f", "arguments": '{"a":'}
     events = [
         chunk({"role": "assistant", "content": None, "reasoning": "Hm. "}),
@@ -119,12 +119,12 @@ def test_servers_that_are_not_openai() -> None:
         chunk({"content": "half \ud83d"}),
         chunk({}, finish_reason="eos"),
     ]
-    reader = reader_named("openai-chat")()
+    reader = parser_named("openai-chat")()
     parts = read(reader, events)
     assert fold(parts)["calls"] == {"call_0": ["f", '{"a":1}'], "x": ["g", "{}"], "y": ["g", '{"b":2}']}
     assert (fold(parts)["reasoning"], fold(parts)["text"]) == ("Hm. ", "half \ufffd")
     assert reader.finished
-    assert list(reader.lacks()) == [Event("[DONE]")]
+    assert list(reader.missing_tail()) == [Event("[DONE]")]
 
 
 def test_tools_that_anthropic_runs() -> None:
@@ -143,7 +143,7 @@ def test_tools_that_anthropic_runs() -> None:
         ("content_block_delta", {"index": 2, "delta": {"type": "signature_delta", "signature": "s"}}),
         ("message_delta", {"delta": {"stop_reason": "max_tokens"}, "usage": {"output_tokens": 5}}),
     ]
-    reader = reader_named("anthropic")()
+    reader = parser_named("anthropic")()
     parts = read(reader, [Event(json.dumps({"type": kind, **data}), kind) for kind, data in events])
     assert parts == [
         ToolCall("s", "search"),
@@ -165,7 +165,7 @@ def test_items_that_come_whole() -> None:
         Event(json.dumps({"type": "response.output_item.done", "output_index": place, "item": item}))
         for place, item in enumerate(items)
     ]
-    parts = read(reader_named("openai-responses")(), events)
+    parts = read(parser_named("openai-responses")(), events)
     assert parts == [Reasoning("One.\n\nTwo."), Text("Hi"), ToolCall("c", "f"), ToolInput("c", '{"a":1}')]
 
 
@@ -195,12 +195,12 @@ HOSTILE = st.builds(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", PARSERS)
 @settings(max_examples=60, deadline=None)
 @given(st.lists(HOSTILE, max_size=8), st.text(max_size=20))
 def test_nothing_that_an_upstream_sends_makes_a_reader_raise(name: str, sent: list[Any], junk: str) -> None:
     """Malformed and unknown events are passed over; what is read can be stored."""
-    reader = READERS[name]()
+    reader = PARSERS[name]()
     for kind, data in sent:
         for event in (
             Event(json.dumps({"type": kind, **data}), kind),
@@ -208,17 +208,17 @@ def test_nothing_that_an_upstream_sends_makes_a_reader_raise(name: str, sent: li
             Event(junk.encode("utf-8", "replace").decode(), kind),
         ):
             read(reader, [event])
-            piece = reader.piece(event)
-            assert piece is None or reader.piece(piece.again(piece.text)) is not None
+            piece = reader.text_delta(event)
+            assert piece is None or reader.text_delta(piece.with_text(piece.text)) is not None
 
 
 def test_json_that_is_too_deep_is_passed_over() -> None:
     """A bomb of brackets is no event."""
-    for name in READERS:
-        assert READERS[name]().feed(Event("[" * 100_000)) == []
+    for name in PARSERS:
+        assert PARSERS[name]().feed(Event("[" * 100_000)) == []
 
 
 def test_a_reader_that_does_not_exist() -> None:
     """The error names those that do."""
     with pytest.raises(ValueError, match="anthropic, openai-chat, openai-responses"):
-        reader_named("ai-sdk")
+        parser_named("ai-sdk")

@@ -6,7 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 
 from newswire.runs.dialects import Dialect, End
-from newswire.runs.parts import Part, event_of, merged
+from newswire.runs.dialects.coalesce import merged
+from newswire.runs.parts import Part, event_of
 from newswire.wire.encoder import HEARTBEAT, encode
 from newswire.wire.event import Event
 

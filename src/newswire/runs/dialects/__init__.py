@@ -9,8 +9,7 @@ from typing import Final
 from newswire.runs.dialects.ag_ui import AGUI
 from newswire.runs.dialects.ai_sdk import AISDK
 from newswire.runs.dialects.anthropic import Anthropic
-from newswire.runs.dialects.base import Dialect, End, Head, Problem, Reason
-from newswire.runs.dialects.native import Native
+from newswire.runs.dialects.base import Dialect, End, Head, Native, Problem, Reason
 from newswire.runs.dialects.openai_chat import OpenAIChat
 from newswire.runs.dialects.openai_responses import OpenAIResponses
 from newswire.runs.dialects.passthrough import (
@@ -18,9 +17,9 @@ from newswire.runs.dialects.passthrough import (
     OpenAIChatPassthrough,
     OpenAIResponsesPassthrough,
     Passthrough,
-    Translated,
+    Transcoded,
 )
-from newswire.runs.dialects.upstream import Reader
+from newswire.runs.dialects.upstream import UpstreamParser
 
 # By the name that a request asks for.
 DIALECTS: Final[Mapping[str, type[Dialect]]] = MappingProxyType(
@@ -30,22 +29,24 @@ DIALECTS: Final[Mapping[str, type[Dialect]]] = MappingProxyType(
 PASSTHROUGHS: Final[Mapping[str, type[Passthrough]]] = MappingProxyType(
     {kind.name: kind for kind in (OpenAIChatPassthrough, OpenAIResponsesPassthrough, AnthropicPassthrough)}
 )
-# The readers of upstreams' streams, by the dialect whose format they read.
-READERS: Final[Mapping[str, type[Reader]]] = MappingProxyType({name: kind.reads for name, kind in PASSTHROUGHS.items()})
+# The parsers of upstreams' streams, by the dialect whose format they read.
+PARSERS: Final[Mapping[str, type[UpstreamParser]]] = MappingProxyType(
+    {name: kind.reads for name, kind in PASSTHROUGHS.items()}
+)
 
 __all__ = [
     "DIALECTS",
     "PASSTHROUGHS",
-    "READERS",
+    "PARSERS",
     "Dialect",
     "End",
     "Head",
     "Problem",
-    "Reader",
+    "UpstreamParser",
     "Reason",
     "dialect_for",
     "dialect_named",
-    "reader_named",
+    "parser_named",
 ]
 
 
@@ -61,16 +62,16 @@ def dialect_named(name: str) -> type[Dialect]:
         raise ValueError(f"there is no dialect {name!r}; there are {', '.join(sorted(DIALECTS))}") from None
 
 
-def reader_named(name: str) -> type[Reader]:
+def parser_named(name: str) -> type[UpstreamParser]:
     """The reader of the streams of upstreams that speak this dialect.
 
     Raises:
         ValueError: there is none; the message names those that exist.
     """
     try:
-        return READERS[name]
+        return PARSERS[name]
     except KeyError:
-        raise ValueError(f"there is no reader of {name!r}; there are {', '.join(sorted(READERS))}") from None
+        raise ValueError(f"there is no reader of {name!r}; there are {', '.join(sorted(PARSERS))}") from None
 
 
 def dialect_for(name: str, head: Head) -> Dialect:
@@ -85,6 +86,6 @@ def dialect_for(name: str, head: Head) -> Dialect:
     """
     kind = dialect_named(name)
     raw = head.raw
-    if raw is None or raw not in READERS:
+    if raw is None or raw not in PARSERS:
         return kind(head)
-    return PASSTHROUGHS[name](head) if raw == name else Translated(kind(head), READERS[raw]())
+    return PASSTHROUGHS[name](head) if raw == name else Transcoded(kind(head), PARSERS[raw]())

@@ -1,9 +1,9 @@
 """`ag-ui`: the events of the AG-UI protocol, which agents' front ends read.
 
 Blocks of JSON without a type. A run starts, and in it are text messages, reasoning and tool calls, each started,
-written to and ended; a tool's output is a result. Calls belong to the assistant's message that they follow. Progress is
-a custom event called `progress`, and other data are custom events of their own names. Why the model stopped, if the
-run said so, is in the metadata of `RUN_FINISHED`.
+written to and ended; a tool's output is a result. Calls belong to the assistant's message before them. Progress is a
+custom event called `progress`, and other data are custom events of their own names. Why the model stopped, if the run
+said so, is in the metadata of `RUN_FINISHED`.
 
 A thread is what the protocol calls a conversation; `Head.meta` may name it as `thread`. An answer that is not whole
 ends with `RUN_ERROR`, also a stopped one: that a finished run was cancelled is known to clients of protocol 1.0 only.
@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Any
 
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
-from newswire.runs.dialects.calls import Call, Calls
+from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
 from newswire.wire.strict_json import write_json
@@ -29,7 +29,7 @@ class AGUI(Dialect):
         super().__init__(head)
         thread = head.meta.get("thread")
         self._run = {"threadId": thread if isinstance(thread, str) and thread else head.id, "runId": head.id}
-        self._calls = Calls()
+        self._calls = ToolCalls()
         self._ended: set[str] = set()  # calls that were told to be whole
         self._opened = 0
         self._open: type[Text | Reasoning] | None = None  # what the message that is written to holds

@@ -18,7 +18,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
-from newswire.runs.dialects.calls import Call, Calls
+from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
 from newswire.wire.strict_json import write_json
@@ -36,7 +36,7 @@ class AISDK(Dialect):
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
-        self._calls = Calls()
+        self._calls = ToolCalls()
         self._available: set[str] = set()
         self._open: tuple[str, str] | None = None  # kind and id of the part that is written to
         self._opened = 0

@@ -8,7 +8,7 @@ next. It does no I/O, gives no ids and knows no positions. Who feeds it, for eac
 2. gives what is stored at and before the reader's position to `skip_event`, in order;
 3. sends `prelude()`, once, which may be empty;
 4. sends what `write_event` says of each later stored event. Where `merges` is true, neighbours that one part can say
-   (`newswire.runs.parts.merged`) may be given to `skip` and `write` as that one part instead;
+   (`newswire.runs.dialects.coalesce.merged`) may be given to `skip` and `write` as that one part instead;
 5. sends `end` when the run has ended, or `goodbye` when the stream has to end before it.
 
 The id of a stored event goes on the last block that came of it, `retry:` on the first block of the stream, and
@@ -24,9 +24,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
-from newswire.runs.dialects.condense import Condensed
-from newswire.runs.parts import Part, part_of
+from newswire.runs.dialects.coalesce import Coalescer
+from newswire.runs.parts import Part, event_of, part_of
 from newswire.wire.event import Event
+from newswire.wire.goodbye import goodbye
 from newswire.wire.reserved import END
 from newswire.wire.strict_json import write_json
 
@@ -148,7 +149,7 @@ class Dialect:
 
     def __init__(self, head: Head) -> None:
         self.head = head
-        self._skipped = Condensed()
+        self._skipped = Coalescer()
 
     # -- what the run's machinery calls
 
@@ -168,7 +169,7 @@ class Dialect:
         events = self.begin()
         for part in self._skipped.parts():
             events += self.write(part)
-        self._skipped = Condensed()
+        self._skipped = Coalescer()
         return events
 
     def write(self, part: Part) -> list[Event]:
@@ -214,3 +215,44 @@ class Dialect:
     def fail(self, problem: Problem) -> list[Event]:
         """What ends a stream whose answer is not whole: an error that the format's clients can't overlook."""
         raise NotImplementedError
+
+
+class Native(Dialect):
+    """The run's own events, as they are stored. What a reader is behind with comes in as few events as can say it.
+
+    A client keeps what it has read. So there is no prelude, and a reader that comes back gets nothing twice.
+    """
+
+    name: ClassVar[str] = "native"
+    plain: ClassVar[bool] = True
+
+    def skip(self, part: Part) -> None:
+        """The client has it."""
+
+    def skip_event(self, event: str, data: str) -> None:
+        """The client has it."""
+
+    def begin(self) -> list[Event]:
+        """Nothing."""
+        return []
+
+    def prelude(self) -> list[Event]:
+        """Nothing: a native client keeps what it has read."""
+        return []
+
+    def write(self, part: Part) -> list[Event]:
+        """The event that the part is stored as."""
+        return [event_of(part)]
+
+    def goodbye(self, wait: int) -> list[Event]:
+        """The goodbye of every stream."""
+        return [goodbye(wait)]
+
+    def close(self, result: Any) -> list[Event]:
+        """The run's last event."""
+        return [End("done", result=result).event()]
+
+    def fail(self, problem: Problem) -> list[Event]:
+        """The run's last event."""
+        assert problem.code != "goodbye", "that one has a method of its own"
+        return [End(problem.code, {"type": problem.type, "message": problem.message}).event()]

@@ -2,8 +2,8 @@
 parts to all others.
 
 Raw events say more than parts can: annotations, signatures, log probabilities, more choices than one. So a client of
-the same format gets each event as it was stored, and of what it has missed every event too; only neighbours that write
-pieces of one text are put together (`Reader.piece`). That is a prelude in the upstream's own words, with its ids.
+the same format gets each event as it was stored, and of what it has missed every event too; only neighbours that are
+pieces of one text are joined (`UpstreamParser.text_delta`). So a prelude is in the upstream's own words, with its ids.
 
 EOF is not completion here either: a run whose producer is done, but whose upstream never said that its answer is whole,
 ends with an error.
@@ -14,15 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from newswire.runs.dialects.anthropic import Anthropic
+from newswire.runs.dialects.anthropic import Anthropic, AnthropicParser
 from newswire.runs.dialects.base import Dialect, End, Head, Problem
-from newswire.runs.dialects.condense import Condensed
-from newswire.runs.dialects.from_anthropic import AnthropicReader
-from newswire.runs.dialects.from_openai_chat import OpenAIChatReader
-from newswire.runs.dialects.from_openai_responses import OpenAIResponsesReader
-from newswire.runs.dialects.openai_chat import OpenAIChat
-from newswire.runs.dialects.openai_responses import OpenAIResponses
-from newswire.runs.dialects.upstream import OF_THE_RELAY, RAW, Piece, Reader, unwrapped
+from newswire.runs.dialects.coalesce import Coalescer, Joiner
+from newswire.runs.dialects.openai_chat import OpenAIChat, OpenAIChatParser
+from newswire.runs.dialects.openai_responses import OpenAIResponses, OpenAIResponsesParser
+from newswire.runs.dialects.upstream import OF_THE_RELAY, RAW, UpstreamParser, unwrapped
 from newswire.runs.parts import Data, Part, Text, event_of, part_of
 from newswire.wire.event import Event
 
@@ -41,17 +38,15 @@ class Passthrough(Dialect):
     """
 
     merges = False
-    reads: ClassVar[type[Reader]]
+    reads: ClassVar[type[UpstreamParser]]
     inner: ClassVar[type[Dialect]]
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
         self._reader = self.reads()
-        self._seen = Condensed()
+        self._seen = Coalescer()
         self._begun = False
-        self._raw: list[Event] = []
-        self._last: Piece | None = None  # of what was skipped, if it is a piece, and all pieces that it goes on
-        self._pieces: list[str] = []
+        self._skipped_events: Joiner[Event] = Joiner()
 
     def skip(self, part: Part) -> None:
         """See `Dialect.skip`; raw events come to `skip_event`."""
@@ -61,22 +56,12 @@ class Passthrough(Dialect):
     def skip_event(self, event: str, data: str) -> None:
         """See `Dialect.skip_event`."""
         for raw in self._take(event, data):
-            if raw.event == "ping":
-                continue
-            piece = self._reader.piece(raw)
-            if self._last is not None and (piece is None or piece.key != self._last.key):
-                self._flush()
-            if piece is None:
-                self._raw.append(raw)
-            else:
-                self._last = piece
-                self._pieces.append(piece.text)
+            if raw.event != "ping":
+                self._skipped_events.add(raw, self._reader.text_delta(raw))
 
     def prelude(self) -> list[Event]:
         """See `Dialect.prelude`. Empty if nothing was skipped: the raw events begin the stream by themselves."""
-        self._flush()
-        events, self._raw = self._raw, []
-        return events
+        return self._skipped_events.take()
 
     def write(self, part: Part) -> list[Event]:
         """See `Dialect.write`; raw events come to `write_event`."""
@@ -91,12 +76,12 @@ class Passthrough(Dialect):
         """See `Dialect.close`. Nothing, if the upstream has said its last word."""
         if self._reader.error is not None:
             return []
-        return list(self._reader.lacks()) if self._reader.finished else self.fail(CUT_OFF)
+        return list(self._reader.missing_tail()) if self._reader.finished else self.fail(CUT_OFF)
 
     def fail(self, problem: Problem) -> list[Event]:
         """See `Dialect.fail`. A client that was told an error, or a whole answer and its end, is told no more."""
         reader = self._reader
-        if reader.error is not None or (reader.finished and not reader.lacks()):
+        if reader.error is not None or (reader.finished and not reader.missing_tail()):
             return []
         told = self._dialect()
         return [*(() if self._begun else told.begin()), *told.fail(problem)]
@@ -122,17 +107,12 @@ class Passthrough(Dialect):
             self._seen.add(part)
         return [raw]
 
-    def _flush(self) -> None:
-        if self._last is not None:
-            self._raw.append(self._last.again("".join(self._pieces)))
-            self._last, self._pieces = None, []
-
 
 class OpenAIChatPassthrough(Passthrough):
     """Raw chat completion chunks."""
 
     name = "openai-chat"
-    reads = OpenAIChatReader
+    reads = OpenAIChatParser
     inner = OpenAIChat
 
 
@@ -140,13 +120,13 @@ class OpenAIResponsesPassthrough(Passthrough):
     """Raw events of the Responses API."""
 
     name = "openai-responses"
-    reads = OpenAIResponsesReader
+    reads = OpenAIResponsesParser
     inner = OpenAIResponses
 
     def _dialect(self) -> Dialect:
         told = super()._dialect()
         assert isinstance(told, OpenAIResponses)
-        assert isinstance(self._reader, OpenAIResponsesReader)
+        assert isinstance(self._reader, OpenAIResponsesParser)
         told.sequence = self._reader.sequence + 1
         return told
 
@@ -155,11 +135,11 @@ class AnthropicPassthrough(Passthrough):
     """Raw events of the Messages API."""
 
     name = "anthropic"
-    reads = AnthropicReader
+    reads = AnthropicParser
     inner = Anthropic
 
 
-class Translated(Dialect):
+class Transcoded(Dialect):
     """A run that stores raw events, in another format than theirs.
 
     Args:
@@ -169,7 +149,7 @@ class Translated(Dialect):
 
     merges = False
 
-    def __init__(self, told: Dialect, reader: Reader) -> None:
+    def __init__(self, told: Dialect, reader: UpstreamParser) -> None:
         super().__init__(told.head)
         self._told = told
         self._reader = reader

@@ -1,8 +1,8 @@
 """Reading what an upstream sends: its own events into parts, which is the way back from a dialect.
 
-A relay feeds a `Reader` with the events of an upstream's stream, in one of the formats that newswire also speaks, and
-stores the parts that come of them; or it stores the events as they came, and readers of the run do the reading
-(`newswire.runs.dialects.passthrough`). What an upstream sends is not trusted: nothing makes a reader raise.
+An `UpstreamParser` gets the events of an upstream's stream, in one of the formats that newswire also speaks. A relay
+stores the events as they came, and each reader of the run has a parser (`newswire.runs.dialects.passthrough`). What an
+upstream sends is not trusted: nothing makes a parser raise.
 
 An event that the format's reader does not understand, or that no stream of newswire's own may carry under its name, is
 stored inside an event of the type `RAW` (`wrapped`). So it is never mistaken for a part of the answer, and clients of
@@ -11,10 +11,11 @@ the same format get it as it came.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, ClassVar, Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final
 
 from newswire.errors import InvalidEvent
+from newswire.runs.dialects.coalesce import TextDelta
 from newswire.runs.parts import Data, Finish, Part, Reasoning, Text, ToolInput, event_of, part_of
 from newswire.wire.event import Event
 from newswire.wire.strict_json import read_json, write_json
@@ -56,21 +57,7 @@ def unwrapped(event: str, data: str) -> Event:
     return Event(data, event)
 
 
-class Piece(NamedTuple):
-    """An event that writes a piece of text to something. Neighbours with the same `key` can be said as one.
-
-    Attributes:
-        key: what is written to, and everything else that the event says.
-        text: the piece.
-        again: makes the event again with another text.
-    """
-
-    key: Hashable
-    text: str
-    again: Callable[[str], Event]
-
-
-class Reader:
+class UpstreamParser:
     """Reads the stream of an upstream and says it in parts.
 
     What a reader doesn't know, or can't read, it passes over. EOF is not completion: a stream that ends while
@@ -129,11 +116,11 @@ class Reader:
         """The parts that an event's object says."""
         raise NotImplementedError
 
-    def piece(self, event: Event) -> Piece | None:
-        """The event as a piece of text, if it says nothing else."""
+    def text_delta(self, event: Event) -> TextDelta[Event] | None:
+        """The event as a piece of a text, if it says nothing else."""
         raise NotImplementedError
 
-    def lacks(self) -> Sequence[Event]:
+    def missing_tail(self) -> Sequence[Event]:
         """What the stream of a whole answer still has to send."""
         return ()
 

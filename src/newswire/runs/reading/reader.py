@@ -22,7 +22,8 @@ from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.runs.dialects.base import Dialect
 from newswire.runs.dialects.base import End as RunEnd
-from newswire.runs.parts import merged, part_of
+from newswire.runs.dialects.coalesce import merged
+from newswire.runs.parts import part_of
 from newswire.runs.store.compact import expanded
 from newswire.runs.store.record import Record, out_channel, read_end
 from newswire.runs.store.store import RunStore

@@ -12,7 +12,7 @@ from typing import Any
 from newswire.errors import RunNotFound, RunOver
 from newswire.hub.subscription import Subscription
 from newswire.log.position import Position
-from newswire.runs.dialects import READERS
+from newswire.runs.dialects import PARSERS
 from newswire.runs.dialects.base import End
 from newswire.runs.parts import Reasoning, Text, part_of
 from newswire.runs.reading.reader import Readers, is_loss
@@ -98,7 +98,7 @@ class Run:
 
     async def _parts(self) -> AsyncIterator[object]:
         raw = self.record.head.raw
-        parser = READERS[raw]() if raw is not None and raw in READERS else None
+        parser = PARSERS[raw]() if raw is not None and raw in PARSERS else None
         async for piece in self._readers.store.pieces(self.id, self.record.begun):
             if parser is None:
                 yield part_of(piece.event, piece.data)

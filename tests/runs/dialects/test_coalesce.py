@@ -6,12 +6,12 @@ import pytest
 from tests.runs.dialects.scripts import HEAD, SCRIPTS, at_random
 
 from newswire.runs.dialects import DIALECTS
-from newswire.runs.dialects.condense import Condensed
+from newswire.runs.dialects.coalesce import Coalescer
 from newswire.runs.parts import Data, Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 
 
 def condensed(*parts: Part) -> list[Part]:
-    found = Condensed()
+    found = Coalescer()
     for part in parts:
         found.add(part)
     return found.parts()
@@ -48,7 +48,7 @@ def test_what_is_not_joined() -> None:
 
 def test_asked_twice() -> None:
     """Parts can be added after it was asked for them."""
-    found = Condensed()
+    found = Coalescer()
     for text in "abc":
         found.add(Text(text))
         found.parts()

@@ -1,8 +1,8 @@
 """The tool calls of a run, as dialects have to know them: which there are, whose input is whole, which were answered.
 
-What makes no sense (an input of a call that nobody began, a call that begins twice, a second answer) is told to nobody:
-it would break clients. `Calls` is for formats that tell calls apart by their ids at all times; `InTurn` is for those
-whose clients expect one call after the other.
+What makes no sense (an input of an unknown call, a call that begins twice, a second answer) goes to no client: it would
+break them. `ToolCalls` is for formats that tell calls apart by their ids at all times; `SerializedToolCalls` is for
+formats whose clients expect one call after the other.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Call:
         return None
 
 
-class Calls:
+class ToolCalls:
     """The calls of one run, by id, in the order in which they began."""
 
     __slots__ = ("_calls", "_unanswered")
@@ -163,7 +163,7 @@ class Calls:
         return said
 
 
-class InTurn:
+class SerializedToolCalls:
     """Parts in an order in which no call's input is interrupted, and none is empty.
 
     OpenAI's Python client takes a call for finished when the next one begins, and parses its input; Anthropic's format
@@ -177,7 +177,7 @@ class InTurn:
     __slots__ = ("_held", "_turn", "calls")
 
     def __init__(self) -> None:
-        self.calls = Calls()
+        self.calls = ToolCalls()
         self._turn: Call | None = None
         self._held: list[Part] = []
 

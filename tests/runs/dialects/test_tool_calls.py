@@ -7,18 +7,18 @@ import random
 import pytest
 from tests.runs.dialects.scripts import at_random
 
-from newswire.runs.dialects.calls import Call, Calls, InTurn
+from newswire.runs.dialects.tool_calls import Call, SerializedToolCalls, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Text, ToolCall, ToolInput, ToolOutput
 
 
 def fed(*parts: Part) -> list[Part]:
-    turns = InTurn()
+    turns = SerializedToolCalls()
     return [told for part in parts for told in turns.feed(part)] + turns.rest()
 
 
 def test_a_call_waits_until_the_input_of_the_one_before_is_whole() -> None:
     """A JSON object says where it ends, so the next call is told as soon as it can be."""
-    turns = InTurn()
+    turns = SerializedToolCalls()
     assert turns.feed(ToolCall("a", "f")) == [ToolCall("a", "f")]
     assert turns.feed(ToolInput("a", '{"x": "}')) == [ToolInput("a", '{"x": "}')]
     assert turns.feed(ToolCall("b", "f")) == []
@@ -49,7 +49,7 @@ def test_the_end_of_an_object_is_seen_however_it_is_cut(text: str) -> None:
     """Braces in strings, quotes that are escaped and what follows the end change nothing."""
     for first in range(len(text) + 1):
         for second in range(first, len(text) + 1):
-            calls = Calls()
+            calls = ToolCalls()
             call = calls.begin(ToolCall("a", "f"))
             assert call is not None
             cut = [text[:first], text[first:second], text[second:] + "  }rest"]
@@ -92,7 +92,7 @@ def test_no_input_is_ever_interrupted() -> None:
 
 def test_why_the_model_stopped() -> None:
     """A client is asked to answer calls only if there are some to answer."""
-    calls = Calls()
+    calls = ToolCalls()
     assert [calls.reason(said) for said in (None, "stop", "tool_calls", "length", "because")] == [
         *("stop", "stop", "stop", "length", "because"),
     ]
