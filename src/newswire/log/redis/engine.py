@@ -23,14 +23,13 @@ from newswire.log.log import Log
 from newswire.log.redis.keeper import Keeper
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.pages import Pages
-from newswire.log.redis.scripts import CHANNEL, DROP, Script
+from newswire.log.redis.scripts import CHANNEL, DROP
 from newswire.log.redis.tail import Tail
 from newswire.log.redis.writer import Writer
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.tail import Follower
 
 _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
-_DROP = Script(DROP)
 _DROPPED = 500  # events removed in one call: some milliseconds
 _CHANNELS = 100
 _abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
@@ -171,7 +170,7 @@ class RedisEngine(Engine):
             keys = [CHANNEL + name for name in some]
             more = True
             while more:
-                _, count, more = await self._link.call(_DROP, keys, _DROPPED, *[cuts[name] for name in some])
+                _, count, more = await self._link.call(DROP, keys, _DROPPED, *[cuts[name] for name in some])
                 removed += count
         return removed
 

@@ -15,15 +15,12 @@ from typing import Final
 from newswire.errors import LogUnavailable
 from newswire.log.forgotten import Forgotten
 from newswire.log.redis.link import Link, Server
-from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM, Script
+from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage
 
 logger = logging.getLogger("newswire.log")
 
-_DUE: Final = Script(DUE)
-_TRIM: Final = Script(TRIM)
-_FORGET: Final = Script(FORGET)
 
 _SECONDS: Final = 1.0
 _LEASE_MS: Final = 3000
@@ -72,7 +69,7 @@ class Keeper:
         lease = "" if upto == _ALL else self._id
         while True:
             now = int(self._clock() * 1e6)
-            found = await self._link.call(_DUE, (), lease, _LEASE_MS, now, skip, _CHANNELS)
+            found = await self._link.call(DUE, (), lease, _LEASE_MS, now, skip, _CHANNELS)
             names = [name.decode() for name in found[2:]]
             if not names or (len(names) < _CHANNELS and seen.issuperset(names)):
                 return removed
@@ -90,7 +87,7 @@ class Keeper:
             cutoff = None if age is None else now - age
             arguments += ["" if each is None else each for each in (rule.max_events, rule.max_bytes, cutoff, age)]
         keys = [CHANNEL + name for name in names]
-        _, removed, more = await self._link.call(_TRIM, keys, _REMOVED, upto, int(walk), *arguments)
+        _, removed, more = await self._link.call(TRIM, keys, _REMOVED, upto, int(walk), *arguments)
         return removed, bool(more)
 
     async def forget(self, most: int = _EMPTY) -> int:
@@ -118,7 +115,7 @@ class Keeper:
             changed = [part for item in after.shapes.items() if item not in before.items() for part in item]
             names = [part for channel in channels for part in channel]
             arguments = ((forgets or b"0").decode(), len(channels), *names, *changed)
-            forgotten += await self._link.call(_FORGET, (), *arguments)
+            forgotten += await self._link.call(FORGET, (), *arguments)
 
     async def _run(self) -> None:
         upto, epoch, walked = -1, "", 0.0

@@ -182,7 +182,7 @@ class Server:
 
     async def enter(self, link: Link, run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
-        epoch, latest, lives = await link.run(_ENTER, (), run, new_epoch(), self.epoch, self.seen, self._lives)
+        epoch, latest, lives = await link.run(ENTER, (), run, new_epoch(), self.epoch, self.seen, self._lives)
         self.found(epoch.decode(), int(latest), lives.decode())
 
     def found(self, epoch: str, latest: int, lives: str) -> None:
@@ -339,9 +339,6 @@ class Link:
         if isinstance(error, _LATER) or _LATER_WORDS.match(text):
             return LogUnavailable(f"the server {self._server.name} can't serve this now: {text}")
         return LogError(f"the server {self._server.name} failed: {text}")
-
-
-_ENTER: Final = Script(ENTER)
 
 
 def _parse(url: str) -> tuple[ConnectionPool, list[tuple[str, int]], str]:

@@ -21,11 +21,6 @@ from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import CHANNEL, KEYS, NEWEST, PAGE, SCAN, STATE, Script
 from newswire.log.redis.tail import as_entry
 
-_PAGE: Final = Script(PAGE)
-_SCAN: Final = Script(SCAN)
-_NEWEST: Final = Script(NEWEST)
-_STATE: Final = Script(STATE)
-
 _MOST: Final = 4096  # entries of a page
 _FEW: Final = 200  # channels that one script looks at: less than a millisecond
 _LOOKED_AT: Final = 2000  # events that one script looks at: some milliseconds …
@@ -54,7 +49,7 @@ class Pages:
 
     async def span(self) -> Span:
         """See `Engine.span`."""
-        epoch, latest, earliest = await self._ask(_STATE, ())
+        epoch, latest, earliest = await self._ask(STATE, ())
         return Span(epoch.decode(), int(earliest), int(latest), self._server.lives)
 
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
@@ -62,14 +57,14 @@ class Pages:
         found: list[Entry | None] = []
         for begin in range(0, len(channels), _FEW):
             keys = [CHANNEL + name for name in channels[begin : begin + _FEW]]
-            _, *answer = await self._ask(_NEWEST, keys)
+            _, *answer = await self._ask(NEWEST, keys)
             found += [as_entry(pair) if pair[0] else None for pair in zip(answer[::2], answer[1::2], strict=True)]
         return found
 
     async def next(self, after: int) -> tuple[list[Entry], int]:
         """The next entries of all channels, and the newest offset."""
         arguments = (after, _MOST // 4, PAGE_BYTES, _LOOKED_AT, "*")
-        answer = await self._ask(_SCAN, (), *arguments)
+        answer = await self._ask(SCAN, (), *arguments)
         return _entries(answer), int(answer[2])
 
     async def _by_name(self, names: Sequence[str], after: int, limit: int) -> Page:
@@ -93,7 +88,7 @@ class Pages:
         at, lost, epoch = after, 0, b""
         for _ in range(_SCANS):
             answer = await self._ask(
-                _SCAN, (), at, limit, PAGE_BYTES, _LOOKED_AT, len(patterns), *patterns, *channels.names
+                SCAN, (), at, limit, PAGE_BYTES, _LOOKED_AT, len(patterns), *patterns, *channels.names
             )
             if epoch and answer[0] != epoch:
                 return await self._by_scan(channels, after, limit)
@@ -123,7 +118,7 @@ class Pages:
 
     async def _page(self, names: Sequence[str], after: int, limit: int, upto: int, mode: str, *offsets: int) -> Any:
         keys = [CHANNEL + name for name in names]
-        return await self._ask(_PAGE, keys, after, limit, upto, PAGE_BYTES, mode, *offsets)
+        return await self._ask(PAGE, keys, after, limit, upto, PAGE_BYTES, mode, *offsets)
 
     async def _ask(self, script: Script, keys: Sequence[str], *arguments: str | int) -> Any:
         """Read; and again if the log turns out to have another epoch."""

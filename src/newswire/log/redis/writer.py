@@ -17,12 +17,11 @@ from typing import Any, Final, TypeAlias
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import TOKEN_SECONDS, Batch, Entry, Limits, OnDone, Outcome
 from newswire.log.redis.link import Link, LinkLost, Server
-from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, TOKEN, WRITER, Script
+from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, TOKEN, WRITER
 
 # What was submitted together: batches, whom to tell, and the epoch that their conditions are about.
 _Submitted: TypeAlias = tuple[Sequence[Batch], OnDone, str]
 
-_APPEND: Final = Script(APPEND)
 _TOKEN_MS: Final = int(TOKEN_SECONDS * 1000)
 _ATTEMPTS: Final = 100  # when the log begins one life after the other
 _PATIENCE: Final = 3  # times the timeout, in which a call whose answer was lost is tried again
@@ -155,7 +154,7 @@ class Writer:
                     await self._link.enter()
                 stale = _stale(group, server)
                 keys, arguments = self._encode(batches, stale)
-                answer = await self._link.call(_APPEND, keys, server.epoch, number, *arguments, on_sent=self._tell)
+                answer = await self._link.call(APPEND, keys, server.epoch, number, *arguments, on_sent=self._tell)
                 self._tell()
                 if answer[0] == _DONE:
                     return self._done(batches, answer)

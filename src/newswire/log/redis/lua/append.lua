@@ -1,0 +1,102 @@
+-- Store batches. KEYS: the writer's, then others. ARGV: epoch, number of the writer's call, time, token's milliseconds,
+-- number of batches; for each: the key of its condition's channel (0: none) and that offset, the key of its token (0:
+-- none), number of events; for each of these: key of its channel, type, data.
+-- Returns: status, epoch, time, newest offset before, and the outcome of each batch: an offset, or 0: its condition did
+-- not hold. Status 0: done; 1: the log has another epoch; 2: the log and what is known of it don't fit together; 3:
+-- this call comes late, after the writer's next. In these three cases nothing is stored.
+
+local before = call('GET', KEYS[FIRST])
+if before then
+  local found = cjson.decode(before)
+  local number = table.remove(found, 1)
+  if number == tonumber(ARGV[2]) then return found end
+  if number > tonumber(ARGV[2]) then return {3, ''} end
+end
+local meta = call('HMGET', META, 'epoch', 'latest', 'time', 'forgets')
+local epoch, latest, last, forgets = meta[1], tonumber(meta[2]), tonumber(meta[3]), meta[4]
+if epoch ~= ARGV[1] then return {1, epoch or ''} end
+if latest > 0 and call('EXISTS', LOG) == 0 then return {2, epoch} end
+local now = tonumber(ARGV[3])
+if now < last then
+  if last - now <= 60000000 then now = last else call('HSET', META, 'broke', text(latest)) end
+end
+local time = text(now)
+
+local ends, new, sizes, order, names = {}, {}, {}, {}, {}
+local function newest(k)
+  local found = ends[k]
+  if not found then
+    found = tonumber(call('LINDEX', KEYS[k], -1)) or tonumber(call('ZSCORE', LOST, name(k))) or 0
+    if found > latest then found = 0 end
+    ends[k] = found
+  end
+  return found
+end
+
+-- The server evicted the list of a channel, or what is known of its size: what was there before is lost.
+local function evicted(k, ids, size)
+  call('LTRIM', KEYS[k], -#ids, -1)
+  call('HSET', BYTES, names[k], size)
+  if tonumber(ids[1]) > 1 then call('ZADD', LOST, 'GT', text(tonumber(ids[1]) - 1), names[k]) end
+end
+
+local out, a = {0, epoch, time, text(latest)}, 6
+for b = 1, tonumber(ARGV[5]) do
+  local condition, token, count = tonumber(ARGV[a]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+  local known = token > 0 and call('GET', KEYS[token])
+  if known then
+    out[b + 4] = tonumber(known)
+    a = a + 4 + 3 * count
+  elseif condition > 0 and newest(condition) ~= tonumber(ARGV[a + 1]) then
+    out[b + 4] = 0
+    a = a + 4 + 3 * count
+  else
+    out[b + 4] = latest + 1
+    a = a + 4
+    for _ = 1, count do
+      local k, data = tonumber(ARGV[a]), ARGV[a + 2]
+      latest = latest + 1
+      local id = text(latest)
+      local channel = names[k]
+      if not channel then
+        channel = name(k)
+        names[k] = channel
+      end
+      local added = redis.pcall('XADD', LOG, id, 'c', channel, 'e', ARGV[a + 1], 'd', data, 't', time)
+      if type(added) == 'table' then
+        if string.find(added.err, 'equal or smaller') and #order == 0 then return {2, epoch} end
+        return added
+      end
+      local ids = new[k]
+      if ids then
+        ids[#ids + 1] = id
+        sizes[k] = sizes[k] + #data + 1
+      else
+        new[k] = {id}
+        sizes[k] = #data + 1
+        order[#order + 1] = k
+      end
+      ends[k] = latest
+      a = a + 3
+    end
+    if token > 0 then call('SET', KEYS[token], text(latest - count + 1), 'PX', ARGV[4]) end
+  end
+end
+
+local due = {}
+for _, k in ipairs(order) do
+  local ids, channel, length = new[k], names[k], 0
+  for i = 1, #ids, 4000 do length = call('RPUSH', KEYS[k], unpack(ids, i, math.min(i + 3999, #ids))) end
+  local size, alone = call('HINCRBY', BYTES, channel, sizes[k]), length == #ids
+  if alone then
+    call('ZREM', EMPTY, channel)
+    if forgets then call('HSET', BORN, channel, text(tonumber(ids[1]) - 1)) end
+  end
+  if alone ~= (size == sizes[k]) then evicted(k, ids, sizes[k]) end
+  due[#due + 1] = '-inf'
+  due[#due + 1] = channel
+end
+for i = 1, #due, 4000 do call('ZADD', DUE, unpack(due, i, math.min(i + 3999, #due))) end
+if #order > 0 then call('HSET', META, 'latest', text(latest), 'time', time) end
+call('SET', KEYS[FIRST], cjson.encode({tonumber(ARGV[2]), unpack(out)}), 'PX', ARGV[4])
+return out
