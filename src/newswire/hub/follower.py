@@ -1,9 +1,9 @@
-"""The hub's one reader of the log's end: everything that is appended, by whomever, in order and once.
+"""The hub's one reader of the log's end: every event that any process appends, in order and once.
 
 It survives whatever the log does. Each attempt to follow begins after the newest event that the hub has, and may end
 by any exception; then the next one follows after a wait, and what was appended meanwhile comes with it. A log that was
-put back may be another one, or an older copy: the hub is asked to begin again then. `docs/explain/following-the-log.md`
-tells why it is built like this. The window, the groups and the streams are not known here.
+put back may be another one, or an older copy: then the hub begins again. `docs/explain/following-the-log.md`
+explains why. This module knows no window, groups or streams.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Names are looked up. Patterns stand in a trie of their tokens, so a channel meets only those that match its first
 tokens: 10,000 patterns of 10,000 users cost a new channel a few steps, and a subscriber that comes or goes touches its
-own tokens. `docs/explain/patterns.md` tells why. The hub asks once for each event.
+own tokens. `docs/explain/patterns.md` explains why. The hub asks once for each event.
 """
 
 from __future__ import annotations

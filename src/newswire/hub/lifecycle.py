@@ -94,7 +94,7 @@ class Lifecycle:
         """The inside of the hub, which is opened if need be; for newswire itself.
 
         Raises:
-            Closed: the hub was closed in this event loop: whoever comes late does not open it again.
+            Closed: the hub was closed in this event loop: a late call does not open it again.
             LogUnavailable, LogCorrupt, RuntimeError: see `open`.
         """
         if self.closed and self._closed_in is not None and self._closed_in() is asyncio.get_running_loop():
@@ -145,7 +145,7 @@ class Lifecycle:
         return self._runtime
 
     async def _take_over(self, loop: asyncio.AbstractEventLoop) -> bool:
-        """Go on in `loop`, if the hub is open in the background thread of `sync` and nobody reads there."""
+        """Go on in `loop`, if the hub is open in the background thread of `sync` and has no readers there."""
         background = self._background
         if background is None or self.loop is not background:
             return False

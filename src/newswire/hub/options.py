@@ -32,7 +32,7 @@ class StreamOptions:
     Attributes:
         heartbeat: a stream that was silent for at most this long (and at least half of it) gets a comment, so that
             proxies keep it and a vanished client is noticed. 15 s is under every common proxy's idle limit.
-        retry: the reconnection time that the client is told at the start, in milliseconds (`retry:`).
+        retry: the reconnection time that the client gets at the start, in milliseconds (`retry:`).
         opening: begin with a block of its own that carries `retry:` and, on a hub's stream, the cursor as `id:`. The
             standard has it so, and a client then has a cursor before its first event. Some readers choke on a block
             without data: openai's `Stream` raises; httpx-sse, httpx2, aiosseclient, anthropic's decoder and

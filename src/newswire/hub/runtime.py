@@ -107,7 +107,7 @@ class HubRuntime:
         window, groups, epoch = self.history.window, self.index.groups, self.epoch
         for entry in entries:
             if entry.offset <= window.head:
-                continue  # a log that gives something twice costs nobody an event
+                continue  # a log may give something twice
             frame = Frame(epoch, entry)
             window.append(frame)
             self.followed += 1

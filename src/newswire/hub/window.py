@@ -111,7 +111,7 @@ class Window:
             del self._channels[channel]
 
     def restart(self, start: int) -> None:
-        """Begin anew after offset `start`: what came before was not seen."""
+        """Begin again after offset `start`, empty."""
         self._all = _Ring()
         self._channels = {}
         self.floor = self.head = start
