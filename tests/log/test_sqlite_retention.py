@@ -12,8 +12,9 @@ import pytest
 
 from newswire.log.channels import Channels, Pattern
 from newswire.log.retention import Retention
-from newswire.log.sqlite import SqliteLog, keeper
-from newswire.log.sqlite.trim import forget
+from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite import retention as sqlite_retention
+from newswire.log.sqlite.retention import forget
 from newswire.testing.log_base import PATIENCE, offsets, opened, publish, read_all
 from newswire.wire.event import Event
 
@@ -74,8 +75,8 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that was dropped or forgotten, and then made again, is limited as before."""
-    monkeypatch.setattr(keeper, "_EMPTY_KEPT", 0)
-    monkeypatch.setattr(keeper, "_FORGET_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_retention, "_EMPTY_KEPT", 0)
+    monkeypatch.setattr(sqlite_retention, "_FORGET_SECONDS", 0.0)
     rules = {"a": Retention(max_events=3), "b": Retention(max_age=5)}
     now = 1000.0
     path = tmp_path / "log.db"
@@ -98,9 +99,9 @@ async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeyp
 @pytest.mark.slow
 async def test_forgotten_until_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels without events are forgotten down to the number that is kept, those first that lost theirs first."""
-    monkeypatch.setattr(keeper, "_EMPTY_KEPT", 20)
-    monkeypatch.setattr(keeper, "_FORGOTTEN_AT_ONCE", 30)
-    monkeypatch.setattr(keeper, "_FORGET_SECONDS", 0.0)
+    monkeypatch.setattr(sqlite_retention, "_EMPTY_KEPT", 20)
+    monkeypatch.setattr(sqlite_retention, "_FORGOTTEN_AT_ONCE", 30)
+    monkeypatch.setattr(sqlite_retention, "_FORGET_SECONDS", 0.0)
     now = 1000.0
     path = tmp_path / "log.db"
     log = SqliteLog(path, synchronous="NORMAL", retention=Retention(max_age=5), clock=lambda: now)
@@ -156,7 +157,7 @@ async def test_a_million_channels_are_no_text(tmp_path: Path) -> None:
         for begin in range(0, 12_000, 4000):
             await log.append([(f"user.{number}", Event("x")) for number in range(begin, begin + 4000)])
         await log.read(Channels([Pattern("user.*")]), 0, 10)
-        [known] = log._pages._matches.values()
+        [known] = log.engine._pages._matches.values()
         assert len(known) == 10
         assert json.dumps(offsets(await read_all(log, Pattern("user.*"), after=11_990))) == json.dumps(
             list(range(11_991, 12_001))

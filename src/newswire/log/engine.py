@@ -42,7 +42,7 @@ of different namespaces see nothing of each other. In memory and in a file it ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
@@ -199,12 +199,14 @@ class Engine(ABC):
         shared: whether other processes may have the same log.
         answers_get_lost: whether a batch may be stored although its publisher gets an error: over a network. Then
             those that try again give each batch a token.
+        known: names of channels that the engine has in memory anyway, so that `Log` need not remember their check.
     """
 
     limits: Limits = Limits()
     immediate: ClassVar[bool] = False
     shared: ClassVar[bool] = True
     answers_get_lost: ClassVar[bool] = True
+    known: Container[str] | None = None
 
     @abstractmethod
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -57,7 +57,9 @@ class Log:
         self.engine = engine
         self.limits: Limits = engine.limits
         self._closed = False
-        self._known: set[str] = set()
+        self._checked: set[str] = set()
+        # Names that need no other check.
+        self._known: Container[str] = self._checked if engine.known is None else engine.known
         self._gathered: list[tuple[Batch, asyncio.Future[tuple[Outcome, str]]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
         self._pending: dict[_Submission, float] = {}  # and when its answer is overdue
@@ -182,9 +184,10 @@ class Log:
         for channel, event in batch.events:
             if type(channel) is not str or channel not in known:
                 check_channel(channel)
-                if len(known) >= _NAMES_KNOWN:
-                    known.clear()
-                known.add(str(channel))
+                if known is self._checked:
+                    if len(self._checked) >= _NAMES_KNOWN:
+                        self._checked.clear()
+                    self._checked.add(str(channel))
             data, _, id_, retry, _ = event
             if id_ is not None:
                 raise InvalidEvent("id", "the log gives events their ids: publish without one")

@@ -1,12 +1,13 @@
-"""The ring of everything of the memory log: entries in log order, in blocks of a bounded size.
+"""Where the memory log keeps entries: the ring of everything, and channels with more than one event.
 
-Entries come at the end, and go anywhere: the oldest mostly, but others too. What goes moves the rest of one block, so
-nothing here takes longer because there is more of it. Blocks hold entries only, and the garbage collector need not look
-at them.
+The ring has the entries in log order, in blocks of a bounded size. Entries come at the end, and go anywhere: the oldest
+mostly, but others too. What goes moves the rest of one block, so nothing here takes longer because there is more of it.
+Blocks hold entries only, and the garbage collector need not look at them.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from operator import itemgetter
@@ -14,6 +15,7 @@ from typing import Final
 
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
+from newswire.log.retention import Retention
 
 _SIZE: Final = 1024  # entries that a block is begun with at most
 _FEW: Final = 128  # entries that a block has at least, or the one before it has many
@@ -104,3 +106,69 @@ class Blocks:
         if block:
             self._blocks[number - 1] += block
         del self._blocks[number], self._firsts[number]
+
+
+_GONE: Final = Entry(0, "", "", "", 0.0)
+
+
+class Channel:
+    """A channel's kept entries, in log order; cheap to append to, to drop from the front and to search.
+
+    Attributes:
+        entries: the kept ones, from index `start` on.
+        rule: what retention keeps of it.
+        bytes: the size of its entries' data.
+        born: the offset just before its first event.
+        newest: the latest time of an entry that it had.
+    """
+
+    __slots__ = ("_holes", "born", "bytes", "entries", "newest", "rule", "start")
+
+    def __init__(self, rule: Retention, born: int) -> None:
+        self.entries: list[Entry] = []
+        self.start = 0
+        self.rule = rule
+        self.bytes = 0
+        self.born = born
+        self.newest = -math.inf
+        self._holes = False  # whether an entry that was not the first has been taken out
+        untrack(self.entries)
+        untrack(self)
+
+    def __len__(self) -> int:
+        return len(self.entries) - self.start
+
+    @property
+    def first(self) -> Entry:
+        """The oldest kept entry."""
+        return self.entries[self.start]
+
+    def after(self, offset: int) -> int:
+        """The index of the first entry after `offset`."""
+        return bisect_right(self.entries, offset, self.start, key=offset_of)
+
+    def has(self, offset: int) -> bool:
+        """Whether an entry that the channel had is still kept."""
+        if not len(self) or offset < self.entries[self.start].offset:
+            return False
+        if not self._holes:
+            return True
+        index = self.after(offset - 1)
+        return index < len(self.entries) and self.entries[index].offset == offset
+
+    def take_out(self, offset: int) -> tuple[Entry, int]:
+        """Remove an entry that is kept. Returns it, and the size of its data."""
+        entries, start = self.entries, self.start
+        entry = entries[start]
+        if entry.offset == offset:
+            entries[start] = _GONE  # freed now, cut off below
+            self.start = start = start + 1
+            if start > 64 and start * 2 > len(entries):  # moving half at a time keeps this O(1)
+                del entries[:start]
+                self.start = 0
+        else:
+            self._holes = True
+            entry = entries.pop(self.after(offset - 1))
+        size = weight(entry.data)
+        self.bytes -= size
+        return entry, size

@@ -74,6 +74,7 @@ class MemoryEngine(Engine):
         self._epoch = new_epoch()
         _engines.add(self)
         self._kept = Kept(Rules(retention), max_bytes)
+        self.known = self._kept.channels
         self._clock = clock
         self._earliest = 0  # no event up to here is kept
         self._followers: set[Follower] = set()

@@ -18,8 +18,7 @@ from typing import Final
 
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
-from newswire.log.memory.blocks import Blocks, weight
-from newswire.log.memory.channel import Channel
+from newswire.log.memory.blocks import Blocks, Channel, weight
 from newswire.log.memory.losses import Losses
 from newswire.log.retention import KEEP_ALL, Rules
 from newswire.wire.event import Event

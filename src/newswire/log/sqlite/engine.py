@@ -25,12 +25,11 @@ from newswire.log.log import Log
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import carried
-from newswire.log.sqlite.keeper import Keeper, trim
 from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, span
 from newswire.log.sqlite.plan import Planner
 from newswire.log.sqlite.reader import Reader
+from newswire.log.sqlite.retention import RetentionJob, drop, trim
 from newswire.log.sqlite.tail import BATCH, Tail
-from newswire.log.sqlite.trim import drop
 from newswire.log.sqlite.writer import Writer
 from newswire.log.tail import Follower
 
@@ -96,7 +95,7 @@ class SqliteEngine(Engine):
         self._writer = Writer(self._file, self._clock, self._tail.committed)
         writer = self._writer
         self._planner = Planner(rules)
-        keeper = Keeper(self._planner, self._clock) if rules else None
+        keeper = RetentionJob(self._planner, self._clock) if rules else None
         # Nothing here refers to this object, so that one that was forgotten unclosed can be seen in `__del__`.
         self._reader = Reader(self._file, self._tail.heard, own=lambda: writer.newest, keeper=keeper)
         self._writer.checkpoint = self._reader.checkpoint

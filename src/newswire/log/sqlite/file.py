@@ -20,8 +20,7 @@ from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import Lives
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity
-from newswire.log.sqlite.hold import Hold
-from newswire.log.sqlite.note import Note
+from newswire.log.sqlite.hold import Hold, Note
 from newswire.log.sqlite.schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
 
 # From this size on, what is in the WAL is moved to the database in the background.

@@ -23,8 +23,8 @@ from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
 from newswire.log.forgotten import Forgotten
 from newswire.log.sqlite.file import fetch
+from newswire.log.sqlite.retention import read_forgotten
 from newswire.log.sqlite.schema import NEWEST
-from newswire.log.sqlite.trim import read_forgotten
 
 T = TypeVar("T")
 Steps: TypeAlias = Generator[None, sqlite3.Connection, T]

@@ -4,7 +4,7 @@ By age: the log is divided into blocks of offsets, and of each is known when the
 event is looked at once when it is new and once when something in its block has to go, whatever its time is: one that
 lies in the future, or was stamped by a clock that was set back, delays no other.
 
-By number and size: the file has the counts (see `trim`); here is which channels may be over a limit.
+By number and size: the file has the counts (see `retention`); here is which channels may be over a limit.
 
 Rules are looked up by a channel's name when they are needed, and only some are remembered: a log may have a million
 channels. What a plan says stays right whatever is appended or removed meanwhile.

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, NewswireError
 from newswire.log.sqlite.file import LogFile, roll_back
-from newswire.log.sqlite.keeper import Keeper
+from newswire.log.sqlite.retention import RetentionJob
 from newswire.log.sqlite.schema import NEWEST
 from newswire.log.sqlite.thread import DatabaseThread, Job
 
@@ -53,7 +53,7 @@ class Reader(DatabaseThread):
         noticed: Callable[[int | LogError], None],
         *,
         own: Callable[[], int],
-        keeper: Keeper | None = None,
+        keeper: RetentionJob | None = None,
     ) -> None:
         super().__init__(file)
         self.watching = False
@@ -116,7 +116,7 @@ class Reader(DatabaseThread):
                 with suppress(LogUnavailable):
                     self.start()
 
-    def _keep(self, keeper: Keeper) -> None:
+    def _keep(self, keeper: RetentionJob) -> None:
         try:
             self.attempt(lambda connection: in_snapshot(connection, keeper.step))
         except LogError:

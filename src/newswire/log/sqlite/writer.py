@@ -24,9 +24,9 @@ from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Entry, OnDone
 from newswire.log.forgotten import Forgotten
 from newswire.log.log import as_log_error
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
+from newswire.log.sqlite.retention import read_forgotten
 from newswire.log.sqlite.schema import NEWEST
 from newswire.log.sqlite.thread import DatabaseThread, Job, tell
-from newswire.log.sqlite.trim import read_forgotten
 
 logger = logging.getLogger("newswire.log")
 
