@@ -41,8 +41,3 @@ class RunStats:
         """The time to the first content that this share of the newest runs kept to, in seconds; None without runs."""
         ordered = sorted(self.first_seconds)
         return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None
-
-    @property
-    def events_per_second(self) -> float:
-        """Events a second of producing; tokens, where each event is one."""
-        return self.events / self.seconds if self.seconds else 0.0
