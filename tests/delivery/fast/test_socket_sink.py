@@ -129,6 +129,8 @@ STACKS: dict[str, list[Middleware]] = {
 @pytest.mark.parametrize("outer", [lambda app: app, StreamMiddleware], ids=["bare", "handed"])
 def test_a_body_is_as_its_head_says(stack: str, outer: Callable[[Any], Any]) -> None:
     """With a middleware that compresses, the client gets a head that says gzip, and gzip: a real client decodes it."""
+    if "starlette" in stack and "exclude_content_types" not in inspect.signature(GZipMiddleware).parameters:
+        pytest.skip("this Starlette never compresses streams")
     with uvicorn_in_thread(outer(site(*STACKS[stack]))) as server:
         url = f"http://127.0.0.1:{server.port}/events"
         answer = httpx2.get(url, headers={"origin": "http://page", "accept-encoding": "gzip"}, timeout=30)
