@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from newswire import Hub
-from newswire.runs import Runs
-from newswire.runs.response import RunResponse
+from newswire.runs import RunResponse, Runs
 
 runs = Runs(Hub("memory://"), public=True)  # with users: owner=request.user.identity, in each call
 

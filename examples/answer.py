@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from newswire import Hub
-from newswire.runs import Runs
-from newswire.runs.response import RunResponse
+from newswire.runs import RunResponse, Runs
 
 # sqlite:///runs.db to remember, and for many processes. public: who knows a run's id may read it; with users: owner=…
 runs = Runs(Hub("memory://"), public=True)

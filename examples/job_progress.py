@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from newswire import Hub
-from newswire.runs import Runs, RunWriter
-from newswire.runs.response import RunAccepted, RunResponse
+from newswire.runs import RunAccepted, RunResponse, Runs, RunWriter
 
 runs = Runs(Hub("memory://"), public=True)
 

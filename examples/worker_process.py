@@ -14,8 +14,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from newswire import Hub
-from newswire.runs import Runs
-from newswire.runs.response import RunResponse
+from newswire.runs import RunResponse, Runs
 
 hub = Hub(os.environ.get("SHOUTS_LOG", "sqlite:///shouts.db"))  # the log is all that the two processes share
 runs = Runs(hub, public=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
+from hypothesis import settings
 
 pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a failed assertion then says what it saw
 
@@ -39,6 +40,10 @@ SLOW_OF_SUITES: Final = frozenset(
         "test_who_was_taken_for_dead_can_not_write",
     }
 )
+
+# How long an example takes says more about the machine than about newswire. A failure prints how to repeat it.
+settings.register_profile("newswire", deadline=None, print_blob=True)
+settings.load_profile("newswire")
 
 # A shell's background jobs ignore Ctrl-C, and so would every command that is started from here to be interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

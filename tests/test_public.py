@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import newswire
+
+ROOT = Path(__file__).parents[1]
 
 # What newswire runs without, and what takes time to import.
 HEAVY = ("asyncio", "ssl", "starlette", "uvicorn", "httpx2", "click", "rich", "prometheus_client", "anyio", "pytest")
@@ -65,3 +70,31 @@ def test_public_packages_are_attributes() -> None:
     program = "import newswire; print(newswire.errors.NewswireError, newswire.client.Options)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert "newswire.errors.NewswireError" in done.stdout
+
+
+def test_the_reference_lists_all_that_is_public() -> None:
+    """docs/reference.md names all that `__all__` of a public package or the tree of errors has, and says what it is."""
+    done = subprocess.run([sys.executable, "scripts/reference.py", "--check"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = (ROOT / "docs" / "reference.md").read_text()
+    assert not re.findall(r"^\| `_.*", page, re.MULTILINE)
+    assert not re.findall(r"^\| `\w+` \|  \|$", page, re.MULTILINE), "no docstring"
+
+
+PUBLIC = re.findall(r"^## `([\w.]+)`$", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", [*PAGES, *EXAMPLES], ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_docs_and_examples_use_what_is_public(path: Path) -> None:
+    """What pages and examples import is public, and they name nothing with a leading underscore."""
+    text = path.read_text()
+    imported = re.findall(r"^ *from (newswire[\w.]*) import (\([^)]*|[^(#\n]*)", text, re.MULTILINE)
+    for module, names in imported:
+        if (path.parent.name, module.split(".")[1:2]) == ("demo", ["cli"]):
+            continue  # the demo starts the server as the command does
+        assert module in PUBLIC, f"{module} is not public"
+        listed = getattr(importlib.import_module(module), "__all__", None)
+        assert listed is None or set(re.findall(r"\w+", names)) <= set(listed), f"{module}: {names}"
+    assert not re.findall(r"newswire(?:\.\w+)*\._\w+", text)

@@ -32,8 +32,7 @@ from examples.chat.model import NAME
 from examples.demo.kill import kill
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
 from newswire.errors import RunNotFound
-from newswire.runs import RunOptions, Runs, WorkerOptions
-from newswire.runs.response import RunAccepted, RunResponse
+from newswire.runs import RunAccepted, RunOptions, RunResponse, Runs, WorkerOptions
 
 PAGE: Final = Path(__file__).with_name("page")
 RETRY: Final = 500  # milliseconds: somebody is watching

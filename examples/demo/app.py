@@ -28,8 +28,7 @@ from examples.demo.kill import kill
 from newswire import Hub, Retention, open_log
 from newswire.cli.serve import serve
 from newswire.cli.settings import settings_of
-from newswire.server.app import create_app
-from newswire.server.settings import Settings
+from newswire.server import Settings, create_app
 
 PAGE: Final = Path(__file__).with_name("page")
 # A dashboard shows the last minutes; a room remembers. What a page may have missed beyond that, a gap event tells it.

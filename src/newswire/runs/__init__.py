@@ -15,6 +15,7 @@ from newswire.runs.parts import (
     Usage,
 )
 from newswire.runs.reading.run import Run
+from newswire.runs.response import RunAccepted, RunResponse
 from newswire.runs.runs import Runs
 from newswire.runs.stats import RunStats
 from newswire.runs.store.record import ANYONE
@@ -25,6 +26,8 @@ __all__ = [
     "Run",
     "RunWriter",
     "RunOptions",
+    "RunResponse",
+    "RunAccepted",
     "WorkerOptions",
     "End",
     "ANYONE",
