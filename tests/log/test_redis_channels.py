@@ -122,6 +122,26 @@ async def test_retention_by_itself(valkey: Valkey) -> None:
         assert [entry.data for entry in await read_all(log, ">")] == ["8", "10"]
 
 
+async def test_retention_by_a_clock_that_goes_back(valkey: Valkey) -> None:
+    """What the keeper has not looked at yet is looked at when it has to go, though it is older than what is before."""
+    now = 1000.0
+    namespace = f"clock.{os.getpid()}"
+    retention = Retention(max_age=50)
+    async with opened(RedisLog(valkey.url, namespace=namespace, retention=retention, clock=lambda: now)) as log:
+        engine = log.engine
+        assert isinstance(engine, RedisEngine)
+        await engine._keeper.close()  # it looks when it is told
+        for now in (1000.0, 110.0, 5.0):
+            await publish(log, "a", f"at {now:g}")
+        assert await engine._keeper.trim(1) == 0
+        now = 58.0
+        assert await log.trim() == 1
+        assert [entry.data for entry in await read_all(log, "a")] == ["at 1000", "at 110"]
+        now = 161.0
+        assert await log.trim() == 1
+        assert [entry.data for entry in await read_all(log, "a")] == ["at 1000"]
+
+
 async def test_a_log_begins_where_its_namespace_does(valkey: Valkey) -> None:
     """Logs of two namespaces on one server have nothing in common, and two objects of one have all."""
     one, two = f"one.{os.getpid()}", f"two.{os.getpid()}"

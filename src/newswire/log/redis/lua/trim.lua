@@ -12,7 +12,7 @@ for k = FIRST, #KEYS do
   local cutoff, age = tonumber(ARGV[a + 2]) or -math.huge, tonumber(ARGV[a + 3])
   local length = call('LLEN', key)
   local size = (tonumber(call('HGET', BYTES, channel)) or 0) - length
-  local gone, at, first, spent, stop = {}, 0, nil, false, false
+  local gone, at, first, spent, stop, unseen = {}, 0, nil, false, false, false
   local ordered = not age or (tonumber(call('LINDEX', key, 0)) or 0) > broke
   repeat
     local part = call('LRANGE', key, at, at + 199)
@@ -25,6 +25,7 @@ for k = FIRST, #KEYS do
       local time = fields and tonumber(fields[8]) or 0
       if tonumber(offset) > upto then
         first, stop = math.min(first or time, time), true
+        unseen = not ordered  -- what comes after it may be older
         break
       elseif not fields or length - #gone > most or size > most_bytes or time < cutoff then
         gone[#gone + 1] = offset
@@ -59,7 +60,7 @@ for k = FIRST, #KEYS do
     call('ZADD', EMPTY, call('ZSCORE', LOST, channel) or 0, channel)
   elseif spent then
     more = 1
-  elseif length - #gone <= most and size <= most_bytes and (ordered or walk) then  -- else it is looked at again
+  elseif length - #gone <= most and size <= most_bytes and (ordered or walk) and not unseen then  -- else again
     if age and first then
       call('ZADD', DUE, text(first + age), channel)
     else
