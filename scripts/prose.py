@@ -44,7 +44,7 @@ RULES: Final = {
     r"\b(?:is|are|was|were|be|been|being|gets?) (?:told|asked)\b": "an active verb: A tells B, reports, sends",
     r"\b(?:is|are|was|were|be|been) said\b": "an active verb: says, reports",
     r"\b(?:of|to|by|for|from|with|only|and|or) who\b": "name who: a client that …",
-    r"\bwho (?:has|gives|asks|gave|lacks)\b": "name who: a client that …",
+    r"(?<!one )(?<!body )\bwho (?:has|gives|asks|gave|lacks)\b": "name who: a client that …",
     r"(?:^|[.;] )who (?:is|has|was|can|could|reads|comes|may|does)\b(?![^.]*\?)": "name who: a client that …",
     r"\bof (?:one|those|him|somebody|something) (?:that|who|which)\b": "name it: of a reader that …",
     r"\bof which (?:it|they|the|we|a)\b|\bof whom\b": "two sentences",
