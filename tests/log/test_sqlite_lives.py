@@ -19,7 +19,8 @@ import pytest
 
 from newswire import Hub, Pattern, Position
 from newswire.errors import InvalidPosition
-from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite import SqliteLog, writer
+from newswire.log.sqlite.hold import Note
 from newswire.testing.log_base import PATIENCE, opened, publish
 
 pytestmark = pytest.mark.anyio
@@ -179,7 +180,8 @@ async def test_another_boot(tmp_path: Path) -> None:
 NORMAL = """
 import asyncio, sys
 from newswire import Hub
-from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite import SqliteLog, writer
+from newswire.log.sqlite.hold import Note
 
 async def main():
     hub = Hub(SqliteLog(sys.argv[1], synchronous="NORMAL"))
@@ -262,6 +264,54 @@ async def test_a_note_that_makes_no_sense(note: bytes, tmp_path: Path) -> None:
     [late] = await publish_all(path, "2")
     assert late.epoch != early.epoch
     assert await resume(path, early) == (None, ["2", "end"])
+
+
+async def test_two_logs_that_move_the_write_ahead_log_to_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither takes what the other does for another program's change: no life begins."""
+    monkeypatch.setattr(writer, "WAL_CHECKPOINT", 0)
+    monkeypatch.setattr(writer, "_WAL_LOOK_SECONDS", 0.0)
+    path = tmp_path / "log.db"
+    epochs = set()
+    for _ in range(3):
+        async with opened(SqliteLog(path)) as one, opened(SqliteLog(path)) as other, anyio.create_task_group() as group:
+            for log in (one, other):
+                group.start_soon(publish, log, "a", *["x" * 10_000] * 200)
+        async with opened(SqliteLog(path)) as log:
+            epochs.add((await log.span()).epoch)
+    assert len(epochs) == 1
+
+
+async def test_a_checkpoint_while_another_process_is_at_one(tmp_path: Path) -> None:
+    """It is put off: the other would not know whose change it was."""
+    path = tmp_path / "log.db"
+    await publish_all(path, "1")
+    mine, its = Note(str(path)), Note(str(path))
+    with mine.changing() as free:
+        assert free
+        os.utime(path)
+        with its.changing() as free:
+            assert not free
+    assert mine.unchanged()
+    with its.changing() as free:
+        assert free
+
+
+async def test_a_process_that_is_killed_while_it_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The former note is there until the new one is."""
+    path = tmp_path / "log.db"
+    [early] = await publish_all(path, "1")
+
+    def dies(*_: object) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", dies)
+        with pytest.raises(KeyboardInterrupt):
+            Note(str(path)).write()
+    [late] = await publish_all(path, "2")
+    assert late.epoch == early.epoch
 
 
 async def test_a_copy_over_an_open_file(tmp_path: Path) -> None:

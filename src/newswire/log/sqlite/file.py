@@ -27,6 +27,12 @@ from newswire.log.sqlite.schema import APPLICATION_ID, STEPS, begin_life, lives_
 WAL_CHECKPOINT: Final = 16 * 2**20
 # The WAL is cut back to this after a burst has grown it.
 WAL_LIMIT: Final = 64 * 2**20
+# From this size on, SQLite does it within a commit. A last resort: that is not noted, and so costs a life; see `Note`.
+_AUTOCHECKPOINT: Final = 256 * 2**20
+
+
+# How long a checkpoint that is to empty the WAL waits for another one.
+_TRUNCATE_SECONDS: Final = 0.05
 
 
 class LogFile:
@@ -162,7 +168,7 @@ class LogFile:
         execute("PRAGMA temp_store = MEMORY")
         execute("PRAGMA cache_size = -8192")  # 8 MiB
         execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
-        execute(f"PRAGMA wal_autocheckpoint = {WAL_LIMIT // 4096}")  # a last resort: see Reader.checkpoint
+        execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT // 4096}")
 
     def _refuse_others(self, connection: sqlite3.Connection) -> None:
         """Raise `LogCorrupt` for the database of another program."""
@@ -220,8 +226,9 @@ class LogFile:
         Raises:
             sqlite3.Error: it can't be done now.
         """
-        with self._hold.note.changing() if self._hold is not None else nullcontext():
-            return not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
+        patience = _TRUNCATE_SECONDS if mode == "TRUNCATE" else 0
+        with self._hold.note.changing(patience) if self._hold is not None else nullcontext(True) as free:
+            return free and not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
 
     def wal_size(self) -> tuple[int, int]:
         """See `wal.wal_size`."""

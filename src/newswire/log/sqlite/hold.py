@@ -72,27 +72,51 @@ class Note:
             return False
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """Change the database within the block: a checkpoint. If another program has changed it, that is not noted."""
-        unchanged = self.unchanged()
-        yield
-        if unchanged:
-            self.write()
+    def changing(self, patience: float = 0) -> Iterator[bool]:
+        """Change the database within the block: a checkpoint. If another program has changed it, that is not noted.
+
+        One at a time, over all processes: else each would take the other's checkpoint for another program's change,
+        and none would be noted from then on.
+
+        Args:
+            patience: seconds to wait for another that is changing it.
+
+        Yields:
+            whether no other is changing it. If one is, a change within the block is not noted.
+        """
+        with self._open() as descriptor:
+            free = descriptor is None or _lock(descriptor, patience)
+            unchanged = free and self.unchanged()
+            yield free
+            if unchanged and descriptor is not None:
+                self._write(descriptor)
 
     def write(self) -> None:
-        """Note how the files are now."""
+        """Note how the files are now. The caller is alone with them."""
+        with self._open() as descriptor:
+            if descriptor is not None:
+                self._write(descriptor)
+
+    @contextmanager
+    def _open(self) -> Iterator[int | None]:
+        """The note's file, made if there is none; None if it can't be."""
+        descriptor = None
         with suppress(OSError):
             descriptor = os.open(self._life, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if sys.platform != "win32":
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)  # who writes last has looked last
-                text = json.dumps({"database": self._database(), "wal": self._wal()}).encode()
-                if os.fstat(descriptor).st_size == 0:
-                    os.fchmod(descriptor, os.stat(self._path).st_mode & 0o666)
-                os.truncate(descriptor, 0)
-                os.pwrite(descriptor, text, 0)
-            finally:
+        try:
+            yield descriptor
+        finally:
+            if descriptor is not None:
                 os.close(descriptor)
+
+    def _write(self, descriptor: int) -> None:
+        with suppress(OSError):
+            text = json.dumps({"database": self._database(), "wal": self._wal()}).encode()
+            if os.fstat(descriptor).st_size == 0:
+                os.fchmod(descriptor, os.stat(self._path).st_mode & 0o666)
+            # One write over all that was there: a process that is killed leaves the former note or this one.
+            os.pwrite(descriptor, text.ljust(_NOTE_BYTES), 0)
+            os.ftruncate(descriptor, _NOTE_BYTES)  # whatever else was there
 
     def _noted(self) -> tuple[list[object] | None, list[object] | None]:
         """What is noted of the database and of its write-ahead log; None for what is not, or makes no sense."""
@@ -123,6 +147,25 @@ def _boot() -> str:
 
 
 _BOOT: Final = _boot()
+_NOTE_BYTES: Final = 256  # more than any note has
+
+
+def _lock(descriptor: int, patience: float) -> bool:
+    """Lock a file exclusively; False if another has it locked for so many seconds."""
+    if sys.platform == "win32":
+        return True
+    give_up = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up:
+                return False
+            time.sleep(_POLL_SECONDS)
+        except OSError:  # a file system without such locks
+            return True
+        else:
+            return True
 
 
 # A folder that was last changed longer ago than this has times that tell every further change; file systems count them
@@ -158,6 +201,7 @@ class Hold:
     ) -> None:
         real = os.path.realpath(path)  # SQLite keeps its files beside the file itself, not beside a link to it
         self.note = note
+        self._patience = patience
         self._path = path
         self._folder = os.path.dirname(path)
         self._linked = os.path.islink(path)  # then things change in another folder too
@@ -168,15 +212,15 @@ class Hold:
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
         self._descriptor = fork.open_descriptor(self._paths[1])
         try:
-            self.alone = self._lock(patience)
+            self.alone = self._lock()
         except BaseException:
             fork.close_descriptor(self._descriptor)
             raise
 
-    def _lock(self, patience: float) -> bool:
+    def _lock(self) -> bool:
         if sys.platform == "win32":
             return False
-        give_up = time.monotonic() + patience
+        give_up = time.monotonic() + self._patience
         with suppress(OSError):
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
@@ -185,7 +229,9 @@ class Hold:
                 fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > give_up:
-                    raise LogUnavailable(f"another process has been opening {self._path} for {patience:g} s") from None
+                    raise LogUnavailable(
+                        f"another process has been opening {self._path} for {self._patience:g} s"
+                    ) from None
                 time.sleep(_POLL_SECONDS)
             except OSError:  # a file system without such locks
                 return False
@@ -202,7 +248,7 @@ class Hold:
 
     def close(self) -> None:
         """Let go of the file; the last one to do so empties the write-ahead log into the database and removes it."""
-        with self.note.changing():
+        with self.note.changing(self._patience):
             fork.close(self._connection)
         with suppress(OSError):  # a change that comes after this has another date
             time.sleep(max(os.stat(self._path).st_ctime_ns + _TICK_NANOSECONDS - time.time_ns(), 0) / 10**9)
