@@ -123,6 +123,17 @@ async def test_connections_are_cut_at_random(server: Valkey) -> None:
         assert all(len(reader.epochs) == 1 for reader in readers)
 
 
+async def test_a_connection_that_was_lost_while_nothing_was_sent(server: Valkey) -> None:
+    """The next batch is stored on another connection, and no error is seen."""
+    with TcpProxy(server.port) as proxy:
+        async with opened(RedisLog(f"redis://127.0.0.1:{proxy.port}")) as log:
+            for number in range(5):
+                await publish(log, "a", str(number))
+                proxy.cut()
+                await asyncio.sleep(0.05)
+            assert [entry.data for entry in await read_all(log, "a")] == ["0", "1", "2", "3", "4"]
+
+
 async def test_a_killed_server_that_stored_all(server: Valkey) -> None:
     """After `kill -9` and a start, with `appendfsync always`: nothing is lost or doubled, and no gap is told."""
     async with two_hubs(server.url) as (publishers, readers):

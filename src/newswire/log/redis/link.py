@@ -309,7 +309,12 @@ class Link:
             else:
                 packed = [part for command in commands for part in connection.pack_command(*command)]
             async with asyncio.timeout(self._server.timeout + patience):
-                await connection.send_packed_command(packed, check_health=False)
+                try:
+                    await connection.send_packed_command(packed, check_health=False)
+                except (
+                    AttributeError
+                ) as error:  # Python 3.12's `writelines` on a transport that has lost its connection
+                    raise ConnectionResetError("it was lost before") from error
                 if on_sent is not None:
                     on_sent()
                 return [await connection.read_response(disable_decoding=True) for _ in commands]
