@@ -18,7 +18,7 @@ from tests.fixtures.asgi_request import Client
 from tests.fixtures.in_thread import uvicorn_in_thread
 
 from newswire import Event, EventSourceResponse, Hub, StreamOptions
-from newswire.delivery import items
+from newswire.delivery import reader
 from newswire.delivery.drain import drain_of
 from newswire.delivery.threads import THREADS, in_thread
 from newswire.wire import Decoder
@@ -291,7 +291,7 @@ async def test_foreign_items_are_data_and_warn_once(
     item: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What another library would read as an event is sent as data, and one warning says what to yield instead."""
-    monkeypatch.setattr(items, "_warned", False)
+    monkeypatch.setattr(reader, "_warned", False)
     with caplog.at_level(logging.WARNING, "newswire"):
         events = await told([item, item])
     assert len(events) == 2
@@ -303,7 +303,7 @@ async def test_foreign_items_are_data_and_warn_once(
 
 async def test_items_of_ours_warn_nobody(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """Ordinary values that share a word with the wire format give no warning."""
-    monkeypatch.setattr(items, "_warned", False)
+    monkeypatch.setattr(reader, "_warned", False)
     with caplog.at_level(logging.WARNING, "newswire"):
         assert len(await told(OWN)) == len(OWN) - 0
     assert caplog.records == []

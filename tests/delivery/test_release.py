@@ -14,7 +14,7 @@ from tests.fixtures.asgi_request import Client
 from tests.fixtures.in_thread import uvicorn_in_thread
 
 from newswire import EventSourceResponse, Hub
-from newswire.delivery import release
+from newswire.delivery import framework
 
 pytestmark = pytest.mark.anyio
 
@@ -158,7 +158,7 @@ async def test_an_iterable_keeps_its_session_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An iterable may use what its request holds, so it stays open; one warning for a process says what to do."""
-    monkeypatch.setattr(release, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     site = Site()
     client = Client()
     scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/rows", "query_string": b""}
@@ -176,7 +176,7 @@ async def test_no_warning_without_anything_held(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A dependency of function scope ends before the response, and a route may have none at all."""
-    monkeypatch.setattr(release, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     site = Site()
     with caplog.at_level(logging.WARNING, "newswire"):
         await begin(site, "/function")
@@ -187,7 +187,7 @@ async def test_no_warning_without_anything_held(
 
 async def test_a_background_task_may_use_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """With a background task what the request holds stays, with the warning."""
-    monkeypatch.setattr(release, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     site = Site()
     with caplog.at_level(logging.WARNING, "newswire"):
         await begin(site, "/background")

@@ -23,7 +23,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.delivery.items import encode_item
+from newswire.delivery.reader import encode_item
 from newswire.errors import InvalidEvent
 from newswire.runs.parts import event_of
 from newswire.wire.event import Event

@@ -5,12 +5,19 @@ An ASGI application is a response everywhere but in FastAPI, which makes JSON of
 responses are of its class; newswire needs none of what that does.
 
 A response may answer a WebSocket's handshake too, where the server has the extension `websocket.http.response`: the
-client then gets an HTTP response instead of a WebSocket. Anything else is a mistake that is named.
+client then gets an HTTP response instead of a WebSocket. Anything else is a mistake, and the error names it.
+
+FastAPI keeps dependencies with `yield`, such as a database session, until the response is sent. For a stream that is as
+long as it is open, so a pool of ten connections would serve ten readers. A subscription needs nothing of its request:
+its dependencies end when its stream begins, before the head, so that an error at their end still becomes a status code.
+An iterable may use them. They stay open with it, and a warning says once what to do.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any, Final
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
 
@@ -22,8 +29,14 @@ else:
     except ImportError:
         _Base = object
 
+logger = logging.getLogger("newswire.delivery")
 
-class FrameworkResponse(_Base):
+# Where FastAPI keeps the dependencies of a request, and the files of its form.
+_STACKS: Final = ("fastapi_inner_astack", "fastapi_middleware_astack")
+_warned = False
+
+
+class StarletteCompatible(_Base):
     """The base of newswire's responses.
 
     Attributes:
@@ -85,3 +98,29 @@ def as_http(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Receive,
 
     own = {name: value for name, value in extensions.items() if not name.startswith("newswire.")}
     return {"method": "GET", **scope, "type": "http", "extensions": own}, http_receive, http_send
+
+
+async def release(scope: Any) -> None:
+    """End the dependencies of a request whose response needs them no more.
+
+    Raises:
+        Exception: what a dependency raised at its end.
+    """
+    for name in _STACKS:
+        stack = scope.get(name)
+        if isinstance(stack, AsyncExitStack):
+            await stack.aclose()
+
+
+def warn_of_held(scope: Any) -> None:
+    """Log a warning, once in a process, if an open stream holds dependencies."""
+    global _warned
+    stack = scope.get(_STACKS[0])
+    if _warned or not getattr(stack, "_exit_callbacks", None):  # contextlib's own; without it there is no warning
+        return
+    _warned = True
+    logger.warning(
+        "A stream holds the dependencies with yield of its request (a database session, say) for as long as it is "
+        "open, because its iterable or its background task may use them. If they don't, declare them "
+        "Depends(..., scope='function'), or open what the iterable needs inside it. This is said once in a process."
+    )

@@ -18,8 +18,7 @@ from typing import Any, Protocol, TypeAlias
 
 from newswire.delivery.asgi import Message, Send
 from newswire.delivery.drain import Drain
-from newswire.delivery.items import Item
-from newswire.delivery.reader import IterableReader
+from newswire.delivery.reader import Item, IterableReader
 from newswire.delivery.stream import send_final
 from newswire.hub.options import StreamOptions
 from newswire.wire.encoder import HEARTBEAT, encode, opening

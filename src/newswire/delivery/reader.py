@@ -4,19 +4,38 @@ An async iterable is drawn by a task of its own. That keeps its context whole (i
 task, as cancel scopes demand), lets heartbeats pass while it thinks, and joins what a fast producer yields. A sync
 iterable is drawn by a thread of its own, in one context (`newswire.delivery.threads`). Lists and tuples never block,
 so the task draws them too. Each runs ahead of the client by one write budget at most.
+
+An item that looks like the text or the fields of an event, as other libraries take them, gets a warning, once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
-from typing import Final
+import logging
+import threading
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from contextvars import copy_context
+from typing import Any, Final, TypeAlias
 
-from newswire.delivery.items import Item, encode_item
-from newswire.delivery.threads import AHEAD, DrawingThread
+from newswire.delivery.threads import THREADS
+from newswire.wire.encoder import encode
+from newswire.wire.event import Event
+from newswire.wire.payload import to_event
+
+logger = logging.getLogger("newswire.delivery")
+
+Item: TypeAlias = str | bytes | Event | Any
+
+# What sse-starlette reads as the fields of an event, where it stands in a dict; and classes of other frameworks.
+_FIELDS: Final = frozenset({"data", "event", "id", "retry", "comment"})
+_CLASSES: Final = frozenset({"ServerSentEvent", "JSONServerSentEvent", "ServerSentEventMessage"})
+_STARTS: Final = ("data:", "event:", "id:", "retry:", ":")
+_warned = False
 
 # Seconds that the end of a stream waits for a thread to close its iterable. A longer `finally` goes on by itself.
 _CLOSING: Final = 1.0
+_END: Final = object()
+_AHEAD: Final = 64 * 2**10  # bytes that an iterable may be ahead of its client: the write budget
 
 
 class IterableReader:
@@ -74,7 +93,7 @@ class IterableReader:
         self._ready.append(block)
         self._ready_bytes += len(block)
         self._filled.set()
-        while self._ready_bytes >= AHEAD:
+        while self._ready_bytes >= _AHEAD:
             self._taken.clear()
             await self._taken.wait()
 
@@ -147,3 +166,146 @@ async def _aclose(iterator: AsyncIterator[Item]) -> None:
     close = getattr(iterator, "aclose", None)
     if close is not None:
         await close()
+
+
+class DrawingThread:
+    """Draws from a sync iterable in a thread, ahead of its reader by a bounded number of bytes.
+
+    Args:
+        content: the iterable.
+        wake: called in the event loop when there is something to take, or the end.
+
+    Raises:
+        Problem: there are too many threads.
+
+    Attributes:
+        error: what the iterable raised; set before `over`.
+        over: nothing more will come.
+    """
+
+    def __init__(self, content: Iterable[Item], wake: Callable[[], None]) -> None:
+        self.error: BaseException | None = None
+        self.over = False
+        self._content = content
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._blocks: list[bytes] = []
+        self._held = 0  # bytes that the reader has not taken
+        self._changed = threading.Condition()
+        self._waking = False  # `wake` is on the loop's list
+        self._closing = False
+        self._drawing = True  # the iterable's own code runs, or is about to
+        THREADS.enter()
+        context = copy_context()
+        thread = threading.Thread(target=context.run, args=(self._run,), name="newswire iterable", daemon=True)
+        try:
+            thread.start()
+        except BaseException:
+            THREADS.leave()
+            raise
+
+    # -- in the event loop
+
+    def take(self) -> bytes:
+        """All that is ready; may be empty."""
+        with self._changed:
+            self._waking = False
+            taken = b"".join(self._blocks)
+            self._blocks.clear()
+            self._held = 0
+            self._changed.notify()
+        return taken
+
+    def close(self) -> bool:
+        """Draw no more. The thread closes the iterable, as soon as the item that it may be drawing is there.
+
+        Returns:
+            whether the iterable's code is at rest, so that its end is near: `wake` will be called.
+        """
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+            return not self._drawing
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        try:
+            self._draw()
+        except BaseException as error:  # the outermost frame; the reader raises it
+            self.error = error
+        finally:
+            THREADS.leave()
+            self._content = ()
+            with self._changed:
+                self.over = True
+                self._notify()
+
+    def _draw(self) -> None:
+        iterator: Any = self._content
+        if not self._closing:
+            iterator = iter(self._content)
+        try:
+            while not self._closing and (item := next(iterator, _END)) is not _END:
+                self._give(encode_item(item))
+        finally:
+            close = getattr(iterator, "close", None)
+            if close is not None:
+                close()
+
+    def _give(self, block: bytes) -> None:
+        """Wait while the reader is behind."""
+        with self._changed:
+            self._drawing = False
+            self._blocks.append(block)
+            self._held += len(block)
+            self._notify()
+            while self._held >= _AHEAD and not self._closing:
+                self._changed.wait()
+            self._drawing = True
+
+    def _notify(self) -> None:
+        """Wake the reader, once for all that comes before it looks. The lock is held."""
+        if not self._waking:
+            self._waking = True
+            try:
+                self._loop.call_soon_threadsafe(self._wake)
+            except RuntimeError:  # the loop is closed
+                self._closing = True
+
+
+def encode_item(item: Item) -> bytes:
+    """An item of a stream as bytes; see `newswire.wire.payload.to_event`. Event types are the stream's own affair.
+
+    Raises:
+        InvalidEvent: it can't be sent.
+    """
+    if not _warned and _looks_foreign(item):
+        _warn(item)
+    return encode(to_event(item, reserved=True))
+
+
+def _looks_foreign(item: Item) -> bool:
+    """Whether an item is the parts, or the text, of an event as other libraries take them."""
+    if isinstance(item, Event):
+        return False
+    if isinstance(item, dict):
+        return _FIELDS.issuperset(item) and ("data" in item or len(item) > 1)
+    if isinstance(item, str):
+        return item.endswith(("\n\n", "\r\n\r\n")) and item.startswith(_STARTS)
+    if isinstance(item, (bytes, bytearray)):
+        return item.endswith((b"\n\n", b"\r\n\r\n")) and _looks_foreign(bytes(item).decode("utf-8", "replace"))
+    return type(item).__name__ in _CLASSES
+
+
+def _warn(item: Item) -> None:
+    global _warned
+    _warned = True
+    what = "a dict with the fields of an event" if isinstance(item, dict) else "the text of an event"
+    if type(item).__name__ in _CLASSES:
+        what = f"a {type(item).__name__}"
+    logger.warning(
+        "A stream yielded %s. newswire sends it as data: the client gets it inside one event. To set the fields of an "
+        "event, yield newswire.Event(data, event=..., id=..., retry=...). This is said once in a process.",
+        what,
+    )

@@ -17,12 +17,11 @@ from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
-from newswire.delivery.framework import FrameworkResponse, as_http
-from newswire.delivery.items import Item
+from newswire.delivery.framework import StarletteCompatible, as_http, release, warn_of_held
 from newswire.delivery.iterable import IterableStream, OnShutdown, close
 from newswire.delivery.middleware import StreamOffer
 from newswire.delivery.problem import Problem, problem_of
-from newswire.delivery.release import release, warn_of_held
+from newswire.delivery.reader import Item
 from newswire.delivery.stopping import DIRECT, STREAM, on_server_stop
 from newswire.delivery.stream import PlainSink
 from newswire.errors import Closed, LogUnavailable, RunNotFound
@@ -33,7 +32,7 @@ from newswire.wire.headers import STREAM_HEADERS
 _HTTP2_MAX_BYTES: Final = 16 * 2**20  # on HTTP/2 some servers' send() never blocks
 
 
-class EventSourceResponse(FrameworkResponse):
+class EventSourceResponse(StarletteCompatible):
     """Stream events to a client.
 
     Args:
@@ -98,7 +97,7 @@ class EventSourceResponse(FrameworkResponse):
                 await close(self.content)
             elif isinstance(self.content, Subscription):
                 sink = await self._begin(self.content, scope, receive, send)
-                if sink is not None and not self._handed_over(sink, self.content, scope, receive, send):
+                if sink is not None and not self._hand_over(sink, self.content, scope, receive, send):
                     # From here: a frame more for each stream would be felt.
                     await sink.stream(self.content, unwrap(receive))
             else:
@@ -165,7 +164,7 @@ class EventSourceResponse(FrameworkResponse):
         drain.watch(subscription.runtime)  # not before: it ends with the last stream that is attached
         return sink
 
-    def _handed_over(
+    def _hand_over(
         self, sink: PlainSink, subscription: Subscription, scope: Scope, receive: Receive, send: Send
     ) -> bool:
         """Whether a `StreamMiddleware` goes on with it, so that the framework need not wait."""

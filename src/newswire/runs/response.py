@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
 from newswire.delivery.asgi import Receive, Scope, Send
-from newswire.delivery.framework import FrameworkResponse, as_http
+from newswire.delivery.framework import StarletteCompatible, as_http
 from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
@@ -25,7 +25,7 @@ from newswire.runs.store.record import Record
 from newswire.wire.reserved import END
 
 
-class RunResponse(FrameworkResponse):
+class RunResponse(StarletteCompatible):
     """Streams a run; made by `Runs.response`.
 
     Args:
@@ -131,7 +131,7 @@ class RunResponse(FrameworkResponse):
         return False
 
 
-class RunAccepted(FrameworkResponse):
+class RunAccepted(StarletteCompatible):
     """Says where a run can be read: `202`, `Location`, and JSON of `id` and `location`."""
 
     def __init__(self, record: Record, location: Callable[[Scope, Record], str]) -> None:
