@@ -211,18 +211,24 @@ def direct_sink(
 
 def _tune(connection: socket.socket, write_timeout: float | None) -> Tuned | None:
     """Set a socket's options for a stream. Returns what they were before."""
-    if connection.family not in (socket.AF_INET, socket.AF_INET6):
+    family = connection.family
+    if family not in (socket.AF_INET, socket.AF_INET6):
         return None
-    before = [connection.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)]
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-    if sys.platform == "linux":
-        tcp = socket.IPPROTO_TCP
-        before += [connection.getsockopt(tcp, option) for option in (socket.TCP_NOTSENT_LOWAT, socket.TCP_USER_TIMEOUT)]
-        # Report the socket writable only when little is unsent: what is new overtakes nothing in the kernel.
-        connection.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, _PIECE)
-        if write_timeout is not None:
-            # A peer that vanished acknowledges nothing: the kernel gives up, though we wrote only heartbeats.
-            connection.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+    # uvloop's sockets make a socket of Python's for each call, which costs more than the call: 30 µs a stream in all.
+    own = socket.SocketType(family, socket.SOCK_STREAM, 0, connection.fileno())
+    try:
+        before = [own.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)]
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        if sys.platform == "linux":
+            tcp = socket.IPPROTO_TCP
+            before += [own.getsockopt(tcp, option) for option in (socket.TCP_NOTSENT_LOWAT, socket.TCP_USER_TIMEOUT)]
+            # Report the socket writable only when little is unsent: what is new overtakes nothing in the kernel.
+            own.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, _PIECE)
+            if write_timeout is not None:
+                # A peer that vanished acknowledges nothing: the kernel gives up, though we wrote only heartbeats.
+                own.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+    finally:
+        own.detach()
     found = tuple(before)
     return _seen.setdefault(found, found) if len(_seen) < 100 else found
 
