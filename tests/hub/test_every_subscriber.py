@@ -319,3 +319,45 @@ async def test_who_began_with_the_window_is_told_of_later_loss() -> None:
         gap = sink.events[1].json()
         assert gap == {"reason": "trimmed", "after": str(positions[0]), "through": str(positions[26])}
         subscription.cut()
+
+
+async def test_what_is_at_hand_comes_with_the_opening() -> None:
+    """Streams that start at one place begin with the same bytes in one write, and live events follow."""
+    async with Hub() as hub:
+        positions = [await hub.publish("a", f"{number}") for number in range(5)]
+        chunks: list[Chunk] = []
+        sinks = [SlowSink(random.Random(0), patience=1.0) for _ in range(2)]
+        for sink in sinks:
+            subscription = hub.subscribe("a", after=positions[1])
+            await subscription.open()
+            subscription.attach(FirstKept(sink, chunks), StreamOptions())
+            assert [event.data for event in sink.events] == ["2", "3", "4"]
+        assert len(chunks) == 2
+        assert chunks[0] is chunks[1]
+        assert chunks[0].raw.startswith(b"retry:")
+        await hub.publish("a", "live")
+        while any(sink.events[-1].data != "live" for sink in sinks):
+            await asyncio.sleep(0)
+        assert [[event.data for event in sink.events] for sink in sinks] == [["2", "3", "4", "live"]] * 2
+        assert hub.stats().delivered == 8
+
+
+class FirstKept:
+    """A sink that keeps the first chunk too."""
+
+    def __init__(self, sink: SlowSink, chunks: list[Chunk]) -> None:
+        self._sink = sink
+        self._chunks = chunks
+        self._began = False
+
+    def write(self, chunk: Chunk) -> bool:
+        if not self._began:
+            self._began = True
+            self._chunks.append(chunk)
+        return self._sink.write(chunk)
+
+    def end(self, last: Chunk | None) -> None:
+        self._sink.end(last)
+
+    def cut(self) -> None:
+        self._sink.cut()

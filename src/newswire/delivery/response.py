@@ -149,11 +149,16 @@ class EventSourceResponse(StarletteCompatible):
     async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> PlainSink | None:
         options = self._options or StreamOptions()
         offer = _extension(scope, DIRECT)
-        await send(self._head())
-        direct = None
-        if offer is not None and self.background is None:
-            direct = offer.accept(options, unwrap(send))
-        sink = None
+        direct = sink = None
+        if offer is None or self.background is not None:
+            await send(self._head())
+        else:
+            offer.hold_head()
+            try:
+                await send(self._head())
+                direct = offer.accept(options, unwrap(send))
+            finally:
+                offer.let_head_go()
         if direct is not None:
             direct.start(subscription, options)
         else:

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, NamedTuple, Protocol
 
 from newswire.errors import Closed, EpochChanged, LogUnavailable
 from newswire.hub.follower import LogFollower
@@ -28,6 +28,16 @@ from newswire.log.position import Position
 from newswire.wire.encoder import opening
 
 logger = logging.getLogger("newswire.hub")
+
+_BEGINNINGS_BYTES: Final = 2 * 2**20  # what a storm of clients that come back from a few hundred places begins with
+
+
+class Beginning(NamedTuple):
+    """What the streams begin with that start at one place, and where they are then; see `newswire.hub.window.Due`."""
+
+    chunk: Chunk
+    through: int
+    lost: int
 
 
 class Member(GroupMember, Reader, Protocol):
@@ -72,7 +82,7 @@ class HubRuntime:
             went_back=lambda error: self.follower.restart(error),
         )
         self.chunks = Chunks()
-        self.scheduler = Scheduler(loop, self.chunks.clear)
+        self.scheduler = Scheduler(loop, self._clear)
         self.deadlines = Deadlines(loop)
         self.index = ChannelIndex()
         self.members: dict[Member, None] = {}
@@ -84,6 +94,8 @@ class HubRuntime:
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
         self._last_opening: tuple[tuple[int, int, bool], Chunk] = ((-1, -1, True), HEARTBEAT)
+        self._beginnings: dict[tuple[object, ...], Beginning] = {}
+        self._beginnings_bytes = 0
         self.follower = LogFollower(log, self)
 
     # -- from the log, called by the follower
@@ -133,6 +145,7 @@ class HubRuntime:
         )  # fmt: skip
         before, self.epoch, self.lives = self.epoch, span.epoch, span.lives
         self.history.begin_again(span)
+        self._clear()
         for group in self._groups.values():
             group.disperse()
         for member in list(self.members):
@@ -206,6 +219,33 @@ class HubRuntime:
             chunk = Chunk(raw=opening(retry, self.text(cursor), whole=whole))
             self._last_opening = (key, chunk)
         return chunk
+
+    def beginning(self, member: Member, opening: Chunk, upto: int) -> Beginning | None:
+        """`opening` and what follows `member.cursor`; the same object for all that start at one place.
+
+        Returns:
+            None if nothing follows up to offset `upto`, or it is not at hand.
+        """
+        key = (opening.raw, self.epoch, member.cursor, member.channels, member.form)
+        found = self._beginnings.get(key)
+        if found is None:
+            due = self.history.due(member, upto)
+            if due is None or not due.frames or not due.certain:
+                return None
+            raw = opening.raw + Chunk(due.frames, member.form).raw
+            found = Beginning(Chunk(due.frames, member.form, raw), due.through, due.lost)
+            self._beginnings_bytes += len(raw)
+            if self._beginnings_bytes > _BEGINNINGS_BYTES:
+                self._beginnings.clear()
+                self._beginnings_bytes = len(raw)
+            self._beginnings[key] = found
+        return found
+
+    def _clear(self) -> None:
+        """Forget what was joined: nothing more is going out now."""
+        self.chunks.clear()
+        self._beginnings.clear()
+        self._beginnings_bytes = 0
 
     def text(self, offset: int) -> str:
         """The text of a position."""

@@ -184,9 +184,8 @@ class Subscription:
             runtime.deadlines.start(self.goodbye, options.max_age * random.uniform(0.9, 1.1))
         opening = self._opening(options)
         if opening is not None:
-            self._give(opening)
-        if self._state is _State.CATCHING:
-            runtime.scheduler.enqueue(self)
+            self._give(self._with_next(opening, group))
+        self._go_on()
         if runtime.draining:  # since it was opened
             self.goodbye()
 
@@ -199,6 +198,18 @@ class Subscription:
         if options.retry is None:
             return None
         return self._runtime.opening(options.retry, self.cursor, whole=options.opening)
+
+    def _with_next(self, opening: Chunk, group: Group) -> Chunk:
+        """`opening` and, in the same write, the events after the cursor that are at hand."""
+        if self._gap is not None or self._transform is not None or self.cursor >= group.head:
+            return opening
+        beginning = self._runtime.beginning(self, opening, group.head)
+        if beginning is None or beginning.lost > self._reported >= 0:
+            return opening
+        if self._reported < 0:
+            self._reported = beginning.lost
+        self.cursor = beginning.through
+        return beginning.chunk
 
     def _write_transformed(self, chunk: Chunk) -> bool:
         """Stands in for the sink's `write` where there is a transform."""
@@ -219,11 +230,17 @@ class Subscription:
             return
         self._moves()
         self._state = _State.CATCHING
-        group = self._group
-        if group is not None and self._gap is None and self.cursor == group.head and group.join(self):
-            self._state = _State.READY
-        elif self._state is _State.CATCHING:
-            self._runtime.scheduler.enqueue(self)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Join the group if the cursor has met its head; else catch up."""
+        if self._state is _State.CATCHING:
+            group = self._group
+            settled = self._gap is None and self._reported >= 0
+            if settled and group is not None and self.cursor == group.head and group.join(self):
+                self._state = _State.READY
+            else:
+                self._runtime.scheduler.enqueue(self)
 
     def took_some(self) -> None:
         """The sink's peer takes what the sink holds, if slowly: the write time-out starts again."""

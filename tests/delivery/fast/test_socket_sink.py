@@ -154,6 +154,30 @@ def test_a_middleware_that_rewrites() -> None:
         assert "hello" not in stream.until("goodbye")
 
 
+class Instead:
+    """A middleware that sends an answer of its own once it sees the head of one."""
+
+    def __init__(self, app: Any, **more: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def own(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                await JSONResponse("instead")(scope, receive, send)
+
+        await self._app(scope, receive, own if scope.get("path") == "/events" else send)
+
+
+def test_a_middleware_that_answers_itself() -> None:
+    """Its answer is whole, though a stream's head waits for its first bytes, and so is the next on the connection."""
+    with uvicorn_in_thread(site(Middleware(Instead))) as server, server.get("/events") as stream:
+        stream.until('"instead"')
+        assert lent(server) == [False]
+        stream.text = ""
+        stream.send("/plain")
+        stream.until("null")
+
+
 @pytest.mark.parametrize("stack", [[], [CORS]], ids=["bare", "cors"])
 def test_what_only_sees_heads_keeps_the_direct_path(stack: list[Middleware]) -> None:
     """Starlette's own closures and those middlewares that change no body don't slow a stream down."""

@@ -39,8 +39,9 @@ class DirectSink:
     """A sink on a transport.
 
     Args:
-        transport: the connection; the response's head was written to it.
+        transport: the connection.
         options: the stream's.
+        head: the response's head, if it was not written to the transport: it goes out with the first chunk.
         chunked: whether the body is in chunked transfer coding.
         finished: called when an ended stream is written out, with the connection still whole.
     """
@@ -50,6 +51,7 @@ class DirectSink:
         "_ending",
         "_fd",
         "_finished",
+        "_head",
         "_paused",
         "_pushing",
         "_rest",
@@ -59,9 +61,16 @@ class DirectSink:
     )
 
     def __init__(
-        self, transport: asyncio.Transport, options: StreamOptions, *, chunked: bool, finished: Callable[[], None]
+        self,
+        transport: asyncio.Transport,
+        options: StreamOptions,
+        *,
+        head: bytes,
+        chunked: bool,
+        finished: Callable[[], None],
     ) -> None:
         self._transport = transport
+        self._head = head  # empty once it is out
         self._chunked = chunked
         self._finished = finished
         self._rest: memoryview | None = None
@@ -80,12 +89,18 @@ class DirectSink:
         # From here on every byte that the transport buffers is reported: pause_writing, and resume_writing when all
         # is out. The head may be in its buffer still. (A transport for TLS pauses at its limit, others above it.)
         transport.set_write_buffer_limits(high=1 if encrypted else 0, low=0)
-        self._paused = transport.get_write_buffer_size() > 0
+        self._paused = bool(head) or transport.get_write_buffer_size() > 0
 
     def start(self, subscription: Subscription, options: StreamOptions) -> None:
         """Begin to serve `subscription`."""
         self.subscription = subscription
-        subscription.attach(self, options)
+        try:
+            subscription.attach(self, options)
+        except BaseException:
+            self.cut()
+            raise
+        if self._head:  # there was nothing to send with it
+            self._hold(b"")
 
     # -- called by the hub
 
@@ -147,10 +162,26 @@ class DirectSink:
     # -- inside
 
     def _hold(self, data: bytes) -> bool:
+        if self._head:
+            return self._begin(data)
         if self._rest is not None:
             data = bytes(self._rest) + data  # only the last words of a stream come while something is held
         self._rest = memoryview(data) if data else None
         return self._push()
+
+    def _begin(self, data: bytes) -> bool:
+        """Send the head, and `data` in the same write: each write wakes the peer."""
+        data, self._head = self._head + data, b""
+        self._paused = self._transport.get_write_buffer_size() > 0
+        if self._fd >= 0 and not self._paused:
+            try:
+                data = data[_write(self._fd, data) :]
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError:
+                self._transport.abort()
+                return False
+        return self._hold(data)
 
     def _push(self) -> bool:
         """Hand on what is held, until the transport buffers. True when all is out."""
@@ -202,11 +233,16 @@ class _BoundedSink(DirectSink):
 
 
 def direct_sink(
-    transport: asyncio.Transport, options: StreamOptions, *, chunked: bool, finished: Callable[[], None]
+    transport: asyncio.Transport,
+    options: StreamOptions,
+    *,
+    head: bytes,
+    chunked: bool,
+    finished: Callable[[], None],
 ) -> DirectSink:
     """The sink for a stream; see `DirectSink`."""
     kind = DirectSink if options.max_bytes is None else _BoundedSink
-    return kind(transport, options, chunked=chunked, finished=finished)
+    return kind(transport, options, head=head, chunked=chunked, finished=finished)
 
 
 def _tune(connection: socket.socket, write_timeout: float | None) -> Tuned | None:

@@ -70,6 +70,44 @@ class _Cycle(RequestResponseCycle):
         return message
 
 
+class _HeldHead:
+    """A transport for a response's head alone: it is kept here, so that a stream sends it with its first bytes."""
+
+    __slots__ = ("_cycle", "_real", "_head")
+
+    def __init__(self, cycle: Any) -> None:
+        self._cycle = cycle
+        self._real: asyncio.Transport = cycle.transport
+        self._head = b""
+        cycle.transport = self
+
+    def __getattr__(self, name: str) -> Any:  # whatever else is asked of a transport
+        return getattr(self._real, name)
+
+    def write(self, data: bytes) -> None:
+        if not self._head:
+            self._head = data
+        else:  # a middleware has sent more
+            self.let_go()
+            self._real.write(data)
+
+    def close(self) -> None:
+        self.let_go()
+        self._real.close()
+
+    def take(self) -> bytes:
+        """The head, which is the caller's to write; empty if it was not sent, or written already."""
+        self._cycle.transport = self._real
+        head, self._head = self._head, b""
+        return head
+
+    def let_go(self) -> None:
+        """Write the head, as if it had never been held. Idempotent."""
+        head = self.take()
+        if head:
+            self._real.write(head)
+
+
 class _Http10Cycle(_Cycle):
     """A response to an HTTP/1.0 client, which knows no chunked coding: its body ends with the connection."""
 
@@ -204,13 +242,21 @@ class DirectHttpProtocol(HttpToolsProtocol):
 
     # -- lending
 
-    def lend(self, scope: Any, options: StreamOptions, send: Any) -> DirectSink | None:
-        """Hand the connection over, if the response's head is out and nothing else is going on.
+    def hold_head(self, scope: Any) -> _HeldHead | None:
+        """Keep back the head of the response, which is about to be sent; None where that can't be."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.scope is not scope or cycle.response_started:
+            return None
+        return _HeldHead(cycle)
+
+    def lend(self, scope: Any, options: StreamOptions, send: Any, held: _HeldHead | None) -> DirectSink | None:
+        """Hand the connection over, if the response's head was sent and nothing else is going on.
 
         Args:
             scope: the request's.
             options: the stream's.
             send: what the response's bytes would go to; only uvicorn's own will do.
+            held: has the head, if it is not out yet.
         """
         cycle: RequestResponseCycle | None = self.cycle
         theirs: Any = getattr(send, "__self__", None)
@@ -229,7 +275,9 @@ class DirectHttpProtocol(HttpToolsProtocol):
             or cycle.expected_content_length
         ):
             return None
-        self._sink = direct_sink(self.transport, options, chunked=bool(cycle.chunked_encoding), finished=self._finished)
+        head = b"" if held is None else held.take()
+        chunked = bool(cycle.chunked_encoding)
+        self._sink = direct_sink(self.transport, options, head=head, chunked=chunked, finished=self._finished)
         self._keep_alive = cycle.keep_alive
         # For uvicorn this request is over: its task may end, and nothing of it is kept. But what waits for the client's
         # disconnect beside the stream, or begins to, waits on.
@@ -475,19 +523,30 @@ class DirectHttpProtocol(HttpToolsProtocol):
 class _Offer:
     """The extension as the application sees it."""
 
-    __slots__ = ("_accepted", "_protocol", "_scope")
+    __slots__ = ("_accepted", "_held", "_protocol", "_scope")
 
     def __init__(self, protocol: DirectHttpProtocol, scope: Any) -> None:
         self._protocol = protocol
         self._scope = scope
         self._accepted = False
+        self._held: _HeldHead | None = None
+
+    def hold_head(self) -> None:
+        """Keep back the head that is sent next, until `accept`, or else `let_head_go`, which must follow."""
+        self._held = self._protocol.hold_head(self._scope)
+
+    def let_head_go(self) -> None:
+        """Send the head, if it is still kept back."""
+        held, self._held = self._held, None
+        if held is not None:
+            held.let_go()
 
     def accept(self, options: StreamOptions, send: Any) -> DirectSink | None:
         """Take the connection; None where that can't be. Only the first call can succeed."""
         if self._accepted:
             return None
         self._accepted = True
-        return self._protocol.lend(self._scope, options, send)
+        return self._protocol.lend(self._scope, options, send, self._held)
 
     def answer(self, send: Any, rest: bytes) -> bool:
         """See `DirectHttpProtocol.answer`."""

@@ -19,7 +19,8 @@ _ATTRIBUTES: Final = """
 """
 _OF_A_CYCLE: Final = """
     access_log body chunked_encoding default_headers disconnected expected_content_length keep_alive message_event
-    more_body on_response response_complete response_started scope waiting_for_100_continue
+    more_body on_response response_complete response_started scope transport
+    waiting_for_100_continue
 """
 
 
