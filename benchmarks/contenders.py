@@ -30,8 +30,8 @@ class Contender:
     environment: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
-def uvicorn(app: str, http: str) -> Callable[[], list[str]]:
-    return lambda: python("uvicorn", f"benchmarks.servers.{app}:app", "--http", http, *_UVICORN)
+def uvicorn(module: str, http: str, app: str = "app") -> Callable[[], list[str]]:
+    return lambda: python("uvicorn", f"benchmarks.servers.{module}:{app}", "--http", http, *_UVICORN)
 
 
 FLOOR: Final = Contender("floor (C, epoll + send)", lambda: [str(built("floor")), "--port", "{port}"])
@@ -39,7 +39,9 @@ DIRECT: Final = Contender(
     "newswire, direct path", uvicorn("newswire_app", "newswire.delivery.uvicorn:DirectHttpProtocol")
 )
 ASGI: Final = Contender("newswire, ASGI path, Starlette", uvicorn("newswire_app", "httptools"))
-HANDED: Final = Contender("newswire, ASGI path, Starlette in StreamMiddleware", uvicorn("handed_app", "httptools"))
+HANDED: Final = Contender(
+    "newswire, ASGI path, Starlette in StreamMiddleware", uvicorn("newswire_app", "httptools", "handed")
+)
 BARE: Final = Contender("newswire, ASGI path, no framework", uvicorn("bare_app", "httptools"))
 IDLE: Final = Contender(
     "uvicorn alone, an application that waits", uvicorn("bare_app", "httptools"), {"BENCH_IDLE": "1"}

@@ -1,4 +1,4 @@
-"""The tree of errors: what web frameworks make of those that a request leads to, and how they cross processes."""
+"""The tree of errors: what web frameworks answer when a request raises one, and how they cross processes."""
 
 from __future__ import annotations
 

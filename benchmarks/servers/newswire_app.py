@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from benchmarks.servers.control import Control
 from newswire import Event, EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire.delivery.middleware import StreamMiddleware
 
 hub = Hub(os.environ.get("BENCH_LOG", "memory://"))
 _timeout = os.environ.get("BENCH_WRITE_TIMEOUT", "30")
@@ -79,3 +80,6 @@ app = Starlette(
         *Control(Publisher().publish, look).routes(),
     ]
 )
+
+# The ASGI path with streams that don't keep Starlette's frames.
+handed = StreamMiddleware(app)

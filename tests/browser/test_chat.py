@@ -149,7 +149,7 @@ def until_end(tab: Any, reason: str) -> str:
 
 
 def test_refreshes_and_a_late_tab_show_the_answer_of_the_log(web: Web, gate: Gate, page: Any) -> None:
-    """Five refreshes in mid-answer and a late second tab: both show the log's text, and the model was asked once."""
+    """Five refreshes in mid-answer and a late second tab: both show the log's text, and the model got one request."""
     gate.let_through(30)
     page.order(goto=web.page)
     page.until("chat.cursor")
@@ -382,7 +382,7 @@ def test_stop_from_the_second_tab(model: str, webs: list[Web], page: Any, tmp_pa
 
 
 def test_stop_while_the_server_is_away(web: Web, gate: Gate, page: Any) -> None:
-    """A stop that is asked for while the server is dead reaches the one that comes back, before the answer is whole."""
+    """A stop that a reader sends while the server is dead reaches the next server, before the answer is whole."""
     gate.let_through(40)
     page.order(goto=web.page)
     page.until("chat.cursor")
@@ -397,7 +397,7 @@ def test_stop_while_the_server_is_away(web: Web, gate: Gate, page: Any) -> None:
 
 
 def test_a_hidden_tab_holds_no_connection(web: Web, gate: Gate, page: Any) -> None:
-    """A tab that nobody looks at closes its streams; looked at again, it shows what came meanwhile, once."""
+    """A hidden tab closes its streams; when it is visible again, it shows what came meanwhile, once."""
     gate.let_through(40)
     page.order(goto=web.page)
     page.until("chat.cursor")

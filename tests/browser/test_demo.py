@@ -116,7 +116,7 @@ def test_publishers_lose_and_double_nothing(demo: Demo) -> None:
 
 
 def test_a_word_in_the_room_survives_a_kill(demo: Demo, page: Any) -> None:
-    """What was said while the server was dead is on the page at once, and in the log once it is back, once."""
+    """A message sent while the server is dead is on the page at once, and in the log, once, when the server is back."""
     page.order(goto=f"{demo.url}/demo/")
     page.until('demo.feed.state === "live"')
     page.evaluate("document.getElementById('kill').click()")

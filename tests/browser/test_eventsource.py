@@ -115,7 +115,7 @@ def test_a_reconnect_goes_on_with_the_next_event(server: Server, page: Any) -> N
 
 @pytest.mark.parametrize("cursor", ["garbage", "aaaaaaaa-5", "%00", "-1", "%F0%9F%98%80"])
 def test_no_cursor_ends_an_eventsource(server: Server, page: Any, cursor: str) -> None:
-    """Whatever the cursor, the EventSource opens, is told of a gap, and gets what is kept."""
+    """Whatever the cursor, the EventSource opens, hears of a gap, and gets what is kept."""
     kept = server.publish("kept")
     page.order(goto=f"{server.url}/health/live")
     assert page.evaluate(OPEN % f"/stream?channel=news&envelope=json&last_event_id={cursor}") == "open"

@@ -41,7 +41,7 @@ class Face:
 
     def read(self, url: Any, *, stop_after: int | None = None, clock: FakeClock | None = None, **given: Any) -> Outcome:
         outcome, clock = Outcome(), clock or FakeClock()
-        # Waits take no time here, so that a server that never brings anything would be asked for ever.
+        # Waits take no time here, so requests to a server that never sends anything would go on for ever.
         options: Options = given.pop("options", Options(limits=Limits(attempts=50)))
         hooks: Hooks = options.hooks
         if hooks.error is None:

@@ -124,7 +124,7 @@ def test_ably() -> None:
 
 
 def test_centrifugo() -> None:
-    """uni_sse: recovers by the epoch and offset that it puts into the next URL; stops when it is told to."""
+    """uni_sse: recovers by the epoch and offset that it puts into the next URL; stops when the server says so."""
     with BadServer([Answer(recorded("centrifugo_uni.1")), Answer(recorded("centrifugo_uni.2"))]) as server:
         messages = centrifugo_uni.subscribe("news", url=server.url, token="t", options=options())
         assert [next(messages) for _ in range(3)] == [("news", {"input": each}) for each in ("one", "two", "three")]

@@ -22,7 +22,7 @@ def head(status: int = 200, **headers: str) -> Opened:
 
 
 def test_a_life() -> None:
-    """Connect, read, lose the connection, wait, connect with the cursor, and be told that it is over."""
+    """Connect, read, lose the connection, wait, connect with the cursor, and hear that it is over."""
     protocol = machine()
     assert isinstance(protocol.step, Connect)
     assert protocol.state is ReadyState.CONNECTING

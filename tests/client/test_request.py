@@ -145,7 +145,7 @@ def test_the_default_headers_of_a_client_stay_with_their_origin() -> None:
 
 
 def test_a_password_of_a_servers_redirect_is_not_used() -> None:
-    """Nobody but the user says whose requests these are."""
+    """Only the user says whose requests these are."""
     request = make_request(None, "http://h/", None, None)
     assert moved(request, check_url("http://h/x"), keep=True).headers == request.headers
 
@@ -155,7 +155,7 @@ def test_a_password_of_a_servers_redirect_is_not_used() -> None:
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_compressed_stream_is_read(face: Face, chunked: bool) -> None:
-    """Nobody asked for it, but some servers do it."""
+    """No client asked for it, but some servers do it."""
     body = gzip.compress(A + b"data: b\n\n")
     with BadServer([Answer(body, headers={"content-encoding": "gzip"}, chunked=chunked), OVER]) as server:
         assert face.read(server.url).data == ["a", "b"]

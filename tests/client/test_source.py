@@ -69,7 +69,7 @@ def test_back_off_grows_until_a_healthy_connection(face) -> None:
 
 
 def test_slow_server_that_ends_its_streams_is_not_backed_off(face) -> None:
-    """A server that ends each stream in order after some events is asked again after its reconnection time."""
+    """After a stream that its server ended in order, the next request waits for the reconnection time."""
     answers = [Answer(b"retry: 1000\nid: %d\ndata: x\n\n" % n) for n in range(6)]
     with BadServer([*answers, OVER]) as server:
         outcome = face.read(server.url)
@@ -106,7 +106,7 @@ def test_inactivity(face) -> None:
 
 
 def test_comments_are_activity(face) -> None:
-    """Heartbeats keep a quiet connection: they count as activity though nobody sees them."""
+    """Heartbeats keep a quiet connection: they count as activity though no reader sees them."""
     options = Options(timeouts=Timeouts(inactivity=0.5))
     with BadServer([Answer([b":\n"] * 8 + [A], pace=0.1), OVER]) as server:
         outcome = face.read(server.url, options=options)
@@ -200,7 +200,7 @@ def test_post_goes_on_at_the_resume_address(face, name: str) -> None:
 
 
 def test_resume_address_elsewhere_gets_no_credentials(face) -> None:
-    """A resume address on another origin is asked without the credentials for this one."""
+    """A request to a resume address on another origin carries no credentials for this one."""
     with BadServer([Answer(B), OVER]) as other, BadServer([Answer(A, headers={"location": other.url})]) as server:
         outcome = face.read(server.url, body=b"x", headers={"authorization": "t"})
     assert outcome.data == ["a", "b"]
@@ -275,7 +275,7 @@ def test_gap_is_raised(face) -> None:
 
 
 def test_end_ends_the_loop(face) -> None:
-    """`newswire.end` ends the loop: what is behind it is not read, and nothing is asked again."""
+    """`newswire.end` ends the loop: what is behind it is not read, and no request follows."""
     with BadServer([Answer(A + b"event: newswire.end\ndata: {}\n\n" + B)]) as server:
         outcome = face.read(server.url)
     assert outcome.ended
@@ -305,7 +305,7 @@ def test_raw_bytes(face) -> None:
 
 
 def test_retries_are_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """A source that can't connect says so in the log, with when it tries next, unless a hook is told."""
+    """A source that can't connect says so in the log, with when it tries next, unless a hook hears of it."""
     heard: list[object] = []
     for hooks in (Hooks(), Hooks(error=lambda error, seconds: heard.append((error, seconds)))):
         options = Options(clock=FakeClock(), hooks=hooks)

@@ -83,7 +83,7 @@ def test_any_query_keeps_all_but_its_own_parameter(rest: str, id: str, name: str
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_post_goes_out_again_only_if_the_server_says_when(face: Face, status: int) -> None:
-    """Without `Retry-After` nobody knows what became of it; the user may say that it can be repeated."""
+    """Without `Retry-After` the request's fate is unknown; the user may say that it can be repeated."""
     with BadServer([Answer(status=status), Answer(A)]) as server:
         assert isinstance(face.read(server.url, body=b"x").error, BadStatus)
     assert len(server.requests) == 1

@@ -66,7 +66,7 @@ def test_network_error_reestablishes(face) -> None:
 
 
 def test_204_stops(face) -> None:
-    """'A client can be told to stop reconnecting using the HTTP 204 No Content response code.'"""
+    """'A client can be told to stop reconnecting using the HTTP 204 No Content response code.'"""  # prose: ok
     with BadServer([OVER]) as server:
         outcome = face.read(server.url)
     assert outcome.ended
@@ -159,7 +159,7 @@ def test_reconnect_goes_to_the_original_url(face) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"location": ""}, {"location": "ftp://x/"}, {"location": "http://[/"}])
 def test_redirect_to_nowhere_fails(face, headers: dict[str, str]) -> None:
-    """A redirect without an address that can be asked fails the connection: it neither loops nor retries."""
+    """A redirect without a usable address fails the connection: it neither loops nor retries."""
     with BadServer([Answer(status=302, headers=headers)]) as server:
         outcome = face.read(server.url)
     assert isinstance(outcome.error, BadRedirect)

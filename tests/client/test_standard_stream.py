@@ -13,7 +13,7 @@ from newswire.wire.event import Event
 
 @dataclass(frozen=True)
 class Rule:
-    """A sentence of the standard, a stream, and what has to come of it."""
+    """A sentence of the standard, a stream, and the events that it has to give."""
 
     name: str
     sentence: str

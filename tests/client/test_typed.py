@@ -243,7 +243,7 @@ class RowWithUnknown(TypedDict):
     [Unknown, WithUnknown, WithUnresolved, RowWithUnknown, Point(1), list[Unknown], "Point", 7],
 )
 def test_what_is_no_model_raises_at_once(face, model: Any) -> None:
-    """When `json` is called, not at the first event; nothing is asked of the server."""
+    """When `json` is called, not at the first event; the server gets no request."""
     kind = EventSource if face.name == "sync" else AsyncEventSource
     source = kind("http://127.0.0.1:9/")
     for models in (model, {"a": Point, "b": model}):

@@ -143,7 +143,7 @@ def test_pipelined(server: Server) -> None:
 
 @pytest.mark.slow
 def test_pipelined_with_the_request(server: Server) -> None:
-    """Two requests in one packet: the stream, then what was asked for next."""
+    """Two requests in one packet: the stream, then the next request's answer."""
     with server.get("/stats") as stream:
         stream.until("subscribers")
         one, two = (f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n" for path in ("/events?max_age=0.5", "/stats"))

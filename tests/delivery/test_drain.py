@@ -19,7 +19,7 @@ pytestmark = pytest.mark.anyio
 
 
 class Stream:
-    """Remembers what it was told, in the list it shares with the signal handler under it."""
+    """Remembers the calls that it got, in the list it shares with the signal handler under it."""
 
     def __init__(self, told: list[str], *, finite: bool = False) -> None:
         self.finite = finite
@@ -129,7 +129,7 @@ async def test_a_stream_that_begins_after_the_signal_ends_at_once(told: list[str
 
 @pytest.mark.slow
 async def test_what_does_not_end_is_cut_after_the_grace_time(told: list[str]) -> None:
-    """With `drain`, finite streams are told late, the others at once; who is left is cut."""
+    """With `drain`, finite streams hear of the stop late, the others at once; streams that are left are cut."""
     drain = Drain()
     drain.mode, drain.grace = "drain", 0.5
     finite, endless, ends_by_itself = Stream(told, finite=True), Stream(told), Stream(told, finite=True)

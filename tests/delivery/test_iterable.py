@@ -99,7 +99,7 @@ async def test_too_many_threads_is_a_503(monkeypatch: pytest.MonkeyPatch) -> Non
 
     class Content:
         def __iter__(self) -> Iterator[str]:
-            raise AssertionError("nobody may draw")
+            raise AssertionError("no item may be drawn")
 
         def close(self) -> None:
             closed.append(True)

@@ -1,4 +1,4 @@
-"""`StreamMiddleware` takes streams over from their frameworks, where nobody between would miss anything."""
+"""`StreamMiddleware` takes streams over from their frameworks, where no middleware between would miss anything."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ async def test_fastapi(hub: Hub, site: Site) -> None:
 
 
 class Listening:
-    """A middleware with a `send` and a `receive` of its own, that hears all; in the clothes of one that needn't."""
+    """A middleware with a `send` and a `receive` of its own, which hears all, though its class says that it needn't."""
 
     def __init__(self, app: App, part: str) -> None:
         self.app = app
@@ -277,7 +277,7 @@ async def test_what_fails_before_a_stream_is_raised_at_once(site: Site) -> None:
 
 
 async def test_cancelled_while_the_framework_ends_the_request(hub: Hub, site: Site) -> None:
-    """A stream that nobody will go on with frees its slot."""
+    """A stream that no client will resume frees its slot."""
     after = asyncio.Event()
 
     async def slow(scope: Any, receive: Any, send: Any) -> None:

@@ -1,4 +1,4 @@
-"""It stops when asked: on every server, every stream is told when to come back, and the process exits."""
+"""A stop on every server: every stream says when to come back, and the process exits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.fixtures.http2 import Http2Streams
 
 GOODBYE = r"retry: \d+\nevent: newswire\.goodbye\n"
 GRACE = 8.0  # seconds; the servers' own limits are 3 (hypercorn), 10 (granian's Docker habit), and none at all
-# What a server has to be told so that it leaves a connection behind that it can't write to.
+# The options with which a server leaves a connection behind that it can't write to.
 LIMITS = {"uvicorn": ["--timeout-graceful-shutdown", "2"], "granian": ["--workers-kill-timeout", "2"]}
 BUSY = [name for name in SERVERS if "gzip" not in name]
 
@@ -44,7 +44,7 @@ def publishing(server: Server) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BUSY)
 def test_100_idle_and_100_busy_streams_end_in_time(name: str) -> None:
-    """SIGTERM: each client is told when to come back, with jitter, and the process exits within the grace time."""
+    """SIGTERM: each client hears when to come back, with jitter, and the process exits within the grace time."""
     with running(name) as server:
         idle = [server.get("/events?channel=quiet") for _ in range(100)]
         busy = [server.get("/events") for _ in range(70)] + [server.get("/endless") for _ in range(30)]
@@ -111,7 +111,7 @@ def test_drain_lets_finite_streams_end_by_themselves(name: str) -> None:
             endless.until("tick")
             subscribed.until("id: ")
             assert server.stop() < GRACE
-            if name != "daphne":  # which drops every connection by itself; the clients were told before
+            if name != "daphne":  # which drops every connection by itself; the clients heard of the stop before
                 assert "data: last\n\n" in finite.rest()
                 assert "goodbye" not in finite.text
             assert re.search(GOODBYE, endless.rest())

@@ -248,7 +248,7 @@ def test_direct_limits_are_what_the_docs_say() -> None:
 
 
 def test_an_application_that_waits_for_a_refused_body(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A body that nobody takes counts; when it has to go, its client gets a 503 and the application a disconnect."""
+    """A waiting body counts; if it has to go, its client gets a 503 and the application a disconnect."""
     got: list[str] = []
     begun, over = threading.Event(), threading.Event()
 

@@ -76,7 +76,7 @@ async def test_one_send_at_a_time_and_everything_in_order(hub: Hub) -> None:
 
 
 async def test_events_beside_a_reader_that_stalls(hub: Hub) -> None:
-    """A send that waits keeps nobody else waiting."""
+    """A send that waits keeps no other stream waiting."""
     stuck, healthy = Client(), Client()
     async with streaming(hub, stuck), streaming(hub, healthy):
         stuck.open.clear()

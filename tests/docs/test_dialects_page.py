@@ -102,7 +102,7 @@ async def test_the_code_of_the_page(runs: Runs, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("events", [recorded("anthropic_overloaded"), recorded("anthropic_messages")[:5]])
 async def test_an_upstream_that_gives_no_whole_answer(runs: Runs, events: list[Event]) -> None:
-    """One that reports an error fails the run in its words; one that breaks off is told as interrupted."""
+    """One that reports an error fails the run in its words; one that breaks off ends it as interrupted."""
     names: dict[str, Any] = {"runs": runs, "upstream": follow(events)}
     for block in blocks(PAGE, "python"):
         await execute(block, names)

@@ -98,7 +98,7 @@ async def test_a_question_that_is_announced_twice_is_one_turn() -> None:
 
 
 def test_a_prompt_has_the_newest_turns() -> None:
-    """The model is told as much of the past as it has room for, the newest first, and never a question alone."""
+    """The model gets as much of the past as it has room for, the newest first, and never a question alone."""
     known = [Turn(str(n), f"q{n}", text) for n, text in enumerate(["x" * PAST, "y" * 100, None, "", "z"])]
     assert [message["content"] for message in prompt(known, "now?")] == ["q1", "y" * 100, "q4", "z", "now?"]
     assert prompt([], "now?") == [{"role": "user", "content": "now?"}]
@@ -127,7 +127,7 @@ def test_a_turn_tells_the_first_token_of_the_first_process() -> None:
 
 
 async def test_without_its_packages_the_model_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No process is started; the demo is told what to install, and goes on without."""
+    """No process is started; the demo says what to install, and goes on without."""
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     async with model.running() as found:
         assert found.url is None

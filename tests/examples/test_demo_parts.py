@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 
 class LosesAnswers:
-    """An application that does what it is asked, then drops the connection without an answer, as a kill may do."""
+    """An application that carries a request out, then drops the connection without an answer, as a kill may do."""
 
     def __init__(self, app: Any) -> None:
         self.app = app

@@ -76,7 +76,7 @@ def test_tokens_end_by_themselves() -> None:
 
 
 def test_tokens_stop_when_the_client_leaves() -> None:
-    """A generator that would go on for minutes is closed as soon as nobody listens."""
+    """A generator that would go on for minutes is closed as soon as its reader has left."""
     with running("examples.tokens:app") as (url, process):
         read(f"{url}/answer?text={'+'.join(['word'] * 2000)}", 1)
         assert process.stdout is not None

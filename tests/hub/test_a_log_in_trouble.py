@@ -218,7 +218,7 @@ async def test_a_failing_receiver_is_no_business_of_the_publisher(monkeypatch: p
 
 
 async def test_one_broken_connection_is_cut_and_the_others_are_served() -> None:
-    """A sink that raises, also a cancellation, costs nobody else an event."""
+    """A sink that raises, also a cancellation, costs no other subscriber an event."""
 
     class Broken(Connection):
         def write(self, chunk):  # type: ignore[no-untyped-def]

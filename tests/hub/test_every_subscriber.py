@@ -1,5 +1,5 @@
 """The hub's one promise, at random: each subscriber gets its channels' events, once and in order, or a gap that covers
-what is missing. Whatever the window, the pages, the budgets, the sinks, retention, and who publishes.
+what is missing. Whatever the window, the pages, the budgets, the sinks, retention, and the number of hubs that publish.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Reader:
         channels: what it subscribed to.
         after: the offset it began at; None for the earliest event.
         hub: where.
-        told: the offset through which loss is no news: who asks for the earliest event takes what is kept then.
+        told: the offset through which loss is no news: a reader of the earliest event takes what is kept then.
     """
 
     def __init__(self, hub: Hub, channels: Channels, after: int | None, subscription: Subscription) -> None:
@@ -99,7 +99,7 @@ class Reader:
             self.subscription.ended()
 
     def check(self, published: dict[int, tuple[str, str]], kept: set[int]) -> None:
-        """See that what came is what was published, and that every hole is told."""
+        """See that what came is what was published, and that a gap covers every hole."""
         at = self.after
         told = self.told
         for event in self.events:
@@ -130,7 +130,7 @@ class Reader:
 
 
 class World:
-    """Hubs on one log, what was published, and who reads."""
+    """Hubs on one log, what was published, and the readers."""
 
     def __init__(self, seed: int, hubs: list[Hub], dice: random.Random) -> None:
         self.dice = dice

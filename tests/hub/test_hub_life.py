@@ -127,7 +127,7 @@ async def test_presence_counts_who_is_there() -> None:
 
 @pytest.mark.parametrize("mode", ["goodbye", "drain"])
 async def test_shutdown_says_goodbye(mode: str) -> None:
-    """Every stream is told when to come back, each with a time of its own; no new one is taken; publishing goes on."""
+    """Every stream says when to come back, each with a time of its own; no new one is taken; publishing goes on."""
     async with Hub() as hub:
         connections = [await connect(hub, retry=1000) for _ in range(50)]
         reading = aiter(hub.subscribe("a"))
@@ -177,7 +177,7 @@ async def test_a_stream_that_opens_during_the_shutdown() -> None:
 
 
 async def test_close_is_the_end() -> None:
-    """Whatever is asked of a closed hub is refused in words; closing again, or before anything, is nothing."""
+    """A closed hub refuses each call in words; closing again, or before anything, does nothing."""
     hub = Hub()
     await hub.close()
     await hub.close()
@@ -190,7 +190,7 @@ async def test_close_is_the_end() -> None:
 
 
 async def test_a_subscription_is_read_once() -> None:
-    """A second reader is told to make one of its own."""
+    """A second reader hears that it needs a subscription of its own."""
     async with Hub() as hub:
         subscription = hub.subscribe("a", start="earliest")
         await hub.publish("a", "x")

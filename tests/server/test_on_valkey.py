@@ -57,7 +57,7 @@ def test_readers_of_each_get_what_is_published_at_either(servers: list[Serve]) -
 
 
 def test_streams_stay_when_valkey_goes(servers: list[Serve], valkey_server: Valkey) -> None:
-    """Streams stay open with heartbeats; a publish fails with 503; after its return all goes on, and no gap is told."""
+    """Streams stay open with heartbeats; a publish fails with 503; after its return all goes on, without a gap."""
     one, two = servers
     with Reader(f"{one.url}/channels/news") as at_one, Reader(f"{two.url}/channels/news") as at_two:
         at_one.opened()

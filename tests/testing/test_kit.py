@@ -144,7 +144,7 @@ def test_fake_clock() -> None:
 
 
 def test_bad_server_writes_byte_by_byte() -> None:
-    """The bad server cuts where it is told, also inside of characters."""
+    """The bad server cuts where a test says, also inside of characters."""
     body = "data: 𝄞\r\n\r\n".encode()
     assert b"".join(every_byte(body)) == body
     with BadServer([Answer(every_byte(body), pace=0.001)]) as server:

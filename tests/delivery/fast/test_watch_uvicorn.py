@@ -13,7 +13,7 @@ from newswire.delivery.fast.watch_uvicorn import Watch
 @pytest.mark.anyio
 @pytest.mark.parametrize("stopped", [False, True])
 async def test_a_watch_that_is_stopped_as_its_receive_wakes_up_ends_quietly(stopped: bool) -> None:
-    """What wakes up the server's receive may come in the same turn as the stream's end: nobody is called then."""
+    """What wakes up the server's receive may come in the same turn as the stream's end: no callback runs then."""
     loop = asyncio.get_running_loop()
     failed: list[Any] = []
     loop.set_exception_handler(lambda _, context: failed.append(context))
