@@ -1,4 +1,4 @@
-"""The short way of publish requests and Starlette's way: whatever is sent, both answer alike and count alike."""
+"""The short way of requests for a channel and Starlette's way: whatever is sent, both answer alike and count alike."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from starlette.routing import Route
 import newswire.delivery.fast.uvicorn as direct
 from newswire import Hub
 from newswire.server import Denied, Settings, create_app
-from newswire.server.publish import FastPublish
+from newswire.server.publish import FastChannel
 
 SETTINGS = Settings(log="memory://", max_body=200, max_batch=3, cors_origins=("https://page.example",))
 PATHS = ("/channels/a", "/channels/a.b", "/channels/a%20b", "/channels/%FF", "/channels/", "/channels/a/b",
@@ -76,7 +76,7 @@ def both() -> tuple[Any, Any]:
 
 def is_fast(app: Any) -> bool:
     """Whether publish requests take the short way."""
-    return isinstance(app.middleware_stack, FastPublish)
+    return isinstance(app.middleware_stack, FastChannel)
 
 
 async def ask(
@@ -152,6 +152,33 @@ def test_both_ways_answer_alike(
         assert seen[0] == seen[1]
 
     asyncio.run(check())
+
+
+STREAMS = (b"", b"from=earliest", b"from=never", b"envelope=json", b"frm=latest", b"last_event_id=x", b"from=%FF")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("path", [path for path in PATHS if not path.endswith("/events")])
+async def test_both_ways_stream_alike(path: str) -> None:
+    """Status, headers, the first bytes, what is raised and what is counted, for each query and header."""
+    fast, slow = both()
+    async with fast.router.lifespan_context(fast), slow.router.lifespan_context(slow):
+        for app in (fast, slow):
+            await app.state.service.hub.publish("a", "kept")
+        for query in STREAMS:
+            for header in (None, (b"last-event-id", b"no position"), *HEADERS):
+                headers = [] if header is None else [header]
+                answers = [await ask(app, "GET", path, query, headers, [b""], False) for app in (fast, slow)]
+                assert answers[0] == answers[1], (query, header)
+                if path == "/channels/a" and header is None and query == b"from=earliest":
+                    assert answers[0][0] == 200
+                    assert "data: kept\n\n" in answers[0][2]
+        counted = [app.state.service.stats.counters for app in (fast, slow)]
+        assert {name: count for name, count in counted[0].items() if name[:5] == "http_"} == {
+            name: count for name, count in counted[1].items() if name[:5] == "http_"
+        }
+    assert is_fast(fast)
+    assert not is_fast(slow)
 
 
 @pytest.mark.anyio

@@ -28,7 +28,7 @@ from newswire.server import console
 from newswire.server.auth import Authorizer, allow_all
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests
-from newswire.server.publish import HEADERS, FastPublish, publish
+from newswire.server.publish import HEADERS, FastChannel, publish
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
@@ -64,7 +64,7 @@ def create_app(
 
 
 class _Server(Starlette):
-    """The application. As long as it is as it was made, publish requests take the short way (`FastPublish`)."""
+    """The application. As long as it is as it was made, requests for a channel take the short way (`FastChannel`)."""
 
     def __init__(self, settings: Settings, service: Service) -> None:
         super().__init__(
@@ -89,21 +89,21 @@ class _Server(Starlette):
         self._made = self._parts()
 
     def _parts(self) -> tuple[Any, ...]:
-        """What decides how a publish request is answered."""
+        """What decides how a request for a channel is answered."""
         routes = self.router.routes
         channel = next((index for index, one in enumerate(routes) if getattr(one, "path", "") == _CHANNEL), 0)
         return [*self.user_middleware], dict(self.exception_handlers), routes[: channel + 1]
 
     def build_middleware_stack(self) -> ASGIApp:
-        """Starlette's way, called before the first request; before it the short way for publish requests."""
+        """Starlette's way, called before the first request; before it the short way for a channel's requests."""
         service: Service = self.state.service
         app = CountRequests(super().build_middleware_stack(), service.stats)
         if self._parts() != self._made:
             return app  # something was added that may want to see those requests too
 
         rules: Any = service.middleware()[0]
-        publishing = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
-        return FastPublish(app, Hosts(app, **rules.kwargs), service, publishing)
+        channel = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
+        return FastChannel(app, Hosts(app, **rules.kwargs), service, channel, one_channel)
 
 
 async def _channel(request: Request) -> Response | ASGIApp:

@@ -5,7 +5,7 @@ event loop now and then, so that a large batch does not hold up the streams.
 
 The body is bounded while it is read, in size and in time, and nothing is stored before all of it was checked. `publish`
 reads the ASGI scope itself, since most events are a hundred bytes, and a request object around them costs more than to
-store them. `FastPublish` leads to it past Starlette's routing for the same reason.
+store them. `FastChannel` leads to it past Starlette's routing for the same reason.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from newswire.delivery.problem import Problem, internal
 from newswire.delivery.stopping import DIRECT
@@ -78,8 +79,8 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     return answer.encode()
 
 
-class FastPublish:
-    """Leads `POST /channels/{channel}` past Starlette: the same checks and the same answers, at half the cost.
+class FastChannel:
+    """Leads `/channels/{channel}` past Starlette: the same checks and the same answers, at half the cost.
 
     Requests that a middleware may treat in its own way (those of web pages, and those to a host that it does not know)
     go to Starlette.
@@ -89,13 +90,22 @@ class FastPublish:
         hosts: which hosts are this server's.
         service: of the application.
         route: what requests are counted as.
+        stream: makes the response to a GET request.
     """
 
-    def __init__(self, app: CountRequests, hosts: Hosts, service: Service, route: BaseRoute) -> None:
+    def __init__(
+        self,
+        app: CountRequests,
+        hosts: Hosts,
+        service: Service,
+        route: BaseRoute,
+        stream: Callable[[Request], Awaitable[ASGIApp]],
+    ) -> None:
         self._app = app
         self._hosts = hosts
         self._service = service
         self._route = route
+        self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self._fits(scope):
@@ -103,6 +113,9 @@ class FastPublish:
             return
         scope["path_params"] = {"channel": scope["path"][len(PATH) :]}
         scope["route"] = self._route
+        if scope["method"] == "GET":
+            await self._subscribe(scope, receive, send)
+            return
         try:
             answer = await publish(self._service, scope, receive)
         except Exception as error:  # the outermost frame of a request
@@ -116,8 +129,16 @@ class FastPublish:
         await send({"type": "http.response.start", "status": 200, "headers": [length, *_HEADERS]})
         await send({"type": "http.response.body", "body": answer})
 
+    async def _subscribe(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._stream(Request(scope, receive, send))
+        except Exception as error:  # the outermost frame of a request
+            await self._refuse(error, scope, receive, send)
+            return
+        await response(scope, receive, self._app.counted(scope, send))
+
     def _fits(self, scope: Scope) -> bool:
-        if scope["type"] != "http" or scope["method"] != "POST" or scope.get("root_path"):
+        if scope["type"] != "http" or scope["method"] not in ("GET", "POST") or scope.get("root_path"):
             return False
         path: str = scope["path"]
         if not path.startswith(PATH) or len(path) == len(PATH) or "/" in path[len(PATH) :]:
