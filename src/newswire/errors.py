@@ -198,8 +198,10 @@ class TrimmedAway(LogError):
         self.through = through
 
 
-class EpochChanged(LogError):
-    """The log began another life while it was followed: it was wiped, put back, or another server took over.
+class EpochChanged(LogUnavailable):
+    """The log began another life while it was read or followed: it was wiped, put back, or another server took over.
+
+    Ask for its `span`, and begin again.
 
     Attributes:
         epoch: the present one.

@@ -19,6 +19,8 @@ from newswire.log.engine import Entry
 from newswire.log.log import Log
 from newswire.log.position import Lives
 from newswire.log.retry import Retry
+from newswire.runs.store.record import out_channel
+from newswire.runs.store.store import RunStore
 from newswire.testing import LogSuite
 from newswire.testing.log_base import MakeLog, opened
 
@@ -85,6 +87,29 @@ class TestTrouble:
             resumed = span.lives.resume(last.epoch, last.offset)
             assert resumed is not None
             assert (resumed.offset, resumed.lost) == (1, True)
+
+    async def test_a_place_in_the_life_before(self, tmp_path: Path) -> None:
+        """Reading on from a place of another life raises; so a reader of several pages can't mix two lives."""
+        engine = JsonLines(tmp_path / "log.jsonl")
+        async with opened(Log(engine)) as log:
+            [*_, last] = await log.append([("a", Event(data)) for data in "123"])
+            assert len((await log.read(Channels(["a"]), 0, 1, epoch=last.epoch)).entries) == 1
+            engine.roll_back(2)
+            with pytest.raises(EpochChanged):
+                await log.read(Channels(["a"]), 1, 1, epoch=last.epoch)
+
+    async def test_pieces_of_a_run(self, tmp_path: Path) -> None:
+        """What is read of a run is of one life of the log, or an error that says to try again."""
+        engine = JsonLines(tmp_path / "log.jsonl")
+        async with opened(Log(engine)) as log:
+            store = RunStore(log)
+            [first, *_] = await log.append([(out_channel("r"), Event(data, "text")) for data in "123"])
+            upto = Position(first.epoch, 3)
+            assert [piece.data async for piece in store.pieces("r", 0, upto)] == ["1", "2", "3"]
+            engine.roll_back(2)
+            with pytest.raises(LogUnavailable):
+                _ = [piece async for piece in store.pieces("r", 0, upto)]
+            assert [piece.data async for piece in store.pieces("r", 0)] == ["1"]
 
     async def test_a_hint(self, tmp_path: Path) -> None:
         """A tail of some channels gets these at least."""

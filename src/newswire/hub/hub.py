@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from newswire.errors import InvalidPosition, LogUnavailable
+from newswire.errors import InvalidPosition
 from newswire.hub.frames import Form
 from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
@@ -167,9 +167,7 @@ class Hub(Lifecycle):
             raise InvalidPosition(
                 f"{position} is past what this log has kept of its past: start again, without `after`"
             )
-        page = await self.log.read(Channels(channels), resumed.offset, limit)
-        if page.epoch != lives.epoch:
-            raise LogUnavailable("the log began another life just now: try again")
+        page = await self.log.read(Channels(channels), resumed.offset, limit, epoch=lives.epoch)
         return page, Position(lives.epoch, page.through)
 
     # -- look

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 
 from newswire.errors import (
     Closed,
+    EpochChanged,
     InvalidEvent,
     LimitExceeded,
     LogError,
@@ -297,13 +298,22 @@ class Log:
 
     # -- read
 
-    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+    async def read(self, channels: Channels, after: int, limit: int, *, epoch: str | None = None) -> Page:
         """Read the kept events of these channels after offset `after`: the earliest of them, at most `limit`.
 
         A page may end early; see `Page.through`.
+
+        Args:
+            epoch: the one that `after` is a place in; None: `Page.epoch` says which one it was read in.
+
+        Raises:
+            EpochChanged: the log has another epoch now.
         """
         self._check_open()
-        return await self._ask(self.engine.read(channels, after, max(limit, 1)), self.limits.answer_seconds)
+        page = await self._ask(self.engine.read(channels, after, max(limit, 1)), self.limits.answer_seconds)
+        if epoch is not None and page.epoch != epoch:
+            raise EpochChanged(page.epoch)
+        return page
 
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
         """The newest kept event of each channel; None where there is none."""

@@ -164,7 +164,7 @@ class ActivityCounter:
         seconds: dict[int, int] = {}
         everything = Channels([_EVERYTHING])
         while after < through:
-            page = await self._hub.log.read(everything, after, limit=_AT_ONCE)
+            page = await self._hub.log.read(everything, after, _AT_ONCE, epoch=self._epoch)
             for entry in page.entries:
                 if entry.offset <= through:
                     activity = channels.pop(entry.channel, None)

@@ -63,10 +63,10 @@ async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JSONRes
     channels = Channels([channel])
     span = await hub.log.span()
     low, high = span.earliest, span.latest  # after `low` there are at least `count`, if there are; after `high` fewer
-    found = await _read(hub, channels, low, span.latest, count)
+    found = await _read(hub, channels, low, span, count)
     while len(found) == count and found[-1].offset < span.latest and high - low > 1:
         middle = (low + high) // 2
-        page = await _read(hub, channels, middle, span.latest, count)
+        page = await _read(hub, channels, middle, span, count)
         if len(page) < count:
             high = middle
         else:
@@ -76,12 +76,12 @@ async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JSONRes
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
 
-async def _read(hub: Hub, channels: Channels, after: int, through: int, count: int) -> list[Entry]:
-    """The earliest events of (after, through], at most `count`."""
+async def _read(hub: Hub, channels: Channels, after: int, span: Span, count: int) -> list[Entry]:
+    """The earliest events after an offset, up to the span's end, at most `count`."""
     found: list[Entry] = []
-    while after < through and len(found) < count:
-        page = await hub.log.read(channels, after, count - len(found))
-        found += [entry for entry in page.entries if entry.offset <= through]
+    while after < span.latest and len(found) < count:
+        page = await hub.log.read(channels, after, count - len(found), epoch=span.epoch)
+        found += [entry for entry in page.entries if entry.offset <= span.latest]
         after = page.through
     return found
 

@@ -242,7 +242,7 @@ class DialectReader(RunReader):
     async def open(self, position: Position) -> Position:
         """See `Transform.open`. What lies before the cursor is read too."""
         position = await super().open(position)
-        async for piece in self._store.pieces(self.run_id, self.begun, position.offset):
+        async for piece in self._store.pieces(self.run_id, self.begun, position):
             if piece.event != END:
                 self._dialect.skip_event(piece.event, piece.data)
         return position

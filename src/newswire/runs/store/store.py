@@ -18,6 +18,7 @@ from newswire.errors import LogCorrupt
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
+from newswire.log.position import Position
 from newswire.runs.dialects.base import End
 from newswire.runs.stats import RunStats
 from newswire.runs.store.compact import MAX_BYTES, Piece, compacted, pieces
@@ -95,15 +96,21 @@ class RunStore:
             await self.log.append_if([(SECRET, made)], Condition(SECRET, lost))
         return self._secret
 
-    async def pieces(self, run_id: str, after: int, upto: int | None = None) -> AsyncIterator[Piece]:
-        """Read a run's events, compact or not: after an offset, up to another (None: the newest now).
+    async def pieces(self, run_id: str, after: int, upto: Position | None = None) -> AsyncIterator[Piece]:
+        """Read a run's events, compact or not: after an offset, up to a position (None: the newest now).
 
         While a run is compacted the log has both forms, and for good if the process dies then. Each piece comes once.
+
+        Raises:
+            EpochChanged: the log has been replaced meanwhile.
         """
         channel = Channels([out_channel(run_id)])
-        at, last = after, (await self.log.span()).latest if upto is None else upto
+        if upto is None:
+            span = await self.log.span()
+            upto = Position(span.epoch, span.latest)
+        at, last = after, upto.offset
         while at < last:
-            page = await self.log.read(channel, at, _PAGE)
+            page = await self.log.read(channel, at, _PAGE, epoch=upto.epoch)
             if page.through <= at:
                 return  # the log ends before `last`: it is not the log that this offset came from
             for piece in pieces(page.entries):

@@ -138,7 +138,7 @@ class LivenessMonitor:
         wanted = Channels([RECORDS, WORKERS])
         at, latest = 0, (span := await log.span()).latest
         while at < latest:
-            page = await log.read(wanted, at, _PAGE)
+            page = await log.read(wanted, at, _PAGE, epoch=span.epoch)
             for entry in page.entries:
                 self._take(entry)
             at = page.through
