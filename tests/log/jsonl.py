@@ -46,7 +46,7 @@ class Store:
         lost: by channel, the newest offset that was removed.
         removed: the newest offset of any that was removed.
         tokens: by token, the offset that it was given, and when.
-        changed: set, and made anew, whenever something changes.
+        changed: set, and made again, whenever something changes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -114,7 +114,7 @@ class JsonLines(Engine):
         dice: for the trouble.
 
     Attributes:
-        trouble: how likely a call fails, from 0 to 1, before or after it did what was asked.
+        trouble: how likely a call fails, from 0 to 1, before or after it did its work.
         stalled: calls hang.
     """
 

@@ -1,4 +1,4 @@
-"""A reader of a log that may be in trouble: it goes on as a hub does, and keeps what it has seen and was told."""
+"""A reader of a log that may be in trouble: it goes on as a hub does, and keeps the events and gaps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Reader:
     """Follows a log from where it is now, whatever happens.
 
     Attributes:
-        seen: the data of the events, in order, with None where it was told of a gap.
+        seen: the data of the events, in order, with None in place of a gap.
         epochs: that it has followed.
     """
 
@@ -48,7 +48,7 @@ class Reader:
                 await self._news.wait()
 
     async def told(self) -> None:
-        """Wait until it was told of a gap."""
+        """Wait until it has seen a gap."""
         async with asyncio.timeout(PATIENCE):
             while None not in self.seen:
                 self._news.clear()

@@ -38,7 +38,7 @@ async def losses(log: MemoryLog, *channels: str) -> tuple[int, int]:
 
 @pytest.mark.usefixtures("few")
 async def test_forgotten_channels() -> None:
-    """Who lost nothing has no gap after others were forgotten; who may have, has a doubt."""
+    """A reader that lost nothing has no gap after others were forgotten; one that may have lost some has a doubt."""
     now = 1000.0
     rules = {"job.*": Retention(max_age=5), "user.old": Retention(max_age=5)}
     async with opened(MemoryLog(retention=rules, clock=lambda: now)) as log:

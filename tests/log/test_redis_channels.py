@@ -130,7 +130,7 @@ async def test_retention_by_a_clock_that_goes_back(valkey: Valkey) -> None:
     async with opened(RedisLog(valkey.url, namespace=namespace, retention=retention, clock=lambda: now)) as log:
         engine = log.engine
         assert isinstance(engine, RedisEngine)
-        await engine._keeper.close()  # it looks when it is told
+        await engine._keeper.close()  # it looks when the test says so
         for now in (1000.0, 110.0, 5.0):
             await publish(log, "a", f"at {now:g}")
         assert await engine._keeper.trim(1) == 0

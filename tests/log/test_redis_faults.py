@@ -1,4 +1,4 @@
-"""The log on a Valkey server in trouble: readers lose nothing and get nothing twice, or are told of a gap."""
+"""The log on a Valkey server in trouble: readers lose nothing and get nothing twice, or see a gap."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def two_hubs(one: str, other: str | None = None) -> AsyncGenerator[tuple[l
 
 
 async def test_connections_are_cut_at_random(server: Valkey) -> None:
-    """Each event is there once, in order, and no reader is told of a gap."""
+    """Each event is there once, in order, and no reader sees a gap."""
     with TcpProxy(server.port) as proxy:
         async with two_hubs(f"redis://127.0.0.1:{proxy.port}") as (publishers, readers):
             for round in range(12):
@@ -135,7 +135,7 @@ async def test_a_connection_that_was_lost_while_nothing_was_sent(server: Valkey)
 
 
 async def test_a_killed_server_that_stored_all(server: Valkey) -> None:
-    """After `kill -9` and a start, with `appendfsync always`: nothing is lost or doubled, and no gap is told."""
+    """After `kill -9` and a start, with `appendfsync always`: nothing is lost or doubled, and no reader sees a gap."""
     async with two_hubs(server.url) as (publishers, readers):
         for _ in range(3):
             server.kill()

@@ -24,7 +24,7 @@ def start(path: Path, name: str, seed: int) -> subprocess.Popen[bytes]:
 
 
 def kill_after(process: subprocess.Popen[bytes], acknowledgements: int) -> set[int]:
-    """Kill after so many acknowledgements. Returns all that were given, also those nobody had read yet."""
+    """Kill after so many acknowledgements. Returns all of them, also those that the test had not read yet."""
     assert process.stdout is not None
     seen = [process.stdout.readline() for _ in range(acknowledgements)]
     process.kill()

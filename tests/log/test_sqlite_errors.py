@@ -43,7 +43,7 @@ def get_into(trouble: str, folder: Path) -> None:
 
 
 async def every_call_says(log: SqliteLog, kind: type[LogError], words: str) -> None:
-    """All that can be asked of a log fails in the same words."""
+    """Every call of a log fails in the same words."""
     for call in (
         lambda: log.append([("a", Event("x"))]),
         lambda: log.read(Channels(["a"]), 0, 10),
@@ -137,7 +137,7 @@ async def test_of_a_newer_version(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("damage", ["zeros", "noise", "cut"])
 async def test_damaged(tmp_path: Path, damage: str) -> None:
-    """Damage is told as damage, with what can be done, and never as an event that was not published."""
+    """Damage is reported as damage, with what can be done, and never as an event that was not published."""
     path = tmp_path / "log.db"
     async with opened(SqliteLog(path)) as log:
         for number in range(300):
@@ -156,7 +156,7 @@ async def test_damaged(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("what", ["deleted", "moved", "replaced"])
 async def test_gone_while_open(tmp_path: Path, what: str) -> None:
-    """Nothing is acknowledged that would go to a file nobody finds; followers are told too."""
+    """Nothing is acknowledged that would go to a file that no process finds; followers fail too."""
     path = tmp_path / "log.db"
     async with opened(SqliteLog(path)) as log:
         await publish(log, "a", "1")

@@ -52,7 +52,7 @@ async def test_the_mode_of_an_existing_file(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("link", ["file", "folder"])
 async def test_through_a_link(link: str, tmp_path: Path) -> None:
-    """A log that is opened through a symbolic link is the same log, and its write-ahead log begins anew as any."""
+    """A log that is opened through a symbolic link is the same log, and its write-ahead log starts again as any."""
     (tmp_path / "real").mkdir()
     path = tmp_path / "real" / "log.db"
     name = tmp_path / "link" if link == "folder" else tmp_path / "link.db"

@@ -1,4 +1,4 @@
-"""Whatever is asked of the log's threads comes to an end: at `close`, when a thread dies, when a loop has gone."""
+"""Every call that waits for the log's threads comes to an end: at `close`, when a thread dies, when a loop has gone."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ async def test_a_clock_that_fails(tmp_path: Path) -> None:
 
 
 async def test_the_writer_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Its publishers are told, all of them; it is logged; the next publish starts another."""
+    """All its publishers hear of it; it is logged; the next publish starts another."""
     deadly = False
 
     def clock() -> float:
@@ -128,7 +128,7 @@ async def test_the_writer_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture)
 
 
 async def test_the_reader_dies(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Readers and followers are told; it is logged; who follows again misses nothing, of other processes' either."""
+    """Readers and followers hear of it; it is logged; a new follower misses nothing, of other processes' either."""
     path = tmp_path / "log.db"
     async with opened(SqliteLog(path)) as log, opened(SqliteLog(path)) as other:
         await publish(log, "a", "1")
@@ -199,7 +199,7 @@ def test_a_loop_that_has_gone(tmp_path: Path) -> None:
 
 
 async def test_a_callback_that_fails(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Of several that were stored in one transaction the others are told; a tail's ends that tail."""
+    """When several were stored in one transaction, the others are called; a tail's ends that tail."""
 
     def fail(*_: object) -> None:
         raise RuntimeError("not now")

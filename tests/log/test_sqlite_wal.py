@@ -1,4 +1,4 @@
-"""The write-ahead log of the SQLite log: how much of it is in use, and that it begins anew again and again."""
+"""The write-ahead log of the SQLite log: how much of it is in use, and that it starts over again and again."""
 
 from __future__ import annotations
 

@@ -163,7 +163,7 @@ def test_any_parts_make_a_safe_name(parts: list[object]) -> None:
 
 @given(st.lists(st.text(st.characters())), st.lists(st.text(st.characters())))
 def test_different_parts_make_different_names(first: list[str], second: list[str]) -> None:
-    """So nobody can choose a text that leads to somebody else's channel."""
+    """So no one can choose a text that leads to somebody else's channel."""
     if first and second and len(first) < 4 and len(second) < 4:
         assert (channel(*first) == channel(*second)) == (first == second)
 

@@ -1,4 +1,4 @@
-"""A log in memory in one of several worker processes: events would be lost to the others' readers, so it is said."""
+"""A log in memory in one of several worker processes: the others' readers would lose events, so the log warns."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_the_variable_that_servers_read(tmp_path: Path) -> None:
 def test_signs(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], arguments: list[str], found: str | None
 ) -> None:
-    """What gunicorn leaves in its workers; a variable alone, in a process that nobody started as a worker, is none."""
+    """What gunicorn leaves in its workers; a variable alone, in a process that is no worker, is none."""
     for name in ("SERVER_SOFTWARE", "GUNICORN_CMD_ARGS", "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -71,7 +71,7 @@ async def read_only(path: Path, words: str) -> None:
 
 
 def without_rights() -> None:
-    """Root may write to anything: be nobody."""
+    """Root may write to anything: be another user."""
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(65534)

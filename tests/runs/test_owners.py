@@ -1,4 +1,4 @@
-"""Whose a run is: owners and the public, names that are each owner's own, and ids that nobody can guess."""
+"""Whose a run is: owners and the public, names that are each owner's own, and ids that no one can guess."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ async def test_an_id_and_a_name_are_two_things() -> None:
 
 
 async def test_a_run_that_is_named_like_an_id_is_no_other_run() -> None:
-    """A name that looks like another run's id leads nobody to it."""
+    """A name that looks like another run's id leads no reader to it."""
     async with Hub() as hub, Runs(hub) as runs:
         mine = await runs.start("chat", words(1), owner="ada", key="k")
         theirs = await runs.start(mine.id, words(1), owner="bob", key="k")

@@ -146,7 +146,7 @@ async def test_kill_9_leaves_interrupted_within_the_lease(tmp_path: Path) -> Non
 
 @pytest.mark.slow
 async def test_a_process_that_comes_later_ends_what_a_dead_one_left(tmp_path: Path) -> None:
-    """Where nobody was there to see it, the first process that opens the log sees that a run has lost its worker."""
+    """Where no process could see it, the first process that opens the log sees that a run has lost its worker."""
     log = tmp_path / "log.db"
     with workers(log, 1, "start", "chat.1", "k", "1") as [producer]:
         [run_id] = producer.until("started")["ids"]

@@ -157,7 +157,7 @@ async def test_accepted(app: App, client: httpx2.AsyncClient) -> None:
 
 
 async def test_a_reader_at_the_end_gets_204(app: App, client: httpx2.AsyncClient) -> None:
-    """Who has the last event is told that there is no more, which makes an EventSource stop for good."""
+    """A reader that has the last event hears that there is no more, which makes an EventSource stop for good."""
     first = await client.post("/answers")
     last = events_of(first)[-1].id or ""
     place = first.headers["content-location"]
@@ -176,7 +176,7 @@ async def test_head_gets_the_head_alone(app: App, client: httpx2.AsyncClient) ->
 
 @pytest.mark.slow
 async def test_our_client_starts_by_post_and_goes_on_by_get(app: App) -> None:
-    """An event source that POSTs is cut in the middle, goes on with GET at the place it was told, and the run began
+    """An event source that POSTs is cut in the middle, goes on with GET at the given place, and the run began
     once."""
     source = AsyncEventSource(f"{app.url}/answers?count=30&pause=0.02", method="POST")
     data = []
@@ -273,7 +273,7 @@ async def test_nobody_else_reads_a_run(app: App, client: httpx2.AsyncClient, hea
 
 
 async def test_anyone_is_no_name(app: App) -> None:
-    """What lets the application find whosever run is no text that a request could give."""
+    """What lets the application find anyone's run is no text that a request could give."""
     run = await app.runs.start("answer", words(3), owner="alice")
     assert (await app.runs.get(run.id, owner=ANYONE)).id == run.id
     for text in (str(ANYONE), "".join(ANYONE), repr(ANYONE), "\0anyone"):
@@ -313,7 +313,7 @@ async def test_heartbeats_stand_between_blocks(app: App, client: httpx2.AsyncCli
 
 
 async def test_a_server_that_stops_says_so_in_the_dialect(app: App, client: httpx2.AsyncClient) -> None:
-    """A stream that ends before its run does never looks like a whole answer: native clients are asked to come back,
+    """A stream that ends before its run does never looks like a whole answer: native clients come back,
     those of a dialect get its error."""
     run = await app.runs.start("answer", words(1000, 0.02))
 

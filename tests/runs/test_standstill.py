@@ -53,7 +53,7 @@ def stand_still(worker: Worker, seconds: float) -> None:
 @pytest.mark.parametrize("seed", range(3))
 async def test_processes_in_trouble_end_nobody_elses_runs(tmp_path: Path, seed: int) -> None:
     """A random walk of standstills, kills and clocks that are wrong or step: one producer and one end for each run, an
-    end for each reader, and the runs of those that nothing happened to are done.
+    end for each reader, and the runs of workers that nothing happened to are done.
     """
     chance = random.Random(seed)
     log = tmp_path / "log.db"
@@ -70,7 +70,7 @@ async def test_processes_in_trouble_end_nobody_elses_runs(tmp_path: Path, seed: 
                 case "long":
                     troubled.add(worker.popen.pid)
                     stand_still(worker, LEASE * chance.uniform(0.6, 1.5))
-                case "all":  # as a machine that sleeps: nobody was awake to see nobody's heartbeat
+                case "all":  # as a machine that sleeps: no process was awake to see a heartbeat
                     for each in made:
                         os.kill(each.popen.pid, signal.SIGSTOP)
                     await asyncio.sleep(LEASE * chance.uniform(1, 2))
@@ -103,7 +103,7 @@ async def test_processes_in_trouble_end_nobody_elses_runs(tmp_path: Path, seed: 
         assert len(producers) <= 1 or record.takeover
         assert [int(text.split(":")[1]) for text in texts] == list(range(len(texts)))
         ends = [event for event in events if event.event == "newswire.end"]
-        if record.state != "ended":  # the last to produce was killed, and nobody is left to see it
+        if record.state != "ended":  # the last to produce was killed, and no process is left to see it
             assert not ends
             continue
         assert ends == events[-1:]

@@ -96,7 +96,7 @@ async def test_a_log_error_fails_the_run_that_it_is_about(error: Exception, rais
 
 
 class Fickle(MemoryLog):
-    """A log that raises something, now and then, before or after it has done what was asked."""
+    """A log that raises something, now and then, before or after it has done its work."""
 
     def __init__(self, seed: int) -> None:
         super().__init__()
@@ -339,7 +339,7 @@ async def test_what_a_producer_returns_is_said_as_what_it_yields() -> None:
 
 
 async def test_an_exception_keeps_its_secrets(caplog: pytest.LogCaptureFixture) -> None:
-    """Readers get the type of an exception; the server's log gets its text, with no password in it; all may be told."""
+    """Readers get the type of an exception; the log gets its text, without passwords; an option sends it to them."""
     secret = "could not connect to postgresql://app:hunter2@db/chat"
 
     async def broken() -> AsyncIterator[str]:

@@ -17,7 +17,7 @@ import pytest
 
 
 class Streams:
-    """Serves bytes at addresses of their own, whatever is asked below these."""
+    """Serves bytes at addresses of their own, whatever a request names below these."""
 
     def __init__(self) -> None:
         self._bodies: dict[str, tuple[bytes, dict[str, str]]] = {}

@@ -146,7 +146,7 @@ ODD: Final = [
 
 
 def at_random(seed: int) -> list[Part]:
-    """A run as nobody would think of it: all kinds of parts in any order, with inputs that are cut anywhere."""
+    """A run at random: all kinds of parts in any order, with inputs that are cut anywhere."""
     choose = random.Random(seed)
     inputs: dict[str, str] = {}  # what is still to come of the input of each call
     unanswered: list[str] = []

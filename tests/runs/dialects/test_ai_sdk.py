@@ -120,7 +120,7 @@ def test_an_answer_that_is_not_whole_is_an_error(read: Read, version: str, name:
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_what_makes_no_sense_breaks_no_client(read: Read, version: str) -> None:
-    """Inputs and outputs of calls that nobody began are left out; an input that is no JSON is told as text."""
+    """Inputs and outputs of calls that never began are left out; an input that is no JSON becomes text."""
     found = read.whole[version]["odd"]
     assert (found["status"], found["error"]) == ("ready", None)
     calls = [part for part in found["message"]["parts"] if part["type"].startswith("tool-")]

@@ -47,7 +47,7 @@ def test_what_is_not_joined() -> None:
 
 
 def test_asked_twice() -> None:
-    """Parts can be added after it was asked for them."""
+    """Parts can be added after a caller has read them."""
     found = Coalescer()
     for text in "abc":
         found.add(Text(text))
@@ -57,7 +57,7 @@ def test_asked_twice() -> None:
 
 @pytest.mark.parametrize("name", DIALECTS)
 def test_a_prelude_is_short(name: str) -> None:
-    """A long answer is told again in a handful of blocks."""
+    """A reader that resumes a long answer gets it in a handful of blocks."""
     dialect = DIALECTS[name](HEAD)
     for number in range(1000):
         dialect.skip(Text("word "))

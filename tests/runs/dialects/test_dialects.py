@@ -43,7 +43,7 @@ def test_a_stream_always_has_an_end(name: str) -> None:
 
 @pytest.mark.parametrize("name", FOREIGN)
 def test_a_run_without_a_model_has_an_unknown_one(name: str) -> None:
-    """Whatever stands in `meta`, a stream can be told."""
+    """Whatever stands in `meta`, each dialect can write a stream."""
     for meta in ({}, {"model": None}, {"model": 5, "thread": 6, "raw": 7}, {"raw": "klingon"}):
         assert told(dialect_for(name, Head("r", meta=meta)), [Text("x")])[0]
 

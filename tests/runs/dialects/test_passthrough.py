@@ -64,7 +64,7 @@ RAW = {
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_client_of_the_same_format_gets_the_events_unchanged(name: str) -> None:
-    """Who reads from the start gets what the upstream sent, and nothing else."""
+    """A reader from the start gets what the upstream sent, and nothing else."""
     for events in RAW[name].values():
         assert [event for group in told(dialect_for(name, raw_head(name)), events) for event in group] == events
 
@@ -87,7 +87,7 @@ def test_a_client_cut_off_anywhere_ends_with_the_same_answer(name: str, streams:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_the_prelude_is_short(name: str) -> None:
-    """What was skipped is told in a few blocks, however many it was."""
+    """Skipped events come in a few blocks, however many they were."""
     dialect = dialect_for(name, raw_head(name))
     events = raw(name, [Text("word ")] * 1000)
     for event in events[:-4]:
@@ -167,7 +167,7 @@ def test_a_relay_that_never_saw_done() -> None:
 
 @pytest.mark.parametrize("name", CLIENTS)
 def test_other_events_of_the_run_do_not_reach_the_formats_clients(name: str) -> None:
-    """Progress stored between raw events would break a client: it is told in the dialects that have a place for it."""
+    """Progress stored between raw events would break a client: only the dialects that have a place for it write it."""
     run: list[Part | Event] = [*RAW[name]["text"][:3], Progress(1, 2), *RAW[name]["text"][3:]]
     assert [e for group in told(dialect_for(name, raw_head(name)), run, 5) for e in group][-3:] == RAW[name]["text"][
         -3:

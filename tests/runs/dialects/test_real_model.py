@@ -75,7 +75,7 @@ def test_its_own_clients_resume_it_anywhere(raw: dict[str, list[Event]], streams
 
 @pytest.fixture
 def service(llm: LLM) -> Iterator[str]:
-    """A service that asks the model once, whoever asks, and tells the answer in the dialect that is asked for."""
+    """A service that asks the model once for all readers, and writes the answer in the dialect of each request."""
     hub = Hub()
     runs = Runs(hub, public=True)
 

@@ -17,7 +17,7 @@ def fed(*parts: Part) -> list[Part]:
 
 
 def test_a_call_waits_until_the_input_of_the_one_before_is_whole() -> None:
-    """A JSON object says where it ends, so the next call is told as soon as it can be."""
+    """A JSON object says where it ends, so the next call begins as soon as it can."""
     turns = SerializedToolCalls()
     assert turns.feed(ToolCall("a", "f")) == [ToolCall("a", "f")]
     assert turns.feed(ToolInput("a", '{"x": "}')) == [ToolInput("a", '{"x": "}')]
@@ -66,7 +66,7 @@ def test_what_is_no_object_has_no_end_of_its_own(text: str) -> None:
 
 
 def test_what_makes_no_sense_is_left_out() -> None:
-    """Inputs and outputs of no call, and second beginnings and answers, are told to nobody."""
+    """Inputs and outputs of no call, and second beginnings and answers, reach no client."""
     assert fed(ToolInput("a", "{}"), ToolOutput("a"), Text("x")) == [Text("x")]
     assert fed(
         ToolCall("a", "f"), ToolInput("a", "{}"), ToolCall("a", "g"), ToolOutput("a", 1), ToolOutput("a", 2)
@@ -91,7 +91,7 @@ def test_no_input_is_ever_interrupted() -> None:
 
 
 def test_why_the_model_stopped() -> None:
-    """A client is asked to answer calls only if there are some to answer."""
+    """A stream asks a client to answer calls only if there are some to answer."""
     calls = ToolCalls()
     assert [calls.reason(said) for said in (None, "stop", "tool_calls", "length", "because")] == [
         *("stop", "stop", "stop", "length", "because"),

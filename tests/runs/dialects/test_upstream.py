@@ -76,7 +76,7 @@ def test_what_a_dialect_writes_is_read_back(name: str, script: str) -> None:
 
 @pytest.mark.parametrize("name", PARSERS)
 def test_the_reason_is_read_back(name: str) -> None:
-    """A call to answer, and an answer that was cut short, are told as such."""
+    """A call to answer, and an answer that was cut short, keep their reason."""
     for run, reason in ((PLAIN["call"], "tool_calls"), ([Text("x"), Finish("length")], "length")):
         events = [event for group in told(DIALECTS[name](HEAD), run) for event in group]
         assert [part for part in read(PARSERS[name](), events) if isinstance(part, Finish)] == [Finish(reason)]
@@ -107,7 +107,7 @@ def chunk(delta: Any, **more: Any) -> Event:
 
 
 def test_servers_that_are_not_openai() -> None:
-    """ToolCalls without ids or indexes, with repeated names, or all at index 0, are told apart."""
+    """ToolCalls without ids or indexes, with repeated names, or all at index 0, stay apart."""
     call = {"name": "f", "arguments": '{"a":'}
     events = [
         chunk({"role": "assistant", "content": None, "reasoning": "Hm. "}),
@@ -128,7 +128,7 @@ def test_servers_that_are_not_openai() -> None:
 
 
 def test_tools_that_anthropic_runs() -> None:
-    """A tool that the upstream runs by itself is a call with an output; a reason and usage are said once more."""
+    """A tool that the upstream runs by itself is a call with an output; a reason and usage come once more."""
     events = [
         (
             "content_block_start",

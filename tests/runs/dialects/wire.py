@@ -17,14 +17,14 @@ DONE = End("done")
 def told(
     dialect: Dialect, run: Sequence[Part | Event], cut: int = 0, end: End | None = DONE, *, seed: int = 0
 ) -> list[list[Event]]:
-    """What a reader who was cut off after so much is told, grouped by what it comes of.
+    """The events that a reader gets after a cut, grouped by the part that they come from.
 
     Args:
         dialect: a new one.
         run: all parts, or raw events, of the run.
         cut: how many of them the reader has seen.
         end: how the run ends; None: the server goes away before it does.
-        seed: chooses which neighbours of the tail are told as one.
+        seed: chooses which neighbours of the tail are written as one.
     """
     choose = random.Random(seed)
     stored = [event_of(part) for part in run]

@@ -1,4 +1,4 @@
-"""Runs that stop being kept while somebody reads: nobody waits for ever, and nobody reads another run instead."""
+"""Runs that stop being kept while somebody reads: no reader waits for ever, or reads another run instead."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class RunAttachTests(RunTests):
             await other.attach(run.id, owner="alice")
 
     async def test_an_attached_block_that_raises_fails_its_run(self, runs: Runs, other: Runs) -> None:
-        """The exception goes on in the worker, and the readers are told of it."""
+        """The exception goes on in the worker, and the readers hear of it."""
         run = await runs.start("report.7")
         with pytest.raises(KeyError):
             async with other.attach(run.id):
@@ -63,7 +63,7 @@ class RunAttachTests(RunTests):
         assert (end, text) == (End("done"), "ab")
 
     async def test_progress(self, runs: Runs) -> None:
-        """Fast progress is told now and then, the last one always, from the loop and from threads, before the end."""
+        """Fast progress is stored now and then, the last one always, from the loop and from threads, before the end."""
 
         def count(run: RunWriter) -> None:
             for number in range(2001):

@@ -1,4 +1,4 @@
-"""How runs end, and what is no end: stops, dead workers and those that only seemed so, and who goes on."""
+"""How runs end, and what is no end: stops, dead workers and those that only seemed so, and taking over."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class RunEndTests(RunTests):
         assert await (await other.get(run.id)).text() == "".join(event.data for event in events[:-1])
 
     async def test_who_was_taken_for_dead_can_not_write(self, runs: Runs, other: Runs) -> None:
-        """A worker that comes back after its lease, to find its runs ended, is told so at its next part."""
+        """A worker that comes back after its lease, to find its runs ended, hears so at its next part."""
 
         async def slow(run: RunWriter) -> str:
             await run.write("before")
@@ -124,7 +124,7 @@ class RunEndTests(RunTests):
         assert (await reading)[-1].json() == {"reason": "interrupted"}
 
     async def test_a_worker_that_closes_lets_go(self, runs: Runs, other: Runs) -> None:
-        """Closing interrupts what nobody can go on with, at once; its source is closed."""
+        """Closing interrupts what no worker can go on with, at once; its source is closed."""
         source = Noted()
         run = await runs.start("chat.1", source())
         reading = asyncio.create_task(read(await other.get(run.id)))

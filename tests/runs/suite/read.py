@@ -109,7 +109,7 @@ class RunReadTests(RunTests):
     async def test_a_run_that_is_being_folded_is_the_same_run(
         self, runs: Runs, other: Runs, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """While both forms are in the log, and for good where a worker died then, each event is told once."""
+        """While both forms are in the log, and for good where a worker died then, each reader gets each event once."""
 
         async def died(cuts: Any) -> int:
             return 0

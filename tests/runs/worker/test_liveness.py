@@ -1,4 +1,4 @@
-"""Who may judge that a worker is dead: a random walk over what one process reads of the heartbeats of others."""
+"""Which process may judge that a worker is dead: a random walk over the heartbeats that one reads of others."""
 
 from __future__ import annotations
 

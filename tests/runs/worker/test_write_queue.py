@@ -74,7 +74,7 @@ async def test_what_comes_in_a_burst_goes_together(monkeypatch: pytest.MonkeyPat
 
 
 async def test_a_run_that_was_ended_elsewhere_takes_no_more() -> None:
-    """The producer is told in the very call that finds it out, and is cancelled."""
+    """The producer hears of it in the very call that finds it out, and is cancelled."""
     async with Hub() as hub, Runs(hub, public=True) as runs, Runs(hub, public=True) as other:
         cancelled = asyncio.Event()
 
