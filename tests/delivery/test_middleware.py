@@ -24,6 +24,7 @@ from tests.fixtures.asgi_request import Client, Send, request_id
 from tests.fixtures.asgi_servers import SERVERS, Server, running
 
 from newswire import EventSourceResponse, Hub, StreamOptions
+from newswire.delivery import middleware
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.middleware import StreamMiddleware
 
@@ -392,3 +393,23 @@ def test_on_real_servers(name: str) -> None:
                 assert inside(server) == 1  # an iterable's stream stays
         server.until_subscribers(0)
         server.stop()
+
+
+@pytest.mark.parametrize("missing", [True, False])
+async def test_a_warning_where_many_streams_keep_a_framework_waiting(
+    site: Site, missing: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line a process says how to add the middleware; streams that have ended don't count."""
+    monkeypatch.setattr(middleware, "_MANY", 1)
+    monkeypatch.setattr(middleware, "_warned", False)
+    if missing:
+        site.outer = site.app  # type: ignore[assignment]
+    for _ in range(3):
+        async with streaming(site, Client()):
+            pass
+    assert not caplog.records
+    async with streaming(site, Client()), streaming(site, Client()), streaming(site, Client()):
+        await asyncio.sleep(0)
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == missing
+    assert all("StreamMiddleware(app)" in message for message in warned)

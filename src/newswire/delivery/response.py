@@ -19,7 +19,7 @@ from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
 from newswire.delivery.framework import StarletteCompatible, as_http, release, warn_of_held
 from newswire.delivery.iterable import IterableStream, OnShutdown, close
-from newswire.delivery.middleware import StreamOffer
+from newswire.delivery.middleware import StreamOffer, count_waiting
 from newswire.delivery.problem import Problem, problem_of
 from newswire.delivery.reader import Item
 from newswire.delivery.stopping import DIRECT, STREAM, on_server_stop
@@ -98,8 +98,12 @@ class EventSourceResponse(StarletteCompatible):
             elif isinstance(self.content, Subscription):
                 sink = await self._begin(self.content, scope, receive, send)
                 if sink is not None and not self._hand_over(sink, self.content, scope, receive, send):
-                    # From here: a frame more for each stream would be felt.
-                    await sink.stream(self.content, unwrap(receive))
+                    waits = "app" in scope and self.background is None and _extension(scope, STREAM) is None
+                    count_waiting(+waits)
+                    try:
+                        await sink.stream(self.content, unwrap(receive))  # a frame more a stream would be felt
+                    finally:
+                        count_waiting(-waits)
             else:
                 await self._iterable(self.content, scope, receive, send)
         finally:

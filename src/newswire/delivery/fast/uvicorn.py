@@ -13,11 +13,14 @@ This builds on attributes of uvicorn that are not public. They are checked at im
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+import httptools
 from uvicorn.protocols.http import httptools_impl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -30,9 +33,11 @@ from newswire.delivery.strangers import BUDGET
 from newswire.hub.options import StreamOptions
 
 if TYPE_CHECKING:
+    from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
-else:  # a uvicorn without it is said to lack it below
+else:  # `missing`, below, finds what a uvicorn lacks
     RequestResponseCycle = getattr(httptools_impl, "RequestResponseCycle", object)
+    FlowControl = getattr(httptools_impl, "FlowControl", object)
 
 logger = logging.getLogger("newswire.delivery")
 
@@ -44,6 +49,9 @@ MAX_HEADERS: Final = 256
 _HEADER: Final = 150  # bytes that a header takes beside its text
 _HEAD_SECONDS: Final = 30.0
 _TICK: Final = 0.001  # what an event loop's clock may be early by
+
+_NONE: Final[Any] = ()  # pipelined requests of a connection that is lent
+_addresses: dict[Any, Any] = {}  # a server has few addresses: its connections share one tuple for each
 
 _IDLE, _HEAD, _BODY = range(3)  # where the parser is
 
@@ -171,6 +179,8 @@ class DirectHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(_addresses) < 100:
+            self.server = _addresses.setdefault(self.server, self.server)
         self._close_at(self.loop.time() + _HEAD_SECONDS)
 
     # -- the time until which a client may be silent. uvicorn has a timer for each request, made and cancelled, which
@@ -240,7 +250,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             self.flow.resume_reading()
             self._close_at(self.loop.time() + self.timeout_keep_alive)
 
-    # -- lending
+    # -- detaching
 
     def hold_head(self, scope: Any) -> _HeldHead | None:
         """Keep back the head of the response, which is about to be sent; None where that can't be."""
@@ -249,7 +259,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             return None
         return _HeldHead(cycle)
 
-    def lend(self, scope: Any, options: StreamOptions, send: Any, held: _HeldHead | None) -> DirectSink | None:
+    def detach(self, scope: Any, options: StreamOptions, send: Any, held: _HeldHead | None) -> DirectSink | None:
         """Hand the connection over, if the response's head was sent and nothing else is going on.
 
         Args:
@@ -285,14 +295,28 @@ class DirectHttpProtocol(HttpToolsProtocol):
         cycle.stream_over = asyncio.Event()  # type: ignore[attr-defined]
         self._lent = weakref.ref(cycle)
         self._stop_timer()
-        self.flow.resume_reading()
-        self.cycle = None  # type: ignore[assignment]
-        self.scope = None  # type: ignore[assignment]
-        self.headers = []
-        self.url = b""
+        self._shed()
         if self._stopping:
             self.loop.call_soon(self.shutdown)  # once the stream is attached
         return self._sink
+
+    def _shed(self) -> None:
+        """Drop what only a request needs, of uvicorn's 3 KB a connection: `_regain` makes it again."""
+        self.flow.resume_reading()
+        self.flow.resume_writing()  # the sink hears of a full buffer from here on
+        self.flow = self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
+        self.pipeline = self.headers = _NONE
+        self.url = b""
+
+    def _regain(self) -> None:
+        """Make what the next request needs."""
+        self.flow = FlowControl(self.transport)
+        if self._early is not None and len(self._early) > _MAX_EARLY:
+            self.flow.pause_reading()  # as the transport is already
+        self.parser = httptools.HttpRequestParser(self)
+        with contextlib.suppress(AttributeError):  # httptools before 0.6.3
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self.pipeline = deque()
 
     def answer(self, scope: Any, send: Any, rest: bytes) -> bool:
         """Write a whole response of 200 at once, where uvicorn would check and join its parts, which takes 10 µs more.
@@ -337,11 +361,11 @@ class DirectHttpProtocol(HttpToolsProtocol):
         """A lent connection comes back at the end of its stream."""
         self._sink = None
         self._over()
+        self._regain()
         if not self._keep_alive or self._deaf:
             self.transport.close()
             return
         self.transport.set_write_buffer_limits()
-        self.flow.resume_writing()  # it may have heard of a full buffer before the connection was lent
         self.on_response_complete()
         early, self._early = self._early, None
         self._release()
@@ -403,7 +427,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
             self._early = bytearray()
         self._early += data
         if len(self._early) > _MAX_EARLY:
-            self.flow.pause_reading()
+            self.transport.pause_reading()
         self._hold()
 
     def unfinished(self) -> int:
@@ -448,7 +472,7 @@ class DirectHttpProtocol(HttpToolsProtocol):
         if answering and (self._sink is not None or self._reading == _HEAD):
             self._deaf = True
             self._early = None
-            self.flow.pause_reading()
+            self.transport.pause_reading()
             if cycle is not None:
                 cycle.keep_alive = False
             return
@@ -546,7 +570,10 @@ class _Offer:
         if self._accepted:
             return None
         self._accepted = True
-        return self._protocol.lend(self._scope, options, send, self._held)
+        sink = self._protocol.detach(self._scope, options, send, self._held)
+        if sink is not None:
+            self._scope = None  # else scope and offer would wait for the garbage collector
+        return sink
 
     def answer(self, send: Any, rest: bytes) -> bool:
         """See `DirectHttpProtocol.answer`."""

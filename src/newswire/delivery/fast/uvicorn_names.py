@@ -15,7 +15,8 @@ _METHODS: Final = """
     timeout_keep_alive_handler
 """
 _ATTRIBUTES: Final = """
-    cycle flow headers loop pipeline scope server_state timeout_keep_alive timeout_keep_alive_task transport
+    cycle flow headers loop parser pipeline scope server server_state timeout_keep_alive timeout_keep_alive_task
+    transport
 """
 _OF_A_CYCLE: Final = """
     access_log body chunked_encoding default_headers disconnected expected_content_length keep_alive message_event
