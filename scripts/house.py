@@ -7,6 +7,7 @@ passes through. Each revision of the repository gets a column, and the work tree
 
 from __future__ import annotations
 
+import argparse
 import ast
 import io
 import os
@@ -107,12 +108,17 @@ print(len(seen))
 """
 
 
-def main(revisions: list[str]) -> None:
+def main() -> None:
     """Print a table with a column for each revision."""
+    parser = argparse.ArgumentParser(description="Prints how large and how entangled newswire is.")
+    parser.add_argument("revisions", nargs="*", metavar="REVISION", help="of the repository, beside the work tree")
+    revisions = parser.parse_args().revisions
     columns = []
     for revision in revisions:
         with tempfile.TemporaryDirectory() as folder:
-            archive = subprocess.run(["git", "archive", revision, "src"], cwd=ROOT, capture_output=True, check=True)
+            archive = subprocess.run(["git", "archive", revision, "src"], cwd=ROOT, capture_output=True)
+            if archive.returncode:
+                parser.error(archive.stderr.decode().strip())
             with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
                 files.extractall(folder, filter="data")
             columns.append(measure(Path(folder) / "src"))
@@ -240,4 +246,4 @@ def name_of(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

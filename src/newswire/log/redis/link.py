@@ -212,7 +212,12 @@ class Link:
     @property
     def is_open(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        return self._connection is not None and self._connection.is_connected
+        if self._connection is None or not self._connection.is_connected:
+            return False
+        # redis-py does not see that asyncio has closed it. From Python 3.12 on to write to it raises AttributeError, or
+        # leaves its descriptor in the loop's selector: the next connection with that number never hears of an answer.
+        writer = self._connection._writer
+        return writer is not None and not writer.is_closing()
 
     async def call(
         self,
@@ -258,6 +263,7 @@ class Link:
         """Returns whether a connection had to be made."""
         if self.is_open:
             return False
+        await self.close()
         server = self._server
         server.check_pause()
         for attempt in range(_MOVES):
