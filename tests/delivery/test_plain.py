@@ -22,6 +22,7 @@ _PRIVATE = re.compile(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ENABLED, reason="this is the run without it")
 def test_streams_are_right_without_fast() -> None:
     """The tests of streams pass with NEWSWIRE_FAST=off, as they do with it on."""

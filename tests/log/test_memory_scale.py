@@ -183,6 +183,7 @@ async def test_a_large_drop_in_turns() -> None:
         assert offsets(await read_all(log, "busy")) == [20_000]
 
 
+@pytest.mark.slow
 async def test_a_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Looking up a pattern among very many channels lets other tasks run in between."""
     async with opened(MemoryLog(retention=Retention(max_events=1))) as log:

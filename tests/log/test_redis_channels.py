@@ -32,6 +32,7 @@ async def log(valkey: Valkey) -> AsyncIterator[Log]:
         yield log
 
 
+@pytest.mark.slow
 async def test_pages_of_many_channels(log: Log) -> None:
     """More channels than one script looks at are read in the order of the log, page by page."""
     names = [f"all.{number}" for number in range(900)]
@@ -95,6 +96,7 @@ async def test_forgotten_channels(log: Log) -> None:
     assert await log.drop({"user.3": 99}) == 1
 
 
+@pytest.mark.slow
 async def test_retention_by_itself(valkey: Valkey) -> None:
     """One of the processes that share a log removes what is over, after followers had a second to see it; if it ends,
     another does."""

@@ -24,7 +24,7 @@ from newswire.log.redis.engine import RedisLog
 from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 

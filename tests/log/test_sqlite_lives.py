@@ -266,6 +266,7 @@ async def test_a_note_that_makes_no_sense(note: bytes, tmp_path: Path) -> None:
     assert await resume(path, early) == (None, ["2", "end"])
 
 
+@pytest.mark.slow
 async def test_two_logs_that_move_the_write_ahead_log_to_one_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.fixtures.engines import Valkey
 from tests.fixtures.serve import Reader, Serve
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--retention", "none", "--heartbeat", "1")
 
 
