@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("uvicorn", "starlette")
 # What needs nothing of delivery/fast.
-_PLAIN = ("test_stream", "test_iterable", "test_response", "test_release", "test_plain")
+_PLAIN = ("test_stream", "test_iterable", "test_response", "test_response_release", "test_plain")
 PLAIN = [f"tests/delivery/{name}.py" for name in _PLAIN]
 # What an old Starlette lacks: our FastAPI needs a newer one.
 NEWER = re.compile(r"(?:from|import) (?:fastapi|starlette\.middleware\.body_limit)")

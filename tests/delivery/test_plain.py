@@ -26,7 +26,7 @@ _PRIVATE = re.compile(
 @pytest.mark.skipif(not ENABLED, reason="this is the run without it")
 def test_streams_are_right_without_fast() -> None:
     """The tests of streams pass with NEWSWIRE_FAST=off, as they do with it on."""
-    names = ("test_stream", "test_iterable", "test_response", "test_release", "test_plain")
+    names = ("test_stream", "test_iterable", "test_response", "test_response_release", "test_plain")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
     ended = subprocess.run(
         [*command, *(f"tests/delivery/{name}.py" for name in names)],
