@@ -57,7 +57,11 @@ def said(tmp_path: Path, server: str, *flags: str, log: str = "memory://", **env
                 time.sleep(0.05)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(PATIENCE)
+            try:
+                process.wait(PATIENCE)
+            finally:  # one that didn't stop must not stay behind for the tests after this
+                process.kill()
+                process.wait()
     return (tmp_path / "said").read_text()
 
 
