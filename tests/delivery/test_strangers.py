@@ -23,7 +23,7 @@ from starlette.routing import Route
 from tests.fixtures.asgi_servers import Server, running
 from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
 
-from newswire.delivery.fast import uvicorn as direct
+from newswire.delivery.fast import limits
 from newswire.delivery.strangers import BUDGET, Budget
 
 
@@ -244,7 +244,7 @@ def test_a_budget_is_never_overdrawn(seed: int, steps: int) -> None:
 
 def test_direct_limits_are_what_the_docs_say() -> None:
     """64 KiB and 256 fields."""
-    assert (direct.MAX_HEAD, direct.MAX_HEADERS) == (65_536, 256)
+    assert (limits.MAX_HEAD, limits.MAX_HEADERS) == (65_536, 256)
 
 
 def test_an_application_that_waits_for_a_refused_body(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import uvicorn
 from tests.fixtures.serve import Reader, Serve
 
 import newswire.delivery.fast.uvicorn as direct
+from newswire.delivery.fast import limits
 from newswire.server.app import create_app
 from newswire.server.settings import Settings
 
@@ -108,7 +109,7 @@ def test_a_head_without_end_is_refused(server: Serve) -> None:
 @pytest.mark.slow
 def test_a_head_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """In time: a client that says nothing, or a byte now and then, is let go; one that streams is not."""
-    monkeypatch.setattr(direct, "_HEAD_SECONDS", 0.6)
+    monkeypatch.setattr(limits, "_HEAD_SECONDS", 0.6)
     config = uvicorn.Config(create_app(Settings(log="memory://")), http=direct.DirectHttpProtocol, log_level="critical")
     running = uvicorn.Server(config)
     with socket.socket() as listener:
