@@ -10,7 +10,7 @@ raises from this file, so it imports no other module of newswire.
     ├── InvalidSetting        the server can't use a setting (also a ValueError)
     ├── LimitExceeded         something is larger than a configured limit
     │   └── DecodeLimitExceeded
-    ├── LogError              the log could not do what was asked
+    ├── LogError              the log could not do it
     │   ├── LogUnavailable    … now; it may work later
     │   ├── LogUncertain      … or has done it: its answer was lost
     │   ├── LogCorrupt        … and a person has to look
@@ -28,7 +28,7 @@ raises from this file, so it imports no other module of newswire.
     │   ├── TooManyAttempts   … and a limit of attempts or time is reached
     │   └── EventsLost        the server says that events are missing (`newswire.gap`)
     ├── BadPayload            an event's data doesn't fit the model (also a ValueError)
-    ├── RunError              a run could not do what was asked
+    ├── RunError              a run could not do it
     │   ├── RunNotFound       … it does not exist, or belongs to another owner (also a LookupError)
     │   ├── RunOver           … it has ended, or another process produces it now
     │   ├── RunFailed         raised by a producer: its text is meant for the run's readers
@@ -170,7 +170,7 @@ class DecodeLimitExceeded(LimitExceeded):
 
 
 class LogError(NewswireError):
-    """The log could not do what was asked. Nothing of the failed batch was stored (but see `LogUncertain`)."""
+    """The log could not do what a caller wanted. Nothing of the failed batch was stored (but see `LogUncertain`)."""
 
 
 class LogUnavailable(LogError):
@@ -217,7 +217,7 @@ class Closed(NewswireError):
 
 
 class RunError(NewswireError):
-    """A run could not do what was asked."""
+    """A run could not do what a caller wanted."""
 
 
 class RunNotFound(_Answerable, RunError, LookupError):
@@ -226,7 +226,7 @@ class RunNotFound(_Answerable, RunError, LookupError):
     In a route of Starlette or FastAPI it is a 404.
 
     Attributes:
-        run_id: the id or the name that was asked for.
+        run_id: the id or the name that the call gave.
     """
 
     def __init__(self, run_id: str, hint: str = "") -> None:

@@ -36,9 +36,9 @@ class CursorFile:
     """A file with the last event ID. It is replaced atomically: no reader and no crash ever finds half a file.
 
     Args:
-        path: the file, which the first save makes.
-        interval: seconds between two saves at least; closing the source saves the rest. After a crash, the events of up
-            to this much time come again. 0 saves after each event, which costs about 50 microseconds.
+        path: the file; the first save creates it.
+        interval: the least seconds between two saves; closing the source saves the rest. After a crash, the events of
+            up to this time come again. 0 saves after each event, which costs about 50 microseconds.
 
     The file survives a crash of the process. It is not forced onto the disk, so after a power cut it may hold an older
     ID: then events come again, and none is lost.

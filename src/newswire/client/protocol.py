@@ -177,8 +177,7 @@ class Protocol:
         elif head.status in _REDIRECTS:
             self._redirected(request, head)
         elif head.status == 204:
-            # "Clients will reconnect if the connection is closed; a client can be told to stop reconnecting using the
-            # HTTP 204 No Content response code." (9.2.1)
+            # A 204 makes a client stop reconnecting (9.2.1).
             self._stop(None)
         elif self._is_stream(request, head):
             self._open(request, head, now)

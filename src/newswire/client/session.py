@@ -226,7 +226,7 @@ class Session:
         self.stats.failures += 1
         wait = self.remaining(step.until) if isinstance(step, Wait) else None
         if wait is not None:
-            # Failures are never silent. A user who has set a hook hears of them there.
+            # Failures are never silent. With a hook set, they go to the hook.
             level = logging.WARNING if hooks.error is None else logging.DEBUG
             logger.log(level, "%s; next attempt in %.1f s", step.error, wait)
         if hooks.error is not None:

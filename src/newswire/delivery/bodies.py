@@ -26,7 +26,7 @@ _CLOSE: Final = {"connection": "close"}  # the rest of the body is not wanted an
 
 
 class ClientGone(Exception):
-    """The client has left in the middle of its request; nobody waits for an answer."""
+    """The client has left in the middle of its request; no one waits for an answer."""
 
 
 class Bodies:

@@ -1,8 +1,8 @@
-"""Streams that stop when they are asked to: on SIGTERM, on every server.
+"""Streams that stop on SIGTERM, on every server.
 
-Servers wait for open connections before they shut down, and most tell nobody that they wait: an endless stream would
-hang every deploy. So the first stream on an event loop chains itself before the handlers of SIGTERM and SIGINT (and
-the last one puts them back). On a signal every stream is told, and ends; then the server's own handler runs.
+Servers wait for open connections before they shut down, and most do so silently: an endless stream would hang every
+deploy. So the first stream on an event loop chains itself before the handlers of SIGTERM and SIGINT (and the last one
+puts them back). On a signal every stream ends; then the server's own handler runs.
 
 Signals belong to the main thread: in another one, the application calls `await hub.shutdown()` itself. hypercorn's
 workers get no signal at all, but an event of multiprocessing's that they look at ten times a second. So does the drain,
@@ -23,11 +23,11 @@ from weakref import WeakKeyDictionary
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _HEAD_START: Final = 0.1  # seconds
 _GLANCE: Final = 0.1  # seconds between two looks at hypercorn's event
-_OWN_TIME: Final = 0.8  # how much of the grace time finite streams have for themselves, before they are told to end
+_OWN_TIME: Final = 0.8  # how much of the grace time finite streams have for themselves, before they must end
 
 
 class Stoppable(Protocol):
-    """Something with streams that can be told to end.
+    """Something with streams that end on request.
 
     Attributes:
         finite: its streams end by themselves some time, so it may be worth waiting.

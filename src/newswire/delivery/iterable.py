@@ -64,7 +64,7 @@ class IterableStream:
         on_shutdown: OnShutdown | None,
         drain: Drain,
     ) -> None:
-        self.finite = on_shutdown is None  # one that hears of the stop is told at once, also while others drain
+        self.finite = on_shutdown is None  # with `on_shutdown`, the stop is reported at once, also while others drain
         self._options = options
         self._head = head
         self._send = send
@@ -75,7 +75,7 @@ class IterableStream:
         self._task = asyncio.current_task()
         self._started = False  # the head is out
         self._stopped: bool = False  # the stream ends now
-        self._gone = False  # … and nobody reads its end
+        self._gone = False  # … and no one reads its end
         self._sending_since: float | None = None
         self._cut = False
         self._timers: list[asyncio.TimerHandle] = []

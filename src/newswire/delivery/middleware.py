@@ -72,7 +72,7 @@ class StreamMiddleware:
             if offer.taken is not None:
                 await offer.taken[0].stream(offer.taken[1], receive)
             raise
-        except BaseException:  # cancelled, with nobody to go on
+        except BaseException:  # cancelled, and no one goes on
             if offer.taken is not None:
                 offer.taken[1].ended()
             raise

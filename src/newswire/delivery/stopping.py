@@ -31,7 +31,7 @@ _STEPS: Final = 200  # how far to look; a request behind ten middlewares takes s
 
 
 class Ending(Protocol):
-    """A stream that can be asked to end."""
+    """A stream that ends on request."""
 
     def end(self) -> None:
         """Its server stops. Called in the event loop; must not raise or block."""
@@ -73,7 +73,7 @@ def on_server_stop(scope: Any, receive: Any, send: Any, stream: Ending) -> Hook:
 
 
 class _Listed:
-    """A stream in a set of those that a caller will end."""
+    """A stream in a set of streams that a caller will end."""
 
     __slots__ = ("_streams", "_stream")
 

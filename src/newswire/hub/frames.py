@@ -2,8 +2,8 @@
 
 A **frame** is one log entry with its encodings, each made when somebody first needs it. A **chunk** is what goes onto
 a connection in one write: the frames that a subscriber is due, joined. Chunks are found by the frames they join, not
-by who gets them, so that 5,000 subscribers of different channel sets still share the bytes of a common event. Used by
-the hub for live events and for pages read from the log; it knows nothing of subscribers.
+by the readers that get them, so that 5,000 subscribers of different channel sets still share the bytes of a common
+event. Used by the hub for live events and for pages read from the log; it knows nothing of subscribers.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ class ChannelIndex:
         # What channels are found to match, in the present generation of patterns. It is a cache: channels come and go.
         self._resolved: dict[str, tuple[int, Collection[Group]]] = {}
         self._generation = 0
-        # By a part of a channel's hash, another part of it. What is asked for once is not worth remembering.
+        # By a part of a channel's hash, another part of it. A channel that came only once is not worth remembering.
         self._asked = bytearray(_REMEMBERED)
 
     def add(self, group: Group) -> None:

@@ -100,7 +100,7 @@ class EventIterator(AsyncIterator[Event]):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._sink: IteratorSink | None = None  # once the first event was asked for
+        self._sink: IteratorSink | None = None  # from the first call for an event on
         self._waited_for = False
         self._over = False
 

@@ -218,7 +218,7 @@ class Lifecycle:
                 await self.log.close()
 
     def before_close(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Await `call()` when the hub is asked to close, while it still works: for what is built upon it."""
+        """Await `call()` when a call closes the hub, while it still works: for what is built upon it."""
         self._closing.append(call)
 
     async def shutdown(self, grace: float = 5.0, mode: Mode = "goodbye") -> None:

@@ -11,9 +11,9 @@ class HubOptions:
 
     Attributes:
         window_bytes: the newest events kept in memory, in bytes of memory, roughly. Subscribers that are behind by
-            less are served without touching the log. 16 MiB is some 15,000 small events.
-        write_budget: bytes that a subscriber is given in one write, and so the most that one that stalls holds on to
-            (an event larger than this goes alone). 64 KiB fills a connection of 5 Mbit/s for 100 ms.
+            less are served without reading the log. 16 MiB is some 15,000 small events.
+        write_budget: the most bytes in one write to a subscriber, so a subscriber that stalls holds no more than that
+            (a larger event is written alone). 64 KiB fills a connection of 5 Mbit/s for 100 ms.
     """
 
     window_bytes: int = 16 * 2**20

@@ -112,7 +112,7 @@ class Subscription:
         self._start: Start | None = start  # while it is new; then the position that it was opened at
         self._state = _State.NEW
         self._gap: str | None = None  # the data of a gap event that comes first
-        self._reported = 0  # loss up to this offset needs no gap event; -1: nor does that which comes first
+        self._reported = 0  # loss up to this offset needs no gap event; -1: nor does any loss before the first page
         self._quiet = False  # nothing was written since the last heartbeat was due, while it is catching up
         self._group: Group | None = None  # while it is attached
         self._sink: Sink | None = None

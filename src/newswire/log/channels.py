@@ -53,7 +53,7 @@ class Pattern(str):
     Raises:
         InvalidChannel: a wildcard is not a whole token, `>` is not the last one, or a name rule is broken.
 
-    Never make one of what a user sent: `Pattern(f"room.{room}")` is every room for a user who sends `*`.
+    Never make a pattern from text that a user sent: `Pattern(f"room.{room}")` is every room for a user who sends `*`.
     """
 
     __slots__ = ()

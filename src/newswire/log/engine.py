@@ -108,7 +108,8 @@ class Span:
         epoch: the log's present life; see `Position`.
         earliest: the offset just before the earliest kept event (equal to `latest` in an empty log).
         latest: the offset of the newest event ever appended, 0 if none.
-        past: all epochs that the log has had, and up to where their positions are places in it. None: it has had one.
+        past: all epochs that the log has had, and for each the offset up to which its positions are still valid. None:
+            it has had only one.
     """
 
     epoch: str

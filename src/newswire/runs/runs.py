@@ -39,9 +39,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Runs:
     """The runs of one hub's log, as this process produces and reads them.
 
-    It opens itself, and closes with its hub. An owner is any text that names a principal: a run that was started with
-    one is there only for calls that give the same, and for those that give none it does not exist. A run without an
-    owner is public: whoever knows its id may read it and stop it. Each `start` says which: `owner=` or `public=True`.
+    It opens itself, and closes with its hub. An owner is any text that names a user. Only a call with the same `owner`
+    finds a run that has one; for any other call the run does not exist. A run without an owner is public: a client that
+    knows its id may read it and stop it. Each `start` says which: `owner=` or `public=True`.
 
     Args:
         hub: where they are stored, and read.
@@ -54,8 +54,8 @@ class Runs:
         hub: see above.
         store: the records in its log.
         stats: numbers; see `RunStats`.
-        producers: those that are registered, by name.
-        sync: the same for threads; see `SyncRuns`.
+        producers: the registered producers, by name.
+        sync: the same methods for threads; see `SyncRuns`.
     """
 
     def __init__(
@@ -231,7 +231,7 @@ class Runs:
         Args:
             run_id: its id.
             name: instead of the id: the run that this owner has started last under this name.
-            owner: whose it is; None: it is public. `ANYONE`: whosever it is, for the application's own code.
+            owner: whose it is; None: it is public. `ANYONE`: any owner, for the application's own code.
 
         Raises:
             RunNotFound: there is none.
@@ -295,7 +295,7 @@ class Runs:
 
         Args:
             request: not looked at yet: what it says is read when the response is called.
-            run: a run that the application has in its hand, whoever owns it; or the id of one that belongs to `owner`.
+            run: a `Run`, whatever its owner; or the id of a run that belongs to `owner`.
             name, owner: which run, and who asks; see `get`.
             dialect: how to write it (`newswire.runs.dialects`); None: the events as they are stored.
             active: answer 204 where no run goes on, as clients expect that ask at each page load.

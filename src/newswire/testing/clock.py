@@ -16,11 +16,11 @@ from typing import Any
 
 
 class FakeClock:
-    """A `Clock` for event sources whose waits end at once.
+    """A `Clock` for event sources: each wait ends at once.
 
     Args:
-        start: the time at the start.
-        seed: the seed of the random numbers.
+        start: the first time that `now` returns, in seconds.
+        seed: the seed of the random jitter.
 
     Attributes:
         waits: the seconds of each wait so far.

@@ -98,7 +98,7 @@ async def read_all(log: Log, *channels: str, after: int = 0, limit: int = 100) -
 
 
 async def lost(log: Log, *channels: str) -> int:
-    """What a reader of the channels from the beginning is told to have missed."""
+    """What a page reports as lost to a reader of the channels from the beginning."""
     return (await log.read(Channels(map(name_or_pattern, channels)), 0, 1)).lost
 
 

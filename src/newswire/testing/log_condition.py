@@ -105,7 +105,7 @@ class ConditionTests(LogTests):
         assert [entry and entry.data for entry in entries] == ["3", None, "2"]
 
     async def test_drop_removes_up_to_an_offset(self, log: Log) -> None:
-        """Readers of what is left are told of the loss; others are not concerned."""
+        """Readers of what is left learn of the loss; it does not concern others."""
         first, second, third = await publish(log, "a", "1", "2", "3")
         await publish(log, "b", "4")
         assert await log.drop({"a": second}) == 2

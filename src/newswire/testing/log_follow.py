@@ -121,7 +121,7 @@ class FollowTests(LogTests):
             assert await asyncio.gather(*followers) == [expected] * 3
 
     async def test_a_slow_follower(self, log: Log) -> None:
-        """A follower that takes nothing for a long while gets all of it afterwards, and nobody waits for it."""
+        """A follower that takes nothing for a long while gets all of it afterwards, and no one waits for it."""
         async with closing(log.follow(0)) as follower:
             first = await publish(log, "a", "first")
             assert offsets(await take(follower, 1)) == first
@@ -142,7 +142,7 @@ class FollowTests(LogTests):
             assert offsets(await take(other, 1)) == numbers
 
     async def test_ends_with_the_log(self, make_log: MakeLog) -> None:
-        """A follower that waits ends when the log is closed, and one that begins later is told."""
+        """A follower that waits ends when the log is closed, and one that begins later gets an error."""
         async with opened(make_log()) as log:
             await publish(log, "a", "1")
             follower = log.follow(0)

@@ -1,4 +1,4 @@
-"""The part of `LogSuite` about what is kept: retention, what is told of what was lost, closing and opening again."""
+"""The part of `LogSuite` about what is kept: retention, reports of loss, closing and opening again."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class KeepTests(LogTests):
         assert offsets(await read_all(log, "a")) == numbers
 
     async def test_max_events(self, make_log: MakeLog) -> None:
-        """Each channel keeps its newest `max_events`, and a reader from before is told what it lost."""
+        """Each channel keeps its newest `max_events`, and a reader from before learns what it lost."""
         async with opened(make_log(retention=Retention(max_events=3))) as log:
             a = await publish(log, "a", *"12345")
             b = await publish(log, "b", *"12")
@@ -59,7 +59,7 @@ class KeepTests(LogTests):
             assert await read_all(log, "c") == []
 
     async def test_max_age(self, make_log: MakeLog) -> None:
-        """Events older than `max_age` go, all of them if need be, and what was lost is told."""
+        """Events older than `max_age` go, all of them if need be, and a reader learns what it lost."""
         async with opened(make_log(retention=Retention(max_age=0.01))) as log:
             numbers = await publish(log, "a", *"123")
             with anyio.fail_after(PATIENCE):
@@ -148,7 +148,7 @@ class KeepTests(LogTests):
                 assert (await publish(log, "a", "56"))[0] > numbers[-1]
 
     async def test_a_follower_hears_of_what_it_missed(self, make_log: MakeLog) -> None:
-        """A follower from before what was removed either gets it nevertheless or is told, and can go on from there."""
+        """A follower from before a removed event gets that event or an error, and can go on from there."""
         async with opened(make_log(retention=Retention(max_events=2))) as log:
             numbers = await publish(log, "a", *"12345")
             await log.trim()
@@ -171,7 +171,7 @@ class KeepTests(LogTests):
                 assert offsets(await take(follower, 3)) == [position.offset for position in positions]
 
     async def test_close(self, make_log: MakeLog) -> None:
-        """A closed log says so, whatever is asked of it; closing it again does nothing."""
+        """A closed log says so to every call; closing it again does nothing."""
         log = make_log()
         await publish(log, "a", "1")
         await log.close()

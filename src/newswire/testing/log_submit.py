@@ -289,5 +289,5 @@ async def _tailing(log: Log, after: int, take: OnEntries) -> AsyncGenerator[None
 async def _until(found: Sequence[object], count: int) -> None:
     """Wait until so many things are there."""
     with anyio.fail_after(PATIENCE):
-        while len(found) < count:  # noqa: ASYNC110  # what is waited for calls nobody
+        while len(found) < count:  # noqa: ASYNC110  # what it waits for has no callback
             await anyio.sleep(0.001)

@@ -2,8 +2,8 @@
 
 A kilobyte of an answer can hold a megabyte of zeros, and HTTP libraries decompress all bytes of one read at once. An
 `Inflater` returns one piece at a time, so its caller can stop at its own limit. It reads `gzip` and `deflate`, as the
-standard library does, and no other encoding. The client and the relay use it for servers that compress without being
-asked to.
+standard library does, and no other encoding. The client and the relay use it for servers that compress although
+no request asked for it.
 """
 
 from __future__ import annotations

@@ -147,7 +147,7 @@ def _rest(
         except GeneratorExit:
             coroutine.close()
             raise
-        except BaseException as error:  # whatever the task is told is meant for the coroutine
+        except BaseException as error:  # whatever comes into the task is meant for the coroutine
             thrown = error
         try:
             if thrown is None:

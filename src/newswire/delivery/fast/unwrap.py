@@ -32,7 +32,7 @@ _Call = TypeVar("_Call")
 
 
 def unwrap(call: _Call) -> _Call:
-    """What a `send` comes to, from the response's head on; or a `receive`, for who only waits for the disconnect.
+    """What a `send` comes to, from the response's head on; or a `receive`, for a wait for the disconnect.
 
     Args:
         call: what an ASGI application was given.

@@ -80,7 +80,7 @@ class _HeldHead:
         self._head = b""
         cycle.transport = self
 
-    def __getattr__(self, name: str) -> Any:  # whatever else is asked of a transport
+    def __getattr__(self, name: str) -> Any:  # whatever else a transport has
         return getattr(self._real, name)
 
     def write(self, data: bytes) -> None:
@@ -163,7 +163,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             # Its offer refers to the scope that it is in. Left so, each request would wait for the garbage collector,
             # which takes a twentieth of the time of small requests, and pauses of 10 ms.
             cycle.scope["extensions"] = {}
-            cycle.body.clear()  # nobody reads it any more
+            cycle.body.clear()  # no one reads it any more
         if self.pipeline:
             super().on_response_complete()
             return

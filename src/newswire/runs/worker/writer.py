@@ -35,7 +35,7 @@ _MAX_MESSAGE: Final = 1000  # characters of an exception's text that readers get
 
 
 class RunWriter(Run):
-    """A handle of a run which also writes: what a producer gets, and `Runs.attach`.
+    """A handle that also writes to its run. A producer gets one, and `Runs.attach` returns one.
 
     Attributes:
         ended: the end that was stored through this handle.
