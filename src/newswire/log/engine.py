@@ -31,7 +31,8 @@ was started again, knows them) for `TOKEN_SECONDS` at least. A batch without a t
 
 **What was lost.** `Page.lost` is exact as far as the engine knows; where it does not know, `Page.doubt` says so.
 
-**Retention** is no engine's own: `newswire.log.retention` has the rules, and a planner for those who need one.
+**Retention.** `newswire.log.retention` has the rules, the same for every engine. Each engine finds and
+removes in its own way what they do not keep.
 
 **A server shared by several hubs.** An engine on a server takes a `namespace`, in its constructor and in its URL: logs
 of different namespaces see nothing of each other. In memory and in a file it has no meaning.
