@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.fixtures.engines import Valkey
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, open_log
 from newswire.errors import Closed, InvalidChannel, InvalidEvent
@@ -189,3 +190,61 @@ async def test_retention_of_a_hub_made_from_a_url() -> None:
         assert [entry.data for entry in page.entries] == ["3", "4"]
     with pytest.raises(ValueError, match="has its retention"):
         Hub(open_log("memory://"), retention=Retention(max_events=2))
+
+
+# -- idempotency keys
+
+
+async def keyed(hub: Hub) -> list[str]:
+    """Publish one event and one batch, each under a key."""
+    batch = [("keys.b", "2"), ("keys.a", "3")]
+    one = await hub.publish("keys.a", "1", idempotency_key="one")
+    return [one, *await hub.publish_many(batch, idempotency_key="batch")]
+
+
+async def test_a_key_stores_once(hub: Hub) -> None:
+    """Publishing again under a key gives the first positions; the key is the channel's own, and no key is no key."""
+    first = await keyed(hub)
+    assert await keyed(hub) == first
+    assert await hub.publish("keys.b", "4", idempotency_key="one") not in first
+    await hub.publish("keys.a", "5")
+    await hub.publish("keys.a", "5")
+    page, _ = await hub.history(Pattern("keys.*"))
+    assert [entry.data for entry in page.entries] == ["1", "2", "3", "4", "5", "5"]
+
+
+async def test_a_file_knows_keys_after_a_restart(tmp_path: Path) -> None:
+    """Another hub on the file gives what the first one gave."""
+    url = f"sqlite:///{tmp_path}/log.db"
+    async with Hub(url) as hub:
+        first = await keyed(hub)
+    async with Hub(url) as hub:
+        assert await keyed(hub) == first
+
+
+async def test_hubs_on_valkey_share_keys(valkey: Valkey) -> None:
+    """What one machine has published under a key, another does not store again."""
+    url = f"{valkey.url}?namespace=keys"
+    async with Hub(url) as one, Hub(url) as two:
+        first = await keyed(one)
+        assert await keyed(two) == first
+        page, _ = await two.history(Pattern("keys.*"))
+        assert [entry.data for entry in page.entries] == ["1", "2", "3"]
+
+
+async def test_threads_publish_with_a_key(hub: Hub) -> None:
+    """`hub.sync` takes the same keys."""
+    first = await hub.publish("a", "1", idempotency_key="one")
+    assert await asyncio.to_thread(hub.sync.publish, "a", "1", idempotency_key="one") == first
+    assert await asyncio.to_thread(hub.sync.publish_many, [("a", "1")], idempotency_key="one") == [first]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, 7, b"one", "\ud800"])
+async def test_a_bad_key_is_refused(hub: Hub, key: str) -> None:
+    """A key is a text of 1 to 255 characters; with anything else nothing is stored."""
+    with pytest.raises(ValueError, match="an idempotency key is a text"):
+        await hub.publish("a", "1", idempotency_key=key)
+    with pytest.raises(ValueError, match="an idempotency key is a text"):
+        await hub.publish_many([("a", "1")], idempotency_key=key)
+    assert (await hub.history("a"))[0].entries == []
+    await hub.publish("a", "1", idempotency_key="ü" * 255)

@@ -157,3 +157,33 @@ def test_an_answer_is_the_same_whichever_way_it_is_written(server: Serve) -> Non
             found.append({name for name in fields if name != b"connection"})
     assert all(names == {b"date", b"content-length", b"content-type", b"cache-control"} for names in found)
     assert len(server.stored("written")) == len(found)
+
+
+def test_a_request_with_a_key_is_stored_once(server: Serve) -> None:
+    """Sent again it gets the first answer, an event and a batch alike, also from a server that was started again."""
+    url = f"{server.url}/channels/keys"
+    one = httpx2.post(url, headers={"idempotency-key": "one"}, content=b"1")
+    batch = httpx2.post(url, headers=NDJSON | {"idempotency-key": "two"}, content=b'{"data":"2"}\n{"data":"3"}')
+    server.stop()
+    server.start()
+    assert httpx2.post(url, headers={"idempotency-key": "one"}, content=b"1").json() == one.json()
+    again = httpx2.post(url, headers=NDJSON | {"idempotency-key": "two"}, content=b'{"data":"2"}\n{"data":"3"}')
+    assert again.json() == batch.json()
+    assert server.stored("keys") == ["1", "2", "3"]
+
+
+def test_a_key_belongs_to_its_channel(server: Serve) -> None:
+    """The same key on another channel is another publish."""
+    for channel in ("keys.a", "keys.b"):
+        answer = httpx2.post(f"{server.url}/channels/{channel}", headers={"idempotency-key": "same"}, content=b"x")
+        assert answer.status_code == 200
+        assert server.stored(channel) == ["x"]
+
+
+@pytest.mark.parametrize("keys", [[""], ["x" * 256], ["a", "b"]])
+def test_a_bad_key_is_refused(server: Serve, keys: list[str]) -> None:
+    """One header of 1 to 255 characters, or nothing is stored."""
+    headers = [("idempotency-key", key) for key in keys]
+    answer = httpx2.post(f"{server.url}/channels/bad-keys", headers=headers, content=b"x")
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_idempotency_key")
+    assert server.stored("bad-keys") == []

@@ -41,6 +41,7 @@ HEADERS = (
     (b"origin", b"https://page.example"), (b"origin", b"https://evil.example"), (b"origin", b"http://localhost"),
     (b"sec-fetch-site", b"cross-site"), (b"sec-fetch-site", b"same-origin"), (b"origin", b"http://["), (b"origin", b""),
     (b"host", b"evil.example"), (b"host", b""), (b"x-other", b"\xff"),
+    (b"idempotency-key", b"one"), (b"idempotency-key", b""), (b"idempotency-key", b"x" * 256),
 )  # fmt: skip
 BODIES = (b"x", b"", b"\xff", b'{"data": 1}\n{"data": "b", "event": "own"}', b'{"data": NaN}', b'{"data": 1}\n' * 4,
           b"\n", b'{"dta": 1}', b"x" * 201, b'{"data": "error", "event": "error"}')  # fmt: skip

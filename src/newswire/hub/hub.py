@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from hashlib import sha256
+from typing import Any, Final, Literal, TypeVar
 
 from newswire.errors import InvalidPosition
 from newswire.hub.frames import Form
@@ -29,6 +30,8 @@ from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 
 T = TypeVar("T")
+
+_KEY_CHARACTERS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,9 @@ class Hub(Lifecycle):
 
     # -- publish
 
-    async def publish(self, channel: str, data: Any, *, event: str = "message") -> Position:
+    async def publish(
+        self, channel: str, data: Any, *, event: str = "message", idempotency_key: str | None = None
+    ) -> Position:
         """Publish one event.
 
         Args:
@@ -92,6 +97,9 @@ class Hub(Lifecycle):
             data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
                 else as JSON.
             event: the event's type. `error`, `open` and `newswire.…` are reserved.
+            idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
+                the same key again, within ten minutes, stores nothing and returns the first position. The data is not
+                compared. Use it to publish again after `LogUncertain`, or after your own process was interrupted.
 
         Returns:
             the event's position, once it is stored under the log's durability.
@@ -99,24 +107,31 @@ class Hub(Lifecycle):
         Raises:
             InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
             LogUnavailable: the log can't store it now; nothing was stored.
+            LogUncertain: the log gave no answer: the event may be stored, or not.
+            ValueError: `idempotency_key` is no such text; nothing was stored.
         """
-        return (await self._append([(channel, to_event(data, event))]))[0]
+        return (await self._append([(channel, to_event(data, event))], idempotency_key))[0]
 
-    async def publish_many(self, events: Iterable[tuple[str, Any]]) -> list[Position]:
+    async def publish_many(
+        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = None
+    ) -> list[Position]:
         """Publish a batch: all of it, in this order, with nothing in between, or nothing.
 
         Args:
             events: pairs of channel and data; see `publish`. An `Event` brings its own type.
+            idempotency_key: see `publish`. It names the whole batch, and belongs to the channel of the first event.
+                Use it again only with the same events.
 
         Returns:
             the events' positions, in order.
         """
-        return await self._append([(channel, to_event(data)) for channel, data in events])
+        return await self._append([(channel, to_event(data)) for channel, data in events], idempotency_key)
 
-    async def _append(self, batch: list[tuple[str, Event]]) -> list[Position]:
+    async def _append(self, batch: list[tuple[str, Event]], key: str | None) -> list[Position]:
+        token = None if key is None else _token(key, batch)
         if self._runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
             await self.runtime()
-        return await self.log.append(batch)
+        return await self.log.append(batch, token=token)
 
     # -- subscribe
 
@@ -229,7 +244,15 @@ class SyncHub:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
-    def publish(self, channel: str, data: Any, *, event: str = "message", timeout: float | None = None) -> Position:
+    def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        event: str = "message",
+        idempotency_key: str | None = None,
+        timeout: float | None = None,
+    ) -> Position:
         """Publish one event; see `Hub.publish`.
 
         Args:
@@ -240,11 +263,15 @@ class SyncHub:
             RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
                 or where gevent has replaced the threads.
         """
-        return self.call(lambda: self._hub.publish(channel, data, event=event), timeout)
+        return self.call(
+            lambda: self._hub.publish(channel, data, event=event, idempotency_key=idempotency_key), timeout
+        )
 
-    def publish_many(self, events: Iterable[tuple[str, Any]], *, timeout: float | None = None) -> list[Position]:
+    def publish_many(
+        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = None, timeout: float | None = None
+    ) -> list[Position]:
         """Publish a batch; see `Hub.publish_many`."""
-        return self.call(lambda: self._hub.publish_many(events), timeout)
+        return self.call(lambda: self._hub.publish_many(events, idempotency_key=idempotency_key), timeout)
 
     def close(self, timeout: float | None = None) -> None:
         """Close the hub, and the background thread if there is one. Idempotent."""
@@ -258,3 +285,14 @@ class SyncHub:
             Closed: the hub was closed, by `close` or in an event loop that is still there.
         """
         return self._hub.call_from_thread(call, timeout)
+
+
+def _token(key: object, batch: list[tuple[str, Event]]) -> str:
+    """The log's token for a key: one of the channel, so that publishers of different channels can't meet."""
+    if not isinstance(key, str) or not 0 < len(key) <= _KEY_CHARACTERS:
+        raise ValueError(f"an idempotency key is a text of 1 to {_KEY_CHARACTERS} characters, not {key!r:.60}")
+    channel = str(batch[0][0]) if batch else ""  # no channel's name has a NUL
+    try:
+        return sha256(channel.encode("utf-8", "surrogatepass") + b"\0" + key.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise ValueError("an idempotency key is a text that UTF-8 can write: this one has a lone surrogate") from None

@@ -1,7 +1,8 @@
 """`POST /channels/{channel}`: one event, or with `application/x-ndjson` a batch of them.
 
 A batch has one JSON object a line, `{"data": …}` and perhaps `"event"`; an error names the line. Parsing yields to the
-event loop now and then, so that a large batch does not hold up the streams.
+event loop now and then, so that a large batch does not hold up the streams. With an `Idempotency-Key`, a request that
+is sent again stores nothing, and gets the same answer; see `Hub.publish`.
 
 The body is bounded while it is read, in size and in time, and nothing is stored before all of it was checked. `publish`
 reads the ASGI scope itself, since most events are a hundred bytes, and a request object around them costs more than to
@@ -40,6 +41,7 @@ _HEAD: Final = b"content-length: %d\r\n" + b"".join(b"%s: %s\r\n" % pair for pai
 _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _SLICE: Final = 250  # lines: about a millisecond
 _MEMBERS: Final = frozenset({"data", "event"})
+_KEY_BYTES: Final = 255  # as of `Hub.publish`
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
@@ -63,17 +65,18 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     service.check("publish", channel)
     if service.authorize is not allow_all:
         await service.authorize(Request(scope, receive), "publish", (channel,))
-    is_batch, announced = _read_headers(scope)
+    is_batch, announced, key = _read_headers(scope)
     settings = service.settings
     body = await service.bodies.read(receive, announced)
     if is_batch:
         events = await _parse_batch(body, event, settings.max_batch)
-        ids = await service.hub.publish_many((channel, one) for one in events)
+        ids = await service.hub.publish_many(((channel, one) for one in events), idempotency_key=key)
         listed = '","'.join(ids)
         answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
         count = len(ids)
     else:
-        answer = '{"id":"' + await service.hub.publish(channel, body, event=event or "message") + '"}\n'
+        id_ = await service.hub.publish(channel, body, event=event or "message", idempotency_key=key)
+        answer = f'{{"id":"{id_}"}}\n'
         count = 1
     service.published(count, time.perf_counter() - began)
     return answer.encode()
@@ -158,14 +161,15 @@ class FastChannel:
         await problem(scope, receive, counted)
 
 
-def _read_headers(scope: Scope) -> tuple[bool, int | None]:
-    """Whether the body is a batch, and its length if that was announced.
+def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None]:
+    """Whether the body is a batch, its length if that was announced, and the `Idempotency-Key`.
 
     Raises:
-        Problem: the body is one that can't be an event's data.
+        Problem: the body is one that can't be an event's data, or the key is none.
     """
     kind = encoding = b""
     announced: int | None = None
+    key: str | None = None
     for name, value in scope["headers"]:
         if name == b"content-type":
             kind = value
@@ -173,11 +177,16 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None]:
             announced = int(value[:19]) if value.isdigit() else None
         elif name == b"content-encoding":
             encoding = value
+        elif name == b"idempotency-key":
+            if key is not None or not 0 < len(value.strip()) <= _KEY_BYTES:
+                detail = f"Idempotency-Key is one header, of 1 to {_KEY_BYTES} characters. Nothing was stored"
+                raise Problem(400, "invalid_idempotency_key", detail)
+            key = value.strip().decode("latin-1")
     if encoding and (named := encoding.decode("latin-1").strip().lower()) != "identity":
         detail = f"the body is encoded as {named[:40]!r}: send it as it is, without Content-Encoding"
         raise Problem(415, "unsupported_encoding", detail, headers={"accept-encoding": "identity"})
     if not kind:
-        return False, announced
+        return False, announced, key
     media, _, parameters = kind.decode("latin-1").lower().partition(";")
     media = media.strip()
     if parameters:
@@ -188,7 +197,7 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None]:
     if media.startswith("multipart/"):
         detail = "a multipart body is no event: send the data itself as the body, or a batch as application/x-ndjson"
         raise Problem(415, "unsupported_type", detail)
-    return media in _NDJSON, announced
+    return media in _NDJSON, announced, key
 
 
 async def _parse_batch(body: bytes, event: str | None, limit: int) -> list[Event]:

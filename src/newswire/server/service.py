@@ -42,7 +42,9 @@ class Service(ServedApp):
 
     settings: Settings
     families = FAMILIES
-    grants = Grants(methods="GET, HEAD, POST", headers="Authorization, Cache-Control, Content-Type, Last-Event-ID")
+    grants = Grants(
+        methods="GET, HEAD, POST", headers="Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID"
+    )
 
     def __init__(
         self, settings: Settings, hub: Hub, authorize: Authorizer, parameters: Sequence[str], stats_folder: Path | None
