@@ -181,6 +181,12 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             return None
         return _HeldHead(cycle)
 
+    def _cycle_of(self, scope: Any, send: Any) -> RequestResponseCycle | None:
+        """The present request, if it is the one of `scope`, and `send` is uvicorn's own for it."""
+        cycle: RequestResponseCycle | None = self.cycle
+        theirs: Any = getattr(send, "__self__", None)
+        return cycle if cycle is not None and cycle is theirs and cycle.scope is scope else None
+
     def detach(self, scope: Any, options: StreamOptions, send: Any, held: _HeldHead | None) -> DirectSink | None:
         """Hand the connection over, if the response's head was sent and nothing else is going on.
 
@@ -190,12 +196,9 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             send: what the response's bytes would go to; only uvicorn's own will do.
             held: has the head, if it is not out yet.
         """
-        cycle: RequestResponseCycle | None = self.cycle
-        theirs: Any = getattr(send, "__self__", None)
+        cycle = self._cycle_of(scope, send)
         if (
             cycle is None
-            or cycle is not theirs
-            or cycle.scope is not scope
             or not cycle.response_started
             or cycle.response_complete
             or cycle.disconnected
@@ -251,12 +254,9 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         Returns:
             whether it was written; if not, nothing was.
         """
-        cycle: RequestResponseCycle | None = self.cycle
-        theirs: Any = getattr(send, "__self__", None)
+        cycle = self._cycle_of(scope, send)
         if (
             cycle is None
-            or cycle is not theirs
-            or cycle.scope is not scope
             or cycle.response_started
             or cycle.disconnected
             or cycle.more_body
