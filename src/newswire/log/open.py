@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from collections.abc import Callable, Container, Mapping
+from typing import Any, Final, TypeAlias
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from newswire.log.log import Log
 from newswire.log.retention import DEFAULT_RETENTION, RetentionRules
 
 _SCHEMES: Final = "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0"
-_REDIS: Final = frozenset({"redis", "rediss", "valkey", "valkeys"})
+# The options that a URL may have, each with the function that reads its text.
+_Known: TypeAlias = Mapping[str, Callable[[str], Any]]
 _PLANNED: Final = frozenset({"nats", "tls", "postgres", "postgresql"})
 
 
@@ -37,44 +38,65 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
     scheme = scheme.lower()
     if not separator:
         raise ValueError(f"a log is named by a URL, and this has no scheme; this version knows {_SCHEMES}")
-    parts = urlsplit(url)
-    if scheme == "memory":
-        from newswire.log.memory import MemoryLog
-
-        if parts.netloc or parts.path.strip("/"):
-            raise ValueError("memory:// names the log in memory; nothing may follow but options")
-        return MemoryLog(retention=retention, **_options(scheme, parts.query, options, {"max_bytes": int}))
-    if scheme == "sqlite":
-        from newswire.log.sqlite import SqliteLog
-
-        path = unquote(parts.path).removeprefix("/")
-        if parts.netloc or not path:
-            raise ValueError("an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db")
-        known: dict[str, Callable[[str], Any]] = {"synchronous": str.upper, "busy_timeout": float}
-        kept = DEFAULT_RETENTION if retention is None else retention
-        return SqliteLog(path, retention=kept, **_options(scheme, parts.query, options, known))
-    if scheme in _REDIS:
-        try:
-            from newswire.log.redis.engine import RedisLog
-        except ImportError as error:
-            raise ImportError("a redis:// log needs redis-py: pip install 'newswire[redis]'") from error
-        own, others = _split(parts.query, {"namespace", "timeout"})
-        known = {"namespace": str, "timeout": float}
-        kept = DEFAULT_RETENTION if retention is None else retention
-        address = urlunsplit(parts._replace(query=others))
-        return RedisLog(address, retention=kept, **_options(scheme, own, options, known))
-    later = " yet" if scheme in _PLANNED else ""
-    raise ValueError(f"this version has no {scheme[:20]}:// log{later}; it knows {_SCHEMES}")
+    opener = _OPENERS.get(scheme)
+    if opener is None:
+        later = " yet" if scheme in _PLANNED else ""
+        raise ValueError(f"this version has no {scheme[:20]}:// log{later}; it knows {_SCHEMES}")
+    return opener(scheme, urlsplit(url), retention, options)
 
 
-def _split(query: str, names: set[str]) -> tuple[str, str]:
-    """A query's parameters that have one of these names, and the others."""
-    pairs = parse_qsl(query, keep_blank_values=True)
-    own = [pair for pair in pairs if pair[0] in names]
-    return urlencode(own), urlencode([pair for pair in pairs if pair[0] not in names])
+def _memory(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
+    from newswire.log.memory import MemoryLog
+
+    if parts.netloc or parts.path.strip("/"):
+        raise ValueError("memory:// names the log in memory; nothing may follow but options")
+    return MemoryLog(retention=retention, **_options(scheme, parts.query, options, {"max_bytes": int}))
 
 
-def _options(scheme: str, query: str, given: dict[str, Any], known: dict[str, Callable[[str], Any]]) -> dict[str, Any]:
+def _sqlite(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
+    from newswire.log.sqlite import SqliteLog
+
+    path = unquote(parts.path).removeprefix("/")
+    if parts.netloc or not path:
+        raise ValueError("an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db")
+    known: _Known = {"synchronous": str.upper, "busy_timeout": float}
+    return SqliteLog(path, retention=_kept(retention), **_options(scheme, parts.query, options, known))
+
+
+def _redis(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
+    try:
+        from newswire.log.redis.engine import RedisLog
+    except ImportError as error:
+        raise ImportError("a redis:// log needs redis-py: pip install 'newswire[redis]'") from error
+    known: _Known = {"namespace": str, "timeout": float}
+    address, own = _split(parts, known)
+    return RedisLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
+
+
+# A scheme, and the function that makes its log of a URL: (scheme, parts, retention, options).
+_OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, Any]], Log]]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "redis": _redis,
+    "rediss": _redis,
+    "valkey": _redis,
+    "valkeys": _redis,
+}
+
+
+def _kept(retention: RetentionRules) -> RetentionRules:
+    """What a file or a server keeps when the caller says nothing."""
+    return DEFAULT_RETENTION if retention is None else retention
+
+
+def _split(parts: SplitResult, own: Container[str]) -> tuple[str, str]:
+    """A server's address without newswire's own options, and the query of these options."""
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    address = parts._replace(query=urlencode([pair for pair in pairs if pair[0] not in own]))
+    return urlunsplit(address), urlencode([pair for pair in pairs if pair[0] in own])
+
+
+def _options(scheme: str, query: str, given: dict[str, Any], known: _Known) -> dict[str, Any]:
     """The options of a URL, as what they are, under those that the caller gave."""
     options: dict[str, Any] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
