@@ -114,7 +114,7 @@ class Kept:
         offset = self.latest
         added: list[Entry] = []
         new = tuple.__new__  # half the price of a named tuple's own constructor
-        for (name, event), size in zip(events, weights, strict=True):
+        for (name, event), size in zip(events, weights):  # noqa: B905  as many; `strict` costs 0.2 µs
             offset += 1
             entry = new(Entry, (offset, name, event[1], event[0], now))
             untrack(entry)
