@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import ctypes
 import gc
+import itertools
 import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import anyio
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
@@ -24,6 +26,7 @@ from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
 from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.delivery.drain import drain_of
 from newswire.delivery.middleware import StreamMiddleware
+from newswire.integrations import sse_starlette
 
 hub = Hub(os.environ.get("NEWSWIRE_TEST_LOG", "memory://"))
 closed: list[str] = []
@@ -38,6 +41,25 @@ async def events(request: Request) -> Response:
     )
     channels = request.query_params.getlist("channel") or ["news"]
     return EventSourceResponse(hub.subscribe(*channels, after=last_event_id(request)), options=options)
+
+
+async def dropped_in(request: Request) -> Response:
+    """What sse-starlette's users write, with only the import replaced."""
+    stopping = anyio.Event()
+
+    async def ticks() -> AsyncIterator[dict[str, object]]:
+        try:
+            for number in itertools.count():
+                if stopping.is_set():
+                    yield {"event": "farewell", "data": "bye"}
+                    return
+                yield {"data": number, "id": str(number)}
+                with anyio.move_on_after(0.05):
+                    await stopping.wait()
+        finally:
+            closed.append("sse-starlette")
+
+    return sse_starlette.EventSourceResponse(ticks(), ping=1, shutdown_event=stopping, shutdown_grace_period=2)
 
 
 async def publish(request: Request) -> Response:
@@ -142,6 +164,7 @@ app = Starlette(
         Route("/drain", drain),
         Route("/stats", stats),
         Route("/memory", memory),
+        Route("/sse-starlette", dropped_in),
         Route("/{kind}", content, methods=["GET", "POST"]),
     ]
 )

@@ -1,0 +1,1 @@
+"""newswire in other packages' shapes: one module for each, imported by name."""
