@@ -99,7 +99,7 @@ def serve_app(
     Raises:
         click.ClickException: it can't run; the message says why.
     """
-    if _is_public(settings.host) and not settings.insecure:
+    if _is_public(settings.host) and not (settings.insecure or settings.authenticates):
         raise click.ClickException(f"{settings.host} can be reached from other machines, {danger}, or give --insecure")
     _try_log(settings.log)
     stop_in_order()

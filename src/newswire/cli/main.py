@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 
-_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail")
+_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "token")
 
 
 class _Commands(click.Group):
@@ -57,6 +57,7 @@ def newswire(context: click.Context) -> None:
     newswire serve                      a server on http://127.0.0.1:8000, its log in ./newswire.db
     newswire tail news                  what comes on a channel, as it comes
     newswire publish news 'It works'    an event for it
+    newswire token --jwt-secret S ...   a credential for a server that asks for one
     newswire relay --upstream URL       an AI API whose answers outlive the connection
     """
     if not wants_colours():

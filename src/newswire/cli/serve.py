@@ -21,8 +21,9 @@ def serve(settings: Settings) -> None:
     serve_app(
         settings,
         create_app,
-        danger="and every client that reaches it could read and publish everything: listen on 127.0.0.1 behind a "
-        "proxy that authenticates them",
+        danger="and every client that reaches it could read and publish everything: give --jwt-secret or another key "
+        "(docs/auth.md), listen on 127.0.0.1 behind a proxy that authenticates them",
         banner=lambda url: [f"on {url}  (the console is there too)"],
-        proxy_headers=settings.access_log,  # only that log says which client asked
+        proxy_headers=bool(settings.trusted_proxy),
+        forwarded_allow_ips=list(settings.trusted_proxy),
     )

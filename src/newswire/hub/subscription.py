@@ -84,6 +84,8 @@ class Subscription:
         "_gap",
         "_group",
         "_hub",
+        "_lifetime",
+        "_on_end",
         "_options",
         "_quiet",
         "_reported",
@@ -118,6 +120,8 @@ class Subscription:
         self._sink: Sink | None = None
         self._options = _NOT_YET
         self._transform = transform
+        self._lifetime: float | None = None  # seconds until `expire`, from when it is attached
+        self._on_end: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
@@ -182,6 +186,8 @@ class Subscription:
         self.channels = group.channels  # equal; now one object for the whole group
         if options.max_age is not None:  # give or take a tenth, so that not all come back at once
             runtime.deadlines.start(self.goodbye, options.max_age * random.uniform(0.9, 1.1))
+        if self._lifetime is not None:
+            runtime.deadlines.start(self.expire, self._lifetime)
         opening = self._opening(options)
         if opening is not None:
             self._give(self._with_next(opening, group))
@@ -259,6 +265,12 @@ class Subscription:
                 self._runtime.left(self)
             if self._transform is not None:
                 self._transform.ended()
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end()
 
     def place_again(self, point: StartPoint) -> None:
         """The log is another one now: go on from here."""
@@ -266,27 +278,52 @@ class Subscription:
         self._gap = point.gap or self._gap
         self.wake()
 
+    # -- what an application that knows its users asks of it
+
+    def live(self, seconds: float) -> None:
+        """End the stream with a goodbye after `seconds`, when its client's token ends. Call before `attach`."""
+        self._lifetime = seconds
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Call `call` once, when the stream has ended, however it ended; at once if it has. For one caller.
+
+        Args:
+            call: may not raise or block.
+        """
+        if self._state is _State.CLOSED:
+            call()
+        else:
+            self._on_end = call
+
     # -- ways to end it
 
     def close(self) -> None:
         """End the stream in order. Idempotent."""
         self._end(None)
 
-    def goodbye(self) -> None:
-        """End the stream in order and ask the client to come back."""
-        self._end(self._goodbye())
+    def goodbye(self, reason: str | None = None) -> None:
+        """End the stream in order and ask the client to come back.
+
+        Args:
+            reason: why, for the client, if it is no stop of the server: `expired` or `revoked`.
+        """
+        self._end(self._goodbye(reason))
+
+    def expire(self) -> None:
+        """End the stream because its client's token has expired."""
+        self.goodbye("expired")
 
     def goodbye_bytes(self) -> bytes:
         """What `goodbye` sends last, for a server that ends the stream by itself."""
         return self._goodbye().raw
 
-    def _goodbye(self) -> Chunk:
+    def _goodbye(self, reason: str | None = None) -> Chunk:
         wait = come_back(self._options.retry)
         if self._transform is not None:
             raw = self._transform.goodbye(wait)
             if raw is not None:
                 return Chunk(raw=raw)
-        event = goodbye(wait)
+        event = goodbye(wait, reason)
         if self.form is Form.ENVELOPE:
             data = json.dumps({"channel": None, "event": event.event, "data": event.data})
             event = Event(data, retry=event.retry)
@@ -308,6 +345,7 @@ class Subscription:
         self._leave()
         if sink is None:
             self._state = _State.CLOSED
+            self._tell_end()
             return
         self._state = _State.ENDING
         self._stalls()  # a peer that never takes the rest is cut in the end
@@ -320,6 +358,7 @@ class Subscription:
             self._runtime.leave(self, group)
             self._runtime.deadlines.cancel(self.send_heartbeat)
             self._runtime.deadlines.cancel(self.goodbye)
+            self._runtime.deadlines.cancel(self.expire)
 
     # -- time
 

@@ -25,7 +25,8 @@ from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
 from newswire.log.channels import name_or_pattern
 from newswire.server import console
-from newswire.server.auth import Authorizer, allow_all
+from newswire.server.auth import Auth, Authorizer, allow_all
+from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests
 from newswire.server.publish import HEADERS, FastChannel, publish
@@ -41,7 +42,7 @@ _CHANNEL: Final = "/channels/{channel}"
 def create_app(
     settings: Settings | None = None,
     hub: Hub | None = None,
-    authorize: Authorizer = allow_all,
+    authorize: Authorizer | None = None,
     *,
     parameters: Sequence[str] = (),
     stats_folder: Path | None = None,
@@ -52,7 +53,8 @@ def create_app(
         settings: how it behaves; `port` and `workers` are for the command. It answers to the names in
             `allowed_hosts` and to that of `host`; see `newswire.serving.hosts`.
         hub: the hub to serve; else one on `settings.log`. It is opened when the server starts, and closed when it ends.
-        authorize: called before each subscribe, publish and read; see `newswire.server.auth`.
+        authorize: called before each subscribe, publish and read; see `newswire.server.auth`. None: the settings say
+            which tokens are good (`jwt_secret` …); without any of those, everyone may do everything.
         parameters: names of query parameters that `authorize` reads, such as `token`: a native EventSource can't send
             headers. Any other parameter that no route has is refused.
         stats_folder: where several worker processes share their stats.
@@ -60,7 +62,22 @@ def create_app(
     settings = settings or Settings()
     if hub is None:
         hub = Hub(settings.log, retention=settings.retention)
+    if authorize is None:
+        authorize = auth_of(settings, hub) if settings.authenticates else allow_all
     return _Server(settings, Service(settings, hub, authorize, tuple(parameters), stats_folder))
+
+
+def auth_of(settings: Settings, hub: Hub) -> Auth:
+    """The authorizer that the settings describe."""
+    if settings.jwt_secret is not None:
+        warn_if_weak(settings.jwt_secret)
+    return Auth(
+        hub,
+        tokens=settings.tokens(),
+        anonymous=settings.anonymous,
+        origins=settings.cors_origins,
+        cookie=settings.auth_cookie,
+    )
 
 
 class _Server(Starlette):
@@ -149,7 +166,7 @@ async def _stream(
     query.only(*more, "from", "envelope", also=service.parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
-    await service.allow(request, "subscribe", *channels)
+    access = await service.allow(request, "subscribe", *channels)
     if request.method != "HEAD":
         service.check_room()
     subscription = service.hub.subscribe(
@@ -159,5 +176,6 @@ async def _stream(
         envelope=envelope is not None,
     )
     if request.method != "HEAD":
+        service.follow(subscription, access)
         await subscription.open()  # what fails here is still a status code
     return EventSourceResponse(subscription, options=service.settings.stream)

@@ -82,9 +82,10 @@ async def tail(request: Request) -> EventSourceResponse:
     query = Query(request.scope["query_string"])
     query.only("channel", "last_event_id", also=service.parameters)
     channel = query.one("channel") or ">"
-    await service.allow(request, "subscribe", channel)
+    access = await service.allow(request, "subscribe", channel)
     service.check_room()
     subscription = service.hub.subscribe(name_or_pattern(channel), after=last_event_id(request), envelope=True)
+    service.follow(subscription, access)
     await subscription.open()  # what fails here is still a status code
     service.pages[channel] += 1
 

@@ -15,9 +15,10 @@ from starlette.requests import Request
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem, unavailable
 from newswire.hub.hub import Hub
+from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.activity import ActivityCounter
-from newswire.server.auth import Action, Authorizer
+from newswire.server.auth import Access, Action, Auth, Authorizer
 from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
 from newswire.server.settings import Settings
 from newswire.serving.origins import Grants
@@ -33,6 +34,7 @@ class Service(ServedApp):
 
     Attributes:
         authorize, parameters: as given to `create_app`.
+        auth: the authorizer, if it is newswire's own.
         bodies: reads the requests' bodies.
         publish_seconds: how long publish requests took.
         activity: events by channel, for the console.
@@ -51,6 +53,7 @@ class Service(ServedApp):
     ) -> None:
         super().__init__(settings, hub, stats_folder, settings.drain)
         self.authorize = authorize
+        self.auth = authorize if isinstance(authorize, Auth) else None
         self.parameters = parameters
         self.bodies = Bodies(settings.body_timeout, settings.max_body)
         self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
@@ -74,14 +77,22 @@ class Service(ServedApp):
 
     # -- checks that routes share
 
-    async def allow(self, request: Request, action: Action, *channels: str) -> None:
+    async def allow(self, request: Request, action: Action, *channels: str) -> Access | None:
         """Check the channels' names, then ask whether the request may do that with them.
+
+        Returns:
+            whose the request is, if the authorizer says so.
 
         Raises:
             InvalidChannel, Problem: it may not.
         """
         self.check(action, *channels)
-        await self.authorize(request, action, channels)
+        return await self.authorize(request, action, channels)
+
+    def follow(self, subscription: Subscription, access: Access | None) -> None:
+        """End a stream that is about to begin when its credential ends."""
+        if self.auth is not None and access is not None:
+            self.auth.follow(subscription, access)
 
     def check(self, action: Action, *channels: str) -> None:
         """Check the channels' names.

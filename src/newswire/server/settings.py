@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from newswire.errors import InvalidSetting
 from newswire.hub.options import StreamOptions
 from newswire.log.channels import MAX_CHANNEL_BYTES
 from newswire.log.retention import DEFAULT_RETENTION, Retention
+from newswire.server.auth.authority import COOKIE
+from newswire.server.auth.jwks import JwksUrl
+from newswire.server.auth.keys import read_keys, secret_key
+from newswire.server.auth.tokens import Tokens
 from newswire.serving import option_types
 from newswire.serving.settings import ServerSettings, setting
 
@@ -45,11 +50,97 @@ class Settings(ServerSettings):
     max_age: float | None = setting(
         None, option_types.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
     )
+    jwt_secret: str | None = setting(
+        None, option_types.secret(), "Accept tokens (JWT) that are signed with this secret: HS256, HS384, HS512."
+    )
+    jwt_key: tuple[str, ...] = setting(
+        (), option_types.files(), "Accept tokens of the key in this file: a public key (PEM) or a JWK Set. Repeatable."
+    )
+    jwks_url: str | None = setting(
+        None,
+        option_types.optional(option_types.text("a URL of http:// or https://")),
+        "Accept tokens of the keys that an identity provider publishes at this URL (a JWK Set).",
+    )
+    jwt_audience: tuple[str, ...] = setting(
+        (),
+        option_types.several("names, commas between several, or 'none'", "NAME", str),
+        "Accept only tokens for this audience (`aud`). Repeatable.",
+    )
+    jwt_issuer: str | None = setting(
+        None, option_types.optional(option_types.text("a name or URL")), "Accept only tokens of this issuer (`iss`)."
+    )
+    jwt_algorithm: tuple[str, ...] = setting(
+        (),
+        option_types.several("algorithms such as RS256, commas between several, or 'none'", "NAME", str),
+        "Accept only tokens that are signed so; without it, all that the keys are for. Repeatable.",
+    )
+    jwt_leeway: float | None = setting(
+        None, option_types.duration(optional=True), "What the clocks of those that make tokens may differ by."
+    )
+    anonymous: tuple[str, ...] = setting(
+        (), option_types.patterns(), "Channels that anyone may subscribe to without a credential. Repeatable."
+    )
+    auth_cookie: str = setting(
+        COOKIE,
+        option_types.text("the name of a cookie, which begins with __Host- where pages come over HTTPS"),
+        "The cookie that may have a token.",
+    )
+    trusted_proxy: tuple[str, ...] = setting(
+        (),
+        option_types.networks(),
+        "Believe the X-Forwarded headers of a proxy at this address or in this network. Repeatable.",
+    )
     drain: Literal["goodbye", "drain"] = setting(
         "goodbye",
         option_types.text("goodbye or drain", "goodbye", "drain"),
         "On SIGTERM: every stream says goodbye at once, or finite ones may end by themselves first.",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.tokens()  # what is wrong with the keys shows at the start
+
+    @property
+    def authenticates(self) -> bool:
+        """See `ServerSettings.authenticates`."""
+        return bool(self.anonymous) or self._has_keys
+
+    @property
+    def _has_keys(self) -> bool:
+        return self.jwt_secret is not None or bool(self.jwt_key) or self.jwks_url is not None
+
+    def tokens(self) -> Tokens | None:
+        """Which tokens are good; None: no key is configured, so none is.
+
+        Raises:
+            InvalidSetting: a key can't be used.
+        """
+        if not self._has_keys:
+            return None
+        name, value = "jwt_secret", "(set)"
+        try:
+            import jwt as _  # noqa: F401
+
+            keys = [] if self.jwt_secret is None else [secret_key(self.jwt_secret)]
+            for value in self.jwt_key:
+                name = "jwt_key"
+                keys += read_keys(value)
+            name, value = "jwks_url", self.jwks_url or ""
+            url = None if self.jwks_url is None else JwksUrl(self.jwks_url)
+            name, value = "jwt_algorithm", ", ".join(self.jwt_algorithm)
+            return Tokens(
+                keys,
+                url=url,
+                audiences=self.jwt_audience,
+                issuer=self.jwt_issuer,
+                algorithms=self.jwt_algorithm,
+                leeway=self.jwt_leeway or 0.0,
+            )
+        except ModuleNotFoundError as error:
+            why = f"tokens need {error.name}, which is not installed: pip install 'newswire[auth]'"
+            raise InvalidSetting("settings", name, value, "", why=why) from None
+        except ValueError as error:
+            raise InvalidSetting("settings", name, value, "", why=f"{value!r:.100} can't be used: {error}") from None
 
     @property
     def kept(self) -> Mapping[str, Retention] | None:

@@ -6,11 +6,13 @@ mistake is.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from newswire.errors import InvalidChannel
 from newswire.log.channels import check_pattern
 from newswire.log.retention import Retention
 
@@ -53,6 +55,24 @@ def text(allowed: str, *choices: str) -> OptionType:
         return str(value) if good else _wrong(value)
 
     return OptionType(allowed, read, metavar="|".join(choices) if choices else "TEXT")
+
+
+def secret() -> OptionType:
+    """Some text that is never shown, or nothing."""
+    kind = optional(text("a secret that only the servers and the makers of tokens know"))
+    return replace(kind, show=lambda value: "none" if value is None else "(set)", metavar="SECRET")
+
+
+def optional(kind: OptionType) -> OptionType:
+    """Of a kind, or nothing, which is shown as `none`."""
+
+    def read(value: Any) -> Any:
+        return None if _is_nothing(value) else kind.read(value)
+
+    def show(value: Any) -> str:
+        return "none" if value is None else kind.show(value)
+
+    return replace(kind, allowed=f"{kind.allowed}, or 'none'", read=read, show=show)
 
 
 def number(low: int, high: int) -> OptionType:
@@ -156,6 +176,41 @@ def hosts() -> OptionType:
         "or 'none'"
     )
     return several(allowed, "NAME", lambda text: read(text.rstrip(".")))
+
+
+def patterns() -> OptionType:
+    """Channel patterns: `public.>`, several with commas between."""
+
+    def read(text: str) -> str:
+        try:
+            return check_pattern(text)
+        except InvalidChannel as error:
+            raise Refused(str(error)) from None
+
+    return several("channel patterns such as public.> or news, commas between several, or 'none'", "PATTERN", read)
+
+
+def files() -> OptionType:
+    """Paths of files, several with commas between."""
+
+    def read(value: Any) -> tuple[str, ...]:
+        if _is_nothing(value):
+            return ()
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(part.strip() for part in parts if part.strip())
+
+    allowed = "the path of a file, commas between several, or 'none'"
+    return OptionType(allowed, read, lambda found: ", ".join(found) or "none", "FILE", several=",")
+
+
+def networks() -> OptionType:
+    """Addresses and networks: 10.0.0.1, 10.0.0.0/8, 2001:db8::/32; or `*`."""
+
+    def read(text: str) -> str:
+        return text if text == "*" else str(ipaddress.ip_network(text))
+
+    allowed = "addresses or networks such as 10.0.0.1 or 10.0.0.0/8, commas between several, or 'none'"
+    return several(allowed, "ADDRESS", read)
 
 
 def retention() -> OptionType:

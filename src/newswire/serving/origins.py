@@ -76,7 +76,7 @@ class Origins:
             return
         headers = Headers(scope=scope)
         origin = headers["origin"]
-        if _is_own(headers, origin):
+        if is_own(headers, origin):
             await self._app(scope, receive, send)
         elif not self._allows(origin):
             if scope["method"] in _READS:
@@ -115,7 +115,7 @@ class Origins:
         return granting
 
 
-def _is_own(headers: Headers, origin: str) -> bool:
+def is_own(headers: Headers, origin: str) -> bool:
     """Whether the page is the server's own. A browser says so itself, where it trusts the connection."""
     fetch_site = headers.get("sec-fetch-site")
     if fetch_site is not None:

@@ -23,7 +23,7 @@ SECTIONS: Final = ("relay",)
 
 def setting(default: Any, kind: OptionType, help: str) -> Any:
     """A field of settings."""
-    return field(default=default, metadata={"type": kind, "help": help})
+    return field(default=default, metadata={"type": kind, "help": help}, repr=kind.metavar != "SECRET")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +70,11 @@ class ServerSettings:
             raise InvalidSetting("settings", "workers", self.workers, "1", why=why)
 
     @property
+    def authenticates(self) -> bool:
+        """Whether clients need credentials."""
+        return False
+
+    @property
     def kept(self) -> Mapping[str, Retention] | None:
         """What the log keeps, by channel pattern; None: see `newswire.open_log`."""
         return None
@@ -89,5 +94,6 @@ def type_of(one: Field[Any]) -> OptionType:
 
 def flag_of(one: Field[Any]) -> str:
     """A setting's flag; in the singular if it may be given several times: `--upstream` for `upstreams`."""
-    name = one.name.removesuffix("s") if type_of(one).several else one.name
+    plural = type_of(one).several and not one.name.endswith("us")
+    name = one.name.removesuffix("s") if plural else one.name
     return "--" + name.replace("_", "-")

@@ -30,6 +30,14 @@ def come_back(retry: int | None) -> int:
     return round((DEFAULT_RETRY if retry is None else retry) * random.uniform(0.5, 1.5))
 
 
-def goodbye(wait: int) -> Event:
-    """Returns the event that asks a client to come back after `wait` milliseconds (see `come_back`)."""
-    return Event(json.dumps({"retry": wait}), GOODBYE, retry=wait)
+def goodbye(wait: int, reason: str | None = None) -> Event:
+    """Returns the event that asks a client to come back after `wait` milliseconds (see `come_back`).
+
+    Args:
+        wait: milliseconds.
+        reason: why the stream ends, if it is not that the server stops: `expired` or `revoked`.
+    """
+    data: dict[str, object] = {"retry": wait}
+    if reason is not None:
+        data["reason"] = reason
+    return Event(json.dumps(data), GOODBYE, retry=wait)

@@ -1,0 +1,282 @@
+"""JSON Web Tokens: which are good, and what they grant.
+
+A token has the claims `sub` (the user), `exp`, and `subscribe` and `publish`: lists of channel patterns. `jti` names
+it, so that it can be revoked alone, `iat` says when it was made, `admin: true` lets it observe and revoke. PyJWT checks
+the signature first, and the times, the audience and the issuer only then. So a refusal that gives details goes to the
+holder of a token that a known key has signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, Final, NoReturn
+
+from newswire.server.auth.access import Access, Denied
+from newswire.server.auth.jwks import JwksUrl
+from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
+from newswire.server.auth.patterns import read_grants
+
+logger = logging.getLogger("newswire.server")
+
+REALM: Final = 'Bearer realm="newswire"'
+_NOT_QUOTED: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # in an error_description (RFC 6750, section 3)
+MOST_BYTES: Final = 16 * 2**10
+_KNOWN: Final = 4096  # tokens whose check is remembered: verifying costs 20 to 200 µs
+_FOREVER: Final = 253402300800.0  # the year 10000: past it a time is a slip
+
+
+def invalid(reason: str, detail: str) -> Denied:
+    """A 401 for a credential that is there and not good (RFC 6750, section 3)."""
+    described = _NOT_QUOTED.sub("?", detail)[:200]
+    authenticate = f'{REALM}, error="invalid_token", error_description="{described}"'
+    return Denied(detail, authenticate=authenticate, reason=reason)
+
+
+class Tokens:
+    """Verifies tokens.
+
+    Args:
+        keys: static keys.
+        url: keys that an identity provider publishes.
+        audiences: a token has to name one of them. Without any, a token that names one is refused: it is for another.
+        issuer: the only one, if given.
+        algorithms: the only ones, if given; else all that the keys are for.
+        leeway: seconds that the clocks of issuers may differ by.
+
+    Raises:
+        ValueError: there is no such algorithm.
+    """
+
+    def __init__(
+        self,
+        keys: Sequence[Key] = (),
+        *,
+        url: JwksUrl | None = None,
+        audiences: Collection[str] = (),
+        issuer: str | None = None,
+        algorithms: Collection[str] = (),
+        leeway: float = 0.0,
+    ) -> None:
+        if unknown := set(algorithms) - ALGORITHMS:
+            raise ValueError(f"{min(unknown)!r:.40} is no algorithm; there are {', '.join(sorted(ALGORITHMS))}")
+        self._keys = tuple(keys)
+        self._url = url
+        self._audiences = list(audiences)
+        self._issuer = issuer
+        self._algorithms = frozenset(algorithms) or ALGORITHMS
+        self._leeway = leeway
+        self._known: dict[str, Access] = {}
+        self._of_fetch = 0  # the fetch of the URL's keys that `_known` is of
+
+    async def verify(self, token: str) -> Access:
+        """What a token grants.
+
+        Raises:
+            Denied: it is not good.
+            Problem: its keys can't be read now.
+        """
+        if self._url is not None:
+            await self._url.refresh()
+            if self._url.fetched != self._of_fetch:
+                self._forget()
+        known = self._known.get(token)
+        if known is None:
+            known = _access(await self._verify(token), token)
+            if known.expires is not None:
+                known = replace(known, expires=known.expires + self._leeway)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[token] = known
+        if known.expires is not None and known.expires <= time.time():
+            raise _expired()
+        return known
+
+    def _forget(self) -> None:
+        self._known.clear()
+        self._of_fetch = 0 if self._url is None else self._url.fetched
+
+    async def _verify(self, token: str) -> dict[str, Any]:
+        import jwt
+
+        if len(token) > MOST_BYTES:
+            raise invalid("malformed", f"the token has more than {MOST_BYTES:,} bytes")
+        try:
+            head = jwt.get_unverified_header(token)
+        except (jwt.exceptions.PyJWTError, ValueError, RecursionError):
+            raise invalid("malformed", "the token is no JSON Web Token") from None
+        algorithm, id = head.get("alg"), head.get("kid")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            raise invalid("wrong_algorithm", "the token is signed with an algorithm that is not accepted here")
+
+        def fitting(keys: Sequence[Key]) -> list[Key]:
+            return [key for key in keys if algorithm in key.algorithms and (id is None or key.id in (None, id))]
+
+        found = fitting(self._keys)
+        if self._url is not None:
+            if not found and not fitting(self._url.keys):
+                await self._url.look_for(lambda keys: bool(fitting(keys)))
+                self._forget()
+            found += fitting(self._url.keys)
+        for key in found:
+            try:
+                return self._decode(token, key, algorithm)
+            except jwt.exceptions.InvalidSignatureError:
+                continue
+        if not found and algorithm not in {one for key in self._all_keys() for one in key.algorithms}:
+            raise invalid("wrong_algorithm", "the token is signed with an algorithm that is not accepted here")
+        raise invalid("bad_signature", "the token is not signed with a key that this server knows")
+
+    def _all_keys(self) -> list[Key]:
+        return [*self._keys, *(() if self._url is None else self._url.keys)]
+
+    def _decode(self, token: str, key: Key, algorithm: str) -> dict[str, Any]:
+        import jwt
+        from jwt import exceptions as wrong
+
+        try:
+            claims = jwt.decode(
+                token,
+                key.material,
+                algorithms=[algorithm],
+                audience=self._audiences or None,
+                issuer=self._issuer,
+                leeway=self._leeway,
+                options={"require": ["aud"] if self._audiences else []},
+            )
+        except wrong.InvalidSignatureError:
+            raise
+        except (wrong.InvalidTokenError, ValueError, OverflowError, TypeError, RecursionError) as error:
+            _explain(error)
+        except wrong.PyJWTError:
+            raise wrong.InvalidSignatureError from None  # this key can't be used for it: perhaps another can
+        if not isinstance(claims, dict):
+            raise invalid("malformed", "the token's claims are no object")
+        return claims
+
+
+def _expired() -> Denied:
+    return invalid("expired", "the token has expired")
+
+
+def _explain(error: Exception) -> NoReturn:
+    """Say what is wrong with a token whose signature is good, or that can't be read."""
+    from jwt import exceptions as wrong
+
+    match error:
+        case wrong.ExpiredSignatureError():
+            raise _expired() from None
+        case wrong.ImmatureSignatureError():
+            raise invalid("not_yet_valid", "the token is not valid yet: its nbf or iat is in the future") from None
+        case wrong.InvalidAudienceError():
+            raise invalid("wrong_audience", "the token is for another audience") from None
+        case wrong.MissingRequiredClaimError(claim="aud"):
+            raise invalid("wrong_audience", "the token names no audience, and this server wants its own") from None
+        case wrong.InvalidIssuerError() | wrong.MissingRequiredClaimError(claim="iss"):
+            raise invalid("wrong_issuer", "the token is of another issuer") from None
+        case wrong.InvalidAlgorithmError():
+            raise invalid("wrong_algorithm", "the token is signed with an algorithm that is not accepted here")
+    raise invalid("malformed", "the token can't be read, or has a claim that is none") from None
+
+
+def _access(claims: dict[str, Any], token: str) -> Access:
+    """What the claims of a verified token grant.
+
+    Raises:
+        Denied: a claim is not what it has to be.
+    """
+    subject, id = claims.get("sub"), claims.get("jti")
+    grants = {}
+    for name in ("subscribe", "publish"):
+        try:
+            grants[name] = read_grants(claims.get(name))
+        except ValueError as error:
+            raise invalid("bad_claim", f"the token's claim {name} {error}") from None
+    return Access(
+        subject=subject if isinstance(subject, str) else None,
+        token=id if isinstance(id, str) and id else fingerprint(token),
+        expires=_time(claims, "exp"),
+        issued=_time(claims, "iat"),
+        subscribe=grants["subscribe"],
+        publish=grants["publish"],
+        admin=claims.get("admin") is True,
+        kind="token",
+    )
+
+
+def _time(claims: dict[str, Any], name: str) -> float | None:
+    value = claims.get(name)
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError, OverflowError):
+        seconds = -1.0
+    if not 0 <= seconds < _FOREVER:
+        raise invalid("bad_claim", f"the token's claim {name} is no time in seconds")
+    return seconds
+
+
+def fingerprint(token: str) -> str:
+    """The name of a token that has no `jti`."""
+    return "sha256:" + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def new_token(
+    secret: str,
+    *,
+    subject: str | None,
+    subscribe: Sequence[str] = (),
+    publish: Sequence[str] = (),
+    ttl: float | None = 3600.0,
+    admin: bool = False,
+    more: dict[str, Any] | None = None,
+    algorithm: str = "HS256",
+    clock: Callable[[], float] = time.time,
+) -> str:
+    """Make a token that a server with the same secret accepts.
+
+    Args:
+        secret: shared with the server.
+        subject: the user.
+        subscribe, publish: channel patterns.
+        ttl: seconds until it expires; None: never.
+        admin: whether it may observe and revoke.
+        more: further claims, such as `aud` and `iss`.
+        algorithm: HS256, HS384 or HS512.
+        clock: gives the seconds since the Unix epoch.
+
+    Raises:
+        ValueError: a pattern is none.
+    """
+    import jwt
+
+    from newswire.server.auth.keys import secret_key
+
+    now = clock()
+    claims: dict[str, Any] = {"jti": secrets.token_urlsafe(12), "iat": round(now, 3)}
+    if subject is not None:
+        claims["sub"] = subject
+    if ttl is not None:
+        claims["exp"] = math.ceil(now + ttl)  # whole seconds: so PyJWT reads it
+    for name, patterns in (("subscribe", subscribe), ("publish", publish)):
+        if patterns:
+            try:
+                claims[name] = list(read_grants(list(patterns)))
+            except ValueError as error:
+                raise ValueError(f"{name} {error}") from None
+    if admin:
+        claims["admin"] = True
+    return jwt.encode({**claims, **(more or {})}, secret_key(secret).material, algorithm)
+
+
+def warn_if_weak(secret: str) -> None:
+    """Say in the log that a secret is short."""
+    if len(secret.encode()) < WEAK:
+        logger.warning("the JWT secret has fewer than %d bytes: it can be guessed from one token", WEAK)
