@@ -22,6 +22,7 @@ PACKAGES: Final = (
     "newswire.runs.dialects",
     "newswire.relay",
     "newswire.server",
+    "newswire.server.auth",
     "newswire.integrations.sse_starlette",
     "newswire.testing",
     "newswire.errors",
