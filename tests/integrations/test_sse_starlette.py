@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -537,3 +538,19 @@ def test_replace_comes_too_late() -> None:
     code = "import sse_starlette\nfrom newswire.integrations.sse_starlette import replace\nreplace()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "call replace() before what imports it" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("library", "seen"),
+    [
+        ("mcp", "[0.0, 1.0, 2.0, 'done']"),
+        ("a2a", "['task', 'status_update', '0', '1', '2', 'status_update']"),
+    ],
+)
+def test_libraries_stream_on_it(library: str, seen: str) -> None:
+    """Their own servers and official clients."""
+    command = [sys.executable, str(Path(__file__).parent / "users_of_sse_starlette.py"), library]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.replace("'newswire.integrations.sse_starlette', ", "") == f"{seen}\n", done.stderr
+    assert "newswire.integrations" in done.stdout
