@@ -18,6 +18,7 @@ PACKAGES: Final = (
     "newswire.wire",
     "newswire.log",
     "newswire.client",
+    "newswire.contract",
     "newswire.runs",
     "newswire.runs.dialects",
     "newswire.relay",

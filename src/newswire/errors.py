@@ -5,6 +5,7 @@ raises from this file, so it imports no other module of newswire.
 
     NewswireError
     ├── InvalidEvent          the wire format can't carry a field (also a ValueError)
+    │   └── ContractBroken    … or the channel's contract does not allow it
     ├── InvalidChannel        a channel name or pattern that breaks the rules (also a ValueError)
     ├── InvalidPosition       text that is not a position (also a ValueError)
     ├── InvalidSetting        the server can't use a setting (also a ValueError)
@@ -70,6 +71,23 @@ class InvalidEvent(NewswireError, ValueError):
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
         self.field = field
+
+
+class ContractBroken(InvalidEvent):
+    """An event is not one of its channel's contract, or its data doesn't fit. Nothing was stored.
+
+    Attributes:
+        field: the first place that is wrong: `event`, or a path such as `data.lines[0].quantity`.
+        contract: the name of the contract.
+        event: the event's type; None if it was to be found by the value.
+        faults: pairs of a place and what is wrong there.
+    """
+
+    def __init__(self, message: str, *, contract: str, event: str | None, faults: Sequence[tuple[str, str]]) -> None:
+        super().__init__(faults[0][0], message)
+        self.contract = contract
+        self.event = event
+        self.faults = tuple(faults)
 
 
 class _Answerable(NewswireError):

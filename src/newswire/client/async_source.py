@@ -24,10 +24,11 @@ from newswire.client.request import Request
 from newswire.client.session import Headers, Session, Stats, Url
 from newswire.client.transports import pick_async
 from newswire.client.transports.base import AsyncConnection, AsyncTransport
-from newswire.client.typed import Models, OnBad, Reader
+from newswire.client.typed import ContractReader, EventReader, Models, OnBad, Reader
 from newswire.errors import Closed, InactivityTimeout, SourceError
 from newswire.redact import without_userinfo
 from newswire.wire.event import Event
+from newswire.wire.types import EventTypes, Unknown
 
 if TYPE_CHECKING:
     import aiohttp
@@ -161,6 +162,23 @@ class AsyncEventSource:
                 source raises is raised here too.
         """
         return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
+
+    def typed(
+        self, contract: EventTypes[T], *, unknown: Unknown | None = None, on_bad: OnBad = "raise"
+    ) -> AsyncIterator[T]:
+        """Iterate over the events as a contract declares them: each is a `TypedEvent`, whose data is a value.
+
+        Args:
+            contract: a `newswire.contract.Contract`.
+            unknown: what happens to an event that the contract does not know: `skip`, `raise` a `BadPayload` (for a
+                gap, `EventsLost`), or a function that is called with it. None: what the contract says.
+            on_bad: `raise` an error if data doesn't fit, or `skip` the event and report it to `Hooks.bad_payload`, or
+                else to the log. In all cases you can go on iterating with the next event.
+
+        Raises:
+            BadPayload: while iterating. All else that iterating the source raises is raised here too.
+        """
+        return _Values(self, ContractReader(contract, unknown, on_bad, self._options.hooks.bad_payload))
 
     async def open(self) -> None:
         """Connect now, if there is no connection. Returns when the stream is open or is known to be over.
@@ -330,9 +348,9 @@ class AsyncEventSource:
 
 
 class _Values(Generic[T]):
-    """The async iterator that `json` returns. A generator would be over after the first error; this goes on."""
+    """What `json` and `typed` return. A generator would be over after the first error; this goes on."""
 
-    def __init__(self, source: AsyncEventSource, reader: Reader[T]) -> None:
+    def __init__(self, source: AsyncEventSource, reader: EventReader[T]) -> None:
         self._source = source
         self._reader = reader
 

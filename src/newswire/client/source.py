@@ -23,10 +23,11 @@ from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop,
 from newswire.client.session import Headers, Session, Stats, Url
 from newswire.client.transports import pick
 from newswire.client.transports.base import Connection, Transport
-from newswire.client.typed import Models, OnBad, Reader
+from newswire.client.typed import ContractReader, EventReader, Models, OnBad, Reader
 from newswire.errors import Closed, SourceError
 from newswire.redact import without_userinfo
 from newswire.wire.event import Event
+from newswire.wire.types import EventTypes, Unknown
 
 if TYPE_CHECKING:
     import httpx
@@ -156,6 +157,21 @@ class EventSource:
         """
         return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
 
+    def typed(self, contract: EventTypes[T], *, unknown: Unknown | None = None, on_bad: OnBad = "raise") -> Iterator[T]:
+        """Iterate over the events as a contract declares them: each is a `TypedEvent`, whose data is a value.
+
+        Args:
+            contract: a `newswire.contract.Contract`.
+            unknown: what happens to an event that the contract does not know: `skip`, `raise` a `BadPayload` (for a
+                gap, `EventsLost`), or a function that is called with it. None: what the contract says.
+            on_bad: `raise` an error if data doesn't fit, or `skip` the event and report it to `Hooks.bad_payload`, or
+                else to the log. In all cases you can go on iterating with the next event.
+
+        Raises:
+            BadPayload: while iterating. All else that iterating the source raises is raised here too.
+        """
+        return _Values(self, ContractReader(contract, unknown, on_bad, self._options.hooks.bad_payload))
+
     def open(self) -> None:
         """Connect now, if there is no connection. Returns when the stream is open or is known to be over.
 
@@ -277,9 +293,9 @@ class EventSource:
 
 
 class _Values(Generic[T]):
-    """The iterator that `json` returns. A generator would be over after the first error; this goes on."""
+    """The iterator that `json` and `typed` return. A generator would be over after the first error; this goes on."""
 
-    def __init__(self, source: EventSource, reader: Reader[T]) -> None:
+    def __init__(self, source: EventSource, reader: EventReader[T]) -> None:
         self._source = source
         self._reader = reader
 

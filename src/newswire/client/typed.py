@@ -1,4 +1,4 @@
-"""Events to values: `source.json(Model)` and `source.json({"name": Model})`.
+"""Events to values: `source.json(Model)`, `source.json({"name": Model})` and `source.typed(contract)`.
 
 Both sources give each event to a `Reader`; programs call `decode_as`. Where pydantic is installed, it checks the
 values: a model is then any type that pydantic knows. Without it, models are dataclasses whose fields have JSON's types
@@ -19,15 +19,29 @@ import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 from newswire.errors import BadPayload
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP
+from newswire.wire.types import EventTypes, Unknown
 
 logger = logging.getLogger("newswire.client")
 
 T = TypeVar("T")
+V = TypeVar("V", covariant=True)
 Models = type[T] | Mapping[str, type[T]]
 OnBad = Literal["skip", "raise"]
 
@@ -170,6 +184,63 @@ def _fit(value: Any, model: Any, place: str) -> Any:
 # -- events to values
 
 
+class EventReader(Protocol[V]):
+    """What gives a source's iterator its values."""
+
+    def read(self, event: Event) -> V:
+        """The value of an event, or `Reader.NOTHING`. Raises `BadPayload`."""
+        ...
+
+
+class _OnBad:
+    """What happens to a payload that doesn't fit."""
+
+    def __init__(self, on_bad: OnBad, hook: Callable[[BadPayload], None] | None) -> None:
+        if on_bad not in ("raise", "skip"):
+            raise ValueError(f"on_bad is 'raise' or 'skip', not {on_bad!r}")
+        self._on_bad = on_bad
+        self._hook = hook
+
+    def take(self, error: BadPayload) -> Any:
+        """Returns `Reader.NOTHING`, or raises the error."""
+        if self._on_bad == "raise":
+            raise error
+        if self._hook is not None:
+            self._hook(error)
+        else:
+            logger.warning("left out: %s", error)
+        return _NOTHING
+
+
+class ContractReader(Generic[T]):
+    """Turns events into the values of a contract, for both sources.
+
+    Args:
+        contract: the contract.
+        unknown: what happens to an event that it does not know; None: what the contract says.
+        on_bad, hook: as of `Reader`.
+    """
+
+    def __init__(
+        self,
+        contract: EventTypes[T],
+        unknown: Unknown | None,
+        on_bad: OnBad,
+        hook: Callable[[BadPayload], None] | None,
+    ) -> None:
+        self._contract = contract
+        self._unknown = unknown
+        self._bad = _OnBad(on_bad, hook)
+
+    def read(self, event: Event) -> T:
+        """Returns the value of an event, or `Reader.NOTHING` if it has none."""
+        try:
+            value = self._contract.read(event, self._unknown)
+        except BadPayload as error:
+            return self._bad.take(error)  # type: ignore[no-any-return]
+        return _NOTHING if value is None else value
+
+
 class Reader(Generic[T]):
     """Turns events into values, for both sources.
 
@@ -186,8 +257,7 @@ class Reader(Generic[T]):
     NOTHING: Final[Any] = _NOTHING
 
     def __init__(self, models: Models[T] | None, on_bad: OnBad, hook: Callable[[BadPayload], None] | None) -> None:
-        if on_bad not in ("raise", "skip"):
-            raise ValueError(f"on_bad is 'raise' or 'skip', not {on_bad!r}")
+        self._bad = _OnBad(on_bad, hook)
         if isinstance(models, Mapping):
             self._converters: dict[str, Any] = {name: (model, _converter(model)) for name, model in models.items()}
             self._others: tuple[Any, Callable[[str], Any]] | None = None
@@ -195,8 +265,6 @@ class Reader(Generic[T]):
             # A gap is no event of the user's: it goes to `Hooks.gap`, `on_gap`, or a model that is given by its name.
             self._converters = {GAP: None}
             self._others = models, _converter(models)
-        self._on_bad = on_bad
-        self._hook = hook
 
     def read(self, event: Event) -> T:
         """Returns the value of an event, or `Reader.NOTHING` if it has none.
@@ -212,10 +280,4 @@ class Reader(Generic[T]):
         try:
             return _decode(event, *known)  # type: ignore[no-any-return]
         except BadPayload as error:
-            if self._on_bad == "raise":
-                raise
-            if self._hook is not None:
-                self._hook(error)
-            else:
-                logger.warning("left out: %s", error)
-            return _NOTHING  # type: ignore[no-any-return]
+            return self._bad.take(error)  # type: ignore[no-any-return]

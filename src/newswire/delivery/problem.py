@@ -17,6 +17,7 @@ from typing import Any, Final
 from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.errors import (
     Closed,
+    ContractBroken,
     InvalidChannel,
     InvalidEvent,
     InvalidPosition,
@@ -33,6 +34,7 @@ CONTENT_TYPE: Final = "application/problem+json"
 # Seconds that a client should wait after a 503: long enough for a log to come back or a deploy to go on, and drawn, so
 # that those who were refused together don't return together.
 _RETRY_AFTER: Final = (2, 5)
+_FAULTS: Final = 20  # of a broken contract, that an answer lists
 
 
 class Problem(Exception):
@@ -103,6 +105,11 @@ def unavailable(detail: str, code: str = "unavailable") -> Problem:
 def problem_of(error: NewswireError) -> Problem:
     """What an error of newswire's is to an HTTP client."""
     match error:
+        case ContractBroken():
+            faults = [{"field": field, "message": message} for field, message in error.faults[:_FAULTS]]
+            return Problem(
+                422, "contract_broken", str(error), field=error.field, contract=error.contract, errors=faults
+            )
         case InvalidEvent():
             return Problem(400, "invalid_event", str(error), field=error.field)
         case InvalidChannel():

@@ -64,7 +64,7 @@ class EventSourceResponse(StarletteCompatible):
 
     def __init__(
         self,
-        content: Subscription | AsyncIterable[Item] | Iterable[Item],
+        content: Subscription[Any] | AsyncIterable[Item] | Iterable[Item],
         *,
         status_code: int = 200,
         headers: Mapping[str, str] | None = None,

@@ -11,9 +11,11 @@ import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, overload
 
+from newswire.contract.contract import Contract
 from newswire.errors import InvalidPosition
+from newswire.hub.contracts import ContractRules, Contracts
 from newswire.hub.frames import Form
 from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
@@ -29,6 +31,17 @@ from newswire.log.retention import RetentionRules
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # only a type checker needs its defaults
+
+    E = TypeVar("E", covariant=True, default=Event)
+else:
+    from typing import TypeVar
+
+    E = TypeVar("E", covariant=True)
+C = TypeVar("C")
+D = TypeVar("D")
+N = TypeVar("N", bound=str)
 T = TypeVar("T")
 
 _KEY_CHARACTERS: Final = 255
@@ -58,14 +71,19 @@ class HubStats:
     window_bytes: int
 
 
-class Hub(Lifecycle):
+class Hub(Lifecycle, Generic[E]):
     """Publish, and subscribe from where you left off.
+
+    A type checker knows what its readers get: `Hub` is a hub without a contract, `Hub[ShopEvent]` one whose contract is
+    a `Contract[ShopEvent]`.
 
     Args:
         log: the log, or its URL: `memory://`, `sqlite:///events.db` …
         retention: what the log keeps of each channel, where `log` is a URL: a `Retention`, or one for each pattern of
             channels. None: a file keeps events for seven days, and memory the newest 64 MiB; `Retention()` keeps
             everything. See `newswire.open_log`.
+        contract: a `newswire.contract.Contract` of all channels, or one for each pattern of channels (the first that
+            matches counts). Publishing checks events by it, and iterating over a subscription gives `TypedEvent`s.
         options: sizes; see `HubOptions`.
 
     Raises:
@@ -75,14 +93,51 @@ class Hub(Lifecycle):
         sync: the same hub for threads; see `SyncHub`.
     """
 
+    @overload
     def __init__(
-        self, log: Log | str = "memory://", *, retention: RetentionRules = None, options: HubOptions | None = None
+        self: Hub[Event],
+        log: Log | str = ...,
+        *,
+        retention: RetentionRules = ...,
+        contract: None = ...,
+        options: HubOptions | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Hub[C],
+        log: Log | str = ...,
+        *,
+        retention: RetentionRules = ...,
+        contract: Contract[C],
+        options: HubOptions | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Hub[C | Event],
+        log: Log | str = ...,
+        *,
+        retention: RetentionRules = ...,
+        contract: Mapping[str, Contract[C]],
+        options: HubOptions | None = ...,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        log: Log | str = "memory://",
+        *,
+        retention: RetentionRules = None,
+        contract: ContractRules[Any] | None = None,
+        options: HubOptions | None = None,
     ) -> None:
         if retention is not None and not isinstance(log, str):
             raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
         if isinstance(log, str):
             log = open_log(log, retention=retention)
         super().__init__(log, options or HubOptions())
+        if contract is not None:
+            self.contracts = Contracts(contract)
         self.sync = SyncHub(self)
 
     # -- publish
@@ -96,7 +151,8 @@ class Hub(Lifecycle):
             channel: where to; any name (see `newswire.log.channels`), which needs no creation.
             data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
                 else as JSON.
-            event: the event's type. `error`, `open` and `newswire.…` are reserved.
+            event: the event's type. `error`, `open` and `newswire.…` are reserved. Where the channel has a contract,
+                the event is known from the class of `data`, and need be named only if several have this class.
             idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
                 the same key again, within ten minutes, stores nothing and returns the first position. The data is not
                 compared. Use it to publish again after `LogUncertain`, or after your own process was interrupted.
@@ -106,11 +162,14 @@ class Hub(Lifecycle):
 
         Raises:
             InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
+            ContractBroken: the channel's contract does not allow it (it is an `InvalidEvent`).
             LogUnavailable: the log can't store it now; nothing was stored.
             LogUncertain: the log gave no answer: the event may be stored, or not.
             ValueError: `idempotency_key` is no such text; nothing was stored.
         """
-        return (await self._append([(channel, to_event(data, event))], idempotency_key))[0]
+        contracts = self.contracts
+        made = to_event(data, event) if contracts is None else contracts.encode(channel, data, event)
+        return (await self._append([(channel, made)], idempotency_key))[0]
 
     async def publish_many(
         self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = None
@@ -125,7 +184,12 @@ class Hub(Lifecycle):
         Returns:
             the events' positions, in order.
         """
-        return await self._append([(channel, to_event(data)) for channel, data in events], idempotency_key)
+        contracts = self.contracts
+        if contracts is None:
+            batch = [(channel, to_event(data)) for channel, data in events]
+        else:
+            batch = [(channel, contracts.encode(channel, data, None)) for channel, data in events]
+        return await self._append(batch, idempotency_key)
 
     async def _append(self, batch: list[tuple[str, Event]], key: str | None) -> list[Position]:
         token = None if key is None else _token(key, batch)
@@ -142,7 +206,7 @@ class Hub(Lifecycle):
         start: Literal["earliest", "latest"] = "latest",
         envelope: bool = False,
         transform: Transform | None = None,
-    ) -> Subscription:
+    ) -> Subscription[E]:
         """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
 
         Args:
@@ -186,6 +250,10 @@ class Hub(Lifecycle):
         return page, Position(lives.epoch, page.through)
 
     # -- look
+
+    def contract_of(self, channel: str) -> Contract[Any] | None:
+        """The contract of a channel, if it has one."""
+        return None if self.contracts is None else self.contracts.of(channel)
 
     @property
     def epoch(self) -> str:
@@ -241,7 +309,7 @@ class Hub(Lifecycle):
 class SyncHub:
     """The hub for threads: blocking calls, for any thread but the event loop's own."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub[Any]) -> None:
         self._hub = hub
 
     def publish(

@@ -10,13 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
+from newswire.hub.contracts import Contracts
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink
 from newswire.log.position import Position
-from newswire.wire.event import Event
+
+E = TypeVar("E", covariant=True)
 
 _IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
@@ -90,31 +92,43 @@ class IteratorSink:
         return self._frames.popleft()
 
 
-class EventIterator(AsyncIterator[Event]):
+class EventIterator(AsyncIterator[E], Generic[E]):
     """The events of a subscription, one after the other; see `Subscription.__aiter__`. For one reader at a time.
 
     It holds the subscription, and nothing holds it: leaving an `async for` frees the subscription.
     """
 
-    __slots__ = ("_over", "_sink", "_stream", "_waited_for")
+    __slots__ = ("_contracts", "_over", "_sink", "_stream", "_waited_for")
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, contracts: Contracts[Any] | None = None) -> None:
         self._stream = stream
+        self._contracts = contracts
         self._sink: IteratorSink | None = None  # from the first call for an event on
         self._waited_for = False
         self._over = False
 
-    def __aiter__(self) -> EventIterator:
+    def __aiter__(self) -> EventIterator[E]:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E:
         """The next event. Cancelling loses nothing: call it again.
 
         Raises:
             StopAsyncIteration: the subscription or the hub was closed.
             LogUnavailable: at the first event: the log can't be read now. Calling again tries again.
             RuntimeError: another task waits for this iterator's next event.
+            BadPayload: the event doesn't fit its contract; call again for the next one.
         """
+        contracts = self._contracts
+        while True:
+            frame = await self._next()
+            event: Any = frame.decoded()
+            if contracts is not None:
+                event = contracts.read(event)
+            if event is not None:
+                return event  # type: ignore[no-any-return]
+
+    async def _next(self) -> Frame:
         if self._over:
             raise StopAsyncIteration
         if self._waited_for:
@@ -135,7 +149,7 @@ class EventIterator(AsyncIterator[Event]):
         if frame is None:
             self._over = True
             raise StopAsyncIteration
-        return frame.decoded()
+        return frame
 
     async def aclose(self) -> None:
         """Free the subscription. Idempotent."""

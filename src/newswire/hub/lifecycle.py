@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 from newswire.errors import Closed
+from newswire.hub.contracts import Contracts
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
 from newswire.log.log import Log
@@ -39,7 +40,10 @@ class Lifecycle:
         log, options: see above.
         loop: the event loop that the hub is open in; None before it is opened.
         closed: whether the hub was closed.
+        contracts: those of its channels, if there are any.
     """
+
+    contracts: Contracts[Any] | None = None
 
     def __init__(self, log: Log, options: HubOptions) -> None:
         self.log = log

@@ -31,7 +31,7 @@ import json
 import random
 from collections.abc import Callable
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final, Generic
 
 from newswire.errors import Closed
 from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
@@ -51,6 +51,15 @@ from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.reserved import GAP
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # only a type checker needs its defaults
+
+    E = TypeVar("E", covariant=True, default=Event)
+else:
+    from typing import TypeVar
+
+    E = TypeVar("E", covariant=True)
+
 _NOT_YET: Final = StreamOptions()
 
 
@@ -69,7 +78,7 @@ def _swallow(chunk: Chunk) -> bool:
     return True  # stands in for the sink of a subscription that has ended in the middle of a round
 
 
-class Subscription:
+class Subscription(Generic[E]):
     """A cursor over channels. Made by `Hub.subscribe`; used once, by one reader.
 
     Iterate over it in process (`async for event in subscription`), or give it to an `EventSourceResponse`.
@@ -469,15 +478,17 @@ class Subscription:
 
     # -- in process
 
-    def __aiter__(self) -> EventIterator:
+    def __aiter__(self) -> EventIterator[E]:
         """Iterate over the events: first those after the start position, then live ones, without end.
 
-        Each has its `id` (the text of its position) and its `channel`. What was lost to retention is reported by an
-        event of type `newswire.gap`; so is what is missing in a log that was replaced meanwhile. Ends when the
-        subscription or the hub is closed. Leaving the loop frees the subscription. An iterator that was made by
-        `aiter(subscription)` may be waited for with a time-out, again and again; `await iterator.aclose()` frees it.
+        Where the channel has a contract, each is a `TypedEvent`; `Contract` says what happens to others. Each has its
+        `id` (the text of its position) and its `channel`. What was lost to retention is reported by an event of type
+        `newswire.gap`; so is what is missing in a log that was replaced meanwhile. Ends when the subscription or the
+        hub is closed. Leaving the loop frees the subscription. An iterator that was made by `aiter(subscription)` may
+        be waited for with a time-out, again and again; `await iterator.aclose()` frees it.
 
         Raises:
             LogUnavailable: at the first event, if the log can't be read.
+            BadPayload: an event doesn't fit the contract of its channel. You can go on with the next event.
         """
-        return EventIterator(self)
+        return EventIterator(self, self._hub.contracts)

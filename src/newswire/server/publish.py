@@ -15,15 +15,16 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from newswire.contract.contract import Contract
 from newswire.delivery.problem import Problem, internal
 from newswire.delivery.stopping import DIRECT
-from newswire.errors import InvalidEvent
+from newswire.errors import ContractBroken, InvalidEvent
 from newswire.server.auth import allow_all
 from newswire.server.metrics import CountRequests
 from newswire.server.query import Query, channel_of
@@ -32,7 +33,7 @@ from newswire.serving.hosts import Hosts
 from newswire.serving.problem import problem_from
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
-from newswire.wire.strict_json import read_json
+from newswire.wire.strict_json import read_json, write_json
 
 PATH: Final = "/channels/"
 HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
@@ -69,7 +70,7 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     settings = service.settings
     body = await service.bodies.read(receive, announced)
     if is_batch:
-        events = await _parse_batch(body, event, settings.max_batch)
+        events = await _parse_batch(body, event, settings.max_batch, service.hub.contract_of(channel))
         ids = await service.hub.publish_many(((channel, one) for one in events), idempotency_key=key)
         listed = '","'.join(ids)
         answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
@@ -200,13 +201,14 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None]:
     return media in _NDJSON, announced, key
 
 
-async def _parse_batch(body: bytes, event: str | None, limit: int) -> list[Event]:
+async def _parse_batch(body: bytes, event: str | None, limit: int, contract: Contract[Any] | None) -> list[Event]:
     """Read a batch. Empty lines are skipped.
 
     Args:
         body: lines of UTF-8, ended by LF or CRLF.
         event: the type of events that name none.
         limit: how many events there may be.
+        contract: the channel's.
 
     Raises:
         Problem: a line is no event, or there are none, or too many.
@@ -220,14 +222,14 @@ async def _parse_batch(body: bytes, event: str | None, limit: int) -> list[Event
         if len(events) >= limit:
             detail = f"a batch has at most {limit:,} events here: send several. Nothing was stored"
             raise Problem(413, "too_large", detail, limit=limit)
-        events.append(_event_of_line(line, number, event))
+        events.append(_event_of_line(line, number, event, contract))
     if not events:
         detail = 'the batch is empty: send one JSON object a line, such as {"data": "It works"}'
         raise Problem(400, "invalid_batch", detail)
     return events
 
 
-def _event_of_line(line: bytes, number: int, default: str | None) -> Event:
+def _event_of_line(line: bytes, number: int, default: str | None, contract: Contract[Any] | None) -> Event:
     try:
         item = read_json(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -244,7 +246,11 @@ def _event_of_line(line: bytes, number: int, default: str | None) -> Event:
     name = item.get("event", default)
     try:
         data = item["data"]
-        return to_event(data, name)
+        if contract is None:
+            return to_event(data, name)
+        return contract.encode(write_json(data).encode(), name or "message")
+    except ContractBroken as error:
+        raise _bad(number, error.field, f"breaks the contract: {error}", status=422, code="contract_broken") from None
     except InvalidEvent as error:
         raise _bad(number, error.field, f"can't be published: {error}") from None
 
@@ -256,5 +262,5 @@ def _why(error: ValueError) -> str:
     return str(error)[:120]
 
 
-def _bad(number: int, field: str, what: str) -> Problem:
-    return Problem(400, "invalid_batch", f"line {number} {what}. Nothing was stored", line=number, field=field)
+def _bad(number: int, field: str, what: str, *, status: int = 400, code: str = "invalid_batch") -> Problem:
+    return Problem(status, code, f"line {number} {what}. Nothing was stored", line=number, field=field)

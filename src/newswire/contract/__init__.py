@@ -1,0 +1,12 @@
+"""Contracts: the events of an application, declared once. See docs/contracts.md.
+
+A `Contract` names the events and the type of each one's data. With it a hub refuses what was not declared, readers
+get typed values, and other programs get the same types: TypeScript, JSON Schema, OpenAPI and AsyncAPI. Everything here
+knows events and types, and nothing of hubs, sources or servers. pydantic (the extra `contract`) is imported with the
+first contract.
+"""
+
+from newswire.contract.contract import Contract
+from newswire.contract.event import TypedEvent
+
+__all__ = ["Contract", "TypedEvent"]

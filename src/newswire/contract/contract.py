@@ -1,0 +1,229 @@
+"""The contract: what events an application has, and what data each carries.
+
+`Hub(contract=...)` refuses what breaks it, `hub.subscribe` and `EventSource.typed` read with it, and the modules beside
+this one write it down for other programs. It is a value: made once when a program starts, and never changed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, overload
+
+from newswire.contract.codec import AnyCodec, Misfit, codec_of
+from newswire.contract.event import TypedEvent, declared
+from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
+from newswire.wire.event import Event
+from newswire.wire.reserved import GAP, is_reserved
+from newswire.wire.types import EventTypes, Unknown
+
+logger = logging.getLogger("newswire.contract")
+
+T = TypeVar("T")
+E = TypeVar("E", covariant=True)
+
+_SHOWN: Final = 8  # names, or faults, that a message lists
+
+
+class Contract(EventTypes[E]):
+    """The events of an application, by name, with the type of each one's data.
+
+    Types are pydantic models, dataclasses, TypedDicts, msgspec structs and any annotation that pydantic knows, such as
+    `list[Price]`; None is an event without data. Data is always JSON: an event that carries a str carries `"It works"`,
+    with its quotes.
+
+        events = Contract("shop", {"price": Price, "order.placed": Order, "done": None})
+
+    A type checker knows the union of the data's types. Where it should also know which name has which data, declare the
+    union of the events:
+
+        ShopEvent = TypedEvent[Literal["price"], Price] | TypedEvent[Literal["done"], None]
+        events: Contract[ShopEvent] = Contract("shop", ShopEvent)
+
+    Args:
+        name: what the contract is called: in messages, in documents and in the names of generated types.
+        events: a mapping from names to types, or a union of `TypedEvent[Literal[name], type]`.
+        unknown: what readers do with an event that the contract does not know, such as one that a newer publisher
+            sends. `skip` leaves it out; newswire's own events are left out too, a gap with a warning in the log.
+            `raise` raises `BadPayload`, and `EventsLost` for a gap. A function is called with each such event.
+
+    Raises:
+        ImportError: pydantic is not installed.
+        TypeError: a type can't be written as JSON.
+        InvalidEvent: a name can't be an event's type, or is reserved.
+
+    Attributes:
+        name, unknown: see above.
+        events: the types by name.
+    """
+
+    @overload
+    def __init__(
+        self: Contract[TypedEvent[str, T]], name: str, events: Mapping[str, type[T]], *, unknown: Unknown = ...
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self: Contract[TypedEvent[str, T | None]],
+        name: str,
+        events: Mapping[str, type[T] | None],
+        *,
+        unknown: Unknown = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(self, name: str, events: Any, *, unknown: Unknown = ...) -> None: ...
+
+    def __init__(self, name: str, events: Any, *, unknown: Unknown = "skip") -> None:
+        if not str(name).strip() or not str(name).isprintable():
+            raise ValueError(f"a contract's name is a text on one line, such as 'shop', not {name!r:.60}")
+        if unknown not in ("skip", "raise") and not callable(unknown):
+            raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
+        self.name = name
+        self.unknown = unknown
+        self.events: Mapping[str, Any] = MappingProxyType(_declarations(events))
+        for each in self.events:
+            Event("", each)  # raises if it can't be an event's type
+            if is_reserved(each):
+                raise InvalidEvent("event", f"the event type {each!r} is reserved: choose another")
+        self._codecs = {each: codec_of(kind) for each, kind in self.events.items()}
+        self._names: dict[type, list[str]] = {}  # by the class of a value, the names that it may have
+        for each, kind in self.events.items():
+            for cls in _classes(kind):
+                self._names.setdefault(cls, []).append(each)
+
+    def __repr__(self) -> str:
+        return f"Contract({self.name!r}, {dict(self.events)!r})"
+
+    def codec(self, event: str) -> AnyCodec:
+        """What writes and reads the data of an event."""
+        return self._codecs[event]
+
+    # -- publish
+
+    def encode(self, data: Any, event: str | None = None) -> Event:
+        """Make an event, as publishing does.
+
+        Args:
+            data: a value of the declared type, or one that pydantic makes such a value of, as a dict. bytes, and the
+                data of an `Event`, are JSON text.
+            event: the event's name. None: the one name that the class of `data` is declared for.
+
+        Raises:
+            ContractBroken: the contract has no such event, or the data doesn't fit; the error names the place.
+        """
+        if isinstance(data, Event):
+            if event is not None and event != data.event:
+                raise InvalidEvent("event", "an Event brings its own type: leave out `event`")
+            name = data.event
+            return data._replace(data=self._write(name, data.data, text=True))
+        if isinstance(data, (bytes, bytearray, memoryview)):  # as over HTTP, where an event without a type is `message`
+            name = "message" if event is None else event
+            return Event(self._write(name, bytes(data), text=True), name)
+        name = self._name_of(data) if event is None else event
+        return Event(self._write(name, data, text=False), name)
+
+    def _write(self, name: str, data: Any, *, text: bool) -> str:
+        codec = self._codecs.get(name)
+        if codec is None:
+            raise self._undeclared(name)
+        try:
+            return codec.rewrite(data) if text else codec.write(data)
+        except Misfit as misfit:
+            faults = [(f"data{'' if p[:1] in ('', '[') else '.'}{p}", message) for p, message in misfit.faults]
+            more = f"; and {len(faults) - _SHOWN} more" if len(faults) > _SHOWN else ""
+            listed = "; ".join(f"{path}: {message}" for path, message in faults[:_SHOWN])
+            message = f"the event {name!r} of the contract {self.name!r} can't have this data: {listed}{more}"
+            raise ContractBroken(message, contract=self.name, event=name, faults=faults) from misfit
+
+    def _name_of(self, data: Any) -> str:
+        for cls in type(data).__mro__:
+            names = self._names.get(cls)
+            if names is None:
+                continue
+            if len(names) == 1:
+                return names[0]
+            message = f"{cls.__name__} is the data of {_listed(names)}: name the event with `event`"
+            raise ContractBroken(message, contract=self.name, event=None, faults=[("event", message)])
+        if "message" in self._codecs:
+            return "message"
+        message = (
+            f"the contract {self.name!r} has no event whose data is {type(data).__name__}; it has "
+            f"{_listed(self.events)}. If the data is meant for one of them, name it with `event`"
+        )
+        raise ContractBroken(message, contract=self.name, event=None, faults=[("event", message)])
+
+    def _undeclared(self, name: str) -> ContractBroken:
+        message = f"the contract {self.name!r} has no event {name[:100]!r}; it has {_listed(self.events)}"
+        return ContractBroken(message, contract=self.name, event=name, faults=[("event", message)])
+
+    # -- read
+
+    def read(self, event: Event, unknown: Unknown | None = None) -> E | None:
+        """Read an event; it becomes a `TypedEvent`. See `EventTypes.read`."""
+        name = event.event
+        codec = self._codecs.get(name)
+        if codec is None:
+            self._pass_over(event, self.unknown if unknown is None else unknown)
+            return None
+        try:
+            data = codec.read(event.data)
+        except Misfit as misfit:
+            message = f"event {event.id or ''} does not fit {name!r} of the contract {self.name!r}: {misfit}"
+            raise BadPayload(message, event=event, model=self.events[name]) from misfit
+        read: Any = TypedEvent(name, data, event.id, event.channel)
+        return read  # type: ignore[no-any-return]
+
+    def _pass_over(self, event: Event, unknown: Unknown) -> None:
+        if callable(unknown):
+            unknown(event)
+        elif unknown == "raise":
+            if event.event == GAP:
+                raise EventsLost(event)
+            if not is_reserved(event.event):
+                message = f"event {event.id or ''} is {event.event!r}, which the contract {self.name!r} does not have"
+                raise BadPayload(message, event=event, model=self)
+        elif event.event == GAP:
+            logger.warning("events were lost: %s", event.data[:200])
+
+
+def _declarations(events: Any) -> dict[str, Any]:
+    if isinstance(events, Mapping):
+        found = dict(events)
+    else:
+        union = get_args(events) if get_origin(events) in (Union, UnionType) else (events,)
+        pairs = [declared(each) for each in union]
+        if None in pairs:
+            raise TypeError(
+                "a contract's events are a mapping from names to types, or a union of TypedEvent[Literal[name], type]; "
+                f"{union[pairs.index(None)]!r:.100} is neither"
+            )
+        found = {}
+        for name, kind in filter(None, pairs):
+            if name in found:
+                raise TypeError(f"the event {name!r} is declared twice: give it the union of the two types")
+            found[name] = kind
+    if not found:
+        raise ValueError("a contract has at least one event")
+    return {name: None if kind is type(None) else kind for name, kind in found.items()}
+
+
+def _classes(kind: Any) -> list[type]:
+    """The classes of the values of a type, as far as they are known: both of `Circle | Square`."""
+    if kind is None:
+        return [type(None)]
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        return [cls for each in get_args(kind) for cls in _classes(each)]
+    if origin is Annotated:
+        return _classes(get_args(kind)[0])
+    if hasattr(kind, "__total__"):  # a TypedDict, whose values are plain dicts
+        return [dict]
+    found = origin or kind
+    return [found] if isinstance(found, type) and found is not object else []
+
+
+def _listed(names: Any) -> str:
+    shown = [repr(name) for name in list(names)[:_SHOWN]]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
