@@ -32,6 +32,7 @@ NAMES: Final = (
     "reading",
     "reconnect_clients",
     "runs",
+    "faults",
 )
 
 
@@ -50,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--against", metavar="REVISION", help="in turns with another revision; see benchmarks/against.py"
     )
+    parser.add_argument(
+        "--log-kind",
+        action="append",
+        metavar="KIND",
+        help="with `faults`: only on this engine, such as sqlite; repeatable",
+    )
     parser.add_argument("--rounds", type=int, default=5, help="how many rounds --against takes (5)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(available()):
@@ -64,20 +71,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for table in compare(name, options.against, size, options.rounds, _clock()):
                     print(f"\n{table.text()}", flush=True)
             else:
-                _run(importlib.import_module(f"benchmarks.{name}"), name, size, docs=options.write_docs)
+                module = importlib.import_module(f"benchmarks.{name}")
+                _run(module, name, size, _kinds(module, options.log_kind), docs=options.write_docs)
     except (BuildError, Failed) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _run(module: ModuleType, name: str, size: Size, *, docs: bool) -> None:
-    print(f"\n=== {module.TITLE}: python -m benchmarks {name}\n", flush=True)
-    tables = module.run(size, _clock())
-    for table in tables:
-        print(table.text(), end="\n\n", flush=True)
-    if docs:
-        write_docs(name, f"python -m benchmarks {name}", tables)
+def _kinds(module: ModuleType, chosen: Sequence[str] | None) -> Sequence[str | None]:
+    """The engines to run on; None for a benchmark that does not ask for one."""
+    known = getattr(module, "KINDS", None)
+    if known is None:
+        return (None,)
+    if unknown := set(chosen or ()) - set(known):
+        raise Failed(f"there is no log of the kind {', '.join(sorted(unknown))}: choose of {', '.join(known)}")
+    return chosen or list(known)
+
+
+def _run(module: ModuleType, name: str, size: Size, kinds: Sequence[str | None], *, docs: bool) -> None:
+    for kind in kinds:
+        place = name if kind is None else f"{name} {kind}"
+        command = f"python -m benchmarks {name}" + ("" if kind is None else f" --log-kind {kind}")
+        print(f"\n=== {module.TITLE}: {command}\n", flush=True)
+        tables = module.run(size, _clock()) if kind is None else module.run(size, _clock(), kind)
+        for table in tables:
+            print(table.text(), end="\n\n", flush=True)
+        if docs:
+            write_docs(place, command, tables)
 
 
 def _clock() -> Say:

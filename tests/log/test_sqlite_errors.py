@@ -170,8 +170,8 @@ async def test_gone_while_open(tmp_path: Path, what: str) -> None:
                 path.rename(tmp_path / "moved.db")
             else:
                 path.unlink()
-            await every_call_says(log, LogCorrupt, "was deleted, moved or replaced while in use")
-            with pytest.raises(LogCorrupt, match="was deleted, moved or replaced while in use"):
+            await every_call_says(log, LogUnavailable, "was deleted, moved or replaced")
+            with pytest.raises(LogUnavailable, match="was deleted, moved or replaced"):
                 await take(follower, 1)
 
 
@@ -181,7 +181,7 @@ async def test_put_back(tmp_path: Path) -> None:
     async with opened(SqliteLog(path)) as log:
         await publish(log, "a", "1")
         path.rename(tmp_path / "moved.db")
-        with pytest.raises(LogCorrupt):
+        with pytest.raises(LogUnavailable):
             await publish(log, "a", "lost")
         (tmp_path / "moved.db").rename(path)
         await publish(log, "a", "2")

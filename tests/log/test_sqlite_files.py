@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import sqlite3
 import stat
 import time
+from contextlib import closing, suppress
 from pathlib import Path
 
 import anyio
 import pytest
 
 from newswire import Event
-from newswire.errors import LogCorrupt
+from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.sqlite import SqliteLog
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT
 from newswire.testing.log_base import opened, publish, read_all
@@ -90,9 +93,9 @@ async def test_a_file_that_is_gone(what: str, which: str, quiet: bool, tmp_path:
         else:
             file.unlink()
         for _ in range(2):
-            with pytest.raises(LogCorrupt, match=f"{file} was deleted, moved or replaced while in use"):
+            with pytest.raises(LogUnavailable, match=f"{file} was deleted, moved or replaced while in use"):
                 await publish(log, "a", "lost")
-            with pytest.raises(LogCorrupt, match="was deleted, moved or replaced while in use"):
+            with pytest.raises(LogUnavailable, match="was deleted, moved or replaced while in use"):
                 await read_all(log, "a")
     if which:  # the last one to close brings what was stored to the database
         async with opened(SqliteLog(path)) as log:
@@ -116,3 +119,64 @@ async def test_replaced_beside_a_write_ahead_log(tmp_path: Path) -> None:
     async with opened(SqliteLog(path)) as log:
         await publish(log, "a", "4")
         assert [entry.data for entry in await read_all(log, "a")] == ["1", "4"]
+
+
+async def until_stored(log: SqliteLog, data: str) -> int:
+    """Publish until the log takes it. Returns the offset."""
+    async with asyncio.timeout(20):
+        while True:
+            with suppress(LogUnavailable):
+                return (await publish(log, "a", data))[0]
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("what", ["deleted", "deleted with its write-ahead log", "an older copy", "a copy"])
+async def test_it_begins_with_what_is_there(what: str, tmp_path: Path) -> None:
+    """A file that stays away is given up: the log goes on with what is at its path, as another life; so do others."""
+    path = tmp_path / "log.db"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+    shutil.copy(path, tmp_path / "copy")
+    async with opened(SqliteLog(path)) as log, opened(SqliteLog(path)) as other:
+        await publish(log, "a", "2")
+        await publish(other, "a", "3")
+        before = await log.span()
+        if what == "an older copy":
+            (tmp_path / "copy").replace(path)
+        elif what == "a copy":
+            shutil.copy(path, tmp_path / "again")
+            (tmp_path / "again").replace(path)
+        else:
+            path.unlink()
+            if what != "deleted":
+                (tmp_path / "log.db-wal").unlink()
+                (tmp_path / "log.db-shm").unlink()
+        for each in (log, other):
+            with pytest.raises(LogUnavailable, match="deleted, moved or replaced"):
+                await publish(each, "a", "refused")
+        opening = asyncio.create_task(until_stored(other, "b"))
+        await until_stored(log, "a")
+        await opening
+        after = await log.span()
+        assert after.epoch != before.epoch
+        assert (await other.span()).epoch == after.epoch
+        kept = ["1"] if "copy" in what else []
+        events = [entry.data for entry in await read_all(log, "a")]
+        assert events[: len(kept)] == kept
+        assert sorted(events[len(kept) :]) == ["a", "b"]
+        assert (after.lives.resume(before.epoch, 1) is not None) == bool(kept)
+    async with opened(SqliteLog(path)) as log:
+        assert [entry.data for entry in await read_all(log, "a")] == events
+        assert (await log.span()).epoch == after.epoch
+
+
+async def test_several_processes_that_make_one_file(tmp_path: Path) -> None:
+    """However many open a new file at once, it has one life."""
+    for number in range(12):
+        path = tmp_path / f"{number}.db"
+        logs = [SqliteLog(path) for _ in range(6)]
+        spans = await asyncio.gather(*(log.span() for log in logs))
+        await asyncio.gather(*(log.close() for log in logs))
+        assert len({span.epoch for span in spans}) == 1
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT count(*) FROM lives").fetchone() == (1,)

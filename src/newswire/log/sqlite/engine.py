@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Literal
 
-from newswire.errors import EpochChanged, TrimmedAway
+from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
@@ -85,11 +85,12 @@ class SqliteEngine(Engine):
         self._patience = busy_timeout
         self._rules = Rules(retention)
         self._clock = clock
+        self._replacing: asyncio.Task[None] | None = None  # the file has gone, and its threads are being ended
         self._begin()
 
-    def _begin(self) -> None:
+    def _begin(self, *, replaces: bool = False) -> None:
         rules = self._rules
-        self._file = LogFile(self._path, synchronous=self._synchronous, patience=self._patience)
+        self._file = LogFile(self._path, synchronous=self._synchronous, patience=self._patience, replaces=replaces)
         self._tail = Tail()
         self._pages = PageReader()
         self._writer = Writer(self._file, self._clock, self._tail.committed)
@@ -113,6 +114,27 @@ class SqliteEngine(Engine):
             logger.info("%s opens; it keeps %s", self._file.path, self._rules)
             if self._rules:
                 self._reader.start()
+        if self._file.is_gone:
+            if self._replacing is None:
+                logger.error("%s was deleted, moved or replaced: newswire begins with what is there", self._file.path)
+                self._replacing = asyncio.get_running_loop().create_task(self._replace(), name="newswire log reopens")
+            raise LogUnavailable(f"{self._file.path} was deleted, moved or replaced, and is being opened again")
+
+    async def _replace(self) -> None:
+        """Let go of the files that have gone, then begin with what is at their path."""
+        writer, reader, tail = self._writer, self._reader, self._tail
+        tail.noticed(LogUnavailable(f"{self._file.path} was deleted, moved or replaced"))
+        try:
+            await writer.close()
+            await reader.close()
+        finally:
+            if self._writer is writer:  # else it was closed meanwhile
+                pid = self._pid
+                self._begin(replaces=True)
+                self._pid = pid
+                if self._rules:
+                    self._reader.start()
+            self._replacing = None
 
     def __repr__(self) -> str:
         return self._file.path
@@ -195,6 +217,8 @@ class SqliteEngine(Engine):
         if self._pid != os.getpid():
             return  # never used, or a parent's: the child of a fork has no thread of it
         self._pid = None
+        if self._replacing is not None:
+            await asyncio.wait([self._replacing])
         writer, reader = self._writer, self._reader
         self._tail.wake()
         self._begin()

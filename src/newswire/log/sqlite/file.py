@@ -20,7 +20,7 @@ from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import Lives
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity
-from newswire.log.sqlite.hold import Hold, Note
+from newswire.log.sqlite.hold import Hold, Note, opening
 from newswire.log.sqlite.schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
 
 # From this size on, what is in the WAL is moved to the database in the background.
@@ -33,6 +33,8 @@ _AUTOCHECKPOINT: Final = 256 * 2**20
 
 # How long a checkpoint that is to empty the WAL waits for another one.
 _TRUNCATE_SECONDS: Final = 0.05
+# How long a file that has gone may come back. Then newswire begins with what is there.
+GONE_SECONDS: Final = 1.0
 
 
 class LogFile:
@@ -42,14 +44,18 @@ class LogFile:
         path: where it is; made absolute at once, so that a later `chdir` changes nothing.
         synchronous: `FULL` or `NORMAL`.
         patience: seconds to wait for another process's transaction.
+        replaces: whether this process had a file open at that path that has gone.
 
     Attributes:
         epoch: the log's epoch; empty until the first `connect`.
         lives: the log's lives, from the first `connect` on.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, synchronous: str, patience: float) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, synchronous: str, patience: float, replaces: bool = False
+    ) -> None:
         self.path = os.path.abspath(path)
+        self._replaces = replaces
         self.epoch = ""
         self.lives = Lives.single("")
         self._synchronous = synchronous
@@ -57,6 +63,14 @@ class LogFile:
         self._hold: Hold | None = None
         self._users = 0
         self._lock = threading.Lock()
+        self._gone_since: float | None = None  # see `is_gone`
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the files that are open have not been at their paths for `GONE_SECONDS`."""
+        if self._gone_since is None or time.monotonic() - self._gone_since < GONE_SECONDS:
+            return False
+        return self._hold is None or self._hold.moved() is not None
 
     def enter(self) -> None:
         """A thread is going to use the file."""
@@ -101,25 +115,29 @@ class LogFile:
     def _take_hold(self) -> Hold:
         if not os.path.isdir(os.path.dirname(self.path)):
             raise LogUnavailable(f"the folder of {self.path} does not exist: create it, or name another file")
-        note = Note(os.path.realpath(self.path))
-        made = not os.path.exists(self.path)
-        connection, database = self._open()
+        real = os.path.realpath(self.path)
+        hold: Hold | None = None
         try:
-            lives_of(connection)  # SQLite opens the write-ahead log when it reads
-            hold = Hold(self.path, connection, database, note, self._patience)
-        except BaseException:
-            self.close(connection)
-            raise
-        try:
-            if hold.alone and not made and not (note.whole and note.unchanged()):
-                self._begin_life(connection)
-            hold.share()
+            with opening(real, self._patience):
+                note = Note(real, replaces=self._replaces)
+                made = not os.path.exists(self.path)
+                connection, database = self._open()
+                try:
+                    lives_of(connection)  # SQLite opens the write-ahead log when it reads
+                    hold = Hold(self.path, connection, database, note, self._patience)
+                except BaseException:
+                    self.close(connection)
+                    raise
+                if hold.alone and not made and not (note.whole and note.unchanged()):
+                    self._begin_life(connection)
+                hold.share()
             lives = lives_of(connection)
             if self.epoch not in ("", lives.epoch):
                 raise LogCorrupt(f"{self.path} was changed by another program: restart to begin with what is there now")
             self.epoch, self.lives = lives.epoch, lives
         except BaseException:
-            hold.close()
+            if hold is not None:
+                hold.close()
             raise
         return hold
 
@@ -208,14 +226,18 @@ class LogFile:
         """See that the path still leads to the file that is open: else events would go to a file nobody finds.
 
         Raises:
-            LogCorrupt: it, or one of the files that belong to it, was deleted, moved or replaced.
+            LogUnavailable: it, or one of the files that belong to it, was deleted, moved or replaced.
         """
         moved = self._hold.moved() if self._hold is not None else None
-        if moved is not None:
-            raise LogCorrupt(
-                f"{moved} was deleted, moved or replaced while in use: nothing more is stored in it. "
-                "Put it back, or restart to begin with what is there now"
-            )
+        if moved is None:
+            self._gone_since = None
+            return
+        if self._gone_since is None:
+            self._gone_since = time.monotonic()
+        raise LogUnavailable(
+            f"{moved} was deleted, moved or replaced while in use: nothing more is stored in it. If it is not put back "
+            "now, newswire begins with what is there in a second"
+        )
 
     def checkpoint(self, connection: sqlite3.Connection, mode: Literal["PASSIVE", "TRUNCATE"]) -> bool:
         """Move what is in the write-ahead log to the database; see https://www.sqlite.org/pragma.html.

@@ -37,6 +37,8 @@ class Note:
 
     Args:
         path: where the database is, without symbolic links: SQLite keeps its files beside the file itself.
+        replaces: whether this process knows that the database was replaced. Then the write-ahead log of the former one
+            is put aside once nothing has it open.
 
     Attributes:
         whole: whether the write-ahead log had all that was committed to it when this was made.
@@ -45,7 +47,7 @@ class Note:
         LogCorrupt: the database was replaced, and the write-ahead log of the former one is still there.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, replaces: bool = False) -> None:
         self._path = path
         self._life = path + "-life"
         self.whole = True
@@ -55,6 +57,11 @@ class Note:
         try:
             found = self._wal()
             if found == wal and database is not None and database[:2] != self._database()[:2]:
+                if replaces:
+                    if not _put_aside(path):
+                        raise LogUnavailable(f"{path} was replaced, and another process has the former file open still")
+                    self.whole = False
+                    return
                 raise LogCorrupt(
                     f"{path} was replaced, and {path}-wal is still that of the file that was there before: end what "
                     f"has that file open, remove {path}-wal and {path}-shm, and try again"
@@ -136,6 +143,45 @@ class Note:
         with suppress(OSError):
             return list(identity_of(self._path + "-wal"))
         return None
+
+
+@contextmanager
+def opening(path: str, patience: float) -> Iterator[None]:
+    """Open the database at `path` within the block: one process at a time, so that only the one that makes a file finds
+    itself alone with it.
+
+    Raises:
+        LogUnavailable: another process has been at it for `patience` seconds.
+    """
+    descriptor = None
+    with suppress(OSError):  # where no note can be kept there is none
+        descriptor = os.open(path + "-life", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if descriptor is not None and not _lock(descriptor, patience):
+            raise LogUnavailable(f"another process has been opening {path} for {patience:g} s")
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _put_aside(path: str) -> bool:
+    """Rename the write-ahead log of a database that was replaced, unless a log has it open."""
+    try:
+        descriptor = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if not _lock(descriptor, 0):
+            return False
+        for name in ("-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.replace(path + name, f"{path}{name}-replaced")
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _boot() -> str:

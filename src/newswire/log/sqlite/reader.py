@@ -143,8 +143,9 @@ class Reader(DatabaseThread):
         except LogCorrupt as error:
             self.watching = False
             self._noticed(error)
-        except LogError:
-            pass  # it will pass, or readers and publishers say it
+        except LogError as error:
+            if self.file.is_gone:
+                self._noticed(error)  # it is opened again as soon as somebody asks for something
         except sqlite3.Error as error:
             explained = self.file.explain(error)
             self._disconnect()
