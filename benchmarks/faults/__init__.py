@@ -2,7 +2,7 @@
 
 Each of the readers is a real client that reconnects by itself; each publisher sends an event again, under its
 idempotency key, until it is acknowledged. Then each reader is judged: it has every acknowledged event of its channels,
-once and in order, or it was told of a gap. A run that breaks a promise fails.
+once and in order, or it got a gap. A run that breaks a promise fails.
 
 `cluster` has the processes, `publishers` and `readers` the load, `trial` the faults and the judgement.
 """

@@ -42,13 +42,13 @@ class Reader:
     """One reader.
 
     Args:
-        url: of its stream; a function is asked before each attempt.
+        url: of its stream; a function is called before each attempt.
         publishers: whose events it has to get.
         positions: which event has which position, as all readers see it.
 
     Attributes:
         delivered: how many events came.
-        gaps: how many gaps it was told of.
+        gaps: how many gaps came.
         broken: how often its stream broke.
         newest: when the newest event that came was first sent.
         came: when that was.

@@ -67,7 +67,7 @@ class Recovery:
         publishing, half, reading: seconds until the last publisher went on, half of the readers, and the last reader.
         errors: answers that were no acknowledgement, or did not come.
         reconnects: streams that broke.
-        gaps: gaps that readers were told of.
+        gaps: gaps that readers got.
     """
 
     name: str
