@@ -10,7 +10,7 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo images test test-all delivery-versions quick check bench clean setup
+.PHONY: js demo images test test-all delivery-versions quick check bench clean setup
 
 setup: $(VENV)/.ready
 
@@ -24,6 +24,10 @@ $(VENV)/.ready-demo: pyproject.toml constraints.txt scripts/setup.sh
 
 demo: $(VENV)/.ready-demo   ## the dashboard: a server, real publishers, a page to look at; make demo PORT=8001
 	$(BIN)/python -m examples.demo --port $(PORT)
+
+js: setup              ## the npm package in js/dist, and the file that Python serves; prints their sizes
+	PATH="$(abspath $(BIN)):$$PATH" node js/build.mjs
+	PATH="$(abspath $(BIN)):$$PATH" node js/sizes.mjs
 
 images: setup          ## renews the pictures in docs/images
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
@@ -47,6 +51,7 @@ check: setup           ## format, lint, types, floors, spelling, plain English
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python scripts/prose.py
+	PATH="$(abspath $(BIN)):$$PATH" node node_modules/typescript/bin/tsc -p js --noEmit
 
 bench: setup           ## all benchmarks, in turns with the peers; renews docs/benchmarks.md; needs Linux, a C compiler, 10 minutes
 	$(BIN)/python -m benchmarks --quick --write-docs

@@ -25,6 +25,7 @@ PACKAGES: Final = (
     "newswire.server",
     "newswire.server.auth",
     "newswire.integrations.sse_starlette",
+    "newswire.browser",
     "newswire.testing",
     "newswire.errors",
 )

@@ -13,7 +13,7 @@ TESTS: Final = Path(__file__).parent
 SOURCE: Final = TESTS.parent / "src" / "newswire"
 
 # Folders that test something else than src/newswire: other folders of the repository, or all of it in a browser.
-OTHERS: Final = ("benchmarks", "browser", "docs", "examples", "fixtures")
+OTHERS: Final = ("benchmarks", "browser", "docs", "examples", "fixtures", "js")
 
 ACROSS: Final = {
     "client/test_dialects": "the examples, against recorded services",

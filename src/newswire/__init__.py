@@ -65,7 +65,7 @@ _HOMES = {
     "last_event_id": "delivery.request",
     "open_log": "log.open",
 }
-_PACKAGES = ("client", "contract", "errors", "log", "relay", "runs", "server", "testing", "wire")
+_PACKAGES = ("browser", "client", "contract", "errors", "log", "relay", "runs", "server", "testing", "wire")
 
 if not TYPE_CHECKING:  # a type checker knows every name, and would otherwise take any other for a name of ours
 

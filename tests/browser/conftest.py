@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 HERE = Path(__file__).parent
@@ -109,3 +111,49 @@ def page() -> Iterator[Page]:
     page = Page()
     yield page
     page.close()
+
+
+class Server:
+    """`newswire serve` with a short heartbeat and a short `retry:`, started again on the same port and file."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.config = folder / "newswire.toml"
+        self.config.write_text(f'log = "sqlite:///{folder}/events.db"\nheartbeat = 0.2\nretry = 100\n')
+        self.start()
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        options = ("--port", str(self.port), "--config", str(self.config))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "newswire.cli.main", "serve", *options], stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                httpx2.get(f"{self.url}/health/ready").raise_for_status()
+                return
+            except (httpx2.TransportError, httpx2.HTTPStatusError):
+                assert self.process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait(30)
+
+    def publish(self, text: str) -> str:
+        """Publish to the one channel of these tests; returns the id."""
+        answer = httpx2.post(f"{self.url}/channels/news", content=text)
+        return str(answer.json()["id"])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    yield server
+    server.kill()

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -24,53 +18,7 @@ OPEN = """new Promise((done) => {
 })"""
 
 
-class Server:
-    """`newswire serve` with a short heartbeat and a short `retry:`, started again on the same port and file."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.config = folder / "newswire.toml"
-        self.config.write_text(f'log = "sqlite:///{folder}/events.db"\nheartbeat = 0.2\nretry = 100\n')
-        self.start()
-
-    def start(self) -> None:
-        """Start, and wait until it answers."""
-        options = ("--port", str(self.port), "--config", str(self.config))
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "newswire.cli.main", "serve", *options], stderr=subprocess.DEVNULL
-        )
-        deadline = time.monotonic() + 30
-        while True:
-            try:
-                httpx2.get(f"{self.url}/health/ready").raise_for_status()
-                return
-            except (httpx2.TransportError, httpx2.HTTPStatusError):
-                assert self.process.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-
-    def kill(self) -> None:
-        """kill -9."""
-        self.process.kill()
-        self.process.wait(30)
-
-    def publish(self, text: str) -> str:
-        """Publish to the one channel of these tests; returns the id."""
-        answer = httpx2.post(f"{self.url}/channels/news", content=text)
-        return str(answer.json()["id"])
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path)
-    yield server
-    server.kill()
-
-
-def test_the_opening_is_silent_and_sets_the_cursor(server: Server, page: Any) -> None:
+def test_the_opening_is_silent_and_sets_the_cursor(server: Any, page: Any) -> None:
     """A stream that has brought no event yet is resumed from where it began, and its opening fires no message."""
     page.order(goto=f"{server.url}/health/live")
     assert page.evaluate(OPEN % "/channels/news") == "open"
@@ -84,7 +32,7 @@ def test_the_opening_is_silent_and_sets_the_cursor(server: Server, page: Any) ->
     assert page.evaluate("events") == [["while away", missed]]
 
 
-def test_heartbeats_are_invisible(server: Server, page: Any) -> None:
+def test_heartbeats_are_invisible(server: Any, page: Any) -> None:
     """The wire has heartbeats; JavaScript sees the one event, and no error."""
     page.order(goto=f"{server.url}/health/live")
     assert page.evaluate(OPEN % "/channels/news") == "open"
@@ -99,7 +47,7 @@ def test_heartbeats_are_invisible(server: Server, page: Any) -> None:
     assert page.evaluate("[events, errors, source.readyState]") == [[["one", first]], 0, 1]
 
 
-def test_a_reconnect_goes_on_with_the_next_event(server: Server, page: Any) -> None:
+def test_a_reconnect_goes_on_with_the_next_event(server: Any, page: Any) -> None:
     """kill -9, events meanwhile, start: each event once, in order, by the browser's own Last-Event-ID."""
     page.order(goto=f"{server.url}/health/live")
     page.evaluate(OPEN % "/channels/news?from=earliest")
@@ -114,7 +62,7 @@ def test_a_reconnect_goes_on_with_the_next_event(server: Server, page: Any) -> N
 
 
 @pytest.mark.parametrize("cursor", ["garbage", "aaaaaaaa-5", "%00", "-1", "%F0%9F%98%80"])
-def test_no_cursor_ends_an_eventsource(server: Server, page: Any, cursor: str) -> None:
+def test_no_cursor_ends_an_eventsource(server: Any, page: Any, cursor: str) -> None:
     """Whatever the cursor, the EventSource opens, hears of a gap, and gets what is kept."""
     kept = server.publish("kept")
     page.order(goto=f"{server.url}/health/live")
@@ -125,7 +73,7 @@ def test_no_cursor_ends_an_eventsource(server: Server, page: Any, cursor: str) -
     assert event[1] == kept
 
 
-def test_a_wrong_answer_ends_it_for_good(server: Server, page: Any) -> None:
+def test_a_wrong_answer_ends_it_for_good(server: Any, page: Any) -> None:
     """A 400 closes the EventSource, which is why the demo's page watches over its own."""
     page.order(goto=f"{server.url}/health/live")
     assert page.evaluate(OPEN % "/stream") == "error"

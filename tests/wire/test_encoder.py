@@ -76,6 +76,16 @@ def test_an_opening_dispatches_nothing(retry: int | None, id: str | None, wire: 
     assert (decoder.retry, decoder.last_event_id) == (retry, cursor)
 
 
+def test_an_opening_announces_heartbeats() -> None:
+    """The comment stands behind the block, where heartbeats do: before its blank line, clients of others would crash."""
+    comments: list[str] = []
+    decoder = Decoder(on_comment=comments.append)
+    assert opening(3000, "e-1", heartbeat=15.0) == b"retry: 3000\nid: e-1\n\n: heartbeat 15\n"
+    assert opening(3000, "e-1", whole=False, heartbeat=15.0) == b"retry: 3000\nid: e-1\n"
+    assert decoder.feed(opening(None, None, heartbeat=0.25)) == []
+    assert comments == ["heartbeat 0.25"]
+
+
 @pytest.mark.parametrize(
     ("fields", "field"),
     [

@@ -93,7 +93,7 @@ class HubRuntime:
         self.on_empty: list[Callable[[], None]] = []
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
-        self._last_opening: tuple[tuple[int, int, bool], Chunk] = ((-1, -1, True), HEARTBEAT)
+        self._last_opening: tuple[tuple[object, ...], Chunk] = ((), HEARTBEAT)
         self._beginnings: dict[tuple[object, ...], Beginning] = {}
         self._beginnings_bytes = 0
         self.follower = LogFollower(log, self)
@@ -211,12 +211,13 @@ class HubRuntime:
             for call in calls:
                 call()
 
-    def opening(self, retry: int, cursor: int, *, whole: bool = True) -> Chunk:
+    def opening(self, options: StreamOptions, cursor: int) -> Chunk:
         """The chunk that a stream starts with; the same object for all that start at one place."""
-        key = (retry, cursor, whole)
+        retry, whole, heartbeat = options.retry, options.opening, options.heartbeat
+        key = (retry, cursor, whole, heartbeat)
         last_key, chunk = self._last_opening
         if last_key != key:
-            chunk = Chunk(raw=opening(retry, self.text(cursor), whole=whole))
+            chunk = Chunk(raw=opening(retry, self.text(cursor), whole=whole, heartbeat=heartbeat))
             self._last_opening = (key, chunk)
         return chunk
 

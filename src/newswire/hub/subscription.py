@@ -212,7 +212,7 @@ class Subscription(Generic[E]):
                 return Chunk(raw=raw) if raw else None
         if options.retry is None:
             return None
-        return self._runtime.opening(options.retry, self.cursor, whole=options.opening)
+        return self._runtime.opening(options, self.cursor)
 
     def _with_next(self, opening: Chunk, group: Group) -> Chunk:
         """`opening` and, in the same write, the events after the cursor that are at hand."""

@@ -59,7 +59,7 @@ def comment(text: str = "") -> bytes:
     return "".join(f": {line}\n" if line else ":\n" for line in text.split("\n")).encode()
 
 
-def opening(retry: int | None, id: str | None, *, whole: bool = True) -> bytes:
+def opening(retry: int | None, id: str | None, *, whole: bool = True, heartbeat: float | None = None) -> bytes:
     """Returns the block at the start of a hub's stream: a reconnection time and an id, without data.
 
     Args:
@@ -67,6 +67,8 @@ def opening(retry: int | None, id: str | None, *, whole: bool = True) -> bytes:
         id: the cursor that the stream starts from, or None.
         whole: end the block. If False, its fields become part of the first event, for clients that fail at a block
             without data.
+        heartbeat: the longest silence in seconds, or None. After a whole block a comment announces it, so that a client
+            that reads comments knows how soon silence means a dead connection. It is a heartbeat with a text.
 
     "If the data buffer is an empty string, set the data buffer and the event type buffer to the empty string and
     return" (9.2.6). But the last event ID is set before that, so the client has a cursor before its first event.
@@ -74,4 +76,6 @@ def opening(retry: int | None, id: str | None, *, whole: bool = True) -> bytes:
     lines = "" if retry is None else f"retry: {retry}\n"
     if id is not None:
         lines += f"id: {id}\n"
-    return (f"{lines}\n" if whole else lines).encode()
+    if whole:
+        lines += "\n" if heartbeat is None else f"\n: heartbeat {heartbeat:g}\n"
+    return lines.encode()

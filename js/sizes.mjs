@@ -1,0 +1,40 @@
+// Prints what each part of the package adds to a page: minified, and compressed with gzip. `--json` for programs.
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { build } from "esbuild";
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const parts = {
+  "connect: resume, back-off, watchdog": [`export { connect } from "./src/index.ts"`, []],
+};
+
+export async function sizes() {
+  const found = [];
+  for (const [name, [contents, external]] of Object.entries(parts)) {
+    const { outputFiles } = await build({
+      stdin: { contents, resolveDir: here },
+      bundle: true,
+      minify: true,
+      format: "esm",
+      target: "es2022",
+      external,
+      write: false,
+    });
+    const [{ contents: bytes }] = outputFiles;
+    found.push({ name, minified: bytes.length, gzip: gzipSync(bytes, { level: 9 }).length });
+  }
+  const served = readFileSync(new URL("../src/newswire/browser/newswire.js", import.meta.url));
+  found.push({ name: "/newswire.js: all but React", minified: served.length, gzip: gzipSync(served, { level: 9 }).length });
+  return found;
+}
+
+const found = await sizes();
+if (process.argv.includes("--json")) console.log(JSON.stringify(found));
+else {
+  const width = Math.max(...found.map(({ name }) => name.length));
+  console.log(`${"".padEnd(width)}  minified    gzip`);
+  for (const { name, minified, gzip } of found) {
+    console.log(`${name.padEnd(width)}  ${String(minified).padStart(8)}  ${String(gzip).padStart(6)}`);
+  }
+}

@@ -1,0 +1,2 @@
+// What `/newswire.js` has: all but the React hooks, in one file for pages without a build.
+export * from "./index.ts";

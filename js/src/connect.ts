@@ -1,0 +1,213 @@
+// `connect`: handlers, loops, JSON and newswire's own events, over any transport.
+
+import { SourceError } from "./errors.ts";
+import type { Raw } from "./decoder.ts";
+import { fetchSource, type Sink, type Transport } from "./source.ts";
+import type { AnyEvents, Connection, ConnectOptions, End, EventOf, State, StreamEvent } from "./types.ts";
+
+type Handler = (event: StreamEvent<string, any>) => void;
+
+const MOST_WAITING = 1000; // events that a loop may be behind, before nothing more is read
+
+/**
+ * Opens a stream and keeps it: it reconnects after every failure that may pass, and goes on after the last event.
+ *
+ *     const prices = connect<Events>("/channels/prices");
+ *     prices.on("price", (e) => show(e.data.symbol, e.data.value));
+ *
+ * Or as a loop, which also closes the connection when it is left, and throws the error that ended it:
+ *
+ *     for await (const e of connect<Events>("/channels/prices")) …
+ */
+export function connect<E extends object = AnyEvents>(
+  url: string | URL,
+  options: ConnectOptions<E> = {},
+): Connection<E> {
+  const handlers = new Map<string, Set<Handler>>();
+  const loops = new Set<(event?: StreamEvent) => void>(); // each is called with an event, or without one at the end
+  const address = String(url);
+  let state: State = "connecting";
+  let lastEventId = options.lastEventId ?? "";
+  let resumeUrl: string | null = null;
+  let error: Error | null = null;
+  let end: End | null = null;
+  let transport: Transport | undefined;
+  let waiting = 0; // events that the slowest loop has not taken
+  let room: (() => void) | undefined;
+  let settle: (() => void) | undefined;
+  const closed = new Promise<End | null>((resolve, reject) => {
+    settle = () => (error ? reject(error) : resolve(end));
+  });
+  closed.catch(() => {}); // `onError` has it: nobody has to look here too
+
+  function call<A extends unknown[]>(handler: ((...args: A) => void) | undefined, ...args: A): void {
+    try {
+      handler?.(...args);
+    } catch (thrown) {
+      // A handler's mistake is the page's, and ends neither the stream nor the other handlers.
+      queueMicrotask(() => {
+        throw thrown;
+      });
+    }
+  }
+
+  function turn(to: State): void {
+    if (state !== to) call(options.onState, (state = to));
+  }
+
+  // What newswire says itself. Its data is JSON whatever the options say.
+  function told(name: string, { data, id }: Raw): void {
+    const known = (parsed(data) ?? {}) as object;
+    if (name === "gap") call(options.onGap, { ...known, id });
+    else if (name === "goodbye") call(options.onGoodbye, known);
+    else if (name === "live") call(options.onCaughtUp);
+    else if (name === "end") {
+      end = known;
+      call(options.onEnd, end);
+      close();
+    }
+  }
+
+  const sink: Sink = {
+    opened(opened) {
+      turn("open");
+      call(options.onOpen, opened);
+    },
+    event(raw) {
+      lastEventId = raw.id;
+      const event = valued(raw);
+      if (!event || state === "closed") return;
+      for (const handler of [...(handlers.get(raw.event) ?? []), ...(handlers.get("*") ?? [])]) call(handler, event);
+      for (const loop of loops) loop(event);
+      if (raw.event.startsWith("newswire.")) told(raw.event.slice(9), raw);
+    },
+    moved: (id) => (lastEventId = id),
+    lost(failure, retryIn) {
+      turn("connecting");
+      if (failure) call(options.onError, failure, retryIn);
+    },
+    closed(failure) {
+      if (state === "closed") return;
+      error = failure;
+      turn("closed");
+      if (failure) call(options.onError, failure, null);
+      for (const loop of loops) loop();
+      settle?.();
+    },
+    resumable: (found) => (resumeUrl = found),
+    full() {
+      return waiting > MOST_WAITING ? new Promise((go) => (room = go)) : undefined;
+    },
+  };
+
+  function valued(raw: Raw): StreamEvent | null {
+    const { event, data: text, id, channel } = raw;
+    let data: unknown = text;
+    if (options.json !== false && !(options.text as readonly string[] | undefined)?.includes(event)) {
+      data = parsed(text);
+      if (data === undefined) {
+        data = text;
+        if (options.json) {
+          const strict = options.json === true && !event.startsWith("newswire.");
+          if (strict) {
+            call(options.onError, new SourceError("payload", `the data of ${event} is no JSON`, null, text), 0);
+            return null;
+          }
+        }
+      }
+    }
+    return { event, data, text, id, channel };
+  }
+
+  function close(): void {
+    transport?.close();
+    sink.closed(null);
+    room?.();
+  }
+
+  function on(what: string | Record<string, Handler>, handler?: Handler): () => void {
+    if (typeof what !== "string") {
+      const ends = Object.keys(what).map((name) => on(name, what[name]));
+      return () => ends.forEach((end) => end());
+    }
+    let set = handlers.get(what);
+    if (!set) handlers.set(what, (set = new Set()));
+    const own: Handler = (event) => handler!(event); // the same function may be added twice
+    set.add(own);
+    transport?.listen?.(what);
+    return () => void set.delete(own);
+  }
+
+  function loop(): AsyncIterator<EventOf<E>> {
+    const queue: StreamEvent[] = [];
+    let wanting: (() => void) | undefined;
+    const push = (event?: StreamEvent) => {
+      if (event) waiting = Math.max(waiting, queue.push(event));
+      wanting?.();
+    };
+    loops.add(push);
+    return {
+      async next() {
+        while (!queue.length) {
+          if (state === "closed") {
+            loops.delete(push);
+            if (error) throw error;
+            return { done: true, value: undefined };
+          }
+          await new Promise<void>((go) => (wanting = go));
+        }
+        const value = queue.shift() as EventOf<E>;
+        if (queue.length <= MOST_WAITING / 2) {
+          waiting = 0;
+          room?.();
+        }
+        return { done: false, value };
+      },
+      async return() {
+        loops.delete(push);
+        close();
+        return { done: true, value: undefined };
+      },
+    };
+  }
+
+  transport = choose(address, options as unknown as ConnectOptions, sink);
+  return {
+    url: address,
+    get state() {
+      return state;
+    },
+    get lastEventId() {
+      return lastEventId;
+    },
+    get error() {
+      return error;
+    },
+    get end() {
+      return end;
+    },
+    get resumeUrl() {
+      return resumeUrl;
+    },
+    closed,
+    on: on as Connection<E>["on"],
+    close,
+    [Symbol.asyncIterator]: loop,
+  };
+}
+
+/** The value of a text of JSON; undefined if it is none. */
+function parsed(text: string): unknown {
+  // The first character says of most texts that they are no JSON, and costs nothing. Text that begins with a space is
+  // no value of a program's.
+  if (!/^[[{"\dtfn-]/.test(text)) return undefined;
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function choose(url: string, options: ConnectOptions, sink: Sink): Transport {
+  return fetchSource(url, options, sink);
+}

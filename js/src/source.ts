@@ -1,0 +1,330 @@
+// One stream over fetch, kept alive: the same decisions as `newswire.client.protocol` in Python.
+//
+// An attempt opens a stream and reads it to its end. What follows is a wait and another attempt, or the end for good:
+//
+//     attempt ── 200, text/event-stream ──► read ── end, break, silence ──► wait ──► attempt …
+//        ├── no connection, 5xx, 408, 425, 429 ─────────────────────────────► wait
+//        └── 204, another 4xx, a wrong type, a POST that can't go on ────────► closed
+//
+// The cursor is all the state that a reconnect needs. Nothing here knows types, JSON or handlers: `connect` does.
+
+import { decoder, type Raw } from "./decoder.ts";
+import { SourceError } from "./errors.ts";
+import type { ConnectOptions, Opened } from "./types.ts";
+
+/** What a transport reports. */
+export interface Sink {
+  opened(opened: Opened): void;
+  event(event: Raw): void;
+  /** The cursor moved, with or without an event. */
+  moved(id: string): void;
+  /** An attempt or a stream is over; `error` is null if it ended in order. Another attempt follows in `retryIn` ms. */
+  lost(error: Error | null, retryIn: number): void;
+  /** It is over for good. */
+  closed(error: Error | null): void;
+  /** A POST can be read at this address. */
+  resumable?(url: string): void;
+  /** A promise if the reader is behind: nothing more is read until it is settled. */
+  full?(): Promise<void> | undefined;
+}
+
+/** A stream that is kept alive, however its bytes come. */
+export interface Transport {
+  close(): void;
+  /** The first handler of an event type was added. Only the native transport needs to know. */
+  listen?(event: string): void;
+}
+
+const SECOND = 1000;
+const HEALTHY = 10 * SECOND; // a stream that was open for so long clears the count of failures
+const SHORTEST = 100; // between the beginnings of two attempts: `retry: 0` makes no loop
+const BODY = 1024; // characters of an error's body that are kept
+const WAKES = ["pageshow", "online", "resume"];
+
+export function fetchSource(url: string, options: ConnectOptions, sink: Sink): Transport {
+  const { retry: base = SECOND, first = SECOND, cap = 30 * SECOND, longest = 3600 * SECOND } = options.backoff ?? {};
+  const method = options.method ?? (options.body == null ? "GET" : "POST");
+  const repeatable = options.idempotent ?? /^(GET|HEAD)$/i.test(method);
+  let id = options.lastEventId ?? "";
+  let resumeUrl = "";
+  let retry: number | undefined;
+  let failures = 0; // since the last healthy stream; the back-off grows with it
+  let fruitless = 0; // attempts in a row that brought nothing
+  let opens = 0;
+  let closed = false;
+  let controller = new AbortController();
+  let hurry: (() => void) | undefined; // ends the wait, if a wake may
+
+  // -- the watchdog: one timer, looked at again when it is due
+
+  let heard = 0;
+  let limit = 0;
+  let timer: ReturnType<typeof setTimeout> | undefined;
+
+  function watch(milliseconds: number): void {
+    limit = milliseconds;
+    heard = Date.now();
+    check();
+  }
+
+  function check(): void {
+    clearTimeout(timer);
+    if (!limit) return;
+    const left = heard + limit - Date.now();
+    // Far too late, the page itself was asleep: what came meanwhile is read first.
+    if (left < -SECOND) heard = Date.now() - limit + SECOND;
+    else if (left <= 0) return controller.abort(new SourceError("timeout", `${url}: nothing came for ${limit} ms`));
+    timer = setTimeout(check, Math.max(left, SECOND / 20));
+  }
+
+  // The network is back, or somebody looks: no wait goes on, and a stream that was silent has a second to show life.
+  function wake(): void {
+    if (globalThis.document?.hidden) return;
+    hurry?.();
+    if (limit && Date.now() - heard > limit / 2) {
+      heard = Math.min(heard, Date.now() - limit + SECOND);
+      check();
+    }
+  }
+
+  function listen(add: "addEventListener" | "removeEventListener"): void {
+    for (const name of WAKES) globalThis[add]?.(name, wake);
+    globalThis.document?.[add]("visibilitychange", wake);
+    options.signal?.[add]("abort", close);
+  }
+
+  // -- the end
+
+  function close(): void {
+    finish(null);
+  }
+
+  function finish(error: Error | null): void {
+    if (closed) return;
+    closed = true;
+    limit = 0;
+    clearTimeout(timer);
+    listen("removeEventListener");
+    controller.abort();
+    hurry?.();
+    sink.closed(error);
+  }
+
+  const floor = () => Math.min(retry ?? base, longest);
+
+  function delay(): number {
+    const grown = failures ? Math.max(floor(), first * 2 ** Math.min(failures - 1, 64)) : floor();
+    return floor() + Math.random() * Math.min(cap, grown);
+  }
+
+  // -- one attempt
+
+  async function request(): Promise<Response> {
+    const given = typeof options.headers === "function" ? await options.headers() : options.headers;
+    const goesOn = !repeatable && !!(id || resumeUrl);
+    const target = new URL(goesOn ? resumeUrl || url : url, globalThis.location?.href);
+    const foreign = goesOn && target.origin !== new URL(url, globalThis.location?.href).origin;
+    const headers = new Headers({ accept: "text/event-stream" });
+    // A server must not make us send its reader's credentials elsewhere.
+    const pairs = given instanceof Headers ? [...given] : Object.entries(given ?? {});
+    for (const [name, value] of foreign ? [] : pairs) if (value != null) headers.set(name, value);
+    let body = goesOn ? undefined : (options.body as BodyInit);
+    if (goesOn) headers.delete("content-type");
+    else if (body != null && !isBody(body)) {
+      body = JSON.stringify(body);
+      if (!headers.has("content-type")) headers.set("content-type", "application/json");
+    }
+    if (id) {
+      // "encoded as UTF-8": fetch takes bytes in the disguise of characters
+      headers.set("last-event-id", String.fromCharCode(...new TextEncoder().encode(id)));
+      if (options.cursorParam) target.searchParams.set(options.cursorParam, id);
+    }
+    return (options.fetch ?? fetch)(target, {
+      method: goesOn ? "GET" : method,
+      headers,
+      body: body ?? null,
+      cache: "no-store",
+      credentials: foreign ? "omit" : (options.credentials ?? "same-origin"),
+      signal: controller.signal,
+    });
+  }
+
+  async function read(answer: Response): Promise<boolean> {
+    let bye = false;
+    let before = id;
+    let progress = false;
+    const usual = options.inactivity ?? 300 * SECOND;
+    const feed = decoder(
+      {
+        event(event) {
+          progress = true;
+          bye ||= event.event === "newswire.goodbye";
+          if (!closed) sink.event(event);
+        },
+        id(value) {
+          id = value;
+          if (!closed) sink.moved(id);
+        },
+        retry: (milliseconds) => (retry = milliseconds),
+        comment(text) {
+          const beat = /^heartbeat ([\d.]+)$/.exec(text)?.[1];
+          if (beat && options.inactivity == null) limit = +beat * 2 * SECOND + SECOND;
+        },
+      },
+      id,
+    );
+    const text = new TextDecoder("utf-8", { ignoreBOM: true });
+    const reader = answer.body!.getReader();
+    watch(usual);
+    try {
+      for (;;) {
+        const { done, value } = await reader.read();
+        if (done || closed) break;
+        const before = limit;
+        heard = Date.now();
+        feed(text.decode(value, { stream: true }));
+        if (limit !== before) check();
+        if (bye) break;
+        const full = sink.full?.();
+        if (full) {
+          const wanted = limit;
+          watch(0); // a reader that is behind says nothing of the server
+          await full;
+          if (closed) break;
+          watch(wanted);
+        }
+      }
+    } finally {
+      progress ||= id !== before;
+      if (progress) fruitless = 0;
+      reader.cancel().catch(() => {});
+    }
+    if (!bye) failures += progress ? 0 : 1;
+    return bye;
+  }
+
+  // Returns the milliseconds to wait, or null if it is over; and whether a wake may end the wait.
+  async function attempt(): Promise<[Error | null, number, boolean] | null> {
+    let opened = 0;
+    let answer: Response | undefined;
+    const mayGoOn = () => repeatable || !!(id || resumeUrl);
+    try {
+      controller = new AbortController();
+      fruitless++;
+      watch(options.timeout ?? 120 * SECOND);
+      answer = await request();
+      if (closed) return null;
+      const { status, headers } = answer;
+      if (status === 204) return finish(null), null;
+      const post = !repeatable && !(id || resumeUrl);
+      const place = post && answer.ok && (headers.get("content-location") ?? headers.get("location"));
+      if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url).href));
+      const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
+      if (stream && (status === 200 || (status === 201 && post))) {
+        opened = Date.now();
+        sink.opened({ url: answer.url, status, headers, reconnected: opens++ > 0 });
+        const bye = await read(answer);
+        if (closed) return null;
+        if (options.reconnect === false || !mayGoOn()) return finish(null), null;
+        if (Date.now() - opened > HEALTHY) failures = 0;
+        // A goodbye gives each client its own time; else a thousand would come back at once.
+        return [null, bye ? floor() : delay(), !bye];
+      }
+      if (place) {
+        void answer.body?.cancel();
+        return [null, 0, true]; // the POST has started something that is read elsewhere
+      }
+      const body = await start(answer);
+      if (answer.ok) {
+        const kind = headers.get("content-type");
+        throw new SourceError("content-type", `${url} answered with ${kind}, not with text/event-stream`, answer, body);
+      }
+      const error = new SourceError("status", `${url} answered ${status}`, answer, body);
+      const after = retryAfter(headers);
+      const asked = after != null && (status === 429 || status === 503); // the server wants the request once more
+      const notNow = status >= 500 || status === 408 || status === 425 || status === 429;
+      if (!notNow || !(mayGoOn() || asked)) throw error;
+      failures++;
+      if (after == null) return [error, delay(), true];
+      const least = Math.min(after, longest);
+      return [error, least + Math.random() * Math.min(least / 10, cap), false];
+    } catch (cause) {
+      if (closed) return null;
+      if (cause instanceof SourceError && cause.code !== "timeout") return finish(cause), null;
+      const message = `${url}: ${opened ? "the stream broke" : "no connection"} (${(cause as Error)?.message ?? cause})`;
+      const error = cause instanceof SourceError ? cause : new SourceError("network", message, null, "", cause);
+      if (opened && options.reconnect === false) return finish(error), null;
+      if (!mayGoOn()) {
+        const what = `${url}: a POST ${opened ? "broke" : "got no answer"}, and has no id to go on from`;
+        return finish(new SourceError("not-resumable", what, answer, "", cause)), null;
+      }
+      failures = opened && Date.now() - opened > HEALTHY ? 0 : failures + 1;
+      return [error, delay(), true];
+    }
+  }
+
+  async function run(): Promise<void> {
+    while (!closed) {
+      const began = Date.now();
+      const next = await attempt();
+      if (!next || closed) return;
+      limit = 0;
+      clearTimeout(timer);
+      controller.abort();
+      const [error, asked, wakes] = next;
+      if (fruitless >= (options.attempts ?? Infinity)) {
+        return finish(new SourceError("attempts", `${url}: ${fruitless} attempts brought nothing`, null, "", error));
+      }
+      const wait = Math.round(Math.max(asked, began + SHORTEST - Date.now()));
+      sink.lost(error, wait);
+      await new Promise<void>((go) => {
+        const sleep = setTimeout(go, wait);
+        hurry = () => {
+          if (!wakes && !closed) return;
+          clearTimeout(sleep);
+          go();
+        };
+      });
+      hurry = undefined;
+    }
+  }
+
+  if (options.signal?.aborted) queueMicrotask(close);
+  else {
+    listen("addEventListener");
+    queueMicrotask(run); // handlers that are added right after `connect` hear everything
+  }
+  return { close };
+}
+
+function isBody(body: unknown): boolean {
+  return (
+    typeof body === "string" ||
+    ArrayBuffer.isView(body) ||
+    [ArrayBuffer, Blob, FormData, URLSearchParams].some((kind) => body instanceof kind)
+  );
+}
+
+/** The first characters of an answer's body, as far as they come. */
+async function start(answer: Response): Promise<string> {
+  const reader = answer.body?.getReader();
+  const text = new TextDecoder();
+  let body = "";
+  try {
+    for (let part; reader && body.length < BODY && !(part = await reader.read()).done; ) {
+      body += text.decode(part.value, { stream: true });
+    }
+  } catch {
+    // the status says enough
+  }
+  reader?.cancel().catch(() => {});
+  return body.slice(0, BODY);
+}
+
+/** The milliseconds that a `Retry-After` asks for: a number of seconds, or a date by the server's own clock. */
+function retryAfter(headers: Headers): number | null {
+  const value = headers.get("retry-after")?.trim() ?? "";
+  if (/^\d+$/.test(value)) return +value * SECOND;
+  const wait = Date.parse(value) - (Date.parse(headers.get("date") ?? "") || Date.now());
+  return Number.isNaN(wait) ? null : Math.max(0, wait);
+}
