@@ -25,7 +25,7 @@ CONNECT = """void (() => {
 
 
 def connect(page: Any, url: str, options: str = "{}") -> None:
-    """Connect, and note what comes in `events`, what is told in `told`."""
+    """Connect, and collect events in `events` and all callbacks in `told`."""
     page.evaluate(CONNECT % (json.dumps(url), options))
 
 

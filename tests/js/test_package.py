@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-NODE = next(str(path) for path in (Path(sys.executable).parent / "node", shutil.which("node")) if path and Path(path).exists())
+NODE = next(
+    str(path) for path in (Path(sys.executable).parent / "node", shutil.which("node")) if path and Path(path).exists()
+)
 
 
 def node(*arguments: str) -> str:
@@ -26,7 +28,7 @@ def test_the_units() -> None:
 
 
 def test_the_types() -> None:
-    """`tsc --strict` has nothing to say; wrong names, wrong fields and missing cases are errors, as js/test/types.ts says."""
+    """`tsc --strict` accepts the package; a wrong name or field and a missing case are errors (js/test/types.ts)."""
     node("node_modules/typescript/bin/tsc", "-p", "js/tsconfig.json", "--noEmit")
 
 

@@ -77,7 +77,7 @@ def test_an_opening_dispatches_nothing(retry: int | None, id: str | None, wire: 
 
 
 def test_an_opening_announces_heartbeats() -> None:
-    """The comment stands behind the block, where heartbeats do: before its blank line, clients of others would crash."""
+    """The comment stands behind the block, where heartbeats stand: inside the block, other clients would crash."""
     comments: list[str] = []
     decoder = Decoder(on_comment=comments.append)
     assert opening(3000, "e-1", heartbeat=15.0) == b"retry: 3000\nid: e-1\n\n: heartbeat 15\n"
