@@ -82,9 +82,9 @@ export function connect<E extends object = AnyEvents>(
       if (raw.event.startsWith("newswire.")) told(raw.event.slice(9), raw);
     },
     moved: (id) => (lastEventId = id),
-    lost(failure, retryIn) {
+    lost(failure, wait) {
       turn("connecting");
-      if (failure) call(options.onError, failure, retryIn);
+      if (failure) call(options.onError, failure, wait);
     },
     closed(failure) {
       if (state === "closed") return;

@@ -18,8 +18,8 @@ export interface Sink {
   event(event: Raw): void;
   /** The cursor moved, with or without an event. */
   moved(id: string): void;
-  /** An attempt or a stream is over; `error` is null if it ended in order. Another attempt follows in `retryIn` ms. */
-  lost(error: Error | null, retryIn: number): void;
+  /** An attempt or a stream is over; `error` is null if it ended in order. Another attempt follows in `wait` ms. */
+  lost(error: Error | null, wait: number): void;
   /** It is over for good. */
   closed(error: Error | null): void;
   /** A POST can be read at this address. */

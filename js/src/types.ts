@@ -133,8 +133,8 @@ export interface ConnectOptions<E extends object = AnyEvents> {
 
   /** A stream is open. */
   onOpen?: (opened: Opened) => void;
-  /** An attempt or a stream failed. `retryIn` is null if none follows; else the milliseconds until the next one. */
-  onError?: (error: Error, retryIn: number | null) => void;
+  /** An attempt or a stream failed. `wait` is null if none follows; else the milliseconds until the next one. */
+  onError?: (error: Error, wait: number | null) => void;
   /** Events are missing. */
   onGap?: (gap: Gap) => void;
   /** The server stops, and asks its clients to come back. */

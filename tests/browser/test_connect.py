@@ -16,7 +16,7 @@ CONNECT = """void (() => {
   const note = (what) => (value, more) => told.push([what, value?.message ?? value?.id ?? null, more ?? null]);
   globalThis.source = newswire.connect(%s, {
     onOpen: ({ reconnected }) => told.push(["open", reconnected, null]),
-    onError: (error, retryIn) => told.push(["error", error.code, retryIn === null]),
+    onError: (error, wait) => told.push(["error", error.code, wait === null]),
     onGap: note("gap"), onGoodbye: note("goodbye"), onEnd: note("end"), onCaughtUp: note("live"),
     ...%s,
   });
