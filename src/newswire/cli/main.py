@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 
-_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "token")
+_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "log", "token")
 
 
 class _Commands(click.Group):
@@ -59,6 +59,7 @@ def newswire(context: click.Context) -> None:
     newswire publish news 'It works'    an event for it
     newswire token --jwt-secret S ...   a credential for a server that asks for one
     newswire relay --upstream URL       an AI API whose answers outlive the connection
+    newswire log info                   what a log holds, and what it could lose
     """
     if not wants_colours():
         context.color = False  # click asks only whether there is a terminal

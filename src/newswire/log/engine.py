@@ -1,8 +1,9 @@
 """The contract of a log engine: all that its author needs to know. `newswire.log.log.Log` is what applications call.
 
 A log is an ordered, durable sequence of events over all channels. An engine stores it: in memory, in a file, on a
-server. It implements `Engine`, nine methods and a few attributes, and nothing else: `Log` derives from them, once for
-all engines, what applications use (`append`, `append_if`, `follow`), and it stands in between for the rest:
+server. It implements `Engine`, nine methods and a few attributes: `Log` derives from them, once for all engines, what
+applications use (`append`, `append_if`, `follow`). Five more methods are for operators (`newswire log`) and have a
+default: `info`, `init`, `scan`, `losses` and `restore`. `Log` stands in between for the rest:
 
 * Batches are checked against the engine's `Limits` before the engine sees them, and batches of one pass of the event
   loop come in one `submit`.
@@ -122,6 +123,60 @@ class Span:
     def lives(self) -> Lives:
         """`past`, also of a log that has had one epoch."""
         return self.past or Lives.single(self.epoch)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Info:
+    """What an engine tells people about its storage: `newswire log info`.
+
+    Attributes:
+        storage: what it is, with its version: `Valkey 9.1.2`.
+        settings: those that decide what survives a crash, as the storage really has them now, not as they were asked
+            for. In the order in which they are shown.
+        risks: how an event that was acknowledged can be lost, in a sentence each, with what to do against it. Empty:
+            only with the disk.
+        retention: what is kept, by the rules that this engine has or by those of its storage, in words. Empty: all.
+        events: how many events are kept; None: not known.
+        size: bytes that these take in the storage; None: not known.
+    """
+
+    storage: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+    risks: Sequence[str] = ()
+    retention: str = ""
+    events: int | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """What a log knows of events that it has no more.
+
+    Attributes:
+        channels: the offset of the newest event that each channel lost (`Page.lost`).
+        shapes: the same of channels that were forgotten; see `newswire.log.forgotten`. An engine that knows only up to
+            where events may be missing says `{">": offset}`.
+    """
+
+    channels: Mapping[str, int]
+    shapes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A part of another log, for `Engine.restore`.
+
+    Attributes:
+        entries: with the offsets and times that they have there, in order. Offsets between them belong to no event.
+        through: the offset up to which the copy then is complete.
+        lives: of the other log.
+        losses: what the other log lost; None: it is not known yet.
+    """
+
+    entries: Sequence[Entry]
+    through: int
+    lives: Lives
+    losses: Losses | None = None
 
 
 class Condition(NamedTuple):
@@ -280,3 +335,39 @@ class Engine(ABC):
     @abstractmethod
     async def close(self) -> None:
         """Store what was submitted, then free everything. A later call opens the engine again."""
+
+    # -- for operators
+
+    async def info(self) -> Info:
+        """What the storage is, and what of it decides which events survive. Asks the storage, and changes nothing."""
+        return Info(storage=type(self).__name__.removesuffix("Engine"))
+
+    async def init(self) -> str:
+        """Make what the log needs in its storage, if it is not there. Idempotent.
+
+        Returns:
+            what was done, in a sentence.
+        """
+        epoch = (await self.span()).epoch
+        return f"the log is there, in its life {epoch}"
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """As `read`, for all channels, internal ones too. What was lost is left out: `losses` knows it."""
+        raise LogError(f"{self} is of a kind that can't be read as a whole yet, so it can't be copied")
+
+    async def losses(self) -> Losses:
+        """What was lost, of all channels."""
+        span = await self.span()
+        return Losses({}, {">": span.earliest} if span.earliest else {})
+
+    async def restore(self, copied: Copied) -> None:
+        """Store a part of another log at the offsets that it has there: all of it, or nothing.
+
+        This log is empty, or what it has was stored by earlier calls. Afterwards it is in the same life as the other
+        log, so that positions in one are positions in the other; its newest offset is `copied.through`, also if no
+        event has it. An entry that this log has already is left out. Nobody else uses the log meanwhile.
+
+        Raises:
+            LogError: the log can't be in another life, since it is in use or has other events.
+        """
+        raise LogError(f"{self} is of a kind that can't take over another log's offsets yet")

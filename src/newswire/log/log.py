@@ -26,7 +26,21 @@ from newswire.errors import (
     NewswireError,
 )
 from newswire.log.channels import Channels, check_channel
-from newswire.log.engine import Batch, Condition, Engine, Entry, Limits, OnDone, OnEntries, Outcome, Page, Span
+from newswire.log.engine import (
+    Batch,
+    Condition,
+    Copied,
+    Engine,
+    Entry,
+    Info,
+    Limits,
+    Losses,
+    OnDone,
+    OnEntries,
+    Outcome,
+    Page,
+    Span,
+)
 from newswire.log.position import Position, positions
 from newswire.wire.event import Event
 
@@ -413,6 +427,48 @@ class Log:
         """
         self._check_open()
         return await self._ask(self.engine.trim(), None)
+
+    # -- for operators; see `Engine`
+
+    async def info(self) -> Info:
+        """What the storage is, and which settings of it decide what survives a crash."""
+        self._check_open()
+        return await self._ask(self.engine.info(), self.limits.answer_seconds)
+
+    async def init(self) -> str:
+        """Make what the log needs in its storage, if it is not there. Idempotent.
+
+        Returns:
+            what was done, in a sentence.
+        """
+        self._check_open()
+        return await self._ask(self.engine.init(), None)
+
+    async def scan(self, after: int, limit: int, *, epoch: str | None = None) -> Page:
+        """As `read`, for all channels, internal ones too; what was lost is left out.
+
+        Raises:
+            EpochChanged: the log has another epoch than `epoch`.
+        """
+        self._check_open()
+        page = await self._ask(self.engine.scan(max(after, 0), max(limit, 1)), self.limits.answer_seconds)
+        if epoch is not None and page.epoch != epoch:
+            raise EpochChanged(page.epoch)
+        return page
+
+    async def losses(self) -> Losses:
+        """What the log knows of events that it has no more, of all channels."""
+        self._check_open()
+        return await self._ask(self.engine.losses(), None)
+
+    async def restore(self, copied: Copied) -> None:
+        """Store a part of another log at the offsets that it has there; `newswire.log.copy` does it for a whole log.
+
+        Raises:
+            LogError: this log has other events, or is in use.
+        """
+        self._check_open()
+        await self._ask(self.engine.restore(copied), None)
 
     async def close(self) -> None:
         """Finish what was begun (appends that were accepted are stored), then free everything. Idempotent."""

@@ -137,15 +137,17 @@ class Lives:
         lives: oldest first; the last one is the present.
 
     Attributes:
+        all: as given.
         epoch: the present one's.
     """
 
-    __slots__ = ("_begins", "_ends", "_epochs", "epoch")
+    __slots__ = ("_begins", "_ends", "_epochs", "all", "epoch")
 
     def __init__(self, lives: Sequence[Life]) -> None:
         self.epoch = lives[-1].epoch
         self._epochs = [life.epoch for life in lives]
         # A later life may have lost what an earlier one began with: it counts from the lowest place after it.
+        self.all = tuple(lives)
         self._begins = [life.after for life in lives]
         for index in range(len(lives) - 2, -1, -1):
             self._begins[index] = min(self._begins[index], self._begins[index + 1])

@@ -24,6 +24,11 @@ class Retention:
     max_events: int | None = None
     max_bytes: int | None = None
 
+    def __str__(self) -> str:
+        """The limits as settings have them: `max_age=604800,max_events=1000`."""
+        limits = {"max_age": self.max_age, "max_events": self.max_events, "max_bytes": self.max_bytes}
+        return ",".join(f"{name}={limit}" for name, limit in limits.items() if limit is not None) or "everything"
+
     def __post_init__(self) -> None:
         for name in ("max_age", "max_events", "max_bytes"):
             value = getattr(self, name)
@@ -58,7 +63,7 @@ class Rules:
             (compile_pattern(check_pattern(pattern)), retention) for pattern, retention in rules.items()
         ]
         found = [rule for _, rule in self._rules]
-        self._text = ", ".join(f"{pattern!r}: {rule}" for pattern, rule in rules.items() if rule != KEEP_ALL)
+        self._text = "; ".join(f"{pattern}:{rule}" for pattern, rule in rules.items() if rule != KEEP_ALL)
         self.max_age = {rule.max_age for rule in found if rule.max_age is not None}
         self.max_events = {rule.max_events for rule in found if rule.max_events is not None}
         self.max_bytes = {rule.max_bytes for rule in found if rule.max_bytes is not None}

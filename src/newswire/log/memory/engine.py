@@ -15,15 +15,18 @@ from heapq import nsmallest
 from typing import Final
 from weakref import WeakSet
 
-from newswire.errors import EpochChanged, TrimmedAway
+from newswire.errors import EpochChanged, LogError, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import (
     PAGE_BYTES,
     TOKEN_SECONDS,
     TOKENS_KEPT,
     Batch,
+    Copied,
     Engine,
     Entry,
+    Info,
+    Losses,
     OnDone,
     OnEntries,
     Outcome,
@@ -33,7 +36,7 @@ from newswire.log.engine import (
 from newswire.log.log import Log
 from newswire.log.memory.blocks import offset_of
 from newswire.log.memory.kept import TAKEN, Kept
-from newswire.log.position import new_epoch
+from newswire.log.position import Lives, new_epoch
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.tail import Follower
 
@@ -72,8 +75,11 @@ class MemoryEngine(Engine):
 
     def __init__(self, retention: RetentionRules, max_bytes: int, clock: Callable[[], float]) -> None:
         self._epoch = new_epoch()
+        self._lives: Lives | None = None  # of a log that this one is a copy of
         _engines.add(self)
-        self._kept = Kept(Rules(retention), max_bytes)
+        rules = Rules(retention)
+        self._rules = rules
+        self._kept = Kept(rules, max_bytes)
         self.known = self._kept.channels
         self._clock = clock
         self._earliest = 0  # no event up to here is kept
@@ -230,7 +236,11 @@ class MemoryEngine(Engine):
                 if follower.at < kept.buried:
                     raise TrimmedAway(kept.buried)
                 if follower.at < kept.latest:
-                    follower.give(kept.all.after(follower.at, _BATCH), False)
+                    entries = kept.all.after(follower.at, _BATCH)
+                    if entries:
+                        follower.give(entries, False)
+                    else:
+                        follower.at = kept.latest  # a copy of a log whose newest events were gone
                     await asyncio.sleep(0)
                 else:
                     await follower.wait()
@@ -246,9 +256,9 @@ class MemoryEngine(Engine):
             first = next((entry.offset for entry in part if kept.has(entry)), None)
             self._earliest = part[-1].offset if first is None else first - 1
             if first is not None:
-                return Span(self._epoch, self._earliest, kept.latest)
+                return Span(self._epoch, self._earliest, kept.latest, self._lives)
             await asyncio.sleep(0)
-        return Span(self._epoch, kept.latest, kept.latest)
+        return Span(self._epoch, kept.latest, kept.latest, self._lives)
 
     async def trim(self) -> int:
         """See `Engine.trim`."""
@@ -263,8 +273,51 @@ class MemoryEngine(Engine):
     async def close(self) -> None:
         """See `Engine.close`. The events stay with the object."""
 
+    # -- for operators
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        kept = self._kept
+        return Info(
+            storage="this process's memory",
+            settings={"max_bytes": f"{kept.max_bytes:,}"},
+            risks=["every event is gone when this process ends: take sqlite:///events.db to keep them"],
+            retention=f"{self._rules}, and the newest {kept.max_bytes:,} bytes",
+            events=kept.events,
+            size=kept.size,
+        )
+
+    async def init(self) -> str:
+        """See `Engine.init`."""
+        return "a log in memory needs nothing"
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        kept = self._kept
+        part = kept.all.after(after, min(limit, _SCAN))
+        through = max(kept.latest, after) if len(part) < min(limit, _SCAN) else part[-1].offset
+        return self._cut([entry for entry in part if kept.has(entry)], len(part) + 1, through, 0, 0)
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        losses = self._kept.losses
+        return Losses({**losses.lost, **losses.empty}, dict(losses.forgotten.shapes))
+
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        kept = self._kept
+        if self._epoch != copied.lives.epoch:
+            if self._lives is None and kept.latest:
+                raise LogError("the log in memory has events of its own: copy into an empty one")
+            self._epoch = copied.lives.epoch
+        self._lives = copied.lives
+        added = kept.restore(copied)
+        if self._followers and added:
+            self._tell(added)
+
     def _forked(self) -> None:
         self._epoch = new_epoch()
+        self._lives = None
 
 
 _engines: WeakSet[MemoryEngine] = WeakSet()

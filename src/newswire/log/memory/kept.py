@@ -16,7 +16,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
-from newswire.log.engine import Entry
+from newswire.log.engine import Copied, Entry
 from newswire.log.gc import untrack
 from newswire.log.memory.blocks import Blocks, Channel, weight
 from newswire.log.memory.losses import Losses
@@ -42,6 +42,8 @@ class Kept:
         latest: the offset of the newest event that ever was.
         buried: the offset of the newest entry that left `all`.
         limited: whether any channel has a retention.
+        max_bytes: see `MemoryLog`.
+        events: how many are kept.
     """
 
     def __init__(self, rules: Rules, max_bytes: int) -> None:
@@ -51,10 +53,10 @@ class Kept:
         self.buried = 0
         self.limited = bool(rules)
         self._rules = rules
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._once: dict[str, int] = {}  # channels of one event, which have no limits: its offset
         self.channels: dict[str, Channel] = {}  # the others
-        self._events = 0
+        self.events = 0
         self._bytes = 0
         self._graves: deque[Entry] = deque()  # taken by retention, still in `all`
         self._graves_bytes = 0
@@ -135,7 +137,7 @@ class Kept:
             else:
                 channel.newest = now
         self.all.extend(added)
-        self._events += len(added)
+        self.events += len(added)
         self.latest = offset
         if self.limited:
             for name in {name for name, _ in events}:
@@ -143,13 +145,33 @@ class Kept:
             self._expire(now, _SWEPT * len(events))
         if self._graves:
             self.bury_old()
-        if self._bytes + _ENTRY * self._events + _ONCE * len(once) + _CHANNEL * len(channels) > self._max_bytes:
+        if self._bytes + _ENTRY * self.events + _ONCE * len(once) + _CHANNEL * len(channels) > self.max_bytes:
             self._make_room()
         return added
 
+    def restore(self, copied: Copied) -> list[Entry]:
+        """Store entries of another log at their offsets, those that are not here yet; see `Engine.restore`."""
+        added: list[Entry] = []
+        for entry in copied.entries:
+            if entry.offset > self.latest:
+                self.latest = entry.offset - 1
+                added += self.append(
+                    [(entry.channel, Event(entry.data, entry.event))], [weight(entry.data)], entry.time
+                )
+        self.latest = max(self.latest, copied.through)
+        if copied.losses is not None:
+            for name, offset in copied.losses.channels.items():
+                if self.newest(name) is not None:
+                    self.losses.add(name, offset)
+                else:
+                    self.losses.add_last([(name, offset)], self.latest)
+            self.losses.restore(copied.losses.shapes)
+        return added
+
     @property
-    def _size(self) -> int:
-        return self._bytes + _ENTRY * self._events + _ONCE * len(self._once) + _CHANNEL * len(self.channels)
+    def size(self) -> int:
+        """Bytes that everything takes, by estimate; see `MemoryLog`."""
+        return self._bytes + _ENTRY * self.events + _ONCE * len(self._once) + _CHANNEL * len(self.channels)
 
     def _new_channel(self, name: str, offset: int, added: Sequence[Entry]) -> Channel:
         """Make a channel, with the one event that it may have: stored, or of the batch that is being stored."""
@@ -173,7 +195,7 @@ class Kept:
         if age is None:
             return
         heappush(self._late, (entry.time + age, entry.offset, entry.channel))
-        if len(self._late) > 2 * self._events + TAKEN:  # most of it was removed in other ways
+        if len(self._late) > 2 * self.events + TAKEN:  # most of it was removed in other ways
             self._late = [each for each in self._late if self._has(each[2], each[1])]
             heapify(self._late)
 
@@ -248,7 +270,7 @@ class Kept:
         self._graves.extend(entries)
         self._graves_bytes += size + _ENTRY * removed
         self._bytes -= size
-        self._events -= removed
+        self.events -= removed
         self.losses.drop(name)
         return removed
 
@@ -261,7 +283,7 @@ class Kept:
     def _take_out(self, channel: Channel, offset: int) -> tuple[Entry, int]:
         entry, size = channel.take_out(offset)
         self._bytes -= size
-        self._events -= 1
+        self.events -= 1
         name = entry.channel
         if len(channel):
             self.losses.add(name, offset)
@@ -273,7 +295,7 @@ class Kept:
 
     def bury_old(self) -> None:
         """Followers had their time: some of what they alone still get goes."""
-        most = self._max_bytes // _FOLLOWED_SHARE
+        most = self.max_bytes // _FOLLOWED_SHARE
         for _ in range(TAKEN):
             if self._graves_bytes <= most:
                 break
@@ -285,10 +307,10 @@ class Kept:
     def _make_room(self) -> None:
         """Let the oldest go, some at once: one by one costs twice as much."""
         once, channels = self._once, self.channels
-        while self._size > self._max_bytes and self._events > 1:
+        while self.size > self.max_bytes and self.events > 1:
             gone: list[tuple[str, int]] = []
             size = 0
-            taken = self.all.take_first(min(_ROOM, 1 + self._events // 1000))
+            taken = self.all.take_first(min(_ROOM, 1 + self.events // 1000))
             for entry in taken:
                 offset, name, _, data, _ = entry
                 if once.get(name) == offset:
@@ -301,5 +323,5 @@ class Kept:
                     self._take_out(channel, offset)  # else only followers still had it
             self.buried = max(self.buried, taken[-1].offset)
             self._bytes -= size
-            self._events -= len(gone)
+            self.events -= len(gone)
             self.losses.add_last(gone, self.latest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Final
 
@@ -89,6 +89,13 @@ class Losses:
         if self.empty.pop(channel, 0) or self.lost.pop(channel, 0):
             for channels in [each for each, match in self._matches.items() if match.channel == channel]:
                 del self._matches[channels]
+
+    def restore(self, shapes: Mapping[str, int]) -> None:
+        """What was forgotten in a log that this one is a copy of."""
+        if shapes:
+            own = self.forgotten.shapes
+            self.forgotten = Forgotten(own | {name: max(lost, own.get(name, 0)) for name, lost in shapes.items()})
+            self._since = 0  # which channels were there before is not known here
 
     def doubt(self, channel: str, born: int | None) -> int:
         """`Page.doubt` of a channel: one whose first event came after offset `born`, or one without events (None)."""

@@ -18,8 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, Limits, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
+from newswire.log.redis.copied import Copies
+from newswire.log.redis.info import info_of
 from newswire.log.redis.keeper import Keeper
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.pages import Pages
@@ -86,6 +88,7 @@ class RedisEngine(Engine):
         self._writer = Writer(server, self.limits, self._clock, tail.stored)
         self._link = Link(server)
         self._pages = Pages(server, self._link)
+        self._copies = Copies(server, self._link)
         self._keeper = Keeper(server, Link(server), self._rules, self._clock)
         self._pid: int | None = None  # the process that uses it
         self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
@@ -178,6 +181,36 @@ class RedisEngine(Engine):
         """See `Engine.trim`."""
         self._enter()
         return await self._keeper.trim()
+
+    # -- for operators
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        self._enter()
+        return await info_of(self._server, self._link, str(self._rules) if self._rules else "")
+
+    async def init(self) -> str:
+        """See `Engine.init`."""
+        self._enter()
+        epoch = (await self.span()).epoch
+        return (
+            f"{'made the log' if self._server.made else 'the log is there'} on {self._server.name}, in its life {epoch}"
+        )
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        self._enter()
+        return await self._pages.scan(max(after, 0), limit)
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        self._enter()
+        return await self._copies.losses()
+
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        self._enter()
+        await self._copies.restore(copied)
 
     async def close(self) -> None:
         """See `Engine.close`."""

@@ -85,6 +85,7 @@ class Server:
         lives: all of them.
         seen: the newest offset that this process knows of, in that epoch.
         keys: the fixed keys.
+        made: whether this process has made the log.
         away: whether the last attempt to connect has failed.
         on_epoch: called when the epoch has changed.
     """
@@ -96,6 +97,7 @@ class Server:
         self.prefix = prefix
         self.keys = tuple(prefix + key for key in KEYS)
         self.timeout = timeout
+        self.made = False
         self.away = False
         self.on_epoch: Callable[[], object] = lambda: None
         self._pool, self._sentinels, self._master = _parse(url)
@@ -182,7 +184,9 @@ class Server:
 
     async def enter(self, link: Link, run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
-        epoch, latest, lives = await link.run(ENTER, (), run, new_epoch(), self.epoch, self.seen, self._lives)
+        proposed = new_epoch()
+        epoch, latest, lives = await link.run(ENTER, (), run, proposed, self.epoch, self.seen, self._lives)
+        self.made = self.made or lives.decode() == f"{proposed}:0"
         self.found(epoch.decode(), int(latest), lives.decode())
 
     def found(self, epoch: str, latest: int, lives: str) -> None:
@@ -198,6 +202,12 @@ class Server:
         self.epoch = epoch
         self.seen = latest
         self.on_epoch()
+
+    def adopt(self, epoch: str, latest: int, lives: str) -> None:
+        """This process has made the log a copy of another one, up to `latest`."""
+        if epoch != self.epoch:
+            self.epoch = ""  # no events were lost
+        self.found(epoch, latest, lives)
 
 
 class Link:

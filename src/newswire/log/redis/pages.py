@@ -67,6 +67,11 @@ class Pages:
         answer = await self._ask(SCAN, (), *arguments)
         return _entries(answer), int(answer[2])
 
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        answer = await self._ask(SCAN, (), after, min(limit, _MOST // 4), PAGE_BYTES, _LOOKED_AT, "*")
+        return Page(_entries(answer), int(answer[3]), 0, epoch=answer[0].decode())
+
     async def _by_name(self, names: Sequence[str], after: int, limit: int) -> Page:
         if len(names) <= _FEW:
             return await self._as_page(await self._page(names, after, limit, 0, "both"))

@@ -20,15 +20,18 @@ from typing import Literal
 
 from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
 from newswire.log.retention import RetentionRules, Rules
+from newswire.log.sqlite.copied import losses_of
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import carried
-from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, span
+from newswire.log.sqlite.info import info_of
+from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, scan, span
 from newswire.log.sqlite.plan import Planner
 from newswire.log.sqlite.reader import Reader
 from newswire.log.sqlite.retention import RetentionJob, drop, trim
+from newswire.log.sqlite.schema import STEPS, version_of_file
 from newswire.log.sqlite.tail import BATCH, Tail
 from newswire.log.sqlite.writer import Writer
 from newswire.log.tail import Follower
@@ -211,6 +214,43 @@ class SqliteEngine(Engine):
         """See `Engine.drop`."""
         self._enter()
         return await self._writer.run(partial(drop, cuts=dict(cuts))) if cuts else 0
+
+    # -- for operators
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        self._enter()
+        # The writer's connection is the one whose settings decide.
+        return await self._writer.run(
+            partial(info_of, path=self._path, retention=str(self._rules) if self._rules else "")
+        )
+
+    async def init(self) -> str:
+        """See `Engine.init`."""
+        before = version_of_file(self._path)
+        self._enter()
+        epoch = (await self.span()).epoch
+        if before is None:
+            return f"made {self._path}, a log in its life {epoch}"
+        if before < len(STEPS):
+            return f"took {self._path} from format {before} to {len(STEPS)}; the log is in its life {epoch}"
+        return f"{self._path} is there, in format {before}; the log is in its life {epoch}"
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        self._enter()
+        return await self._reader.query(partial(scan, after=max(after, 0), limit=limit))
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        self._enter()
+        return await self._reader.query(losses_of)
+
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        self._enter()
+        await self._writer.restore(copied)
+        self._tail.readable(copied.through)
 
     async def close(self) -> None:
         """See `Engine.close`."""

@@ -239,6 +239,15 @@ class LogFile:
             "now, newswire begins with what is there in a second"
         )
 
+    def alone(self) -> bool:
+        """Whether no other log object has the file open."""
+        return self._hold is None or self._hold.still_alone()
+
+    def adopt(self, lives: Lives) -> None:
+        """The log is in another life: a copy of another log. Nobody else has the file open."""
+        with self._lock:
+            self.epoch, self.lives = lives.epoch, lives
+
     def checkpoint(self, connection: sqlite3.Connection, mode: Literal["PASSIVE", "TRUNCATE"]) -> bool:
         """Move what is in the write-ahead log to the database; see https://www.sqlite.org/pragma.html.
 

@@ -193,6 +193,17 @@ def next_entries(connection: sqlite3.Connection, after: int, limit: int) -> list
     return _rows_at(connection, _bounded(found)[0])
 
 
+def scan(connection: sqlite3.Connection, after: int, limit: int) -> Page:
+    """See `Engine.scan`."""
+    epoch, newest = connection.execute(f"SELECT epoch, {NEWEST} FROM meta").fetchone()
+    limit = min(limit, _SCAN)
+    query = "SELECT offset, size FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+    found = fetch(connection, 2, query, after, limit)
+    chosen, cut = _bounded(found)
+    whole = not cut and len(found) < limit
+    return Page(_rows_at(connection, chosen), max(newest, after) if whole else chosen[-1][0], 0, epoch=epoch)
+
+
 def newest_of(connection: sqlite3.Connection, channels: Sequence[str]) -> list[Entry | None]:
     """See `Engine.newest`."""
     last = """SELECT (SELECT max(offset) FROM events WHERE channel = channels.id) FROM channels

@@ -13,7 +13,10 @@ counts the steps that a file has taken. A released step never changes; what come
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
 from typing import Final
 
 from newswire.errors import LogCorrupt
@@ -114,6 +117,15 @@ def begin_life(connection: sqlite3.Connection, now: float) -> None:
 def version_of(connection: sqlite3.Connection) -> int:
     """How many steps the file has taken."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def version_of_file(path: str) -> int | None:
+    """How many steps a file has taken that may not be there, or is no log yet: then None."""
+    if not os.path.exists(path) or not os.path.getsize(path):
+        return None
+    with suppress(sqlite3.Error), closing(sqlite3.connect(f"{Path(path).as_uri()}?mode=ro", uri=True)) as connection:
+        return version_of(connection) or None
+    return None
 
 
 def migrate(connection: sqlite3.Connection) -> None:

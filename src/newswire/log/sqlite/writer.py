@@ -20,9 +20,10 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import LogError, NewswireError
-from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Entry, OnDone, Outcome
+from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Copied, Entry, OnDone, Outcome
 from newswire.log.forgotten import Forgotten
 from newswire.log.log import as_log_error
+from newswire.log.sqlite.copied import restore
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite.retention import read_forgotten
 from newswire.log.sqlite.schema import NEWEST
@@ -126,7 +127,20 @@ class Writer(DatabaseThread):
         """See `Engine.submit`."""
         self.put(Submission(batches, on_done))
 
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        await self.run(lambda connection: self._restore(connection, copied))
+
     # -- the thread
+
+    def _restore(self, connection: sqlite3.Connection, copied: Copied) -> None:
+        other = copied.lives.epoch != self.file.epoch
+        if other and not self.file.alone():
+            raise LogError(f"another process has {self.file.path} open: stop it, then copy")
+        self._seen = None
+        self._newest.clear()
+        restore(connection, copied)
+        self.file.adopt(copied.lives)
 
     def _take(self) -> Any:
         return self._left or self._queue.get()

@@ -1,0 +1,143 @@
+"""`newswire log`: what an operator does with a log. Commands in modules of their own are imported late."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from typing import Any, Final
+
+import click
+
+from newswire.cli.log_options import opened, or_argument, run, shown, with_rules
+from newswire.log.engine import Info, Span
+from newswire.log.log import Log
+from newswire.log.retention import Rules as Kept
+from newswire.redact import printable
+
+# Commands in modules of their own: `log_tail` has `tail`.
+_MORE: Final = ("tail", "verify")
+
+
+class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_MORE]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MORE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(importlib.import_module(f"newswire.cli.log_{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Group, short_help="Make, look at, trim, copy and verify a log.")
+def log() -> None:
+    """Make a log, look at it, move it. The log is a URL, as for `newswire serve --log`.
+
+    No command but init makes a log. None but trim removes events: what `newswire serve` keeps is not their business.
+    """
+
+
+@log.command(short_help="Make the log if it is not there.")
+@or_argument
+def init(place: str | None, url: str) -> None:
+    """Make what a log needs, a file, tables or a stream, and say what was done. Do it again and nothing changes."""
+    log = opened(place or url, make=True)
+
+    async def work() -> str:
+        try:
+            return await log.init()
+        finally:
+            await log.close()
+
+    click.echo(shown(run(work())))
+
+
+@log.command(short_help="What the log holds, and what it could lose.")
+@or_argument
+@with_rules
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def info(place: str | None, url: str, retention: Any, as_json: bool) -> None:
+    """Show a log's epoch, span and size, and the durability that its storage is really set to.
+
+    A warning says where an event that was acknowledged can be lost, and what to do.
+    """
+    url = place or url
+    span, found = run(_look(opened(url)))
+    kept = found.retention or f"{Kept(retention)} (of a server with the settings that are here)"
+    if as_json:
+        click.echo(json.dumps(_as_json(url, span, found) | {"retention": kept}, indent=2))
+    else:
+        _show(url, span, found, kept)
+
+
+@log.command(short_help="Remove what retention does not keep.")
+@or_argument
+@with_rules
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def trim(place: str | None, url: str, retention: Any, as_json: bool) -> None:
+    """Remove now what the rules don't keep. Readers that were behind get a gap, as from any retention."""
+    log = opened(place or url, retention=retention)
+
+    async def work() -> tuple[int, Span]:
+        try:
+            return await log.trim(), await log.span()
+        finally:
+            await log.close()
+
+    removed, span = run(work())
+    if as_json:
+        click.echo(json.dumps({"removed": removed, "earliest": span.earliest, "latest": span.latest}))
+    else:
+        click.echo(f"{removed:,} event{'' if removed == 1 else 's'} removed; {_span(span)}")
+
+
+async def _look(log: Log) -> tuple[Span, Info]:
+    try:
+        return await log.span(), await log.info()
+    finally:
+        await log.close()
+
+
+def _as_json(url: str, span: Span, info: Info) -> dict[str, Any]:
+    return {
+        "log": shown(url),
+        "storage": info.storage,
+        "epoch": span.epoch,
+        "lives": [{"epoch": life.epoch, "after": life.after} for life in span.lives.all],
+        "earliest": span.earliest,
+        "latest": span.latest,
+        "events": info.events,
+        "bytes": info.size,
+        "durability": dict(info.settings),
+        "warnings": list(info.risks),
+    }
+
+
+def _show(url: str, span: Span, info: Info, kept: str) -> None:
+    lives = len(span.lives.all)
+    rows = {
+        "log": shown(url),
+        "storage": info.storage,
+        "epoch": span.epoch + ("" if lives == 1 else f" (life {lives}; it began after {span.lives.all[-1].after:,})"),
+        "span": _span(span),
+        "events": "unknown" if info.events is None else f"{info.events:,}",
+        "size": "unknown" if info.size is None else f"{info.size:,} bytes",
+        "retention": kept,
+        **info.settings,
+    }
+    wide = max(map(len, rows))
+    for name, value in rows.items():
+        click.echo(click.style(f"{name:{wide}}", dim=True) + f"  {printable(value, lines=False)}")
+    if not info.risks:
+        click.secho("No acknowledged event is lost unless the storage itself is.", fg="green")
+    for risk in info.risks:
+        click.secho("warning: ", fg="yellow", bold=True, nl=False)
+        click.echo(printable(risk, lines=False))
+
+
+def _span(span: Span) -> str:
+    if span.latest == 0:
+        return "no events yet"
+    if span.earliest == span.latest:
+        return f"no events are kept; the newest was {span.epoch}-{span.latest}"
+    return f"{span.epoch}-{span.earliest + 1} to {span.epoch}-{span.latest}"

@@ -1,0 +1,110 @@
+"""What `newswire log info` says of a Valkey or Redis server: above all, what of it survives.
+
+Managed servers often refuse `CONFIG`; then `INFO` says the most important, and the rest is unknown.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from newswire.errors import LogError
+from newswire.log.engine import Info
+from newswire.log.redis.link import Link, Server
+from newswire.log.redis.scripts import KEYS
+
+_CONFIG: Final = ("appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy")
+_UNKNOWN: Final = "unknown (the server refuses CONFIG)"
+
+
+async def info_of(server: Server, link: Link, retention: str) -> Info:
+    """See `Engine.info`."""
+    log = server.keys[KEYS.index("log")]
+    [text], [count] = await link.exchange(("INFO", "everything")), await link.exchange(("XLEN", log))
+    found = dict(line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line)
+    known = await _config(link)
+    settings = {
+        "appendonly": known.get("appendonly", "yes" if found.get("aof_enabled") == "1" else "no"),
+        "appendfsync": known.get("appendfsync", _UNKNOWN),
+        "save": known.get("save", _UNKNOWN) or "off",
+        "replicas": found.get("connected_slaves", "unknown"),
+        "min-replicas-to-write": known.get("min-replicas-to-write", _UNKNOWN),
+        "maxmemory": known.get("maxmemory", found.get("maxmemory", _UNKNOWN)),
+        "maxmemory-policy": found.get("maxmemory_policy", known.get("maxmemory-policy", _UNKNOWN)),
+    }
+    if settings["maxmemory"] == "0":
+        settings["maxmemory"] = "no limit"
+    kind = "Valkey" if "valkey_version" in found else "Redis"
+    version = found.get("valkey_version") or found.get("redis_version", "of an unknown version")
+    return Info(
+        storage=f"{kind} {version}, {found.get('role', 'unknown role')}",
+        settings=settings,
+        risks=_risks(settings, found),
+        retention=retention,
+        events=int(count),
+        size=await _size(link, log),
+    )
+
+
+async def _config(link: Link) -> dict[str, str]:
+    known: dict[str, str] = {}
+    try:
+        for name in _CONFIG:
+            [pair] = await link.exchange(("CONFIG", "GET", name))
+            known.update(
+                zip((each.decode() for each in pair[::2]), (each.decode() for each in pair[1::2]), strict=True)
+            )
+    except LogError:
+        return {}
+    return known
+
+
+async def _size(link: Link, key: str) -> int | None:
+    try:
+        [size] = await link.exchange(("MEMORY", "USAGE", key))
+    except LogError:  # this user may not ask
+        return None
+    return None if size is None else int(size)
+
+
+def _risks(settings: dict[str, str], found: dict[str, str]) -> list[str]:
+    risks = []
+    saves = settings["save"]
+    if settings["appendonly"] != "yes":
+        if saves == "off":
+            risks.append(
+                "nothing is written to disk: every event is gone when the server's process ends. Set appendonly yes"
+            )
+        else:
+            risks.append(
+                f"a crash of the server takes all events since the last snapshot (save {saves}). Set appendonly yes"
+            )
+    elif settings["appendfsync"] == "everysec":
+        risks.append(
+            "a power cut, or a crash of the machine, can take the last two seconds: appendfsync is everysec. "
+            "Set appendfsync always; with many publishers it costs little"
+        )
+    elif settings["appendfsync"] == "no":
+        risks.append(
+            "a power cut, or a crash of the machine, can take what the kernel has not written yet, half a minute or "
+            "more: appendfsync is no. Set appendfsync always"
+        )
+    elif settings["appendfsync"] == _UNKNOWN:
+        risks.append("how often events are synced to the disk is not known here: ask for CONFIG GET appendfsync")
+    if found.get("aof_last_write_status") == "err" or found.get("aof_last_bgrewrite_status") == "err":
+        risks.append("the server could not write its append-only file lately: look at its disk")
+    if settings["replicas"] not in ("0", "unknown"):
+        risks.append(
+            "a replica that takes over lacks the newest events, which are acknowledged before it has them"
+            + (
+                ""
+                if settings["min-replicas-to-write"] not in ("0", _UNKNOWN)
+                else "; with min-replicas-to-write 0 also while no replica can be reached. Set it to 1"
+            )
+            + ". Readers then get a gap"
+        )
+    policy = settings["maxmemory-policy"]
+    if policy.startswith("allkeys") and settings["maxmemory"] != "no limit":
+        risks.append(
+            f"the server throws events away when its memory is full: {policy}. Set maxmemory-policy noeviction"
+        )
+    return risks
