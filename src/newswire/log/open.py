@@ -9,10 +9,12 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, u
 from newswire.log.log import Log
 from newswire.log.retention import DEFAULT_RETENTION, RetentionRules
 
-_SCHEMES: Final = "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0"
+_SCHEMES: Final = (
+    "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, postgresql://host/database"
+)
 # The options that a URL may have, each with the function that reads its text.
 _Known: TypeAlias = Mapping[str, Callable[[str], Any]]
-_PLANNED: Final = frozenset({"nats", "tls", "postgres", "postgresql"})
+_PLANNED: Final = frozenset({"nats", "tls"})
 
 
 def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> Log:
@@ -73,6 +75,24 @@ def _redis(scheme: str, parts: SplitResult, retention: RetentionRules, options: 
     return RedisLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
 
 
+def _postgres(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
+    try:
+        from newswire.log.postgres.engine import PostgresLog
+    except ImportError as error:
+        raise ImportError("a postgresql:// log needs asyncpg: pip install 'newswire[postgres]'") from error
+    known: _Known = {
+        "schema": str,
+        "namespace": str,
+        "timeout": float,
+        "create": _flag,
+        "pooler": _flag,
+        "listen": str,
+        "poll": float,
+    }
+    address, own = _split(parts, known)
+    return PostgresLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
+
+
 # A scheme, and the function that makes its log of a URL: (scheme, parts, retention, options).
 _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, Any]], Log]]] = {
     "memory": _memory,
@@ -81,12 +101,21 @@ _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, 
     "rediss": _redis,
     "valkey": _redis,
     "valkeys": _redis,
+    "postgres": _postgres,
+    "postgresql": _postgres,
 }
 
 
 def _kept(retention: RetentionRules) -> RetentionRules:
     """What a file or a server keeps when the caller says nothing."""
     return DEFAULT_RETENTION if retention is None else retention
+
+
+def _flag(text: str) -> bool:
+    """What `1` or `0` in a URL means."""
+    if text.lower() not in ("0", "1", "false", "true"):
+        raise ValueError(text)
+    return text.lower() in ("1", "true")
 
 
 def _split(parts: SplitResult, own: Container[str]) -> tuple[str, str]:

@@ -1,0 +1,66 @@
+"""Where the database is: a URL, taken apart so that no part of a password can get into an error.
+
+A URL is what libpq and asyncpg take. It may name several hosts; then the one that can be written to is used.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+import asyncpg  # type: ignore[import-untyped]
+
+_HOST: Final = re.compile(r"(?:[\w.%-]+|\[[0-9a-fA-F:.]+\])?(?::\d{1,5})?")
+_PORT: Final = re.compile(r":\d+$")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Address:
+    """A database server.
+
+    Attributes:
+        url: with the password, in the form that asyncpg takes.
+        name: without it, for people.
+    """
+
+    url: str
+    name: str
+
+    def __repr__(self) -> str:
+        return f"Address({self.name!r})"
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """Read a URL.
+
+        Raises:
+            ValueError: it can't be used. The message has no password in it.
+        """
+        parts = urlsplit(url)
+        user, at, hosts = parts.netloc.rpartition("@")
+        name, colon, password = user.partition(":")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        many = hosts.split(",")
+        if parts.scheme not in ("postgresql", "postgres") or parts.fragment or not all(map(_HOST.fullmatch, many)):
+            raise ValueError(
+                "this PostgreSQL URL can't be used: look at its host, port and database, and write special characters "
+                "of the password as %40"
+            )
+        if len(many) > 1 or "," in query.get("host", ""):
+            query.setdefault("target_session_attrs", "read-write")
+        # asyncpg looks for the first @ and takes what is behind it for hosts.
+        user = quote(unquote(name), safe="") + (f":{quote(unquote(password), safe='')}" if colon else "")
+        netloc = f"{user}{at}{hosts}"
+        database = parts.path.lstrip("/")
+        place = hosts or query.get("host") or "localhost"
+        where = [each if _PORT.search(each) else f"{each}:{query.get('port', 5432)}" for each in place.split(",")]
+        return cls(
+            f"postgresql://{netloc}/{database}{f'?{urlencode(query)}' if query else ''}",
+            f"{','.join(where)}/{unquote(database) or query.get('dbname', '')}",
+        )
+
+    async def connect(self, **options: Any) -> asyncpg.Connection[Any]:
+        """Make a connection."""
+        return await asyncpg.connect(self.url, **options)

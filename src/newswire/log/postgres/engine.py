@@ -1,0 +1,233 @@
+"""The log in a PostgreSQL database, for hubs on many machines.
+
+A group of batches is one call of a function, one transaction: it takes the log's advisory lock, gives the next offsets,
+writes, and sends one notification. The lock is never held while an application does something, and what comes while
+the database stores one group is the next group. docs/engines.md says what such a log can lose, and how to set it up.
+
+This file is what the event loop sees. `schema` has what the database does, `outbox` what applications publish in their
+own transactions, and `leader` the work that one of the processes does for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from newswire.errors import EpochChanged, TrimmedAway
+from newswire.log.channels import Channels
+from newswire.log.engine import Batch, Engine, Entry, Limits, OnDone, OnEntries, Page, Span
+from newswire.log.log import Log
+from newswire.log.postgres.address import Address
+from newswire.log.postgres.keeper import Keeper
+from newswire.log.postgres.leader import Leader
+from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.outbox import Outbox
+from newswire.log.postgres.pages import Pages
+from newswire.log.postgres.schema import Schema
+from newswire.log.postgres.tail import Tail
+from newswire.log.postgres.writer import Writer
+from newswire.log.retention import RetentionRules, Rules
+from newswire.log.tail import Follower
+
+_DROP = "SELECT * FROM @schema@.drop_events($1, $2, $3)"
+_DROPPED = 1000  # events removed in one call: some milliseconds
+_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
+
+
+class PostgresLog(Log):
+    """A log in a PostgreSQL database (14 or newer, encoding UTF8).
+
+    Args:
+        url: `postgresql://user:password@host:5432/database`, with the options of libpq that asyncpg knows. Of several
+            hosts, with commas between them, the one that can be written to counts.
+        schema: the schema that the tables are in. It is made at first use, like the tables, if `create` is true.
+        namespace: logs of different namespaces see nothing of each other: the schema's name is `SCHEMA_NAMESPACE`.
+        retention: what to keep of each channel; enforced each second by one of the processes that share the log.
+        timeout: seconds to wait for a connection or an answer. A batch whose answer was lost is tried again for three
+            times as long.
+        create: whether to make what is missing. Else `newswire log init` has to be run first.
+        pooler: whether the URL leads to a proxy that pools transactions, such as PgBouncer.
+        listen: another URL of the same database that leads past the proxy, for what needs a session of its own.
+        poll: seconds between two looks at a log that can't be listened to: behind a pooler without `listen`, or if
+            this is given.
+        clock: what time it is, in seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        schema: str = "newswire",
+        namespace: str = "",
+        retention: RetentionRules = None,
+        timeout: float = 5.0,
+        create: bool = True,
+        pooler: bool = False,
+        listen: str | None = None,
+        poll: float | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        way = Way(url, timeout, create, pooler, listen, poll)
+        super().__init__(PostgresEngine(way, (schema, namespace), retention, clock))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Way:
+    """How to get to the database: arguments of `PostgresLog`."""
+
+    url: str
+    timeout: float
+    create: bool
+    pooler: bool
+    listen: str | None
+    poll: float | None
+
+    def __post_init__(self) -> None:
+        if self.poll is not None and not 0.001 <= self.poll <= 60:
+            raise ValueError("poll is a number of seconds between 0.001 and 60")
+        if self.timeout <= 0:
+            raise ValueError("timeout is a number of seconds greater than 0")
+
+
+class PostgresEngine(Engine):
+    """The engine of a `PostgresLog`.
+
+    Attributes:
+        outbox: what applications publish in their own transactions.
+    """
+
+    # One transaction: while the database stores it, the hub sends on what was in the one before. PostgreSQL's texts
+    # have no NUL, and a message to it at most 1 GiB.
+    limits = Limits(nul=False, batch_bytes=256 * 2**20, group_events=512)
+
+    def __init__(self, way: Way, names: tuple[str, str], retention: RetentionRules, clock: Callable[[], float]) -> None:
+        self._way = way
+        self._address = Address.parse(way.url)
+        self._direct = Address.parse(way.listen) if way.listen else None
+        self._schema = Schema(*names, self.limits)
+        self._rules = Rules(retention)
+        self._clock = clock
+        self._pid: int | None = None  # the process that uses it
+        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
+        self._begin()
+
+    def _begin(self) -> None:
+        way = self._way
+        server = self._server = Server(self._address, self._schema, way.timeout, way.pooler, way.create)
+        silent = way.poll is not None or (way.pooler and self._direct is None)
+        reader = Link(server)
+        ears = None if silent else reader if self._direct is None else Link(server, self._direct)
+        tail = self._tail = Tail(server, reader, ears, way.poll or 0.05, lambda: self._writer)
+        server.on_epoch = tail.restart
+        self._writer = Writer(server, self.limits, self._clock, tail.stored)
+        self._link = Link(server)
+        self._pages = Pages(server, self._link)
+        self._keeper = Keeper(server, self._link, self._rules, self._clock)
+        self.outbox = Outbox(server, self._link, self._clock, tail.look)
+        self._leader = Leader(server, self._direct, self._rules, self._clock, self.outbox)
+
+    def _enter(self) -> None:
+        """The engine is going to be used."""
+        pid, loop = os.getpid(), asyncio.get_running_loop()
+        if self._pid != pid or self._loop is not loop:
+            if self._pid is not None:
+                # Closing a parent's connections would take them out of what the parent's event loop waits for.
+                _abandoned.append((self._tail, self._writer, self._link, self._leader))
+                self._begin()
+            self._pid, self._loop = pid, loop
+            self._leader.start()
+
+    def __repr__(self) -> str:
+        return self._server.name
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self._enter()
+        self._writer.submit(batches, on_done)
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """See `Engine.read`."""
+        self._enter()
+        return await self._pages.read(channels, after, limit)
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Engine.newest`."""
+        self._enter()
+        return await self._pages.newest(channels)
+
+    async def span(self) -> Span:
+        """See `Engine.span`."""
+        self._enter()
+        return await self._pages.span()
+
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`. What this process stores is given before its publisher goes on."""
+        self._enter()
+        tail = self._tail
+        follower = Follower(max(after, 0), on_entries)
+        tail.enter(follower)
+        try:
+            found = await self._pages.span()
+            if found.epoch != epoch:
+                raise EpochChanged(found.epoch)
+            tail.followers.reached(found.latest)
+            while True:
+                if self._server.epoch != epoch:
+                    raise EpochChanged(self._server.epoch)
+                if follower.at < tail.followers.at:
+                    entries = await self._next(follower.at)
+                    if entries and self._server.epoch == epoch:
+                        follower.give(entries, False)
+                else:
+                    await follower.wait()
+        finally:
+            tail.leave(follower)
+
+    async def _next(self, at: int) -> Sequence[Entry]:
+        entries, latest = await self._pages.next(at)
+        # Offsets have no holes but those that retention makes.
+        if not entries:
+            if latest > at:
+                raise TrimmedAway(latest)
+            return ()
+        if entries[0].offset != at + 1:
+            raise TrimmedAway(entries[0].offset - 1)
+        if entries[-1].offset == at + len(entries):
+            return entries
+        return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """See `Engine.drop`."""
+        self._enter()
+        removed = 0
+        for name, cut in cuts.items():
+            more = True
+            while more:
+                [[count, more]] = await self._link.call(_DROP, name, min(cut, 2**63 - 1), _DROPPED)
+                removed += count
+        return removed
+
+    async def trim(self) -> int:
+        """See `Engine.trim`."""
+        self._enter()
+        return await self._keeper.trim()
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        if self._pid != os.getpid():
+            return
+        self._pid = None
+        tail, writer, link, leader = self._tail, self._writer, self._link, self._leader
+        self._begin()
+        await leader.close()
+        await writer.close()
+        await tail.close()
+        await link.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pid", None) == os.getpid():
+            warnings.warn(f"unclosed log {self._server.name}", ResourceWarning, stacklevel=2, source=self)

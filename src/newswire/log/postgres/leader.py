@@ -1,0 +1,112 @@
+"""The work that one of the processes that share a log does for all: it moves the outbox, and enforces retention.
+
+The leader's session holds an advisory lock, so another process takes over as soon as the connection is gone; a leader
+that stands still is disconnected by the server. The lock is for economy: two leaders at the same time would do no harm,
+since each step is a transaction under the log's own locks. Behind a proxy that pools transactions no session can hold a
+lock, and each process takes its turn under one that lasts for a transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from newswire.errors import LogUnavailable
+from newswire.log.postgres.address import Address
+from newswire.log.postgres.keeper import Keeper
+from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.outbox import Outbox, Sequencer
+from newswire.log.retention import Rules
+from newswire.log.retry import Outage, Retry
+
+logger = logging.getLogger("newswire.log")
+
+_LOCK: Final = "SELECT pg_try_advisory_lock($1)"
+_TRY_SECONDS: Final = 0.5  # how often the others try to become the leader
+_QUIET_SECONDS: Final = 0.02  # how often the outbox is looked at …
+_BUSY_SECONDS: Final = 0.002  # … and how often in the second after something was there
+_KEEP_SECONDS: Final = 1.0
+# A leader that stands still, or is behind a network that is gone, loses its session, and with it the lock.
+_SETTINGS: Final = {
+    "idle_session_timeout": "5s",
+    "idle_in_transaction_session_timeout": "5s",
+    "statement_timeout": "30s",
+}
+
+
+class Leader:
+    """This process, as one that may be the leader.
+
+    Args:
+        direct: the way past a proxy, if there is one.
+
+    Attributes:
+        leads: whether it is the leader now.
+    """
+
+    def __init__(
+        self, server: Server, direct: Address | None, rules: Rules, clock: Callable[[], float], outbox: Outbox
+    ) -> None:
+        self.leads = False
+        self._server = server
+        self._outbox = outbox
+        self._link = Link(server, direct, _SETTINGS)
+        self._sequencer = Sequencer(outbox, self._link)
+        self._keeper = Keeper(server, self._link, rules, clock)
+        self._locked = direct is not None or not server.pooled  # whether its session can hold a lock
+        self._retry = Retry(0.1, 2.0)
+        self._outage = Outage(f"the outbox and retention of {server.name} stand still", logger)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to try."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire postgres leader")
+
+    async def close(self) -> None:
+        """End, and let another process take over."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self._link.close()
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await asyncio.sleep(_TRY_SECONDS / 10)  # a process that only publishes one event is gone by then
+                await self._try()
+            except LogUnavailable as error:
+                if not self._server.away:  # else it was logged where the connection failed
+                    self._outage.failed(error)
+            except Exception as error:  # the outermost frame of a task: others depend on it
+                self._outage.failed(error)
+            self.leads = False
+            await asyncio.sleep(max(self._server.wait(), self._retry.next()))
+
+    async def _try(self) -> None:
+        """Lead, as soon as no other process does, until the connection breaks."""
+        await self._link.enter()
+        if self._locked:
+            while not (await self._link.call(_LOCK, self._server.schema.lead))[0][0]:
+                self._retry.reset()
+                await asyncio.sleep(_TRY_SECONDS)
+        pid = self._link.pid
+        self._sequencer.look_at_all()
+        self._keeper.look_again()
+        loop = asyncio.get_running_loop()
+        busy = keep = 0.0
+        while True:
+            self.leads = True
+            if await self._sequencer.step():
+                busy = loop.time() + 1
+            if loop.time() >= keep:
+                keep = loop.time() + (_KEEP_SECONDS if not await self._keeper.step() else 0)
+            self._retry.reset()
+            self._outage.ended()
+            if self._link.pid != pid:
+                return  # another connection: the lock is gone
+            if await self._outbox.expected(_BUSY_SECONDS if loop.time() < busy else _QUIET_SECONDS):
+                busy = loop.time() + 1

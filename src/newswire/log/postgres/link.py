@@ -1,0 +1,354 @@
+"""Connections to the database, and what they find there: which life of the log goes on.
+
+A `Link` is one connection, made when it is needed and made again after it broke. Each time it enters the log first: a
+server process that is another one may have lost the newest events, and so may a database that knows less than this
+process has seen. Then the log begins another life, and all who share the `Server` hear of it. No password is ever in
+what is raised or logged here.
+
+Behind a proxy that pools transactions, each call is a transaction of its own with a BEGIN and a COMMIT, and nothing is
+left to the session: no prepared statement, no setting, no lock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import asyncpg  # type: ignore[import-untyped]
+from asyncpg import exceptions as errors
+
+from newswire.errors import LogCorrupt, LogError, LogUnavailable
+from newswire.log.position import Life, Lives, new_epoch
+from newswire.log.postgres.address import Address
+from newswire.log.postgres.schema import STEPS, Schema
+from newswire.log.retry import Outage, Retry
+
+logger = logging.getLogger("newswire.log")
+
+ENTER: Final = "SELECT * FROM @schema@.enter($1, $2, $3, $4, $5)"
+# What a server says that has no place for this now, and may have later: by the first letters of its codes.
+_LATER: Final = ("25006", "40", "53", "54", "55", "57014", "58")
+# What it says when it ends the connection: whether it has done its work is not known.
+_LOST: Final = ("08", "57P")
+_ATTEMPTS: Final = 4
+
+
+class LinkLost(LogUnavailable):
+    """The connection broke after something was sent: whether the server has done it is not known."""
+
+
+class Gone(LogUnavailable):
+    """The tables are not there."""
+
+
+class Server:
+    """What all connections of an engine share.
+
+    Args:
+        address: where the database is.
+        schema: the log's names there.
+        timeout: seconds to wait for a connection or an answer.
+        pooled: whether a proxy is in between that pools transactions.
+        create: whether to make the tables if they are missing.
+
+    Attributes:
+        epoch: the present life of the log, as far as this process knows; empty: not known yet.
+        lives: all of them.
+        seen: the newest offset that this process knows of, in that epoch.
+        away: whether the last attempt to connect has failed.
+        on_epoch: called when the epoch has changed.
+    """
+
+    def __init__(self, address: Address, schema: Schema, timeout: float, pooled: bool, create: bool) -> None:
+        self.epoch = ""
+        self.lives: Lives | None = None
+        self.seen = 0
+        self.schema = schema
+        self.address = address
+        self.timeout = timeout
+        self.pooled = pooled
+        self.create = create
+        self.away = False
+        self.on_epoch: Callable[[], object] = lambda: None
+        self.name = f"{address.name} ({schema.name})"
+        self._outage = Outage("no connection to the log", logger)
+        self._retry = Retry(0.05, 2.0)
+        self._next_try = 0.0  # until then no one tries to connect
+        self._failure = ""
+        self._lives = ""  # as the database has them
+        self._entering = asyncio.Lock()
+
+    def check_pause(self) -> None:
+        """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
+        if asyncio.get_running_loop().time() < self._next_try:
+            raise LogUnavailable(self._failure)
+
+    def failed(self, error: Exception) -> LogUnavailable:
+        """A connection could not be made. Returns what to raise."""
+        if isinstance(error, LogError):
+            failure = error if isinstance(error, LogUnavailable) else LogUnavailable(str(error))
+        elif isinstance(error, (errors.InvalidAuthorizationSpecificationError, errors.InvalidCatalogNameError)):
+            failure = LogUnavailable(
+                f"the server {self.name} refuses this user, password or database: {text_of(error)}"
+            )
+        else:
+            failure = LogUnavailable(f"the server {self.name} can't be reached: {text_of(error)}")
+        self.away = True
+        self._failure = str(failure)
+        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
+        self._outage.failed(failure)
+        return failure
+
+    def wait(self) -> float:
+        """Seconds until the next attempt to connect makes sense."""
+        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
+
+    def reached(self) -> None:
+        """A connection was made."""
+        self.away = False
+        self._next_try = 0.0
+        self._retry.reset()
+        self._outage.ended()
+
+    async def enter(self, link: Link) -> None:
+        """Find out which life of the log goes on, and begin another if it has to be."""
+        async with self._entering:
+            for _ in range(_ATTEMPTS):
+                try:
+                    row = await link.run(ENTER, len(STEPS), new_epoch(), self.epoch, self.seen, self._lives)
+                except Gone:
+                    await self._make(link)
+                    continue
+                version, epoch, latest, lives = row[0]
+                if version < len(STEPS):
+                    await self._make(link)
+                elif version > len(STEPS):
+                    raise LogCorrupt(f"the log in {self.name} was made by a newer version: use that one")
+                else:
+                    self._found(epoch, latest, lives)
+                    return
+        raise LogCorrupt(f"the log in {self.name} lacks some of its tables: restore them, or drop the schema")
+
+    async def _make(self, link: Link) -> None:
+        """Make the tables that are missing."""
+        schema = self.schema
+        if not self.create:
+            raise LogUnavailable(
+                f"there is no log in {self.name}, and it is not to be made here: run `newswire log init`"
+            )
+        script = f"""
+            BEGIN ISOLATION LEVEL READ COMMITTED;
+            SET LOCAL statement_timeout = 0;
+            {schema.sql("SELECT pg_advisory_xact_lock(@log@)")};
+        """
+        try:
+            await link.script(script)
+            [[there, version]] = await link.run_inside(
+                "SELECT to_regnamespace($1) IS NOT NULL, to_regclass($2) IS NOT NULL",
+                schema.quoted,
+                f"{schema.quoted}.life",
+            )
+            if version:
+                [[version]] = await link.run_inside("SELECT coalesce(max(version), $1) FROM @schema@.life", len(STEPS))
+            else:
+                version = 0
+            steps = schema.steps(version)
+            if version:
+                steps += f"\n;UPDATE {schema.quoted}.life SET version = {len(STEPS)}"
+            await link.script(f"{'' if there else f'CREATE SCHEMA {schema.quoted};'} {steps}; COMMIT")
+        except BaseException:
+            await link.close()
+            raise
+
+    def _found(self, epoch: str, latest: int, lives: str) -> None:
+        """The log is in this life now."""
+        if epoch == self.epoch:
+            self.seen = max(self.seen, latest)
+            return
+        self._lives = lives
+        if self.epoch:
+            logger.warning("the log in %s has begun another life: it may have lost its newest events", self.name)
+        known = [each.split(":") for each in lives.split(",")]
+        self.lives = Lives([Life(name, int(after)) for name, after in known])
+        self.epoch = epoch
+        self.seen = latest
+        self.on_epoch()
+
+
+class Link:
+    """One connection. Of several calls at a time one is served after the other.
+
+    Args:
+        server: where to.
+        direct: go there in place of the server's address: past a proxy.
+        settings: of the session, unless a proxy is in between.
+
+    Attributes:
+        pid: the server process that serves it, 0 if there is none.
+        on_open: called when a connection was made, before anything else uses it.
+    """
+
+    def __init__(self, server: Server, direct: Address | None = None, settings: dict[str, str] | None = None) -> None:
+        self.on_open: Callable[[asyncpg.Connection[Any]], Any] | None = None
+        self._server = server
+        self._address = direct or server.address
+        self._pooled = server.pooled and direct is None
+        self._settings = settings or {}
+        self._connection: asyncpg.Connection[Any] | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection, as far as is known."""
+        return self._connection is not None and not self._connection.is_closed()
+
+    @property
+    def pid(self) -> int:
+        """See the class."""
+        return self._connection.get_server_pid() if self._connection is not None and not self._pooled else 0
+
+    async def call(self, sql: str, *arguments: Any, on_sent: Callable[[], object] | None = None) -> list[Any]:
+        """Run a statement, and return its rows.
+
+        Args:
+            on_sent: called when the server has it to do, for work that need not wait for the answer.
+
+        Raises:
+            LinkLost: it was sent, and there is no answer.
+            Gone: the tables are not there.
+            LogUnavailable: it was not sent, or the server can't do it now.
+            LogError: the server refused it.
+        """
+        async with self._lock:
+            await self._connect()
+            return await self.run(sql, *arguments, on_sent=on_sent)
+
+    async def ask(self, sql: str, *arguments: Any) -> list[Any]:
+        """Run a statement whose rows begin with the epoch, whether the tables are the same, and the newest offset; and
+        again if the log turns out to be another one."""
+        server = self._server
+        for _ in range(_ATTEMPTS):
+            seen = server.seen  # it may grow while the answer comes
+            try:
+                rows = await self.call(sql, *arguments)
+            except Gone:
+                rows = []
+            if rows and rows[0][0] == server.epoch and rows[0][1] and rows[0][2] >= seen:
+                server.seen = max(server.seen, rows[0][2])
+                return rows
+            await self.enter()
+        raise LogUnavailable(f"the log in {server.name} begins one life after the other")
+
+    async def enter(self) -> None:
+        """Look again which life of the log goes on."""
+        async with self._lock:
+            if not await self._connect():
+                await self._server.enter(self)
+
+    async def close(self) -> None:
+        """Close the connection, if there is one."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
+    async def _connect(self) -> bool:
+        """Returns whether a connection had to be made."""
+        if self.is_open:
+            return False
+        await self.close()
+        server = self._server
+        server.check_pause()
+        settings = {"application_name": "newswire"}
+        if not self._pooled:
+            settings |= {"jit": "off", "default_transaction_isolation": "read committed"} | self._settings
+        try:
+            self._connection = await self._address.connect(
+                timeout=server.timeout, statement_cache_size=0 if self._pooled else 100, server_settings=settings
+            )
+            if self.on_open is not None:
+                await self.on_open(self._connection)
+            await server.enter(self)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, LogError) as error:
+            await self.close()
+            if isinstance(error, LogCorrupt):
+                raise
+            raise server.failed(error) from None
+        except BaseException:
+            await self.close()
+            raise
+        server.reached()
+        return True
+
+    async def run(self, sql: str, *arguments: Any, on_sent: Callable[[], object] | None = None) -> list[Any]:
+        """As `call`, on a connection that is there."""
+        if not self._pooled:
+            return await self.run_inside(sql, *arguments, on_sent=on_sent)
+        await self.script("BEGIN ISOLATION LEVEL READ COMMITTED")
+        try:
+            rows = await self.run_inside(sql, *arguments, on_sent=on_sent)
+        except LogError:
+            if self.is_open:
+                await self.script("ROLLBACK")
+            raise
+        await self.script("COMMIT")
+        return rows
+
+    async def run_inside(self, sql: str, *arguments: Any, on_sent: Callable[[], object] | None = None) -> list[Any]:
+        """As `run`, without a transaction around it."""
+        connection = self._connection
+        assert connection is not None
+        if on_sent is not None:
+            asyncio.get_running_loop().call_soon(on_sent)
+        rows: list[Any] = await self._guarded(connection, connection.fetch(self._server.schema.sql(sql), *arguments))
+        return rows
+
+    async def script(self, text: str) -> None:
+        """Run statements without parameters."""
+        connection = self._connection
+        assert connection is not None
+        await self._guarded(connection, connection.execute(text))
+
+    async def _guarded(self, connection: asyncpg.Connection[Any], call: Any) -> Any:
+        # asyncpg would ask the server to cancel, over a connection of its own; a server that stands still can't.
+        timer = asyncio.get_running_loop().call_later(self._server.timeout, connection.terminate)
+        try:
+            return await call
+        except asyncpg.PostgresError as error:
+            raise await self._refused(error) from None
+        except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError) as error:
+            if isinstance(error, errors.DataError):
+                raise LogError(f"this can't be stored: {text_of(error)}") from None
+            await self.close()
+            late = asyncio.get_running_loop().time() >= timer.when()
+            what = "no answer" if late else text_of(error)
+            raise LinkLost(f"the connection to {self._server.name} broke: {what}") from None
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            timer.cancel()
+
+    async def _refused(self, error: asyncpg.PostgresError) -> LogError:
+        name, text, code = self._server.name, text_of(error), error.sqlstate or ""
+        if code.startswith(_LOST) or (self._connection is not None and self._connection.is_closed()):
+            await self.close()
+            return LinkLost(f"the connection to {name} broke: {text}")
+        if code in ("42P01", "42883", "3F000", "XX000"):
+            return Gone(f"the log in {name} is not there: {text}")
+        if code == "42501":
+            return LogUnavailable(f"the server {name} does not let this user do it: {text}")
+        if code == "NW002":
+            return LogUnavailable(f"{name} can't have a log: {text}")
+        if code.startswith(_LATER):
+            return LogUnavailable(f"the server {name} can't serve this now: {text}")
+        return LogError(f"the server {name} failed: {text}")
+
+
+def text_of(error: Exception) -> str:
+    """What a server or the system says, in one line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "no answer"
+    said = getattr(error, "message", None) or str(error)
+    return " ".join(str(said).split())[:200] or type(error).__name__

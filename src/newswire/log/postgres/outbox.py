@@ -1,0 +1,179 @@
+"""The outbox: events that applications publish in their own transactions.
+
+**Publishing is one INSERT** on the application's connection, and nothing else: no lock and no NOTIFY, so no
+transaction waits for another one. Readers see the event if and only if the transaction commits.
+
+    INSERT INTO "newswire".outbox (ticket, channel, event, data) VALUES ($1, $2, $3, $4)
+
+`Outbox.insert` gives this statement with the schema's name and a driver's own marks for parameters. `ticket` is a UUID
+that the publisher draws; `event` is NULL for the type `message`; the other columns have defaults: `id`, from a
+sequence, and `tx`, the transaction's id. Values are checked before, as for every publish. For triggers and other
+languages there is `SELECT "newswire".newswire_publish(channel, data, event)`, which checks them itself and returns the
+ticket.
+
+**One of the processes that have the log open is the leader** (`leader`). Its `Sequencer` moves rows whose transactions
+have committed into the log, with consecutive offsets, in the order of their ids. So the events of one session are in
+its order. It finds them by snapshots: a row that is visible now and was not in the snapshot before belongs to a
+transaction that was open then, or has begun since. Both are few and have an index. So no transaction that stays open
+delays the rows of others, and dead rows cost nothing.
+
+**The ticket leads to the position.** `find` looks for the offset of a ticket, from the move on for as long as a log
+knows a token. A row that can't be an event is set aside in the table `refused`, with a line in the log.
+
+**Snapshot and tail.** `barrier` finds the position that belongs to a snapshot of the application's own connection: what
+the snapshot sees is before it, all else after it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+from uuid import UUID
+
+from newswire.errors import LogUnavailable
+from newswire.log.position import Position
+from newswire.log.postgres.link import Link, Server
+
+logger = logging.getLogger("newswire.log")
+
+_MOVE: Final = """
+    SELECT o_status, o_snapshot::text, o_rest, o_moved, o_missed, o_refused, o_before, o_latest
+    FROM @schema@.move($1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5, $6, $7)"""
+_FIND: Final = """
+    SELECT l.epoch, t.ticket, t.number FROM @schema@.life AS l
+    LEFT JOIN @schema@.tickets AS t ON t.ticket = ANY ($1)"""
+_BARRIER: Final = """
+    BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s';
+    SET LOCAL idle_in_transaction_session_timeout = '5s'; SELECT pg_advisory_xact_lock(@log@)"""
+_MOVED: Final = 1000  # rows moved in one transaction: some 20 ms, which is what publishing waits
+
+
+class Outbox:
+    """What the event loop asks of the outbox.
+
+    Args:
+        link: for looking up tickets.
+        on_moved: called when this process has moved something.
+    """
+
+    def __init__(self, server: Server, link: Link, clock: Callable[[], float], on_moved: Callable[[], object]) -> None:
+        self._server = server
+        self._link = link
+        self._clock = clock
+        self._on_moved = on_moved
+        self._expected = asyncio.Event()
+
+    def insert(self, ticket: str, channel: str, event: str, data: str, *, rows: int = 1) -> str:
+        """The statement that publishes, with these marks for its parameters: `$1` or `%s` or `%(name)s`, say."""
+        values = ", ".join([f"({ticket}, {channel}, {event}, {data})"] * rows)
+        return self._server.schema.sql(f"INSERT INTO @schema@.outbox (ticket, channel, event, data) VALUES {values}")
+
+    def expect(self) -> None:
+        """A transaction of this process has published something: a leader looks more often for a while."""
+        self._expected.set()
+
+    async def expected(self, seconds: float) -> bool:
+        """Wait so long, or until something is expected. Returns whether it is."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._expected.wait()
+        except TimeoutError:
+            return False
+        self._expected.clear()
+        return True
+
+    async def find(self, tickets: Sequence[UUID]) -> dict[UUID, Position | None]:
+        """Where the events of these tickets are, if they were moved. None: it was refused."""
+        rows = await self._link.call(_FIND, list(tickets))
+        return {
+            ticket: Position(epoch, number) if number else None for epoch, ticket, number in rows if ticket is not None
+        }
+
+    @asynccontextmanager
+    async def barrier(self) -> AsyncIterator[Barrier]:
+        """Hold the log's lock, so that nothing gets an offset, until `Barrier.pass_` was called, or the block ends.
+
+        In the block, take a snapshot on the application's connection (`SELECT pg_current_snapshot()::text`, the first
+        statement of a transaction that is REPEATABLE READ), at once, and call `pass_` with it. Publishing waits.
+        """
+        link = Link(self._server)
+        try:
+            await link.enter()
+            await link.script(self._server.schema.sql(_BARRIER))
+            yield Barrier(self, link)
+        finally:
+            await link.close()
+
+    async def move(
+        self, link: Link, before: str | None, rest: Sequence[Any] | None, only: str | None = None, most: int = _MOVED
+    ) -> Any:
+        """Move rows; see the SQL function. Returns what it says; None: the log was not as it was known."""
+        server = self._server
+        arguments = (server.epoch, server.seen, before, only, rest, most, int(self._clock() * 1e6))
+        [answer] = await (link.call(_MOVE, *arguments) if only is None else link.run_inside(_MOVE, *arguments))
+        if answer["o_status"]:
+            return None
+        for what in answer["o_refused"] or ():
+            logger.warning("a row of the outbox of %s is no event, and was set aside: %s", server.name, what)
+        if answer["o_moved"]:
+            self._on_moved()
+        return answer
+
+
+class Barrier:
+    """The log stands still; see `Outbox.barrier`."""
+
+    def __init__(self, outbox: Outbox, link: Link) -> None:
+        self._outbox = outbox
+        self._link = link
+
+    async def pass_(self, snapshot: str) -> Position:
+        """Move what this snapshot sees and was not moved yet, and let the log go on.
+
+        Returns:
+            the position that belongs to the snapshot.
+        """
+        server = self._outbox._server
+        answer = await self._outbox.move(self._link, None, None, snapshot, 2**30)
+        if answer is None:
+            raise LogUnavailable(f"the log in {server.name} has begun another life just now: try again")
+        await self._link.script("COMMIT")
+        return Position(server.epoch, answer["o_latest"])
+
+
+class Sequencer:
+    """Moves rows into the log, for the leader."""
+
+    def __init__(self, outbox: Outbox, link: Link) -> None:
+        self._outbox = outbox
+        self._link = link
+        self._before: str | None = None  # the snapshot of which all rows were moved
+
+    def look_at_all(self) -> None:
+        """Nothing is known of what was moved."""
+        self._before = None
+
+    async def step(self) -> int:
+        """Move all that has committed since the last step. Returns how many rows there were."""
+        answer = await self._outbox.move(self._link, self._before, None)
+        if answer is None:
+            await self._link.enter()
+            self._before = None
+            return 0
+        snapshot, rest = answer["o_snapshot"], answer["o_rest"]
+        count: int = answer["o_moved"] + len(answer["o_refused"] or ())
+        missed = answer["o_missed"]
+        while rest:
+            self._before = None  # if this does not come to its end
+            answer = await self._outbox.move(self._link, None, rest)
+            if answer is None:
+                await self._link.enter()
+                return count
+            rest = answer["o_rest"]
+            count += answer["o_moved"] + len(answer["o_refused"] or ())
+            missed += answer["o_missed"]
+        self._before = None if missed else snapshot
+        return count
