@@ -1,0 +1,161 @@
+"""A copy of a log: whole, in parts, while the original is in use, and what it refuses."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fixtures.engines import Valkey
+
+from newswire.errors import LimitExceeded, LogError
+from newswire.hub.hub import Hub
+from newswire.log import Log, MemoryLog, Retention, open_log
+from newswire.log.copy import Progress, copy
+from newswire.log.engine import Copied, Limits
+from newswire.testing.log_base import lost, opened, publish, read_all
+from newswire.wire.event import Event
+
+pytestmark = pytest.mark.anyio
+_numbers = itertools.count()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """A log lives on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(params=["memory", "sqlite", "valkey"])
+def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Log]:
+    """Makes a new and empty log of each engine."""
+
+    def make(**options: Any) -> Log:
+        options.setdefault("retention", Retention())
+        if request.param == "memory":
+            return MemoryLog(**options)
+        if request.param == "sqlite":
+            return open_log(f"sqlite:///{tmp_path}/{next(_numbers)}.db", **options)
+        server: Valkey = request.getfixturevalue("valkey")
+        return open_log(f"{server.url}?namespace=copy.{os.getpid()}.{next(_numbers)}", **options)
+
+    return make
+
+
+async def state(holds: Callable[[], bool]) -> None:
+    """Wait for a state."""
+    async with asyncio.timeout(20):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_copy_of_many_pages_is_whole(make_log: Callable[..., Log]) -> None:
+    """With holes, and with the losses that readers have to hear of; progress never goes back."""
+    async with opened(make_log(retention={"few": Retention(max_events=10)})) as source, opened(make_log()) as target:
+        for number in range(30):
+            await source.append([("all", Event(f"{number}.{each}")) for each in range(50)] + [("few", Event("x"))] * 50)
+        await source.trim()
+        seen: list[int] = []
+        done = await copy(source, target, on_progress=lambda progress: seen.append(progress.through))
+        assert seen == sorted(seen)
+        assert (done.through, done.latest, done.events) == (3000, 3000, 1510)
+        assert await target.span() == await source.span()
+        for channel in ("all", "few"):
+            assert await read_all(target, channel) == await read_all(source, channel)
+            assert await lost(target, channel) == await lost(source, channel)
+
+
+async def test_what_is_lost_after_it_was_copied_is_no_loss_of_the_copy(make_log: Callable[..., Log]) -> None:
+    """A reader of the copy must not hear of a gap where it has every event."""
+    rules = {"few": Retention(max_events=1)}
+    async with opened(make_log(retention=rules)) as source, opened(make_log()) as target:
+        await publish(source, "few", "1", "2", "3")
+        await source.trim()
+        stop = asyncio.Event()
+        shown: list[Progress] = []
+        following = asyncio.create_task(copy(source, target, until=stop, on_progress=shown.append))
+        await state(lambda: bool(shown) and shown[-1].is_whole)
+        await publish(source, "few", "4")
+        await state(lambda: shown[-1].through == 4)
+        await publish(source, "few", "5")
+        await source.trim()
+        stop.set()
+        await following
+        assert await lost(source, "few") == 4
+        assert await lost(target, "few") == 2
+        assert [entry.data for entry in await read_all(target, "few")] == ["3", "4", "5"]
+
+
+async def test_a_copy_goes_on_where_it_was(make_log: Callable[..., Log]) -> None:
+    """Only if that is wanted; nothing is there twice."""
+    async with opened(make_log()) as source, opened(make_log()) as target:
+        await publish(source, "a", *map(str, range(20)))
+        first = await source.scan(0, 7)
+        lives = (await source.span()).lives
+        await target.restore(Copied(entries=first.entries, through=first.through, lives=lives))
+        with pytest.raises(LogError, match="has the events up to 7 of this log already"):
+            await copy(source, target)
+        done = await copy(source, target, resume=True)
+        assert (done.begin, done.through, done.events) == (7, 20, 13)
+        assert await read_all(target, "a") == await read_all(source, "a")
+        again = await copy(source, target, resume=True)
+        assert again.events == 0
+
+
+async def test_a_target_that_is_in_use_is_refused(make_log: Callable[..., Log]) -> None:
+    """It has events of its own, more events, or another one at an offset: no copy would be right."""
+    async with opened(make_log()) as source, opened(make_log()) as target, opened(make_log()) as own:
+        await publish(own, "a", "mine")
+        with pytest.raises(LogError, match="has events of its own"):
+            await copy(source, own, resume=True)
+        await publish(source, "a", "1", "2")
+        await copy(source, target)
+        await publish(target, "a", "3")
+        with pytest.raises(LogError, match="is not in the original"):
+            await copy(source, target, resume=True)
+        await publish(source, "a", "another 3")
+        with pytest.raises(LogError, match="event 3 of the target is another"):
+            await copy(source, target, resume=True)
+
+
+async def test_an_event_that_the_target_can_t_store_is_named() -> None:
+    """Before anything of its page is stored."""
+    async with opened(MemoryLog()) as source, opened(MemoryLog()) as target:
+        target.limits = Limits(event_bytes=5, nul=False)
+        await publish(source, "a", "1", "too large")
+        with pytest.raises(LimitExceeded, match="size in bytes of event 2 of a"):
+            await copy(source, target)
+        await source.drop({"a": 2})
+        await publish(source, "a", "\0")
+        with pytest.raises(LogError, match="event 3 of a has the character NUL"):
+            await copy(source, target)
+
+
+async def test_an_empty_log_is_copied_with_its_epoch(make_log: Callable[..., Log]) -> None:
+    """A reader that waits for the first event has a cursor too."""
+    async with opened(make_log()) as source, opened(make_log()) as target:
+        await copy(source, target)
+        assert await target.span() == await source.span()
+        assert await publish(target, "a", "first") == [1]
+
+
+async def test_a_hub_moves_house_with_its_readers(make_log: Callable[..., Log]) -> None:
+    """A cursor of the one is good in the other: no gap, nothing lost, nothing twice."""
+    async with opened(make_log()) as source, opened(make_log()) as target:
+        async with Hub(source) as hub:
+            reader = aiter(hub.subscribe("a", after=await hub.publish("a", "0")))
+            await hub.publish("a", "1")
+            seen = [await anext(reader)]
+            await hub.publish("a", "2")
+        source.reopen()
+        await copy(source, target)
+        async with Hub(target) as hub:
+            reader = aiter(hub.subscribe("a", after=seen[-1].id))
+            await hub.publish("a", "3")
+            seen += [await anext(reader), await anext(reader)]
+        assert [event.data for event in seen] == ["1", "2", "3"]
+        assert len({(event.id or "").partition("-")[0] for event in seen}) == 1
