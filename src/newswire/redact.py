@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from typing import Final
+from urllib.parse import unquote
 
 # C0 without tab and line feed, DEL and C1 (ECMA-48: U+009B alone begins a control sequence). Line and paragraph
 # separator. The marks that change the direction of text (Unicode TR 9), which can make a name look like another. Lone
@@ -71,6 +72,12 @@ _LOOKS_LIKE_ONE: Final = re.compile(
 _NO_CREDENTIAL: Final = frozenset(
     {"idempotency-key", "x-idempotency-key", "sec-websocket-key", "cache-key", "surrogate-key", "x-surrogate-key"}
 )
+# Parameters of a query: credentials, by the same words, and cursors, which say what somebody has read and until when.
+_PARAMETER: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
+_CURSOR: Final = re.compile(r"(?:evs_)?last[-_]?event[-_]?id|after|since|cursor")
+_SECRET_PARAMETER: Final = re.compile(
+    r"(?:^|[-_.])(?:ticket|code|sig|signature|credential|pwd|pass|private)(?:$|[-_.])|token|secret|passw|apikey|jwt"
+)
 
 
 def printable(text: str, *, lines: bool = True) -> str:
@@ -113,3 +120,19 @@ def is_credential(header: str | bytes) -> bool:
     if name in CREDENTIAL_HEADERS:
         return True
     return name not in _NO_CREDENTIAL and _LOOKS_LIKE_ONE.search(name) is not None
+
+
+def without_query_secrets(target: str) -> str:
+    """Hides credentials and cursors in the query of a URL or a request's target: `/stream?ticket=…`, for a log.
+
+    Args:
+        target: a path with a query, or a URL, percent-encoded or not.
+    """
+    return _PARAMETER.sub(_hide, target) if "=" in target else target
+
+
+def _hide(found: re.Match[str]) -> str:
+    name = unquote(found[2]).strip().lower()
+    if found[3] and (_CURSOR.fullmatch(name) or _SECRET_PARAMETER.search(name) or is_credential(name)):
+        return f"{found[1]}{found[2]}=[hidden]"
+    return found[0]

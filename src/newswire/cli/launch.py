@@ -287,6 +287,8 @@ def _logging(what: Launch) -> dict[str, Any]:
         for formatter in config["formatters"].values():
             formatter["use_colors"] = False
     config["loggers"]["newswire"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
+    config["filters"] = {"secrets": {"()": "newswire.serving.access_log.HideSecrets"}}
+    config["loggers"]["uvicorn.access"]["filters"] = ["secrets"]
     if what.access_log:
         config["loggers"]["uvicorn.access"]["level"] = "INFO"
     return config

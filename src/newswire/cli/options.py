@@ -16,6 +16,26 @@ SERVER_URL: Final = click.option(
     help="The server (NEWSWIRE_URL).",
 )
 
+TOKEN: Final = click.option(
+    "--token",
+    envvar="NEWSWIRE_TOKEN",
+    metavar="TOKEN",
+    help="A token or an API key for the server at --url (NEWSWIRE_TOKEN, which other users can't see).",
+)
+
+
+def bearer(token: str | None) -> dict[str, str]:
+    """The header that brings a token; none without one.
+
+    Raises:
+        click.UsageError: it is no token.
+    """
+    if token is None:
+        return {}
+    if not token.strip().isascii() or not token.strip().isprintable() or " " in token.strip():
+        raise click.UsageError("--token is a token or an API key: one word of ASCII characters")
+    return {"authorization": f"Bearer {token.strip()}"}
+
 
 class Duration(click.ParamType[float]):
     """A time such as 15, 15s, 1.5s or 2m, as a float of seconds.

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from newswire import __version__
-from newswire.cli.options import SERVER_URL, Duration
+from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
 from newswire.cli.terminal import say
 from newswire.cli.upload import Failed, Upload, batches
 from newswire.redact import printable
@@ -30,6 +30,7 @@ _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
 @click.argument("data", required=False)
 @click.option("--event", metavar="NAME", help="The event's type [message].")
 @SERVER_URL
+@TOKEN
 @click.option("--ndjson", is_flag=True, help='Lines are JSON objects: {"data": …, "event": …}, `event` if you like.')
 @click.option(
     "--wait",
@@ -39,7 +40,7 @@ _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
     help="Go on trying so long while the server can't be reached or can't store. Nothing is sent twice.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing unless something fails.")
-def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, **options: object) -> None:
+def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: str | None, **options: object) -> None:
     """Publish DATA to CHANNEL, or each line of standard input. What is empty is no event.
 
     With DATA the event's id is printed. Lines are published as they come, so `tail -f file | newswire publish news`
@@ -54,7 +55,7 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, **options
     limits = httpx2.Limits(
         keepalive_expiry=2.0
     )  # below the server's own, so that no request meets a closing connection
-    headers = {"user-agent": f"newswire/{__version__}"}
+    headers = {"user-agent": f"newswire/{__version__}", **bearer(token)}
     with httpx2.Client(base_url=url, timeout=30.0, limits=limits, headers=headers) as client:
         upload = Upload(
             client,

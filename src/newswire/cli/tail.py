@@ -22,7 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
-from newswire.cli.options import SERVER_URL
+from newswire.cli.options import SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
 from newswire.cli.terminal import say, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
@@ -52,6 +52,7 @@ class Target:
 @click.command(short_help="Watch channels, or any event stream.")
 @click.argument("streams", nargs=-1, required=True, metavar="CHANNEL-OR-URL...")
 @SERVER_URL
+@TOKEN
 @click.option(
     "--from", "start", type=click.Choice(["earliest", "latest"]), help="Where to begin without a cursor [latest]."
 )
@@ -83,6 +84,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     logging.getLogger("newswire.client").addHandler(logging.NullHandler())  # the hooks below show the same
     logging.getLogger("newswire.client").propagate = False
     watch = _Watch(Printer(form), frozenset(options["kinds"]), options["count"])
+    credential = bearer(options["token"])
     request = {
         "method": options["method"],
         "headers": dict(_header(text) for text in options["headers"]) | _json_type(options),
@@ -90,7 +92,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
         "cursor": options["cursor"],
     }
     try:
-        asyncio.run(watch.all(targets, request, _named(streams, options["url"]), stats=options["stats"]))
+        asyncio.run(watch.all(targets, request, credential, _named(streams, options["url"]), stats=options["stats"]))
     except BrokenPipeError:
         # The reader of the output has enough. Python would complain when it flushes at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,8 +119,10 @@ class _Watch:
         self._left = count
         self._sources: list[AsyncEventSource] = []
 
-    async def all(self, targets: list[Target], request: dict[str, Any], named: str, *, stats: bool) -> None:
-        """Watch until the streams end, enough has come, or a signal."""
+    async def all(
+        self, targets: list[Target], request: dict[str, Any], credential: dict[str, str], named: str, *, stats: bool
+    ) -> None:
+        """Watch until the streams end, enough has come, or a signal. The credential goes to our own server only."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
@@ -127,7 +131,11 @@ class _Watch:
             say(f"waiting for {named}; Ctrl-C stops")
         began = time.monotonic()
         self._sources = [
-            AsyncEventSource(target.url, options=Options(hooks=_Messages(target).hooks), **request)
+            AsyncEventSource(
+                target.url,
+                options=Options(hooks=_Messages(target).hooks),
+                **request | {"headers": (credential if target.ours else {}) | request["headers"]},
+            )
             for target in targets
         ]
         reporting = asyncio.create_task(self._report(began)) if stats else None

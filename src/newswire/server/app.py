@@ -25,7 +25,7 @@ from newswire.delivery.response import EventSourceResponse
 from newswire.errors import InvalidChannel
 from newswire.hub.hub import Hub
 from newswire.log.channels import name_or_pattern
-from newswire.server import console
+from newswire.server import access, console
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.history import history
@@ -78,6 +78,8 @@ def auth_of(settings: Settings, hub: Hub) -> Auth:
         anonymous=settings.anonymous,
         origins=settings.cors_origins,
         cookie=settings.auth_cookie,
+        keys=settings.keys(),
+        secret=settings.jwt_secret,
     )
 
 
@@ -97,6 +99,9 @@ class _Server(Starlette):
                 Route("/channels/{channel}/events", history),
                 Route("/channels/{channel:path}", _slash, methods=["GET", "POST"]),
                 Route("/stream", many_channels),
+                Route("/tickets", access.tickets, methods=["POST"]),
+                Route("/revoke", access.revoke, methods=["POST"]),
+                Route("/connections", access.end_connections, methods=["DELETE"]),
                 Route("/health", service.ready),
                 *service.routes(),
             ],
@@ -168,9 +173,9 @@ async def _stream(
     query.only(*more, "from", "envelope", also=service.parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
-    access = await service.allow(request, "subscribe", *channels)
     if request.method != "HEAD":
         service.check_room()
+    allowed = await service.allow(request, "subscribe", *channels)
     subscription = service.hub.subscribe(
         *map(name_or_pattern, channels),
         after=last_event_id(request),
@@ -178,6 +183,7 @@ async def _stream(
         envelope=envelope is not None,
     )
     if request.method != "HEAD":
-        service.follow(subscription, access)
+        service.follow(subscription, allowed, request)
         await subscription.open()  # what fails here is still a status code
-    return EventSourceResponse(subscription, options=service.settings.stream)
+    headers = {"set-cookie": allowed.cookie} if allowed is not None and allowed.cookie else None
+    return EventSourceResponse(subscription, headers=headers, options=service.settings.stream)

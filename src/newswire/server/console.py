@@ -85,7 +85,7 @@ async def tail(request: Request) -> EventSourceResponse:
     access = await service.allow(request, "subscribe", channel)
     service.check_room()
     subscription = service.hub.subscribe(name_or_pattern(channel), after=last_event_id(request), envelope=True)
-    service.follow(subscription, access)
+    service.follow(subscription, access, request)
     await subscription.open()  # what fails here is still a status code
     service.pages[channel] += 1
 

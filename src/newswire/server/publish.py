@@ -64,8 +64,10 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
             detail = "the event's type can't be empty: leave ?event= out for 'message'"
             raise Problem(400, "invalid_event", detail, field="event")
     service.check("publish", channel)
+    access = None
     if service.authorize is not allow_all:
-        await service.authorize(Request(scope, receive), "publish", (channel,))
+        access = await service.authorize(Request(scope, receive), "publish", (channel,))
+    publisher = service.publisher(scope, access)
     is_batch, announced, key = _read_headers(scope)
     settings = service.settings
     body = await service.bodies.read(receive, announced)
@@ -79,6 +81,8 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
         id_ = await service.hub.publish(channel, body, event=event or "message", idempotency_key=key)
         answer = f'{{"id":"{id_}"}}\n'
         count = 1
+    if service.rates is not None and publisher is not None:
+        service.rates.took(publisher, count)
     service.published(count, time.perf_counter() - began)
     return answer.encode()
 

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from starlette.requests import Request
+from starlette.types import Scope
 
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem, unavailable
@@ -19,7 +21,10 @@ from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.activity import ActivityCounter
 from newswire.server.auth import Access, Action, Auth, Authorizer
+from newswire.server.auth.credentials import TICKET
+from newswire.server.auth.streams import OpenStreams, address_of
 from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
+from newswire.server.rates import Rates
 from newswire.server.settings import Settings
 from newswire.serving.origins import Grants
 from newswire.serving.served_app import ServedApp
@@ -35,7 +40,9 @@ class Service(ServedApp):
     Attributes:
         authorize, parameters: as given to `create_app`.
         auth: the authorizer, if it is newswire's own.
+        streams_open: the open streams that a credential or a limit is about.
         bodies: reads the requests' bodies.
+        rates: how fast publishers may be; None: as fast as they can.
         publish_seconds: how long publish requests took.
         activity: events by channel, for the console.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
@@ -54,9 +61,17 @@ class Service(ServedApp):
         super().__init__(settings, hub, stats_folder, settings.drain)
         self.authorize = authorize
         self.auth = authorize if isinstance(authorize, Auth) else None
-        self.parameters = parameters
+        if self.auth is None:
+            self.streams_open = OpenStreams()
+        else:
+            self.streams_open = self.auth.streams
+            self.grants = replace(self.grants, credentials=True)
+        self.streams_open.per_subject = settings.max_streams_per_subject
+        self.streams_open.per_address = settings.max_streams_per_address
+        self.parameters = tuple(parameters) if self.auth is None else (*parameters, TICKET)
         self.bodies = Bodies(settings.body_timeout, settings.max_body)
         self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
+        self.rates = None if settings.publish_rate is None else Rates(settings.publish_rate)
         self.activity = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
         self._publishable: set[str] = set()  # channels whose names were checked
@@ -64,11 +79,28 @@ class Service(ServedApp):
     async def open(self) -> None:
         """Open the hub, and begin to count its events."""
         await self.hub.open()
+        if self.auth is not None:
+            await self.auth.open()
         await self.activity.start()
 
     async def close(self, stopping: float) -> None:
         """See `ServedApp.close`."""
         await self.activity.close()
+
+    def publisher(self, scope: Scope, access: Access | None) -> str | None:
+        """What a publish request counts for: its user, or else its address. None: there is no limit.
+
+        Raises:
+            Problem: it has published too fast.
+        """
+        if self.rates is None:
+            return None
+        if access is not None and access.subject is not None:
+            name = f"subject {access.subject}"
+        else:
+            name = f"address {address_of(scope.get('client'))}"
+        self.rates.check(name)
+        return name
 
     def published(self, events: int, seconds: float) -> None:
         """A publish request has stored so many events in so many seconds."""
@@ -89,10 +121,20 @@ class Service(ServedApp):
         self.check(action, *channels)
         return await self.authorize(request, action, channels)
 
-    def follow(self, subscription: Subscription, access: Access | None) -> None:
-        """End a stream that is about to begin when its credential ends."""
-        if self.auth is not None and access is not None:
-            self.auth.follow(subscription, access)
+    def follow(self, subscription: Subscription, access: Access | None, request: Request) -> None:
+        """Count a stream that is about to begin, and end it when its credential ends.
+
+        Raises:
+            Problem: its credential was revoked meanwhile, or its client has as many streams as it may have.
+        """
+        try:
+            if self.auth is not None and access is not None:
+                self.auth.follow(subscription, access, request)
+            else:
+                self.streams_open.follow(subscription, access, address_of(request.scope.get("client")))
+        except Problem:
+            self.stats.counters["refused"] += 1
+            raise
 
     def check(self, action: Action, *channels: str) -> None:
         """Check the channels' names.
@@ -139,6 +181,8 @@ class Service(ServedApp):
         """This process's stats, those of its hub among them."""
         hub = self.hub.stats()
         counting, counted = self.activity.subscribers, self.activity.delivered
+        if self.auth is not None:
+            counting += self.auth.revocations.subscribers
         pages = self.pages.total()
         self.stats.counters.update(delivered=hub.delivered - counted, gaps=hub.gaps, pages_read=hub.pages_read)
         self.stats.gauges.update(

@@ -10,6 +10,7 @@ from newswire.errors import InvalidSetting
 from newswire.hub.options import StreamOptions
 from newswire.log.channels import MAX_CHANNEL_BYTES
 from newswire.log.retention import DEFAULT_RETENTION, Retention
+from newswire.server.auth.api_keys import ApiKeys
 from newswire.server.auth.authority import COOKIE
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import read_keys, secret_key
@@ -37,6 +38,21 @@ class Settings(ServerSettings):
         MAX_CHANNEL_BYTES, option_types.number(1, MAX_CHANNEL_BYTES), "The longest channel name, in bytes of UTF-8."
     )
     max_streams: int = setting(50_000, option_types.number(1, 10**7), "Open streams in one process; more get a 503.")
+    max_streams_per_subject: int | None = setting(
+        None,
+        option_types.optional(option_types.number(1, 10**7)),
+        "Open streams of one user (`sub`) in one process; more get a 429.",
+    )
+    max_streams_per_address: int | None = setting(
+        None,
+        option_types.optional(option_types.number(1, 10**7)),
+        "Open streams of one address in one process; more get a 429.",
+    )
+    publish_rate: int | None = setting(
+        None,
+        option_types.optional(option_types.number(1, 10**9)),
+        "Events a second that one user, or else one address, may publish to one process; more get a 429.",
+    )
     body_timeout: float = setting(30.0, option_types.duration(), "How long a client may take to send a body.")
     retry: int = setting(
         3000, option_types.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`)."
@@ -77,6 +93,11 @@ class Settings(ServerSettings):
     jwt_leeway: float | None = setting(
         None, option_types.duration(optional=True), "What the clocks of those that make tokens may differ by."
     )
+    api_keys: str | None = setting(
+        None,
+        option_types.optional(option_types.text("the path of a file")),
+        "Accept the API keys in this file, which `newswire key` writes.",
+    )
     anonymous: tuple[str, ...] = setting(
         (), option_types.patterns(), "Channels that anyone may subscribe to without a credential. Repeatable."
     )
@@ -98,12 +119,13 @@ class Settings(ServerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.keys()
         self.tokens()  # what is wrong with the keys shows at the start
 
     @property
     def authenticates(self) -> bool:
         """See `ServerSettings.authenticates`."""
-        return bool(self.anonymous) or self._has_keys
+        return bool(self.anonymous) or self.api_keys is not None or self._has_keys
 
     @property
     def _has_keys(self) -> bool:
@@ -141,6 +163,18 @@ class Settings(ServerSettings):
             raise InvalidSetting("settings", name, value, "", why=why) from None
         except ValueError as error:
             raise InvalidSetting("settings", name, value, "", why=f"{value!r:.100} can't be used: {error}") from None
+
+    def keys(self) -> ApiKeys | None:
+        """The API keys; None: there is no file of them.
+
+        Raises:
+            InvalidSetting: the file can't be used.
+        """
+        try:
+            return None if self.api_keys is None else ApiKeys(self.api_keys)
+        except ValueError as error:
+            why = f"{self.api_keys!r:.100} can't be used: {error}"
+            raise InvalidSetting("settings", "api_keys", self.api_keys, "", why=why) from None
 
     @property
     def kept(self) -> Mapping[str, Retention] | None:

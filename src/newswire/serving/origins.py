@@ -30,6 +30,7 @@ class Grants:
         methods: they may send.
         headers: they may send; `*` is every one but `Authorization`.
         exposed: headers of answers that they may read; `*` is every one. Browsers always show those of the body.
+        credentials: whether they may send cookies; only pages of origins that are named one by one, not by `*`.
         hide: whether to take the origin out of the request, for an application that sends it on to servers that would
             judge it again.
     """
@@ -37,6 +38,7 @@ class Grants:
     methods: str
     headers: str
     exposed: str = ""
+    credentials: bool = False
     hide: bool = False
 
     @property
@@ -100,6 +102,8 @@ class Origins:
             headers["access-control-allow-origin"] = "*"
         else:
             headers["access-control-allow-origin"] = origin
+            if self._grants.credentials:
+                headers["access-control-allow-credentials"] = "true"
             headers.add_vary_header("Origin")
 
     def _granting(self, origin: str, send: Send) -> Send:

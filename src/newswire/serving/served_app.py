@@ -62,7 +62,7 @@ class ServedApp:
     """
 
     families: ClassVar[tuple[Family, ...]]
-    grants: ClassVar[Grants]
+    grants: Grants
 
     def __init__(
         self,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -19,6 +18,7 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
 from newswire.log.position import Position
+from newswire.log.secret import secret_of
 from newswire.runs.dialects.base import End
 from newswire.runs.stats import RunStats
 from newswire.runs.store.compact import MAX_BYTES, Piece, compacted, pieces
@@ -85,15 +85,8 @@ class RunStore:
 
     async def secret(self) -> bytes:
         """A secret of all processes that share this log. The first process that needs it makes it."""
-        while self._secret is None:
-            [entry] = await self.log.newest([SECRET])
-            if entry is not None:
-                self._secret = entry.data.encode()
-                break
-            # Nothing was ever stored there, or a retention rule of the application's own has removed it.
-            lost = (await self.log.read(Channels([SECRET]), 0, 1)).lost
-            made = Event(secrets.token_hex(32), "secret")
-            await self.log.append_if([(SECRET, made)], Condition(SECRET, lost))
+        if self._secret is None:
+            self._secret = await secret_of(self.log, SECRET)
         return self._secret
 
     async def pieces(self, run_id: str, after: int, upto: Position | None = None) -> AsyncIterator[Piece]:

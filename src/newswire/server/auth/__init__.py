@@ -5,6 +5,7 @@ call it in the routes. Verifying tokens needs the extra `auth` (PyJWT).
 """
 
 from newswire.server.auth.access import Access, Action, Authorizer, Denied, allow_all
+from newswire.server.auth.api_keys import ApiKeys
 from newswire.server.auth.authority import Auth
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import Key, read_keys, secret_key
@@ -13,6 +14,7 @@ from newswire.server.auth.tokens import Tokens, new_token
 __all__ = [
     "Access",
     "Action",
+    "ApiKeys",
     "Auth",
     "Authorizer",
     "Denied",

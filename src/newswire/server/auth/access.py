@@ -29,6 +29,7 @@ class Access:
     Attributes:
         subject: the user; None if it is not known.
         token: names the credential, to revoke it by: a token's `jti`, the id of an API key or a ticket.
+        parent: names the credential that it was made with; revoking that revokes this one too.
         expires: when the credential ends, in seconds since the Unix epoch: its streams end then, with a goodbye. None:
             never.
         issued: when it was made; a subject that is revoked loses what was made before.
@@ -40,6 +41,7 @@ class Access:
 
     subject: str | None = None
     token: str | None = None
+    parent: str | None = None
     expires: float | None = None
     issued: float | None = None
     subscribe: tuple[str, ...] = ()

@@ -1,0 +1,23 @@
+"""The access log, without what would let its readers in: tickets, tokens and cursors in URLs are hidden.
+
+uvicorn writes a line for each request, with the whole target. `newswire serve`, `relay` and `run` give its logger this
+filter. An application that starts uvicorn by itself does the same:
+
+    logging.getLogger("uvicorn.access").addFilter(HideSecrets())
+"""
+
+from __future__ import annotations
+
+import logging
+
+from newswire.redact import without_query_secrets
+
+
+class HideSecrets(logging.Filter):
+    """Hides credentials and cursors in the arguments of each record."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        if isinstance(record.args, tuple):
+            record.args = tuple(without_query_secrets(arg) if isinstance(arg, str) else arg for arg in record.args)
+        return True

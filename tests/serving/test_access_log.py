@@ -1,0 +1,36 @@
+"""The access log shows no ticket, token or cursor."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import httpx2
+from tests.fixtures.serve import Serve
+
+from newswire.serving.access_log import HideSecrets
+
+
+def test_on_a_server(tmp_path: Path) -> None:
+    """Whatever the spelling, the value is hidden and the rest is there."""
+    with Serve(tmp_path, "--access-log") as server:
+        for query in (
+            "ticket=SECRET", "access_token=SECRET", "token=SECRET&from=earliest", "from=earliest&tick%65t=SECRET",
+            "lastEventId=SECRET", "last_event_id=SECRET", "api_key=SECRET", "X-Amz-Signature=SECRET", "jwt=SECRET",
+        ):  # fmt: skip
+            httpx2.head(f"{server.url}/channels/news?{query}")
+        httpx2.get(f"{server.url}/channels/news/events?limit=5&after=SECRET")
+        said = ""
+        server.stop()
+    said = "".join((tmp_path / name).read_text() for name in ("stderr", "stdout") if (tmp_path / name).exists())
+    assert "SECRET" not in said
+
+
+def test_a_record() -> None:
+    """Its other arguments stay as they are."""
+    record = logging.LogRecord(
+        "uvicorn.access", logging.INFO, "", 1, '%s - "%s %s HTTP/%s" %d',
+        ("127.0.0.1:1", "GET", "/stream?channel=a&ticket=abc&envelope=json", "1.1", 200), None,
+    )  # fmt: skip
+    assert HideSecrets().filter(record)
+    assert record.getMessage() == ('127.0.0.1:1 - "GET /stream?channel=a&ticket=[hidden]&envelope=json HTTP/1.1" 200')
