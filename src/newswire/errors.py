@@ -8,6 +8,7 @@ raises from this file, so it imports no other module of newswire.
     │   └── ContractBroken    … or the channel's contract does not allow it
     ├── InvalidChannel        a channel name or pattern that breaks the rules (also a ValueError)
     ├── InvalidPosition       text that is not a position (also a ValueError)
+    ├── InvalidConnection     a connection that events can't be published through (also a ValueError)
     ├── InvalidSetting        the server can't use a setting (also a ValueError)
     ├── LimitExceeded         something is larger than a configured limit
     │   └── DecodeLimitExceeded
@@ -143,6 +144,11 @@ class InvalidPosition(_Answerable, ValueError):
     """Text that is not a position. A `Last-Event-ID` never raises it: any bytes in that header give a stream."""
 
     status_code = 400
+
+
+class InvalidConnection(NewswireError, ValueError):
+    """Events can't be published through this connection: newswire does not know its kind, it leads to another database
+    than the log, or the log takes none. Nothing was written. The message says what to do."""
 
 
 class InvalidSetting(NewswireError, ValueError):

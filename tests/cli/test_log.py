@@ -52,7 +52,7 @@ def test_init_says_what_it_did(tmp_path: Path) -> None:
     assert again.startswith(f"{tmp_path}/newswire.db is there, in format ")
     assert first.split()[-1] == again.split()[-1]
     connection = sqlite3.connect(tmp_path / "newswire.db")
-    assert connection.execute("SELECT epoch FROM meta").fetchone()[0] == first.split()[-1]
+    assert connection.execute("SELECT epoch FROM newswire_meta").fetchone()[0] == first.split()[-1]
     connection.close()
 
 
@@ -165,7 +165,7 @@ def test_verify_ends_with_1_if_something_is_wrong(folder: Path) -> None:
     assert json.loads(log(folder, "verify", "--json"))["findings"] == []
     connection = sqlite3.connect(folder / "newswire.db")
     with connection:
-        connection.execute("UPDATE events SET time = -1 WHERE offset = 3")
+        connection.execute("UPDATE newswire_events SET time = -1 WHERE offset = 3")
     connection.close()
     assert "wrong: event 3 has a time that can't be" in log(folder, "verify", status=1)
 

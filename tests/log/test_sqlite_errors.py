@@ -111,14 +111,34 @@ async def test_not_a_database(tmp_path: Path) -> None:
 
 
 async def test_a_database_of_something_else(tmp_path: Path) -> None:
-    """Another program's database is left as it is."""
+    """A database that says that it is another program's is left as it is."""
     path = tmp_path / "log.db"
     other = sqlite3.connect(path)
+    other.execute("PRAGMA application_id = 252006673")  # Fossil's
     other.execute("CREATE TABLE events (id)")
     other.commit()
     async with opened(SqliteLog(path)) as log:
         await every_call_says(log, LogCorrupt, "no newswire log: name another file")
     assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("events",)]
+    other.close()
+
+
+async def test_an_application_s_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An application's own database takes the log beside its tables, whatever these are called, and stays its own."""
+    path = tmp_path / "app.db"
+    other = sqlite3.connect(path)
+    for name in ("meta", "channels", "events", "lives", "tokens", "forgotten"):
+        other.execute(f"CREATE TABLE {name} (id)")
+    other.execute("PRAGMA user_version = 7")
+    other.commit()
+    for number in (1, 2):
+        async with opened(SqliteLog(path)) as log:
+            [position] = await log.append([("a", Event(str(number)))])
+            assert position.offset == number
+    assert caplog.text.count("has tables of an application") == 1
+    assert other.execute("PRAGMA user_version").fetchone() == (7,)
+    assert other.execute("PRAGMA application_id").fetchone() == (0,)
+    assert other.execute("SELECT count(*) FROM events").fetchone() == (0,)
     other.close()
 
 
@@ -128,7 +148,8 @@ async def test_of_a_newer_version(tmp_path: Path) -> None:
     async with opened(SqliteLog(path)) as log:
         await publish(log, "a", "1")
     other = sqlite3.connect(path)
-    other.execute("PRAGMA user_version = 99")
+    other.execute("UPDATE newswire_meta SET format = 99")
+    other.commit()
     other.close()
     async with opened(SqliteLog(path)) as log:
         await every_call_says(log, LogCorrupt, "written by a newer newswire")

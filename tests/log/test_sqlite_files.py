@@ -179,4 +179,4 @@ async def test_several_processes_that_make_one_file(tmp_path: Path) -> None:
         await asyncio.gather(*(log.close() for log in logs))
         assert len({span.epoch for span in spans}) == 1
         with closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("SELECT count(*) FROM lives").fetchone() == (1,)
+            assert connection.execute("SELECT count(*) FROM newswire_lives").fetchone() == (1,)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite.fork import kept_closed
 from newswire.testing.log_base import opened, read_all
 
 pytestmark = pytest.mark.anyio
@@ -25,6 +26,7 @@ from pathlib import Path
 from newswire import Event, Hub
 from newswire.errors import LogUnavailable
 from newswire.log.sqlite import SqliteLog
+from newswire.log.sqlite.fork import kept_closed
 
 path = Path(sys.argv[1])
 
@@ -270,9 +272,21 @@ def test_a_random_walk(seed: int, tmp_path: Path) -> None:
     acknowledged = [line.split() for line in done.stdout.splitlines()]
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    stored = dict(connection.execute("SELECT offset, data FROM events").fetchall() if acknowledged else ())
+    stored = dict(connection.execute("SELECT offset, data FROM newswire_events").fetchall() if acknowledged else ())
     connection.close()
     assert len({offset for offset, _ in acknowledged}) == len(acknowledged), "an offset was used twice"
     for offset, data in acknowledged:
         assert stored.get(int(offset)) == data
     assert sorted(stored) == list(range(1, len(stored) + 1))
+
+
+async def test_a_connection_of_the_application(tmp_path: Path) -> None:
+    """While the application has the file open, nothing but SQLite opens it: that would drop SQLite's locks."""
+    path = tmp_path / "app.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE orders (id)")
+    with kept_closed(str(path)) as closed:
+        assert not closed
+    other.close()
+    with kept_closed(str(path)) as closed:
+        assert closed

@@ -244,7 +244,7 @@ async def test_another_log_of_the_process(tmp_path: Path) -> None:
         await publish(log, "a", "1")
         with sqlite3.connect(path) as snapshot:
             snapshot.execute("BEGIN")
-            snapshot.execute("SELECT count(*) FROM events").fetchone()
+            snapshot.execute("SELECT count(*) FROM newswire_events").fetchone()
             async with opened(SqliteLog(path)) as other:
                 await publish(other, "a", "2")
                 empties = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"

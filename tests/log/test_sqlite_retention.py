@@ -31,8 +31,9 @@ async def until_trimmed(log: SqliteLog, channel: str, count: int) -> None:
 def counts(path: Path) -> list[tuple[str, int, int]]:
     """What the file says of each channel that has events, and what it has; they must be the same."""
     connection = sqlite3.connect(path)
-    query = """SELECT name, {} FROM channels WHERE EXISTS (SELECT 1 FROM events WHERE channel = id) ORDER BY name"""
-    kept = "(SELECT {} FROM events WHERE channel = id)"
+    query = """SELECT name, {} FROM newswire_channels
+               WHERE EXISTS (SELECT 1 FROM newswire_events WHERE channel = id) ORDER BY name"""
+    kept = "(SELECT {} FROM newswire_events WHERE channel = id)"
     says = connection.execute(query.format("events, bytes")).fetchall()
     has = connection.execute(query.format(f"{kept.format('count(*)')}, {kept.format('sum(size)')}")).fetchall()
     connection.close()
@@ -112,9 +113,9 @@ async def test_forgotten_until_done(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         await log.trim()
         connection = sqlite3.connect(path)
         with anyio.fail_after(PATIENCE):
-            while connection.execute("SELECT count(*) FROM channels").fetchone() != (21,):
+            while connection.execute("SELECT count(*) FROM newswire_channels").fetchone() != (21,):
                 await anyio.sleep(0.05)
-        names = {name for (name,) in connection.execute("SELECT name FROM channels")}
+        names = {name for (name,) in connection.execute("SELECT name FROM newswire_channels")}
         connection.close()
         assert names == {"user.1", *(f"user.{number}" for number in range(180, 200))}
         pages = [await log.read(Channels([each]), 0, 9) for each in ("user.5", "user.190", "other", Pattern("user.*"))]
@@ -134,7 +135,7 @@ async def test_what_is_forgotten_by_shape(tmp_path: Path) -> None:
         now += 10
         await log.trim()
         connection = sqlite3.connect(path)
-        ids = [id for (id,) in connection.execute("SELECT id FROM channels WHERE empty")]
+        ids = [id for (id,) in connection.execute("SELECT id FROM newswire_channels WHERE empty")]
         connection.close()
         await log.engine._writer.run(partial(forget, channels=ids))
         await publish(log, "user.3", "later")

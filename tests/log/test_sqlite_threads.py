@@ -193,7 +193,7 @@ def test_a_loop_that_has_gone(tmp_path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     asyncio.run(give_up())
     asyncio.run(go_on())
-    assert other.execute("SELECT group_concat(data, '') FROM events").fetchone() == ("12345",)
+    assert other.execute("SELECT group_concat(data, '') FROM newswire_events").fetchone() == ("12345",)
     other.close()
     gc.collect()
 

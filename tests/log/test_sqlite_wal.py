@@ -31,10 +31,10 @@ def test_what_is_in_use(tmp_path: Path) -> None:
         return (size - 32) // frame, used // frame
 
     for count in range(20):
-        connection.execute("INSERT INTO channels (name) VALUES (?)", ("x" * 2000 + str(count),))
+        connection.execute("INSERT INTO newswire_channels (name) VALUES (?)", ("x" * 2000 + str(count),))
     _, in_log, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     assert frames() == (in_log, in_log) == (moved, moved)
-    connection.execute("INSERT INTO channels (name) VALUES ('y')")
+    connection.execute("INSERT INTO newswire_channels (name) VALUES ('y')")
     had, has = frames()
     assert had == in_log
     assert 0 < has < 5
@@ -55,7 +55,10 @@ async def test_it_begins_anew(tmp_path: Path) -> None:
         assert (await log.span()).latest == 16_000
     assert WAL_CHECKPOINT < largest < WAL_LIMIT * 3 / 4
     connection = sqlite3.connect(path)
-    assert connection.execute("SELECT count(*), sum(length(data)) FROM events").fetchone() == (16_000, 160_000_000)
+    assert connection.execute("SELECT count(*), sum(length(data)) FROM newswire_events").fetchone() == (
+        16_000,
+        160_000_000,
+    )
     connection.close()
 
 
@@ -63,7 +66,7 @@ HOLDER = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN")
-connection.execute("SELECT * FROM meta").fetchall()
+connection.execute("SELECT * FROM newswire_meta").fetchall()
 print("ready", flush=True)
 sys.stdin.read()
 """

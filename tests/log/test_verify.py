@@ -55,9 +55,9 @@ async def test_what_was_changed_behind_our_back_in_a_file(tmp_path: Path) -> Non
         await publish(log, "b", *"678")
         connection = sqlite3.connect(tmp_path / "a.db")
         with connection:
-            connection.execute("UPDATE events SET time = -5 WHERE offset = 2")
-            connection.execute("UPDATE channels SET name = 'b c' WHERE name = 'b'")
-            connection.execute("UPDATE lives SET after = 99")
+            connection.execute("UPDATE newswire_events SET time = -5 WHERE offset = 2")
+            connection.execute("UPDATE newswire_channels SET name = 'b c' WHERE name = 'b'")
+            connection.execute("UPDATE newswire_lives SET after = 99")
         connection.close()
     async with opened(open_log(f"sqlite:///{tmp_path}/a.db")) as log:
         findings = "\n".join((await verify(log)).findings)

@@ -1,35 +1,37 @@
 """The hub: the channels that are alive in this process.
 
 It follows the log, keeps the window, knows the subscribers and gives each what comes after its cursor. It knows
-nothing of requests, responses or runs: they stand above it and take it as an argument. Here is what applications call,
-`Hub` in an event loop and `SyncHub` in threads; `newswire.hub.lifecycle` opens and closes it.
+nothing of requests, responses or runs: they stand above it and take it as an argument. Here is `Hub`, which
+applications call. `newswire.hub.publisher` publishes, `newswire.hub.sync` is the hub for threads, and
+`newswire.hub.lifecycle` opens and closes it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from newswire.contract.contract import Contract
 from newswire.errors import InvalidPosition
 from newswire.hub.contracts import ContractRules, Contracts
 from newswire.hub.frames import Form
-from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
+from newswire.hub.publisher import Publisher
 from newswire.hub.start import From
 from newswire.hub.subscription import Subscription
+from newswire.hub.sync import SyncHub
+from newswire.hub.transactions import through
 from newswire.hub.transform import Transform
 from newswire.log.channels import Channels
+from newswire.log.connections import run_async
 from newswire.log.engine import Page
 from newswire.log.log import Log
 from newswire.log.open import open_log
 from newswire.log.position import Lives, Position
 from newswire.log.retention import RetentionRules
 from newswire.wire.event import Event
-from newswire.wire.payload import to_event
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults
@@ -42,9 +44,6 @@ else:
 C = TypeVar("C")
 D = TypeVar("D")
 N = TypeVar("N", bound=str)
-T = TypeVar("T")
-
-_KEY_CHARACTERS: Final = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class HubStats:
     window_bytes: int
 
 
-class Hub(Lifecycle, Generic[E]):
+class Hub(Publisher, Generic[E]):
     """Publish, and subscribe from where you left off.
 
     A type checker knows what its readers get: `Hub` is a hub without a contract, `Hub[ShopEvent]` one whose contract is
@@ -140,63 +139,6 @@ class Hub(Lifecycle, Generic[E]):
             self.contracts = Contracts(contract)
         self.sync = SyncHub(self)
 
-    # -- publish
-
-    async def publish(
-        self, channel: str, data: Any, *, event: str = "message", idempotency_key: str | None = None
-    ) -> Position:
-        """Publish one event.
-
-        Args:
-            channel: where to; any name (see `newswire.log.channels`), which needs no creation.
-            data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
-                else as JSON.
-            event: the event's type. `error`, `open` and `newswire.…` are reserved. Where the channel has a contract,
-                the event is known from the class of `data`, and need be named only if several have this class.
-            idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
-                the same key again, within ten minutes, stores nothing and returns the first position. The data is not
-                compared. Use it to publish again after `LogUncertain`, or after your own process was interrupted.
-
-        Returns:
-            the event's position, once it is stored under the log's durability.
-
-        Raises:
-            InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
-            ContractBroken: the channel's contract does not allow it (it is an `InvalidEvent`).
-            LogUnavailable: the log can't store it now; nothing was stored.
-            LogUncertain: the log gave no answer: the event may be stored, or not.
-            ValueError: `idempotency_key` is no such text; nothing was stored.
-        """
-        contracts = self.contracts
-        made = to_event(data, event) if contracts is None else contracts.encode(channel, data, event)
-        return (await self._append([(channel, made)], idempotency_key))[0]
-
-    async def publish_many(
-        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = None
-    ) -> list[Position]:
-        """Publish a batch: all of it, in this order, with nothing in between, or nothing.
-
-        Args:
-            events: pairs of channel and data; see `publish`. An `Event` brings its own type.
-            idempotency_key: see `publish`. It names the whole batch, and belongs to the channel of the first event.
-                Use it again only with the same events.
-
-        Returns:
-            the events' positions, in order.
-        """
-        contracts = self.contracts
-        if contracts is None:
-            batch = [(channel, to_event(data)) for channel, data in events]
-        else:
-            batch = [(channel, contracts.encode(channel, data, None)) for channel, data in events]
-        return await self._append(batch, idempotency_key)
-
-    async def _append(self, batch: list[tuple[str, Event]], key: str | None) -> list[Position]:
-        token = None if key is None else _token(key, batch)
-        if self._runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
-            await self.runtime()
-        return await self.log.append(batch, token=token)
-
     # -- subscribe
 
     def subscribe(
@@ -248,6 +190,44 @@ class Hub(Lifecycle, Generic[E]):
             )
         page = await self.log.read(Channels(channels), resumed.offset, limit, epoch=lives.epoch)
         return page, Position(lives.epoch, page.through)
+
+    @asynccontextmanager
+    async def snapshot(self, connection: object) -> AsyncIterator[Position]:
+        """Read rows of your database, and know the position that they are the state of.
+
+            async with hub.snapshot(connection) as position:
+                rows = await connection.fetch("SELECT * FROM orders")
+            async for event in hub.subscribe("orders", after=position):
+                ...
+
+        Within the block the connection sees one state of the database, in one transaction. What was published in the
+        transactions of connections up to `position` is in that state; a subscriber after `position` gets all that is
+        not, and nothing that is.
+
+        Args:
+            connection: to the database that the log is in; see `publish`. Best one that is in no transaction: one is
+                begun, and ended after the block. On PostgreSQL, a transaction that has read already can't be used.
+
+        Raises:
+            InvalidConnection: newswire does not know its kind, it leads to another database, or its transaction has
+                published events itself or can't have a snapshot.
+            LogUnavailable: the log can't be opened.
+        """
+        caller, transactions = through(self.log, connection)
+        await self.runtime()
+        snapshot = transactions.snapshot()
+        failed = True
+        try:
+            try:
+                await snapshot.hold()
+                await run_async(caller, snapshot.begin())
+                position = await snapshot.settle()
+            finally:
+                await snapshot.abandon()
+            yield position
+            failed = False
+        finally:
+            await run_async(caller, snapshot.end(failed))
 
     # -- look
 
@@ -304,63 +284,3 @@ class Hub(Lifecycle, Generic[E]):
             window_events=len(window),
             window_bytes=window.bytes,
         )
-
-
-class SyncHub:
-    """The hub for threads: blocking calls, for any thread but the event loop's own."""
-
-    def __init__(self, hub: Hub[Any]) -> None:
-        self._hub = hub
-
-    def publish(
-        self,
-        channel: str,
-        data: Any,
-        *,
-        event: str = "message",
-        idempotency_key: str | None = None,
-        timeout: float | None = None,
-    ) -> Position:
-        """Publish one event; see `Hub.publish`.
-
-        Args:
-            timeout: seconds to wait; then the event may or may not be stored.
-
-        Raises:
-            TimeoutError: the time is over.
-            RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
-                or where gevent has replaced the threads.
-        """
-        return self.call(
-            lambda: self._hub.publish(channel, data, event=event, idempotency_key=idempotency_key), timeout
-        )
-
-    def publish_many(
-        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = None, timeout: float | None = None
-    ) -> list[Position]:
-        """Publish a batch; see `Hub.publish_many`."""
-        return self.call(lambda: self._hub.publish_many(events, idempotency_key=idempotency_key), timeout)
-
-    def close(self, timeout: float | None = None) -> None:
-        """Close the hub, and the background thread if there is one. Idempotent."""
-        self._hub.close_from_thread(timeout)
-
-    def call(self, call: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:
-        """Await `call()` in the hub's event loop and wait for its result: for what is built upon the hub.
-
-        Raises:
-            TimeoutError, RuntimeError: see `publish`.
-            Closed: the hub was closed, by `close` or in an event loop that is still there.
-        """
-        return self._hub.call_from_thread(call, timeout)
-
-
-def _token(key: object, batch: list[tuple[str, Event]]) -> str:
-    """The log's token for a key: one of the channel, so that publishers of different channels can't meet."""
-    if not isinstance(key, str) or not 0 < len(key) <= _KEY_CHARACTERS:
-        raise ValueError(f"an idempotency key is a text of 1 to {_KEY_CHARACTERS} characters, not {key!r:.60}")
-    channel = str(batch[0][0]) if batch else ""  # no channel's name has a NUL
-    try:
-        return sha256(channel.encode("utf-8", "surrogatepass") + b"\0" + key.encode()).hexdigest()
-    except UnicodeEncodeError:
-        raise ValueError("an idempotency key is a text that UTF-8 can write: this one has a lone surrogate") from None

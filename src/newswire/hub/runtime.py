@@ -22,6 +22,7 @@ from newswire.hub.index import ChannelIndex
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.start import From, Start, StartPoint, resolve_start
+from newswire.hub.ticket import TicketWatch
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
 from newswire.log.position import Position
@@ -62,11 +63,13 @@ class HubRuntime:
         history, scheduler, deadlines, chunks: what the streams share.
         index: which groups want a channel's events.
         follower: what brings the log's events here.
+        tickets: those that are waited for.
         members: the subscriptions whose streams are open.
         stalled: those of them whose connection can take no more now.
         followed, gaps: counts since the hub was opened.
         draining: no new streams are taken.
         on_empty: called once each when the last stream has ended.
+        on_news: called once each when the next events have come from the log.
     """
 
     finite = False
@@ -91,11 +94,13 @@ class HubRuntime:
         self.gaps = 0
         self.draining = False
         self.on_empty: list[Callable[[], None]] = []
+        self.on_news: set[Callable[[], None]] = set()
         self._log = log
         self._groups: dict[tuple[object, ...], Group] = {}
         self._last_opening: tuple[tuple[object, ...], Chunk] = ((), HEARTBEAT)
         self._beginnings: dict[tuple[object, ...], Beginning] = {}
         self._beginnings_bytes = 0
+        self.tickets = TicketWatch(log, lambda call: self.on_news.add(call))
         self.follower = LogFollower(log, self)
 
     # -- from the log, called by the follower
@@ -126,6 +131,10 @@ class HubRuntime:
             for group in groups(entry.channel):
                 group.add(frame)
         self.history.wake_beyond()
+        if self.on_news:
+            calls, self.on_news = self.on_news, set()
+            for call in calls:
+                call()
 
     def lose_track(self) -> None:
         """What was taken may not have come to all groups: they look for it in the window."""
@@ -288,6 +297,7 @@ class HubRuntime:
     async def close(self) -> None:
         """Stop following and reading; the streams have ended."""
         self.deadlines.close()
+        await self.tickets.close()
         await self.follower.close()
         await self.history.close()
 

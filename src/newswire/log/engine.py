@@ -51,6 +51,7 @@ from typing import ClassVar, Final, NamedTuple, TypeAlias
 from newswire.errors import LogError
 from newswire.log.channels import Channels
 from newswire.log.position import Lives
+from newswire.log.transactions import Transactions
 from newswire.wire.event import Event
 
 # A page ends early past so many bytes of data, so that large events can't make a page of gigabytes.
@@ -264,6 +265,11 @@ class Engine(ABC):
     shared: ClassVar[bool] = True
     answers_get_lost: ClassVar[bool] = True
     known: Container[str] | None = None
+
+    @property
+    def transactions(self) -> Transactions | None:
+        """What takes events in an application's own transaction; None: the engine can't."""
+        return None
 
     @abstractmethod
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:

@@ -17,7 +17,7 @@ from newswire.log.sqlite.schema import NEWEST
 
 def losses_of(connection: sqlite3.Connection) -> Losses:
     """See `Engine.losses`."""
-    lost = dict(fetch(connection, 2, "SELECT name, lost FROM channels WHERE lost > 0"))
+    lost = dict(fetch(connection, 2, "SELECT name, lost FROM newswire_channels WHERE lost > 0"))
     return Losses(lost, dict(read_forgotten(connection).shapes))
 
 
@@ -28,16 +28,16 @@ def restore(connection: sqlite3.Connection, copied: Copied) -> None:
         LogError: it has events of its own.
     """
     with transaction(connection) as execute:
-        epoch, newest = execute(f"SELECT epoch, {NEWEST} FROM meta").fetchone()
+        epoch, newest = execute(f"SELECT epoch, {NEWEST} FROM newswire_meta").fetchone()
         if epoch != copied.lives.epoch:
             _adopt(connection, copied, newest)
         rows = [entry for entry in copied.entries if entry.offset > newest]
         names = json.dumps(sorted({entry.channel for entry in rows}))
-        execute("INSERT OR IGNORE INTO channels (name) SELECT value FROM json_each(?)", (names,))
-        query = "SELECT name, id FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        execute("INSERT OR IGNORE INTO newswire_channels (name) SELECT value FROM json_each(?)", (names,))
+        query = "SELECT name, id FROM newswire_channels WHERE name IN (SELECT value FROM json_each(?))"
         ids = dict(fetch(connection, 2, query, names))
         connection.executemany(
-            "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO newswire_events VALUES (?, ?, ?, ?, ?, ?)",
             [
                 (
                     entry.offset,
@@ -50,7 +50,7 @@ def restore(connection: sqlite3.Connection, copied: Copied) -> None:
                 for entry in rows
             ],
         )
-        execute("UPDATE meta SET floor = max(floor, ?), trims = trims + 1", (copied.through,))
+        execute("UPDATE newswire_meta SET floor = max(floor, ?), trims = trims + 1", (copied.through,))
         if copied.losses is not None:
             _lose(connection, copied.losses)
 
@@ -58,25 +58,28 @@ def restore(connection: sqlite3.Connection, copied: Copied) -> None:
 def _adopt(connection: sqlite3.Connection, copied: Copied, newest: int) -> None:
     """Let the log be in the life of the other one."""
     execute = connection.execute
-    known = {epoch for (epoch,) in execute("SELECT epoch FROM lives")}
+    known = {epoch for (epoch,) in execute("SELECT epoch FROM newswire_lives")}
     if newest and known.isdisjoint(life.epoch for life in copied.lives.all):
         raise LogError("the file has events of its own: copy into a new one")
-    execute("DELETE FROM lives")
-    connection.executemany("INSERT INTO lives (epoch, after, time) VALUES (?, ?, 0)", copied.lives.all)
-    execute("UPDATE meta SET epoch = ?", (copied.lives.epoch,))
+    execute("DELETE FROM newswire_lives")
+    connection.executemany("INSERT INTO newswire_lives (epoch, after, time) VALUES (?, ?, 0)", copied.lives.all)
+    execute("UPDATE newswire_meta SET epoch = ?", (copied.lives.epoch,))
 
 
 def _lose(connection: sqlite3.Connection, losses: Losses) -> None:
     execute = connection.execute
     pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
     execute(
-        f"""INSERT INTO channels (name, lost) {pairs} WHERE true
+        f"""INSERT INTO newswire_channels (name, lost) {pairs} WHERE true
             ON CONFLICT (name) DO UPDATE SET lost = max(lost, excluded.lost)""",
         (json.dumps(list(losses.channels.items())),),
     )
-    execute("UPDATE channels SET empty = 1 WHERE NOT EXISTS (SELECT 1 FROM events WHERE channel = channels.id)")
+    execute(
+        """UPDATE newswire_channels AS c SET empty = 1
+           WHERE NOT EXISTS (SELECT 1 FROM newswire_events WHERE channel = c.id)"""
+    )
     own = read_forgotten(connection).shapes
     merged = own | {shape: max(lost, own.get(shape, 0)) for shape, lost in losses.shapes.items()}
-    execute("DELETE FROM forgotten")
-    execute(f"INSERT INTO forgotten (shape, lost) {pairs}", (json.dumps(list(merged.items())),))
-    execute("UPDATE meta SET forgets = forgets + 1")
+    execute("DELETE FROM newswire_forgotten")
+    execute(f"INSERT INTO newswire_forgotten (shape, lost) {pairs}", (json.dumps(list(merged.items())),))
+    execute("UPDATE newswire_meta SET forgets = forgets + 1")

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
 from newswire.log.channels import Channels
@@ -33,10 +34,13 @@ from newswire.log.sqlite.reader import Reader
 from newswire.log.sqlite.retention import RetentionJob, drop, trim
 from newswire.log.sqlite.schema import STEPS, version_of_file
 from newswire.log.sqlite.tail import BATCH, Tail
+from newswire.log.sqlite.transactions import SqliteTransactions
 from newswire.log.sqlite.writer import Writer
 from newswire.log.tail import Follower
 
 logger = logging.getLogger("newswire.log")
+
+T = TypeVar("T")
 
 
 class SqliteLog(Log):
@@ -164,6 +168,15 @@ class SqliteEngine(Engine):
         self._enter()
         found = await self._reader.query(span)
         return Span(found.epoch, found.earliest, found.latest, self._file.lives)
+
+    @property
+    def transactions(self) -> SqliteTransactions:
+        """See `Engine.transactions`."""
+        return SqliteTransactions(self._path, self._query)
+
+    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        self._enter()
+        return await self._reader.query(query)
 
     # -- tail
 

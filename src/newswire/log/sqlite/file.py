@@ -8,6 +8,7 @@ used twice, not even after all rows are gone.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sqlite3
 import threading
@@ -21,7 +22,9 @@ from newswire.log.position import Lives
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity
 from newswire.log.sqlite.hold import Hold, Note, opening
-from newswire.log.sqlite.schema import APPLICATION_ID, STEPS, begin_life, lives_of, migrate, version_of
+from newswire.log.sqlite.schema import STEPS, begin_life, is_ours, lives_of, migrate, version_of
+
+logger = logging.getLogger("newswire.log")
 
 # From this size on, what is in the WAL is moved to the database in the background.
 WAL_CHECKPOINT: Final = 16 * 2**20
@@ -189,12 +192,17 @@ class LogFile:
         execute(f"PRAGMA wal_autocheckpoint = {_AUTOCHECKPOINT // 4096}")
 
     def _refuse_others(self, connection: sqlite3.Connection) -> None:
-        """Raise `LogCorrupt` for the database of another program."""
+        """Raise `LogCorrupt` for a database that says which program it belongs to. Another is an application's own."""
+        if is_ours(connection):
+            return
         # One statement: another process may be making the file.
         query = "SELECT application_id, (SELECT count(*) FROM sqlite_master) FROM pragma_application_id"
         application, tables = connection.execute(query).fetchone()
-        if application != APPLICATION_ID and tables:
-            raise LogCorrupt(f"{self.path} is an SQLite database, but no newswire log: name another file")
+        if application and tables:
+            raise LogCorrupt(
+                f"{self.path} is the database of another program (its application_id is {application}), and no "
+                "newswire log: name another file"
+            )
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait for the lock that this change needs if several processes make it at once.
@@ -210,6 +218,11 @@ class LogFile:
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         self._refuse_others(connection)
+        if not is_ours(connection) and connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None:
+            logger.warning(
+                "%s has tables of an application: newswire keeps its log in tables beside them, whose names begin with "
+                "newswire_, and in WAL mode", self.path,
+            )  # fmt: skip
         migrate(connection)  # takes no step if another process was faster
 
     @staticmethod
@@ -301,7 +314,7 @@ class LogFile:
 
 
 def _epoch(connection: sqlite3.Connection) -> str | None:
-    found = connection.execute("SELECT epoch FROM meta").fetchone()
+    found = connection.execute("SELECT epoch FROM newswire_meta").fetchone()
     return None if found is None else str(found[0])
 
 

@@ -127,7 +127,22 @@ def kept_closed(path: str) -> Iterator[bool]:
     """
     with _state.lock:
         database = identity_of(path)
-        yield all(identity != database for _, identity in _state.connections.values())
+        ours = any(identity == database for _, identity in _state.connections.values())
+        yield not ours and not _is_open(database)
+
+
+def _is_open(file: Identity) -> bool:
+    """Whether anything in this process has a file open: the application may have connections of its own."""
+    try:
+        descriptors = os.listdir("/dev/fd")
+    except OSError:
+        return False
+    for descriptor in descriptors:
+        with suppress(OSError, ValueError):
+            found = os.fstat(int(descriptor))
+            if (found.st_dev, found.st_ino) == file:
+                return True
+    return False
 
 
 def check_not_carried(path: str) -> None:

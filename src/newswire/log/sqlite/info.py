@@ -21,8 +21,8 @@ def info_of(connection: sqlite3.Connection, path: str, retention: str) -> Info:
 
     level = int(pragma("synchronous"))
     counted = """SELECT coalesce(sum(events), 0)
-                     + (SELECT count(*) FROM events WHERE offset > (SELECT counted FROM meta))
-                 FROM channels"""
+                     + (SELECT count(*) FROM newswire_events WHERE offset > (SELECT counted FROM newswire_meta))
+                 FROM newswire_channels"""
     system = _file_system(path)
     settings = {
         "journal_mode": pragma("journal_mode").upper(),

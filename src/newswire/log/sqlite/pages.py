@@ -45,15 +45,15 @@ _LARGE: Final = 4096  # bytes of an average row, from which rows come one by one
 
 # Of each channel the next offsets after one; from the index alone.
 _EACH = """SELECT json_group_array(json((SELECT json_group_array(offset) FROM (
-               SELECT offset FROM events WHERE channel = json_extract(value, '$[0]')
+               SELECT offset FROM newswire_events WHERE channel = json_extract(value, '$[0]')
                AND offset > json_extract(value, '$[1]') AND offset <= ? ORDER BY offset LIMIT ?
            )))) FROM json_each(?)"""
-_SIZES = "SELECT offset, size FROM events WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"
-_SCANNED = "SELECT offset, channel, size FROM events WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
+_SIZES = "SELECT offset, size FROM newswire_events WHERE offset IN (SELECT value FROM json_each(?)) ORDER BY offset"
+_SCANNED = "SELECT offset, channel, size FROM newswire_events WHERE offset > ? AND offset <= ? ORDER BY offset LIMIT ?"
 # CROSS JOIN keeps the order: SQLite takes the tables as they are written.
 _ROWS = """SELECT e.offset, c.name, coalesce(e.type, 'message'), e.data, e.time
-           FROM json_each(?) AS wanted CROSS JOIN events AS e ON e.offset = wanted.value
-           CROSS JOIN channels AS c ON c.id = e.channel"""
+           FROM json_each(?) AS wanted CROSS JOIN newswire_events AS e ON e.offset = wanted.value
+           CROSS JOIN newswire_channels AS c ON c.id = e.channel"""
 
 
 class PageReader:
@@ -67,7 +67,7 @@ class PageReader:
         """See `Engine.read`."""
         connection = yield
         after, limit = max(after, 0), min(limit, _SCAN)
-        newest, epoch = connection.execute(f"SELECT {NEWEST}, epoch FROM meta").fetchone()
+        newest, epoch = connection.execute(f"SELECT {NEWEST}, epoch FROM newswire_meta").fetchone()
         found: _Found = []
         through = max(after, newest)
         ids = _list(connection, channels)
@@ -129,7 +129,7 @@ class PageReader:
         if len(known) > _IDS_KNOWN:
             known.clear()
         unknown = json.dumps(list(seen - known.keys()))
-        query = "SELECT id, name FROM channels WHERE id IN (SELECT value FROM json_each(?))"
+        query = "SELECT id, name FROM newswire_channels WHERE id IN (SELECT value FROM json_each(?))"
         known.update((id, name in channels) for id, name in fetch(connection, 2, query, unknown))
         return {id for id in seen if known.get(id)}
 
@@ -143,11 +143,11 @@ class PageReader:
             lost, doubt = self._losses_of(connection, channels, ids)
             return connection, lost, doubt
         for attempt in range(_TRIES):
-            trims = connection.execute("SELECT trims FROM meta").fetchone()[0]
+            trims = connection.execute("SELECT trims FROM newswire_meta").fetchone()[0]
             lost, doubt = self._forgotten_in(connection).of_patterns(channels)
             last = 2**63 - 1
             while True:
-                query = """SELECT lost, name FROM channels WHERE lost > ? AND lost < ? AND lost > 0
+                query = """SELECT lost, name FROM newswire_channels WHERE lost > ? AND lost < ? AND lost > 0
                            ORDER BY lost DESC LIMIT ?"""
                 rows = fetch(connection, 2, query, max(after, lost), last, _LOSSES)
                 found = next((offset for offset, name in rows if name in channels), 0)
@@ -157,14 +157,14 @@ class PageReader:
                 last = rows[-1][0]
                 if attempt < _TRIES - 1:  # at last in one go, so that it comes to an end
                     connection = yield
-            if trims == connection.execute("SELECT trims FROM meta").fetchone()[0]:
+            if trims == connection.execute("SELECT trims FROM newswire_meta").fetchone()[0]:
                 break  # nothing was lost meanwhile
         return connection, lost, doubt
 
     def _losses_of(self, connection: sqlite3.Connection, channels: Channels, ids: list[int]) -> tuple[int, int]:
         forgotten = self._forgotten_in(connection)
         names = list(channels.names)
-        query = "SELECT name, lost, doubt FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        query = "SELECT name, lost, doubt FROM newswire_channels WHERE name IN (SELECT value FROM json_each(?))"
         rows = fetch(connection, 3, query, json.dumps(names)) if names else []
         lost = max((row[1] for row in rows), default=0)
         doubt = max((row[2] for row in rows), default=0)
@@ -172,14 +172,14 @@ class PageReader:
             missing = channels.names.difference(row[0] for row in rows)
             doubt = max(doubt, *map(forgotten.doubt, missing), 0)
         if channels.patterns:
-            query = "SELECT coalesce(max(lost), 0) FROM channels WHERE id IN (SELECT value FROM json_each(?))"
+            query = "SELECT coalesce(max(lost), 0) FROM newswire_channels WHERE id IN (SELECT value FROM json_each(?))"
             of_rows = connection.execute(query, (json.dumps(ids),)).fetchone()[0]
             of_forgotten, doubtful = forgotten.of_patterns(channels)
             lost, doubt = max(lost, of_rows, of_forgotten), max(doubt, doubtful)
         return lost, doubt
 
     def _forgotten_in(self, connection: sqlite3.Connection) -> Forgotten:
-        forgets = connection.execute("SELECT forgets FROM meta").fetchone()[0]
+        forgets = connection.execute("SELECT forgets FROM newswire_meta").fetchone()[0]
         if self._forgotten[0] != forgets:
             self._forgotten = forgets, read_forgotten(connection)
         return self._forgotten[1]
@@ -188,16 +188,16 @@ class PageReader:
 def next_entries(connection: sqlite3.Connection, after: int, limit: int) -> list[Entry]:
     """The next entries of all channels; a follower's batch."""
     found = fetch(
-        connection, 2, "SELECT offset, size FROM events WHERE offset > ? ORDER BY offset LIMIT ?", after, limit
+        connection, 2, "SELECT offset, size FROM newswire_events WHERE offset > ? ORDER BY offset LIMIT ?", after, limit
     )
     return _rows_at(connection, _bounded(found)[0])
 
 
 def scan(connection: sqlite3.Connection, after: int, limit: int) -> Page:
     """See `Engine.scan`."""
-    epoch, newest = connection.execute(f"SELECT epoch, {NEWEST} FROM meta").fetchone()
+    epoch, newest = connection.execute(f"SELECT epoch, {NEWEST} FROM newswire_meta").fetchone()
     limit = min(limit, _SCAN)
-    query = "SELECT offset, size FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+    query = "SELECT offset, size FROM newswire_events WHERE offset > ? ORDER BY offset LIMIT ?"
     found = fetch(connection, 2, query, after, limit)
     chosen, cut = _bounded(found)
     whole = not cut and len(found) < limit
@@ -206,9 +206,9 @@ def scan(connection: sqlite3.Connection, after: int, limit: int) -> Page:
 
 def newest_of(connection: sqlite3.Connection, channels: Sequence[str]) -> list[Entry | None]:
     """See `Engine.newest`."""
-    last = """SELECT (SELECT max(offset) FROM events WHERE channel = channels.id) FROM channels
+    last = """SELECT (SELECT max(offset) FROM newswire_events WHERE channel = c.id) FROM newswire_channels AS c
               WHERE name IN (SELECT value FROM json_each(?))"""
-    query = f"SELECT offset, size FROM events WHERE offset IN ({last})"
+    query = f"SELECT offset, size FROM newswire_events WHERE offset IN ({last})"
     rows = _rows_at(connection, fetch(connection, 2, query, json.dumps(list(channels))))
     found = {entry.channel: entry for entry in rows}
     return [found.get(name) for name in channels]
@@ -217,7 +217,7 @@ def newest_of(connection: sqlite3.Connection, channels: Sequence[str]) -> list[E
 def span(connection: sqlite3.Connection) -> Span:
     """See `Engine.span`."""
     epoch, newest, first = connection.execute(
-        f"SELECT epoch, {NEWEST}, (SELECT min(offset) FROM events) FROM meta"
+        f"SELECT epoch, {NEWEST}, (SELECT min(offset) FROM newswire_events) FROM newswire_meta"
     ).fetchone()
     return Span(epoch, newest if first is None else first - 1, newest)
 
@@ -227,14 +227,14 @@ def _list(connection: sqlite3.Connection, channels: Channels) -> list[int] | Non
     ids: set[int] = set()
     for pattern in channels.patterns:
         head = pattern[: min(pattern.find(wildcard) for wildcard in "*>" if wildcard in pattern)]
-        within = "FROM channels WHERE name >= ? AND name < ?"
+        within = "FROM newswire_channels WHERE name >= ? AND name < ?"
         bounds = head, head[:-1] + "/" if head else b""  # "/" comes after the dot, and bytes come after all text
         some = f"SELECT count(*) FROM (SELECT 1 {within} LIMIT {_LISTED + 1})"
         if connection.execute(some, bounds).fetchone()[0] > _LISTED:
             return None
         ids.update(id for id, name in fetch(connection, 2, f"SELECT id, name {within}", *bounds) if name in channels)
     if channels.names:
-        query = "SELECT id FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        query = "SELECT id FROM newswire_channels WHERE name IN (SELECT value FROM json_each(?))"
         ids.update(id for (id,) in fetch(connection, 1, query, json.dumps(list(channels.names))))
     return sorted(ids)
 

@@ -83,7 +83,7 @@ class Planner:
         """
         self.over.update(over)
         newest, counted, channels = connection.execute(
-            f"SELECT {NEWEST}, counted, coalesce((SELECT max(id) FROM channels), 0) FROM meta"
+            f"SELECT {NEWEST}, counted, coalesce((SELECT max(id) FROM newswire_channels), 0) FROM newswire_meta"
         ).fetchone()
         through = newest if upto is None else min(upto, newest)
         if math.isfinite(self._youngest):
@@ -108,7 +108,7 @@ class Planner:
         """Note when new events will be too old; True if there may be more."""
         if self._dated >= newest:
             return False
-        some = "SELECT offset, channel, time FROM events WHERE offset > ? ORDER BY offset LIMIT ?"
+        some = "SELECT offset, channel, time FROM newswire_events WHERE offset > ? ORDER BY offset LIMIT ?"
         query = f"SELECT offset >> {_BLOCK}, channel, min(time), count(*), max(offset) FROM ({some}) GROUP BY 1, 2"
         rows = fetch(connection, 5, query, self._dated, _LOOKED_AT)
         self._note((block, channel, time) for block, channel, time, _, _ in self._ruled(connection, rows, 1))
@@ -130,7 +130,8 @@ class Planner:
         found: list[int] = []
         for block in sorted(block for block, due in self._due.items() if due < now):
             here = "offset >= ? AND offset < ?", block << _BLOCK, (block + 1) << _BLOCK
-            query = f"SELECT offset, channel, time FROM events WHERE {here[0]} AND time + ? < ? ORDER BY offset"
+            some = f"SELECT offset, channel, time FROM newswire_events WHERE {here[0]}"
+            query = f"{some} AND time + ? < ? ORDER BY offset"
             rows = fetch(connection, 3, query, *here[1:], self._youngest, now)
             late = [
                 offset
@@ -142,7 +143,7 @@ class Planner:
                 break
             if not late:
                 del self._due[block]
-                query = f"SELECT ?, channel, min(time) FROM events WHERE {here[0]} GROUP BY channel"
+                query = f"SELECT ?, channel, min(time) FROM newswire_events WHERE {here[0]} GROUP BY channel"
                 self._note(self._ruled(connection, fetch(connection, 3, query, block, *here[1:]), 1))
         return found
 
@@ -151,7 +152,7 @@ class Planner:
     def _look(self, connection: sqlite3.Connection) -> None:
         """Look at the counts of some channels."""
         last = self._looked + _CHANNELS_LOOKED_AT
-        query = "SELECT id FROM channels WHERE id > ? AND id <= ? AND (events > ? OR bytes > ?)"
+        query = "SELECT id FROM newswire_channels WHERE id > ? AND id <= ? AND (events > ? OR bytes > ?)"
         self.over.update(id for (id,) in fetch(connection, 1, query, self._looked, last, *self.least))
         self._looked = last
 
@@ -161,7 +162,7 @@ class Planner:
         while self.over and not found:
             some = list(islice(self.over, _CHANNELS_SHORTENED))
             self.over.difference_update(some)
-            query = "SELECT id, events, bytes FROM channels WHERE id IN (SELECT value FROM json_each(?))"
+            query = "SELECT id, events, bytes FROM newswire_channels WHERE id IN (SELECT value FROM json_each(?))"
             for channel, events, size in self._ruled(connection, fetch(connection, 3, query, json.dumps(some)), 0):
                 room = _REMOVED - len(found)
                 surplus = self._surplus_of(connection, channel, events, size, counted, room) if room else []
@@ -177,7 +178,7 @@ class Planner:
         found: list[int] = []
         if not _is_over(rule, events, size):
             return found
-        query = "SELECT offset, size FROM events WHERE channel = ? AND offset <= ? ORDER BY offset LIMIT ?"
+        query = "SELECT offset, size FROM newswire_events WHERE channel = ? AND offset <= ? ORDER BY offset LIMIT ?"
         for offset, bytes_ in fetch(connection, 2, query, channel, counted, room):
             found.append(offset)
             events -= 1
@@ -195,7 +196,7 @@ class Planner:
             known.clear()
         unknown = {row[column] for row in rows if row[column] not in known}
         if unknown:
-            query = "SELECT id, name FROM channels WHERE id IN (SELECT value FROM json_each(?))"
+            query = "SELECT id, name FROM newswire_channels WHERE id IN (SELECT value FROM json_each(?))"
             known.update(dict.fromkeys(unknown, KEEP_ALL))
             for id, name in fetch(connection, 2, query, json.dumps(list(unknown))):
                 known[id] = self._rules.of(name)

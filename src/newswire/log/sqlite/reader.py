@@ -136,7 +136,7 @@ class Reader(DatabaseThread):
             connection = self.connection()
             version = connection.execute("PRAGMA data_version").fetchone()[0]
             if version != self._version:
-                newest = connection.execute(f"SELECT {NEWEST} FROM meta").fetchone()[0]
+                newest = connection.execute(f"SELECT {NEWEST} FROM newswire_meta").fetchone()[0]
                 self._version = version  # not before: what could not be read is looked at again
                 if newest != self._own():
                     self._noticed(newest)

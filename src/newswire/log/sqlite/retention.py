@@ -30,7 +30,7 @@ from newswire.log.sqlite.thread import Job
 # Rows counted in one transaction: some 4 ms, if each is of another channel.
 _COUNTED: Final = 2000
 
-_NOTHING_LEFT: Final = "NOT EXISTS (SELECT 1 FROM events WHERE channel = channels.id)"
+_NOTHING_LEFT: Final = "NOT EXISTS (SELECT 1 FROM newswire_events WHERE channel = newswire_channels.id)"
 
 
 @contextmanager
@@ -54,24 +54,26 @@ def count(connection: sqlite3.Connection, upto: int, least: tuple[int, int]) -> 
     execute = connection.execute
     execute("CREATE TEMP TABLE IF NOT EXISTS fresh (channel INTEGER PRIMARY KEY, events INTEGER, bytes INTEGER)")
     execute("DELETE FROM fresh")
-    uncounted = "FROM events WHERE offset > (SELECT counted FROM meta) AND offset <= ?"
+    uncounted = "FROM newswire_events WHERE offset > (SELECT counted FROM newswire_meta) AND offset <= ?"
     some = f"SELECT offset {uncounted} ORDER BY offset LIMIT ?"
     through, found = execute(f"SELECT max(offset), count(*) FROM ({some})", (upto, _COUNTED)).fetchone()
     if found < _COUNTED:
         through = upto
     execute(f"INSERT INTO fresh SELECT channel, count(*), sum(size) {uncounted} GROUP BY channel", (through,))
-    execute("UPDATE meta SET counted = max(counted, ?)", (through,))
+    execute("UPDATE newswire_meta SET counted = max(counted, ?)", (through,))
     execute(
-        """UPDATE channels SET events = channels.events + fresh.events, bytes = channels.bytes + fresh.bytes, empty = 0
-           FROM fresh WHERE fresh.channel = channels.id"""
+        """UPDATE newswire_channels AS c
+           SET events = c.events + fresh.events, bytes = c.bytes + fresh.bytes, empty = 0
+           FROM fresh WHERE fresh.channel = c.id"""
     )
-    query = "SELECT id FROM fresh JOIN channels ON id = channel WHERE channels.events > ? OR channels.bytes > ?"
+    query = "SELECT id FROM fresh JOIN newswire_channels AS c ON id = channel WHERE c.events > ? OR c.bytes > ?"
     return [id for (id,) in fetch(connection, 1, query, *least)]
 
 
 def remove(connection: sqlite3.Connection, offsets: Sequence[int]) -> int:
     """Remove these events, if they are still there, inside a transaction. Returns how many were."""
-    _doom(connection, "SELECT offset FROM events WHERE offset IN (SELECT value FROM json_each(?))", json.dumps(offsets))
+    these = "SELECT offset FROM newswire_events WHERE offset IN (SELECT value FROM json_each(?))"
+    _doom(connection, these, json.dumps(offsets))
     return _remove_doomed(connection)
 
 
@@ -83,7 +85,8 @@ def _doom(connection: sqlite3.Connection, query: str, *parameters: object) -> No
 
 def _remove_doomed(connection: sqlite3.Connection) -> int:
     execute = connection.execute
-    execute(f"UPDATE meta SET trims = trims + 1, floor = {NEWEST}")  # now: the newest event may be among those that go
+    # The floor now: the newest event may be among those that go.
+    execute(f"UPDATE newswire_meta SET trims = trims + 1, floor = {NEWEST}")
     execute(
         """CREATE TEMP TABLE IF NOT EXISTS cuts
            (channel INTEGER PRIMARY KEY, lost INTEGER, counted INTEGER, bytes INTEGER)"""
@@ -92,13 +95,14 @@ def _remove_doomed(connection: sqlite3.Connection) -> int:
     execute(
         """INSERT INTO cuts SELECT e.channel, max(e.offset), sum(e.offset <= m.counted),
                   sum(CASE WHEN e.offset <= m.counted THEN e.size ELSE 0 END)
-           FROM meta AS m CROSS JOIN doomed AS d CROSS JOIN events AS e ON e.offset = d.offset GROUP BY e.channel"""
+           FROM newswire_meta AS m CROSS JOIN doomed AS d CROSS JOIN newswire_events AS e ON e.offset = d.offset
+           GROUP BY e.channel"""
     )
-    removed = execute("DELETE FROM events WHERE offset IN (SELECT offset FROM doomed)").rowcount
+    removed = execute("DELETE FROM newswire_events WHERE offset IN (SELECT offset FROM doomed)").rowcount
     execute(
-        f"""UPDATE channels SET lost = max(channels.lost, cuts.lost), events = events - cuts.counted,
-                   bytes = channels.bytes - cuts.bytes, empty = {_NOTHING_LEFT}
-            FROM cuts WHERE cuts.channel = channels.id"""
+        f"""UPDATE newswire_channels SET lost = max(newswire_channels.lost, cuts.lost), events = events - cuts.counted,
+                   bytes = newswire_channels.bytes - cuts.bytes, empty = {_NOTHING_LEFT}
+            FROM cuts WHERE cuts.channel = newswire_channels.id"""
     )
     return removed
 
@@ -106,14 +110,15 @@ def _remove_doomed(connection: sqlite3.Connection) -> int:
 def drop(connection: sqlite3.Connection, cuts: Mapping[str, int]) -> int:
     """See `Engine.drop`. One transaction: some 5 ms for a thousand events, which publishing waits."""
     wanted = json.dumps(list(cuts.items()))
-    named = """FROM json_each(?) AS cut CROSS JOIN channels AS c ON c.name = json_extract(cut.value, '$[0]')"""
+    named = """FROM json_each(?) AS cut CROSS JOIN newswire_channels AS c ON c.name = json_extract(cut.value, '$[0]')"""
     with transaction(connection) as execute:
-        events = "CROSS JOIN events AS e ON e.channel = c.id AND e.offset <= json_extract(cut.value, '$[1]')"
+        events = "CROSS JOIN newswire_events AS e ON e.channel = c.id AND e.offset <= json_extract(cut.value, '$[1]')"
         _doom(connection, f"SELECT e.offset {named} {events}", wanted)
         removed = _remove_doomed(connection)
-        gone = execute(f"DELETE FROM channels WHERE id IN (SELECT c.id {named}) AND {_NOTHING_LEFT}", (wanted,))
+        these = f"id IN (SELECT c.id {named})"
+        gone = execute(f"DELETE FROM newswire_channels WHERE {these} AND {_NOTHING_LEFT}", (wanted,))
         if gone.rowcount:
-            execute("UPDATE meta SET forgets = forgets + 1")
+            execute("UPDATE newswire_meta SET forgets = forgets + 1")
     return removed
 
 
@@ -123,21 +128,22 @@ def forget(connection: sqlite3.Connection, channels: Sequence[int]) -> None:
     ids = json.dumps(channels)
     with transaction(connection) as execute:
         forgotten = read_forgotten(connection)
-        query = f"SELECT name, lost FROM channels WHERE {these} AND {_NOTHING_LEFT}"
+        query = f"SELECT name, lost FROM newswire_channels WHERE {these} AND {_NOTHING_LEFT}"
         forgotten.add((name, lost) for name, lost in fetch(connection, 2, query, ids))
-        execute(f"DELETE FROM channels WHERE {these} AND {_NOTHING_LEFT}", (ids,))
-        execute(f"UPDATE channels SET empty = 0 WHERE {these}", (ids,))
-        execute("DELETE FROM forgotten")
+        execute(f"DELETE FROM newswire_channels WHERE {these} AND {_NOTHING_LEFT}", (ids,))
+        execute(f"UPDATE newswire_channels SET empty = 0 WHERE {these}", (ids,))
+        execute("DELETE FROM newswire_forgotten")
         execute(
-            "INSERT INTO forgotten SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)",
+            """INSERT INTO newswire_forgotten SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
+               FROM json_each(?)""",
             (json.dumps(list(forgotten.shapes.items())),),
         )
-        execute("UPDATE meta SET forgets = forgets + 1")
+        execute("UPDATE newswire_meta SET forgets = forgets + 1")
 
 
 def read_forgotten(connection: sqlite3.Connection) -> Forgotten:
     """What is known of channels that were forgotten."""
-    return Forgotten(dict(fetch(connection, 2, "SELECT shape, lost FROM forgotten")))
+    return Forgotten(dict(fetch(connection, 2, "SELECT shape, lost FROM newswire_forgotten")))
 
 
 _TICK_SECONDS: Final = 1.0
@@ -182,7 +188,7 @@ class RetentionJob:
         """Do a little; the connection is in a snapshot."""
         self.due = time.monotonic() + _TICK_SECONDS
         now = self._clock()
-        query = f"SELECT keeper, keeper_until, {NEWEST} FROM meta"
+        query = f"SELECT keeper, keeper_until, {NEWEST} FROM newswire_meta"
         keeper, until, self._newest = connection.execute(query).fetchone()
         # A lease that ends later than any could was given by a clock that was wrong.
         if keeper not in ("", self._name) and now < until <= now + 2 * _LEASE_SECONDS:
@@ -215,7 +221,7 @@ class RetentionJob:
 
     def _renew(self, connection: sqlite3.Connection, now: float) -> bool:
         renewed = connection.execute(
-            """UPDATE meta SET keeper = :me, keeper_until = :until
+            """UPDATE newswire_meta SET keeper = :me, keeper_until = :until
                WHERE keeper IN ('', :me) OR keeper_until <= :now OR keeper_until > :wrong""",
             {"me": self._name, "until": now + _LEASE_SECONDS, "now": now, "wrong": now + 2 * _LEASE_SECONDS},
         )
@@ -238,8 +244,8 @@ class RetentionJob:
 
     def _plan_to_forget(self, connection: sqlite3.Connection) -> None:
         self._next_forget = time.monotonic() + _FORGET_SECONDS
-        query = """SELECT id FROM channels WHERE empty AND lost <= (
-                       SELECT lost FROM channels WHERE empty ORDER BY lost DESC LIMIT 1 OFFSET ?
+        query = """SELECT id FROM newswire_channels WHERE empty AND lost <= (
+                       SELECT lost FROM newswire_channels WHERE empty ORDER BY lost DESC LIMIT 1 OFFSET ?
                    ) ORDER BY lost LIMIT ?"""
         channels = [id for (id,) in fetch(connection, 1, query, _EMPTY_KEPT, _FORGOTTEN_AT_ONCE)]
         if channels:
@@ -250,7 +256,7 @@ class RetentionJob:
 
     def leave(self, connection: sqlite3.Connection) -> None:
         """Let another process be the keeper at once."""
-        connection.execute("UPDATE meta SET keeper = '', keeper_until = 0 WHERE keeper = ?", (self._name,))
+        connection.execute("UPDATE newswire_meta SET keeper = '', keeper_until = 0 WHERE keeper = ?", (self._name,))
 
 
 def carry_out(connection: sqlite3.Connection, plan: Plan, least: tuple[int, int]) -> tuple[int, list[int]]:

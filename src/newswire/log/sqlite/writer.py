@@ -37,10 +37,10 @@ _GROUP_BYTES: Final = 16 * 2**20
 _ROWS: Final = 128  # to a statement; with 6 values a row, under the 999 that every SQLite can bind
 _VALUES: Final = 6
 _ROW: Final = "(?, ?, ?, ?, ?, ?)"
-_INSERT: Final = [f"INSERT INTO events VALUES {', '.join([_ROW] * rows)}" for rows in range(_ROWS + 1)]
+_INSERT: Final = [f"INSERT INTO newswire_events VALUES {', '.join([_ROW] * rows)}" for rows in range(_ROWS + 1)]
 _INSERT_IF: Final = [
-    f"""INSERT INTO events SELECT * FROM (VALUES {", ".join([_ROW] * rows)})
-        WHERE (SELECT {NEWEST} = ? AND trims = ? AND forgets = ? FROM meta)"""
+    f"""INSERT INTO newswire_events SELECT * FROM (VALUES {", ".join([_ROW] * rows)})
+        WHERE (SELECT {NEWEST} = ? AND trims = ? AND forgets = ? FROM newswire_meta)"""
     for rows in range(_ROWS + 1)
 ]
 _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
@@ -243,7 +243,7 @@ class Writer(DatabaseThread):
         fresh: dict[str, int] = {}
         execute("BEGIN IMMEDIATE")
         try:
-            seen = execute(f"SELECT {NEWEST}, trims, forgets FROM meta").fetchone()
+            seen = execute(f"SELECT {NEWEST}, trims, forgets FROM newswire_meta").fetchone()
             if seen != self._seen:
                 self._newest.clear()
                 if self._seen is None or seen[2] != self._seen[2]:
@@ -314,8 +314,8 @@ class Writer(DatabaseThread):
         found = {name: known[name] for name in names if name in known}
         unknown = names - found.keys()
         if unknown:
-            query = """SELECT name, max(lost, coalesce((SELECT max(offset) FROM events WHERE channel = id), 0))
-                       FROM channels WHERE name IN (SELECT value FROM json_each(?))"""
+            query = """SELECT name, max(lost, coalesce((SELECT max(offset) FROM newswire_events WHERE channel = id), 0))
+                       FROM newswire_channels WHERE name IN (SELECT value FROM json_each(?))"""
             found |= dict.fromkeys(unknown, 0) | dict(fetch(connection, 2, query, json.dumps(list(unknown))))
         return found
 
@@ -332,8 +332,8 @@ class Writer(DatabaseThread):
         forgotten = self._forgotten[1]
         made = json.dumps([(name, forgotten.doubt(name)) for name in sorted(unknown)])
         pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
-        connection.execute(f"INSERT OR IGNORE INTO channels (name, doubt) {pairs}", (made,))
-        query = "SELECT name, id FROM channels WHERE name IN (SELECT value FROM json_each(?))"
+        connection.execute(f"INSERT OR IGNORE INTO newswire_channels (name, doubt) {pairs}", (made,))
+        query = "SELECT name, id FROM newswire_channels WHERE name IN (SELECT value FROM json_each(?))"
         return dict(fetch(connection, 2, query, json.dumps(list(unknown))))
 
     def _bound_wal(self) -> None:
@@ -441,7 +441,7 @@ def _rows_of(
 
 def _known_tokens(connection: sqlite3.Connection, batches: list[Batch]) -> dict[str, int]:
     wanted = [batch.token for batch in batches if batch.token is not None]
-    query = "SELECT token, first FROM tokens WHERE token IN (SELECT value FROM json_each(?))"
+    query = "SELECT token, first FROM newswire_tokens WHERE token IN (SELECT value FROM json_each(?))"
     return dict(fetch(connection, 2, query, json.dumps(wanted))) if wanted else {}
 
 
@@ -450,10 +450,11 @@ def _remember_tokens(connection: sqlite3.Connection, tokens: dict[str, int], new
     execute = connection.execute
     new = json.dumps([(token, first) for token, first in tokens.items() if first > newest])
     pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?)"
-    execute(f"INSERT INTO tokens (token, first, time) {pairs}", (now, new))
-    execute("DELETE FROM tokens WHERE number <= (SELECT max(number) FROM tokens) - ?", (TOKENS_KEPT,))
-    fresh = "SELECT number FROM tokens WHERE time >= ? ORDER BY number LIMIT 1"
-    execute(f"DELETE FROM tokens WHERE number < ({fresh})", (now - TOKEN_SECONDS,))
+    execute(f"INSERT INTO newswire_tokens (token, first, time) {pairs}", (now, new))
+    last = "SELECT max(number) FROM newswire_tokens"
+    execute(f"DELETE FROM newswire_tokens WHERE number <= ({last}) - ?", (TOKENS_KEPT,))
+    fresh = "SELECT number FROM newswire_tokens WHERE time >= ? ORDER BY number LIMIT 1"
+    execute(f"DELETE FROM newswire_tokens WHERE number < ({fresh})", (now - TOKEN_SECONDS,))
 
 
 def _concerns_all(error: Exception) -> bool:

@@ -1,0 +1,168 @@
+"""The publishing half of the hub: values become events, which go to the log or into a transaction of the caller's.
+
+`Hub` is a publisher that can be subscribed to; `newswire.hub.sync` has the same calls for threads. A value is checked
+before anything is stored: by the channel's contract if it has one, and by what the log can store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import Any, Final, overload
+
+from newswire.errors import LogUnavailable
+from newswire.hub.lifecycle import Lifecycle
+from newswire.hub.ticket import Ticket
+from newswire.hub.transactions import Writing
+from newswire.log.position import Position
+from newswire.log.transactions import Found, NotReady
+from newswire.wire.event import Event
+from newswire.wire.payload import to_event
+
+_KEY_CHARACTERS: Final = 255
+
+
+class Publisher(Lifecycle):
+    """What can be published to."""
+
+    @overload
+    async def publish(
+        self, channel: str, data: Any, *, event: str = ..., idempotency_key: str | None = ..., connection: None = ...
+    ) -> Position: ...
+
+    @overload
+    async def publish(
+        self, channel: str, data: Any, *, event: str = ..., idempotency_key: str | None = ..., connection: object
+    ) -> Ticket[Position]: ...
+
+    async def publish(
+        self,
+        channel: str,
+        data: Any,
+        *,
+        event: str = "message",
+        idempotency_key: str | None = None,
+        connection: object | None = None,
+    ) -> Position | Ticket[Position]:
+        """Publish one event.
+
+        Args:
+            channel: where to; any name (see `newswire.log.channels`), which needs no creation.
+            data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
+                else as JSON.
+            event: the event's type. `error`, `open` and `newswire.…` are reserved. Where the channel has a contract,
+                the event is known from the class of `data`, and need be named only if several have this class.
+            idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
+                the same key again, within ten minutes, stores nothing and returns the first position. The data is not
+                compared. Use it to publish again after `LogUncertain`, or after your own process was interrupted.
+            connection: publish in the transaction of this connection of yours, to the database that the log is in. The
+                event is there if the transaction commits, and never was if it does not. `docs/outbox.md` has the kinds
+                of connections.
+
+        Returns:
+            the event's position, once it is stored under the log's durability. With a `connection`, at once, a ticket:
+            await it after the commit if you want the position.
+
+        Raises:
+            InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
+            InvalidConnection: events can't be published through this connection; nothing was written.
+            ContractBroken: the channel's contract does not allow it (it is an `InvalidEvent`).
+            LogUnavailable: the log can't store it now; nothing was stored.
+            LogUncertain: the log gave no answer: the event may be stored, or not.
+            ValueError: `idempotency_key` is no such text; nothing was stored.
+        """
+        batch = [(channel, self.event_of(channel, data, event))]
+        if connection is None:
+            return (await self._append(batch, idempotency_key))[0]
+        return (await self._write(connection, batch, idempotency_key)).ticket(self, first)
+
+    @overload
+    async def publish_many(
+        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = ..., connection: None = ...
+    ) -> list[Position]: ...
+
+    @overload
+    async def publish_many(
+        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = ..., connection: object
+    ) -> Ticket[list[Position]]: ...
+
+    async def publish_many(
+        self,
+        events: Iterable[tuple[str, Any]],
+        *,
+        idempotency_key: str | None = None,
+        connection: object | None = None,
+    ) -> list[Position] | Ticket[list[Position]]:
+        """Publish a batch: all of it, in this order, with nothing in between, or nothing.
+
+        Args:
+            events: pairs of channel and data; see `publish`. An `Event` brings its own type.
+            idempotency_key: see `publish`. It names the whole batch, and belongs to the channel of the first event.
+                Use it again only with the same events.
+            connection: see `publish`.
+
+        Returns:
+            the events' positions, in order; with a `connection`, a ticket for them.
+        """
+        batch = self.events_of(events)
+        if connection is None:
+            return await self._append(batch, idempotency_key)
+        return (await self._write(connection, batch, idempotency_key)).ticket(self, list)
+
+    async def _append(self, batch: list[tuple[str, Event]], key: str | None) -> list[Position]:
+        token = None if key is None else _token(key, batch)
+        if self._runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
+            await self.runtime()
+        return await self.log.append(batch, token=token)
+
+    async def _write(self, connection: object, batch: list[tuple[str, Event]], key: str | None) -> Writing:
+        writing = self.writing(connection, batch, key)
+        try:
+            await writing.write()
+        except NotReady as missing:
+            try:
+                await self.runtime()
+                await self.log.span()
+            except LogUnavailable as error:
+                raise missing from error
+            await writing.write()
+        return writing
+
+    # -- for newswire itself
+
+    def event_of(self, channel: str, data: Any, event: str | None) -> Event:
+        """The event that a value becomes on a channel."""
+        contracts = self.contracts
+        return to_event(data, event) if contracts is None else contracts.encode(channel, data, event)
+
+    def events_of(self, events: Iterable[tuple[str, Any]]) -> list[tuple[str, Event]]:
+        """The events of a batch of values."""
+        contracts = self.contracts
+        if contracts is None:
+            return [(channel, to_event(data)) for channel, data in events]
+        return [(channel, contracts.encode(channel, data, None)) for channel, data in events]
+
+    def writing(self, connection: object, batch: list[tuple[str, Event]], key: str | None) -> Writing:
+        """Prepare to write a batch through a connection."""
+        return Writing(self.log, connection, batch, None if key is None else _token(key, batch))
+
+    async def find(self, token: str) -> Found:
+        """Wait until the log has what was written under a token."""
+        return await (await self.runtime()).tickets.find(token)
+
+
+def first(positions: list[Position]) -> Position:
+    """The position of a batch of one."""
+    return positions[0]
+
+
+def _token(key: object, batch: list[tuple[str, Event]]) -> str:
+    """The log's token for a key: one of the channel, so that publishers of different channels can't meet."""
+    if not isinstance(key, str) or not 0 < len(key) <= _KEY_CHARACTERS:
+        raise ValueError(f"an idempotency key is a text of 1 to {_KEY_CHARACTERS} characters, not {key!r:.60}")
+    channel = str(batch[0][0]) if batch else ""  # no channel's name has a NUL
+    try:
+        return sha256(channel.encode("utf-8", "surrogatepass") + b"\0" + key.encode()).hexdigest()
+    except UnicodeEncodeError:
+        raise ValueError("an idempotency key is a text that UTF-8 can write: this one has a lone surrogate") from None

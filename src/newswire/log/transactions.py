@@ -1,0 +1,133 @@
+"""What an engine does so that events are published in an application's own transaction. `Hub.publish` is what calls it.
+
+The log is in the application's own database. So an event can be written through the application's connection, and share
+the fate of its transaction: nobody sees it before the commit, nor after a rollback. Which connection that is, and
+whether its calls are awaited, the engine does not know: it says in steps what is to be executed, and gets the rows.
+`newswire.log.connections` executes them.
+
+What is written has tokens. When the transaction is committed, and its events have their places in the log, the engine
+finds them by their tokens, for ten minutes at least. That is what a ticket waits for.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+
+from newswire.errors import LogUnavailable
+from newswire.log.position import Position
+from newswire.wire.event import Event
+
+T = TypeVar("T")
+
+Row: TypeAlias = Sequence[Any]
+
+
+class Statement(NamedTuple):
+    """Something to execute.
+
+    Attributes:
+        sql: with a `?` for each parameter, and no other `?` or `%`.
+        parameters: their values.
+    """
+
+    sql: str
+    parameters: Sequence[object] = ()
+
+
+class Raw(NamedTuple):
+    """A connection as its driver made it: what knows whether it is in a transaction.
+
+    Attributes:
+        connection: the driver's object.
+        managed: whether something above the driver begins and ends its transactions.
+    """
+
+    connection: Any
+    managed: bool
+
+
+# Yields what is to be executed, is sent the rows of each statement, and returns a result. Where it yields None, it is
+# sent the `Raw` connection.
+Steps: TypeAlias = Generator[Statement | None, Any, T]
+
+# Where the events of a token are; None: they can't be events, and were set aside.
+Found: TypeAlias = Sequence[Position] | None
+
+
+class NotReady(LogUnavailable):
+    """The connection's database has no log yet, or not that of the hub: open the log first, and try again."""
+
+
+class Transactions(ABC):
+    """Takes events through an application's connections.
+
+    Attributes:
+        database: what kind of database that is, as `newswire.log.connections` names it: `sqlite` or `postgresql`.
+    """
+
+    database: ClassVar[str]
+
+    @abstractmethod
+    def write(self, events: Sequence[tuple[str, Event]], key: str | None) -> Steps[Sequence[str]]:
+        """Write a batch of (channel, event), which were checked, in the connection's transaction.
+
+        Takes no lock but those of its own inserts.
+
+        Args:
+            events: at least one.
+            key: the token of an idempotency key: if the log knows it, nothing is written.
+
+        Returns:
+            the tokens of what was written.
+
+        Raises:
+            InvalidConnection: the connection leads to another database than the log; nothing was written.
+            NotReady: see there; nothing was written.
+        """
+
+    @abstractmethod
+    async def find(self, tokens: Sequence[str]) -> Mapping[str, Found]:
+        """Where the events of these tokens are; without those that are not in the log.
+
+        Raises:
+            LogUnavailable: that can't be said now.
+        """
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """Make what takes one snapshot."""
+
+
+class Snapshot(ABC):
+    """Has a connection see one state of the database, and tells the position of that state. Called in this order."""
+
+    async def hold(self) -> None:
+        """Prepare the log. `settle` or `abandon` has to follow soon."""
+        return
+
+    @abstractmethod
+    def begin(self) -> Steps[None]:
+        """Have the connection see one state from now on.
+
+        Raises:
+            InvalidConnection: it leads to another database, or its transaction can't have a snapshot any more.
+            NotReady: see there.
+        """
+
+    @abstractmethod
+    async def settle(self) -> Position:
+        """The position of that state.
+
+        Raises:
+            InvalidConnection: it has none: the transaction has published itself, or has read before.
+        """
+
+    async def abandon(self) -> None:
+        """Let the log go on, if it was held."""
+        return
+
+    @abstractmethod
+    def end(self, failed: bool) -> Steps[None]:
+        """End what `begin` began, if it began something."""
