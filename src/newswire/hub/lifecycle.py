@@ -23,7 +23,7 @@ from newswire.hub.contracts import Contracts
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
 from newswire.log.log import Log
-from newswire.log.workers import warn_if_not_shared
+from newswire.log.workers import refuse_if_not_shared
 
 T = TypeVar("T")
 Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
@@ -116,7 +116,8 @@ class Lifecycle:
         Raises:
             LogUnavailable, LogCorrupt: the log can't be opened. The next call tries again.
             Closed: the hub was closed, and its log can't be opened again.
-            RuntimeError: the hub is open in another event loop, or was open when this process was forked.
+            RuntimeError: the hub is open in another event loop, or was open when this process was forked; or its log is
+                in memory, and this process is one of several workers of a server, which can't share it.
         """
         loop = asyncio.get_running_loop()
         self.check_process()
@@ -138,8 +139,8 @@ class Lifecycle:
         return await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
-        warn_if_not_shared(self.log)
         try:
+            refuse_if_not_shared(self.log)
             self._runtime = HubRuntime(self.log, await self.log.span(), self.options, loop)
         except BaseException:
             self.loop = self._pid = None

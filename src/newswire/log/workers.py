@@ -1,13 +1,12 @@
-"""Whether this process looks like one of several workers of a server, which share no memory.
+"""A log in memory in one of several workers of a server, which share no memory.
 
-A log in memory then is one log for each worker: an event reaches the readers of one, and those of the others never
-learn of it. Nothing fails, so the hub warns when it opens such a log. No server says in one way how many workers it
-has; each is seen by its own signs, and where there are none, nothing is said.
+It would be one log for each worker: an event would reach the readers of one, and those of the others would never learn
+of it. Nothing would fail, so the hub refuses to open such a log. No server says in one way how many workers it has;
+each is seen by its own signs, and where there are none, nothing is refused.
 """
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
 import re
@@ -17,26 +16,22 @@ from typing import Any, Final
 
 from newswire.log.log import Log
 
-logger = logging.getLogger("newswire.log")
-
 _SERVERS: Final = frozenset({"uvicorn", "gunicorn", "hypercorn", "granian", "fastapi", "newswire"})
 _FLAG: Final = re.compile(r"(?:^|\s)(?:--workers[= ]|-w[= ]?)(\d{1,4})(?=\s|$)")
-_warned = False
 
 
-def warn_if_not_shared(log: Log) -> None:
-    """Write one warning in the life of this process, if `log` is in memory and there are other workers."""
-    global _warned
-    if _warned or log.engine.shared:
-        return
-    server = workers()
+def refuse_if_not_shared(log: Log) -> None:
+    """See that `log` is not in memory where there are other workers.
+
+    Raises:
+        RuntimeError: it is; the message says what to do.
+    """
+    server = None if log.engine.shared else workers()
     if server is not None:
-        _warned = True
-        logger.warning(
-            "this is one of several workers of %s, and its log is in memory (memory://): each worker has a log of its "
-            "own, so readers miss what the others publish. Use one that they share, such as sqlite:///events.db, or "
-            "one worker",
-            server,
+        raise RuntimeError(
+            f"this is one of several workers of {server}, and its log is in memory (memory://): each worker would have "
+            "a log of its own, and readers would miss what the others publish. Use a log that they share, such as "
+            "sqlite:///events.db, or one worker"
         )
 
 
