@@ -23,6 +23,7 @@ PACKAGES: Final = (
     "newswire.runs.dialects",
     "newswire.relay",
     "newswire.server",
+    "newswire.doctor",
     "newswire.server.auth",
     "newswire.integrations.sse_starlette",
     "newswire.browser",

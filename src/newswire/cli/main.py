@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 
-_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "log", "token", "ticket", "key")
+_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "log", "token", "ticket", "key", "doctor")
 
 
 class _Commands(click.Group):
@@ -58,6 +58,7 @@ def newswire(context: click.Context) -> None:
     newswire tail news                  what comes on a channel, as it comes
     newswire publish news 'It works'    an event for it
     newswire token --jwt-secret S ...   a credential for a server that asks for one
+    newswire doctor URL                 what is wrong with an event stream, and how to cure it
     newswire relay --upstream URL       an AI API whose answers outlive the connection
     newswire log info                   what a log holds, and what it could lose
     """

@@ -1,0 +1,288 @@
+"""What is wrong with one watched connection. Each check is a function of what was seen, and yields findings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from itertools import pairwise
+from typing import Final, TypeAlias
+
+from newswire.doctor.blocks import Block
+from newswire.doctor.findings import Finding, Severity, finding
+from newswire.doctor.watch import Watched
+
+ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
+Findings: TypeAlias = Iterator[Finding]
+
+SILENCE: Final = 16.0  # seconds without a byte that call for a heartbeat; most servers send one each 15
+LATE: Final = 3.0  # seconds that a head may take
+_BURST: Final = 0.1  # what comes within so many seconds came together
+_HELD: Final = 0.5  # seconds between two parts of one line: no server writes like that
+_SPREAD: Final = 1.0  # seconds between the stamps of events that came together
+_FIELDS: Final = frozenset({"data", "event", "id", "retry", "channel"})  # channel: newswire's own, ignored by others
+_CONTROL: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive", "newswire.live"})
+_FRAME: Final = re.compile(r"(data|event|id|retry):\s?\S|b(['\"]).*\2$", re.DOTALL)
+_EPOCH: Final = re.compile(r"(?<![\d.])(1[5-9]\d{8}|2[01]\d{8})(\d{3})?(\.\d+)?(?!\d)")
+_ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
+
+
+def head(seen: Watched) -> Findings:
+    """What the status and the headers say."""
+    kind = seen.headers.get("content-type", "")
+    if seen.status in (401, 403):
+        yield finding("auth", ERROR, f"the server answers {seen.status}")
+    elif seen.status == 204:
+        yield finding("no-content", ERROR, "the server answers 204 No Content")
+    elif seen.status != 200:
+        yield finding("status", ERROR, f"the server answers {seen.status}")
+    elif not kind.lower().startswith("text/event-stream"):
+        yield finding(
+            "content-type", ERROR, f"the Content-Type is {kind[:80]!r}" if kind else "there is no Content-Type"
+        )
+    if not seen.is_stream:
+        return
+    charset = re.search(r"charset=[\"']?([\w-]+)", kind, re.IGNORECASE)
+    if charset and charset[1].lower() not in ("utf-8", "utf8"):
+        yield finding("charset", WARNING, f"the Content-Type says charset={charset[1]}")
+    if "content-length" in seen.headers:
+        yield finding("content-length", ERROR, f"the answer has Content-Length: {seen.headers['content-length'][:20]}")
+    control = seen.headers.get("cache-control", "").lower()
+    if not re.search(r"no-cache|no-store|max-age=0", control):
+        yield finding(
+            "cacheable", WARNING, f"Cache-Control is {control[:80]!r}" if control else "there is no Cache-Control"
+        )
+    if "content-encoding" in seen.headers and seen.headers["content-encoding"].lower() != "identity":
+        encoding = seen.headers["content-encoding"][:20]
+        yield finding("compression-unasked", ERROR, f"Content-Encoding: {encoding}, and the request said identity")
+    if seen.head_at is not None and seen.head_at > LATE:
+        yield finding("head-late", WARNING, f"the head came after {seen.head_at:.1f} s")
+    if seen.headers.get("access-control-allow-origin") == "*" and (
+        seen.headers.get("access-control-allow-credentials", "").lower() == "true"
+    ):
+        yield finding("cors-credentials", ERROR, "Access-Control-Allow-Origin is *, with credentials allowed")
+    if seen.redirects:
+        yield finding("redirect", NOTE, f"{seen.redirects} redirects lead to {seen.url[:200]}")
+    if seen.version == "HTTP/1.1" and seen.url.startswith("https:"):
+        yield finding("http1", NOTE, "the server speaks HTTP/1.1")
+    if "x-accel-buffering" not in seen.headers:
+        yield finding("accel-header", NOTE, "there is no X-Accel-Buffering")
+    if seen.headers.get("incremental") != "?1":
+        yield finding("incremental", NOTE, "there is no Incremental: ?1, or a proxy removed it")
+
+
+def silence(seen: Watched) -> Findings:
+    """Too long without a byte, an end that was none, a body that something holds back."""
+    if seen.cut is not None:
+        yield finding("cut", ERROR, f"the connection broke after {seen.seconds:.1f} s: {seen.cut[:200]}")
+    times = [at for at, _ in seen.chunks]
+    if not seen.ended and seen.cut is None and seen.head_at is not None:
+        longest = max(later - sooner for sooner, later in pairwise([seen.head_at, *times, seen.seconds]))
+        nginx = "nginx" in seen.headers.get("server", "").lower()
+        if longest >= SILENCE and not times and nginx:
+            what = (
+                f"nginx answered, and for {longest:.0f} s no byte of the body came: it buffers, or the server is silent"
+            )
+            yield finding("buffered", ERROR, what)
+        elif longest >= SILENCE:
+            what = f"nothing came for {longest:.0f} s, no heartbeat either"
+            yield finding("no-heartbeat", WARNING, what + ("" if times else " (or something buffers all of it)"))
+        elif longest > 0.6 * seen.seconds:
+            what = f"nothing came for {longest:.1f} s: too short to say whether there are heartbeats"
+            yield finding("watch-longer", NOTE, what)
+    yield from _buffered(seen)
+
+
+def _buffered(seen: Watched) -> Findings:
+    bursts: list[tuple[float, bytes]] = []
+    last = 0.0
+    for at, chunk in seen.chunks:
+        if bursts and at - last < _BURST:
+            bursts[-1] = (bursts[-1][0], bursts[-1][1] + chunk)
+        else:
+            bursts.append((at, chunk))
+        last = at
+    stopped = [] if seen.ended or seen.cut is not None else [(seen.seconds, b"")]
+    for (sooner, data), (later, _) in pairwise([*bursts, *stopped]):
+        if data and data[-1:] not in (b"\n", b"\r") and later - sooner > _HELD:
+            size = f" after {len(data):,} bytes"
+            yield finding(
+                "buffered", ERROR, f"a line stopped in the middle{size} and went on {later - sooner:.1f} s later"
+            )
+            return
+    together: list[Block] = []
+    for event in seen.events:
+        if together and (event.ended or 0) - (together[0].ended or 0) > _BURST:
+            together = []
+        together.append(event)
+        stamps = [stamp for each in together if (stamp := stamp_of(each)) is not None]
+        recent = seen.events[0] is not together[0] or seen.head_at is None or seen.head_at > _SPREAD
+        if stamps and max(stamps) - min(stamps) >= _SPREAD and recent:
+            what = f"{len(together)} events came at once whose own times are {max(stamps) - min(stamps):.1f} s apart"
+            yield finding("buffered", ERROR, what)
+            return
+
+
+def stamp_of(event: Block) -> float | None:
+    """The time that an event carries, in seconds since the Unix epoch: in its id or in its data."""
+    for text in (event.last("id") or "", event.data[:2000]):
+        found = _ISO.search(text)
+        if found:
+            try:
+                return datetime.fromisoformat(found[0]).timestamp()
+            except ValueError:
+                pass
+        number = _EPOCH.search(text)
+        if number:
+            return float(number[1]) + float(f"0.{number[2]}" if number[2] else number[3] or 0)
+    return None
+
+
+def wire(seen: Watched) -> Findings:
+    """What breaks readers in the bytes."""
+    body = b"".join(chunk for _, chunk in seen.chunks)
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(body) - 3 or seen.ended:
+            yield finding(
+                "not-utf8", ERROR, f"the bytes at {error.start:,} are no UTF-8: {body[error.start : error.start + 8]!r}"
+            )
+    blocks = seen.blocks
+    unknown = [line for block in blocks for line in block.lines if line.partition(":")[0] not in ("", *_FIELDS)]
+    if unknown:
+        yield finding("unknown-lines", ERROR, f"{len(unknown)} lines have no known field: {unknown[0][:60]!r}")
+    hanging = next((block for block in blocks if block.ended is None and block.values("data")), None)
+    if hanging is not None and (seen.ended or seen.seconds - hanging.began > 2):
+        lines = len(hanging.values("data"))
+        where = "before the stream's end" if seen.ended else f"for {seen.seconds - hanging.began:.1f} s"
+        yield finding("never-dispatched", ERROR, f"{lines} data lines came, and no blank line after them {where}")
+    framed = next((event for event in seen.events if _FRAME.match(event.data)), None)
+    if framed is not None:
+        yield finding("double-framed", ERROR, f"an event's data is {framed.data[:60]!r}")
+    used_ids = False
+    for block in blocks:
+        if used_ids and block.ended is not None and block.lines == block.comments:
+            what = f"the comment {block.lines[0][:40]!r} has a blank line after it, and events have ids"
+            yield finding("heartbeat-blank", WARNING, what)
+            break
+        used_ids = used_ids or bool(block.values("id"))
+    kinds = {event.kind for event in seen.events}
+    for kind in sorted(kinds & {"error", "open"}):
+        yield finding("event-error", WARNING, f"an event has the type {kind!r}")
+    yield from _retries(blocks)
+
+
+def _retries(blocks: list[Block]) -> Findings:
+    retries = [value for block in blocks for value in block.values("retry")]
+    bad = next((value for value in retries if not (value.isascii() and value.isdigit())), None)
+    if bad is not None:
+        yield finding("bad-retry", WARNING, f"retry: {bad[:40]!r}")
+    short = next((value for value in retries if value.isascii() and value.isdigit() and int(value) < 500), None)
+    if short is not None:
+        yield finding("retry-storm", WARNING, f"retry: {short}")
+    if blocks and not retries:
+        yield finding("retry-none", NOTE, "the stream sends no retry:")
+
+
+def own_events(seen: Watched) -> list[Block]:
+    """The application's events, without pings and the like."""
+    return [event for event in seen.events if event.kind not in _CONTROL]
+
+
+def ids(seen: Watched) -> Findings:
+    """What the ids of events are good for."""
+    events = seen.events
+    own = own_events(seen)
+    named = [event for event in own if event.values("id")]
+    if own and not named:
+        yield finding("no-ids", WARNING, f"{len(own)} events came, and none has an id")
+    null = next((event for event in events if "\0" in (event.last("id") or "")), None)
+    if null is not None:
+        yield finding("id-null", ERROR, f"an id has a NUL: {null.last('id')!r:.60}")
+    seen_ids: dict[str, str] = {}
+    for event in named:
+        name = event.last("id") or ""
+        if seen_ids.setdefault(name, event.data) != event.data and name:
+            yield finding("duplicate-ids", WARNING, f"two events have the id {name[:60]!r}")
+            break
+    control = next((event for event in events if event.kind in _CONTROL and event.values("id")), None)
+    if control is not None:
+        yield finding(
+            "control-ids", WARNING, f"the control event {control.kind!r} has the id {control.last('id')!r:.60}"
+        )
+
+
+def resume(first: Watched, again: Watched, after: Block) -> Findings:
+    """Whether a reader that reconnects gets what came after its last event, and only that.
+
+    Args:
+        first: the first connection.
+        again: the second, which said the id of `after`.
+        after: an event of the first.
+    """
+    if not again.is_stream:
+        yield finding("cursor-refused", ERROR, f"a reconnect with a Last-Event-ID got {_answer(again)}")
+        return
+    own = own_events(first)
+    place = next(index for index, event in enumerate(own) if event is after)
+    earlier = {_key(event) for event in own[: place + 1]}
+    later = [event for event in own[place + 1 :] if event.values("id")]
+    found = own_events(again)
+    told = any(event.kind == "newswire.gap" for event in found)
+    repeated = next((event for event in found if _key(event) in earlier), None)
+    if repeated is not None and not told:
+        what = f"a reconnect after {after.last('id')!r:.60} got {repeated.last('id')!r:.60} again"
+        yield finding("resume-repeats", WARNING, what)
+    elif later and _key(later[0]) not in {_key(event) for event in found} and not told:
+        got = repr(found[0].last("id"))[:60] if found else "nothing"
+        what = f"after {after.last('id')!r:.60} came {later[0].last('id')!r:.60}, and a reconnect got {got} instead"
+        yield finding("resume-loses", WARNING, what)
+
+
+def unknown_cursor(seen: Watched) -> Findings:
+    """A Last-Event-ID that no server has given out."""
+    if not seen.is_stream and (seen.status is not None or seen.cut is not None):
+        yield finding("cursor-refused", ERROR, f"a Last-Event-ID that the server does not know got {_answer(seen)}")
+
+
+def compressed(plain: Watched, packed: Watched) -> Findings:
+    """Whether a reader that takes compressed answers gets events as soon as others do."""
+    if "content-encoding" not in packed.headers or not plain.events:
+        return
+    encoding = packed.headers["content-encoding"][:20]
+    sooner = plain.events[0].ended or 0.0
+    events = packed.events
+    if not events:
+        what = (
+            f"with Content-Encoding: {encoding} no event came in {packed.seconds:.0f} s, without after {sooner:.1f} s"
+        )
+        yield finding("compression-holds-back", ERROR, what)
+    elif (later := events[0].ended or 0.0) > sooner + 2 * _SPREAD:
+        what = (
+            f"with Content-Encoding: {encoding} the first event came after {later:.1f} s; without, after {sooner:.1f} s"
+        )
+        yield finding("compression-holds-back", ERROR, what)
+
+
+def head_request(seen: Watched) -> Findings:
+    """What HEAD gets."""
+    if seen.status is None and seen.error is None:
+        yield finding("head-hangs", WARNING, f"HEAD got no answer in {seen.seconds:.0f} s")
+    elif seen.status == 200 and not seen.ended and seen.cut is None:
+        yield finding("head-hangs", WARNING, f"the answer to HEAD did not end in {seen.seconds:.0f} s")
+
+
+def _key(event: Block) -> tuple[str, ...]:
+    """What makes it the same event: its id, or all of it."""
+    name = event.last("id")
+    return (name,) if name else (event.kind, event.data)
+
+
+def _answer(seen: Watched) -> str:
+    if seen.status is None:
+        return seen.error or "no answer"
+    return f"{seen.status}, {seen.headers.get('content-type', 'no Content-Type')[:60]}"
+
+
+ONE_CONNECTION: Final[tuple[Callable[[Watched], Findings], ...]] = (silence, wire, ids)

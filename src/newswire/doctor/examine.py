@@ -1,0 +1,209 @@
+"""One examination: which connections are made, in which order, and what the checks make of them."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from newswire.doctor import checks
+from newswire.doctor.blocks import Block
+from newswire.doctor.findings import Finding, Severity, finding
+from newswire.doctor.watch import Watched, watch
+
+_HEAD_SECONDS: Final = 5.0
+_RESUME_SECONDS: Final = 5.0
+_UNKNOWN_CURSOR: Final = "doctor-0000000000"
+_ACCEPT: Final = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+_RANK: Final = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patient:
+    """What to examine.
+
+    Attributes:
+        url: an event stream.
+        headers: of each request: credentials, say.
+        method: of the request. Anything but GET is sent once: a POST may cost money.
+        body: of the request.
+        seconds: how long to watch the stream.
+        origin: a page's origin that has to be able to read the stream, as `https://app.example`.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    method: str = "GET"
+    body: bytes | None = None
+    seconds: float = 20.0
+    origin: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        url: the stream.
+        findings: what is wrong, the worst first; empty: nothing.
+        notes: what is worth knowing, and not wrong.
+        unreachable: why there was no answer at all; None: there was one.
+        watched: the connection that was watched.
+    """
+
+    url: str
+    findings: tuple[Finding, ...]
+    notes: tuple[Finding, ...]
+    unreachable: str | None
+    watched: Watched
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"url", "findings": [{"code", "severity", "what", "cure"}], "notes", "error"}`; `error` if unreachable."""
+        found: dict[str, Any] = {
+            "url": self.url,
+            "findings": [each.as_json() for each in self.findings],
+            "notes": [each.as_json() for each in self.notes],
+        }
+        return found if self.unreachable is None else found | {"error": self.unreachable}
+
+
+async def examine(patient: Patient, progress: Callable[[str], object] = lambda step: None) -> Report:
+    """Examine a stream.
+
+    Args:
+        patient: the stream, and how to ask for it.
+        progress: called with a few words when a step begins.
+
+    Raises:
+        ImportError: httpx2 is not installed.
+    """
+    try:
+        import httpx2
+    except ImportError as error:
+        raise ImportError("the doctor needs httpx2: pip install 'newswire[client]'") from error
+    found: list[Finding] = []
+    async with _client(httpx2, verify=True) as client:
+        examination = _Examination(client, patient, progress)
+        seen, others = await examination.watch_all()
+    if seen.certificate:
+        found.append(finding("tls", Severity.ERROR, f"the certificate is refused: {seen.error or ''}"[:300]))
+        async with _client(httpx2, verify=False) as client:
+            examination = _Examination(client, patient, progress)
+            seen, others = await examination.watch_all()
+            found += await examination.look(seen, others)
+    elif seen.status is not None:
+        async with _client(httpx2, verify=True) as client:
+            examination = _Examination(client, patient, progress)
+            found += await examination.look(seen, others)
+    elif seen.error is None:
+        what = f"no answer came within {seen.seconds:.0f} s: the server waits for its first event, or something buffers"
+        found.append(finding("head-late", Severity.ERROR, what))
+    found.sort(key=lambda each: _RANK[each.severity])
+    return Report(
+        patient.url,
+        tuple(each for each in found if each.severity is not Severity.NOTE),
+        tuple(each for each in found if each.severity is Severity.NOTE),
+        None if seen.status is not None or seen.error is None or seen.certificate else seen.error,
+        seen,
+    )
+
+
+def _client(httpx2: Any, *, verify: bool) -> Any:
+    context: ssl.SSLContext = httpx2.create_ssl_context(verify=verify)
+    try:
+        import h2  # noqa: F401
+    except ImportError:
+        http2 = False
+    else:
+        http2 = True
+    limits = httpx2.Limits(max_keepalive_connections=0)
+    return httpx2.AsyncClient(verify=context, http2=http2, timeout=None, follow_redirects=True, limits=limits)
+
+
+@dataclass(slots=True)
+class _Others:
+    """What ran beside the watch; None: it did not."""
+
+    packed: Watched | None = None
+    head: Watched | None = None
+
+
+class _Examination:
+    """The connections of one examination."""
+
+    def __init__(self, client: Any, patient: Patient, progress: Callable[[str], object]) -> None:
+        self._client = client
+        self._patient = patient
+        self._progress = progress
+        self._repeatable = patient.method == "GET"
+
+    async def _watch(self, seconds: float, **more: Any) -> Watched:
+        patient = self._patient
+        headers = {**_ACCEPT, "Accept-Encoding": "identity", **patient.headers, **more.pop("headers", {})}
+        if patient.origin is not None:
+            headers["Origin"] = patient.origin
+        more = {"method": patient.method, "body": patient.body, **more}
+        return await watch(self._client, patient.url, seconds=seconds, headers=headers, **more)
+
+    async def watch_all(self) -> tuple[Watched, _Others]:
+        """The long watch, and beside it what must not wait for it."""
+        patient, others = self._patient, _Others()
+        self._progress(f"watching {patient.url} for {patient.seconds:g} s")
+        if not self._repeatable:
+            return await self._watch(patient.seconds), others
+        seen, others.packed, others.head = await asyncio.gather(
+            self._watch(patient.seconds),
+            self._watch(patient.seconds, headers={"Accept-Encoding": "gzip, deflate"}),
+            self._watch(min(_HEAD_SECONDS, patient.seconds), method="HEAD"),
+        )
+        return seen, others
+
+    async def look(self, seen: Watched, others: _Others) -> list[Finding]:
+        """What is wrong with what was seen, and with a reconnect."""
+        found = list(checks.head(seen))
+        if not seen.is_stream:
+            return found
+        for check in checks.ONE_CONNECTION:
+            found += check(seen)
+        if self._patient.origin is not None:
+            allowed = seen.headers.get("access-control-allow-origin")
+            if allowed not in ("*", self._patient.origin):
+                what = f"Access-Control-Allow-Origin is {allowed!r:.80}, and the page is on {self._patient.origin}"
+                found.append(finding("cors", Severity.ERROR, what))
+        if others.packed is not None:
+            found += checks.compressed(seen, others.packed)
+        if others.head is not None:
+            found += checks.head_request(others.head)
+        if self._repeatable:
+            found += await self._reconnect(seen, found)
+        return found
+
+    async def _reconnect(self, seen: Watched, found_before: list[Finding]) -> list[Finding]:
+        after = _middle(seen)
+        if after is None or any(each.code == "duplicate-ids" for each in found_before):
+            return []
+        name = after.last("id") or ""
+        seconds = max(1.0, min(_RESUME_SECONDS, self._patient.seconds))
+        self._progress(f"reconnecting with Last-Event-ID: {name[:60]}")
+        wanted = sum(chunk.count(b"data:") for _, chunk in seen.chunks)
+
+        def whole(again: Watched) -> bool:
+            return sum(chunk.count(b"data:") for _, chunk in again.chunks) >= wanted
+
+        again = await self._watch(seconds, headers={"Last-Event-ID": name.encode()}, enough=whole)
+        found = list(checks.resume(seen, again, after))
+        if any(each.code == "cursor-refused" for each in found):
+            return found
+        self._progress("reconnecting with a Last-Event-ID that the server does not know")
+        unknown = await self._watch(
+            seconds, headers={"Last-Event-ID": _UNKNOWN_CURSOR}, enough=lambda each: bool(each.chunks)
+        )
+        return found + list(checks.unknown_cursor(unknown))
+
+
+def _middle(seen: Watched) -> Block | None:
+    """An event with an id that others came after; the last one if there is no other."""
+    named = [event for event in checks.own_events(seen) if "\0" not in (event.last("id") or "\0")]
+    return named[(len(named) - 1) // 2] if named else None

@@ -1,0 +1,129 @@
+"""One connection to a stream, watched for a while: what came, when, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from newswire.doctor.blocks import Block, blocks_of
+from newswire.redact import without_userinfo
+
+_MOST_BYTES: Final = 16 * 2**20  # of one connection; then the watch ends
+
+
+@dataclass(slots=True)
+class Watched:
+    """What one connection gave.
+
+    Attributes:
+        status: of the answer; None: there was none.
+        headers: of the answer, names in lower case.
+        version: of HTTP: `HTTP/1.1` or `HTTP/2`.
+        url: the address that answered, after redirects.
+        redirects: how many there were.
+        head_at: seconds from the request to the head.
+        chunks: seconds from the request, and the bytes, decompressed.
+        seconds: how long it was watched.
+        ended: whether the answer came to its end; the doctor left otherwise.
+        cut: what broke the connection, if something did.
+        error: why there was no answer.
+        certificate: whether that was the server's certificate.
+    """
+
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    version: str = ""
+    url: str = ""
+    redirects: int = 0
+    head_at: float | None = None
+    chunks: list[tuple[float, bytes]] = field(default_factory=list)
+    seconds: float = 0.0
+    ended: bool = False
+    cut: str | None = None
+    error: str | None = None
+    certificate: bool = False
+    _parsed: tuple[int, list[Block]] = field(default=(0, []), repr=False)  # of so many chunks
+
+    @property
+    def blocks(self) -> list[Block]:
+        """What came, as blocks: the same objects as long as nothing more comes."""
+        if self._parsed[0] != len(self.chunks):
+            self._parsed = len(self.chunks), blocks_of(self.chunks)
+        return self._parsed[1]
+
+    @property
+    def events(self) -> list[Block]:
+        """The blocks that are events for a reader."""
+        return [block for block in self.blocks if block.is_event]
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is what an EventSource takes for a stream."""
+        return self.status == 200 and self.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+
+async def watch(
+    client: Any,
+    url: str,
+    *,
+    seconds: float,
+    headers: Mapping[str, str],
+    method: str = "GET",
+    body: bytes | None = None,
+    enough: Callable[[Watched], bool] = lambda watched: False,
+) -> Watched:
+    """Watch a stream for some seconds.
+
+    Args:
+        client: an `httpx2.AsyncClient`.
+        url: the stream's address.
+        seconds: how long at most, from the request on.
+        headers: of the request.
+        method: of the request.
+        body: of the request.
+        enough: called after each chunk; True ends the watch.
+    """
+    import httpx2
+
+    found = Watched(url=url)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(seconds):
+            async with client.stream(method, url, headers=headers, content=body) as response:
+                found.head_at = time.monotonic() - began
+                found.status = response.status_code
+                found.headers = {name.lower(): value for name, value in response.headers.items()}
+                found.version, found.url = response.http_version, str(response.url)
+                found.redirects = len(response.history)
+                size = 0
+                async for chunk in response.aiter_bytes():
+                    found.chunks.append((time.monotonic() - began, chunk))
+                    size += len(chunk)
+                    if size > _MOST_BYTES or enough(found):
+                        break
+                else:
+                    found.ended = True
+    except TimeoutError:
+        pass
+    except httpx2.TransportError as error:
+        text = without_userinfo(str(error) or type(error).__name__)
+        if found.status is None:
+            found.error, found.certificate = text, _is_certificate(error)
+        else:
+            found.cut = text
+    except (httpx2.InvalidURL, httpx2.DecodingError, httpx2.TooManyRedirects, UnicodeError) as error:
+        found.error = without_userinfo(str(error) or type(error).__name__)
+    found.seconds = time.monotonic() - began
+    return found
+
+
+def _is_certificate(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

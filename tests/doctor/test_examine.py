@@ -1,0 +1,140 @@
+"""The doctor names each fault and its cure, and finds nothing where nothing is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
+from tests.docs.test_docs import serving as serving_app
+from tests.doctor.faulty import FAULTS, healthy, serving
+from tests.fixtures.serve import Serve
+
+from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire.doctor import Patient, Report, examine
+from newswire.doctor.findings import CURES
+
+pytestmark = pytest.mark.anyio
+SLOW = {"silent": 17.0, "slow_head": 5.0, "by_two_seconds": 4.5, "one_newline": 3.5, "by_four_kilobytes": 4.0}
+
+
+async def report_of(url: str, seconds: float = 1.2, **more: Any) -> Report:
+    return await examine(Patient(url=url, seconds=seconds, **more))
+
+
+@pytest.mark.slow
+async def test_each_fault_is_named() -> None:
+    """By its code, with words about what was seen, and with a cure; and nothing that is not there."""
+
+    async def codes_of(name: str) -> list[str]:
+        with serving(FAULTS[name][1]) as url:
+            report = await report_of(url, SLOW.get(name, 2.0))
+        assert all(each.what and each.cure == CURES[each.code] for each in report.findings)
+        return [each.code for each in report.findings]
+
+    found = dict(zip(FAULTS, await asyncio.gather(*map(codes_of, FAULTS)), strict=True))
+    assert found == {name: [code] for name, (code, _) in FAULTS.items()}
+    assert len(FAULTS) > 20
+
+
+async def test_a_healthy_stream_is_clean() -> None:
+    """Events, ids, retry, resume, HEAD."""
+    with serving(healthy) as url:
+        report = await report_of(url)
+    assert report.findings == ()
+    assert report.unreachable is None
+
+
+async def test_ours_is_clean(tmp_path: Any) -> None:
+    """`newswire serve`, quiet and while events come."""
+    with Serve(tmp_path) as server:
+        assert (await report_of(f"{server.url}/channels/quiet")).findings == ()
+
+        async def publish() -> None:
+            hub = asyncio.get_running_loop()
+            for number in range(20):
+                await hub.run_in_executor(None, server.publish, "news", f"event {number}")
+                await asyncio.sleep(0.05)
+
+        publishing = asyncio.create_task(publish())
+        assert (await report_of(f"{server.url}/channels/news?from=earliest")).findings == ()
+        await publishing
+
+
+async def test_ours_in_an_application_is_clean() -> None:
+    """An `EventSourceResponse` in Starlette."""
+    async with Hub("memory://") as hub:
+
+        async def events(request: Any) -> Response:
+            subscription = hub.subscribe("news", after=last_event_id(request), start="earliest")
+            return EventSourceResponse(subscription, options=StreamOptions(heartbeat=1))
+
+        for number in range(5):
+            await hub.publish("news", number)
+        async with serving_app(Starlette(routes=[Route("/", events)])) as url:
+            assert (await report_of(url)).findings == ()
+
+
+async def test_a_post_is_sent_once() -> None:
+    """It may cost money; the body and the headers arrive."""
+    seen: list[tuple[str, bytes, str | None]] = []
+
+    async def answer(request: Any) -> Response:
+        seen.append((request.method, await request.body(), request.headers.get("x-key")))
+
+        async def tokens() -> AsyncIterator[str]:
+            yield "hello"
+
+        return EventSourceResponse(tokens())
+
+    async with serving_app(Starlette(routes=[Route("/", answer, methods=["POST"])])) as url:
+        report = await report_of(url, method="POST", body=b'{"q":1}', headers={"X-Key": "k"})
+    assert seen == [("POST", b'{"q":1}', "k")]
+    assert [each.code for each in report.findings] == ["no-ids"]
+
+
+async def test_an_origin_that_may_not_read() -> None:
+    """Asked for by name; without it nothing is said of other origins."""
+    with serving(healthy) as url:
+        report = await report_of(url, origin="https://app.example")
+    assert [each.code for each in report.findings] == ["cors"]
+
+
+async def test_nobody_there() -> None:
+    """Not a finding: there is no stream to judge."""
+    report = await report_of("http://127.0.0.1:9/events")
+    assert report.unreachable is not None
+    assert report.findings == ()
+    assert set(report.as_json()) == {"url", "findings", "notes", "error"}
+
+
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "newswire.cli.main", "doctor", *arguments], capture_output=True, text=True, timeout=60
+    )
+
+
+def test_the_command() -> None:
+    """Exit codes 0, 1 and 2; JSON for programs, words for people."""
+    with serving(healthy) as url:
+        done = doctor(url, "--for", "1")
+        assert (done.returncode, "nothing is wrong" in done.stdout) == (0, True), done
+    with serving(FAULTS["pretty_json"][1]) as url:
+        done = doctor(url.removeprefix("http://"), "--for", "1", "--json")
+        assert done.returncode == 1
+        found = json.loads(done.stdout)
+        assert [set(each) for each in found["findings"]] == [{"code", "severity", "what", "cure"}]
+        assert found["url"] == url
+        done = doctor(url, "--for", "1", "--header", "X-A: b")
+        assert "✗ unknown-lines" in done.stdout
+        assert "data: before each of its lines" in done.stdout.replace("\n    ", " ")
+    done = doctor("http://user:secret@127.0.0.1:9/", "--json")
+    assert (done.returncode, "secret" in done.stdout + done.stderr) == (2, False)
+    assert doctor("ftp://example.org").returncode == 2
