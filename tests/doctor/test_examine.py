@@ -101,7 +101,7 @@ async def test_a_post_is_sent_once() -> None:
 
 
 async def test_an_origin_that_may_not_read() -> None:
-    """Asked for by name; without it nothing is said of other origins."""
+    """Only an origin that was given is judged."""
     with serving(healthy) as url:
         report = await report_of(url, origin="https://app.example")
     assert [each.code for each in report.findings] == ["cors"]
