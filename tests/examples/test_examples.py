@@ -14,6 +14,7 @@ import pytest
 from tests.fixtures.serve import running
 
 from newswire import Decoder, Event
+from newswire.contract.check import StreamChecker
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "__init__.py")
@@ -63,6 +64,15 @@ def test_fastapi_app() -> None:
             httpx2.post(f"{url}/rooms/{room}", json={"name": "Ada", "text": text}).raise_for_status()
         assert [event.json()["text"] for event in read(f"{url}/rooms/tea", 2)] == ["hello", "again"]
         assert httpx2.post(f"{url}/rooms/tea", json={"name": "Ada"}).status_code == 422
+
+
+def test_contract_app() -> None:
+    """The stream has the events that the application's own OpenAPI document declares."""
+    with running("examples.contract_app:app") as (url, _):
+        events = read(f"{url}/reports/sales", 2)
+        document = httpx2.get(f"{url}/openapi.json").json()
+    assert [event.event for event in events] == ["step", "report"]
+    assert StreamChecker(document, "/reports/{name}").check(events) == []
 
 
 def test_tokens_end_by_themselves() -> None:

@@ -24,7 +24,7 @@ try:
 except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 
-_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "log", "token", "ticket", "key", "doctor")
+_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "types", "log", "token", "ticket", "key", "doctor")
 
 
 class _Commands(click.Group):

@@ -6,7 +6,26 @@ knows events and types, and nothing of hubs, sources or servers. pydantic (the e
 first contract.
 """
 
+from newswire.contract.asyncapi import asyncapi
+from newswire.contract.check import StreamChecker
 from newswire.contract.contract import Contract
+from newswire.contract.diff import Change, diff
 from newswire.contract.event import TypedEvent
+from newswire.contract.openapi import describe, describe_fastapi, describe_litestar, item_schema
+from newswire.contract.schema import json_schema
+from newswire.contract.typescript import typescript
 
-__all__ = ["Contract", "TypedEvent"]
+__all__ = [
+    "Change",
+    "Contract",
+    "StreamChecker",
+    "TypedEvent",
+    "asyncapi",
+    "describe",
+    "describe_fastapi",
+    "describe_litestar",
+    "diff",
+    "item_schema",
+    "json_schema",
+    "typescript",
+]

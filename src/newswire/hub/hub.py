@@ -13,9 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
-from newswire.contract.contract import Contract
 from newswire.errors import InvalidPosition
-from newswire.hub.contracts import ContractRules, Contracts
 from newswire.hub.frames import Form
 from newswire.hub.options import HubOptions
 from newswire.hub.publisher import Publisher
@@ -35,6 +33,9 @@ from newswire.wire.event import Event
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults
+
+    from newswire.contract.contract import Contract
+    from newswire.hub.contracts import ContractRules
 
     E = TypeVar("E", covariant=True, default=Event)
 else:
@@ -136,6 +137,8 @@ class Hub(Publisher, Generic[E]):
             log = open_log(log, retention=retention)
         super().__init__(log, options or HubOptions())
         if contract is not None:
+            from newswire.hub.contracts import Contracts  # a hub without contracts imports nothing of them
+
             self.contracts = Contracts(contract)
         self.sync = SyncHub(self)
 

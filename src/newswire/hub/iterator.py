@@ -10,13 +10,15 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
-from newswire.hub.contracts import Contracts
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink
 from newswire.log.position import Position
+
+if TYPE_CHECKING:
+    from newswire.hub.contracts import Contracts
 
 E = TypeVar("E", covariant=True)
 

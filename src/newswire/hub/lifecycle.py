@@ -16,14 +16,16 @@ import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from newswire.errors import Closed
-from newswire.hub.contracts import Contracts
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
 from newswire.log.log import Log
 from newswire.log.workers import refuse_if_not_shared
+
+if TYPE_CHECKING:
+    from newswire.hub.contracts import Contracts
 
 T = TypeVar("T")
 Mode: TypeAlias = Literal["goodbye", "drain", "cut"]

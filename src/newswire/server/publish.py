@@ -15,13 +15,12 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from newswire.contract.contract import Contract
 from newswire.delivery.problem import Problem, internal
 from newswire.delivery.stopping import DIRECT
 from newswire.errors import ContractBroken, InvalidEvent
@@ -34,6 +33,9 @@ from newswire.serving.problem import problem_from
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 from newswire.wire.strict_json import read_json, write_json
+
+if TYPE_CHECKING:
+    from newswire.contract.contract import Contract
 
 PATH: Final = "/channels/"
 HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
