@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.errors import LogUnavailable
-from newswire.log.retry import Outage, Retry, SupervisedTask
+from newswire.errors import LogCorrupt, LogUnavailable, LogUncertain
+from newswire.log.retry import Outage, Retry, SupervisedTask, keep_trying
 
 pytestmark = pytest.mark.anyio
 
@@ -190,3 +190,48 @@ def test_what_a_task_holds_is_freed_when_its_loop_has_gone() -> None:
     loop.close()
     task.abandon()
     assert freed == [True]
+
+
+def test_all_that_suffer_one_outage_share_its_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """One line when the first fails, whatever words the log has for being away, and one when the last goes on."""
+    caplog.set_level(logging.INFO)
+    outage = Outage("it is away", logger)
+    for round in (1, 2):
+        outage.failed(LogUnavailable("refused"), "a")
+        outage.failed(LogUncertain("no answer"), "b")
+        outage.failed(LogUnavailable("refused again"), "a")
+        assert outage.is_on
+        outage.ended("a")
+        outage.ended("a")
+        assert outage.is_on
+        outage.ended("b")
+        assert not outage.is_on
+        assert len(caplog.records) == 2 * round
+        assert (outage.count, outage.failures) == (round, 3 * round)
+    outage.failed(LogUnavailable("refused"), "a")
+    outage.failed(LogCorrupt("damaged"), "a")  # another state
+    outage.left("a")  # nobody knows whether it works now
+    assert [record.levelname for record in caplog.records] == [*["WARNING", "INFO"] * 2, "WARNING", "WARNING"]
+    assert not outage.is_on
+
+
+async def test_keeping_on_trying() -> None:
+    """Until it works, or the time is over; what may have been served is said, whatever comes after it."""
+    left = [LogUnavailable("away"), LogUncertain("no answer"), LogUnavailable("away")]
+
+    async def call() -> str:
+        if left:
+            raise left.pop(0)
+        return "done"
+
+    assert await keep_trying(call, 30) == "done"
+    left = [LogUncertain("no answer"), *[LogUnavailable("away")] * 100]
+    with pytest.raises(LogUncertain):
+        await keep_trying(call, 0.3)
+    left = [LogUnavailable("away")] * 100
+    with pytest.raises(LogUnavailable):
+        await keep_trying(call, 0)
+    assert len(left) == 99
+    left = [ValueError("a bug")]  # type: ignore[list-item]
+    with pytest.raises(ValueError, match="a bug"):
+        await keep_trying(call, 30)

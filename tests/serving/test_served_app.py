@@ -35,7 +35,7 @@ async def test_health_and_metrics_have_one_shape(kind: str) -> None:
         async with app.router.lifespan_context(app):
             assert (await client.get("/health/live")).json() == {"status": "live"}
             ready = await client.get("/health/ready")
-            assert ready.json() == {"status": "ready", "latest": f"{service.hub.epoch}-0"}
+            assert ready.json() == {"status": "ready", "latest": f"{service.hub.epoch}-0", "log": "up", "lag": 0}
             assert ready.headers["cache-control"] == "no-store"
             metrics = (await client.get("/metrics")).text
             assert "newswire_workers 1.0" in metrics

@@ -24,6 +24,7 @@ from newswire.errors import (
     LimitExceeded,
     LogError,
     LogUnavailable,
+    LogUncertain,
     NewswireError,
     RunNotFound,
 )
@@ -122,6 +123,9 @@ def problem_of(error: NewswireError) -> Problem:
             return unavailable(str(error), "stopping")
         case LogUnavailable():
             return unavailable(str(error), "log_unavailable")
+        case LogUncertain():
+            detail = f"{error}. Send it again with the same Idempotency-Key, if it had one, or look whether it is there"
+            return Problem(504, "log_uncertain", detail, headers={"retry-after": str(random.randint(*_RETRY_AFTER))})
         case LogError():
             logger.error("the log failed: %s", error)
             return Problem(500, "log_failed", "the log failed; the server's own log says why")

@@ -9,7 +9,6 @@ explains why. This module knows no window, groups or streams.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -17,8 +16,6 @@ from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
 from newswire.log.retry import Outage, Retry, SupervisedTask
-
-logger = logging.getLogger("newswire.hub")
 
 # A log that has failed counts as back when it was followed for as long as was waited before, and at most so long.
 _PROBATION: Final = 1.0  # seconds
@@ -61,14 +58,15 @@ class LogFollower:
     Args:
         log: the log.
         receiver: gets its events from its `head` on.
+        outage: gets each failure.
     """
 
-    def __init__(self, log: Log, receiver: Receiver) -> None:
+    def __init__(self, log: Log, receiver: Receiver, outage: Outage) -> None:
         self._log = log
         self._receiver = receiver
         self._tailed = False  # the log was followed before
         self._retry = Retry()
-        self._task = SupervisedTask(self._follow, Outage("the log can't be followed", logger), retry=self._retry)
+        self._task = SupervisedTask(self._follow, outage, retry=self._retry)
         self._task.start()
 
     @property

@@ -9,7 +9,6 @@ the log raises: readers stay connected, and a page that has lost all its readers
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
@@ -22,8 +21,6 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Page, Span
 from newswire.log.log import Log
 from newswire.log.retry import Outage, SupervisedTask
-
-logger = logging.getLogger("newswire.hub")
 
 # Events in a page: some 100 KB of small events, which a log reads in a millisecond or two.
 PAGE_EVENTS: Final = 512
@@ -89,6 +86,7 @@ class History:
         span: what it holds now.
         window_bytes: bound of the window.
         budget: bytes that one answer may have, roughly.
+        outage: gets each failure to read.
         went_back: called if the log ends before a known event: it is not the log that it was.
 
     Attributes:
@@ -98,7 +96,14 @@ class History:
     """
 
     def __init__(
-        self, log: Log, span: Span, *, window_bytes: int, budget: int, went_back: Callable[[LogError], None]
+        self,
+        log: Log,
+        span: Span,
+        *,
+        window_bytes: int,
+        budget: int,
+        outage: Outage,
+        went_back: Callable[[LogError], None],
     ) -> None:
         self.window = Window(window_bytes, start=span.latest)
         self.budget = budget
@@ -106,7 +111,7 @@ class History:
         self._log = log
         self._lives = span.lives
         self._went_back = went_back
-        self._outage = Outage("the log can't be read", logger)
+        self._outage = outage
         self._beyond: dict[Reader, None] = {}  # have seen, by way of another process, what has not come here yet
         self._last: dict[Reader, _Page] = {}  # the page that each read last, until it is in the window
         self._kept: OrderedDict[_Key, _Page] = OrderedDict()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from newswire.errors import InvalidPosition
@@ -18,6 +17,7 @@ from newswire.hub.frames import Form
 from newswire.hub.options import HubOptions
 from newswire.hub.publisher import Publisher
 from newswire.hub.start import From
+from newswire.hub.stats import HubStats
 from newswire.hub.subscription import Subscription
 from newswire.hub.sync import SyncHub
 from newswire.hub.transactions import through
@@ -45,30 +45,6 @@ else:
 C = TypeVar("C")
 D = TypeVar("D")
 N = TypeVar("N", bound=str)
-
-
-@dataclass(frozen=True, slots=True)
-class HubStats:
-    """What a hub has done since it was opened, and what it holds now.
-
-    Attributes:
-        followed: events that came from the log.
-        delivered: events given to subscribers, counted once for each.
-        subscribers: streams and iterations that are open.
-        stalled: those of them whose connection can take no more now.
-        gaps: gap events sent.
-        pages_read: pages read from the log for subscribers behind the window.
-        window_events, window_bytes: what the window holds.
-    """
-
-    followed: int
-    delivered: int
-    subscribers: int
-    stalled: int
-    gaps: int
-    pages_read: int
-    window_events: int
-    window_bytes: int
 
 
 class Hub(Publisher, Generic[E]):
@@ -275,7 +251,7 @@ class Hub(Publisher, Generic[E]):
         """Numbers for metrics and benchmarks."""
         runtime = self._runtime
         if runtime is None:
-            return HubStats(0, 0, 0, 0, 0, 0, 0, 0)
+            return HubStats(0, 0, 0, 0, 0, 0, 0, 0, "down")
         window = runtime.history.window
         return HubStats(
             followed=runtime.followed,
@@ -286,4 +262,9 @@ class Hub(Publisher, Generic[E]):
             pages_read=runtime.history.pages_read,
             window_events=len(window),
             window_bytes=window.bytes,
+            log=runtime.monitor.state,
+            lag=runtime.monitor.lag,
+            outages=runtime.outage.count,
+            retries=runtime.outage.failures,
+            epochs=runtime.epochs,
         )

@@ -7,15 +7,18 @@ before anything is stored: by the channel's contract if it has one, and by what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from functools import partial
 from hashlib import sha256
+from secrets import token_hex
 from typing import Any, Final, overload
 
-from newswire.errors import LogUnavailable
+from newswire.errors import LogError, LogUnavailable
 from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.ticket import Ticket
 from newswire.hub.transactions import Writing
 from newswire.log.position import Position
+from newswire.log.retry import keep_trying
 from newswire.log.transactions import Found, NotReady
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
@@ -28,7 +31,14 @@ class Publisher(Lifecycle):
 
     @overload
     async def publish(
-        self, channel: str, data: Any, *, event: str = ..., idempotency_key: str | None = ..., connection: None = ...
+        self,
+        channel: str,
+        data: Any,
+        *,
+        event: str = ...,
+        idempotency_key: str | None = ...,
+        connection: None = ...,
+        wait: float | None = ...,
     ) -> Position: ...
 
     @overload
@@ -44,6 +54,7 @@ class Publisher(Lifecycle):
         event: str = "message",
         idempotency_key: str | None = None,
         connection: object | None = None,
+        wait: float | None = None,
     ) -> Position | Ticket[Position]:
         """Publish one event.
 
@@ -59,6 +70,9 @@ class Publisher(Lifecycle):
             connection: publish in the transaction of this connection of yours, to the database that the log is in. The
                 event is there if the transaction commits, and never was if it does not. `docs/outbox.md` has the kinds
                 of connections.
+            wait: for so many seconds a log that is away, or gives no answer, is tried again; the event is there once.
+                The last attempt may take as long as the log's own timeout. None: the first failure is raised at once.
+                It means nothing with a `connection`.
 
         Returns:
             the event's position, once it is stored under the log's durability. With a `connection`, at once, a ticket:
@@ -74,12 +88,17 @@ class Publisher(Lifecycle):
         """
         batch = [(channel, self.event_of(channel, data, event))]
         if connection is None:
-            return (await self._append(batch, idempotency_key))[0]
+            return (await self._store(batch, idempotency_key, wait))[0]
         return (await self._write(connection, batch, idempotency_key)).ticket(self, first)
 
     @overload
     async def publish_many(
-        self, events: Iterable[tuple[str, Any]], *, idempotency_key: str | None = ..., connection: None = ...
+        self,
+        events: Iterable[tuple[str, Any]],
+        *,
+        idempotency_key: str | None = ...,
+        connection: None = ...,
+        wait: float | None = ...,
     ) -> list[Position]: ...
 
     @overload
@@ -93,6 +112,7 @@ class Publisher(Lifecycle):
         *,
         idempotency_key: str | None = None,
         connection: object | None = None,
+        wait: float | None = None,
     ) -> list[Position] | Ticket[list[Position]]:
         """Publish a batch: all of it, in this order, with nothing in between, or nothing.
 
@@ -100,21 +120,37 @@ class Publisher(Lifecycle):
             events: pairs of channel and data; see `publish`. An `Event` brings its own type.
             idempotency_key: see `publish`. It names the whole batch, and belongs to the channel of the first event.
                 Use it again only with the same events.
-            connection: see `publish`.
+            connection, wait: see `publish`.
 
         Returns:
             the events' positions, in order; with a `connection`, a ticket for them.
         """
         batch = self.events_of(events)
         if connection is None:
-            return await self._append(batch, idempotency_key)
+            return await self._store(batch, idempotency_key, wait)
         return (await self._write(connection, batch, idempotency_key)).ticket(self, list)
 
-    async def _append(self, batch: list[tuple[str, Event]], key: str | None) -> list[Position]:
+    def _store(
+        self, batch: list[tuple[str, Event]], key: str | None, wait: float | None
+    ) -> Coroutine[Any, Any, list[Position]]:
         token = None if key is None else _token(key, batch)
-        if self._runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
-            await self.runtime()
-        return await self.log.append(batch, token=token)
+        if wait is None:
+            return self._append(batch, token)
+        token = token or token_hex()  # so that an attempt whose answer was lost is not stored again
+        return keep_trying(partial(self._append, batch, token), wait)
+
+    async def _append(self, batch: list[tuple[str, Event]], token: str | None) -> list[Position]:
+        runtime = self._runtime
+        if runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
+            runtime = await self.runtime()
+        try:
+            stored = await self.log.append(batch, token=token)
+        except LogError as error:
+            runtime.monitor.publish_failed(error)
+            raise
+        if runtime.outage.is_on:
+            runtime.monitor.published()
+        return stored
 
     async def _write(self, connection: object, batch: list[tuple[str, Event]], key: str | None) -> Writing:
         writing = self.writing(connection, batch, key)

@@ -19,6 +19,7 @@ from newswire.hub.group import Group
 from newswire.hub.group import Member as GroupMember
 from newswire.hub.history import History, Reader
 from newswire.hub.index import ChannelIndex
+from newswire.hub.monitor import LogMonitor
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.start import From, Start, StartPoint, resolve_start
@@ -26,6 +27,7 @@ from newswire.hub.ticket import TicketWatch
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
 from newswire.log.position import Position
+from newswire.log.retry import Outage
 from newswire.wire.encoder import opening
 
 logger = logging.getLogger("newswire.hub")
@@ -66,7 +68,10 @@ class HubRuntime:
         tickets: those that are waited for.
         members: the subscriptions whose streams are open.
         stalled: those of them whose connection can take no more now.
+        monitor: what knows the log's state.
+        outage: what of the hub can't use the log now.
         followed, gaps: counts since the hub was opened.
+        epochs: how often the log was another one than before.
         draining: no new streams are taken.
         on_empty: called once each when the last stream has ended.
         on_news: called once each when the next events have come from the log.
@@ -77,11 +82,13 @@ class HubRuntime:
     def __init__(self, log: Log, span: Span, options: HubOptions, loop: asyncio.AbstractEventLoop) -> None:
         self.epoch = span.epoch
         self.lives = span.lives
+        self.outage = Outage("the log is not available", logger)
         self.history = History(
             log,
             span,
             window_bytes=options.window_bytes,
             budget=options.write_budget,
+            outage=self.outage,
             went_back=lambda error: self.follower.restart(error),
         )
         self.chunks = Chunks()
@@ -92,6 +99,7 @@ class HubRuntime:
         self.stalled: dict[Member, None] = {}
         self.followed = 0
         self.gaps = 0
+        self.epochs = 0
         self.draining = False
         self.on_empty: list[Callable[[], None]] = []
         self.on_news: set[Callable[[], None]] = set()
@@ -101,7 +109,8 @@ class HubRuntime:
         self._beginnings: dict[tuple[object, ...], Beginning] = {}
         self._beginnings_bytes = 0
         self.tickets = TicketWatch(log, lambda call: self.on_news.add(call))
-        self.follower = LogFollower(log, self)
+        self.follower = LogFollower(log, self, self.outage)
+        self.monitor = LogMonitor(log, self, self.outage, self.follower.restart)
 
     # -- from the log, called by the follower
 
@@ -152,6 +161,7 @@ class HubRuntime:
             "the log spans %s to %s-%d now, and this process had seen %s: streams go on behind a gap",
             f"{span.epoch}-{span.earliest}", span.epoch, span.latest, self.text(self.head),
         )  # fmt: skip
+        self.epochs += 1
         before, self.epoch, self.lives = self.epoch, span.epoch, span.lives
         self.history.begin_again(span)
         self._clear()
@@ -298,10 +308,12 @@ class HubRuntime:
         """Stop following and reading; the streams have ended."""
         self.deadlines.close()
         await self.tickets.close()
+        await self.monitor.close()
         await self.follower.close()
         await self.history.close()
 
     def abandon(self) -> None:
         """The event loop is closed: free what is held in the log."""
+        self.monitor.abandon()
         self.follower.abandon()
         self.history.abandon()

@@ -33,6 +33,7 @@ class SyncHub:
         event: str = ...,
         idempotency_key: str | None = ...,
         connection: None = ...,
+        wait: float | None = ...,
         timeout: float | None = ...,
     ) -> Position: ...
 
@@ -49,6 +50,7 @@ class SyncHub:
         event: str = "message",
         idempotency_key: str | None = None,
         connection: object | None = None,
+        wait: float | None = None,
         timeout: float | None = None,
     ) -> Position | SyncTicket[Position]:
         """Publish one event; see `Hub.publish`.
@@ -65,7 +67,8 @@ class SyncHub:
         """
         if connection is None:
             return self.call(
-                lambda: self._hub.publish(channel, data, event=event, idempotency_key=idempotency_key), timeout
+                lambda: self._hub.publish(channel, data, event=event, idempotency_key=idempotency_key, wait=wait),
+                timeout,
             )
         batch = [(channel, self._hub.event_of(channel, data, event))]
         return self._write(connection, batch, idempotency_key, first)
@@ -77,6 +80,7 @@ class SyncHub:
         *,
         idempotency_key: str | None = ...,
         connection: None = ...,
+        wait: float | None = ...,
         timeout: float | None = ...,
     ) -> list[Position]: ...
 
@@ -91,11 +95,14 @@ class SyncHub:
         *,
         idempotency_key: str | None = None,
         connection: object | None = None,
+        wait: float | None = None,
         timeout: float | None = None,
     ) -> list[Position] | SyncTicket[list[Position]]:
         """Publish a batch; see `Hub.publish_many`, and `publish` for `connection` and `timeout`."""
         if connection is None:
-            return self.call(lambda: self._hub.publish_many(events, idempotency_key=idempotency_key), timeout)
+            return self.call(
+                lambda: self._hub.publish_many(events, idempotency_key=idempotency_key, wait=wait), timeout
+            )
         return self._write(connection, self._hub.events_of(events), idempotency_key, list)
 
     def _write(

@@ -1,6 +1,7 @@
 """Trying again while the log is away: wait, double, jitter. The one rule, for everything that depends on a log.
 
-`Retry` counts the waits. `SupervisedTask` is a task that depends on a log and goes on whatever the log raises: each
+`Retry` counts the waits. `keep_trying` is a call that waits until the log is back. `SupervisedTask` is a task that
+depends on a log and goes on whatever the log raises: each
 attempt is a task of its own, and whatever ends one (any exception, also a cancellation that nobody asked for) begins
 the next one after a wait. Each outage is logged once. Nothing here knows what an attempt does.
 """
@@ -10,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
-from newswire.errors import NewswireError
+from newswire.errors import LogUnavailable, LogUncertain, NewswireError
+
+T = TypeVar("T")
 
 _CLOSE_SECONDS: Final = 1.0  # how often a task that ignores its cancellation is cancelled again
 
@@ -51,37 +55,100 @@ class Retry:
         self.wait = self._first
 
 
+async def keep_trying(call: Callable[[], Awaitable[T]], seconds: float) -> T:
+    """Await `call()` again and again while it raises `LogUnavailable` or `LogUncertain`. It has to be one that may be
+    repeated.
+
+    Args:
+        seconds: no attempt begins later than this after the first.
+
+    Raises:
+        LogUncertain: the last attempt failed, and one of them may have been served.
+        LogUnavailable: the last attempt failed, and none was served.
+    """
+    retry = Retry(0.05, 1.0)
+    uncertain: LogUncertain | None = None
+    give_up = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except (LogUnavailable, LogUncertain) as error:
+            if isinstance(error, LogUncertain):
+                uncertain = error
+            left = give_up - time.monotonic()
+            if left <= 0:
+                if uncertain is None or uncertain is error:
+                    raise
+                raise uncertain from error
+            pause = min(retry.next(), left)
+        await asyncio.sleep(pause)
+
+
 class Outage:
-    """What the logger gets of an outage: its beginning, another error, its end; once each, from all that suffer it.
+    """An outage for the logger: one line when it begins, one when it ends, from all that suffer it together.
+
+    An error that says something else is another state, and so another line: of a log that is away, that it is damaged.
 
     Args:
         what: what fails: `the log can't be followed`.
         logger: gets a warning for what newswire's own errors say, an error with its traceback for all else.
+        quiet: log at the level DEBUG: those who use this hear of each failure, and say it where it counts.
+
+    Attributes:
+        count: how many there have been.
+        failures: attempts that failed.
     """
 
-    __slots__ = ("_last", "_logger", "what")
+    __slots__ = ("_last", "_logger", "_quiet", "_since", "_suffering", "count", "failures", "what")
 
-    def __init__(self, what: str, logger: logging.Logger) -> None:
+    def __init__(self, what: str, logger: logging.Logger, *, quiet: bool = False) -> None:
         self.what = what
+        self.count = 0
+        self.failures = 0
         self._logger = logger
+        self._quiet = quiet
         self._last = ""
+        self._since = 0.0
+        self._suffering: set[object] = set()
 
-    def failed(self, error: BaseException) -> None:
-        """An attempt has failed."""
+    @property
+    def is_on(self) -> bool:
+        """Whether something fails now."""
+        return bool(self._suffering)
+
+    def failed(self, error: BaseException, who: object = None) -> None:
+        """An attempt of `who` has failed."""
+        self.failures += 1
+        if not self._suffering:
+            self.count += 1
+            self._since = time.monotonic()
+        self._suffering.add(who)
         text = f"{type(error).__name__}: {error}"
-        if text == self._last:
+        # A log that is away has many words for it.
+        kind = "away" if isinstance(error, (LogUnavailable, LogUncertain)) else text
+        if kind == self._last:
             return
-        self._last = text
-        if isinstance(error, NewswireError):
+        self._last = kind
+        if self._quiet:
+            self._logger.debug("%s now, trying again: %s", self.what, error)
+        elif isinstance(error, NewswireError):
             self._logger.warning("%s now, trying again: %s", self.what, error)
         else:
             self._logger.error("%s now, trying again: %s", self.what, text, exc_info=error)
 
-    def ended(self) -> None:
-        """An attempt has succeeded."""
-        if self._last:
-            self._last = ""
-            self._logger.info("%s: this is over", self.what)
+    def ended(self, who: object = None) -> None:
+        """An attempt of `who` has succeeded."""
+        if self._suffering and self.left(who):
+            level = logging.DEBUG if self._quiet else logging.INFO
+            self._logger.log(level, "%s: this is over, after %.1f s", self.what, time.monotonic() - self._since)
+
+    def left(self, who: object) -> bool:
+        """`who` makes no more attempts. Returns whether nothing fails any more."""
+        self._suffering.discard(who)
+        if self._suffering:
+            return False
+        self._last = ""
+        return True
 
 
 class SupervisedTask:
@@ -132,7 +199,7 @@ class SupervisedTask:
         """The present attempt works."""
         self._retry.reset()
         self.failure = None
-        self._outage.ended()
+        self._outage.ended(self)
 
     def restart(self, error: BaseException) -> None:
         """End the present attempt as if it had raised `error`: for a callback that failed on its behalf."""
@@ -144,6 +211,7 @@ class SupervisedTask:
     def cancel(self) -> None:
         """End the task, soon. `close` also waits."""
         self.over = True
+        self._outage.left(self)
         if self._timer is not None:
             self._timer.cancel()
         if self._task is not None:
@@ -179,6 +247,6 @@ class SupervisedTask:
         self._timer = self._loop.call_later(self._retry.next(), self.start)
         # Whoever cancels all tasks of an event loop is about to close it: no outage to write about.
         if not (isinstance(error, asyncio.CancelledError) and task.cancelling()):
-            self._outage.failed(error)
+            self._outage.failed(error, self)
         if self._on_failure is not None:
             self._on_failure(error)

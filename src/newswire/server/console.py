@@ -20,7 +20,9 @@ from starlette.responses import JSONResponse, Response
 
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
+from newswire.errors import LogError
 from newswire.log.channels import Pattern, name_or_pattern
+from newswire.log.engine import Span
 from newswire.log.position import Position
 from newswire.server.query import Query
 from newswire.server.service import Service, service_of
@@ -99,7 +101,12 @@ async def stats(request: Request) -> JSONResponse:
     """The numbers."""
     service = service_of(request)
     await service.allow(request, "observe")
-    span = await service.hub.log.span()
+    hub = service.hub
+    try:
+        span = await hub.log.span()
+    except LogError:  # the page shows that
+        span = Span(hub.epoch, 0, hub.latest)
+    state = hub.stats()
     stats = service.all()
     activity = service.activity
     activity.look_again()
@@ -111,6 +118,10 @@ async def stats(request: Request) -> JSONResponse:
             "started": service.started,
             "now": time.time(),
             "log": service.settings.log.partition(":")[0],
+            "log_state": state.log,
+            "lag": state.lag,
+            "outages": stats.counters["log_outages"],
+            "epochs": stats.counters["log_epochs"],
             "epoch": span.epoch,
             "latest": str(Position(span.epoch, span.latest)),
             "offset": span.latest,

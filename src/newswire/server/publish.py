@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -45,6 +46,8 @@ _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "appli
 _SLICE: Final = 250  # lines: about a millisecond
 _MEMBERS: Final = frozenset({"data", "event"})
 _KEY_BYTES: Final = 255  # as of `Hub.publish`
+_WAIT: Final = re.compile(rb"(?:^|[,; \t])wait=(\d{1,9})(?:$|[,; \t])", re.IGNORECASE)
+_WAIT_SECONDS: Final = 60.0  # the longest: then connections that wait are not as many as the outage is long
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
@@ -70,17 +73,17 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     if service.authorize is not allow_all:
         access = await service.authorize(Request(scope, receive), "publish", (channel,))
     publisher = service.publisher(scope, access)
-    is_batch, announced, key = _read_headers(scope)
+    is_batch, announced, key, wait = _read_headers(scope)
     settings = service.settings
     body = await service.bodies.read(receive, announced)
     if is_batch:
         events = await _parse_batch(body, event, settings.max_batch, service.hub.contract_of(channel))
-        ids = await service.hub.publish_many(((channel, one) for one in events), idempotency_key=key)
+        ids = await service.hub.publish_many(((channel, one) for one in events), idempotency_key=key, wait=wait)
         listed = '","'.join(ids)
         answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
         count = len(ids)
     else:
-        id_ = await service.hub.publish(channel, body, event=event or "message", idempotency_key=key)
+        id_ = await service.hub.publish(channel, body, event=event or "message", idempotency_key=key, wait=wait)
         answer = f'{{"id":"{id_}"}}\n'
         count = 1
     if service.rates is not None and publisher is not None:
@@ -168,8 +171,9 @@ class FastChannel:
         await problem(scope, receive, counted)
 
 
-def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None]:
-    """Whether the body is a batch, its length if that was announced, and the `Idempotency-Key`.
+def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None, float | None]:
+    """Whether the body is a batch, its length if that was announced, the `Idempotency-Key`, and for how many seconds
+    the client lets the server try again while the log is away (`Prefer: wait=10`, RFC 7240, section 4.3).
 
     Raises:
         Problem: the body is one that can't be an event's data, or the key is none.
@@ -177,6 +181,7 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None]:
     kind = encoding = b""
     announced: int | None = None
     key: str | None = None
+    wait: float | None = None
     for name, value in scope["headers"]:
         if name == b"content-type":
             kind = value
@@ -189,11 +194,14 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None]:
                 detail = f"Idempotency-Key is one header, of 1 to {_KEY_BYTES} characters. Nothing was stored"
                 raise Problem(400, "invalid_idempotency_key", detail)
             key = value.strip().decode("latin-1")
+        elif name == b"prefer":
+            found = _WAIT.search(value)
+            wait = min(float(found[1]), _WAIT_SECONDS) if found else wait
     if encoding and (named := encoding.decode("latin-1").strip().lower()) != "identity":
         detail = f"the body is encoded as {named[:40]!r}: send it as it is, without Content-Encoding"
         raise Problem(415, "unsupported_encoding", detail, headers={"accept-encoding": "identity"})
     if not kind:
-        return False, announced, key
+        return False, announced, key, wait
     media, _, parameters = kind.decode("latin-1").lower().partition(";")
     media = media.strip()
     if parameters:
@@ -204,7 +212,7 @@ def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None]:
     if media.startswith("multipart/"):
         detail = "a multipart body is no event: send the data itself as the body, or a batch as application/x-ndjson"
         raise Problem(415, "unsupported_type", detail)
-    return media in _NDJSON, announced, key
+    return media in _NDJSON, announced, key, wait
 
 
 async def _parse_batch(body: bytes, event: str | None, limit: int, contract: Contract[Any] | None) -> list[Event]:

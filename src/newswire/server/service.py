@@ -52,7 +52,8 @@ class Service(ServedApp):
     settings: Settings
     families = FAMILIES
     grants = Grants(
-        methods="GET, HEAD, POST", headers="Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID"
+        methods="GET, HEAD, POST",
+        headers="Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Prefer",
     )
 
     def __init__(

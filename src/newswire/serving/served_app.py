@@ -42,6 +42,11 @@ _NOT_STORED: Final = {"cache-control": "no-store"}
 _SHARED: Final = (
     Family("workers", "Processes that serve.", "gauge"),
     Family("log_offset", "The offset of the log's newest event.", "gauge"),
+    Family("log_up", "Processes that can use the log.", "gauge"),
+    Family("log_lag", "Events of the log that have not come to a process yet, all processes together.", "gauge"),
+    Family("log_outages", "How often a process could not use the log."),
+    Family("log_retries", "Attempts to use the log that failed."),
+    Family("log_epochs", "How often a process found another log than before: wiped, put back, or taken over."),
 )
 
 
@@ -134,7 +139,7 @@ class ServedApp:
         while True:
             try:
                 own = ServerStats()
-                own.add(self.own(), alive=True)
+                own.add(self._own(), alive=True)
                 await in_thread(partial(self.workers.write, own, self.subscribers()))
             except Exception:  # the outermost frame of its task: it goes on, and the log shows why
                 logger.exception("this worker's stats can't be written")
@@ -184,7 +189,9 @@ class ServedApp:
         except TimeoutError:
             raise unavailable(f"the log did not answer within {_LOG_SECONDS:g} s", "log_unavailable") from None
         latest = str(Position(span.epoch, span.latest))
-        return JSONResponse({"status": "ready", "latest": latest}, headers=_NOT_STORED)
+        lag = max(0, span.latest - inside.head) if span.epoch == inside.epoch else 0
+        found = {"status": "ready", "latest": latest, "log": "behind" if lag else inside.monitor.state, "lag": lag}
+        return JSONResponse(found, headers=_NOT_STORED)
 
     async def metrics(self, request: Request) -> Response:
         """Answer a scrape with the stats of all workers."""
@@ -195,10 +202,17 @@ class ServedApp:
             pass  # the rest counts all the more while the log is away
         return render((*self.families, *_SHARED), stats)
 
+    def _own(self) -> ServerStats:
+        """This process's stats, with what its hub knows of the log."""
+        hub = self.hub.stats()
+        self.stats.counters.update(log_outages=hub.outages, log_retries=hub.retries, log_epochs=hub.epochs)
+        self.stats.gauges.update(log_up=int(hub.log != "down"), log_lag=hub.lag)
+        return self.own()
+
     def all(self) -> ServerStats:
         """The stats of all workers."""
         together = ServerStats()
-        together.add(self.own(), alive=True)
+        together.add(self._own(), alive=True)
         together.gauges["workers"] = 1
         for stats, _, alive in self.workers.others():
             together.add(stats, alive=alive)

@@ -103,7 +103,7 @@ class Server:
         self._pool, self._sentinels, self._master = _parse(url)
         self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
         self.name = f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})"
-        self._outage = Outage("no connection to the log", logger)
+        self._outage = Outage("no connection to the log", logger, quiet=True)
         self._retry = Retry(0.05, 2.0)
         self._next_try = 0.0  # until then nobody tries to connect
         self._failure = ""
@@ -197,7 +197,7 @@ class Server:
         self._lives = lives
         known = [each.split(":") for each in lives.split(",")]
         if self.epoch:
-            logger.warning("the log on %s has begun another life: it may have lost its newest events", self.name)
+            logger.debug("the log on %s has begun another life: it may have lost its newest events", self.name)
         self.lives = Lives([Life(name, int(after)) for name, after in known])
         self.epoch = epoch
         self.seen = latest
@@ -226,8 +226,11 @@ class Link:
             return False
         # redis-py does not see that asyncio has closed it. From Python 3.12 on to write to it raises AttributeError, or
         # leaves its descriptor in the loop's selector: the next connection with that number never hears of an answer.
-        writer = self._connection._writer
-        return writer is not None and not writer.is_closing()
+        reader, writer = self._connection._reader, self._connection._writer
+        if reader is None or writer is None or writer.is_closing():
+            return False
+        # The server has closed it: what would be sent now could not be known to have failed.
+        return not reader.at_eof()
 
     async def call(
         self,

@@ -123,7 +123,7 @@ class SqliteEngine(Engine):
                 self._reader.start()
         if self._file.is_gone:
             if self._replacing is None:
-                logger.error("%s was deleted, moved or replaced: newswire begins with what is there", self._file.path)
+                logger.debug("%s was deleted, moved or replaced: newswire begins with what is there", self._file.path)
                 self._replacing = asyncio.get_running_loop().create_task(self._replace(), name="newswire log reopens")
             raise LogUnavailable(f"{self._file.path} was deleted, moved or replaced, and is being opened again")
 

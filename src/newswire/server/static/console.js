@@ -113,7 +113,10 @@ function show(now) {
   note("kept-note", `of ${short(now.offset)} ever stored`);
   $("gaps").textContent = short(now.gaps);
   note("gaps-note", now.gaps ? "losses, each told to its reader" : "no reader has lost anything");
-  $("log").textContent = now.workers > 1 ? `${now.log}, ${now.workers} workers` : now.log;
+  const state = now.log_state === "down" ? "away: streams wait" : now.log_state === "behind" ? `${short(now.lag)} events behind` : "";
+  $("log").textContent = [now.log, now.workers > 1 ? `${now.workers} workers` : "", state].filter(Boolean).join(", ");
+  $("log").classList.toggle("warn", state !== "");
+  $("log").title = now.outages || now.epochs ? `${now.outages} outages, ${now.epochs} times another log, since the start` : "";
   $("position").textContent = now.latest;
   $("uptime").textContent = duration(now.now - now.started);
   table.show(now, same && last.worker === now.worker ? seconds : null);
