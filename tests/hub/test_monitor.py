@@ -1,4 +1,4 @@
-"""The state of a log as its hub knows it: down, behind or up, and what is told of it."""
+"""The state of a log as its hub knows it: down, behind or up, and what it says of it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def until_state(hub: Hub, state: str) -> None:
 
 
 async def test_an_engine_that_waits_in_silence(caplog: pytest.LogCaptureFixture) -> None:
-    """A hub that nobody uses knows that its log has gone, and that it is back; each is one line."""
+    """An idle hub knows that its log has gone, and that it is back; each is one line."""
     caplog.set_level(logging.INFO)
 
     class Away(MemoryLog):
@@ -78,7 +78,7 @@ async def test_a_publish_that_waits(caplog: pytest.LogCaptureFixture) -> None:
         with pytest.raises(LogUnavailable):
             await hub.publish("a", "never")
         await until_state(hub, "down")
-        await until_state(hub, "up")  # nobody publishes, and it answers
+        await until_state(hub, "up")  # no one publishes, and it answers
         publishing = asyncio.ensure_future(hub.publish("a", "1", wait=30))
         many = asyncio.ensure_future(hub.publish_many([("a", "2"), ("a", "3")], wait=30))
         await until_state(hub, "down")

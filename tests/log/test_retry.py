@@ -210,13 +210,13 @@ def test_all_that_suffer_one_outage_share_its_lines(caplog: pytest.LogCaptureFix
         assert (outage.count, outage.failures) == (round, 3 * round)
     outage.failed(LogUnavailable("refused"), "a")
     outage.failed(LogCorrupt("damaged"), "a")  # another state
-    outage.left("a")  # nobody knows whether it works now
+    outage.left("a")  # no one knows whether it works now
     assert [record.levelname for record in caplog.records] == [*["WARNING", "INFO"] * 2, "WARNING", "WARNING"]
     assert not outage.is_on
 
 
 async def test_keeping_on_trying() -> None:
-    """Until it works, or the time is over; what may have been served is said, whatever comes after it."""
+    """Until it works, or the time is over; the error says what may have been served, whatever comes after it."""
     left = [LogUnavailable("away"), LogUncertain("no answer"), LogUnavailable("away")]
 
     async def call() -> str:

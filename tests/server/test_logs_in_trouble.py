@@ -37,7 +37,7 @@ class Kept(ABC):
 
     @abstractmethod
     def take_away(self) -> None:
-        """Let nobody store anything …"""
+        """Keep everyone from storing anything …"""
 
     @abstractmethod
     def give_back(self) -> None:
@@ -170,7 +170,7 @@ def up_to(reader: Reader, data: str) -> list[Event]:
 def test_every_subscriber_gets_a_gap_and_then_what_is_new(
     back: bool, kept: Kept, servers: list[Serve], stack: ExitStack
 ) -> None:
-    """Streams stay open, also if nobody publishes; cursors of what is lost get a gap, others none."""
+    """Streams stay open, also if no one publishes; cursors of what is lost get a gap, others none."""
     paths = ("/channels/news", "/channels/*", "/stream?channel=news&channel=quiet")
     readers = [stack.enter_context(Reader(server.url + path)) for server in servers for path in paths]
     for reader in readers:

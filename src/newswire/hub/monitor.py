@@ -1,6 +1,6 @@
 """Whether the log can be used, and how far this process is behind it: looked at every two seconds, on any engine.
 
-An engine may wait for its server in silence, and a log that nobody publishes to may be wiped without a sign. So the hub
+An engine may wait for its server in silence, and a log without publishers may be wiped without a sign. So the hub
 itself asks where the log is. What this finds is the state that operators see; whatever changes it is logged once, also
 if several parts of the hub suffer from it (`newswire.log.retry.Outage`).
 """
@@ -99,7 +99,7 @@ class LogMonitor:
             span = await self._log.span()
             self._task.succeeded()
             if self._publish_failed and time.monotonic() - self._publish_failed > _PUBLISH_SECONDS:
-                self.published()  # nobody tries any more: what is known of the log now is that it answers
+                self.published()  # no publisher tries any more: what is known of the log now is that it answers
             self.latest = span.latest
             if span.epoch != self._receiver.epoch or span.latest < head:
                 self._changed(EpochChanged(span.epoch))

@@ -73,7 +73,7 @@ class Server:
         self.away = False
         self.on_epoch: Callable[[], object] = lambda: None
         self.name = f"{address.name} ({schema.name})"
-        self._outage = Outage("no connection to the log", logger)
+        self._outage = Outage("no connection to the log", logger, quiet=True)
         self._retry = Retry(0.05, 2.0)
         self._next_try = 0.0  # until then no one tries to connect
         self._failure = ""
