@@ -169,7 +169,7 @@ class Server:
             return
         self._lives = lives
         if self.epoch:
-            logger.warning("the log in %s has begun another life: it may have lost its newest events", self.name)
+            logger.debug("the log in %s has begun another life: it may have lost its newest events", self.name)
         known = [each.split(":") for each in lives.split(",")]
         self.lives = Lives([Life(name, int(after)) for name, after in known])
         self.epoch = epoch
