@@ -194,6 +194,7 @@ class Hub(Publisher, Generic[E]):
         """
         caller, transactions = through(self.log, connection)
         await self.runtime()
+        await transactions.prepare()
         snapshot = transactions.snapshot()
         failed = True
         try:

@@ -159,7 +159,7 @@ class Publisher(Lifecycle):
         except NotReady as missing:
             try:
                 await self.runtime()
-                await self.log.span()
+                await writing.transactions.prepare()
             except LogUnavailable as error:
                 raise missing from error
             await writing.write()

@@ -118,6 +118,7 @@ class SyncHub:
         except NotReady as missing:
             try:
                 self.open()
+                self.call(writing.transactions.prepare)
             except LogUnavailable as error:
                 raise missing from error
             writing.write_sync()
@@ -129,6 +130,7 @@ class SyncHub:
         caller, transactions = through(self._hub.log, connection)
         require_sync(caller)
         self.open()
+        self.call(transactions.prepare)
         snapshot = transactions.snapshot()
         failed = True
         try:

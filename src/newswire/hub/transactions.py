@@ -32,6 +32,9 @@ class Writing:
         events: pairs of channel and event.
         key: the token of an idempotency key, if there is one.
 
+    Attributes:
+        transactions: the log's.
+
     Raises:
         InvalidConnection: events can't be published through this connection.
         InvalidEvent, InvalidChannel, LimitExceeded: the log can't store them.
@@ -42,7 +45,7 @@ class Writing:
         self._events = events
         self._key = key
         self._tokens: Sequence[str] = ()
-        self._caller, self._transactions = through(log, connection)
+        self._caller, self.transactions = through(log, connection)
 
     async def write(self) -> None:
         """Write it, on any connection.
@@ -51,13 +54,13 @@ class Writing:
             NotReady: the database has no log yet.
         """
         if self._events:
-            self._tokens = await run_async(self._caller, self._transactions.write(self._events, self._key))
+            self._tokens = await run_async(self._caller, self.transactions.write(self._events, self._key))
 
     def write_sync(self) -> None:
         """Write it, on a connection that need not be awaited."""
         require_sync(self._caller)
         if self._events:
-            self._tokens = run(self._caller, self._transactions.write(self._events, self._key))
+            self._tokens = run(self._caller, self.transactions.write(self._events, self._key))
 
     def ticket(self, finder: Finder, result: Callable[[list[Position]], T]) -> Ticket[T]:
         """The ticket of what was written."""

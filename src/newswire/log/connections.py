@@ -59,7 +59,12 @@ def run(caller: Caller, steps: Steps[T]) -> T:
     try:
         statement = next(steps)
         while True:
-            statement = steps.send(caller.execute(statement))
+            try:
+                answer = caller.execute(statement)
+            except Exception as error:  # the driver's: the steps may know what it means
+                statement = steps.throw(error)
+            else:
+                statement = steps.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result
@@ -72,8 +77,14 @@ async def run_async(caller: Caller, steps: Steps[T]) -> T:
     try:
         statement = next(steps)
         while True:
-            answer = caller.execute(statement)
-            statement = steps.send(await answer if caller.waits else answer)
+            try:
+                answer = caller.execute(statement)
+                if caller.waits:
+                    answer = await answer
+            except Exception as error:  # the driver's: the steps may know what it means
+                statement = steps.throw(error)
+            else:
+                statement = steps.send(answer)
     except StopIteration as end:
         result: T = end.value
         return result

@@ -87,6 +87,9 @@ class Transactions(ABC):
             NotReady: see there; nothing was written.
         """
 
+    async def prepare(self) -> None:
+        """Get ready for `write` and snapshots: called once more after `NotReady`."""
+
     @abstractmethod
     async def find(self, tokens: Sequence[str]) -> Mapping[str, Found]:
         """Where the events of these tokens are; without those that are not in the log.
@@ -105,7 +108,6 @@ class Snapshot(ABC):
 
     async def hold(self) -> None:
         """Prepare the log. `settle` or `abandon` has to follow soon."""
-        return
 
     @abstractmethod
     def begin(self) -> Steps[None]:
@@ -126,7 +128,6 @@ class Snapshot(ABC):
 
     async def abandon(self) -> None:
         """Let the log go on, if it was held."""
-        return
 
     @abstractmethod
     def end(self, failed: bool) -> Steps[None]:

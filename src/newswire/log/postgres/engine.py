@@ -29,6 +29,7 @@ from newswire.log.postgres.outbox import Outbox
 from newswire.log.postgres.pages import Pages
 from newswire.log.postgres.schema import Schema
 from newswire.log.postgres.tail import Tail
+from newswire.log.postgres.transactions import PostgresTransactions
 from newswire.log.postgres.writer import Writer
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.tail import Follower
@@ -113,6 +114,7 @@ class PostgresEngine(Engine):
         self._clock = clock
         self._pid: int | None = None  # the process that uses it
         self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
+        self._place: list[str] = []
         self._begin()
 
     def _begin(self) -> None:
@@ -143,6 +145,11 @@ class PostgresEngine(Engine):
 
     def __repr__(self) -> str:
         return self._server.name
+
+    @property
+    def transactions(self) -> PostgresTransactions:
+        """See `Engine.transactions`."""
+        return PostgresTransactions(self.outbox, self._enter, self._place)
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""

@@ -57,6 +57,10 @@ class Outbox:
     Args:
         link: for looking up tickets.
         on_moved: called when this process has moved something.
+
+    Attributes:
+        name: the log's, as errors have it.
+        place_query: what any connection can ask to find out whether it leads to this log's database; see `place`.
     """
 
     def __init__(self, server: Server, link: Link, clock: Callable[[], float], on_moved: Callable[[], object]) -> None:
@@ -65,6 +69,15 @@ class Outbox:
         self._clock = clock
         self._on_moved = on_moved
         self._expected = asyncio.Event()
+        self.name = server.name
+        table = server.schema.sql("@schema@.outbox")
+        self.place_query = f"""SELECT pg_postmaster_start_time() || ' ' || current_database() || ' ' ||
+            coalesce(to_regclass('{table}')::oid::text, 'nowhere')"""
+
+    async def place(self) -> str:
+        """What `place_query` says on a connection to the log's own database."""
+        [(place,)] = await self._link.call(self.place_query)
+        return str(place)
 
     def insert(self, ticket: str, channel: str, event: str, data: str, *, rows: int = 1) -> str:
         """The statement that publishes, with these marks for its parameters: `$1` or `%s` or `%(name)s`, say."""
@@ -129,6 +142,11 @@ class Barrier:
     def __init__(self, outbox: Outbox, link: Link) -> None:
         self._outbox = outbox
         self._link = link
+
+    async def snapshot(self) -> str:
+        """What has ended by now, as `pg_snapshot` writes it."""
+        [(snapshot,)] = await self._link.run_inside("SELECT pg_current_snapshot()::text")
+        return str(snapshot)
 
     async def pass_(self, snapshot: str) -> Position:
         """Move what this snapshot sees and was not moved yet, and let the log go on.
