@@ -1,7 +1,7 @@
 // Builds the package from `src`, with what the lock file names and nothing else:
 //
-//     dist/*.js, *.d.ts and their maps    the package: a module for each source
-//     ../src/newswire/browser/newswire.js    all of it but React in one file, which Python serves
+//     dist/*.js, *.d.ts and their maps       the package: a module for each source
+//     ../src/newswire/browser/newswire.js    all of it but React in one file, which Python serves; dist has it too
 //
 // `node build.mjs --check` builds nothing: it fails if the served file is not what `src` gives.
 import { spawnSync } from "node:child_process";
@@ -37,4 +37,5 @@ if (process.argv.includes("--check")) {
   const { status } = spawnSync(process.execPath, [tsc, "-p", here("tsconfig.build.json")], { stdio: "inherit" });
   if (status !== 0) process.exit(status ?? 1);
   writeFileSync(served, made);
+  writeFileSync(here("dist/browser.min.js"), made);
 }

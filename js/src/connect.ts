@@ -7,6 +7,7 @@ import type { AnyEvents, Connection, ConnectOptions, End, EventOf, State, Stream
 
 type Handler = (event: StreamEvent<string, any>) => void;
 
+const OWN = "newswire.";
 const MOST_WAITING = 1000; // events that a loop may be behind, before nothing more is read
 
 /**
@@ -58,7 +59,7 @@ export function connect<E extends object = AnyEvents>(
   // What newswire says itself. Its data is JSON whatever the options say.
   function told(name: string, { data, id }: Raw): void {
     const known = (parsed(data) ?? {}) as object;
-    if (name === "gap") call(options.onGap, { ...known, id });
+    if (name === "gap") call(options.onGap ?? warn, { ...known, id });
     else if (name === "goodbye") call(options.onGoodbye, known);
     else if (name === "live") call(options.onCaughtUp);
     else if (name === "end") {
@@ -77,9 +78,11 @@ export function connect<E extends object = AnyEvents>(
       lastEventId = raw.id;
       const event = valued(raw);
       if (!event || state === "closed") return;
-      for (const handler of [...(handlers.get(raw.event) ?? []), ...(handlers.get("*") ?? [])]) call(handler, event);
+      const own = raw.event.startsWith(OWN);
+      for (const handler of handlers.get(raw.event) ?? []) call(handler, event);
+      if (own) return told(raw.event.slice(OWN.length), raw);
+      for (const handler of handlers.get("*") ?? []) call(handler, event);
       for (const loop of loops) loop(event);
-      if (raw.event.startsWith("newswire.")) told(raw.event.slice(9), raw);
     },
     moved: (id) => (lastEventId = id),
     lost(failure, wait) {
@@ -90,30 +93,29 @@ export function connect<E extends object = AnyEvents>(
       if (state === "closed") return;
       error = failure;
       turn("closed");
+      options.signal?.removeEventListener("abort", close);
       if (failure) call(options.onError, failure, null);
       for (const loop of loops) loop();
       settle?.();
     },
     resumable: (found) => (resumeUrl = found),
+    names: () => handlers.keys(),
     full() {
       return waiting > MOST_WAITING ? new Promise((go) => (room = go)) : undefined;
     },
   };
 
-  function valued(raw: Raw): StreamEvent | null {
-    const { event, data: text, id, channel } = raw;
+  function valued({ event, data: text, id, channel }: Raw): StreamEvent | null {
     let data: unknown = text;
-    if (options.json !== false && !(options.text as readonly string[] | undefined)?.includes(event)) {
+    const { json = "auto", text: texts } = options;
+    if (json && !(texts as readonly string[] | undefined)?.includes(event)) {
       data = parsed(text);
       if (data === undefined) {
-        data = text;
-        if (options.json) {
-          const strict = options.json === true && !event.startsWith("newswire.");
-          if (strict) {
-            call(options.onError, new SourceError("payload", `the data of ${event} is no JSON`, null, text), 0);
-            return null;
-          }
+        if (json === true && !event.startsWith(OWN)) {
+          call(options.onError, new SourceError("payload", `the data of ${event} is no JSON`, null, text), 0);
+          return null;
         }
+        data = text;
       }
     }
     return { event, data, text, id, channel };
@@ -139,39 +141,37 @@ export function connect<E extends object = AnyEvents>(
   }
 
   function loop(): AsyncIterator<EventOf<E>> {
-    const queue: StreamEvent[] = [];
-    let wanting: (() => void) | undefined;
+    const queue: StreamEvent[] = []; // from now on, not from the first `next`
+    let wake: (() => void) | undefined;
     const push = (event?: StreamEvent) => {
       if (event) waiting = Math.max(waiting, queue.push(event));
-      wanting?.();
+      wake?.();
     };
     loops.add(push);
-    return {
-      async next() {
-        while (!queue.length) {
-          if (state === "closed") {
-            loops.delete(push);
-            if (error) throw error;
-            return { done: true, value: undefined };
-          }
-          await new Promise<void>((go) => (wanting = go));
+    async function* events() {
+      try {
+        for (;;) {
+          if (queue.length) {
+            yield queue.shift() as EventOf<E>;
+            if (queue.length <= MOST_WAITING / 2) {
+              waiting = 0;
+              room?.();
+            }
+          } else if (state !== "closed") await new Promise<void>((go) => (wake = go));
+          else if (error) throw error;
+          else return;
         }
-        const value = queue.shift() as EventOf<E>;
-        if (queue.length <= MOST_WAITING / 2) {
-          waiting = 0;
-          room?.();
-        }
-        return { done: false, value };
-      },
-      async return() {
+      } finally {
         loops.delete(push);
         close();
-        return { done: true, value: undefined };
-      },
-    };
+      }
+    }
+    return events();
   }
 
   transport = choose(address, options as unknown as ConnectOptions, sink);
+  if (options.signal?.aborted) queueMicrotask(close);
+  else options.signal?.addEventListener("abort", close);
   return {
     url: address,
     get state() {
@@ -208,6 +208,25 @@ function parsed(text: string): unknown {
   }
 }
 
+/** Loss is never silent. */
+function warn(gap: unknown): void {
+  console.warn("newswire: events are missing", gap);
+}
+
 function choose(url: string, options: ConnectOptions, sink: Sink): Transport {
-  return fetchSource(url, options, sink);
+  const { locks } = globalThis.navigator ?? {};
+  const native = options.transport ? options.transport === "native" : !globalThis.Response || !("body" in Response.prototype);
+  // What few pages need is loaded when one does.
+  const load = native ? import("./native.ts") : options.shared && locks ? import("./shared.ts") : null;
+  if (!load) return fetchSource(url, options, sink);
+  let inner: Transport | undefined;
+  let closed = false;
+  load.then(({ source }) => closed || (inner = source(url, options, sink))).catch(sink.closed);
+  return {
+    close() {
+      closed = true;
+      inner?.close();
+    },
+    listen: (event) => inner?.listen?.(event),
+  };
 }

@@ -11,6 +11,8 @@ export interface Raw {
   event: string;
   data: string;
   id: string;
+  /** Whether the event brought its id itself. */
+  own: boolean;
   channel: string | null;
 }
 
@@ -38,15 +40,17 @@ export function decoder(sink: DecoderSink, lastId = ""): (text: string) => void 
   let event = "";
   let data: string[] = [];
   let channel: string | null = null;
+  let own = false;
 
   function line(text: string): void {
     if (!text) {
       // "Set the last event ID string of the event source to the value of the last event ID buffer": even without data.
       if (id !== lastId) sink.id((lastId = id));
-      if (data.length) sink.event({ event: event || "message", data: data.join("\n"), id, channel });
+      if (data.length) sink.event({ event: event || "message", data: data.join("\n"), id, own, channel });
       event = "";
       data = [];
       channel = null;
+      own = false;
       held = 0;
       return;
     }
@@ -57,7 +61,7 @@ export function decoder(sink: DecoderSink, lastId = ""): (text: string) => void 
       data.push(value);
       held += value.length;
     } else if (field === "event") event = value;
-    else if (field === "id") id = value.includes("\0") ? id : value;
+    else if (field === "id" && !value.includes("\0")) [id, own] = [value, true];
     else if (field === "channel") channel = value;
     else if (field === "retry") /^\d+$/.test(value) && sink.retry?.(+value);
     else if (!field) sink.comment?.(value);
@@ -72,9 +76,11 @@ export function decoder(sink: DecoderSink, lastId = ""): (text: string) => void 
     let from = END.lastIndex;
     for (let end; (end = END.exec(text)); from = END.lastIndex) {
       let whole = text.slice(from, end.index);
-      if (open) whole = pieces.join("") + whole;
-      open = 0;
-      pieces = [];
+      if (open) {
+        whole = pieces.join("") + whole;
+        pieces = [];
+        open = 0;
+      }
       line(whole);
       END.lastIndex = end.index + end[0].length; // another stream may have used it meanwhile
     }
@@ -82,6 +88,6 @@ export function decoder(sink: DecoderSink, lastId = ""): (text: string) => void 
       pieces.push(text.slice(from));
       open += text.length - from;
     }
-    if (open + held > MOST) throw new SourceError("too-large", `an event has more than ${MOST} characters`);
+    if (open + held > MOST) throw new SourceError("too-large", "an event is larger than 16 MB");
   };
 }

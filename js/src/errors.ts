@@ -6,7 +6,7 @@ export type ErrorCode =
   | "timeout"
   /** An answer with a status that is no stream's. */
   | "status"
-  /** The stream ended in order. Reported to nobody: it leads to a reconnect. */
+  /** An answer that is no event stream. */
   | "content-type"
   /** The stream of a POST broke, and it has no id and no address to go on from. */
   | "not-resumable"
@@ -27,7 +27,7 @@ export class SourceError extends Error {
   /** The start of the answer's body. */
   readonly body: string;
 
-  constructor(code: ErrorCode, message: string, answer?: Response | null, body = "", cause?: unknown) {
+  constructor(code: ErrorCode, message: string, answer?: { status: number; headers: Headers | null } | null, body = "", cause?: unknown) {
     super(message, { cause });
     this.code = code;
     this.status = answer?.status ?? 0;

@@ -2,4 +2,6 @@
 
 export { connect } from "./connect.ts";
 export { SourceError, type ErrorCode } from "./errors.ts";
+export { EventSource, type EventSourceOptions } from "./eventsource.ts";
+export { resumeRun, streamChat, streamRun, type Run, type RunOptions } from "./run.ts";
 export type * from "./types.ts";

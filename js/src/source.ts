@@ -26,6 +26,8 @@ export interface Sink {
   resumable?(url: string): void;
   /** A promise if the reader is behind: nothing more is read until it is settled. */
   full?(): Promise<void> | undefined;
+  /** The event types that somebody handles. */
+  names?(): Iterable<string>;
 }
 
 /** A stream that is kept alive, however its bytes come. */
@@ -39,7 +41,6 @@ const SECOND = 1000;
 const HEALTHY = 10 * SECOND; // a stream that was open for so long clears the count of failures
 const SHORTEST = 100; // between the beginnings of two attempts: `retry: 0` makes no loop
 const BODY = 1024; // characters of an error's body that are kept
-const WAKES = ["pageshow", "online", "resume"];
 
 export function fetchSource(url: string, options: ConnectOptions, sink: Sink): Transport {
   const { retry: base = SECOND, first = SECOND, cap = 30 * SECOND, longest = 3600 * SECOND } = options.backoff ?? {};
@@ -88,16 +89,11 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   }
 
   function listen(add: "addEventListener" | "removeEventListener"): void {
-    for (const name of WAKES) globalThis[add]?.(name, wake);
+    for (const name of ["pageshow", "online"]) globalThis[add]?.(name, wake);
     globalThis.document?.[add]("visibilitychange", wake);
-    options.signal?.[add]("abort", close);
   }
 
   // -- the end
-
-  function close(): void {
-    finish(null);
-  }
 
   function finish(error: Error | null): void {
     if (closed) return;
@@ -113,8 +109,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   const floor = () => Math.min(retry ?? base, longest);
 
   function delay(): number {
-    const grown = failures ? Math.max(floor(), first * 2 ** Math.min(failures - 1, 64)) : floor();
-    return floor() + Math.random() * Math.min(cap, grown);
+    return floor() + Math.random() * Math.min(cap, Math.max(floor(), failures && first * 2 ** (failures - 1)));
   }
 
   // -- one attempt
@@ -122,15 +117,17 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   async function request(): Promise<Response> {
     const given = typeof options.headers === "function" ? await options.headers() : options.headers;
     const goesOn = !repeatable && !!(id || resumeUrl);
-    const target = new URL(goesOn ? resumeUrl || url : url, globalThis.location?.href);
-    const foreign = goesOn && target.origin !== new URL(url, globalThis.location?.href).origin;
+    const target = absolute(goesOn ? resumeUrl || url : url);
+    const foreign = target.origin !== absolute(url).origin;
     const headers = new Headers({ accept: "text/event-stream" });
     // A server must not make us send its reader's credentials elsewhere.
     const pairs = given instanceof Headers ? [...given] : Object.entries(given ?? {});
     for (const [name, value] of foreign ? [] : pairs) if (value != null) headers.set(name, value);
-    let body = goesOn ? undefined : (options.body as BodyInit);
-    if (goesOn) headers.delete("content-type");
-    else if (body != null && !isBody(body)) {
+    let body = options.body as BodyInit | undefined;
+    if (goesOn) {
+      body = undefined;
+      headers.delete("content-type");
+    } else if (/ (Object|Array|Number|Boolean)]/.test({}.toString.call(body))) {
       body = JSON.stringify(body);
       if (!headers.has("content-type")) headers.set("content-type", "application/json");
     }
@@ -142,7 +139,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     return (options.fetch ?? fetch)(target, {
       method: goesOn ? "GET" : method,
       headers,
-      body: body ?? null,
+      body,
       cache: "no-store",
       credentials: foreign ? "omit" : (options.credentials ?? "same-origin"),
       signal: controller.signal,
@@ -217,7 +214,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       const { status, headers } = answer;
       if (status === 204) return finish(null), null;
       const post = !repeatable && !(id || resumeUrl);
-      const place = post && answer.ok && (headers.get("content-location") ?? headers.get("location"));
+      const place = post && answer.ok && (headers.get("content-location") || headers.get("location"));
       if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url).href));
       const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
       if (stream && (status === 200 || (status === 201 && post))) {
@@ -237,12 +234,12 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       const body = await start(answer);
       if (answer.ok) {
         const kind = headers.get("content-type");
-        throw new SourceError("content-type", `${url} answered with ${kind}, not with text/event-stream`, answer, body);
+        throw new SourceError("content-type", `${url} answered ${kind}, no event stream`, answer, body);
       }
       const error = new SourceError("status", `${url} answered ${status}`, answer, body);
       const after = retryAfter(headers);
-      const asked = after != null && (status === 429 || status === 503); // the server wants the request once more
-      const notNow = status >= 500 || status === 408 || status === 425 || status === 429;
+      const asked = after != null && [429, 503].includes(status); // the server wants the request once more
+      const notNow = status >= 500 || [408, 425, 429].includes(status);
       if (!notNow || !(mayGoOn() || asked)) throw error;
       failures++;
       if (after == null) return [error, delay(), true];
@@ -250,13 +247,13 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       return [error, least + Math.random() * Math.min(least / 10, cap), false];
     } catch (cause) {
       if (closed) return null;
-      if (cause instanceof SourceError && cause.code !== "timeout") return finish(cause), null;
-      const message = `${url}: ${opened ? "the stream broke" : "no connection"} (${(cause as Error)?.message ?? cause})`;
-      const error = cause instanceof SourceError ? cause : new SourceError("network", message, null, "", cause);
+      const known = cause instanceof SourceError;
+      if (known && cause.code !== "timeout") return finish(cause), null;
+      const message = `${url}: ${opened ? "the stream broke" : "no answer"} (${cause})`;
+      const error = known ? cause : new SourceError("network", message, null, "", cause);
       if (opened && options.reconnect === false) return finish(error), null;
       if (!mayGoOn()) {
-        const what = `${url}: a POST ${opened ? "broke" : "got no answer"}, and has no id to go on from`;
-        return finish(new SourceError("not-resumable", what, answer, "", cause)), null;
+        return finish(new SourceError("not-resumable", `${error.message}, and nothing says from where to go on`, answer, "", cause)), null;
       }
       failures = opened && Date.now() - opened > HEALTHY ? 0 : failures + 1;
       return [error, delay(), true];
@@ -273,7 +270,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       controller.abort();
       const [error, asked, wakes] = next;
       if (fruitless >= (options.attempts ?? Infinity)) {
-        return finish(new SourceError("attempts", `${url}: ${fruitless} attempts brought nothing`, null, "", error));
+        return finish(new SourceError("attempts", `${url}: ${fruitless} attempts for nothing`, null, "", error));
       }
       const wait = Math.round(Math.max(asked, began + SHORTEST - Date.now()));
       sink.lost(error, wait);
@@ -289,21 +286,12 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     }
   }
 
-  if (options.signal?.aborted) queueMicrotask(close);
-  else {
-    listen("addEventListener");
-    queueMicrotask(run); // handlers that are added right after `connect` hear everything
-  }
-  return { close };
+  listen("addEventListener");
+  queueMicrotask(run); // handlers that are added right after `connect` hear everything
+  return { close: () => finish(null) };
 }
 
-function isBody(body: unknown): boolean {
-  return (
-    typeof body === "string" ||
-    ArrayBuffer.isView(body) ||
-    [ArrayBuffer, Blob, FormData, URLSearchParams].some((kind) => body instanceof kind)
-  );
-}
+const absolute = (url: string) => new URL(url, globalThis.location?.href);
 
 /** The first characters of an answer's body, as far as they come. */
 async function start(answer: Response): Promise<string> {

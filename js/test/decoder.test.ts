@@ -71,8 +71,8 @@ test("a channel is read wherever a chunk ends", () => {
     feed(text.slice(0, cut));
     feed(text.slice(cut));
     assert.deepEqual(events, [
-      { event: "message", data: "a", id: "e-1", channel: "news" },
-      { event: "message", data: "b", id: "e-2", channel: null },
+      { event: "message", data: "a", id: "e-1", own: true, channel: "news" },
+      { event: "message", data: "b", id: "e-2", own: true, channel: null },
     ]);
   }
 });

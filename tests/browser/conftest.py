@@ -64,12 +64,16 @@ class Tab:
 
 
 class Page(Tab):
-    """The first page of a browser of its own."""
+    """The first page of a browser of its own.
 
-    def __init__(self) -> None:
+    Args:
+        driver: the program that drives it: `page.mjs`, or `devtools.mjs` for pages that are to be hidden or frozen.
+    """
+
+    def __init__(self, driver: str = "page.mjs") -> None:
         super().__init__(self, 0)
         self._process = subprocess.Popen(
-            [node(), str(HERE / "page.mjs")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [node(), str(HERE / driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.errors: list[str] = []
         self.version = self._answer()
@@ -88,6 +92,10 @@ class Page(Tab):
     def second(self) -> Tab:
         """Another page of the same browser."""
         return Tab(self, 1)
+
+    def tabs(self, count: int) -> list[Tab]:
+        """The first pages of the browser."""
+        return [self, *(Tab(self, number) for number in range(1, count))]
 
     def tell(self, **what: Any) -> Any:
         """See `Tab.order`."""
@@ -150,6 +158,14 @@ class Server:
         """Publish to the one channel of these tests; returns the id."""
         answer = httpx2.post(f"{self.url}/channels/news", content=text)
         return str(answer.json()["id"])
+
+
+@pytest.fixture
+def pages() -> Iterator[Page]:
+    """Pages that the browser may hide, freeze and lose."""
+    page = Page("devtools.mjs")
+    yield page
+    page.close()
 
 
 @pytest.fixture

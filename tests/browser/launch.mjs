@@ -9,12 +9,13 @@ const flags = [
   "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ];
 
-export const launch = () =>
-  chromium.launch({
-    executablePath: join(home, "chromium"),
-    args: flags,
-    env: { ...process.env, FONTCONFIG_PATH: join(home, "fonts"), LD_LIBRARY_PATH: join(home, "al2023/lib") },
-  });
+export const browser = {
+  executablePath: join(home, "chromium"),
+  args: flags,
+  env: { ...process.env, FONTCONFIG_PATH: join(home, "fonts"), LD_LIBRARY_PATH: join(home, "al2023/lib") },
+};
+
+export const launch = () => chromium.launch(browser);
 
 // One JSON object a line, which is what pytest reads.
 export const tell = (what) => process.stdout.write(`${JSON.stringify(what)}\n`);

@@ -1,0 +1,251 @@
+// Runs: answers and jobs that a POST starts, and that go on without it.
+//
+//     const run = streamRun("/answers", { body: { question }, remember: "chat.42" });
+//     run.onText((text) => (place.textContent = text));
+//     const end = await run.done;                       // { reason: "done", result: … }
+//
+// And when the page was loaded again: `resumeRun("chat.42")` reads the same answer from its beginning.
+
+import { connect } from "./connect.ts";
+import type { AnyEvents, Connection, ConnectOptions, End, EventOf, StreamEvent } from "./types.ts";
+
+export interface RunOptions<E extends object = AnyEvents> extends Omit<ConnectOptions<E>, "shared" | "transport"> {
+  /** Remember under this name, until it ends, which run it is: `resumeRun` finds it after the page was loaded again. */
+  remember?: string;
+  /** Where to remember it. Default `sessionStorage`: each tab has its own. */
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  /** Where a POST stops the run. Default: its address and `/stop`. */
+  stopUrl?: string | ((resumeUrl: string) => string);
+}
+
+/** A run, as its reader sees it. */
+export interface Run<E extends object = AnyEvents> extends AsyncIterable<EventOf<E>> {
+  /** The text so far. */
+  readonly text: string;
+  /** Where the run can be read; null until the server has said it. */
+  readonly url: string | null;
+  /** The stream that it comes by. */
+  readonly connection: Connection<E>;
+  /** Why it ended, once it has. */
+  readonly end: End | null;
+  /** The end of the run; rejected if it can't be read. */
+  readonly done: Promise<End>;
+  /** Calls `handler` with the text so far, and with what was new, after each change; returns a function that ends that. */
+  onText(handler: (text: string, added: string) => void): () => void;
+  /** As `Connection.on`. */
+  readonly on: Connection<E>["on"];
+  /** Asks the server to stop the run, for every reader. `close` only stops reading. */
+  stop(): Promise<void>;
+  close(): void;
+}
+
+/** What an event means for a run: text that it adds, and the end, for formats whose end is not newswire's. */
+type Meaning = { text?: string | null; end?: End };
+
+type Remembered = { url?: string; start?: string; body?: unknown; key?: string; chat?: boolean };
+
+const PREFIX = "newswire:run:";
+
+/** Starts a run by a POST, and reads it to its end through every failure. Without `body` it reads the run at `url`. */
+export function streamRun<E extends object = AnyEvents>(url: string | URL, options: RunOptions<E> = {}): Run<E> {
+  const starts = options.body != null || /^post$/i.test(options.method ?? "");
+  return read(String(url), options, starts ? newKey() : null);
+}
+
+function newKey(): string {
+  // Not on plain-http addresses of a local network: there `crypto` has no randomUUID.
+  return crypto.randomUUID?.() ?? Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join("");
+}
+
+/**
+ * Goes on with a run that was remembered, from its beginning: the page that had shown it is gone. Null if there is none,
+ * or it has ended.
+ *
+ * A page that was closed before its POST was answered knows no address. With `idempotent: true` the POST is then sent
+ * again with the same `Idempotency-Key`, and finds what it started.
+ */
+export function resumeRun<E extends object = AnyEvents>(name: string, options: RunOptions<E> = {}): Run<E> | null {
+  const known = (options.storage ?? sessionStorage).getItem(PREFIX + name);
+  if (!known) return null;
+  const { url, start, body, key, chat }: Remembered = JSON.parse(known);
+  const more = { ...options, remember: name };
+  const format = chat ? chatFormat() : undefined;
+  if (url) return read(url, { ...more, method: "GET", body: undefined }, null, format);
+  return options.idempotent && start ? read(start, { ...more, body }, key ?? newKey(), format) : null;
+}
+
+/** How the events of one run are read. */
+interface Format {
+  take(event: StreamEvent<string, any>): Meaning;
+  /** Whether a stream that is opened again begins with what the reader has: so it is in the formats of AI clients. */
+  repeats(): boolean;
+}
+
+const newswire: Format = { take: (event) => ({ text: event.event === "message" ? event.text : null }), repeats: () => false };
+
+function read<E extends object>(url: string, options: RunOptions<E>, key: string | null, format = newswire): Run<E> {
+  const { remember, storage = remember ? sessionStorage : undefined, headers, ...rest } = options;
+  const listeners = new Set<(text: string, added: string) => void>();
+  let text = "";
+  let own: End | null = null; // the end, in a format of its own
+  let left = false; // by `close`
+
+  function keep(what: Remembered | null): void {
+    if (!remember) return;
+    if (what) storage!.setItem(PREFIX + remember, JSON.stringify({ ...what, chat: format !== newswire }));
+    else storage!.removeItem(PREFIX + remember);
+  }
+
+  async function withKey(): Promise<Record<string, string>> {
+    const given = new Headers();
+    const own = typeof headers === "function" ? await headers() : headers;
+    for (const [name, value] of own instanceof Headers ? own : Object.entries(own ?? {})) {
+      if (value != null) given.set(name, value);
+    }
+    if (key && !given.has("idempotency-key")) given.set("idempotency-key", key);
+    return Object.fromEntries(given);
+  }
+
+  if (key) keep({ start: url, body: options.body, key });
+  else keep({ url });
+  const connection = connect<E>(url, {
+    ...(rest as ConnectOptions<E>),
+    headers: withKey,
+    text: [...(rest.text ?? []), "message"],
+    onOpen(opened) {
+      if (connection.resumeUrl) keep({ url: connection.resumeUrl });
+      if (opened.reconnected && format.repeats()) text = "";
+      options.onOpen?.(opened);
+    },
+    onGap(gap) {
+      text = ""; // what is missing can't be shown as if it were all
+      options.onGap?.(gap);
+    },
+    onEnd(end) {
+      keep(null);
+      options.onEnd?.(end);
+    },
+  });
+  connection.on("*", (event) => {
+    const { text: added, end } = format.take(event as StreamEvent);
+    if (added) {
+      text += added;
+      for (const listener of [...listeners]) listener(text, added);
+    }
+    if (end) {
+      own = end;
+      options.onEnd?.(end);
+      connection.close();
+    }
+  });
+  const address = () => connection.resumeUrl ?? (key ? null : new URL(url, globalThis.location?.href).href);
+  const done = connection.closed.then(
+    (end) => {
+      if (!left) keep(null); // a page that only stops reading may come back
+      // The end of a connection is not the end of a run.
+      return end ?? own ?? { reason: left ? "closed" : "interrupted" };
+    },
+    (error) => {
+      if (error.status === 404 || error.status === 410) keep(null); // kept no longer
+      throw error;
+    },
+  );
+  done.catch(() => {});
+
+  function close(): void {
+    left = true;
+    connection.close();
+  }
+
+  return {
+    get text() {
+      return text;
+    },
+    get url() {
+      return address();
+    },
+    get end() {
+      return connection.end ?? own;
+    },
+    connection,
+    done,
+    on: connection.on,
+    onText(handler) {
+      listeners.add(handler);
+      return () => void listeners.delete(handler);
+    },
+    async stop() {
+      const here = address();
+      if (!here) return close(); // nobody but this page knows of it yet
+      const { stopUrl = (known: string) => `${known.replace(/\/$/, "")}/stop` } = options;
+      const target = typeof stopUrl === "string" ? stopUrl : stopUrl(here);
+      const given = await withKey();
+      delete given["idempotency-key"];
+      delete given["content-type"];
+      const answer = await (options.fetch ?? fetch)(target, {
+        method: "POST",
+        headers: given,
+        credentials: options.credentials ?? "same-origin",
+      });
+      void answer.body?.cancel();
+      if (!answer.ok) throw new Error(`${target} answered ${answer.status}`);
+    },
+    close,
+    [Symbol.asyncIterator]: () => connection[Symbol.asyncIterator](),
+  };
+}
+
+/**
+ * Streams an AI answer as text, whatever format the server writes: newswire's own, OpenAI's chat completions and
+ * responses, Anthropic's messages, the AI SDK's and AG-UI's. Options and result as those of `streamRun`.
+ *
+ *     const answer = streamChat("/v1/chat/completions", { body: { model, messages, stream: true } });
+ *     answer.onText((text) => (place.textContent = text));
+ */
+export function streamChat<E extends object = AnyEvents>(url: string | URL, options: RunOptions<E> = {}): Run<E> {
+  const starts = options.body != null || /^post$/i.test(options.method ?? "");
+  return read(String(url), options, starts ? newKey() : null, chatFormat());
+}
+
+const LAST = /^(message_stop|response\.(completed|incomplete)|RUN_FINISHED)$/;
+
+function chatFormat(): Format {
+  let foreign = false; // a format of an AI API
+  return {
+    repeats: () => foreign,
+    take(event) {
+      if (event.text === "[DONE]") return { end: { reason: "done" } };
+      const part = event.text[0] === "{" ? parse(event.text) : null;
+      const text = part && textOf(part);
+      if (text == null && !(part && (typeof part.type === "string" || part.error))) return newswire.take(event);
+      foreign = true;
+      if (LAST.test(part.type)) return { end: { reason: "done" } };
+      const error = part.error ?? part.response?.error ?? (/error/i.test(part.type) ? part : null);
+      // A goodbye says that the server stops, and the answer goes on.
+      if (!error || error.code === "goodbye" || error.type === "goodbye") return { text };
+      return { end: { reason: "failed", error: { message: String(error.message ?? error.errorText ?? error) } } };
+    },
+  };
+}
+
+function parse(text: string): any {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+// The text that a part of an answer adds; undefined if this is no such part.
+function textOf(part: any): string | undefined {
+  if (part.choices) return part.choices[0]?.delta?.content ?? ""; // OpenAI's chat completions
+  switch (part.type) {
+    case "response.output_text.delta": // OpenAI's responses
+    case "text-delta": // the AI SDK
+    case "TEXT_MESSAGE_CONTENT": // AG-UI
+      return part.delta;
+    case "content_block_delta": // Anthropic's messages
+      return part.delta?.text ?? "";
+  }
+  return undefined;
+}

@@ -1,0 +1,391 @@
+// One connection for all tabs of an origin that read the same stream: `connect(url, { shared: true })`.
+//
+// The tab that holds a Web Lock leads: it reads the stream and passes every event on over a BroadcastChannel. Streams
+// that differ in their `channel=` parameters alone are one stream, of all channels that a tab asks for.
+//
+// Each tab has a cursor of its own, and takes only what comes after it. So whoever leads next may begin at the oldest
+// cursor of all tabs: nobody loses an event, and nobody gets one twice. Each leader has a term, and a tab hears only the
+// newest one: a leader that was frozen and wakes up finds that it leads no more, and nobody heard what it said meanwhile.
+//
+// A leader that closes or dies frees its lock, and the next in the queue has it at once. One that is frozen, or whose
+// machine took it for asleep, keeps the lock but answers nothing: then a tab steals the lock. Tabs ask only when they
+// have heard nothing for a while, and leaders answer in the handler of a message, which is not slowed down in hidden
+// tabs as timers are.
+
+import { SourceError, type ErrorCode } from "./errors.ts";
+import type { Raw } from "./decoder.ts";
+import { fetchSource, type Sink, type Transport } from "./source.ts";
+import type { ConnectOptions } from "./types.ts";
+
+const TICK = 200; // ms between two looks
+const QUIET = 400; // ms without a word from the leader, after which a tab asks
+const ANSWER = 700; // ms that a leader has for its answer; up to 200 more, so that not all tabs steal at once
+const JOINING = 150; // ms that a new leader waits for tabs that may be frozen
+
+type Term = readonly [number: number, tab: string];
+type Head = { url: string; status: number; headers: [string, string][] };
+type Failure = { code: ErrorCode; message: string; status: number; body: string };
+
+type Message =
+  | { is: "join"; tab: string; channels: string[]; cursor: string }
+  | { is: "leave"; tab: string }
+  | { is: "ping" }
+  // What the leader's stream has, how far it is, and whether it is open; `ready` if it has asked for that stream.
+  | { is: "lead"; term: Term; ready: boolean; channels: string[]; cursor: string; head: Head | null; hidden: boolean }
+  | { is: "events"; term: Term; events: Raw[]; cursor: string }
+  | { is: "lost"; term: Term; failure: Failure | null; wait: number }
+  | { is: "closed"; term: Term; failure: Failure | null };
+
+/** How two cursors of one log are ordered; NaN if they can't be compared. */
+export function compare(one: string, other: string): number {
+  if (one === other) return 0;
+  const [first, second] = [one, other].map((id) => /^(\w+-)?(\d+)$/.exec(id));
+  return first && second && first[1] === second[1] ? Number(first[2]) - Number(second[2]) : NaN;
+}
+
+/** Whether a channel is one of these names and patterns (`*`: one part; `>`: all that follow). */
+export function matches(channel: string, names: readonly string[]): boolean {
+  const parts = channel.split(".");
+  return names.some((name) => {
+    if (name === channel) return true;
+    const wanted = name.split(".");
+    const rest = wanted.indexOf(">");
+    if (rest < 0 ? wanted.length !== parts.length : parts.length <= rest) return false;
+    return wanted.every((part, at) => part === ">" || part === "*" || part === parts[at] || (rest >= 0 && at > rest));
+  });
+}
+
+export function source(url: string, options: ConnectOptions, sink: Sink): Transport {
+  const address = new URL(url, location.href);
+  const wanted = [...new Set(address.searchParams.getAll("channel"))];
+  let cursor = options.lastEventId ?? address.searchParams.get("last_event_id") ?? "";
+  address.searchParams.delete("channel");
+  address.searchParams.delete("last_event_id");
+  const name = `newswire:${address.href}`;
+  const tab = crypto.randomUUID();
+
+  let term: Term = [0, ""]; // of the leader that this tab hears
+  let admitted = false; // what the leader sends has all that this tab is to get
+  let open = false;
+  let opens = 0;
+  let closed = false;
+  let heard = Date.now(); // from the leader
+  let asked = 0;
+  let hasty = 0; // a visible tab waits no longer for a hidden leader that is not connected
+  let channel: BroadcastChannel | undefined;
+  let leaving = new AbortController(); // of this tab, from the group
+  let release: (() => void) | undefined; // of the lead
+  let ticking: ReturnType<typeof setInterval> | undefined;
+  let solo: Transport | undefined;
+
+  // -- what every tab does
+
+  function say(message: Message): void {
+    channel?.postMessage(message);
+  }
+
+  function join(): void {
+    say({ is: "join", tab, channels: wanted, cursor });
+  }
+
+  function hear(message: Message): void {
+    if (closed) return;
+    if (message.is === "join") return leader?.joined(message.tab, message.channels, message.cursor);
+    if (message.is === "leave") return leader?.left(message.tab);
+    if (message.is === "ping") return leader?.pinged();
+    const [number, who] = message.term;
+    if (number < term[0] || (number === term[0] && who < term[1])) return; // a leader of the past
+    if (number !== term[0] || who !== term[1]) {
+      term = message.term;
+      admitted = false;
+      lost(null, 0);
+      if (who !== tab) {
+        leader?.stop();
+        join();
+      }
+    }
+    heard = Date.now();
+    if (message.is === "lead") led(message);
+    else if (message.is === "closed") finish(message.failure && failed(message.failure));
+    else if (!admitted) return;
+    else if (message.is === "lost") lost(message.failure && failed(message.failure), message.wait);
+    else take(message.events, message.cursor);
+  }
+
+  function led({ ready, channels, cursor: from, head, hidden }: Message & { is: "lead" }): void {
+    if (!admitted && ready) {
+      const covered = wanted.every((one) => channels.includes(one));
+      if (covered && !cursor) cursor = from; // from now on
+      const order = compare(cursor, from);
+      if (cursor && from && Number.isNaN(order)) return alone();
+      admitted = covered && order >= 0;
+      if (!admitted) return join();
+      if (cursor) sink.moved(cursor);
+    }
+    if (!admitted) return;
+    if (head && !open) {
+      open = true;
+      sink.opened({ ...head, headers: new Headers(head.headers), reconnected: opens++ > 0 });
+    }
+    hasty = !head && hidden ? hasty || Date.now() : 0;
+  }
+
+  function take(events: Raw[], through: string): void {
+    for (const event of events) {
+      const order = compare(event.id, cursor);
+      if (order < 0 || (order === 0 && event.own)) continue; // this tab has it
+      cursor = event.id;
+      if (!event.channel || !wanted.length || matches(event.channel, wanted)) sink.event(event);
+      else sink.moved(cursor);
+      if (closed) return;
+    }
+    if (through && !(compare(through, cursor) <= 0)) sink.moved((cursor = through));
+  }
+
+  // Cursors that have no order can't be brought together: this tab reads for itself.
+  function alone(): void {
+    leave();
+    solo = fetchSource(url, { ...options, lastEventId: cursor }, sink);
+  }
+
+  function lost(error: Error | null, wait: number): void {
+    if (open || error) sink.lost(error, wait);
+    open = false;
+  }
+
+  function look(): void {
+    if (leader || closed) return;
+    const now = Date.now();
+    const silent = asked > heard && now - asked > ANSWER + Math.random() * 200;
+    if (silent || (hasty && !document.hidden && now - hasty > ANSWER)) {
+      heard = now; // once
+      hasty = 0;
+      request(true);
+    } else if (asked <= heard && now - heard > QUIET) {
+      asked = now;
+      say({ is: "ping" });
+    }
+  }
+
+  // -- the lead: one at a time, from a lock
+
+  let leader: ReturnType<typeof lead> | undefined;
+
+  let queued = false;
+
+  function request(steal = false): void {
+    if (!steal && queued) return;
+    if (!steal) queued = true;
+    const { signal } = leaving;
+    const held = () =>
+      new Promise<void>((done) => {
+        if (!steal) queued = false;
+        if (signal.aborted) return done();
+        leader?.stop();
+        release = done;
+        leader = lead();
+      });
+    navigator.locks.request(name, steal ? { steal } : { signal }, held).catch(() => {
+      if (signal.aborted) return;
+      // Stolen: this tab was frozen, or thought to be. It goes to the end of the queue.
+      leader?.stop();
+      request();
+    });
+  }
+
+  function lead() {
+    const tabs = new Map<string, { channels: string[]; cursor: string }>([[tab, { channels: wanted, cursor }]]);
+    const mine: Term = [term[0] + 1, tab];
+    const stopping = new AbortController(); // of what waits for other tabs to go
+    let channels: string[] = [];
+    let at = cursor; // of the stream
+    let head: Head | null = null;
+    let stream: Transport | undefined;
+    let stopped = false;
+    let batch: Raw[] = [];
+    let batched = false;
+    let missing: string[] = []; // tabs that have not said where they are
+    let until = Date.now() + JOINING;
+
+    function tell(message: Message): void {
+      if (stopped) return;
+      say(message);
+      hear(message);
+    }
+
+    function show(): void {
+      tell({ is: "lead", term: mine, ready: !!stream, channels, cursor: at, head, hidden: document.hidden });
+    }
+
+    function pinged(): void {
+      if (!go()) show();
+    }
+
+    // Reads from the oldest cursor of all tabs; each leaves out what it has.
+    function read(): void {
+      stream?.close();
+      flush();
+      head = null;
+      channels = [...new Set([...tabs.values()].flatMap((one) => one.channels))].sort();
+      for (const one of tabs.values()) {
+        if (one.cursor && (!at || compare(one.cursor, at) < 0)) at = one.cursor;
+        one.cursor = "";
+      }
+      const whole = new URL(address);
+      for (const one of channels) whole.searchParams.append("channel", one);
+      let current = true;
+      const own: Transport = fetchSource(whole.href, { ...options, lastEventId: at }, {
+        opened({ url, status, headers }) {
+          if (!current) return;
+          head = { url, status, headers: [...headers] };
+          show();
+        },
+        event(event) {
+          if (!current) return;
+          batch.push(event);
+          later();
+        },
+        moved(id) {
+          if (!current) return;
+          at = id;
+          later();
+        },
+        lost(error, wait) {
+          if (!current) return;
+          flush();
+          head = null;
+          tell({ is: "lost", term: mine, failure: error && plain(error), wait });
+        },
+        closed(error) {
+          if (!current) return;
+          flush();
+          tell({ is: "closed", term: mine, failure: error && plain(error) });
+        },
+      });
+      stream = {
+        close() {
+          current = false;
+          own.close();
+        },
+      };
+      show();
+    }
+
+    // What one read of the stream brings goes out as one message.
+    function later(): void {
+      if (batched) return;
+      batched = true;
+      queueMicrotask(flush);
+    }
+
+    function flush(): void {
+      batched = false;
+      const events = batch;
+      batch = [];
+      if (events.length || at) tell({ is: "events", term: mine, events, cursor: at });
+    }
+
+    function joined(who: string, theirs: string[], from: string): void {
+      if (stopped) return;
+      if (!tabs.has(who) && who !== tab) {
+        // Granted when that tab is gone, however it went.
+        const gone = () => left(who);
+        navigator.locks.request(`${name} ${who}`, { signal: stopping.signal }, gone).catch(() => {});
+      }
+      tabs.set(who, { channels: theirs, cursor: from });
+      if (!stream) return void go();
+      const behind = from && (!at || compare(from, at) < 0);
+      if (behind || !theirs.every((one) => channels.includes(one))) read();
+      else show();
+    }
+
+    function left(who: string): void {
+      tabs.delete(who); // its channels stay in the stream until it is opened anew
+    }
+
+    function stop(): void {
+      if (stopped) return;
+      stopped = true;
+      stream?.close();
+      stopping.abort();
+      leader = undefined;
+      release?.();
+      release = undefined;
+    }
+
+    // The tabs that there are say where they are, all but a frozen one. Pings tell the time too: in a hidden tab a timer
+    // may be a minute late.
+    function go(): boolean {
+      if (stopped || stream || (Date.now() < until && missing.some((one) => !tabs.has(one)))) return false;
+      read();
+      return true;
+    }
+
+    async function begin(): Promise<void> {
+      show();
+      const { held = [] } = await navigator.locks.query();
+      const names = held.map((lock) => lock.name ?? "").filter((one) => one.startsWith(`${name} `));
+      missing = names.map((one) => one.slice(name.length + 1));
+      until = Date.now() + JOINING;
+      if (!go()) setTimeout(go, JOINING);
+    }
+
+    queueMicrotask(begin);
+    return { joined, left, pinged, stop };
+  }
+
+  // -- coming and going
+
+  function enter(): void {
+    if (closed || channel || solo) return;
+    leaving = new AbortController();
+    const { signal } = leaving;
+    channel = new BroadcastChannel(name);
+    channel.onmessage = ({ data }) => hear(data);
+    const gone = () => new Promise<void>((done) => signal.addEventListener("abort", () => done()));
+    navigator.locks.request(`${name} ${tab}`, { signal }, gone).catch(() => {});
+    request();
+    join();
+    heard = Date.now();
+    ticking = setInterval(look, TICK);
+  }
+
+  function leave(): void {
+    if (!channel) return;
+    clearInterval(ticking);
+    say({ is: "leave", tab });
+    leader?.stop();
+    leaving.abort();
+    queued = false;
+    channel.close();
+    channel = undefined;
+    admitted = false;
+    term = [term[0], ""];
+    open = false;
+  }
+
+  function finish(error: Error | null): void {
+    if (closed) return;
+    closed = true;
+    leave();
+    solo?.close();
+    removeEventListener("pagehide", leave);
+    removeEventListener("pageshow", enter);
+    sink.closed(error);
+  }
+
+  // A page that may come back from the browser's cache leaves the group meanwhile, and comes back with its cursor.
+  addEventListener("pagehide", leave);
+  addEventListener("pageshow", enter);
+  enter();
+  return { close: () => finish(null) };
+}
+
+function plain(error: Error): Failure {
+  const { code = "network", status = 0, body = "" } = error as Partial<SourceError>;
+  return { code, message: error.message, status, body };
+}
+
+function failed({ code, message, status, body }: Failure): SourceError {
+  return new SourceError(code, message, { status, headers: null }, body);
+}

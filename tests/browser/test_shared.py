@@ -1,0 +1,236 @@
+"""Ten tabs on one connection: `connect(url, { shared: true })` in Chromium, and every way in which a leader goes."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
+
+TABS = 10
+OPEN = """import('/newswire.js').then(({ connect }) => {
+  globalThis.seen = []; globalThis.fetches = 0; globalThis.gaps = 0; globalThis.longest = 0; let last = 0;
+  globalThis.source = connect("%s", {
+    shared: %s,
+    fetch: (...given) => (fetches++, fetch(...given)),
+    onGap: () => gaps++,
+  });
+  source.on("*", ({ data, channel }) => {
+    const now = performance.now();
+    if (last) longest = Math.max(longest, now - last);
+    last = now;
+    seen.push([channel, data]);
+  });
+})"""
+
+
+class Publisher:
+    """Publishes numbers to channels, one every 20 ms, until it is stopped."""
+
+    def __init__(self, url: str, *channels: str) -> None:
+        self.sent = 0
+        self._url = url
+        self._channels = channels
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Publisher:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> int:
+        """How many were published to each channel."""
+        self._stopping.set()
+        self._thread.join()
+        return self.sent
+
+    def _run(self) -> None:
+        with httpx2.Client(base_url=self._url) as client:
+            while not self._stopping.wait(0.02):
+                for channel in self._channels:
+                    client.post(f"/channels/{channel}", content=str(self.sent)).raise_for_status()
+                self.sent += 1
+
+
+def subscribers(server: Any) -> int:
+    """Streams that the server has open."""
+    return int(httpx2.get(f"{server.url}/console/stats").json()["subscribers"])
+
+
+def settle(condition: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    pause = threading.Event()
+    for _ in range(600):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError("it did not come to that in 30 s")
+
+
+def open_tabs(server: Any, pages: Any, url: str, count: int = TABS, *, shared: str = "true") -> list[Any]:
+    """Tabs that read one URL."""
+    tabs = pages.tabs(count)
+    for tab in tabs:
+        tab.order(goto=f"{server.url}/health/live")
+        tab.evaluate(OPEN % (url, shared))
+    return tabs
+
+
+def leader(tabs: list[Any]) -> Any:
+    """The tab that opened a stream."""
+    (leads,) = [tab for tab in tabs if tab.evaluate("fetches") > 0]
+    return leads
+
+
+def numbers(tab: Any) -> list[int]:
+    """What a tab saw."""
+    return [number for _, number in tab.evaluate("seen")]
+
+
+def all_from_first(seen: list[int], sent: int) -> None:
+    """Each number once and in order, from the first that was seen."""
+    assert seen
+    assert seen == list(range(seen[0], sent)), [pair for pair in itertools.pairwise(seen) if pair[1] != pair[0] + 1]
+
+
+@pytest.fixture
+def publisher(server: Any) -> Iterator[Publisher]:
+    with Publisher(server.url, "news") as publisher:
+        yield publisher
+
+
+def test_the_lead_is_handed_over(server: Any, pages: Any, publisher: Publisher) -> None:
+    """One connection for ten tabs. The leader is closed, the next one killed, the next one frozen.
+
+    Each of the others has each event once, and waits less than 2 s for the next one.
+    """
+    tabs = open_tabs(server, pages, "/channels/news")
+    for tab in tabs:
+        tab.until("seen.length > 20")
+    assert subscribers(server) == 1
+    assert sum(tab.evaluate("fetches") for tab in tabs) == 1
+    others = list(tabs)
+    for how in ({"close": True}, {"crash": True}, {"lifecycle": "frozen"}):
+        old = leader(others)
+        others.remove(old)
+        for tab in others:
+            tab.evaluate("longest = 0")
+        old.order(**how)
+        settle(lambda: sum(tab.evaluate("fetches") for tab in others) > 0)
+        await_more(others)
+        longest = max(tab.evaluate("longest") for tab in others)
+        print(f"{how}: {longest:.0f} ms from one event to the next")
+        assert longest < 2000
+    old.order(lifecycle="active")  # it finds that it leads no more, follows, and lacks nothing
+    await_more([old])
+    sent = publisher.stop()
+    for tab in [old, *others]:
+        tab.until(f"seen.at(-1)?.[1] === {sent - 1}")
+        all_from_first(numbers(tab), sent)
+        assert tab.evaluate("gaps") == 0
+    settle(lambda: subscribers(server) == 1)
+
+
+def await_more(tabs: list[Any]) -> None:
+    """Wait until each tab has got a second's events more."""
+    for tab in tabs:
+        tab.evaluate("globalThis.count = seen.length")
+        tab.until("seen.length > count + 30")
+
+
+def test_unshared_tabs_block_the_site(server: Any, pages: Any) -> None:
+    """A browser has six connections to a host over HTTP/1.1. Nine streams take them all; shared, they take one."""
+    tabs = pages.tabs(9)
+    for tab in tabs:
+        tab.order(goto=f"{server.url}/health/live")
+        tab.evaluate("import('/newswire.js').then(() => 1)")  # the seventh tab could not load it any more
+    for tab in tabs:
+        tab.evaluate(OPEN % ("/channels/news", "false"))
+    settle(lambda: subscribers(server) == 6)
+    late = "new Promise((done) => setTimeout(done, 1500, 'blocked'))"
+    blocked = f"Promise.race([fetch('/health/live').then(() => 'answered'), {late}])"
+    assert tabs[0].evaluate(blocked) == "blocked"
+    for tab in tabs:
+        tab.evaluate("source.close()")
+    settle(lambda: subscribers(server) == 0)
+    for tab in tabs:
+        tab.evaluate(OPEN % ("/channels/news", "true"))
+    for tab in tabs:
+        tab.until("source.state === 'open'")
+    assert subscribers(server) == 1
+    assert tabs[0].evaluate(blocked) == "answered"
+
+
+def test_subscriptions_are_the_union(server: Any, pages: Any) -> None:
+    """Tabs that read different channels share one stream, each hears its own channels, and none misses an event."""
+    with Publisher(server.url, "a.1", "b.1", "c") as publisher:
+        tabs = pages.tabs(4)
+        urls = ["/stream?channel=a.1", "/stream?channel=b.*", "/stream?channel=c&channel=a.>", "/stream?channel=b.1"]
+        for tab, url in zip(tabs, urls, strict=True):
+            tab.order(goto=f"{server.url}/health/live")
+            tab.evaluate(OPEN % (url, "true"))
+            tab.until("seen.length > 10")
+        assert subscribers(server) == 1
+        old = leader(tabs)
+        old.order(close=True)
+        others = [tab for tab in tabs if tab is not old]
+        settle(lambda: subscribers(server) == 1 and sum(tab.evaluate("fetches") for tab in others) > 0)
+        await_more(others)
+        sent = publisher.stop()
+    wanted = [{"a.1"}, {"b.1"}, {"a.1", "c"}, {"b.1"}]
+    for tab, channels in zip(tabs, wanted, strict=True):
+        if tab is old:
+            continue
+        tab.until(f"seen.at(-1)?.[1] === {sent - 1}")
+        for channel in channels:
+            tab.until(f"seen.findLast(([channel]) => channel === '{channel}')?.[1] === {sent - 1}")
+            all_from_first([number for name, number in tab.evaluate("seen") if name == channel], sent)
+        assert {name for name, _ in tab.evaluate("seen")} == channels
+    assert subscribers(server) == 1
+
+
+def test_a_tab_with_an_older_cursor_gets_what_it_lacks(server: Any, pages: Any) -> None:
+    """A tab that joins with an older cursor reads from there, and the others get nothing twice.
+
+    When all have closed, no stream is open and no lock is held.
+    """
+    first = server.publish("0")
+    for number in range(1, 5):
+        server.publish(str(number))
+    one, two = pages.tabs(2)
+    for tab in (one, two):
+        tab.order(goto=f"{server.url}/health/live")
+    one.evaluate(OPEN % ("/channels/news", "true"))
+    one.until("source.state === 'open'")
+    server.publish("5")
+    one.until("seen.length === 1")
+    two.evaluate((OPEN % ("/channels/news", "true")).replace("onGap", f'lastEventId: "{first}", onGap'))
+    two.until("seen.length === 5")
+    server.publish("6")
+    two.until("seen.length === 6")
+    one.until("seen.length === 2")
+    assert (numbers(one), numbers(two)) == ([5, 6], [1, 2, 3, 4, 5, 6])
+    assert subscribers(server) == 1
+    for tab in (one, two):
+        tab.evaluate("source.close()")
+    settle(lambda: subscribers(server) == 0)
+    one.until("navigator.locks.query().then(({ held, pending }) => held.length + pending.length === 0)")
+
+
+def test_without_locks_each_tab_has_its_own(server: Any, pages: Any) -> None:
+    """Where the browser gives no locks, as on plain-http addresses of a network, `shared` changes nothing."""
+    tabs = pages.tabs(2)
+    for tab in tabs:
+        tab.order(goto=f"{server.url}/health/live")
+        tab.evaluate("void Object.defineProperty(navigator, 'locks', { value: undefined })")
+        tab.evaluate(OPEN % ("/channels/news", "true"))
+        tab.until("source.state === 'open'")
+    assert subscribers(server) == 2
