@@ -8,15 +8,16 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 from tests.fixtures.engines import Valkey, free_port
 from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
+from tests.log.two_logs import Publisher, publishing, two_logs
 
-from newswire.errors import LogError, LogUnavailable, LogUncertain
+from newswire.errors import LogError, LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.log import Log
@@ -36,77 +37,9 @@ def server() -> Iterator[Valkey]:
         yield server
 
 
-class Publisher:
-    """Publishes numbers all the time, one after the other, and each again under its token until it is there.
-
-    Attributes:
-        acknowledged: what is stored.
-    """
-
-    def __init__(self, log: Log, name: str) -> None:
-        self.acknowledged: list[str] = []
-        self.failures = 0
-        self._log = log
-        self._name = name
-
-    async def run(self) -> None:
-        number = 0
-        while True:
-            data = f"{self._name} {number}"
-            try:
-                await self._log.append([(self._name, Event(data))], token=data)
-            except (LogUnavailable, LogUncertain):
-                self.failures += 1
-                await asyncio.sleep(0.005)
-                continue
-            self.acknowledged.append(data)
-            number += 1
-            await asyncio.sleep(0.0005)
-
-    async def more(self, count: int = 20) -> None:
-        """Wait until it has stored some more."""
-        goal = len(self.acknowledged) + count
-        async with asyncio.timeout(PATIENCE):
-            while len(self.acknowledged) < goal:
-                await asyncio.sleep(0.002)
-
-
-@asynccontextmanager
-async def publishing(log: Log, name: str) -> AsyncGenerator[Publisher]:
-    """A publisher, for the time of the block."""
-    publisher = Publisher(log, name)
-    task = asyncio.create_task(publisher.run())
-    try:
-        yield publisher
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@asynccontextmanager
-async def two_hubs(one: str, other: str | None = None) -> AsyncGenerator[tuple[list[Publisher], list[Reader]]]:
-    """Two logs with a publisher and a reader each; at the end, what the readers saw is checked."""
-    async with (
-        opened(RedisLog(one)) as first,
-        opened(RedisLog(other or one)) as second,
-        Reader(first) as reader,
-        Reader(second) as another,
-    ):
-        async with publishing(first, "a") as a, publishing(second, "b") as b:
-            await a.more()
-            await b.more()
-            yield [a, b], [reader, another]
-            await a.more()
-            await b.more()
-        for publisher in (a, b):
-            for each in (reader, another):
-                await each.saw(publisher.acknowledged[-1])
-        for each in (reader, another):
-            assert None in each.seen or len(each.seen) == len(set(each.seen))
-            for publisher in (a, b):
-                own = [data for data in each.seen if data is None or data.startswith(publisher._name)]
-                if None not in own:
-                    assert own[: len(publisher.acknowledged)] == publisher.acknowledged
+def two_hubs(url: str) -> AbstractAsyncContextManager[tuple[list[Publisher], list[Reader]]]:
+    """Two logs on a server."""
+    return two_logs(RedisLog(url), RedisLog(url))
 
 
 async def test_connections_are_cut_at_random(server: Valkey) -> None:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.fixtures.engines import Valkey
+from tests.fixtures.engines import Postgres, Valkey
 from tests.runs.suite.suite import RunSuite
 
 from newswire.log.engine import Batch, OnDone
 from newswire.log.log import Log
 from newswire.log.memory import MemoryLog
 from newswire.log.memory.engine import MemoryEngine
+from newswire.log.postgres.engine import PostgresLog
 from newswire.log.redis.engine import RedisLog
 from newswire.log.sqlite import SqliteLog
 from newswire.testing.log_base import MakeLog
@@ -66,3 +67,12 @@ class TestRunsOnValkey(RunSuite):
     def make_log(self, valkey: Valkey) -> MakeLog:
         namespace = f"runs.{secrets.token_hex(8)}"
         return lambda **options: RedisLog(valkey.url, namespace=namespace, **options)
+
+
+class TestRunsOnPostgres(RunSuite):
+    """The suite in a PostgreSQL database, with two hubs on it."""
+
+    @pytest.fixture
+    def make_log(self, postgres: Postgres) -> MakeLog:
+        namespace = f"runs.{secrets.token_hex(8)}"
+        return lambda **options: PostgresLog(postgres.url, namespace=namespace, **options)

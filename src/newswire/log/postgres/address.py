@@ -23,10 +23,12 @@ class Address:
     Attributes:
         url: with the password, in the form that asyncpg takes.
         name: without it, for people.
+        options: the names of those in the URL.
     """
 
     url: str
     name: str
+    options: frozenset[str]
 
     def __repr__(self) -> str:
         return f"Address({self.name!r})"
@@ -59,8 +61,10 @@ class Address:
         return cls(
             f"postgresql://{netloc}/{database}{f'?{urlencode(query)}' if query else ''}",
             f"{','.join(where)}/{unquote(database) or query.get('dbname', '')}",
+            frozenset(query),
         )
 
-    async def connect(self, **options: Any) -> asyncpg.Connection[Any]:
-        """Make a connection."""
-        return await asyncpg.connect(self.url, **options)
+    async def connect(self, settings: dict[str, str], **options: Any) -> asyncpg.Connection[Any]:
+        """Make a connection, with settings of the session for which the URL has none."""
+        settings = {name: value for name, value in settings.items() if name not in self.options}
+        return await asyncpg.connect(self.url, server_settings=settings, **options)

@@ -265,7 +265,7 @@ class Link:
             settings |= {"jit": "off", "default_transaction_isolation": "read committed"} | self._settings
         try:
             self._connection = await self._address.connect(
-                timeout=server.timeout, statement_cache_size=0 if self._pooled else 100, server_settings=settings
+                settings, timeout=server.timeout, statement_cache_size=0 if self._pooled else 100
             )
             if self.on_open is not None:
                 await self.on_open(self._connection)
