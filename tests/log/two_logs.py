@@ -1,4 +1,4 @@
-"""Two processes on one log, as far as the log can tell, while a test makes trouble: publishers, and a check of readers."""
+"""Two processes on one log, as far as the log can tell, while a test makes trouble; and a check of their readers."""
 
 from __future__ import annotations
 
