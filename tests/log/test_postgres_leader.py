@@ -1,0 +1,181 @@
+"""The leader of the log in a PostgreSQL database: killed at any moment, and readers see what was committed, once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from tests.fixtures.engines import Postgres
+from tests.log.redis_reader import PATIENCE, Reader
+
+from newswire.log.postgres.engine import PostgresEngine, PostgresLog
+from newswire.log.retention import Retention
+from newswire.testing.log_base import opened, publish, read_all
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+KILLED = int(os.environ.get("NEWSWIRE_KILLED_LEADERS", "5"))  # 20 takes half a minute
+_PROGRAM = Path(__file__).parent / "postgres_leader.py"
+_LEADER = """
+    SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid)
+    WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND (classid::bigint << 32 | objid::bigint) = $1"""
+
+
+@contextmanager
+def a_process(url: str) -> Iterator[subprocess.Popen[str]]:
+    """A process on the log."""
+    command = [sys.executable, str(_PROGRAM), url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "open\n"
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+
+
+async def leader_of(connection: Any, log: PostgresLog) -> str:
+    """The name of the process that leads."""
+    assert isinstance(log.engine, PostgresEngine)
+    async with asyncio.timeout(PATIENCE):
+        while not (found := await connection.fetch(_LEADER, log.engine._schema.lead)):
+            await asyncio.sleep(0.01)
+    return str(found[0][0])
+
+
+async def transactions(url: str, insert: str, name: str, dice: random.Random, enough: asyncio.Event) -> list[str]:
+    """Run random transactions with savepoints, half of which roll back. Returns what they committed, in order."""
+    connection = await asyncpg.connect(url)
+    committed: list[str] = []
+    number = 0
+
+    async def put(into: list[str]) -> None:
+        nonlocal number
+        number += 1
+        data = f"{name} {number}"
+        await connection.execute(insert, name, data)
+        into.append(data)
+
+    while not enough.is_set() or len(committed) < 40:
+        mine: list[str] = []
+        transaction = connection.transaction()
+        await transaction.start()
+        for _ in range(dice.randint(1, 4)):
+            await put(mine)
+            if dice.random() < 0.4:
+                inner: list[str] = []
+                savepoint = connection.transaction()
+                await savepoint.start()
+                for _ in range(dice.randint(1, 3)):
+                    await put(inner)
+                if dice.random() < 0.5:
+                    await savepoint.rollback()
+                else:
+                    await savepoint.commit()
+                    mine += inner
+            if dice.random() < 0.3:
+                await asyncio.sleep(dice.random() / 50)
+        if dice.random() < 0.5:
+            await transaction.rollback()
+        else:
+            await transaction.commit()
+            committed += mine
+    await connection.close()
+    return committed
+
+
+async def test_a_leader_that_is_killed_at_random_points(postgres: Postgres) -> None:
+    """Readers see exactly what was committed, once, each session in its order, in a log without holes."""
+    dice = random.Random(7)
+    namespace = secrets.token_hex(8)
+    url = f"{postgres.url}?namespace={namespace}"
+    log = PostgresLog(postgres.url, namespace=namespace)
+    async with opened(log), Reader(log) as reader:
+        assert isinstance(log.engine, PostgresEngine)
+        await log.engine._leader.close()
+        insert = log.engine.outbox.insert("gen_random_uuid()", "$1", "NULL", "$2")
+        connection = await asyncpg.connect(postgres.url)
+        enough = asyncio.Event()
+        running = [
+            asyncio.create_task(transactions(postgres.url, insert, f"s{name}", random.Random(name), enough))
+            for name in range(5)
+        ]
+        with a_process(f"{url}&application_name=first") as first:
+            names = {"first": first}
+            for killed in range(KILLED):
+                name = f"p{killed}"
+                with a_process(f"{url}&application_name={name}") as other:
+                    names[name] = other
+                    leader = await leader_of(connection, log)
+                    await asyncio.sleep(dice.random() / 10)
+                    names[leader].kill()
+                    assert await leader_of(connection, log)
+            enough.set()
+            committed = [await task for task in running]
+        await connection.close()
+        log.engine._leader.start()
+        for each in committed:
+            await reader.saw(each[-1])
+        assert None not in reader.seen
+        for name, each in enumerate(committed):
+            assert [data for data in reader.seen if data is not None and data.startswith(f"s{name} ")] == each
+        assert len(reader.seen) == sum(map(len, committed))
+        offsets = [entry.offset for entry in await read_all(log, "s0", "s1", "s2", "s3", "s4")]
+        assert offsets == list(range(1, len(offsets) + 1))
+
+
+async def test_a_leader_that_stands_still_is_replaced(postgres: Postgres) -> None:
+    """The server ends its session, and another process leads."""
+    namespace = secrets.token_hex(8)
+    with a_process(f"{postgres.url}?namespace={namespace}&idle_session_timeout=1s") as frozen:
+        log = PostgresLog(f"{postgres.url}?application_name=other", namespace=namespace)
+        async with opened(log), Reader(log) as reader:
+            assert isinstance(log.engine, PostgresEngine)
+            connection = await asyncpg.connect(postgres.url)
+            assert await leader_of(connection, log) == "newswire"
+            frozen.send_signal(signal.SIGSTOP)
+            insert = log.engine.outbox.insert("gen_random_uuid()", "'a'", "NULL", "'new'")
+            await connection.execute(insert)
+            await reader.saw("new")
+            assert await leader_of(connection, log) == "other"
+            await connection.close()
+
+
+async def test_retention_by_itself(postgres: Postgres) -> None:
+    """The leader removes what is over, after followers had a second to see it; if it ends, another process does."""
+    namespace = secrets.token_hex(8)
+    retention = {"age": Retention(max_age=0.5), "count": Retention(max_events=2)}
+
+    def make() -> PostgresLog:
+        return PostgresLog(postgres.url, namespace=namespace, retention=retention)
+
+    async def emptied(log: PostgresLog) -> None:
+        async with asyncio.timeout(PATIENCE):
+            while len(await read_all(log, "age", "count")) > 2:
+                await asyncio.sleep(0.05)
+
+    async with opened(make()) as log:
+        assert isinstance(log, PostgresLog)
+        async with opened(make()) as other:
+            assert isinstance(other, PostgresLog)
+            await publish(other, "age", *"123")
+            await publish(other, "count", *"45678")
+            assert len(await read_all(log, "age", "count")) == 8
+            await emptied(other)
+            assert [entry.data for entry in await read_all(log, ">")] == ["7", "8"]
+        await publish(log, "age", "9")
+        await publish(log, "count", "10")
+        await emptied(log)
+        assert [entry.data for entry in await read_all(log, ">")] == ["8", "10"]
