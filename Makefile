@@ -10,7 +10,7 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js demo images test test-all delivery-versions quick check bench clean setup
+.PHONY: js demo images test test-all delivery-versions quick check bench clean fuzz setup
 
 setup: $(VENV)/.ready
 
@@ -52,6 +52,10 @@ check: setup           ## format, lint, types, floors, spelling, plain English
 	$(BIN)/codespell
 	$(BIN)/python scripts/prose.py
 	PATH="$(abspath $(BIN)):$$PATH" node node_modules/typescript/bin/tsc -p js --noEmit
+
+MINUTES ?= 1
+fuzz: setup            ## random inputs to everything that takes bytes from strangers; make fuzz MINUTES=60
+	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
 
 bench: setup           ## all benchmarks, in turns with the peers; renews docs/benchmarks.md; needs Linux, a C compiler, 10 minutes
 	$(BIN)/python -m benchmarks --quick --write-docs

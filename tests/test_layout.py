@@ -13,7 +13,7 @@ TESTS: Final = Path(__file__).parent
 SOURCE: Final = TESTS.parent / "src" / "newswire"
 
 # Folders that test something else than src/newswire: other folders of the repository, or all of it in a browser.
-OTHERS: Final = ("benchmarks", "browser", "docs", "examples", "fixtures", "js")
+OTHERS: Final = ("benchmarks", "browser", "docs", "examples", "fixtures", "fuzz", "js")
 
 ACROSS: Final = {
     "client/test_dialects": "the examples, against recorded services",
@@ -40,6 +40,7 @@ ACROSS: Final = {
     "server/test_logs_in_trouble": "a log that is away, wiped or put back",
     "server/test_on_valkey": "several servers",
     "server/test_operator": "what an operator sees",
+    "server/test_security": "an attacker's ways, one by one",
     "server/test_serve": "`newswire serve` as a process",
     "test_layout": "this file",
     "test_public": "what the package exports",

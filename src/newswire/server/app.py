@@ -170,7 +170,7 @@ async def many_channels(request: Request) -> EventSourceResponse:
 async def _stream(
     request: Request, service: Service, channels: list[str], query: Query, *more: str
 ) -> EventSourceResponse:
-    query.only(*more, "from", "envelope", also=service.parameters, cursor=True)
+    query.only(*more, "from", "envelope", also=service.stream_parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
     if request.method != "HEAD":

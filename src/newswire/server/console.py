@@ -82,7 +82,7 @@ async def tail(request: Request) -> EventSourceResponse:
     """
     service = service_of(request)
     query = Query(request.scope["query_string"])
-    query.only("channel", "last_event_id", also=service.parameters)
+    query.only("channel", "last_event_id", also=service.stream_parameters)
     channel = query.one("channel") or ">"
     access = await service.allow(request, "subscribe", channel)
     service.check_room()

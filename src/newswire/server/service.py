@@ -39,6 +39,7 @@ class Service(ServedApp):
 
     Attributes:
         authorize, parameters: as given to `create_app`.
+        stream_parameters: those of streams, which take tickets too.
         auth: the authorizer, if it is newswire's own.
         streams_open: the open streams that a credential or a limit is about.
         bodies: reads the requests' bodies.
@@ -69,7 +70,8 @@ class Service(ServedApp):
             self.grants = replace(self.grants, credentials=True)
         self.streams_open.per_subject = settings.max_streams_per_subject
         self.streams_open.per_address = settings.max_streams_per_address
-        self.parameters = tuple(parameters) if self.auth is None else (*parameters, TICKET)
+        self.parameters = tuple(parameters)
+        self.stream_parameters = self.parameters if self.auth is None else (*parameters, TICKET)
         self.bodies = Bodies(settings.body_timeout, settings.max_body)
         self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
         self.rates = None if settings.publish_rate is None else Rates(settings.publish_rate)

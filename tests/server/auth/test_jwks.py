@@ -1,0 +1,156 @@
+"""Keys at a URL: rotation, a provider that is away, and strangers who name keys that never were."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from tests.fixtures.serve import Serve
+from tests.server.auth.conftest import CLIENT
+
+from newswire.server.auth import jwks
+
+KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("one", "two")}
+
+
+class Provider:
+    """An identity provider that publishes some of the keys.
+
+    Attributes:
+        published: their names.
+        status: of its answers.
+        asked: how many requests came.
+    """
+
+    def __init__(self) -> None:
+        self.published: list[str] = ["one"]
+        self.extra: list[Any] = []
+        self.status = 200
+        self.asked = 0
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                provider.asked += 1
+                body = json.dumps({"keys": provider.keys()}).encode()
+                self.send_response(provider.status)
+                self.send_header("content-length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/keys"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def keys(self) -> list[Any]:
+        """What it publishes now."""
+        made = [
+            json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(KEYS[name].public_key())) | {"kid": name, "use": "sig"}
+            for name in self.published
+        ]
+        return made + self.extra
+
+    def close(self) -> None:
+        """Stop it."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    provider = Provider()
+    yield provider
+    provider.close()
+
+
+def token(name: str, kid: str | None = "", **more: Any) -> str:
+    """A token of one of the keys."""
+    claims = {"sub": "ada", "subscribe": [">"], "exp": int(time.time()) + 600, **more}
+    return jwt.encode(claims, KEYS[name], "RS256", headers={} if kid is None else {"kid": kid or name})
+
+
+def get(server: Serve, token: str) -> httpx2.Response:
+    """What a token gets."""
+    return CLIENT.get(f"{server.url}/channels/a/events", headers={"authorization": f"Bearer {token}"})
+
+
+def test_rotation(provider: Provider, tmp_path: Path) -> None:
+    """A new key is found at once, without a restart; an old one is good as long as it is published."""
+    with Serve(tmp_path, "--jwks-url", provider.url) as server:
+        assert get(server, token("one")).status_code == 200
+        assert get(server, token("two", "one")).json()["reason"] == "bad_signature"
+        assert provider.asked == 1
+        provider.published = ["one", "two"]
+        assert get(server, token("two")).status_code == 200
+        assert get(server, token("one")).status_code == 200
+        assert get(server, token("two", None)).status_code == 200  # without a `kid`, each is tried
+        provider.published = ["two"]
+        assert get(server, token("two", "three")).json()["reason"] == "bad_signature"  # made it look again
+        assert get(server, token("one")).json()["reason"] == "bad_signature"
+        assert get(server, token("two")).status_code == 200
+        assert provider.asked <= 5
+
+
+def test_strangers_can_not_make_it_ask(provider: Provider, tmp_path: Path) -> None:
+    """A hundred keys that never were cost the provider a handful of requests."""
+    with Serve(tmp_path, "--jwks-url", provider.url) as server:
+        assert get(server, token("one")).status_code == 200
+        for number in range(100):
+            assert get(server, token("two", f"made-up-{number}")).status_code == 401
+        assert provider.asked <= 8
+        assert get(server, token("one")).status_code == 200
+
+
+def test_a_provider_that_is_away(provider: Provider, tmp_path: Path) -> None:
+    """Without keys a 503 that says when to come back; with keys they go on."""
+    provider.status = 500
+    with Serve(tmp_path, "--jwks-url", provider.url, "--anonymous", "public") as server:
+        answer = get(server, token("one"))
+        assert (answer.status_code, answer.json()["code"]) == (503, "keys_unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert CLIENT.get(f"{server.url}/channels/public/events").status_code == 200
+        provider.status = 200
+        deadline = time.monotonic() + 30
+        while get(server, token("one")).status_code == 503:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        provider.status = 500
+        assert get(server, token("two")).status_code == 401
+        assert get(server, token("one")).status_code == 200
+
+
+def test_a_secret_that_is_published_is_none(provider: Provider, tmp_path: Path) -> None:
+    """A JWK Set at a URL may have a symmetric key by mistake: no token that it signs is good."""
+    provider.extra = [{"kty": "oct", "kid": "s", "k": "c2VjcmV0", "alg": "HS256"}, {"kty": "RSA"}, 5]
+    forged = jwt.encode({"sub": "ada", "subscribe": [">"]}, "secret".ljust(32, "\0"), "HS256", headers={"kid": "s"})
+    with Serve(tmp_path, "--jwks-url", provider.url) as server:
+        assert get(server, forged).json()["reason"] == "wrong_algorithm"
+        assert get(server, token("one")).status_code == 200
+
+
+@pytest.mark.anyio
+async def test_old_keys_are_fetched_again(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After five minutes: a key that the provider took away is then not good for tokens that are known, either."""
+    from newswire.server.auth import Denied, JwksUrl, Tokens
+
+    monkeypatch.setattr(jwks, "_FRESH", 0.05)
+    tokens = Tokens(url=JwksUrl(provider.url))
+    good = token("one")
+    await tokens.verify(good)
+    provider.published = ["two"]
+    deadline = time.monotonic() + 20
+    with pytest.raises(Denied, match="not signed with a key"):
+        while time.monotonic() < deadline:
+            await tokens.verify(good)
