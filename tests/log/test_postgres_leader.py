@@ -10,9 +10,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg
 import pytest
@@ -112,16 +113,20 @@ async def test_a_leader_that_is_killed_at_random_points(postgres: Postgres) -> N
             asyncio.create_task(transactions(postgres.url, insert, f"s{name}", random.Random(name), enough))
             for name in range(5)
         ]
-        with a_process(f"{url}&application_name=first") as first:
-            names = {"first": first}
-            for killed in range(KILLED):
-                name = f"p{killed}"
-                with a_process(f"{url}&application_name={name}") as other:
-                    names[name] = other
-                    leader = await leader_of(connection, log)
-                    await asyncio.sleep(dice.random() / 10)
-                    names[leader].kill()
-                    assert await leader_of(connection, log)
+        with ExitStack() as stack:
+            processes: dict[str, subprocess.Popen[str]] = {}
+
+            def another() -> None:
+                name = f"process {len(processes)}"
+                processes[name] = stack.enter_context(a_process(f"{url}&application_name={quote(name)}"))
+
+            another()
+            for _ in range(KILLED):
+                another()
+                leader = await leader_of(connection, log)
+                await asyncio.sleep(dice.random() / 10)
+                processes[leader].kill()
+                processes[leader].wait()
             enough.set()
             committed = [await task for task in running]
         await connection.close()
