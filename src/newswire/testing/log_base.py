@@ -25,10 +25,13 @@ class LogTests:
 
     Attributes:
         durable: whether a log that was closed can be made again, with all that was in it.
+        per_channel: whether retention counts for each channel. An engine with one limit for the whole log has False:
+            it refuses rules for patterns, and tells readers of what it removed by `Page.doubt`.
     """
 
     pytestmark = pytest.mark.anyio
     durable: ClassVar[bool] = True
+    per_channel: ClassVar[bool] = True
 
     @pytest.fixture
     def anyio_backend(self) -> str:
@@ -100,6 +103,12 @@ async def read_all(log: Log, *channels: str, after: int = 0, limit: int = 100) -
 async def lost(log: Log, *channels: str) -> int:
     """What a page reports as lost to a reader of the channels from the beginning."""
     return (await log.read(Channels(map(name_or_pattern, channels)), 0, 1)).lost
+
+
+async def told(log: Log, *channels: str, after: int = 0) -> int:
+    """Up to where a reader of the channels after an offset hears that something is gone, or may be."""
+    page = await log.read(Channels(map(name_or_pattern, channels)), after, 1)
+    return max(page.lost, page.doubt)
 
 
 def closing(follower: AsyncIterator[Sequence[Entry]]) -> aclosing[Any]:

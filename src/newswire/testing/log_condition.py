@@ -67,7 +67,8 @@ class ConditionTests(LogTests):
 
     async def test_retention_does_not_set_a_condition_back(self, make_log: MakeLog) -> None:
         """A channel whose events were all removed by retention has not become new."""
-        async with opened(make_log(retention={"claim": Retention(max_events=1)})) as log:
+        retention = Retention(max_events=1)
+        async with opened(make_log(retention={"claim": retention} if self.per_channel else retention)) as log:
             before, newest = await publish(log, "claim", "a", "b")
             await log.trim()
             assert await submit(log, Batch([("claim", Event("c"))], Condition("claim", before))) == [None]

@@ -22,6 +22,7 @@ from newswire.testing.log_base import (
     publish,
     read_all,
     take,
+    told,
 )
 from newswire.wire.event import Event
 
@@ -41,6 +42,11 @@ class KeepTests(LogTests):
             a = await publish(log, "a", *"12345")
             b = await publish(log, "b", *"12")
             await log.trim()
+            if not self.per_channel:
+                assert offsets(await read_all(log, ">")) == [a[4], *b]
+                assert await told(log, "a") == await told(log, ">") == a[3]
+                assert await told(log, "a", after=a[3]) <= a[3]
+                return
             assert offsets(await read_all(log, "a")) == a[2:]
             assert offsets(await read_all(log, "b")) == b
             assert [await lost(log, name) for name in "abc"] == [a[1], 0, 0]
@@ -49,6 +55,9 @@ class KeepTests(LogTests):
 
     async def test_max_bytes(self, make_log: MakeLog) -> None:
         """Each channel keeps its newest events within `max_bytes` of UTF-8 data."""
+        if not self.per_channel:
+            await self._max_bytes_of_all(make_log)
+            return
         async with opened(make_log(retention=Retention(max_bytes=10))) as log:
             a = await publish(log, "a", "12345", "1234", "\u20ac\u20ac")  # 5 + 4 + 6
             b = await publish(log, "b", "12345", "12345")
@@ -58,6 +67,16 @@ class KeepTests(LogTests):
             assert offsets(await read_all(log, "b")) == b
             assert await read_all(log, "c") == []
 
+    async def _max_bytes_of_all(self, make_log: MakeLog) -> None:
+        """The log keeps its newest events; what it stores beside their data may count as well."""
+        async with opened(make_log(retention=Retention(max_bytes=2000))) as log:
+            numbers = await publish(log, "a", *["x" * 100] * 30)
+            await log.trim()
+            kept = offsets(await read_all(log, "a"))
+            assert 1 <= len(kept) <= 20
+            assert kept == numbers[-len(kept) :]
+            assert await told(log, "a") == kept[0] - 1
+
     async def test_max_age(self, make_log: MakeLog) -> None:
         """Events older than `max_age` go, all of them if need be, and a reader learns what it lost."""
         async with opened(make_log(retention=Retention(max_age=0.01))) as log:
@@ -65,7 +84,7 @@ class KeepTests(LogTests):
             with anyio.fail_after(PATIENCE):
                 while await read_all(log, "a"):
                     await log.trim()
-            assert await lost(log, "a") == numbers[-1]
+            assert await (lost if self.per_channel else told)(log, "a") == numbers[-1]
 
     async def test_first_matching_rule(self, make_log: MakeLog) -> None:
         """The first pattern that matches a channel counts for it; one that none matches keeps everything."""
@@ -75,6 +94,14 @@ class KeepTests(LogTests):
             ">": Retention(max_events=2),
             "b": Retention(max_events=1),
         }
+        if not self.per_channel:
+            with pytest.raises(ValueError, match="each pattern"):
+                make_log(retention=rules)
+            async with opened(make_log(retention={">": Retention(max_events=2)})) as log:
+                await publish(log, "a", *"123")
+                await log.trim()
+                assert [entry.data for entry in await read_all(log, "a")] == ["2", "3"]
+            return
         async with opened(make_log(retention=rules)) as log:
             for channel in ("a.1", "a.2", "b"):
                 await publish(log, channel, *"123")
@@ -97,6 +124,15 @@ class KeepTests(LogTests):
 
     async def test_limits_together(self, make_log: MakeLog) -> None:
         """Of several limits the strictest counts."""
+        if not self.per_channel:
+            async with opened(make_log(retention=Retention(max_events=3, max_bytes=10_000, max_age=3600))) as log:
+                await publish(log, "a", *"12345")
+                await log.trim()
+                assert len(await read_all(log, "a")) == 3
+                await publish(log, "a", *["x" * 6000] * 3)
+                await log.trim()
+                assert len(await read_all(log, "a")) == 1
+            return
         async with opened(make_log(retention=Retention(max_events=3, max_bytes=10, max_age=3600))) as log:
             await publish(log, "small", *"12345")
             await publish(log, "large", *(["x" * 6] * 3))
@@ -106,6 +142,14 @@ class KeepTests(LogTests):
 
     async def test_many_trims(self, make_log: MakeLog) -> None:
         """However often and however much is trimmed, a channel has exactly what its limit says."""
+        if not self.per_channel:
+            async with opened(make_log(retention=Retention(max_events=7))) as log:
+                for turn in range(1, 6):
+                    numbers = await log.append([(name, Event("x" * 10)) for name in "ab" for _ in range(turn * turn)])
+                    await log.trim()
+                    assert offsets(await read_all(log, ">"))[-7:] == [number.offset for number in numbers[-7:]]
+                    assert len(await read_all(log, ">")) == min(7, numbers[-1].offset)
+            return
         async with opened(make_log(retention={"a.*": Retention(max_events=7), "b": Retention(max_bytes=50)})) as log:
             for turn in range(1, 6):
                 batch = [(channel, Event("x" * 10)) for channel in ("a.1", "a.2", "b", "c") for _ in range(turn * turn)]
@@ -115,7 +159,7 @@ class KeepTests(LogTests):
 
     async def test_large_trim(self, make_log: MakeLog) -> None:
         """Thousands of events are trimmed at once."""
-        async with opened(make_log(retention=Retention(max_events=1))) as log:
+        async with opened(make_log(retention=Retention(max_events=1 if self.per_channel else 3))) as log:
             for _ in range(5):
                 await log.append([(f"c{number % 3}", Event("x")) for number in range(999)])
             await log.trim()
@@ -125,7 +169,8 @@ class KeepTests(LogTests):
 
     async def test_span(self, make_log: MakeLog) -> None:
         """A span goes from just before the earliest kept event to the newest ever appended."""
-        async with opened(make_log(retention={"a": Retention(max_events=1)})) as log:
+        retention = Retention(max_events=1)
+        async with opened(make_log(retention={"a": retention} if self.per_channel else retention)) as log:
             span = await log.span()
             assert (span.earliest, span.latest) == (0, 0)
             numbers = await publish(log, "a", *"123")
@@ -164,8 +209,9 @@ class KeepTests(LogTests):
                 assert offsets(await take(follower, 2)) == numbers[3:]
 
     async def test_a_follower_keeps_up_with_retention(self, make_log: MakeLog) -> None:
-        """A follower that keeps up gets every event of a channel that keeps one."""
-        async with opened(make_log(retention=Retention(max_events=1))) as log, closing(log.follow(0)) as follower:
+        """A follower that keeps up gets every event of a channel that keeps one; of a log that keeps a few."""
+        retention = Retention(max_events=1 if self.per_channel else 12)
+        async with opened(make_log(retention=retention)) as log, closing(log.follow(0)) as follower:
             for _ in range(30):
                 positions = await log.append([("a", Event("x"))] * 3)
                 assert offsets(await take(follower, 3)) == [position.offset for position in positions]

@@ -1,0 +1,191 @@
+"""The log on a NATS server with JetStream, for hubs on many machines.
+
+A log is a stream, whose sequence is the log's offset; a channel is a subject. docs/engines.md says what such a log can
+lose, what its retention can't do, and how to set the server up.
+
+This file is what the event loop sees; `stream` has which stream it is, and which life of the log goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from newswire.log.channels import Channels
+from newswire.log.engine import Batch, Engine, Entry, Limits, OnDone, OnEntries, Page, Span
+from newswire.log.log import Log
+from newswire.log.nats.drops import Drops
+from newswire.log.nats.link import Link
+from newswire.log.nats.pages import Pages
+from newswire.log.nats.stream import Stream
+from newswire.log.nats.tail import Tail
+from newswire.log.nats.writer import Writer
+from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_MAX_PAYLOAD: Final = 2**20  # a server's, unless it is set otherwise
+_HEADERS: Final = 8 * 2**10  # bytes beside an event's data, at most
+_BATCH: Final = 1000  # messages; a server takes no more
+_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
+
+
+class NatsLog(Log):
+    """A log on a NATS server with JetStream (2.12 or newer).
+
+    Args:
+        url: `nats://` or `tls://`, with user and password, or a token; several servers of a cluster with commas
+            between them: `nats://user:password@one:4222,two:4222`.
+        namespace: the name of the stream, and the beginning of its subjects: letters, digits, `-` and `_`.
+        retention: what to keep of all channels together, also of internal ones: one `Retention`. A stream has no
+            limits for each channel. It is given to the stream when this process first stores something.
+        timeout: seconds to wait for a connection or an answer. A batch with a token whose answer was lost is sent again
+            for three times as long.
+        replicas: on how many servers of a cluster each event is stored: 1, 3 or 5.
+        max_payload: the server's setting of this name, in bytes: an event is smaller by 8 KiB.
+        creds: a file with a user's credentials (JWT and seed).
+        ca: a file with the certificates of those whom to trust, for `tls://`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        namespace: str = "newswire",
+        retention: RetentionRules = None,
+        timeout: float = 5.0,
+        replicas: int = 1,
+        max_payload: int = _MAX_PAYLOAD,
+        creds: str | None = None,
+        ca: str | None = None,
+    ) -> None:
+        server = _Server(url, namespace, timeout, creds, ca)
+        super().__init__(NatsEngine(server, one_rule(retention), replicas, max_payload))
+
+
+class _Server:
+    """Where a log is."""
+
+    def __init__(self, url: str, namespace: str, timeout: float, creds: str | None, ca: str | None) -> None:
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ValueError("a namespace has up to 100 letters, digits, '-' and '_'")
+        self.namespace = namespace
+        self._arguments = url, timeout, creds, ca
+        self.link()  # what can't be used is refused here
+
+    def link(self) -> Link:
+        """A connection, not made yet."""
+        return Link(*self._arguments)
+
+
+class NatsEngine(Engine):
+    """The engine of a `NatsLog`."""
+
+    def __init__(self, server: _Server, retention: Retention, replicas: int, max_payload: int) -> None:
+        if replicas not in (1, 2, 3, 4, 5):
+            raise ValueError(f"replicas are 1 to 5, not {replicas}")
+        if max_payload < 2 * _HEADERS:
+            raise ValueError(f"max_payload is at least {2 * _HEADERS} bytes, not {max_payload}")
+        self.limits = Limits(
+            event_bytes=max_payload - _HEADERS, batch_events=_BATCH, group_events=_BATCH, group_bytes=8 * 2**20
+        )
+        self._server = server
+        self._retention = retention
+        self._replicas = replicas
+        self._begin()
+
+    def _begin(self) -> None:
+        link = self._link = self._server.link()
+        stream = self._stream = Stream(link, self._server.namespace, self._retention, self._replicas)
+        self._pages = Pages(stream)
+        self._drops = Drops(stream, self._pages)
+        self._writer = Writer(stream, self._pages, self.limits)
+        self._pid: int | None = None  # the process that uses it
+        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
+
+    def _enter(self) -> None:
+        """The engine is going to be used."""
+        pid, loop = os.getpid(), asyncio.get_running_loop()
+        if self._pid != pid or self._loop is not loop:
+            if self._pid is not None:
+                # Closing a parent's connections would take them out of what the parent's event loop waits for.
+                _abandoned.append((self._link, self._stream, self._writer))
+                self._begin()
+            self._pid, self._loop = pid, loop
+
+    def __repr__(self) -> str:
+        return str(self._stream)
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self._enter()
+        self._writer.submit(batches, on_done)
+
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`."""
+        self._enter()
+        await Tail(self._stream, after, epoch, on_entries).run()
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """See `Engine.read`."""
+        self._enter()
+        return await self._pages.read(channels, after, limit)
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Engine.newest`."""
+        self._enter()
+        return await self._pages.newest(channels)
+
+    async def span(self) -> Span:
+        """See `Engine.span`."""
+        self._enter()
+        return await self._pages.span()
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """See `Engine.drop`."""
+        self._enter()
+        return await self._drops.drop(cuts)
+
+    async def trim(self) -> int:
+        """See `Engine.trim`. The server removes by itself what its limits don't keep."""
+        self._enter()
+        await self._stream.ready()
+        before = await self._stream.state()
+        await self._stream.apply()
+        after = await self._stream.state()
+        return max(before.messages + after.last - before.last - after.messages, 0)
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        if self._pid != os.getpid():
+            return
+        self._pid = None
+        writer, link = self._writer, self._link
+        self._begin()
+        await writer.close()
+        await link.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pid", None) == os.getpid():
+            warnings.warn(f"unclosed log {self._stream}", ResourceWarning, stacklevel=2, source=self)
+
+
+def one_rule(rules: RetentionRules) -> Retention:
+    """The retention of a stream, which has limits for all channels together.
+
+    Raises:
+        ValueError: there are rules for some channels.
+    """
+    if rules is None:
+        return KEEP_ALL
+    if isinstance(rules, Retention):
+        return rules
+    if set(rules) == {">"}:
+        return rules[">"]
+    raise ValueError(
+        "a NATS stream has limits for all channels together, and none for each pattern: give one Retention, or take "
+        "a log on Valkey, PostgreSQL or SQLite"
+    )

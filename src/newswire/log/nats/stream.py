@@ -1,0 +1,338 @@
+"""The stream that has the log: it is made and found here, and so is which life of the log goes on.
+
+A stream has its lives in its metadata, and the newest also in a message: of several processes that find out at the same
+time that the log needs another life, the one whose message is stored first has begun it (a message is stored under the
+condition that no other came before). Its place in the stream is where the life begins.
+
+A life begins when the server process is another one: it may have lost its newest events, and those who know best, the
+processes that have seen them, need not be there. And when the stream ends before what this process has seen of it. A
+stream that was made again is another log altogether.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from newswire.errors import LogCorrupt, LogError, LogUnavailable
+from newswire.log.engine import TOKEN_SECONDS
+from newswire.log.nats.link import Link, NoResponders, Refused, refused
+from newswire.log.nats.subjects import Subjects
+from newswire.log.position import Life, Lives, new_epoch
+from newswire.log.retention import Retention
+from newswire.log.retry import Outage, Retry
+
+logger = logging.getLogger("newswire.log")
+
+EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
+WRONG_SEQUENCE: Final = (10071, 10164)
+_NOT_FOUND: Final = 10059
+_IN_USE: Final = (10058, 10065)  # another process has made it at the same time
+_NO_MESSAGE: Final = 10037
+_ATTEMPTS: Final = 20
+_LIVES: Final = 200  # that are kept
+_NS: Final = 10**9
+_LIVES_KEY: Final = "newswire.lives"
+_RUN_KEY: Final = "newswire.run"
+_MADE_KEY: Final = "newswire.made"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the stream has now.
+
+    Attributes:
+        first, last: the offsets of its first message and of its newest ever; `first` is past `last` if it is empty.
+        messages: how many.
+        bytes: how large they are together.
+        marks: subjects of marks that were asked for.
+    """
+
+    first: int
+    last: int
+    messages: int
+    bytes: int
+    marks: frozenset[str]
+
+    @property
+    def floor(self) -> int:
+        """The offset just before the first message."""
+        return self.first - 1
+
+
+class Stream:
+    """The stream, as all parts of an engine see it.
+
+    Attributes:
+        link: the connection.
+        name: the stream's.
+        epoch: the present life of the log; empty: not known yet.
+        lives: all of them.
+        seen: the newest offset that this process knows of, in that epoch.
+        subjects: of this stream.
+        single: whether one server has it, which then knows its end.
+        away: whether the last attempt to get to it has failed.
+        on_epoch: called when the epoch has changed.
+    """
+
+    def __init__(self, link: Link, name: str, retention: Retention, replicas: int) -> None:
+        self.link = link
+        self.name = name
+        self.epoch = ""
+        self.lives: Lives | None = None
+        self.seen = 0
+        self.subjects = Subjects(name, "")
+        self.single = True
+        self.away = False
+        self.on_epoch: list[Callable[[], object]] = []
+        self._retention = retention
+        self._replicas = replicas
+        self._created = ""
+        self._entered = False
+        self._applied = False
+        self._lock = asyncio.Lock()
+        self._outage = Outage("no connection to the log", logger)
+        self._retry = Retry(0.05, 2.0)
+        self._next_try = 0.0
+        self._failure = ""
+        link.on_lost.append(self._lost)
+
+    def __str__(self) -> str:
+        return f"{self.link.name} ({self.name})"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether there is a connection, and the stream was looked at over it."""
+        return self._entered
+
+    async def ready(self) -> None:
+        """Connect, and look which life of the log goes on, if that was not done.
+
+        Raises:
+            LogUnavailable: not now. For a moment every call then fails, without another attempt.
+        """
+        if self._entered:
+            return
+        async with self._lock:
+            if self._entered:
+                return
+            loop = asyncio.get_running_loop()
+            if loop.time() < self._next_try:
+                raise LogUnavailable(self._failure)
+            try:
+                if not self.link.is_open:
+                    await self.link.connect()
+                await self._enter()
+                self._entered = self.link.is_open
+            except LogError as error:
+                await self.link.close()
+                self.away = True
+                self._failure = str(error)
+                self._next_try = loop.time() + self._retry.next()
+                self._outage.failed(error)
+                raise
+            self.away = False
+            self._retry.reset()
+            self._outage.ended()
+
+    async def look_again(self) -> None:
+        """Look again which life of the log goes on."""
+        self._entered = False
+        await self.ready()
+
+    def wait(self) -> float:
+        """Seconds until the next attempt to connect makes sense."""
+        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
+
+    async def apply(self) -> None:
+        """Give the stream this process's retention and replicas, if it has others. Done by those who store."""
+        await self.ready()
+        if self._applied:
+            return
+        info = await self._info()
+        wanted = self._settings()
+        changed = {name: value for name, value in wanted.items() if info["config"].get(name) != value}
+        if changed:
+            told = ", ".join(f"{name} {info['config'].get(name)} -> {value}" for name, value in changed.items())
+            logger.info("the stream %s gets other settings: %s", self, told)
+            await self.link.api(f"STREAM.UPDATE.{self.name}", {**info["config"], **changed})
+        self._applied = True
+
+    async def state(self, marks: str = "") -> State:
+        """What the stream has now, in the life that is known: if it is another, look at `epoch`.
+
+        Args:
+            marks: a filter of marks to look for.
+        """
+        seen = self.seen  # more may become known while the server answers
+        info = await self._info({"subjects_filter": marks} if marks else None)
+        found = info["state"]
+        last = found["last_seq"]
+        if info["created"] != self._created or last < seen:
+            await self.look_again()
+            info = await self._info({"subjects_filter": marks} if marks else None)
+            found = info["state"]
+            last = found["last_seq"]
+        self.seen = max(self.seen, last)
+        first = found["first_seq"] if found["messages"] else last + 1
+        subjects = frozenset(found.get("subjects") or ())
+        return State(max(first, 1), last, found["messages"], found["bytes"], subjects)
+
+    def found_life(self, data: bytes) -> bool:
+        """Whether the message of a life is of one that is known."""
+        return self.lives is not None and self.lives.resume(_epoch_of(data), 0) is not None
+
+    def _lost(self) -> None:
+        self._entered = self._applied = False
+
+    def _settings(self) -> dict[str, Any]:
+        """What an operator may set otherwise, and this process's retention says."""
+        kept = self._retention
+        age = 0 if kept.max_age is None else max(int(kept.max_age * _NS), _NS // 10)
+        window = int(TOKEN_SECONDS) * _NS
+        return {
+            "max_age": age,
+            "max_msgs": kept.max_events or -1,
+            "max_bytes": kept.max_bytes or -1,
+            "num_replicas": self._replicas,
+            "duplicate_window": min(window, age) if age else window,
+        }
+
+    async def _info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        try:
+            return await self.link.api(f"STREAM.INFO.{self.name}", body)
+        except Refused as error:
+            if error.code != _NOT_FOUND or not self._entered:
+                raise
+        await self.look_again()
+        return await self.link.api(f"STREAM.INFO.{self.name}", body)
+
+    async def _enter(self) -> None:
+        for _ in range(_ATTEMPTS):
+            seen = self.seen  # more may become known while the server answers
+            try:
+                info = await self.link.api(f"STREAM.INFO.{self.name}")
+            except NoResponders:
+                raise LogUnavailable(f"the server {self.link.name} has no JetStream now") from None
+            except Refused as error:
+                if error.code != _NOT_FOUND:
+                    raise LogUnavailable(f"the stream {self} can't be read: {error}") from None
+                await self._make()
+                continue
+            config, created = info["config"], info["created"]
+            subjects = self._subjects(config)
+            metadata = config["metadata"]
+            lives = _parse(metadata[_LIVES_KEY])
+            record, at = await self._record(subjects)
+            if record:
+                lives = _parse(record["lives"]) + [Life(record["epoch"], at - 1 if record["lives"] else 0)]
+                metadata = {**metadata, _RUN_KEY: record["run"], _MADE_KEY: record["made"]}
+            last = info["state"]["last_seq"]
+            again = metadata.get(_MADE_KEY, created) != created
+            same = lives[-1].epoch == self.epoch and created == self._created
+            lost = same and last < seen
+            moved = bool(self.link.run) and metadata.get(_RUN_KEY, "") != self.link.run
+            if again or lost or moved:
+                await self._begin(subjects, [] if again else lives, at, created)
+                continue
+            await self._copy(config, lives, created)
+            self._found(subjects, lives, created, last, config.get("num_replicas", 1) == 1)
+            return
+        raise LogUnavailable(f"the log on {self} begins one life after the other")
+
+    async def _make(self) -> None:
+        epoch = new_epoch()
+        body = {
+            "name": self.name,
+            "subjects": [Subjects(self.name, epoch).all],
+            "description": "a log of newswire's",
+            "retention": "limits",
+            "discard": "old",
+            "storage": "file",
+            "allow_direct": True,
+            "allow_atomic": True,
+            "allow_rollup_hdrs": True,
+            "max_consumers": -1,
+            "max_msg_size": -1,
+            **self._settings(),
+            "metadata": {_LIVES_KEY: f"{epoch}:0", _RUN_KEY: self.link.run},
+        }
+        try:
+            made = await self.link.api(f"STREAM.CREATE.{self.name}", body)
+        except Refused as error:
+            if error.code in _IN_USE:
+                return
+            raise LogUnavailable(f"the stream {self} can't be made: {error}") from None
+        if not made["config"].get("allow_atomic"):
+            raise LogUnavailable(f"the server {self.link.name} is too old: NATS 2.12 or newer is needed")
+
+    def _subjects(self, config: Mapping[str, Any]) -> Subjects:
+        taken = config.get("subjects") or [""]
+        parts = taken[0].split(".")
+        if _LIVES_KEY not in (config.get("metadata") or {}) or len(taken) != 1 or len(parts) != 3:
+            raise LogCorrupt(f"the stream {self} is something else's: use another namespace")
+        return Subjects(parts[0], parts[1])
+
+    async def _record(self, subjects: Subjects) -> tuple[dict[str, Any], int]:
+        """The message of the newest life, and its offset."""
+        try:
+            found = await self.link.api(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subjects.life})
+        except Refused as error:
+            if error.code == _NO_MESSAGE:
+                return {}, 0
+            raise
+        message = found["message"]
+        record: dict[str, Any] = json.loads(base64.b64decode(message.get("data", "")))
+        return record, int(message["seq"])
+
+    async def _begin(self, subjects: Subjects, lives: list[Life], at: int, created: str) -> None:
+        """Begin another life, unless another process does so first."""
+        text = _text(lives[-_LIVES:])
+        body = {"epoch": new_epoch(), "lives": text, "run": self.link.run, "made": created}
+        answer = await self.link.ask(subjects.life, json.dumps(body).encode(), {EXPECTED: str(at)})
+        try:
+            refused(json.loads(answer.data))
+        except Refused as error:
+            if error.code not in WRONG_SEQUENCE:
+                raise LogUnavailable(f"the log on {self} can't begin another life: {error}") from None
+
+    async def _copy(self, config: Mapping[str, Any], lives: list[Life], created: str) -> None:
+        """Have the lives in the metadata, which no retention removes."""
+        old = config["metadata"]
+        new = {**old, _LIVES_KEY: _text(lives[-_LIVES:]), _RUN_KEY: self.link.run or old.get(_RUN_KEY, "")}
+        new[_MADE_KEY] = created
+        if new != old:
+            await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, "metadata": new})
+
+    def _found(self, subjects: Subjects, lives: list[Life], created: str, last: int, single: bool) -> None:
+        self._created = created
+        self.single = single
+        epoch = lives[-1].epoch
+        if epoch == self.epoch:
+            self.seen = max(self.seen, last)
+            return
+        if self.epoch:
+            logger.warning("the log on %s has begun another life: it may have lost its newest events", self)
+        self.subjects = subjects
+        self.lives = Lives(lives)
+        self.epoch = epoch
+        self.seen = last
+        for each in self.on_epoch:
+            each()
+
+
+def _parse(text: str) -> list[Life]:
+    return [Life(epoch, int(after)) for epoch, _, after in (each.partition(":") for each in text.split(",") if each)]
+
+
+def _text(lives: list[Life]) -> str:
+    return ",".join(f"{life.epoch}:{life.after}" for life in lives)
+
+
+def _epoch_of(data: bytes) -> str:
+    return str(json.loads(data).get("epoch", ""))
