@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.fixtures.engines import Postgres, Valkey
+from tests.fixtures.engines import Nats, Postgres, Valkey
 from tests.runs.suite.suite import RunSuite
 
 from newswire.log.engine import Batch, OnDone
 from newswire.log.log import Log
 from newswire.log.memory import MemoryLog
 from newswire.log.memory.engine import MemoryEngine
+from newswire.log.nats.engine import NatsLog
 from newswire.log.postgres.engine import PostgresLog
 from newswire.log.redis.engine import RedisLog
 from newswire.log.sqlite import SqliteLog
@@ -76,3 +77,12 @@ class TestRunsOnPostgres(RunSuite):
     def make_log(self, postgres: Postgres) -> MakeLog:
         namespace = f"runs.{secrets.token_hex(8)}"
         return lambda **options: PostgresLog(postgres.url, namespace=namespace, **options)
+
+
+class TestRunsOnNats(RunSuite):
+    """The suite on a NATS server with JetStream, with two hubs on it."""
+
+    @pytest.fixture
+    def make_log(self, nats: Nats) -> MakeLog:
+        namespace = f"runs-{secrets.token_hex(8)}"
+        return lambda **options: NatsLog(nats.url, namespace=namespace, **options)

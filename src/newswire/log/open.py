@@ -10,11 +10,11 @@ from newswire.log.log import Log
 from newswire.log.retention import DEFAULT_RETENTION, RetentionRules
 
 _SCHEMES: Final = (
-    "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, postgresql://host/database"
+    "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, postgresql://host/database, "
+    "nats://host:4222"
 )
 # The options that a URL may have, each with the function that reads its text.
 _Known: TypeAlias = Mapping[str, Callable[[str], Any]]
-_PLANNED: Final = frozenset({"nats", "tls"})
 
 
 def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> Log:
@@ -24,7 +24,8 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
         url: `memory://`, `sqlite:///relative.db`, `sqlite:////absolute/path.db`, or `redis://user:password@host:6379/0`
             (`rediss://` with TLS; `valkey://` and `valkeys://` are the same). Options as a query:
             `sqlite:///events.db?synchronous=NORMAL&busy_timeout=10`, `memory://?max_bytes=1000000`,
-            `redis://host?namespace=shop&timeout=2`.
+            `redis://host?namespace=shop&timeout=2`. `nats://user:password@one:4222,two:4222?replicas=3` is a NATS
+            server or cluster with JetStream (`tls://` with TLS).
         retention: what to keep of each channel: one `Retention`, or a mapping from pattern to `Retention` of which the
             first that matches counts; a channel that none matches is kept whole. `Retention()` keeps everything. None:
             a file or a server keeps events for seven days, and the log in memory keeps the newest 64 MiB
@@ -42,8 +43,7 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
         raise ValueError(f"a log is named by a URL, and this has no scheme; this version knows {_SCHEMES}")
     opener = _OPENERS.get(scheme)
     if opener is None:
-        later = " yet" if scheme in _PLANNED else ""
-        raise ValueError(f"this version has no {scheme[:20]}:// log{later}; it knows {_SCHEMES}")
+        raise ValueError(f"this version has no {scheme[:20]}:// log; it knows {_SCHEMES}")
     return opener(scheme, urlsplit(url), retention, options)
 
 
@@ -93,6 +93,23 @@ def _postgres(scheme: str, parts: SplitResult, retention: RetentionRules, option
     return PostgresLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
 
 
+def _nats(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
+    try:
+        from newswire.log.nats.engine import NatsLog
+    except ImportError as error:
+        raise ImportError(f"a {scheme}:// log needs nats-py: pip install 'newswire[nats]'") from error
+    known: _Known = {
+        "namespace": str,
+        "timeout": float,
+        "replicas": int,
+        "max_payload": int,
+        "creds": str,
+        "ca": str,
+    }
+    address, own = _split(parts, known)
+    return NatsLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
+
+
 # A scheme, and the function that makes its log of a URL: (scheme, parts, retention, options).
 _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, Any]], Log]]] = {
     "memory": _memory,
@@ -101,6 +118,8 @@ _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, 
     "rediss": _redis,
     "valkey": _redis,
     "valkeys": _redis,
+    "nats": _nats,
+    "tls": _nats,
     "postgres": _postgres,
     "postgresql": _postgres,
 }

@@ -28,8 +28,8 @@ class LogSuite(AppendTests, ConditionTests, SubmitTests, ReadTests, FollowTests,
 
     Attributes:
         durable: whether a log that was closed can be made again, with all that was in it (default True).
-        per_channel: whether retention counts for each channel (default True). An engine with one limit for the whole log
-            has False: the tests then ask what holds for such a log.
+        per_channel: whether retention counts for each channel (default True). An engine with one limit for the whole
+            log has False: the tests then ask what holds for such a log.
         clocked: whether `make_log` takes a `clock`, a function that returns the time (default True).
         tailed_first: whether a tail gets what its log object stores before the publisher goes on (default True).
     """

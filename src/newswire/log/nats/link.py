@@ -175,7 +175,9 @@ class Link:
         try:
             await client.publish(subject, data, reply, dict(headers) if headers else None)
         except errors.MaxPayloadError:
-            raise LogError(f"{self.name} takes messages of up to {self.max_payload} bytes, and this is larger") from None
+            raise LogError(
+                f"{self.name} takes messages of up to {self.max_payload} bytes, and this is larger"
+            ) from None
         except (errors.Error, OSError) as error:
             self.drop()
             raise LinkLost(f"the connection to {self.name} broke: {_text(error)}") from None
@@ -204,9 +206,7 @@ class Link:
             raise NoResponders(f"no one at {self.name} answers to {subject.partition('.STREAM')[0]}")
         return message
 
-    async def collect(
-        self, subject: str, data: bytes, count: int = 0
-    ) -> tuple[list[Msg], Mapping[str, str]]:
+    async def collect(self, subject: str, data: bytes, count: int = 0) -> tuple[list[Msg], Mapping[str, str]]:
         """Send a request, and wait for its answers: up to one with a status, or for so many of a consumer.
 
         Returns:

@@ -15,8 +15,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-
-
 from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
@@ -203,9 +201,7 @@ class Pages:
 
     async def _messages(self, body: Mapping[str, Any]) -> tuple[list[Msg], Mapping[str, str]]:
         stream = self._stream
-        messages, status = await stream.link.collect(
-            f"$JS.API.DIRECT.GET.{stream.name}", json.dumps(body).encode()
-        )
+        messages, status = await stream.link.collect(f"$JS.API.DIRECT.GET.{stream.name}", json.dumps(body).encode())
         if status.get(STATUS) not in ("204", "404"):
             raise LogUnavailable(f"the stream {stream} does not answer as it should: {dict(status)}")
         return messages, status

@@ -116,10 +116,10 @@ class Stream:
         Raises:
             LogUnavailable: not now. For a moment every call then fails, without another attempt.
         """
-        if self._entered:
+        if self.is_ready:
             return
         async with self._lock:
-            if self._entered:
+            if self.is_ready:
                 return
             loop = asyncio.get_running_loop()
             if loop.time() < self._next_try:
@@ -230,7 +230,7 @@ class Stream:
             lives = _parse(metadata[_LIVES_KEY])
             record, at = await self._record(subjects)
             if record:
-                lives = _parse(record["lives"]) + [Life(record["epoch"], at - 1 if record["lives"] else 0)]
+                lives = [*_parse(record["lives"]), Life(record["epoch"], at - 1 if record["lives"] else 0)]
                 metadata = {**metadata, _RUN_KEY: record["run"], _MADE_KEY: record["made"]}
             last = info["state"]["last_seq"]
             again = metadata.get(_MADE_KEY, created) != created

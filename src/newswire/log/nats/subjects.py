@@ -58,7 +58,7 @@ class Subjects:
 
     def channel(self, subject: str) -> str | None:
         """The channel of an event's subject; None if it is no event's."""
-        if subject.startswith(self._public) or subject.startswith(self._internal):
+        if subject.startswith((self._public, self._internal)):
             return subject[self._at :]
         return None
 

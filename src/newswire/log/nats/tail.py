@@ -10,10 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from typing import Final
-
-
 
 from newswire.errors import EpochChanged, LogError, LogUnavailable, TrimmedAway
 from newswire.log.engine import PAGE_BYTES, Entry, OnEntries
@@ -152,7 +149,10 @@ class Tail:
     async def _give_some(self, queue: deque[Msg | None]) -> None:
         entries: list[Entry] = []
         size = 0
-        give: Callable[[], None] = lambda: self._hand_over(entries)
+
+        def give() -> None:
+            self._hand_over(entries)
+
         try:
             while queue and len(entries) < _MOST and size < PAGE_BYTES:
                 message = queue.popleft()

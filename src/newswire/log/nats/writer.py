@@ -21,8 +21,6 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-
-
 from newswire.errors import LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import Batch, Limits, OnDone, Outcome
 from newswire.log.nats.link import LinkLost, Msg, NoResponders, Refused, is_nobody, refused
@@ -362,7 +360,13 @@ class Writer:
     def _is_stale(self, unit: _Unit) -> bool:
         """Whether a condition is about an event that was lost when the log began another life."""
         stream, condition = self._stream, unit.batch.condition
-        if not unit.epoch or unit.epoch == stream.epoch or stream.lives is None or not condition or not condition.newest:
+        if (
+            not unit.epoch
+            or unit.epoch == stream.epoch
+            or stream.lives is None
+            or not condition
+            or not condition.newest
+        ):
             return False
         place = stream.lives.resume(unit.epoch, condition.newest)
         return place is None or place.lost
