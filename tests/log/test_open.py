@@ -67,6 +67,13 @@ async def test_a_relative_file_stays_where_it_was(tmp_path: Path, monkeypatch: p
         ("sqlite:///a.db?busy_timeout=soon", "busy_timeout can't be 'soon'"),
         ("memory://?max_bytes=many", "max_bytes can't be 'many'"),
         ("memory://events", "nothing may follow but options"),
+        ("nats://user:secret@", "this NATS URL can't be used"),
+        ("nats://user:secret@host:port", "this NATS URL can't be used"),
+        ("nats://user:secret@host/path", "this NATS URL can't be used"),
+        ("nats://user:secret@host?namespace=a.b", "up to 100 letters"),
+        ("nats://user:secret@host?replicas=0", "replicas are 1 to 5"),
+        ("nats://user:secret@host?replicas=many", "replicas can't be 'many'"),
+        ("nats://user:secret@host?max_payload=5", "max_payload is at least"),
         ("mysql://user:secret@host/db", "no mysql:// log; it knows"),
     ],
 )

@@ -105,7 +105,6 @@ class Stream:
     def __str__(self) -> str:
         return f"{self.link.name} ({self.name})"
 
-    @property
     def is_ready(self) -> bool:
         """Whether there is a connection, and the stream was looked at over it."""
         return self._entered
@@ -116,10 +115,10 @@ class Stream:
         Raises:
             LogUnavailable: not now. For a moment every call then fails, without another attempt.
         """
-        if self.is_ready:
+        if self.is_ready():
             return
         async with self._lock:
-            if self.is_ready:
+            if self.is_ready():
                 return
             loop = asyncio.get_running_loop()
             if loop.time() < self._next_try:

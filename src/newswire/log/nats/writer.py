@@ -129,13 +129,13 @@ class Writer:
             await self._repair()
         elif queue and not (self._lost or self._nobody or self._look):
             stream = self._stream
-            if not stream.is_ready and flight:
+            if not stream.is_ready() and flight:
                 await self._wait()
                 return
             await stream.apply()
-            while queue and queue[0].single and len(flight) < _FLIGHT and stream.is_ready:
+            while queue and queue[0].single and len(flight) < _FLIGHT and stream.is_ready():
                 await self._send_single(queue.popleft())
-            if queue and not flight and stream.is_ready:
+            if queue and not flight and stream.is_ready():
                 await self._store()
             elif flight:
                 await self._wait()
