@@ -16,6 +16,7 @@ raises from this file, so it imports no other module of newswire.
     │   ├── LogUnavailable    … now; it may work later
     │   ├── LogUncertain      … or has done it: its answer was lost
     │   ├── LogCorrupt        … and a person has to look
+    │   ├── TokenReused       … since its token belongs to another batch (also a ValueError)
     │   ├── TrimmedAway       a follower is behind what retention kept
     │   └── EpochChanged      the log began another life while it was followed
     ├── SourceError           an event source lost its connection, or stopped
@@ -208,6 +209,16 @@ class LogUncertain(LogError):
 
 class LogCorrupt(LogError):
     """The log's data is damaged, or not a newswire log at all. A person has to look."""
+
+
+class TokenReused(LogError, ValueError):
+    """A token or an idempotency key was used again for a batch of another length. Nothing was stored."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this idempotency key or token belongs to a batch with another number of events, so nothing was stored: "
+            "use it again only with the same events"
+        )
 
 
 class TrimmedAway(LogError):

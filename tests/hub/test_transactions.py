@@ -107,7 +107,7 @@ async def test_an_idempotency_key(hub: Hub, connection: sqlite3.Connection) -> N
     assert await one == await two == await hub.publish("a", "1", idempotency_key="k")
     longer = await hub.publish_many([("a", "1"), ("a", "2")], connection=connection, idempotency_key="k")
     connection.commit()
-    with pytest.raises(ValueError, match="a batch of 1 events, and this one has 2"):
+    with pytest.raises(ValueError, match="another number of events"):
         await longer
     assert await kept(hub) == ["1"]
 

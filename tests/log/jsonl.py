@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, TrimmedAway
+from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, TokenReused, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import (
     PAGE_BYTES,
@@ -23,6 +23,7 @@ from newswire.log.engine import (
     Batch,
     Engine,
     Entry,
+    Known,
     Limits,
     OnDone,
     OnEntries,
@@ -45,7 +46,7 @@ class Store:
         latest: the newest offset that was used in this life.
         lost: by channel, the newest offset that was removed.
         removed: the newest offset of any that was removed.
-        tokens: by token, the offset that it was given, and when.
+        tokens: by token, the offset that it was given, when, and how many events it has.
         changed: set, and made again, whenever something changes.
     """
 
@@ -57,7 +58,7 @@ class Store:
         self.latest = 0
         self.lost: dict[str, int] = {}
         self.removed = 0
-        self.tokens: dict[str, tuple[int, float]] = {}
+        self.tokens: dict[str, tuple[int, float, int]] = {}
         self.changed = asyncio.Event()
         if path.exists():
             for line in path.read_text().splitlines():
@@ -89,7 +90,7 @@ class Store:
                 self.latest += 1
                 self.entries.append(Entry(self.latest, name, event, data, change["time"]))
             if change["token"] is not None:
-                self.tokens[change["token"]] = first, change["time"]
+                self.tokens[change["token"]] = first, change["time"], len(change["events"])
         else:
             gone = set(change["remove"])
             for entry in self.entries:
@@ -203,7 +204,7 @@ class JsonLines(Engine):
         for batch in batches:
             known = store.tokens.get(batch.token or "")
             if known is not None and known[1] > now - TOKEN_SECONDS:
-                outcomes.append(known[0])
+                outcomes.append(Known(known[0]) if known[2] == len(batch.events) else TokenReused())
                 continue
             if batch.condition is not None:
                 newest = store.newest(batch.condition.channel)

@@ -170,6 +170,10 @@ def test_a_request_with_a_key_is_stored_once(server: Serve) -> None:
     again = httpx2.post(url, headers=NDJSON | {"idempotency-key": "two"}, content=b'{"data":"2"}\n{"data":"3"}')
     assert again.json() == batch.json()
     assert server.stored("keys") == ["1", "2", "3"]
+    assert "newswire_published_total 0" in httpx2.get(f"{server.url}/metrics").text  # of this process
+    answer = httpx2.post(url, headers=NDJSON | {"idempotency-key": "two"}, content=b'{"data":"2"}')
+    assert (answer.status_code, answer.json()["code"]) == (422, "idempotency_key_reused")
+    assert server.stored("keys") == ["1", "2", "3"]
 
 
 def test_a_key_belongs_to_its_channel(server: Serve) -> None:

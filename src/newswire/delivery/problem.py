@@ -27,6 +27,7 @@ from newswire.errors import (
     LogUncertain,
     NewswireError,
     RunNotFound,
+    TokenReused,
 )
 
 logger = logging.getLogger("newswire.delivery")
@@ -126,6 +127,8 @@ def problem_of(error: NewswireError) -> Problem:
         case LogUncertain():
             detail = f"{error}. Send it again with the same Idempotency-Key, if it had one, or look whether it is there"
             return Problem(504, "log_uncertain", detail, headers={"retry-after": str(random.randint(*_RETRY_AFTER))})
+        case TokenReused():
+            return Problem(422, "idempotency_key_reused", str(error))
         case LogError():
             logger.error("the log failed: %s", error)
             return Problem(500, "log_failed", "the log failed; the server's own log says why")

@@ -7,7 +7,7 @@ before anything is stored: by the channel's contract if it has one, and by what 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
@@ -15,8 +15,12 @@ from typing import Any, Final, overload
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.hub.lifecycle import Lifecycle
+from newswire.hub.options import HubOptions
 from newswire.hub.ticket import Ticket
 from newswire.hub.transactions import Writing
+from newswire.hub.versions import Versions
+from newswire.log.engine import Condition
+from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.log.retry import keep_trying
 from newswire.log.transactions import Found, NotReady
@@ -27,7 +31,15 @@ _KEY_CHARACTERS: Final = 255
 
 
 class Publisher(Lifecycle):
-    """What can be published to."""
+    """What can be published to.
+
+    Attributes:
+        versions: what publishing with a version knows.
+    """
+
+    def __init__(self, log: Log, options: HubOptions) -> None:
+        super().__init__(log, options)
+        self.versions = Versions(log, self._append_if, self._epoch)
 
     @overload
     async def publish(
@@ -37,6 +49,7 @@ class Publisher(Lifecycle):
         *,
         event: str = ...,
         idempotency_key: str | None = ...,
+        version: int | None = ...,
         connection: None = ...,
         wait: float | None = ...,
     ) -> Position: ...
@@ -53,6 +66,7 @@ class Publisher(Lifecycle):
         *,
         event: str = "message",
         idempotency_key: str | None = None,
+        version: int | None = None,
         connection: object | None = None,
         wait: float | None = None,
     ) -> Position | Ticket[Position]:
@@ -65,8 +79,12 @@ class Publisher(Lifecycle):
             event: the event's type. `error`, `open` and `newswire.…` are reserved. Where the channel has a contract,
                 the event is known from the class of `data`, and need be named only if several have this class.
             idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
-                the same key again, within ten minutes, stores nothing and returns the first position. The data is not
-                compared. Use it to publish again after `LogUncertain`, or after your own process was interrupted.
+                the same key again, within ten minutes, stores nothing and returns the first position, of which
+                `Position.stored` is False. The data is not compared. Use it to publish again after `LogUncertain`, or
+                after your own process was interrupted.
+            version: how new this is among the events of the channel that have one: a number of a row, a sequence, a
+                time, at most 64 bits. If the channel has a version that is as new, nothing is stored; then the position
+                is that of the version that is there, and its `stored` is False.
             connection: publish in the transaction of this connection of yours, to the database that the log is in. The
                 event is there if the transaction commits, and never was if it does not. `docs/outbox.md` has the kinds
                 of connections.
@@ -84,9 +102,13 @@ class Publisher(Lifecycle):
             ContractBroken: the channel's contract does not allow it (it is an `InvalidEvent`).
             LogUnavailable: the log can't store it now; nothing was stored.
             LogUncertain: the log gave no answer: the event may be stored, or not.
-            ValueError: `idempotency_key` is no such text; nothing was stored.
+            TokenReused: the key belongs to a batch with another number of events; nothing was stored.
+            ValueError: `idempotency_key` or `version` is none, or both are given; nothing was stored.
         """
         batch = [(channel, self.event_of(channel, data, event))]
+        if version is not None:
+            check_version(version, idempotency_key, connection)
+            return await self._store_version(batch[0], version, wait)
         if connection is None:
             return (await self._store(batch, idempotency_key, wait))[0]
         return (await self._write(connection, batch, idempotency_key)).ticket(self, first)
@@ -130,14 +152,46 @@ class Publisher(Lifecycle):
             return await self._store(batch, idempotency_key, wait)
         return (await self._write(connection, batch, idempotency_key)).ticket(self, list)
 
+    async def _store_version(self, pair: tuple[str, Event], version: int, wait: float | None) -> Position:
+        self.log.check([pair])
+        token = None if wait is None else token_hex()  # an attempt whose answer was lost is known by it
+        store = partial(self.versions.publish, pair, version, token)
+        return await (store() if wait is None else keep_trying(store, wait))
+
     def _store(
         self, batch: list[tuple[str, Event]], key: str | None, wait: float | None
     ) -> Coroutine[Any, Any, list[Position]]:
         token = None if key is None else _token(key, batch)
         if wait is None:
             return self._append(batch, token)
-        token = token or token_hex()  # so that an attempt whose answer was lost is not stored again
-        return keep_trying(partial(self._append, batch, token), wait)
+        if token is not None:
+            return keep_trying(partial(self._append, batch, token), wait)
+        return self._keep_trying(batch, wait)
+
+    async def _keep_trying(self, batch: list[tuple[str, Event]], wait: float) -> list[Position]:
+        token = token_hex()  # so that an attempt whose answer was lost is not stored again
+        stored = await keep_trying(partial(self._append, batch, token), wait)
+        return [Position(position.epoch, position.offset) for position in stored]  # each was stored by this call
+
+    async def _epoch(self) -> str:
+        return (await self.runtime()).epoch
+
+    async def _append_if(
+        self, batch: Sequence[tuple[str, Event]], condition: Condition, token: str | None
+    ) -> list[Position] | None:
+        runtime = await self.runtime()
+        try:
+            stored = await self.log.append_if(batch, condition, token=token)
+        except LogError as error:
+            runtime.monitor.publish_failed(error)
+            raise
+        if runtime.outage.is_on:
+            runtime.monitor.published()
+        return stored
+
+    async def _close(self) -> None:
+        await self.versions.close()
+        await super()._close()
 
     async def _append(self, batch: list[tuple[str, Event]], token: str | None) -> list[Position]:
         runtime = self._runtime
@@ -186,6 +240,20 @@ class Publisher(Lifecycle):
     async def find(self, token: str) -> Found:
         """Wait until the log has what was written under a token."""
         return await (await self.runtime()).tickets.find(token)
+
+
+def check_version(version: object, key: str | None, connection: object | None) -> None:
+    """See that a version can be used as it is given.
+
+    Raises:
+        ValueError: it can't.
+    """
+    if type(version) is not int or not -(2**63) <= version < 2**63:
+        raise ValueError(f"a version is a whole number of 64 bits, not {version!r:.60}")
+    if key is not None:
+        raise ValueError("a version makes a publish idempotent by itself: leave out the idempotency key")
+    if connection is not None:
+        raise ValueError("in a transaction no version is needed: events come in the order of the commits; leave it out")
 
 
 def first(positions: list[Position]) -> Position:

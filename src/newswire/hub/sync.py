@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, overload
 
 from newswire.errors import LogUnavailable
-from newswire.hub.publisher import Publisher, first
+from newswire.hub.publisher import Publisher, check_version, first
 from newswire.hub.ticket import SyncTicket
 from newswire.hub.transactions import require_sync, through
 from newswire.log.connections import run
@@ -32,6 +32,7 @@ class SyncHub:
         *,
         event: str = ...,
         idempotency_key: str | None = ...,
+        version: int | None = ...,
         connection: None = ...,
         wait: float | None = ...,
         timeout: float | None = ...,
@@ -49,6 +50,7 @@ class SyncHub:
         *,
         event: str = "message",
         idempotency_key: str | None = None,
+        version: int | None = None,
         connection: object | None = None,
         wait: float | None = None,
         timeout: float | None = None,
@@ -65,6 +67,9 @@ class SyncHub:
             RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
                 or where gevent has replaced the threads.
         """
+        if version is not None:
+            check_version(version, idempotency_key, connection)
+            return self.call(lambda: self._hub.publish(channel, data, event=event, version=version, wait=wait), timeout)
         if connection is None:
             return self.call(
                 lambda: self._hub.publish(channel, data, event=event, idempotency_key=idempotency_key, wait=wait),

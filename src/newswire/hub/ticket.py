@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from newswire.errors import LogError, LogUnavailable
+from newswire.errors import LogError, LogUnavailable, TokenReused
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.log.transactions import Found
@@ -56,7 +56,7 @@ class Ticket(Generic[T]):
 
         Raises:
             TimeoutError: the events have not come: the transaction is not committed yet, or was rolled back.
-            ValueError: the idempotency key belongs to a batch of another length; nothing was written.
+            TokenReused: the idempotency key belongs to a batch of another length; nothing was written.
             LogUnavailable: the hub can't be opened.
         """
         try:
@@ -73,10 +73,7 @@ class Ticket(Generic[T]):
                 "the log has refused an event that was published in a transaction, and its log line says why"
             )
         if len(places) != self._events:
-            raise ValueError(
-                f"this idempotency key belongs to a batch of {len(places)} events, and this one has {self._events}: "
-                "nothing was stored. Use a key again only with the same events"
-            )
+            raise TokenReused
         return self._result(places)
 
 

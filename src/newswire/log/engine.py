@@ -27,7 +27,8 @@ it and says so everywhere: in `Page.epoch` and `Span`, in `submit`'s outcome, an
 event of a channel, decides, and appends under the condition that it still is the newest.
 
 **Tokens.** A batch may have a token, which its publisher uses again when an answer was lost. A token that the log has
-seen stores nothing, and has the outcome that it had. Tokens are stored with the events (another process, and one that
+seen stores nothing, and has the outcome that it had, as `Known`; with another number of events it is an error,
+`TokenReused`. Tokens are stored with the events (another process, and one that
 was started again, knows them) for `TOKEN_SECONDS` at least. A batch without a token must not pay for this.
 
 **What was lost.** `Page.lost` is exact as far as the engine knows; where it does not know, `Page.doubt` says so.
@@ -48,7 +49,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
-from newswire.errors import LogError
+from newswire.errors import LogError, TokenReused
 from newswire.log.channels import Channels
 from newswire.log.position import Lives
 from newswire.log.transactions import Transactions
@@ -216,9 +217,24 @@ class Batch:
         self.sizes: Sequence[int]
 
 
+class Known(int):
+    """The outcome of a batch whose token was known: the offset of its first event, which was stored before."""
+
+
 # What became of a batch: the offset of its first event (the others have the next ones); None: its condition did not
 # hold; an error: what kept it from being stored. Of the errors, `LogUncertain` alone means that it may be stored.
 Outcome: TypeAlias = int | LogError | None
+
+# How servers write outcomes as one number; of a `Known` one, the offset is negative.
+_REUSED: Final = -(2**53)
+
+
+def outcome_of(number: int) -> Outcome:
+    """The outcome that a number of a server's means."""
+    if number > 0:
+        return number
+    return Known(-number) if _REUSED < number < 0 else TokenReused() if number else None
+
 
 # Called once for each `submit`, with an outcome for each batch, and the epoch in which the offsets are places.
 OnDone: TypeAlias = Callable[[Sequence[Outcome], str], object]

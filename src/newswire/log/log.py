@@ -33,6 +33,7 @@ from newswire.log.engine import (
     Engine,
     Entry,
     Info,
+    Known,
     Limits,
     Losses,
     OnDone,
@@ -41,7 +42,7 @@ from newswire.log.engine import (
     Page,
     Span,
 )
-from newswire.log.position import Position, positions
+from newswire.log.position import KnownPosition, Position, positions
 from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.log")
@@ -110,7 +111,7 @@ class Log:
                 was lost (`LogUncertain`) is appended again under its token, and is there once.
 
         Returns:
-            the events' positions, in order.
+            the events' positions, in order; `Position.stored` is False for those of a batch whose token was known.
 
         Raises:
             InvalidChannel: a channel's name breaks the rules.
@@ -118,6 +119,7 @@ class Log:
                 data that the log can't store.
             LimitExceeded: an event or the batch is larger than the log can store; see `limits`.
             LogUncertain: the batch may be stored, or may not.
+            TokenReused: the token is of a batch of another length; nothing was stored.
         """
         # Without a condition there are positions. One coroutine less is a tenth of the price of the log in memory.
         return self._append(Batch(events, None, token))  # type: ignore[return-value]
@@ -151,6 +153,8 @@ class Log:
             return None
         if isinstance(outcome, LogError):
             raise _own(outcome)
+        if batch.token is not None and type(outcome) is Known:
+            return positions(epoch, outcome, len(batch.events), KnownPosition)
         return positions(epoch, outcome, len(batch.events))
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:

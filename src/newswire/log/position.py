@@ -54,6 +54,11 @@ class Position(str):
         """The place in the log: one number, which grows over all of its channels."""
         return int(self.rpartition("-")[2])
 
+    @property
+    def stored(self) -> bool:
+        """False if publishing returned this position and stored nothing: the event was there before, or a newer one."""
+        return True
+
     def __repr__(self) -> str:
         return f"Position(epoch={self.epoch!r}, offset={self.offset})"
 
@@ -89,16 +94,27 @@ class Position(str):
         return cls(match[1], int(match[2]))
 
 
+class KnownPosition(Position):
+    """What publishing returns when it stored nothing: the position of an event that was there before."""
+
+    __slots__ = ()
+
+    @property
+    def stored(self) -> bool:
+        """False."""
+        return False
+
+
 def _order(position: Position) -> tuple[str, int]:
     return position.epoch, position.offset
 
 
-def positions(epoch: str, first: int, count: int) -> list[Position]:
+def positions(epoch: str, first: int, count: int, kind: type[Position] = Position) -> list[Position]:
     """The positions of `count` events that were stored in a row."""
     new = str.__new__  # without the class's own constructor in between
     if count == 1:  # the most common, at half the price
-        return [new(Position, f"{epoch}-{first}")]
-    return [new(Position, f"{epoch}-{offset}") for offset in range(first, first + count)]
+        return [new(kind, f"{epoch}-{first}")]
+    return [new(kind, f"{epoch}-{offset}") for offset in range(first, first + count)]
 
 
 def new_epoch() -> str:

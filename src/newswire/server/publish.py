@@ -79,16 +79,18 @@ async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     if is_batch:
         events = await _parse_batch(body, event, settings.max_batch, service.hub.contract_of(channel))
         ids = await service.hub.publish_many(((channel, one) for one in events), idempotency_key=key, wait=wait)
+        stored = ids[0].stored
         listed = '","'.join(ids)
         answer = f'{{"id":"{ids[-1]}","ids":["{listed}"]}}\n'
         count = len(ids)
     else:
         id_ = await service.hub.publish(channel, body, event=event or "message", idempotency_key=key, wait=wait)
+        stored = id_.stored
         answer = f'{{"id":"{id_}"}}\n'
         count = 1
     if service.rates is not None and publisher is not None:
         service.rates.took(publisher, count)
-    service.published(count, time.perf_counter() - began)
+    service.published(count if stored else 0, time.perf_counter() - began)
     return answer.encode()
 
 

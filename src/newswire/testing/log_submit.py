@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import anyio
 import pytest
 
-from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, LimitExceeded
+from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, LimitExceeded, TokenReused
 from newswire.log.engine import Batch, Condition, Entry, OnEntries, Outcome
 from newswire.log.log import Log
 from newswire.testing.log_base import PATIENCE, LogTests, MakeLog, offsets, opened, publish, read_all, submit
@@ -133,6 +133,8 @@ class SubmitTests(LogTests):
         if self.durable:
             async with opened(make_log()) as another:
                 assert await another.append(batch, token="one") == first
+        assert all(position.stored for position in first + other)
+        assert not any(position.stored for position in await log.append(batch, token="one"))
         assert [entry.data for entry in await read_all(log, "a", "b")] == ["1", "2"] * 2
 
     async def test_a_token_is_kept_with_the_events(self, make_log: MakeLog) -> None:
@@ -151,6 +153,14 @@ class SubmitTests(LogTests):
         found = {position.offset for stored in await asyncio.gather(*appends) for position in stored} | {*outcomes}
         assert len(found) == 1
         assert len(await read_all(log, "a")) == 1
+
+    async def test_a_token_of_another_batch(self, log: Log) -> None:
+        """A token that is used for a batch of another length stores nothing, and is an error."""
+        await log.append([("a", Event("1")), ("a", Event("2"))], token="one")
+        for data in (["1"], ["1", "2", "3"]):
+            with pytest.raises(TokenReused, match="another number of events"):
+                await log.append([("a", Event(each)) for each in data], token="one")
+        assert [entry.data for entry in await read_all(log, "a")] == ["1", "2"]
 
     async def test_a_refused_token_is_free(self, log: Log) -> None:
         """A batch whose condition did not hold has stored nothing: its token can be used again."""

@@ -15,7 +15,7 @@ from heapq import nsmallest
 from typing import Final
 from weakref import WeakSet
 
-from newswire.errors import EpochChanged, LogError, TrimmedAway
+from newswire.errors import EpochChanged, LogError, TokenReused, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import (
     PAGE_BYTES,
@@ -26,6 +26,7 @@ from newswire.log.engine import (
     Engine,
     Entry,
     Info,
+    Known,
     Losses,
     OnDone,
     OnEntries,
@@ -84,7 +85,7 @@ class MemoryEngine(Engine):
         self._clock = clock
         self._earliest = 0  # no event up to here is kept
         self._followers: set[Follower] = set()
-        self._tokens: dict[str, tuple[int, float]] = {}  # the offset that each was given, and when; oldest first
+        self._tokens: dict[str, tuple[int, int, float]] = {}  # first offset, number of events, and when; oldest first
 
     def __repr__(self) -> str:
         return "in memory"
@@ -106,7 +107,8 @@ class MemoryEngine(Engine):
         outcomes: list[Outcome] = []
         for batch in batches:
             if batch.token is not None and batch.token in self._tokens:
-                outcomes.append(self._tokens[batch.token][0])
+                first, count, _ = self._tokens[batch.token]
+                outcomes.append(Known(first) if count == len(batch.events) else TokenReused())
                 continue
             condition = batch.condition
             if condition is not None and kept.newest_ever(condition.channel) != condition.newest:
@@ -120,15 +122,15 @@ class MemoryEngine(Engine):
             else:
                 added = stored
             if batch.token is not None:
-                self._remember(batch.token, first, now)
+                self._remember(batch.token, (first, len(batch.events), now))
         if added and self._followers:
             self._tell(added)
         on_done(outcomes, self._epoch)
 
-    def _remember(self, token: str, first: int, now: float) -> None:
+    def _remember(self, token: str, place: tuple[int, int, float]) -> None:
         tokens = self._tokens
-        tokens[token] = first, now
-        while len(tokens) > TOKENS_KEPT or next(iter(tokens.values()))[1] < now - TOKEN_SECONDS:
+        tokens[token] = place
+        while len(tokens) > TOKENS_KEPT or next(iter(tokens.values()))[2] < place[2] - TOKEN_SECONDS:
             del tokens[next(iter(tokens))]
 
     def _tell(self, added: Sequence[Entry]) -> None:

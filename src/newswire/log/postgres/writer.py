@@ -16,7 +16,7 @@ from itertools import accumulate
 from typing import Any, Final
 
 from newswire.errors import LogCorrupt, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, Entry, Limits, Outcome
+from newswire.log.engine import Batch, Entry, Limits, Outcome, outcome_of
 from newswire.log.group_commit import PATIENCE, GroupCommit, OnStored, Submitted, stale_batches
 from newswire.log.postgres.link import Gone, Link, LinkLost, Server
 
@@ -145,4 +145,4 @@ class Writer(GroupCommit):
                 ]
 
             self.stored(epoch, before, entries, latest)
-        return [offset or None for offset in offsets]
+        return [outcome_of(number) for number in offsets]

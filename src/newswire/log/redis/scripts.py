@@ -15,7 +15,7 @@ All keys of a log have one prefix, `{namespace}:`, so that a cluster has them in
 * `due`, a sorted set: when retention has to look at a channel, in microseconds; -inf: at once.
 * `w:ID`: the last call of a writing process, and its outcome, for the case that the answer was lost.
 * `keeper`: which process enforces retention.
-* `t:TOKEN`: the offset that the batch with this token was given.
+* `t:TOKEN`: the first offset of the batch with this token, and the number of its events.
 
 Times are microseconds since the Unix epoch. Lua counts in doubles: offsets are exact up to 2^53.
 """

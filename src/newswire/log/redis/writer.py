@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
-from newswire.log.engine import TOKEN_SECONDS, Batch, Entry, Limits, OnDone, Outcome
+from newswire.log.engine import TOKEN_SECONDS, Batch, Entry, Limits, OnDone, Outcome, outcome_of
 from newswire.log.redis.link import Link, LinkLost, Server
 from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, TOKEN, WRITER
 
@@ -222,7 +222,7 @@ class Writer:
                 return made
 
             self._unseen = epoch, before, entries, latest
-        return [offset or None for offset in offsets], epoch
+        return [outcome_of(number) for number in offsets], epoch
 
 
 def _weight(submitted: _Submitted) -> tuple[int, int]:

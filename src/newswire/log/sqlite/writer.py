@@ -17,10 +17,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
-from newswire.errors import LogError, NewswireError
-from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Copied, Entry, OnDone, Outcome
+from newswire.errors import LogError, NewswireError, TokenReused
+from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Copied, Entry, Known, OnDone, Outcome
 from newswire.log.forgotten import Forgotten
 from newswire.log.log import as_log_error
 from newswire.log.sqlite.copied import restore
@@ -46,6 +46,10 @@ _INSERT_IF: Final = [
 _CHANNELS_KNOWN: Final = 100_000  # ids of channels that are remembered
 _WAL_LOOK_SECONDS: Final = 0.05
 _WAL_CHECK_SECONDS: Final = 5.0
+
+
+# Of each token the first offset of its batch, and the number of its events (0: not known any more).
+_Tokens: TypeAlias = dict[str, tuple[int, int]]
 
 
 class Submission:
@@ -226,15 +230,12 @@ class Writer(DatabaseThread):
                 outcomes += [as_log_error(error)] * len(batches)
             return
         outcomes += found
-        # A token that is known has the outcome that it had: nothing was stored now.
-        new = [batch for batch, outcome in zip(batches, found, strict=True) if outcome is not None and outcome >= first]
+        new = [batch for batch, outcome in zip(batches, found, strict=True) if type(outcome) is int]
         if new:  # else the newest is somebody else's, of which the watch has to tell
             stored.append(_Stored(new, first, now))
             self.newest = stored[-1].last
 
-    def _transact(
-        self, connection: sqlite3.Connection, batches: list[Batch], now: float
-    ) -> tuple[list[int | None], int]:
+    def _transact(self, connection: sqlite3.Connection, batches: list[Batch], now: float) -> tuple[list[Outcome], int]:
         """Store batches in one transaction; returns their outcomes, and the first offset that was free."""
         found = self._store_at_once(connection, batches, now)
         if found is not None:
@@ -271,7 +272,7 @@ class Writer(DatabaseThread):
 
     def _store_at_once(
         self, connection: sqlite3.Connection, batches: list[Batch], now: float
-    ) -> tuple[list[int | None], int] | None:
+    ) -> tuple[list[Outcome], int] | None:
         """Store a few batches by one statement, if all that this needs is known; else None.
 
         Each statement lets go of Python's lock several times, and a busy event loop gives it back late. So what the
@@ -407,29 +408,30 @@ class Writer(DatabaseThread):
 
 
 def _rows_of(
-    batches: list[Batch], ids: dict[str, int], newest: dict[str, int], tokens: dict[str, int], offset: int, now: float
-) -> tuple[list[object], list[int | None]]:
+    batches: list[Batch], ids: dict[str, int], newest: dict[str, int], tokens: _Tokens, offset: int, now: float
+) -> tuple[list[object], list[Outcome]]:
     """The values of the rows of those batches that are to be stored, one after the other, and all outcomes.
 
     Args:
         batches: what to judge, and to store after `offset`.
         ids: of their channels.
         newest: the newest offset of channels that conditions are about; changed by what is stored.
-        tokens: known tokens, and the offsets that they were given; those that are stored are added.
+        tokens: known tokens, and what they were given; those that are stored are added.
     """
     rows: list[object] = []
-    outcomes: list[int | None] = []
+    outcomes: list[Outcome] = []
     for batch in batches:
         condition = batch.condition
         if batch.token is not None and batch.token in tokens:
-            outcomes.append(tokens[batch.token])
+            first, count = tokens[batch.token]
+            outcomes.append(Known(first) if count in (0, len(batch.events)) else TokenReused())
             continue
         if condition is not None and newest[condition.channel] != condition.newest:
             outcomes.append(None)
             continue
         outcomes.append(offset + 1)
         if batch.token is not None:
-            tokens[batch.token] = offset + 1
+            tokens[batch.token] = offset + 1, len(batch.events)
         for (name, event), size in zip(batch.events, batch.sizes, strict=True):
             offset += 1
             kind = event.event
@@ -439,18 +441,20 @@ def _rows_of(
     return rows, outcomes
 
 
-def _known_tokens(connection: sqlite3.Connection, batches: list[Batch]) -> dict[str, int]:
+def _known_tokens(connection: sqlite3.Connection, batches: list[Batch]) -> _Tokens:
     wanted = [batch.token for batch in batches if batch.token is not None]
-    query = "SELECT token, first FROM newswire_tokens WHERE token IN (SELECT value FROM json_each(?))"
-    return dict(fetch(connection, 2, query, json.dumps(wanted))) if wanted else {}
+    if not wanted:
+        return {}
+    query = "SELECT token, first, events FROM newswire_tokens WHERE token IN (SELECT value FROM json_each(?))"
+    return {token: (first, events) for token, first, events in fetch(connection, 3, query, json.dumps(wanted))}
 
 
-def _remember_tokens(connection: sqlite3.Connection, tokens: dict[str, int], newest: int, now: float) -> None:
+def _remember_tokens(connection: sqlite3.Connection, tokens: _Tokens, newest: int, now: float) -> None:
     """Store the tokens of batches that were stored after `newest`; forget old ones."""
     execute = connection.execute
-    new = json.dumps([(token, first) for token, first in tokens.items() if first > newest])
-    pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), ? FROM json_each(?)"
-    execute(f"INSERT INTO newswire_tokens (token, first, time) {pairs}", (now, new))
+    new = json.dumps([(token, first, count) for token, (first, count) in tokens.items() if first > newest])
+    rows = ", ".join(f"json_extract(value, '$[{column}]')" for column in range(3))
+    execute(f"INSERT INTO newswire_tokens (token, first, events, time) SELECT {rows}, ? FROM json_each(?)", (now, new))
     last = "SELECT max(number) FROM newswire_tokens"
     execute(f"DELETE FROM newswire_tokens WHERE number <= ({last}) - ?", (TOKENS_KEPT,))
     fresh = "SELECT number FROM newswire_tokens WHERE time >= ? ORDER BY number LIMIT 1"

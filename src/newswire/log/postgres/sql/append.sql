@@ -53,7 +53,8 @@ BEGIN
             v_to := v_from + p_counts[i];
             v_found := NULL;
             IF p_tokens[i] IS NOT NULL THEN
-                SELECT first INTO v_found FROM @schema@.tokens WHERE token = p_tokens[i] AND first <= v_latest;
+                SELECT CASE WHEN events = p_counts[i] THEN -first ELSE -9007199254740992 END INTO v_found
+                    FROM @schema@.tokens WHERE token = p_tokens[i] AND first <= v_latest;
             END IF;
             IF v_found IS NULL AND (
                 p_conditions[i] IS NULL OR @schema@.newest_is(p_conditions[i], p_newest[i], v_latest)
@@ -66,8 +67,9 @@ BEGIN
                 v_found := v_latest + 1;
                 v_latest := v_latest + p_counts[i];
                 IF p_tokens[i] IS NOT NULL THEN
-                    INSERT INTO @schema@.tokens (token, first) VALUES (p_tokens[i], v_found)
-                        ON CONFLICT (token) DO UPDATE SET first = excluded.first, at = excluded.at;
+                    INSERT INTO @schema@.tokens (token, first, events) VALUES (p_tokens[i], v_found, p_counts[i])
+                        ON CONFLICT (token) DO UPDATE
+                        SET first = excluded.first, events = excluded.events, at = excluded.at;
                 END IF;
             END IF;
             o_outcomes := o_outcomes || coalesce(v_found, 0);

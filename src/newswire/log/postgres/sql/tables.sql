@@ -27,7 +27,8 @@ CREATE TABLE @schema@.calls (                       -- what became of the groups
 );
 CREATE TABLE @schema@.tokens (                      -- of batches that publishers may store again
     token text COLLATE "C" PRIMARY KEY,
-    first bigint NOT NULL,                          -- the offset of the first event of its batch
+    first bigint NOT NULL,                          -- the offset of the first event of its batch …
+    events integer NOT NULL,                        -- … and how many it has
     at timestamptz NOT NULL DEFAULT now()
 );
 CREATE TABLE @schema@.kept (                        -- one row: what retention knows

@@ -1,8 +1,8 @@
 -- Store batches. KEYS: the writer's, then others. ARGV: epoch, number of the writer's call, time, token's milliseconds,
 -- number of batches; for each: the key of its condition's channel (0: none) and that offset, the key of its token (0:
 -- none), number of events; for each of these: key of its channel, type, data.
--- Returns: status, epoch, time, newest offset before, and the outcome of each batch: an offset, or 0: its condition did
--- not hold. Status 0: done; 1: the log has another epoch; 2: the log and what is known of it don't fit together; 3:
+-- Returns: status, epoch, time, newest offset before, and the outcome of each batch: an offset; below 0, the offset that
+-- its token was given before; -2^53: its token is of a batch of another length; 0: its condition did not hold. Status 0: done; 1: the log has another epoch; 2: the log and what is known of it don't fit together; 3:
 -- this call comes late, after the writer's next. In these three cases nothing is stored.
 
 local before = call('GET', KEYS[FIRST])
@@ -45,7 +45,8 @@ for b = 1, tonumber(ARGV[5]) do
   local condition, token, count = tonumber(ARGV[a]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
   local known = token > 0 and call('GET', KEYS[token])
   if known then
-    out[b + 4] = tonumber(known)
+    local first, events = string.match(known, '^(%d+) (%d+)$')
+    out[b + 4] = tonumber(events) == count and -tonumber(first) or -9007199254740992
     a = a + 4 + 3 * count
   elseif condition > 0 and newest(condition) ~= tonumber(ARGV[a + 1]) then
     out[b + 4] = 0
@@ -79,7 +80,7 @@ for b = 1, tonumber(ARGV[5]) do
       ends[k] = latest
       a = a + 3
     end
-    if token > 0 then call('SET', KEYS[token], text(latest - count + 1), 'PX', ARGV[4]) end
+    if token > 0 then call('SET', KEYS[token], text(latest - count + 1) .. ' ' .. count, 'PX', ARGV[4]) end
   end
 end
 
