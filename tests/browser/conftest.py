@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +168,36 @@ def pages() -> Iterator[Page]:
     page = Page("devtools.mjs")
     yield page
     page.close()
+
+
+@pytest.fixture(scope="session")
+def bundle() -> Callable[[str], bytes]:
+    """Makes one file for a browser of a script in this folder and all that it imports."""
+
+    def make(name: str) -> bytes:
+        return subprocess.run(
+            [node(), str(HERE / "bundle.mjs"), str(HERE / name)], capture_output=True, check=True
+        ).stdout
+
+    return make
+
+
+@pytest.fixture
+def fill() -> Callable[[str, str], None]:
+    """Compares a part of docs/browser.md with what came out; with NEWSWIRE_FILL in the environment it writes it."""
+    docs = HERE.parents[1] / "docs" / "browser.md"
+
+    def fill(name: str, text: str) -> None:
+        page = docs.read_text()
+        start, end = f"<!-- {name}: filled by tests -->\n", "\n<!-- end -->"
+        found = re.search(re.escape(start) + "(.*?)" + re.escape(end), page, re.DOTALL)
+        assert found is not None
+        if os.environ.get("NEWSWIRE_FILL"):
+            docs.write_text(page[: found.start(1)] + text + page[found.end(1) :])
+        else:
+            assert found[1] == text, f"docs/browser.md has another table {name}: run this test with NEWSWIRE_FILL=1"
+
+    return fill
 
 
 @pytest.fixture
