@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import socket
+import threading
 from typing import Any
 
 import httpx2
@@ -16,7 +20,7 @@ CONNECT = """void (() => {
   const note = (what) => (value, more) => told.push([what, value?.message ?? value?.id ?? null, more ?? null]);
   globalThis.source = newswire.connect(%s, {
     onOpen: ({ reconnected }) => told.push(["open", reconnected, null]),
-    onError: (error, wait) => told.push(["error", error.code, wait === null]),
+    onError: (error, wait) => told.push(["error", error.code, wait === null, error.status]),
     onGap: note("gap"), onGoodbye: note("goodbye"), onEnd: note("end"), onCaughtUp: note("live"),
     ...%s,
   });
@@ -58,3 +62,88 @@ def test_the_script_is_fresh_and_kept_by_browsers(server: Any) -> None:
     assert answer.headers["access-control-allow-origin"] == "*"
     again = httpx2.get(f"{server.url}/newswire.js", headers={"if-none-match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
+
+
+class Front:
+    """A proxy in front of a server, on a port that stays: it passes connections on, answers 502 or 503, or refuses."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._mode = "pass"
+        self._sockets: set[socket.socket] = set()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._listen()
+
+    def _listen(self) -> None:
+        threading.Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+
+    def turn(self, mode: str) -> None:
+        """`pass`, `502`, `503` or `refuse`; connections that are open break."""
+        was, self._mode = self._mode, mode
+        if was == "refuse":
+            self._listener = socket.create_server(("127.0.0.1", self.port), reuse_port=False)
+            self._listen()
+        for one in list(self._sockets):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        if mode == "refuse":
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+
+    def _accept(self, listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError), client:
+            if self._mode != "pass":
+                client.recv(65536)
+                client.sendall(
+                    f"HTTP/1.1 {self._mode} Away\r\ncontent-length: 4\r\nconnection: close\r\n\r\naway".encode()
+                )
+                return
+            with socket.create_connection(("127.0.0.1", self._target)) as server:
+                self._sockets |= {client, server}
+                back = threading.Thread(target=self._pump, args=(server, client), daemon=True)
+                back.start()
+                self._pump(client, server)
+                back.join()
+                self._sockets -= {client, server}
+
+    def _pump(self, source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        for one in (source, target):
+            with contextlib.suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.slow
+def test_an_outage_in_the_middle_loses_nothing(server: Any, page: Any) -> None:
+    """502, 503 and refused connections, for 30 s with LONG in the environment: each event once, in order."""
+    seconds = 30 if os.environ.get("LONG") else 1
+    front = Front(server.port)
+    page.order(goto=f"{front.url}/health/live")
+    page.evaluate(LOAD)
+    connect(page, "/channels/news?from=earliest", "{ backoff: { first: 100, cap: 1000 } }")
+    ids = [server.publish("0")]
+    page.until("events.length === 1")
+    for mode in ("502", "503", "refuse"):
+        front.turn(mode)
+        page.until("source.state === 'connecting'")
+        ids += [server.publish(str(len(ids))) for _ in range(3)]
+        page.evaluate(f"new Promise((done) => setTimeout(done, {seconds * 1000}))")
+        status = 0 if mode == "refuse" else int(mode)
+        page.until(f"told.filter(([what, , , status]) => what === 'error' && status === {status}).length > 1")
+        assert page.evaluate("source.state") == "connecting"
+        front.turn("pass")
+        page.until(f"events.length >= {len(ids)}", seconds=60)
+        ids.append(server.publish(str(len(ids))))
+        page.until(f"events.length >= {len(ids)}")
+    assert page.evaluate("events.map((e) => e.id)") == ids
+    assert all(told[0] in ("open", "error") for told in page.evaluate("told"))

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 NODE = next(
     str(path) for path in (Path(sys.executable).parent / "node", shutil.which("node")) if path and Path(path).exists()
@@ -22,6 +24,7 @@ def node(*arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_units() -> None:
     """js/test passes in node's own test runner."""
     node("--test", "js/test/*.test.ts")

@@ -1,0 +1,300 @@
+// `connect` against a scripted server: one that answers the n-th request by the n-th function.
+import assert from "node:assert/strict";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { once } from "node:events";
+import { after, test } from "node:test";
+import { connect, SourceError, type ConnectOptions } from "../src/index.ts";
+
+type Answer = (answer: ServerResponse, request: IncomingMessage, body: string) => void;
+
+const FAST = { retry: 10, first: 10, cap: 40 };
+const closing: (() => void)[] = [];
+after(() => closing.forEach((close) => close()));
+
+async function serve(...answers: Answer[]) {
+  const requests: (IncomingMessage & { text: string; at: number })[] = [];
+  const server = createServer(async (request, answer) => {
+    let text = "";
+    for await (const part of request) text += part;
+    const number = requests.push(Object.assign(request, { text, at: Date.now() })) - 1;
+    answers[Math.min(number, answers.length - 1)]!(answer, request, text);
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  closing.push(() => (server.closeAllConnections(), server.close()));
+  const { port } = server.address() as { port: number };
+  return { url: `http://127.0.0.1:${port}/events`, requests };
+}
+
+const stream = (text: string, more: Record<string, string> = {}, end = true): Answer => (answer) => {
+  answer.writeHead(200, { "content-type": "text/event-stream", ...more });
+  if (end) answer.end(text);
+  else answer.write(text);
+};
+const open = (text = ":\n", more = {}) => stream(text, more, false);
+const status = (code: number, headers = {}, body = ""): Answer => (answer) => answer.writeHead(code, headers).end(body);
+
+/** Connects, and resolves once `until` is true of what came. */
+function reading(url: string, options: ConnectOptions, until: (found: ReturnType<typeof note>) => boolean) {
+  const found = note(url, options);
+  return new Promise<typeof found>((done) => {
+    const timer = setInterval(() => {
+      if (!until(found)) return;
+      clearInterval(timer);
+      found.source.close();
+      done(found);
+    }, 5);
+  });
+}
+
+function note(url: string, options: ConnectOptions) {
+  const events: [string, unknown, string][] = [];
+  const errors: [SourceError, number | null][] = [];
+  const told: unknown[] = [];
+  const source = connect(url, {
+    backoff: FAST,
+    onError: (error, wait) => errors.push([error as SourceError, wait]),
+    onGap: (gap) => told.push(["gap", gap]),
+    onGoodbye: (goodbye) => told.push(["goodbye", goodbye]),
+    onEnd: (end) => told.push(["end", end]),
+    onCaughtUp: () => told.push(["live"]),
+    ...options,
+  });
+  source.on("*", ({ event, data, id }) => events.push([event, data, id]));
+  return { source, events, errors, told };
+}
+
+test("headers are asked for before each attempt, and a plain body is sent as JSON", async () => {
+  const { url, requests } = await serve(status(503), open("data: x\n\n"));
+  let calls = 0;
+  const headers = async () => ({ authorization: `token ${++calls}`, "x-none": undefined });
+  await reading(url, { headers, body: { a: 1 }, method: "QUERY", idempotent: true }, ({ events }) => events.length > 0);
+  assert.deepEqual(requests.map((one) => [one.method, one.headers.authorization, one.text]), [
+    ["QUERY", "token 1", '{"a":1}'],
+    ["QUERY", "token 2", '{"a":1}'],
+  ]);
+  assert.equal(requests[0]!.headers["content-type"], "application/json");
+  assert.equal(requests[0]!.headers.accept, "text/event-stream");
+});
+
+test("a header function that fails is an attempt that fails", async () => {
+  const { url } = await serve(open("data: x\n\n"));
+  let calls = 0;
+  const headers = () => {
+    if (!calls++) throw new Error("no token now");
+    return {};
+  };
+  const { errors } = await reading(url, { headers }, ({ events }) => events.length > 0);
+  assert.match(errors[0]![0].message, /no token now/);
+});
+
+test("a POST goes on with GET at the address of its answer, without a body", async () => {
+  const { url, requests } = await serve(
+    stream("id: 1\ndata: a\n\n", { "content-location": "/runs/7" }),
+    stream("id: 2\ndata: b\n\nevent: newswire.end\ndata: {\"reason\":\"done\"}\n\n"),
+  );
+  const found = await reading(url, { body: "why?", headers: { "content-type": "text/plain", a: "b" } }, ({ told }) => told.length > 0);
+  assert.deepEqual(requests.map((one) => [one.method, one.url, one.text, one.headers["last-event-id"], one.headers.a]), [
+    ["POST", "/events", "why?", undefined, "b"],
+    ["GET", "/runs/7", "", "1", "b"],
+  ]);
+  assert.equal(requests[1]!.headers["content-type"], undefined);
+  assert.deepEqual(found.told, [["end", { reason: "done" }]]);
+  assert.deepEqual(await found.source.closed, { reason: "done" });
+});
+
+test("a POST that answers 202 with a Location is read there", async () => {
+  const { url, requests } = await serve(status(202, { location: "/runs/8" }, "{}"), open("data: a\n\n"));
+  const { source } = await reading(url, { body: "x" }, ({ events }) => events.length > 0);
+  assert.deepEqual(requests.map((one) => [one.method, one.url]), [["POST", "/events"], ["GET", "/runs/8"]]);
+  assert.equal(source.resumeUrl, url.replace("/events", "/runs/8"));
+});
+
+test("an address on another host gets no headers of the page's", async () => {
+  const other = await serve(open("data: a\n\n"));
+  const { url } = await serve(status(202, { location: other.url }));
+  await reading(url, { body: "x", headers: { authorization: "secret" } }, ({ events }) => events.length > 0);
+  assert.equal(other.requests[0]!.headers.authorization, undefined);
+});
+
+test("a POST is never sent again blindly", async () => {
+  for (const first of [(answer: ServerResponse) => answer.destroy(), status(502), stream("data: x\n\n")]) {
+    const { url, requests } = await serve(first, open());
+    const { source } = await reading(url, { body: "x" }, ({ source }) => source.state === "closed");
+    assert.equal(requests.length, 1);
+    if (first.length === 1 && source.error) assert.ok(["not-resumable", "status"].includes((source.error as SourceError).code));
+  }
+});
+
+test("a POST is sent again if the server asks for it", async () => {
+  const { url, requests } = await serve(status(429, { "retry-after": "0" }), open("data: x\n\n"));
+  await reading(url, { body: "x" }, ({ events }) => events.length > 0);
+  assert.equal(requests.length, 2);
+});
+
+test("waits grow with each failure, and are random", async () => {
+  const { url } = await serve(status(500));
+  const { errors } = await reading(url, { backoff: { retry: 1, first: 20, cap: 80 } }, ({ errors }) => errors.length > 6);
+  errors.forEach(([, wait], n) => assert.ok(wait! <= Math.max(101, 1 + Math.min(80, 20 * 2 ** n)), String(wait)));
+});
+
+test("a Retry-After is obeyed, as seconds and as a date of the server's clock", async () => {
+  const date = { date: "Thu, 26 Nov 2026 10:00:00 GMT", "retry-after": "Thu, 26 Nov 2026 10:00:01 GMT" };
+  const { url, requests } = await serve(status(503, { "retry-after": "1" }), status(503, date), open("data: x\n\n"));
+  await reading(url, {}, ({ events }) => events.length > 0);
+  assert.ok(requests[1]!.at - requests[0]!.at >= 990);
+  assert.ok(requests[2]!.at - requests[1]!.at >= 990);
+});
+
+test("it gives up after `attempts` that brought nothing", async () => {
+  const { url, requests } = await serve(status(500));
+  const { source } = await reading(url, { attempts: 3 }, ({ source }) => source.state === "closed");
+  assert.equal((source.error as SourceError).code, "attempts");
+  assert.equal(((source.error as SourceError).cause as SourceError).status, 500);
+  assert.equal(requests.length, 3);
+});
+
+test("what ends it for good is a typed error, with the status and the start of the body", async () => {
+  const { url } = await serve(status(403, { "content-type": "text/plain", "x-why": "because" }, "no entry"));
+  const { source, errors } = await reading(url, {}, ({ source }) => source.state === "closed");
+  const error = source.error as SourceError;
+  assert.ok(error instanceof SourceError);
+  assert.deepEqual([error.code, error.status, error.body, error.headers?.get("x-why")], ["status", 403, "no entry", "because"]);
+  assert.deepEqual(errors, [[error, null]]);
+  await assert.rejects(source.closed, { status: 403 });
+});
+
+test("204 ends it in order", async () => {
+  const { url } = await serve(stream("id: 1\ndata: x\n\n"), status(204));
+  const { source, errors } = await reading(url, {}, ({ source }) => source.state === "closed");
+  assert.deepEqual([source.error, errors], [null, []]);
+  assert.equal(await source.closed, null);
+});
+
+test("data is JSON where it is some, text where it is none or is said to be", async () => {
+  const text = ["{\"a\":1}", "42", "null", "hello", " 42", "{broken", "\"quoted\"", "true"];
+  const whole = [...text.map((one) => `data: ${one === " 42" ? " 42" : one}\n\n`), "event: note\ndata: 42\n\n"].join("");
+  const { url } = await serve(open(whole));
+  const enough = ({ events }: { events: unknown[] }) => events.length >= 9;
+  const data = (found: { events: [string, unknown, string][] }) => found.events.map(([, value]) => value);
+  const auto = await reading(url, { text: ["note"] as never }, enough);
+  assert.deepEqual(data(auto), [{ a: 1 }, 42, null, "hello", " 42", "{broken", "quoted", true, "42"]);
+  const none = await reading(url, { json: false }, enough);
+  assert.deepEqual(data(none), [...text, "42"]);
+  const strict = await reading(url, { json: true, text: ["note"] as never }, ({ events }) => events.length >= 6);
+  assert.deepEqual(data(strict), [{ a: 1 }, 42, null, "quoted", true, "42"]);
+  assert.deepEqual(strict.errors.map(([error]) => [error.code, error.body]), [["payload", "hello"], ["payload", " 42"], ["payload", "{broken"]]);
+});
+
+test("newswire's own events are told apart, and a goodbye is followed by another attempt", async () => {
+  const gap = 'event: newswire.gap\nid: e-5\ndata: {"reason":"expired","through":"e-5"}\n\n';
+  const rest = "event: newswire.live\ndata: \n\nretry: 30\nevent: newswire.goodbye\ndata: {\"retry\":30}\n\n";
+  const { url, requests } = await serve(open(gap + rest), open('event: newswire.end\ndata: {"reason":"done"}\n\n'));
+  const { events, told, source } = await reading(url, {}, ({ source }) => source.state === "closed");
+  assert.deepEqual(events, []);
+  assert.deepEqual(told, [
+    ["gap", { reason: "expired", through: "e-5", id: "e-5" }],
+    ["live"],
+    ["goodbye", { retry: 30 }],
+    ["end", { reason: "done" }],
+  ]);
+  assert.equal(requests[1]!.headers["last-event-id"], "e-5");
+  assert.deepEqual(source.end, { reason: "done" });
+});
+
+test("a loop gets every event, throws what ends it, and closes the connection when it is left", async () => {
+  const { url } = await serve(stream("id: 1\ndata: 1\n\ndata: 2\n\n"), status(404));
+  const got: unknown[] = [];
+  await assert.rejects(async () => {
+    for await (const event of connect(url, { backoff: FAST })) got.push(event.data);
+  }, { code: "status", status: 404 });
+  assert.deepEqual(got, [1, 2]);
+  const endless = await serve(open("data: 1\n\ndata: 2\n\n"));
+  const source = connect(endless.url);
+  for await (const event of source) if (event.data === 1) break;
+  assert.equal(source.state, "closed");
+});
+
+test("a loop that is slow makes the server wait", async () => {
+  let sent = 0;
+  const { url } = await serve((answer) => {
+    answer.writeHead(200, { "content-type": "text/event-stream" });
+    const line = `data: ${"x".repeat(2000)}\n\n`;
+    const more = () => {
+      while (!answer.destroyed && sent < 100_000) if ((sent++, !answer.write(line))) return void answer.once("drain", more);
+    };
+    more();
+  });
+  const source = connect(url);
+  const loop = source[Symbol.asyncIterator]();
+  await loop.next();
+  let before = -1;
+  while (before !== sent) {
+    before = sent;
+    await new Promise((go) => setTimeout(go, 300));
+  }
+  assert.ok(sent < 50_000, `${sent} events were taken though nobody wanted them`);
+  for (let n = 0; n < 20_000; n++) await loop.next();
+  assert.ok(sent > 20_000);
+  source.close();
+});
+
+test("a handler that throws ends nothing", async () => {
+  const { url } = await serve(open("data: 1\n\ndata: 2\n\n"));
+  const thrown: string[] = [];
+  const listen = (error: Error) => thrown.push(error.message);
+  process.on("uncaughtException", listen);
+  const source = connect(url);
+  const seen: unknown[] = [];
+  source.on("message", () => {
+    throw new Error("mine");
+  });
+  const off = source.on("message", (event) => seen.push(event.data));
+  while (seen.length < 2) await new Promise((go) => setTimeout(go, 5));
+  off();
+  source.close();
+  process.off("uncaughtException", listen);
+  assert.deepEqual(seen, [1, 2]);
+  assert.deepEqual(thrown, ["mine", "mine"]);
+});
+
+test("an AbortSignal closes it, before and after the start", async () => {
+  const { url, requests } = await serve(open());
+  assert.equal(connect(url, { signal: AbortSignal.abort() }).state, "connecting");
+  const controller = new AbortController();
+  const states: string[] = [];
+  const source = connect(url, { signal: controller.signal, onState: (state) => states.push(state) });
+  while (source.state !== "open") await new Promise((go) => setTimeout(go, 5));
+  controller.abort();
+  assert.equal(await source.closed, null);
+  assert.deepEqual(states, ["open", "closed"]);
+  assert.equal(requests.length, 1);
+  while (!requests[0]!.socket.destroyed) await new Promise((go) => setTimeout(go, 5)); // the request has ended too
+});
+
+test("silence beyond two announced heartbeats leads to another attempt; heartbeats do not", async () => {
+  const { url, requests } = await serve(open(": heartbeat 0.05\ndata: 1\n\n"));
+  const { errors } = await reading(url, {}, () => requests.length > 1);
+  assert.equal(errors[0]![0].code, "timeout");
+  const beating = await serve((answer) => {
+    answer.writeHead(200, { "content-type": "text/event-stream" }).write(": heartbeat 0.05\n");
+    const beats = setInterval(() => answer.write(":\n"), 200);
+    answer.on("close", () => clearInterval(beats));
+  });
+  const started = Date.now();
+  await reading(beating.url, {}, () => Date.now() - started > 2500);
+  assert.equal(beating.requests.length, 1);
+});
+
+test("an id of any characters comes back as its UTF-8 bytes", async () => {
+  const { url, requests } = await serve(stream("id: é€𝄞\ndata: x\n\n"), open());
+  await reading(url, { cursorParam: "after" }, () => requests.length > 1);
+  assert.equal(Buffer.from(requests[1]!.headers["last-event-id"] as string, "latin1").toString(), "é€𝄞");
+  assert.equal(new URL(requests[1]!.url!, url).searchParams.get("after"), "é€𝄞");
+});
+
+test("reconnect: false closes at the end of the stream", async () => {
+  const { url, requests } = await serve(stream("id: 1\ndata: x\n\n"));
+  await reading(url, { reconnect: false }, ({ source }) => source.state === "closed");
+  assert.equal(requests.length, 1);
+});
