@@ -1,6 +1,6 @@
 """The web platform's own tests of EventSource (WPT, `eventsource/`), on the browser's class and on newswire's.
 
-The cases are told in our own words, under the names of WPT's files. The browser's class passes all of them, which
+The cases are written in our own words, under the names of WPT's files. The browser's class passes all of them, which
 proves the cases. newswire's passes those that a client above `fetch` can pass; `WHY_NOT` lists the others.
 """
 
