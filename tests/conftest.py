@@ -19,6 +19,7 @@ pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a faile
 
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey  # noqa: E402
 from tests.fixtures.llm import LLM, is_installed  # noqa: E402
+from tests.fixtures.matrix import matrix  # noqa: E402
 
 # The folders that start browsers and servers of their own, the slowest first.
 SLOW_FOLDERS: Final = ("browser", "benchmarks", "cli", "examples", "docs")
@@ -74,6 +75,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     if len(ours) == len(items):
         items.sort(key=start_order)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show which suite ran on which engine."""
+    stats = terminalreporter.stats
+    results = [
+        (report.nodeid, outcome)
+        for outcome, kind in (("passed", "passed"), ("failed", "failed"), ("failed", "error"), ("skipped", "skipped"))
+        for report in stats.get(kind, ())
+        if getattr(report, "when", "") == "call" or kind in ("error", "skipped")
+    ]
+    if lines := matrix(results):
+        terminalreporter.section("suites and engines")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(optionalhook=True)
