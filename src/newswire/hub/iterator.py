@@ -122,13 +122,17 @@ class EventIterator(AsyncIterator[E], Generic[E]):
             BadPayload: the event doesn't fit its contract; call again for the next one.
         """
         contracts = self._contracts
-        while True:
-            frame = await self._next()
-            event: Any = frame.decoded()
-            if contracts is not None:
-                event = contracts.read(event)
-            if event is not None:
-                return event  # type: ignore[no-any-return]
+        try:
+            while True:
+                frame = await self._next()
+                event: Any = frame.decoded()
+                if contracts is not None:
+                    event = contracts.read(event)
+                if event is not None:
+                    return event  # type: ignore[no-any-return]
+        except BaseException:
+            del self  # see `_next`
+            raise
 
     async def _next(self) -> Frame:
         if self._over:

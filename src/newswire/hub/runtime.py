@@ -157,10 +157,11 @@ class HubRuntime:
 
     def begin_again(self, span: Span) -> None:
         """The log is another one now, or an older copy of itself: place every cursor in it. The streams stay open."""
-        logger.error(
-            "the log spans %s to %s-%d now, and this process had seen %s: streams go on behind a gap",
-            f"{span.epoch}-{span.earliest}", span.epoch, span.latest, self.text(self.head),
-        )  # fmt: skip
+        place = f"{span.epoch}-{span.earliest}", f"{span.epoch}-{span.latest}", self.text(self.head)
+        if resolve_start(Position(self.epoch, self.head), span).gap is None:
+            logger.warning("the log began another life: it spans %s to %s now, and has all up to %s", *place)
+        else:
+            logger.error("the log spans %s to %s now, and not %s any more: streams go on behind a gap", *place)
         self.epochs += 1
         before, self.epoch, self.lives = self.epoch, span.epoch, span.lives
         self.history.begin_again(span)
