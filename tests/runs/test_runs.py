@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
+from tests.fixtures.origin import edges_of, many_origins
 from tests.runs.suite.suite import RunSuite
 
 from newswire.log.engine import Batch, OnDone
@@ -86,3 +87,13 @@ class TestRunsOnNats(RunSuite):
     def make_log(self, nats: Nats) -> MakeLog:
         namespace = f"runs-{secrets.token_hex(8)}"
         return lambda **options: NatsLog(nats.url, namespace=namespace, **options)
+
+
+@pytest.mark.slow
+class TestRunsOnAnEdge(RunSuite):
+    """The suite on two edges of one origin, which has a file."""
+
+    @pytest.fixture
+    def make_log(self, tmp_path: Path) -> Iterator[MakeLog]:
+        with many_origins() as origins:
+            yield edges_of(origins, tmp_path / "origin.db")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -11,7 +12,8 @@ from newswire.log.retention import DEFAULT_RETENTION, RetentionRules
 
 _SCHEMES: Final = (
     "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, postgresql://host/database, "
-    "nats://host:4222"
+    "nats://host:4222, "
+    "https://origin.example/"
 )
 # The options that a URL may have, each with the function that reads its text.
 _Known: TypeAlias = Mapping[str, Callable[[str], Any]]
@@ -110,6 +112,20 @@ def _nats(scheme: str, parts: SplitResult, retention: RetentionRules, options: d
     return NatsLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
 
 
+def _edge(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
+    """The log of another server. It stands on a higher floor, since it reads with our client: found by its name."""
+    try:
+        edge_log = importlib.import_module("newswire.edge").EdgeLog
+    except ModuleNotFoundError as error:
+        raise ImportError(f"an {scheme}:// log needs httpx2: pip install 'newswire[client]'") from error
+    if not parts.hostname:
+        raise ValueError("the log of another server needs its address: https://origin.example/")
+    known: _Known = {"timeout": float}
+    address, own = _split(parts, known)
+    log: Log = edge_log(address, **_options(scheme, own, options, known))
+    return log
+
+
 # A scheme, and the function that makes its log of a URL: (scheme, parts, retention, options).
 _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, Any]], Log]]] = {
     "memory": _memory,
@@ -122,6 +138,8 @@ _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, 
     "tls": _nats,
     "postgres": _postgres,
     "postgresql": _postgres,
+    "http": _edge,
+    "https": _edge,
 }
 
 

@@ -28,6 +28,7 @@ from newswire.log.channels import name_or_pattern
 from newswire.server import access, console
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
+from newswire.server.edges import Origin
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests
 from newswire.server.publish import HEADERS, FastChannel, publish
@@ -102,6 +103,7 @@ class _Server(Starlette):
                 Route("/tickets", access.tickets, methods=["POST"]),
                 Route("/revoke", access.revoke, methods=["POST"]),
                 Route("/connections", access.end_connections, methods=["DELETE"]),
+                *Origin(service).routes(),
                 Route("/health", service.ready),
                 *service.routes(),
             ],

@@ -66,6 +66,9 @@ class Settings(ServerSettings):
     max_age: float | None = setting(
         None, option_types.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
     )
+    edge_key: str | None = setting(
+        None, option_types.secret(), "Servers with this key may have the whole log as theirs: --log https://:KEY@HOST/."
+    )
     jwt_secret: str | None = setting(
         None, option_types.secret(), "Accept tokens (JWT) that are signed with this secret: HS256, HS384, HS512."
     )

@@ -34,7 +34,9 @@ class ServerSettings:
 
     log: str = setting(
         "sqlite:///newswire.db",
-        option_types.text("the URL of a log: sqlite:///path.db, redis://host:6379/0 or memory://"),
+        option_types.text(
+            "the URL of a log: sqlite:///path.db, redis://host:6379/0, https://origin.example/ or memory://"
+        ),
         "The log's URL.",
     )
     host: str = setting("127.0.0.1", option_types.text("an address or a host name"), "The address to listen on.")

@@ -1,0 +1,5 @@
+"""A log that is another newswire server, the origin: `Hub("https://origin.example/")`. Needs `newswire[client]`."""
+
+from newswire.edge.engine import EdgeLog
+
+__all__ = ["EdgeLog"]

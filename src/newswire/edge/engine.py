@@ -1,0 +1,208 @@
+"""The log that is another newswire server: an edge reads the origin's log, and publishes there.
+
+An edge serves replay and live to its own readers. Its epoch and its offsets are the origin's, so a cursor of one edge
+is good at every other and at the origin. One stream from the origin feeds the whole process, and a page that many
+readers need is requested once: what the origin does depends on the number of edges, not of readers.
+
+While the origin is away, readers stay, with heartbeats, and publishing fails at once. The stream comes back by itself,
+and goes on after the last event that came. `newswire.server.edges` is the other end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from newswire.client.async_source import AsyncEventSource
+from newswire.client.backoff import Backoff
+from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
+from newswire.edge import form
+from newswire.edge.origin import Origin
+from newswire.edge.writer import Writer
+from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, NewswireError, SourceError, TrimmedAway
+from newswire.log.channels import Channels
+from newswire.log.engine import Batch, Engine, Entry, Info, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Limits as LogLimits
+from newswire.log.log import Log
+from newswire.log.position import Position
+from newswire.log.retry import Outage
+from newswire.wire.event import Event
+
+logger = logging.getLogger("newswire.log")
+
+_MOST_BYTES: Final = 256 * 2**20  # of one event of the stream: far above what an origin sends
+_SILENCE: Final = 60.0  # seconds without a byte after which the stream is opened again
+_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
+
+
+class EdgeLog(Log):
+    """The log of another newswire server.
+
+    Args:
+        url: `https://origin.example/`, perhaps with a path. A password in it (`https://:KEY@origin.example/`) is the
+            origin's `--edge-key`, which gives the whole log, internal channels and removing too; or a token of the
+            origin's. Without one the edge has what any client of the origin has.
+        timeout: seconds to wait for a connection or an answer. A request whose answer was lost goes out again for three
+            times as long, and what it publishes is stored once.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 5.0) -> None:
+        super().__init__(EdgeEngine(url, timeout))
+
+
+class EdgeEngine(Engine):
+    """The engine of an `EdgeLog`, which has the same arguments."""
+
+    limits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._epoch = ""  # of the newest answer
+        self._begin()
+
+    def _begin(self) -> None:
+        self._origin = Origin(self._url, self._timeout)
+        self._writer = Writer(self._origin, lambda: self._epoch)
+        self._pid: int | None = None  # the process that uses it
+        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
+
+    def _enter(self) -> None:
+        """The engine is going to be used."""
+        pid, loop = os.getpid(), asyncio.get_running_loop()
+        if self._pid != pid or self._loop is not loop:
+            if self._pid is not None:
+                _abandoned.append((self._origin, self._writer))
+                self._begin()
+            self._pid, self._loop = pid, loop
+
+    def __repr__(self) -> str:
+        return self._origin.name
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self._enter()
+        self._writer.submit(batches, on_done)
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """See `Engine.read`."""
+        wanted = {"channels": form.of_channels(channels), "after": max(after, 0), "limit": limit}
+        page = form.to_page(await self._ask("read", wanted))
+        self._epoch = page.epoch
+        return page
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Engine.newest`."""
+        found = await self._ask("newest", {"channels": list(channels)})
+        return [None if row is None else Entry(*row) for row in found["entries"]]
+
+    async def span(self) -> Span:
+        """See `Engine.span`."""
+        span = form.to_span(await self._ask("span"))
+        self._epoch = span.epoch
+        return span
+
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`: one stream from the origin."""
+        self._enter()
+        outage = Outage(f"no stream from the origin {self._origin.name}", logger)
+
+        def failed(error: NewswireError, wait: float | None) -> None:
+            outage.failed(error)
+
+        def opened(opened: Opened) -> None:
+            outage.ended()
+
+        source = AsyncEventSource(
+            f"{self._origin.url}/log/tail",
+            headers=self._origin.headers,
+            last_event_id=Position(epoch, max(after, 0)),
+            options=Options(
+                backoff=Backoff(retry=0.1, first=0.1, cap=2.0, longest=5.0),
+                limits=Limits(max_line=_MOST_BYTES, max_event=_MOST_BYTES),
+                timeouts=Timeouts(connect=self._timeout, response=self._timeout * 2, inactivity=_SILENCE),
+                hooks=Hooks(error=failed, open=opened),
+            ),
+        )
+        at = max(after, 0)
+        try:
+            async with source:
+                async for event in source:
+                    at = self._take(event, at, epoch, on_entries)
+        except SourceError as error:
+            raise LogUnavailable(f"the origin {self._origin.name} gives no stream: {error}") from error
+        raise LogUnavailable(f"the origin {self._origin.name} has ended the stream")
+
+    def _take(self, event: Event, at: int, epoch: str, on_entries: OnEntries) -> int:
+        """Take an event of the stream. Returns the offset up to which all was given."""
+        if event.event == form.EPOCH:
+            raise EpochChanged(event.data)
+        if event.event == form.TRIMMED:
+            raise TrimmedAway(int(event.data))
+        if event.event != form.ENTRIES:
+            return at
+        place = Position.parse(event.id or "")
+        if place.epoch != epoch:
+            raise EpochChanged(place.epoch)
+        entries = [entry for entry in form.entries_of(json.loads(event.data)) if entry.offset > at]
+        if entries:
+            on_entries(entries, True)
+        return max(at, place.offset)
+
+    # -- the rest
+
+    async def drop(self, cuts: Mapping[str, int]) -> int:
+        """See `Engine.drop`. Needs the edge key."""
+        return int((await self._ask("drop", {"cuts": dict(cuts)}))["removed"])
+
+    async def trim(self) -> int:
+        """See `Engine.trim`. Needs the edge key."""
+        return int((await self._ask("trim"))["removed"])
+
+    async def info(self) -> Info:
+        """See `Engine.info`: the origin's."""
+        info = form.to_info(await self._ask("info"))
+        storage = f"the newswire server {self._origin.name}, on {info.storage}"
+        return Info(
+            storage=storage,
+            settings=info.settings,
+            risks=info.risks,
+            retention=info.retention,
+            events=info.events,
+            size=info.size,
+        )
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        return form.to_page(await self._ask("scan", {"after": max(after, 0), "limit": limit}))
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        return form.to_losses(await self._ask("losses"))
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        if self._pid != os.getpid():
+            return
+        self._pid = None
+        origin, writer = self._origin, self._writer
+        self._begin()
+        await writer.close()
+        await origin.close()
+
+    async def _ask(self, name: str, payload: object = None) -> Any:
+        """Ask for something; asking twice does no harm."""
+        self._enter()
+        try:
+            return await self._origin.call(name, payload)
+        except LogUncertain as error:
+            raise LogUnavailable(str(error)) from error
+
+    def __del__(self) -> None:
+        if getattr(self, "_pid", None) == os.getpid():
+            warnings.warn(f"unclosed log {self._origin.name}", ResourceWarning, stacklevel=2, source=self)

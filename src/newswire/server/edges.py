@@ -1,0 +1,342 @@
+"""The origin's end of edges: other newswire servers that have this one as their log. `newswire.edge` is their end.
+
+With the edge key (`--edge-key`) an edge has the whole log: internal channels, so that runs work there, and removing.
+Without it, it has what its credential has: `read` and `subscribe` for all channels, `publish` for those that it
+publishes to.
+
+An edge's stream has what came together as one event, made once for all edges that keep up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+from newswire.delivery.bodies import Bodies
+from newswire.delivery.problem import Problem
+from newswire.delivery.request import last_event_id
+from newswire.delivery.response import EventSourceResponse
+from newswire.edge import form
+from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, LimitExceeded, LogError, TrimmedAway
+from newswire.hub.options import StreamOptions
+from newswire.log.channels import Channels, Pattern, is_internal
+from newswire.log.engine import Batch, Entry, OnDone, Outcome
+from newswire.log.log import Log
+from newswire.log.position import Position
+from newswire.server.auth import Denied
+from newswire.server.auth.access import Action
+from newswire.server.service import Service
+from newswire.wire.event import Event
+from newswire.wire.strict_json import read_json
+
+_ALL: Final = ">"
+_BODY: Final = 16 * 2**20  # of a request with the edge key
+_MOST: Final = 4096  # events of a page
+_QUEUED: Final = 8192  # entries that a slow edge has in memory; then it reads on when it has taken them
+_JOINED: Final = 1000  # entries in one event of the stream, or …
+_JOINED_BYTES: Final = 4 * 2**20  # … bytes of their data
+
+
+class Origin:
+    """What this process does for edges."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._key = service.settings.edge_key
+        self._bodies: Bodies | None = None
+        self._encoded: tuple[Sequence[Entry], Event] | None = None  # what came last, for all edges
+        self._calls: Mapping[str, Callable[[_Call], Awaitable[Any]]] = {
+            "span": self._span,
+            "read": self._read,
+            "newest": self._newest,
+            "append": self._append,
+            "drop": self._drop,
+            "trim": self._trim,
+            "scan": self._scan,
+            "losses": self._losses,
+            "info": self._info,
+        }
+
+    def routes(self) -> list[Route]:
+        """The routes for edges."""
+        return [Route("/log/tail", self.tail), Route("/log/{call}", self.call, methods=["POST"])]
+
+    # -- who may
+
+    def _is_whole(self, request: Request) -> bool:
+        """Whether a request has the edge key.
+
+        Raises:
+            Denied: it has another one, and this server knows no other credentials.
+        """
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if self._key is None or scheme.lower() != "bearer":
+            return False
+        if hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._key.encode()):
+            return True
+        if not self._service.settings.authenticates:
+            raise Denied("this is not the edge key of this server", authenticate="Bearer")
+        return False
+
+    async def allow(self, request: Request, action: Action, channels: Sequence[str]) -> None:
+        """See that a request without the edge key may do that.
+
+        Raises:
+            Denied: it may not.
+        """
+        hidden = next((channel for channel in channels if is_internal(channel)), None)
+        if hidden is not None:
+            raise Denied(f"channel {hidden[:100]!r} is internal: an edge needs the edge key for it")
+        await self._service.allow(request, action, *channels)
+
+    # -- calls
+
+    async def call(self, request: Request) -> JSONResponse:
+        """`POST /log/{call}`: one method of the engine."""
+        name = request.path_params["call"]
+        method = self._calls.get(name)
+        if method is None:
+            raise Problem(404, "not_found", f"there is no call {name[:40]!r} for edges")
+        whole = self._is_whole(request)
+        length = request.headers.get("content-length", "")
+        body = await self._bodies_for(whole).read(request.receive, int(length) if length.isdecimal() else None)
+        try:
+            asked = read_json(body.decode())
+            return JSONResponse(await method(_Call(request, whole, asked if isinstance(asked, dict) else {})))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InvalidChannel):
+                raise
+            raise Problem(400, "invalid_call", f"this is no call of an edge: {error!r:.200}") from None
+
+    def _bodies_for(self, whole: bool) -> Bodies:
+        if not whole:
+            return self._service.bodies
+        if self._bodies is None:
+            settings = self._service.settings
+            self._bodies = Bodies(settings.body_timeout, max(_BODY, settings.max_body))
+        return self._bodies
+
+    @property
+    def _log(self) -> Log:
+        return self._service.hub.log
+
+    async def _span(self, call: _Call) -> Any:
+        if not call.whole:
+            await self.allow(call.request, "read", [_ALL])
+        return form.of_span(await self._log.span())
+
+    async def _read(self, call: _Call) -> Any:
+        channels = form.to_channels(call.asked["channels"])
+        if not call.whole:
+            await self.allow(call.request, "read", [*channels.names, *channels.patterns])
+        limit = min(max(int(call.asked["limit"]), 1), _MOST)
+        return form.of_page(await self._log.read(channels, int(call.asked["after"]), limit))
+
+    async def _newest(self, call: _Call) -> Any:
+        channels = [str(channel) for channel in call.asked["channels"]]
+        if not call.whole:
+            await self.allow(call.request, "read", channels)
+        return {"entries": [entry and list(entry) for entry in await self._log.newest(channels)]}
+
+    async def _append(self, call: _Call) -> Any:
+        asked = call.asked["batches"]
+        outcomes: list[Outcome] = [None] * len(asked)
+        batches: dict[int, Batch] = {}
+        for index, each in enumerate(asked):
+            try:
+                batch = form.to_batch(each)
+                self._log.check(batch.events)
+                batches[index] = batch
+            except (InvalidEvent, InvalidChannel, LimitExceeded) as error:
+                outcomes[index] = LogError(f"the origin refuses it: {error}")
+        if not call.whole:
+            channels = {channel for batch in batches.values() for channel, _ in batch.events}
+            channels |= {batch.condition.channel for batch in batches.values() if batch.condition is not None}
+            await self.allow(call.request, "publish", sorted(channels))
+        await self._forget_stale(batches, str(call.asked["epoch"]))
+        epoch = ""
+        if batches:
+            found, epoch = await _submit(self._log, list(batches.values()))
+            for index, outcome in zip(batches, found, strict=True):
+                outcomes[index] = outcome
+        return {"outcomes": [form.of_outcome(each) for each in outcomes], "epoch": epoch}
+
+    async def _forget_stale(self, batches: dict[int, Batch], epoch: str) -> None:
+        """Leave out batches whose condition is about an event that was lost when the log began another life."""
+        conditions = {index: batch.condition for index, batch in batches.items() if batch.condition is not None}
+        if not conditions or not epoch:
+            return
+        span = await self._log.span()
+        if span.epoch == epoch:
+            return
+        for index, condition in conditions.items():
+            place = span.lives.resume(epoch, condition.newest)
+            if condition.newest and (place is None or place.lost):
+                del batches[index]
+
+    async def _drop(self, call: _Call) -> Any:
+        call.need_key()
+        cuts = {str(channel): int(offset) for channel, offset in call.asked["cuts"].items()}
+        return {"removed": await self._log.drop(cuts)}
+
+    async def _trim(self, call: _Call) -> Any:
+        call.need_key()
+        return {"removed": await self._log.trim()}
+
+    async def _scan(self, call: _Call) -> Any:
+        call.need_key()
+        limit = min(max(int(call.asked["limit"]), 1), _MOST)
+        return form.of_page(await self._log.scan(int(call.asked["after"]), limit))
+
+    async def _losses(self, call: _Call) -> Any:
+        call.need_key()
+        return form.of_losses(await self._log.losses())
+
+    async def _info(self, call: _Call) -> Any:
+        if not call.whole:
+            await self.allow(call.request, "observe", [])
+        return form.of_info(await self._log.info())
+
+    # -- the stream
+
+    async def tail(self, request: Request) -> EventSourceResponse:
+        """`GET /log/tail`: everything after `Last-Event-ID`, as it comes."""
+        service = self._service
+        whole = self._is_whole(request)
+        if not whole:
+            await self.allow(request, "subscribe", [_ALL])
+        service.check_room()
+        position = Position.parse(last_event_id(request) or "")
+        options = StreamOptions(heartbeat=service.settings.heartbeat, retry=1000)
+        return EventSourceResponse(self._events(position, whole), options=options)
+
+    async def _events(self, after: Position, whole: bool) -> AsyncIterator[Event]:
+        """The stream of one edge."""
+        epoch, at = after.epoch, after.offset
+        while True:
+            following = _Following(self._log, at, epoch, None if whole else Channels([Pattern(_ALL)]))
+            try:
+                async for entries in following.parts():
+                    at = entries[-1].offset
+                    shown = entries if whole else [entry for entry in entries if not is_internal(entry.channel)]
+                    if shown:
+                        yield self._encode(shown, epoch)
+            except EpochChanged as error:
+                yield Event(error.epoch, form.EPOCH)
+                return
+            except TrimmedAway as error:
+                yield Event(str(error.through), form.TRIMMED)
+                return
+            except (LogError, Closed):
+                return  # the edge comes back
+            finally:
+                await following.end()
+
+    def _encode(self, entries: Sequence[Entry], epoch: str) -> Event:
+        encoded = self._encoded
+        if encoded is None or encoded[0] is not entries:
+            data = json.dumps(form.rows_of(entries), ensure_ascii=False, separators=(",", ":"))
+            encoded = self._encoded = entries, Event(data, form.ENTRIES, Position(epoch, entries[-1].offset))
+        return encoded[1]
+
+
+class _Call:
+    """One call of an edge."""
+
+    def __init__(self, request: Request, whole: bool, asked: Mapping[str, Any]) -> None:
+        self.request = request
+        self.whole = whole
+        self.asked = asked
+
+    def need_key(self) -> None:
+        """See that the edge has the edge key."""
+        if not self.whole:
+            raise Denied("this needs the edge key: start the origin with --edge-key, and give it to the edge")
+
+
+class _TooSlow(Exception):
+    """An edge has enough to do."""
+
+
+class _Following:
+    """A tail of the log for one edge. An edge that is slow has a bounded part of it in memory."""
+
+    def __init__(self, log: Log, after: int, epoch: str, channels: Channels | None) -> None:
+        self._queue: deque[Sequence[Entry]] = deque()
+        self._queued = 0
+        self._news = asyncio.Event()
+        self._task = asyncio.create_task(log.tail(after, epoch, self._take, channels), name="newswire edge's tail")
+        self._task.add_done_callback(lambda _: self._news.set())
+
+    def _take(self, entries: Sequence[Entry], last: bool) -> None:
+        if self._queued > _QUEUED:
+            raise _TooSlow
+        self._queue.append(entries)
+        self._queued += len(entries)
+        self._news.set()
+
+    async def parts(self) -> AsyncIterator[Sequence[Entry]]:
+        """What comes, in parts that are not too large; what is ready comes together. Ends for a slow edge: go on."""
+        queue = self._queue
+        while True:
+            while queue:
+                part = queue.popleft()
+                while queue and len(part) + len(queue[0]) <= _JOINED and _size(part) < _JOINED_BYTES:
+                    part = [*part, *queue.popleft()]
+                self._queued -= len(part)
+                for piece in _pieces(part):
+                    yield piece
+            if self._task.done():
+                break
+            self._news.clear()
+            await self._news.wait()
+        try:
+            self._task.result()
+        except _TooSlow:
+            return
+        raise Closed("the log is closed")
+
+    async def end(self) -> None:
+        """Follow no more."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if not self._task.cancelled():
+            self._task.exception()
+
+
+def _size(entries: Sequence[Entry]) -> int:
+    return sum(len(entry.data) for entry in entries)
+
+
+def _pieces(entries: Sequence[Entry]) -> list[Sequence[Entry]]:
+    if len(entries) <= _JOINED and _size(entries) <= _JOINED_BYTES:
+        return [entries]
+    pieces: list[Sequence[Entry]] = []
+    begin = size = 0
+    for index, entry in enumerate(entries):
+        size += len(entry.data)
+        if index > begin and (index - begin >= _JOINED or size > _JOINED_BYTES):
+            pieces.append(entries[begin:index])
+            begin, size = index, len(entry.data)
+    return [*pieces, entries[begin:]]
+
+
+async def _submit(log: Log, batches: Sequence[Batch]) -> tuple[Sequence[Outcome], str]:
+    """Store batches, and wait for the outcomes."""
+    done: asyncio.Future[tuple[Sequence[Outcome], str]] = asyncio.get_running_loop().create_future()
+
+    def on_done(outcomes: Sequence[Outcome], epoch: str) -> None:
+        if not done.done():
+            done.set_result((outcomes, epoch))
+
+    call: OnDone = on_done
+    log.submit(batches, call)
+    return await done

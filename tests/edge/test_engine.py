@@ -1,0 +1,31 @@
+"""The log of another server passes the suite; what is its own is tested beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.fixtures.origin import Many, edges_of, many_origins
+
+from newswire.testing import LogSuite
+from newswire.testing.log_base import MakeLog
+
+
+@pytest.fixture(scope="module")
+def origins() -> Iterator[Many]:
+    """One server for all origins."""
+    with many_origins() as many:
+        yield many
+
+
+@pytest.mark.slow
+class TestEdgeLog(LogSuite):
+    """The suite."""
+
+    tailed_first = False
+
+    @pytest.fixture
+    def make_log(self, origins: Many, tmp_path: Path) -> Iterator[MakeLog]:
+        yield edges_of(origins, tmp_path / "origin.db")
+        origins.close()

@@ -1,0 +1,159 @@
+"""An edge and its origin in trouble: lost answers, an origin that is away, and what needs the edge key."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from tests.fixtures.origin import KEY, Many, many_origins
+from tests.fixtures.tcp_proxy import TcpProxy
+
+from newswire.edge import EdgeLog
+from newswire.errors import LogError, LogUnavailable
+from newswire.hub.hub import Hub
+from newswire.log import Channels, Log, MemoryLog, open_log
+from newswire.log.channels import Pattern
+from newswire.log.engine import Condition
+from newswire.testing.log_base import closing, opened, publish, read_all, take
+from newswire.wire.event import Event
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """A log lives on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def origins() -> Iterator[Many]:
+    """One server for all origins."""
+    with many_origins() as many:
+        yield many
+
+
+@pytest.fixture
+def origin(origins: Many) -> Iterator[str]:
+    """The URL of an origin in memory, with its edge key."""
+    yield origins.add(MemoryLog())
+    origins.close()
+
+
+@pytest.fixture
+async def log(origin: str) -> AsyncIterator[Log]:
+    """An edge of it."""
+    async with opened(open_log(origin)) as log:
+        yield log
+
+
+def through(proxy: TcpProxy, url: str) -> str:
+    """The same origin behind a proxy."""
+    scheme, _, rest = url.rpartition("@")
+    return f"{scheme}@127.0.0.1:{proxy.port}/{rest.partition('/')[2]}"
+
+
+async def test_a_lost_answer_is_got_again_and_nothing_is_doubled(origins: Many, origin: str, log: Log) -> None:
+    """The origin stored the batch; the edge sends it again under the same token, also one whose publisher has none."""
+    with TcpProxy(origins.running.port) as proxy:
+        async with opened(EdgeLog(through(proxy, origin), timeout=2)) as behind:
+            assert await publish(behind, "a", "1") == [1]
+            proxy.cut_answers = 2
+            assert await publish(behind, "a", "2") == [2]
+            assert proxy.cut_answers == 0
+            proxy.cut_answers = 1
+            assert await behind.append([("a", Event("3"))], token="mine") == await log.append(
+                [("b", Event("x"))], token="mine"
+            )
+    assert [entry.data for entry in await read_all(log, "a", "b")] == ["1", "2", "3"]
+
+
+async def test_an_origin_that_is_away_fails_publishing_at_once_and_readers_go_on_later(
+    origins: Many, origin: str
+) -> None:
+    """What came meanwhile comes when it is back, each event once."""
+    with TcpProxy(origins.running.port) as proxy:
+        async with Hub(EdgeLog(through(proxy, origin), timeout=0.5)) as hub, Hub(EdgeLog(origin)) as other:
+            await hub.publish("a", "0")
+            reader = aiter(hub.subscribe("a", start="earliest"))
+            assert (await anext(reader)).data == "0"
+            proxy.refusing = True
+            proxy.cut()
+            await other.publish("a", "1")
+            failing = asyncio.ensure_future(hub.publish("a", "lost"))
+            with pytest.raises(LogError, match=r"the origin http://127\.0\.0\.1:\d+/\d+ "):
+                await asyncio.wait_for(failing, 5)
+            waiting = asyncio.ensure_future(anext(reader))
+            assert (await asyncio.wait({waiting}, timeout=0.3))[0] == set(), "the reader stays"
+            proxy.refusing = False
+            async with asyncio.timeout(20):
+                assert (await waiting).data == "1"
+                await hub.publish("a", "2")
+                assert (await anext(reader)).data == "2"
+
+
+async def test_positions_of_one_edge_are_positions_of_every_other(origins: Many, origin: str) -> None:
+    """And of the origin: the same epoch and the same offsets."""
+    async with Hub(EdgeLog(origin)) as one, Hub(EdgeLog(origin)) as other:
+        first = await one.publish("a", "1")
+        await other.publish("a", "2")
+        reader = aiter(other.subscribe("a", after=first))
+        event = await anext(reader)
+        assert event.data == "2"
+        reader = aiter(one.subscribe("a", after=event.id))
+        await one.publish("a", "3")
+        assert (await anext(reader)).data == "3"
+        assert one.epoch == other.epoch == first.epoch
+
+
+async def test_a_condition_is_judged_at_the_origin(origin: str, log: Log) -> None:
+    """Of two edges that decide about the same event, one is right."""
+    async with opened(EdgeLog(origin)) as other:
+        await publish(log, "state", "0")
+        answers = await asyncio.gather(
+            *(each.append_if([("state", Event("next"))], Condition("state", 1)) for each in (log, other))
+        )
+        assert sorted(map(bool, answers)) == [False, True]
+
+
+async def test_without_the_edge_key_an_edge_has_what_a_client_has(origins: Many, origin: str, log: Log) -> None:
+    """No internal channels, no removing; all others can be read, followed and published to."""
+    await publish(log, "$internal", "hidden")
+    url = origin.replace(f":{KEY.replace(' ', '%20')}@", "")
+    async with opened(open_log(url.replace("://", "://:wrong@"))) as edge:
+        with pytest.raises(LogUnavailable, match="not the edge key"):
+            await edge.span()
+    async with opened(open_log(url)) as edge:
+        follower = edge.follow(0)
+        assert await publish(edge, "a", "1") == [2]
+        async with closing(follower):
+            assert [entry.channel for entry in await take(follower, 1)] == ["a"]
+        assert await edge.newest(["a"]) == await log.newest(["a"])
+        page = await edge.read(Channels([Pattern(">")]), 0, 10)
+        assert [entry.channel for entry in page.entries] == ["a"]
+        for refused in (
+            edge.read(Channels(["$internal"]), 0, 10),
+            edge.read(Channels([Pattern("$internal.>")]), 0, 10),
+            edge.newest(["$internal"]),
+            edge.append([("$internal", Event("x"))]),
+            edge.append_if([("a", Event("x"))], Condition("$internal", 0)),
+            edge.drop({"a": 5}),
+            edge.trim(),
+            edge.scan(0, 10),
+            edge.losses(),
+        ):
+            with pytest.raises(LogError, match="edge key"):
+                await refused
+        assert (await edge.span()).latest == 2
+
+
+async def test_an_address_that_is_no_origin_is_named(origins: Many) -> None:
+    """Also with a password in it, which is not shown."""
+    for url in (f"http://ada:hunter2@127.0.0.1:{origins.running.port}/x/y", "http://:hunter2@127.0.0.1:1"):
+        async with opened(EdgeLog(url)) as log:
+            with pytest.raises(LogError) as raised:
+                await log.span()
+            assert "hunter2" not in f"{raised.value}{log!r}"
+    with pytest.raises(ValueError, match="needs its address"):
+        open_log("https://")
