@@ -25,6 +25,7 @@ NAMES: Final = (
     "storm",
     "loop",
     "strangers",
+    "revocation",
     "publish",
     "engines",
     "channels",

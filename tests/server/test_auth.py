@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 from starlette.testclient import TestClient
 from tests.docs.test_docs import ROOT, blocks
-from tests.fixtures.serve import Reader, Serve
+from tests.fixtures.serve import Reader, Serve, running
 
 from newswire.server.auth import new_token
 
@@ -131,6 +132,41 @@ def test_the_command_prints_a_token(guarded: Serve) -> None:
     with Reader(f"{guarded.url}/channels/room.2", headers) as reader:
         assert reader.answer.status_code == 200
     assert guarded.run("token", "--jwt-secret", SECRET, "--subscribe", "a..b").returncode == 2
+
+
+def test_a_session(guarded: Serve) -> None:
+    """A token in the header becomes a cookie that ends with it; the cookie itself, or a bad token, makes none."""
+    url = f"{guarded.url}/session"
+    answer = httpx2.post(url, headers=bearer(subscribe=["room.1"], ttl=60))
+    pair, *attributes = answer.headers["set-cookie"].split("; ")
+    assert (answer.status_code, pair.partition("=")[0]) == (204, "__Host-newswire")
+    assert {"Path=/", "Secure", "HttpOnly", "SameSite=Strict"} < set(attributes)
+    assert 55 <= int(next(one for one in attributes if one.startswith("Max-Age=")).partition("=")[2]) <= 61
+    assert httpx2.head(f"{guarded.url}/channels/room.1", headers={"cookie": pair}).status_code == 200
+    assert httpx2.post(url, headers={"cookie": pair}).json()["reason"] == "missing"
+    assert httpx2.post(url, headers=bearer(ttl=-5)).json()["reason"] == "expired"
+    assert "__Host-newswire=; Path=/; Max-Age=0" in httpx2.delete(url).headers["set-cookie"]
+
+
+@pytest.mark.slow
+def test_a_rule_of_an_application(tmp_path: Path) -> None:
+    """A rule of one's own that says whose a request is: its streams end when it says, and count for their user."""
+    (tmp_path / "app.py").write_text(
+        """
+import time
+from newswire.server import Settings, create_app
+from newswire.server.auth import Access
+
+async def authorize(request, action, channels):
+    return Access(subject="ada", expires=time.time() + 0.5, kind="token")
+
+app = create_app(Settings(log="memory://", max_streams_per_subject=1), authorize=authorize)
+"""
+    )
+    with running("app:app", tmp_path) as (url, _), Reader(f"{url}/channels/a") as reader:
+        assert httpx2.get(f"{url}/channels/a").json()["code"] == "too_many_of_subject"
+        [last] = reader.rest()
+        assert (last.event, last.json()["reason"]) == ("newswire.goodbye", "expired")
 
 
 @pytest.mark.slow

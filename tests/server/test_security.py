@@ -50,6 +50,7 @@ def head(method: str, target: str, *lines: str, **headers: str) -> bytes:
     return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *named, *lines, "", ""]).encode("latin-1")
 
 
+@pytest.mark.slow
 def test_a_foreign_cursor_opens_nothing(guarded: Serve) -> None:
     """A cursor says where, never what: with a cursor of another user one gets one's own channels, and only those."""
     first = publish(guarded, "ada.1", "ada's first")
@@ -104,6 +105,7 @@ def test_tricks_in_names_and_patterns(guarded: Serve, name: str, status: int) ->
     assert [event["channel"] for event in events if event["channel"].startswith("bob.") and event["data"] == "x"] == []
 
 
+@pytest.mark.slow
 def test_a_grant_of_internal_channels_opens_none(guarded: Serve) -> None:
     """Whatever a token says: what the server keeps for itself is no client's."""
     everything = bearer("root", subscribe=["$auth.>", "$runs.>", ">"], publish=["$auth.>", ">"], admin=True)
@@ -258,6 +260,7 @@ def test_rebinding(guarded: Serve, path: str, host: str) -> None:
         assert (answer.status_code, answer.json()["code"]) == (421, "misdirected")
 
 
+@pytest.mark.slow
 def test_forwarded_headers_of_strangers_count_for_nothing(tmp_path: Path) -> None:
     """A client can't take another address by saying so; a trusted proxy can."""
     flags = ("--max-streams-per-address", "1")

@@ -1,4 +1,4 @@
-"""`POST /tickets`, `POST /revoke` and `DELETE /connections`: what clients and admins do about credentials.
+"""`/tickets`, `/session`, `/revoke` and `/connections`: what clients and admins do about credentials.
 
 They exist only where a server asks for credentials. Bodies are small JSON objects, read as strictly as everything else:
 a member that nothing reads would be a slip that revokes the wrong thing.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from newswire.delivery.problem import Problem, not_found
 from newswire.errors import LimitExceeded
@@ -48,6 +48,17 @@ async def tickets(request: Request) -> JSONResponse:
     subject = _text(members, "subject", "invalid_ticket")
     made = await auth.ticket(access, channels, subject=subject, first_use=float(first_use))
     return JSONResponse(made, 201, headers=_NO_STORE)
+
+
+async def sign_in(request: Request) -> Response:
+    """Put the token of the request's header into the cookie of this server, for its pages."""
+    auth = _auth_of(request)
+    return Response(status_code=204, headers={"set-cookie": await auth.session(request), **_NO_STORE})
+
+
+async def sign_out(request: Request) -> Response:
+    """Take the cookie away. The token stays good: `POST /revoke` ends it."""
+    return Response(status_code=204, headers={"set-cookie": _auth_of(request).no_session(), **_NO_STORE})
 
 
 async def revoke(request: Request) -> JSONResponse:

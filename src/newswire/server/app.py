@@ -101,6 +101,8 @@ class _Server(Starlette):
                 Route("/channels/{channel:path}", _slash, methods=["GET", "POST"]),
                 Route("/stream", many_channels),
                 Route("/tickets", access.tickets, methods=["POST"]),
+                Route("/session", access.sign_in, methods=["POST"]),
+                Route("/session", access.sign_out, methods=["DELETE"]),
                 Route("/revoke", access.revoke, methods=["POST"]),
                 Route("/connections", access.end_connections, methods=["DELETE"]),
                 *Origin(service).routes(),

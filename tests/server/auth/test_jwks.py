@@ -103,6 +103,7 @@ def test_rotation(provider: Provider, tmp_path: Path) -> None:
         assert provider.asked <= 5
 
 
+@pytest.mark.slow
 def test_strangers_can_not_make_it_ask(provider: Provider, tmp_path: Path) -> None:
     """A hundred keys that never were cost the provider a handful of requests."""
     with Serve(tmp_path, "--jwks-url", provider.url) as server:
@@ -113,6 +114,7 @@ def test_strangers_can_not_make_it_ask(provider: Provider, tmp_path: Path) -> No
         assert get(server, token("one")).status_code == 200
 
 
+@pytest.mark.slow
 def test_a_provider_that_is_away(provider: Provider, tmp_path: Path) -> None:
     """Without keys a 503 that says when to come back; with keys they go on."""
     provider.status = 500

@@ -88,6 +88,7 @@ def test_it_opens_its_channels_and_nothing_else(two: tuple[Serve, Serve]) -> Non
         assert "Path=/stream" in reader.answer.headers["set-cookie"]
 
 
+@pytest.mark.slow
 def test_its_time(two: tuple[Serve, Serve]) -> None:
     """Too late for its first use; and its streams end when the credential ends that it was made with."""
     key = derived_key(SECRET)

@@ -237,6 +237,7 @@ def test_a_header_of_another_form(keyed: Serve, value: str) -> None:
     assert CLIENT.get(url, headers=two).json()["reason"] == "malformed"
 
 
+@pytest.mark.slow
 def test_keys_that_a_server_refuses_to_start_with(tmp_path: Path) -> None:
     """With a sentence that names the setting and what is wrong; the secret is never shown."""
     weak = rsa.generate_private_key(65537, 1024)

@@ -7,6 +7,7 @@ answer (`newswire.delivery.problem.Problem`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Final
 
@@ -25,6 +26,8 @@ from newswire.server.auth.tickets import FIRST_USE, Tickets, new_ticket
 from newswire.server.auth.tokens import REALM, Tokens, invalid
 
 COOKIE: Final = "__Host-newswire"
+# A browser takes a name that begins with __Host- only with Secure, Path=/ and no Domain (RFC 6265bis, section 4.1.3.2).
+_ATTRIBUTES: Final = "Secure; HttpOnly; SameSite=Strict"
 _VERBS: Final = {"subscribe": "subscribe to", "read": "read", "publish": "publish to"}
 _ADMIN: Final = {"observe": "see what this server does", "revoke": "revoke credentials of others"}
 
@@ -176,7 +179,25 @@ class Auth:
         self.streams.follow(subscription, access, address_of(client))
         return subscription
 
-    # -- tickets and revoking
+    # -- cookies, tickets and revoking
+
+    async def session(self, request: Request) -> str:
+        """A `Set-Cookie` that has the token of a request's `Authorization` header.
+
+        Raises:
+            Denied: there is no such token, or it is not good.
+        """
+        credential = credential_of(request, self._cookie)
+        if credential is None or credential.where != "header" or credential.text.startswith(PREFIX):
+            detail = "a session is made of a token: send Authorization: Bearer TOKEN"
+            raise Denied(detail, authenticate=REALM, reason="missing")
+        access = await self._verify(credential)
+        until = "" if access.expires is None else f"; Max-Age={max(0, int(access.expires - time.time()))}"
+        return f"{self._cookie}={credential.text}; Path=/{until}; {_ATTRIBUTES}"
+
+    def no_session(self) -> str:
+        """A `Set-Cookie` that takes it away."""
+        return f"{self._cookie}=; Path=/; Max-Age=0; {_ATTRIBUTES}"
 
     async def ticket(
         self, access: Access, channels: Sequence[str], *, subject: str | None = None, first_use: float = FIRST_USE
