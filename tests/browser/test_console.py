@@ -11,6 +11,8 @@ import httpx2
 import pytest
 from tests.fixtures.serve import Reader, Serve
 
+from newswire.server.auth import new_token
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 ROWS = "[...document.querySelectorAll('#channels tr')].map(row => row.dataset.channel)"
@@ -127,3 +129,28 @@ def test_rows_keep_their_places_under_the_pointer(tmp_path: Path, page: Any) -> 
             assert page.evaluate(ROWS) == ["a", "b"]
         page.evaluate(f"{scroll}.dispatchEvent(new PointerEvent('pointerleave'))")
         page.until(f"{ROWS}.join() === 'b,a'")
+
+
+def test_signing_in(tmp_path: Path, page: Any) -> None:
+    """Where the server asks for a credential, the page says so and takes a token; then it shows all, and publishes."""
+    secret = "a secret of thirty-two bytes, or more"
+    with Serve(tmp_path, "--jwt-secret", secret) as server:
+        page.order(goto=server.url.replace("127.0.0.1", "localhost"))
+        page.until("document.getElementById('state').textContent === 'not allowed'")
+        page.until("document.getElementById('sign-in').checkVisibility()")
+
+        def sign_in(token: str) -> None:
+            form = "document.getElementById('sign-in')"
+            page.evaluate(f"{form}.token.value = '{token}'; {form}.requestSubmit()")
+
+        sign_in(new_token(secret, subject="ada", ttl=-5))
+        page.until("document.getElementById('signed').textContent === 'the token has expired'")
+        sign_in(new_token(secret, subject="ada", subscribe=[">"]))
+        page.until("document.getElementById('signed').textContent.includes('not good enough')")
+        sign_in(new_token(secret, subject="root", subscribe=[">"], publish=[">"], admin=True))
+        page.until("document.getElementById('state').textContent === 'live'")
+        assert not page.evaluate("document.getElementById('sign-in').checkVisibility()")
+        assert page.evaluate("document.cookie") == ""
+        form = "document.getElementById('publish')"
+        page.evaluate(f"{form}.channel.value = 'news'; {form}.data.value = 'hello'; {form}.requestSubmit()")
+        page.until(f"{ROWS}.includes('news')")

@@ -175,6 +175,24 @@ $("publish").data.onkeydown = event => {
   }
 };
 
+// -- signing in, where the server asks for a credential: the token goes into a cookie that no script can read
+
+$("sign-in").onsubmit = async submit => {
+  submit.preventDefault();
+  const token = submit.target.token.value.trim(), answer = $("signed");
+  submit.target.reset();
+  try {
+    const response = await fetch("session", { method: "POST", headers: { authorization: `Bearer ${token}` } });
+    const stats = response.ok ? await fetch("console/stats") : response;
+    if (stats.ok) { location.reload(); return; }
+    const insecure = response.ok && stats.status === 401;
+    answer.textContent = insecure ? "The browser keeps the cookie only over HTTPS, or on localhost." : (await stats.json()).detail;
+  } catch {
+    answer.textContent = "The server does not answer, or this is no token.";
+  }
+  answer.classList.add("bad");
+};
+
 // -- keys
 
 document.addEventListener("keydown", event => {
@@ -204,6 +222,7 @@ async function ask() {
     state.refused = error instanceof Refused ? error.message : "";
   }
   showState();
+  $("sign-in").hidden = !state.refused;
   setTimeout(ask, document.hidden ? 5000 : 1000);
 }
 ask();
