@@ -5,6 +5,7 @@ A URL is what libpq and asyncpg take. It may name several hosts; then the one th
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,6 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import asyncpg  # type: ignore[import-untyped]
 
 _HOST: Final = re.compile(r"(?:[\w.%-]+|\[[0-9a-fA-F:.]+\])?(?::\d{1,5})?")
+_CANCEL_SECONDS: Final = 1.0
 _PORT: Final = re.compile(r":\d+$")
 
 
@@ -67,4 +69,18 @@ class Address:
     async def connect(self, settings: dict[str, str], **options: Any) -> asyncpg.Connection[Any]:
         """Make a connection, with settings of the session for which the URL has none."""
         settings = {name: value for name, value in settings.items() if name not in self.options}
-        return await asyncpg.connect(self.url, server_settings=settings, **options)
+        connecting = asyncio.ensure_future(asyncpg.connect(self.url, server_settings=settings, **options))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            # asyncpg leaves a future behind if it is cancelled while it asks for TLS.
+            connecting.add_done_callback(_drop)
+            await asyncio.wait([connecting], timeout=_CANCEL_SECONDS)
+            connecting.cancel()
+            raise
+
+
+def _drop(connecting: asyncio.Future[asyncpg.Connection[Any]]) -> None:
+    """Close a connection that came too late."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().terminate()

@@ -121,11 +121,11 @@ class PostgresEngine(Engine):
         way = self._way
         server = self._server = Server(self._address, self._schema, way.timeout, way.pooler, way.create)
         silent = way.poll is not None or (way.pooler and self._direct is None)
-        reader = Link(server)
-        ears = None if silent else reader if self._direct is None else Link(server, self._direct)
-        tail = self._tail = Tail(server, reader, ears, way.poll or 0.05, lambda: self._writer)
+        writes = Link(server)
+        ears = None if silent else writes if self._direct is None else Link(server, self._direct)
+        tail = self._tail = Tail(server, Link(server), ears, way.poll or 0.05, writes)
         server.on_epoch = tail.restart
-        self._writer = Writer(server, self.limits, self._clock, tail.stored)
+        self._writer = Writer(server, writes, self.limits, self._clock, tail.stored)
         self._link = Link(server)
         self._pages = Pages(server, self._link)
         self._keeper = Keeper(server, self._link, self._rules, self._clock)

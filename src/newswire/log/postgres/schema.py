@@ -49,6 +49,7 @@ class Schema:
         self.quoted = f'"{self.name}"'
         self.channel = self.name
         self.lead = _number(f"{self.name} leader")
+        self._made: dict[str, str] = {}
         self._words = {
             "schema": self.quoted,
             "log": str(_number(f"{self.name} log")),
@@ -59,7 +60,10 @@ class Schema:
 
     def sql(self, text: str) -> str:
         """SQL with the names in place of `@schema@` and the like."""
-        return re.sub(r"@(\w+)@", lambda found: self._words[found[1]], text)
+        made = self._made.get(text)
+        if made is None:
+            made = self._made[text] = re.sub(r"@(\w+)@", lambda found: self._words[found[1]], text)
+        return made
 
     def steps(self, version: int) -> str:
         """What a schema lacks that has taken so many steps."""

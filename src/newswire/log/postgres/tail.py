@@ -19,7 +19,6 @@ from newswire.errors import LogUnavailable
 from newswire.log.engine import Entry
 from newswire.log.postgres.link import Link, Server
 from newswire.log.postgres.pages import Pages
-from newswire.log.postgres.writer import Writer
 from newswire.log.retry import Outage, Retry
 from newswire.log.tail import Follower, Followers
 
@@ -33,18 +32,18 @@ class Tail:
 
     Args:
         link: the connection to read by.
-        ears: the connection to listen with, perhaps the same; None: look each `poll` seconds.
+        ears: the connection to listen with; None: look each `poll` seconds. The writer's own, if it can be: what it
+            notifies comes back to it with the answer, and wakes nothing.
+        writes: the writer's.
 
     Attributes:
         followers: those.
     """
 
-    def __init__(
-        self, server: Server, link: Link, ears: Link | None, poll: float, writer: Callable[[], Writer]
-    ) -> None:
+    def __init__(self, server: Server, link: Link, ears: Link | None, poll: float, writes: Link) -> None:
         self.followers = Followers()
         self._server = server
-        self._writer = writer
+        self._writes = writes
         self._link = link
         self._ears = ears
         self._seconds = poll if ears is None else _IDLE_SECONDS
@@ -92,7 +91,7 @@ class Tail:
 
     async def _close_links(self) -> None:
         await self._link.close()
-        if self._ears is not None:
+        if self._ears is not None and self._ears is not self._writes:
             await self._ears.close()
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
@@ -101,7 +100,7 @@ class Tail:
 
     def _heard(self, _: Any, pid: int, channel: str, payload: object) -> None:
         """Look, unless it is of what this process stored itself, or knows."""
-        if pid == self._writer().link.pid:
+        if pid == self._writes.pid:
             return
         epoch, _, offset = str(payload).rpartition("-")
         if epoch == self._server.epoch and offset.isdecimal() and int(offset) <= self.followers.at:

@@ -28,15 +28,18 @@ class Writer(GroupCommit):
     """Stores batches.
 
     Args:
+        link: its connection.
         on_stored: see `GroupCommit`.
 
     Attributes:
-        link: its connection.
+        link: the same.
     """
 
-    def __init__(self, server: Server, limits: Limits, clock: Callable[[], float], on_stored: OnStored) -> None:
+    def __init__(
+        self, server: Server, link: Link, limits: Limits, clock: Callable[[], float], on_stored: OnStored
+    ) -> None:
         super().__init__(limits, on_stored)
-        self.link = Link(server)
+        self.link = link
         self._server = server
         self._clock = clock
         self._name = secrets.randbits(64) << 64
