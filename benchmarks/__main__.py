@@ -28,6 +28,7 @@ NAMES: Final = (
     "revocation",
     "publish",
     "engines",
+    "outbox",
     "channels",
     "decode",
     "reading",

@@ -20,6 +20,7 @@ import redis.asyncio
 import uvloop
 from tests.fixtures.engines import Valkey
 
+from benchmarks import on_postgres
 from benchmarks.report import Cell, Say, Size, Table, median
 from newswire import Event, Hub
 
@@ -40,7 +41,7 @@ _Case: TypeAlias = Callable[[str, float], Awaitable[int]]
 
 
 def run(size: Size, say: Say) -> list[Table]:
-    """Measure; about a minute in full."""
+    """Measure; about two minutes in full."""
     seconds = size.pick(2.0, 0.7, 0.05)
     rounds = size.count(3, 1, 1)
     cases: dict[str, _Case] = {
@@ -75,12 +76,17 @@ def run(size: Size, say: Say) -> list[Table]:
         tables.append(Table(f"Events of 100 bytes, {setting}", columns, rows, ()))
     with Valkey() as server:
         say("delivery from one process to another")
-        waits = sorted(_delivered(server.url, size.count(4000, 1000, 50)))
-    quiet: list[list[Cell]] = [
-        [name, waits[int(part * (len(waits) - 1))] * 1e3] for name, part in (("p50", 0.5), ("p99", 0.99), ("most", 1.0))
+        tables.append(delivery("Valkey", server.url, size))
+    return [*tables, *on_postgres.tables(size, say)]
+
+
+def delivery(name: str, url: str, size: Size) -> Table:
+    """How long an event takes to another process."""
+    waits = sorted(delivered(url, size.count(4000, 1000, 50)))
+    rows: list[list[Cell]] = [
+        [what, waits[int(part * (len(waits) - 1))] * 1e3] for what, part in (("p50", 0.5), ("p99", 0.99), ("most", 1.0))
     ]
-    tables.append(Table("Delivery to another process, 500 events/s", ("Valkey", "ms"), quiet, ()))
-    return tables
+    return Table("Delivery to another process, 500 events/s", (name, "ms"), rows, ())
 
 
 def _measured(server: Valkey, case: _Case, seconds: float) -> _Result:
@@ -165,7 +171,7 @@ uvloop.run(main())
 """
 
 
-def _delivered(url: str, count: int) -> list[float]:
+def delivered(url: str, count: int) -> list[float]:
     """How long each event takes to a subscriber of another hub, in seconds."""
     command = [sys.executable, "-c", _READER, url]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
