@@ -167,6 +167,7 @@ class LogFile:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         execute = connection.execute
+        connection.text_factory = _text
         try:
             fetch(connection, 1, "SELECT 1")
         except sqlite3.OperationalError as error:
@@ -289,7 +290,8 @@ class LogFile:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
             return LogUnavailable(
                 f"{path} is locked by another process for more than {self._patience:g} s: end what holds a "
-                "transaction open on it (a database browser, a backup); newswire goes on by itself"
+                "transaction open on it (of a database browser, a backup, or your application's that has written); "
+                "newswire goes on by itself"
             )
         if code == sqlite3.SQLITE_FULL:
             return LogUnavailable(f"the disk of {path} is full: free some space; newswire goes on by itself")
@@ -332,6 +334,11 @@ def fetch(connection: sqlite3.Connection, columns: int, query: str, *parameters:
     query = f"WITH found ({names}) AS ({query}) SELECT json_group_array(json_array({names})) FROM found"
     rows: list[list[Any]] = json.loads(connection.execute(query, parameters).fetchone()[0])
     return rows
+
+
+def _text(raw: bytes) -> str:
+    """A text of SQLite's, which may be no UTF-8 if SQL or a trigger of an application's wrote it."""
+    return raw.decode("utf-8", "replace")
 
 
 def roll_back(connection: sqlite3.Connection) -> None:

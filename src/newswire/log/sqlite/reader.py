@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 WATCH_SECONDS: Final = 0.025
 _NOTHING: Final = object()
+_NEWS: Final = f"SELECT {NEWEST}, (SELECT coalesce(max(number), 0) FROM newswire_refused) FROM newswire_meta"
 
 
 class Reader(DatabaseThread):
@@ -61,6 +62,7 @@ class Reader(DatabaseThread):
         self._own = own
         self._keeper = keeper
         self._version = -1
+        self._refused: int | None = None  # the newest row that was set aside, when it was looked at last
         self._next_watch = 0.0
 
     async def query(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -136,7 +138,9 @@ class Reader(DatabaseThread):
             connection = self.connection()
             version = connection.execute("PRAGMA data_version").fetchone()[0]
             if version != self._version:
-                newest = connection.execute(f"SELECT {NEWEST} FROM newswire_meta").fetchone()[0]
+                newest, refused = connection.execute(_NEWS).fetchone()
+                if refused != self._refused:
+                    self._log_refused(connection, refused)
                 self._version = version  # not before: what could not be read is looked at again
                 if newest != self._own():
                     self._noticed(newest)
@@ -153,6 +157,18 @@ class Reader(DatabaseThread):
             if isinstance(explained, LogCorrupt):
                 self.watching = False
                 self._noticed(explained)
+
+    def _log_refused(self, connection: sqlite3.Connection, newest: int) -> None:
+        """Log which rows of the outbox were set aside since the last look."""
+        before, self._refused = self._refused, newest
+        if before is None:
+            return
+        query = "SELECT wrong, channel, event FROM newswire_refused WHERE number > ? ORDER BY number LIMIT 100"
+        for wrong, channel, event in connection.execute(query, (before,)).fetchall():
+            logger.warning(
+                "a row of the outbox of %s is no event, and was set aside in newswire_refused: %s (channel %.100r, "
+                "event %.100r)", self.file.path, wrong, channel, event,
+            )  # fmt: skip
 
     def _leave(self) -> None:
         if self._keeper is not None and self._connection is not None:
