@@ -16,7 +16,7 @@ from typing import Final
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES
-from newswire.wire.encoder import encode_entry
+from newswire.wire.encoder import encode, encode_entry
 from newswire.wire.event import Event
 
 
@@ -81,6 +81,20 @@ class Frame:
     def decoded(self) -> Event:
         """The event as an in-process subscriber gets it, with its id and channel."""
         return Event(self.data, self.event, self.id, None, self.channel or None)
+
+
+class Marker(Frame):
+    """An event of newswire's own that has no id: a reader's cursor stays what it is."""
+
+    __slots__ = ()
+
+    def encoded(self, form: Form) -> bytes:
+        """The complete block, without an id."""
+        event = Event(self.data, self.event)
+        if form is Form.ENVELOPE:
+            envelope = {"channel": None, "event": self.event, "data": self.data, "time": None}
+            event = Event(json.dumps(envelope, ensure_ascii=False))
+        return encode(event)
 
 
 class Chunk:

@@ -172,6 +172,9 @@ class Group:
         if member in self._waiting:
             self._waiting.remove(member)
 
+    def close(self) -> None:
+        """The last member has left."""
+
     def disperse(self) -> None:
         """Let each ready member read on for itself: the log is another one now."""
         behind = served = self.head

@@ -37,7 +37,11 @@ class Reader(Protocol):
     """One who reads history."""
 
     channels: Channels
-    cursor: int
+
+    @property
+    def cursor(self) -> int:
+        """The offset after which it reads."""
+        ...
 
     def wake(self) -> None:
         """Ask again now."""

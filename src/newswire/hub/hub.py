@@ -8,13 +8,15 @@ applications call. `newswire.hub.publisher` publishes, `newswire.hub.sync` is th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from newswire.errors import InvalidPosition
 from newswire.hub.frames import Form
+from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
+from newswire.hub.paced import pace_of
 from newswire.hub.publisher import Publisher
 from newswire.hub.start import From
 from newswire.hub.stats import HubStats
@@ -60,6 +62,10 @@ class Hub(Publisher, Generic[E]):
             everything. See `newswire.open_log`.
         contract: a `newswire.contract.Contract` of all channels, or one for each pattern of channels (the first that
             matches counts). Publishing checks events by it, and iterating over a subscription gives `TypedEvent`s.
+        latest: names and patterns of channels that have a state, each its newest event: `["prices.*"]`. A reader of
+            them who comes, returns or is slow gets the newest event of each, then `newswire.live`, then every event.
+            Where `log` is a URL it keeps the newest event of each, unless `retention` has the same pattern. See
+            docs/latest.md.
         options: sizes; see `HubOptions`.
 
     Raises:
@@ -76,6 +82,7 @@ class Hub(Publisher, Generic[E]):
         *,
         retention: RetentionRules = ...,
         contract: None = ...,
+        latest: Iterable[str] = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -86,6 +93,7 @@ class Hub(Publisher, Generic[E]):
         *,
         retention: RetentionRules = ...,
         contract: Contract[C],
+        latest: Iterable[str] = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -96,6 +104,7 @@ class Hub(Publisher, Generic[E]):
         *,
         retention: RetentionRules = ...,
         contract: Mapping[str, Contract[C]],
+        latest: Iterable[str] = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -105,17 +114,21 @@ class Hub(Publisher, Generic[E]):
         *,
         retention: RetentionRules = None,
         contract: ContractRules[Any] | None = None,
+        latest: Iterable[str] = (),
         options: HubOptions | None = None,
     ) -> None:
         if retention is not None and not isinstance(log, str):
             raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
+        rules = LatestRules(latest)
         if isinstance(log, str):
-            log = open_log(log, retention=retention)
+            kept = rules.kept(retention, bounded=log.startswith("memory:")) if rules else retention
+            log = open_log(log, retention=kept)
         super().__init__(log, options or HubOptions())
         if contract is not None:
             from newswire.hub.contracts import Contracts  # a hub without contracts imports nothing of them
 
             self.contracts = Contracts(contract)
+        self.latest_rules = rules or None
         self.sync = SyncHub(self)
 
     # -- subscribe
@@ -124,9 +137,12 @@ class Hub(Publisher, Generic[E]):
         self,
         *channels: str,
         after: Position | str | None = None,
-        start: Literal["earliest", "latest"] = "latest",
+        start: Literal["earliest", "latest"] | None = None,
         envelope: bool = False,
         transform: Transform | None = None,
+        live: bool = False,
+        max_rate: float | None = None,
+        coalesce: float | None = None,
     ) -> Subscription[E]:
         """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
 
@@ -136,16 +152,28 @@ class Hub(Publisher, Generic[E]):
             after: the position to go on from: a `Position`, or the text of one as a client sent it (any text gives a
                 stream; what is no position of this log gives a gap). None or empty: begin at `start`.
             start: where to begin without `after`. `earliest` means what is kept of each channel now: what retention
-                removed before is no gap, what it removes from then on is.
+                removed before is no gap, what it removes from then on is. `latest`, for channels that have a state too,
+                means what is published from now on. None: the newest event of each channel that has a state, and what
+                is published from now on.
             envelope: write each event as a `message` whose data is a JSON object of channel, event, data and time.
             transform: writes what this one reader gets; for what is built upon the hub.
+            live: send `newswire.live` when all that was stored has been sent: what follows is live. It has no id.
+                Readers of channels that have a state get it always.
+            max_rate: at most so many events a second of each channel that has a state: the newest.
+            coalesce: hold events back for so many seconds at most, so that small ones travel together.
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.
+            ValueError: `max_rate` or `coalesce` is out of its range, or no channel has a state, which `max_rate` needs.
         """
         wanted = Channels(channels)
         form = Form.ENVELOPE if envelope else Form.PLAIN if wanted.single is not None else Form.NAMED
-        return Subscription(self, wanted, form, after or From(start), transform)
+        state = None if self.latest_rules is None else self.latest_rules.split(wanted)[0]
+        if max_rate is not None and state is None:
+            raise ValueError("max_rate leaves out events, so it is for channels that have a state: see Hub(latest=...)")
+        begin = From(start) if start is not None else From.LATEST if state is None else From.STATE
+        pace = pace_of(coalesce, max_rate)
+        return Subscription(self, wanted, form, after or begin, transform, live=live, pace=pace)
 
     async def history(
         self, *channels: str, after: Position | str | None = None, limit: int = 100

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from newswire.errors import Closed
+from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
 from newswire.log.log import Log
@@ -43,9 +44,11 @@ class Lifecycle:
         loop: the event loop that the hub is open in; None before it is opened.
         closed: whether the hub was closed.
         contracts: those of its channels, if there are any.
+        latest_rules: which of its channels have a state, if any has.
     """
 
     contracts: Contracts[Any] | None = None
+    latest_rules: LatestRules | None = None
 
     def __init__(self, log: Log, options: HubOptions) -> None:
         self.log = log
@@ -143,7 +146,7 @@ class Lifecycle:
     async def _open(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:
         try:
             refuse_if_not_shared(self.log)
-            self._runtime = HubRuntime(self.log, await self.log.span(), self.options, loop)
+            self._runtime = HubRuntime(self.log, await self.log.span(), self.options, loop, self.latest_rules)
         except BaseException:
             self.loop = self._pid = None
             raise

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from newswire.errors import Closed, EpochChanged, LogUnavailable
 from newswire.hub.follower import LogFollower
@@ -19,11 +19,15 @@ from newswire.hub.group import Group
 from newswire.hub.group import Member as GroupMember
 from newswire.hub.history import History, Reader
 from newswire.hub.index import ChannelIndex
+from newswire.hub.latest import LatestRules, LatestTable
 from newswire.hub.monitor import LogMonitor
 from newswire.hub.options import HubOptions, StreamOptions
+from newswire.hub.paced import CoalescingGroup, Pace, RatedGroup
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.start import From, Start, StartPoint, resolve_start
 from newswire.hub.ticket import TicketWatch
+from newswire.hub.view import StateView
+from newswire.log.channels import Channels
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
 from newswire.log.position import Position
@@ -47,6 +51,7 @@ class Member(GroupMember, Reader, Protocol):
     """A subscription, as the runtime sees it."""
 
     form: Form
+    pace: Pace | None
 
     def goodbye(self) -> None:
         """End the stream in order and ask the client to come back."""
@@ -63,6 +68,7 @@ class HubRuntime:
     Attributes:
         epoch, lives: the log's.
         history, scheduler, deadlines, chunks: what the streams share.
+        latest: the newest event of each channel that has a state, if any has.
         index: which groups want a channel's events.
         follower: what brings the log's events here.
         tickets: those that are waited for.
@@ -79,7 +85,14 @@ class HubRuntime:
 
     finite = False
 
-    def __init__(self, log: Log, span: Span, options: HubOptions, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        log: Log,
+        span: Span,
+        options: HubOptions,
+        loop: asyncio.AbstractEventLoop,
+        latest: LatestRules | None = None,
+    ) -> None:
         self.epoch = span.epoch
         self.lives = span.lives
         self.outage = Outage("the log is not available", logger)
@@ -91,6 +104,9 @@ class HubRuntime:
             outage=self.outage,
             went_back=lambda error: self.follower.restart(error),
         )
+        self.latest: LatestTable | None = None
+        if latest is not None:
+            self.latest = LatestTable(latest, log, span, self.outage, head=lambda: self.head)
         self.chunks = Chunks()
         self.scheduler = Scheduler(loop, self._clear)
         self.deadlines = Deadlines(loop)
@@ -130,13 +146,15 @@ class HubRuntime:
             self._take(entries)
 
     def _take(self, entries: Sequence[Entry]) -> None:
-        window, groups, epoch = self.history.window, self.index.groups, self.epoch
+        window, groups, epoch, latest = self.history.window, self.index.groups, self.epoch, self.latest
         for entry in entries:
             if entry.offset <= window.head:
                 continue  # a log may give something twice
             frame = Frame(epoch, entry)
             window.append(frame)
             self.followed += 1
+            if latest is not None and entry.channel in latest.rules:
+                latest.put(frame)
             for group in groups(entry.channel):
                 group.add(frame)
         self.history.wake_beyond()
@@ -153,6 +171,8 @@ class HubRuntime:
     def skip_to(self, latest: int) -> None:
         """Go on after `latest`; what lies between never came here, and is read from the log's pages."""
         self.history.skip_to(latest)
+        if self.latest is not None:
+            self.latest.begin_again()
         self.lose_track()
 
     def begin_again(self, span: Span) -> None:
@@ -165,6 +185,8 @@ class HubRuntime:
         self.epochs += 1
         before, self.epoch, self.lives = self.epoch, span.epoch, span.lives
         self.history.begin_again(span)
+        if self.latest is not None:
+            self.latest.begin_again(span.lives)
         self._clear()
         for group in self._groups.values():
             group.disperse()
@@ -200,12 +222,22 @@ class HubRuntime:
         """Where `start` is in the log, as far as this process knows it."""
         return resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
 
+    def view(self, member: Member, start: Start) -> StateView | None:
+        """What answers for a subscription some of whose channels have a state; None: none has."""
+        if self.latest is None:
+            return None
+        state, exact = self.latest.rules.split(member.channels)
+        if state is None:
+            return None
+        first = self.head if start is From.STATE and exact is not None else 0
+        return StateView(member, state, exact, table=self.latest, history=self.history, first=first)
+
     def enter(self, member: Member, options: StreamOptions) -> Group:
         """Take in a subscription."""
-        key = (member.channels, member.form, options.heartbeat)
+        key = (member.channels, member.form, options.heartbeat, member.pace)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(*key, history=self.history, scheduler=self.scheduler, chunks=self.chunks)
+            group = self._groups[key] = self._group(*key)
             self.index.add(group)
             if options.heartbeat is not None:  # first at a random moment, so that not all come at once
                 self.deadlines.start(group.send_heartbeat, random.uniform(0, options.heartbeat / 2))
@@ -213,13 +245,22 @@ class HubRuntime:
         self.members[member] = None
         return group
 
+    def _group(self, channels: Channels, form: Form, heartbeat: float | None, pace: Pace | None) -> Group:
+        shared: dict[str, Any] = {"history": self.history, "scheduler": self.scheduler, "chunks": self.chunks}
+        if pace is None:
+            return Group(channels, form, heartbeat, **shared)
+        if pace.conflate and self.latest is not None:
+            return RatedGroup(pace, self.latest.rules.__contains__, channels, form, heartbeat, **shared)
+        return CoalescingGroup(pace, channels, form, heartbeat, **shared)
+
     def leave(self, member: Member, group: Group) -> None:
         """A subscription gets no more events; its sink may still have some to send."""
         self.history.forget(member)
         group.leave(member)
         group.size -= 1
         if group.size == 0:
-            del self._groups[group.channels, group.form, group.heartbeat]
+            del self._groups[group.channels, group.form, group.heartbeat, member.pace]
+            group.close()
             self.index.remove(group)
             self.deadlines.cancel(group.send_heartbeat)
 
@@ -231,13 +272,15 @@ class HubRuntime:
             for call in calls:
                 call()
 
-    def opening(self, options: StreamOptions, cursor: int) -> Chunk:
-        """The chunk that a stream starts with; the same object for all that start at one place."""
+    def opening(self, options: StreamOptions, cursor: int | None) -> Chunk:
+        """The chunk that a stream starts with; the same object for all that start at one place. None: without an id."""
         retry, whole, heartbeat = options.retry, options.opening, options.heartbeat
         key = (retry, cursor, whole, heartbeat)
         last_key, chunk = self._last_opening
         if last_key != key:
-            chunk = Chunk(raw=opening(retry, self.text(cursor), whole=whole, heartbeat=heartbeat))
+            chunk = Chunk(
+                raw=opening(retry, None if cursor is None else self.text(cursor), whole=whole, heartbeat=heartbeat)
+            )
             self._last_opening = (key, chunk)
         return chunk
 
@@ -312,9 +355,13 @@ class HubRuntime:
         await self.monitor.close()
         await self.follower.close()
         await self.history.close()
+        if self.latest is not None:
+            await self.latest.close()
 
     def abandon(self) -> None:
         """The event loop is closed: free what is held in the log."""
         self.monitor.abandon()
         self.follower.abandon()
         self.history.abandon()
+        if self.latest is not None:
+            self.latest.abandon()

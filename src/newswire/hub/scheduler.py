@@ -61,6 +61,10 @@ class Scheduler:
                 self._running = True
                 self._loop.call_soon(self.run)
 
+    def later(self, seconds: float, call: Callable[[], object]) -> asyncio.TimerHandle:
+        """Call `call` after `seconds`, more exactly than `Deadlines` does."""
+        return self._loop.call_later(seconds, call)
+
     def reserve(self) -> bool:
         """Let what is enqueued from here on wait for a call of `run`, which must follow.
 

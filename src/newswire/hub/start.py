@@ -21,6 +21,7 @@ class From(Enum):
 
     EARLIEST = "earliest"
     LATEST = "latest"
+    STATE = "state"  # the newest event of each channel that has a state, and what comes of the others
 
 
 Start: TypeAlias = Position | str | From
@@ -48,7 +49,7 @@ def resolve_start(start: Start, span: Span) -> StartPoint:
     """Find the place that `start` means in a log that spans `span`."""
     if start is From.LATEST:
         return StartPoint(span.latest)
-    if start is From.EARLIEST:
+    if start is From.EARLIEST or start is From.STATE:
         return StartPoint(0, _NO_NEWS)
     if isinstance(start, str):
         try:

@@ -34,22 +34,24 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic
 
 from newswire.errors import Closed
-from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame, Marker
 from newswire.hub.group import Group
 from newswire.hub.iterator import EventIterator
 from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import StreamOptions
+from newswire.hub.paced import Pace
 from newswire.hub.runtime import HubRuntime
 from newswire.hub.sink import Sink
 from newswire.hub.start import Start, StartPoint, gap_data
 from newswire.hub.transform import Transform
+from newswire.hub.view import StateView
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
-from newswire.wire.reserved import GAP
+from newswire.wire.reserved import GAP, LIVE
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults
@@ -87,6 +89,7 @@ class Subscription(Generic[E]):
         channels: what it subscribes to.
         form: how events are written for it.
         cursor: the offset up to which it has been given everything, while it is not ready.
+        pace: how its events are held back; None: they are not.
     """
 
     __slots__ = (
@@ -94,6 +97,7 @@ class Subscription(Generic[E]):
         "_group",
         "_hub",
         "_lifetime",
+        "_live",
         "_on_end",
         "_options",
         "_quiet",
@@ -103,19 +107,30 @@ class Subscription(Generic[E]):
         "_start",
         "_state",
         "_transform",
+        "_view",
         "channels",
         "cursor",
         "form",
+        "pace",
         "queued",
         "write",
     )
 
     def __init__(
-        self, hub: Lifecycle, channels: Channels, form: Form, start: Start, transform: Transform | None = None
+        self,
+        hub: Lifecycle,
+        channels: Channels,
+        form: Form,
+        start: Start,
+        transform: Transform | None = None,
+        *,
+        live: bool = False,
+        pace: Pace | None = None,
     ) -> None:
         self.channels = channels
         self.form = form
         self.cursor = 0
+        self.pace = pace
         self.queued = False
         self.write: Callable[[Chunk], bool] = _swallow
         self._hub = hub
@@ -131,6 +146,8 @@ class Subscription(Generic[E]):
         self._transform = transform
         self._lifetime: float | None = None  # seconds until `expire`, from when it is attached
         self._on_end: Callable[[], object] | None = None
+        self._live = live  # it gets a marker when it has caught up
+        self._view: StateView | None = None  # if some of its channels have a state
 
     def __repr__(self) -> str:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
@@ -168,6 +185,7 @@ class Subscription(Generic[E]):
                 point = await runtime.resolve(start)
                 epoch = runtime.epoch
                 self.cursor, self._reported, self._gap = point.cursor, point.reported, point.gap
+                self._view = runtime.view(self, start)
                 if self._transform is not None:
                     self.cursor = (await self._transform.open(Position(epoch, point.cursor))).offset
             except BaseException:
@@ -212,11 +230,14 @@ class Subscription(Generic[E]):
                 return Chunk(raw=raw) if raw else None
         if options.retry is None:
             return None
+        if self._view is not None and self._view.first:
+            return self._runtime.opening(options, None)  # no cursor yet: it would bring all of the other channels
         return self._runtime.opening(options, self.cursor)
 
     def _with_next(self, opening: Chunk, group: Group) -> Chunk:
         """`opening` and, in the same write, the events after the cursor that are at hand."""
-        if self._gap is not None or self._transform is not None or self.cursor >= group.head:
+        apart = self._transform is not None or self._view is not None
+        if self._gap is not None or apart or self.cursor >= group.head:
             return opening
         beginning = self._runtime.beginning(self, opening, group.head)
         if beginning is None or beginning.lost > self._reported >= 0:
@@ -245,13 +266,15 @@ class Subscription(Generic[E]):
             return
         self._moves()
         self._state = _State.CATCHING
+        if self._view is not None:
+            self._view.resumed()
         self._go_on()
 
     def _go_on(self) -> None:
         """Join the group if the cursor has met its head; else catch up."""
         if self._state is _State.CATCHING:
             group = self._group
-            settled = self._gap is None and self._reported >= 0
+            settled = self._gap is None and self._reported >= 0 and not self._wants_marker()
             if settled and group is not None and self.cursor == group.head and group.join(self):
                 self._state = _State.READY
             else:
@@ -285,6 +308,8 @@ class Subscription(Generic[E]):
         """The log is another one now: go on from here."""
         self.cursor, self._reported = point.cursor, point.reported
         self._gap = point.gap or self._gap
+        if self._view is not None:
+            self._view.begin_again()
         self.wake()
 
     # -- what an application that knows its users asks of it
@@ -362,6 +387,8 @@ class Subscription(Generic[E]):
 
     def _leave(self) -> None:
         self.write = _swallow
+        if self._view is not None:
+            self._view.forget()
         if self._group is not None:
             group, self._group = self._group, None
             self._runtime.leave(self, group)
@@ -401,7 +428,8 @@ class Subscription(Generic[E]):
             return False
         if self._gap is not None:
             return self._give_gap(self._gap)
-        due = self._runtime.history.due(self, group.head)
+        view = self._view
+        due = self._runtime.history.due(self, group.head) if view is None else view.due(group.head)
         if due is None:
             self._wait()
             return False
@@ -414,6 +442,8 @@ class Subscription(Generic[E]):
             self._gap = gap_data("trimmed", after, through, certain=due.certain)
             return True
         if due.through == self.cursor:
+            if self._wants_marker():
+                return self._give_marker()
             if group.join(self):
                 self._state = _State.READY
             else:
@@ -437,6 +467,8 @@ class Subscription(Generic[E]):
             if self._group is not None:
                 self._group.leave(self)
             self._stalls()
+            if self._view is not None:
+                self._view.fell_behind()
 
     def read_on(self, cursor: int) -> None:
         """The group can't serve this member any more: read on alone."""
@@ -466,6 +498,18 @@ class Subscription(Generic[E]):
         frame = Frame(self._runtime.epoch, Entry(self.cursor, "", GAP, data, 0.0))
         return self._give(self._runtime.chunks.join([frame], self.form))
 
+    def _wants_marker(self) -> bool:
+        """Whether `newswire.live` is due when it has caught up."""
+        return self._live or (self._view is not None and self._view.marks)
+
+    def _give_marker(self) -> bool:
+        self._live = False
+        if self._view is not None:
+            self._view.marked()
+        runtime = self._runtime
+        data = json.dumps({"position": runtime.text(self.cursor)})
+        return self._give(Chunk([Marker(runtime.epoch, Entry(self.cursor, "", LIVE, data, 0.0))], self.form))
+
     def _give(self, chunk: Chunk) -> bool:
         self._runtime.chunks.delivered += len(chunk.frames)
         self._quiet = False
@@ -474,6 +518,8 @@ class Subscription(Generic[E]):
         if self._state in (_State.CATCHING, _State.WAITING):
             self._state = _State.BEHIND
             self._stalls()
+            if self._view is not None:
+                self._view.fell_behind()
         return False
 
     # -- in process
