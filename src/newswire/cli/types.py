@@ -6,7 +6,6 @@ stale (`--check`), or a change breaks readers (`diff`); 2 the command can't be d
 
 from __future__ import annotations
 
-import importlib
 import json
 import shlex
 import sys
@@ -18,8 +17,8 @@ import click
 
 from newswire.cli.terminal import colours
 from newswire.contract.asyncapi import asyncapi
-from newswire.contract.contract import Contract
 from newswire.contract.diff import Change, diff
+from newswire.contract.load import load
 from newswire.contract.schema import events_of, json_schema
 from newswire.contract.typescript import typescript
 from newswire.redact import printable
@@ -167,11 +166,12 @@ def _document(target: str, app_dir: str) -> Mapping[str, Any]:
     """The document of a contract in a module, or in a file."""
     if Path(target).suffix == ".json" or Path(target).is_file():
         return _read(Path(target))
-    module, colon, attribute = target.partition(":")
-    if not (module and colon and attribute):
+    if ":" not in target:
         raise click.UsageError(f"{target!r} is not MODULE:CONTRACT, such as shop.events:events, nor a JSON file")
-    sys.path.insert(0, app_dir)
-    return json_schema(_find(module, attribute))
+    try:
+        return json_schema(load(target, app_dir))
+    except ValueError as error:
+        _fail(str(error))
 
 
 def _read(path: Path) -> Mapping[str, Any]:
@@ -183,26 +183,6 @@ def _read(path: Path) -> Mapping[str, Any]:
     except ValueError as error:
         _fail(f"{path}: {error}")
     found: Mapping[str, Any] = document
-    return found
-
-
-def _find(module: str, attribute: str) -> Contract[Any]:
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            _fail(f"there is no module {error.name!r}: --app-dir says where it is")
-        raise
-    except ImportError as error:  # an extra is missing
-        _fail(str(error))
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            contracts = [name for name, each in vars(found).items() if isinstance(each, Contract)]
-            hint = f"; it has {', '.join(contracts)}" if contracts else ""
-            _fail(f"module {module!r} has no {attribute!r}{hint}")
-        found = getattr(found, name)
-    if not isinstance(found, Contract):
-        _fail(f"{module}:{attribute} is of type {type(found).__name__}, and no newswire.contract.Contract")
     return found
 
 

@@ -63,10 +63,17 @@ def create_app(
     """
     settings = settings or Settings()
     if hub is None:
-        hub = Hub(settings.log, retention=settings.retention)
+        hub = _hub_of(settings)
     if authorize is None:
         authorize = auth_of(settings, hub) if settings.authenticates else allow_all
     return _Server(settings, Service(settings, hub, authorize, tuple(parameters), stats_folder))
+
+
+def _hub_of(settings: Settings) -> Hub[Any]:
+    contract = settings.loaded_contract()
+    if contract is None:
+        return Hub(settings.log, retention=settings.retention, latest=settings.latest)
+    return Hub(settings.log, retention=settings.retention, contract=contract, latest=settings.latest)
 
 
 def auth_of(settings: Settings, hub: Hub) -> Auth:
@@ -174,18 +181,26 @@ async def many_channels(request: Request) -> EventSourceResponse:
 async def _stream(
     request: Request, service: Service, channels: list[str], query: Query, *more: str
 ) -> EventSourceResponse:
-    query.only(*more, "from", "envelope", also=service.stream_parameters, cursor=True)
+    query.only(*more, "from", "envelope", "live", "max_rate", "coalesce", also=service.stream_parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
     if request.method != "HEAD":
         service.check_room()
     allowed = await service.allow(request, "subscribe", *channels)
-    subscription = service.hub.subscribe(
-        *map(name_or_pattern, channels),
-        after=last_event_id(request),
-        start="earliest" if start == "earliest" else "latest",
-        envelope=envelope is not None,
-    )
+    try:
+        subscription = service.hub.subscribe(
+            *map(name_or_pattern, channels),
+            after=last_event_id(request),
+            start=None if start is None else "earliest" if start == "earliest" else "latest",
+            envelope=envelope is not None,
+            live=query.choice("live", "0", "1") == "1",
+            max_rate=query.number("max_rate"),
+            coalesce=query.number("coalesce"),
+        )
+    except InvalidChannel:
+        raise
+    except ValueError as error:
+        raise Problem(400, "invalid_query", str(error), field="query") from None
     if request.method != "HEAD":
         service.follow(subscription, allowed, request)
         await subscription.open()  # what fails here is still a status code

@@ -8,6 +8,7 @@ latest event, in silence. Only a cursor is read with forgiveness, and not here: 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -19,6 +20,9 @@ from newswire.delivery.request import CURSOR, is_cursor
 
 # What polyfills of EventSource add beside the cursor, for old browsers: it changes nothing that a stream sends.
 _POLYFILLS: Final = frozenset({b"r", b"padding", b"evs_preamble", b"evs_buffer_size_limit"})
+
+
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
 class Query:
@@ -69,6 +73,19 @@ class Query:
             allowed = " or ".join(repr(choice) for choice in choices)
             raise Problem(400, "invalid_query", f"{name} is {allowed}, not {value[:40]!r}", field=name)
         return value
+
+    def number(self, name: str) -> float | None:
+        """The value of a parameter that is a number, such as 0.5.
+
+        Raises:
+            Problem: it is none.
+        """
+        value = self.one(name)
+        if value is None:
+            return None
+        if not _NUMBER.fullmatch(value):
+            raise Problem(400, "invalid_query", f"{name} is a number such as 0.5, not {value[:40]!r}", field=name)
+        return float(value)
 
     def only(self, *names: str, also: Iterable[str] = (), cursor: bool = False) -> None:
         """Refuse parameters that would be ignored: `?evt=x` must not publish a `message`.

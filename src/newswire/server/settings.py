@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from newswire.errors import InvalidSetting
 from newswire.hub.options import StreamOptions
@@ -18,6 +18,9 @@ from newswire.server.auth.tokens import Tokens
 from newswire.serving import option_types
 from newswire.serving.settings import ServerSettings, setting
 
+if TYPE_CHECKING:
+    from newswire.contract.contract import Contract
+
 _DEFAULT_AGE: Final = option_types.duration().show(DEFAULT_RETENTION.max_age)
 
 
@@ -30,6 +33,16 @@ class Settings(ServerSettings):
         option_types.retention(),
         "What to keep, by channel pattern: 'orders.>:max_age=7d,max_events=1000'; 'none' keeps all; 'default' keeps "
         f"the events of a file for {_DEFAULT_AGE}.",
+    )
+    latest: tuple[str, ...] = setting(
+        (),
+        option_types.patterns(),
+        "Channels that have a state, each its newest event, such as 'prices.*': see docs/latest.md. Repeatable.",
+    )
+    contract: str | None = setting(
+        None,
+        option_types.optional(option_types.text("a contract, as MODULE:CONTRACT")),
+        "Take only events of this contract: 'shop.events:events', looked for in this folder first.",
     )
     max_body: int = setting(2**20, option_types.size(1, 64 * 2**20), "The largest body of a publish request.")
     max_batch: int = setting(10_000, option_types.number(1, 10**6), "Events in one NDJSON batch.")
@@ -124,6 +137,22 @@ class Settings(ServerSettings):
         super().__post_init__()
         self.keys()
         self.tokens()  # what is wrong with the keys shows at the start
+        self.loaded_contract()
+
+    def loaded_contract(self) -> Contract[Any] | None:
+        """The contract of all channels, if there is one.
+
+        Raises:
+            InvalidSetting: it can't be found.
+        """
+        if self.contract is None:
+            return None
+        from newswire.contract.load import load  # a server without a contract imports nothing of them
+
+        try:
+            return load(self.contract)
+        except (ValueError, TypeError) as error:
+            raise InvalidSetting("settings", "contract", self.contract, "", why=str(error)) from None
 
     @property
     def authenticates(self) -> bool:
