@@ -35,6 +35,7 @@ NAMES: Final = (
     "reconnect_clients",
     "runs",
     "faults",
+    "jitter",
 )
 
 
@@ -101,6 +102,8 @@ def _run(module: ModuleType, name: str, size: Size, kinds: Sequence[str | None],
             print(table.text(), end="\n\n", flush=True)
         if docs:
             write_docs(place, command, tables)
+            for path, image in (module.plots(size) if hasattr(module, "plots") else {}).items():
+                path.write_text(image, encoding="utf-8")
 
 
 def _clock() -> Say:
