@@ -178,9 +178,10 @@ def run(size: Size, say: Say) -> list[Table]:
         ]
         tables.append(Table(title, columns, rows))
     clients = size.count(10_000, 10_000, 300)
+    taken = f"{clients // 5:,}"
     note = (
-        f"{clients:,} clients lose their streams at one moment. The server takes {clients // 5:,} connections a second; "
-        f"{clients // 5:,} may wait. Times count from the server's return. A simulation: the same figures at each run.",
+        f"{clients:,} clients lose their streams at one moment. The server takes {taken} connections a second; "
+        f"{taken} may wait. Times count from its return. A simulation: the same figures at each run.",
     )
     return [*tables[:-1], Table(tables[-1].title, tables[-1].columns, tables[-1].rows, note)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol, Self
 
-from tests.fixtures.engines import Postgres, Server, Valkey
+from tests.fixtures.engines import Nats, Postgres, Server, Valkey
 from tests.fixtures.serve import Serve
 from tests.fixtures.tcp_proxy import TcpProxy
 
@@ -125,6 +125,10 @@ def _valkey(folder: Path, stack: ExitStack) -> Keeper:
     )
 
 
+def _nats(folder: Path, stack: ExitStack) -> Keeper:
+    return LogServer(Nats(), "nats://127.0.0.1:{port}?timeout=2", stack)
+
+
 def _postgres(folder: Path, stack: ExitStack) -> Keeper:
     return LogServer(Postgres(), "postgresql://postgres@127.0.0.1:{port}/postgres?timeout=2", stack)
 
@@ -132,6 +136,7 @@ def _postgres(folder: Path, stack: ExitStack) -> Keeper:
 KINDS: Final[Mapping[str, Kind]] = {
     "sqlite": Kind("SQLite", File),
     "valkey": Kind("Valkey, appendfsync always", _valkey),
+    "nats": Kind("NATS JetStream", _nats),
     "postgres": Kind("PostgreSQL", _postgres),
 }
 

@@ -8,7 +8,8 @@ import os
 import pytest
 from tests.fixtures.engines import Nats
 
-from newswire.log.nats.engine import NatsLog
+from newswire.log.nats.engine import NatsLog, one_rule
+from newswire.log.retention import Retention
 from newswire.testing import LogSuite
 from newswire.testing.log_base import MakeLog
 
@@ -26,3 +27,8 @@ class TestNatsLog(LogSuite):
     def make_log(self, nats: Nats) -> MakeLog:
         namespace = f"suite-{os.getpid()}-{next(_numbers)}"
         return lambda **options: NatsLog(nats.url, namespace=namespace, **options)
+
+
+def test_no_rules_keep_everything() -> None:
+    """As `newswire serve --retention none` gives them."""
+    assert one_rule({}) == one_rule(None) == Retention()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import sqlite3
@@ -13,10 +14,11 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx2
+import nats
 import psycopg
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.fixtures.engines import Postgres, Valkey
+from tests.fixtures.engines import Nats, Postgres, Server, Valkey
 from tests.fixtures.serve import PATIENCE, Reader, Serve
 
 from newswire.wire import Event
@@ -118,18 +120,15 @@ class OnValkey(Kept):
         self.server.start()
 
 
-class OnPostgres(Kept):
-    """A PostgreSQL server."""
+class OnServer(Kept):
+    """A server that can be stopped for a copy of its data, which are in a folder of this name."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.server = stack.enter_context(Postgres())
-        self.url = self.server.url
-        self._data, self._copy = (str(self.server.folder / name) for name in ("data", "copy"))
+    data: str
 
-    def wipe(self) -> None:
-        """See `Kept`."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA newswire CASCADE")
+    def __init__(self, server: Server, url: str) -> None:
+        self.server = server
+        self.url = url
+        self._data, self._copy = (str(server.folder / name) for name in (self.data, "copy"))
 
     def take_away(self) -> None:
         """See `Kept`."""
@@ -153,7 +152,49 @@ class OnPostgres(Kept):
         self.server.start()
 
 
-KINDS: dict[str, Callable[[Path, ExitStack], Kept]] = {"sqlite": File, "valkey": OnValkey, "postgres": OnPostgres}
+class OnPostgres(OnServer):
+    """A PostgreSQL server."""
+
+    data = "data"
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        server = stack.enter_context(Postgres())
+        super().__init__(server, server.url)
+
+    def wipe(self) -> None:
+        """See `Kept`."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA newswire CASCADE")
+
+
+class OnNats(OnServer):
+    """A NATS server with JetStream."""
+
+    data = "jetstream"
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        server = stack.enter_context(Nats())
+        super().__init__(server, server.url)
+
+    def wipe(self) -> None:
+        """See `Kept`."""
+
+        async def wipe() -> None:
+            client = await nats.connect(self.url)
+            streams = await client.jetstream().streams_info()
+            for stream in streams:
+                await client.jetstream().delete_stream(stream.config.name)
+            await client.close()
+
+        asyncio.run(wipe())
+
+
+KINDS: dict[str, Callable[[Path, ExitStack], Kept]] = {
+    "sqlite": File,
+    "valkey": OnValkey,
+    "nats": OnNats,
+    "postgres": OnPostgres,
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -245,7 +286,7 @@ def test_every_subscriber_gets_a_gap_and_then_what_is_new(
         said = server.stderr()
         assert "Traceback" not in said
         assert said.count("streams go on behind a gap") == 1
-        assert said.count("is not available now") <= 2  # to make a copy of its data PostgreSQL is stopped
+        assert said.count("is not available now") <= 2  # for a copy of its data a server is stopped
         until(
             lambda server=server: (
                 server.stderr().count("is not available now") == server.stderr().count("available: this is over")

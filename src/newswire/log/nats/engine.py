@@ -179,7 +179,7 @@ def one_rule(rules: RetentionRules) -> Retention:
     Raises:
         ValueError: there are rules for some channels.
     """
-    if rules is None:
+    if not rules:
         return KEEP_ALL
     if isinstance(rules, Retention):
         return rules
