@@ -8,6 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.browser.conftest import Page
+from tests.docs.test_docs import ROOT, blocks
 from tests.fixtures.serve import Serve, free_port
 from tests.server.auth.conftest import SECRET, bearer, publish
 
@@ -92,3 +93,16 @@ def test_a_revoked_page_stays_away(tmp_path: Path, page: Any) -> None:
         assert revoked.status_code == 200
         page.until("source.readyState === 2")
         assert page.evaluate("[opens, statuses]") == [1, [0, 2]]
+
+
+def test_the_javascript_of_the_page(tmp_path: Path, page: Any) -> None:
+    """docs/auth.md: a token for a ticket, and the ticket for a stream."""
+    [block] = blocks(ROOT / "docs" / "auth.md", "js")
+    token = bearer("ada", subscribe=["room.*"])["authorization"].removeprefix("Bearer ")
+    with Serve(tmp_path, "--jwt-secret", SECRET, "--retry", "50") as server:
+        page.order(goto=f"{server.url}/health/live")
+        opened = "await new Promise((done) => { source.onopen = done; }); globalThis.source = source;"
+        page.evaluate(f"(async () => {{ const token = '{token}'; {block}\n{opened} }})()")
+        page.evaluate("source.onmessage = ({data}) => { globalThis.got = data; }")
+        publish(server, "room.1", "It works")
+        page.until("globalThis.got === 'It works'")

@@ -92,6 +92,8 @@ def test_limits_over_http(tmp_path: Path) -> None:
                 batch = b'{"data": 1}\n' * 5
                 kind = {"content-type": "application/x-ndjson"}
                 assert httpx2.post(url, content=batch, headers=ada | kind).status_code == 200
+                tickets = httpx2.post(f"{server.url}/tickets", json={"channels": ["news"]}, headers=ada)
+                assert (tickets.status_code, tickets.json()["code"]) == (429, "too_fast")
                 refused = httpx2.post(url, content="x", headers=ada)
                 assert (refused.status_code, refused.json()["code"]) == (429, "too_fast")
                 assert int(refused.headers["retry-after"]) >= 1

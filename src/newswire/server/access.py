@@ -32,6 +32,9 @@ async def tickets(request: Request) -> JSONResponse:
     auth = _auth_of(request)
     service = service_of(request)
     access = await auth.identify(request)
+    if access.kind == "anonymous":  # what anyone may read needs no ticket, and a used one is stored in the log
+        raise denied(access, "make a ticket")
+    publisher = service.publisher(request.scope, access)
     members = await _members(request, "invalid_ticket", "channels", "ttl", "subject")
     channels = members.get("channels", list(access.subscribe))
     if not isinstance(channels, list) or not channels or not all(isinstance(one, str) for one in channels):
@@ -47,6 +50,8 @@ async def tickets(request: Request) -> JSONResponse:
         raise _invalid("invalid_ticket", "ttl", f"ttl is a number of seconds from {low:g} to {high:g}")
     subject = _text(members, "subject", "invalid_ticket")
     made = await auth.ticket(access, channels, subject=subject, first_use=float(first_use))
+    if service.rates is not None and publisher is not None:
+        service.rates.took(publisher, 1)
     return JSONResponse(made, 201, headers=_NO_STORE)
 
 
@@ -87,7 +92,7 @@ async def _revoke(auth: Auth, access: Access, subject: str | None, token: str | 
     if bool(subject) == bool(token):
         detail = "name a subject, or a token by its jti, and not both"
         raise Problem(400, "invalid_revocation", detail, field="subject")
-    own = token == access.token if token else subject == access.subject
+    own = (token == access.token if token else subject == access.subject) and not more.get("again")
     if access.kind == "anonymous" or not (access.admin or own):
         raise denied(access, "revoke credentials of others" if access.kind != "anonymous" else "revoke credentials")
     position = await auth.revoke(subject=subject or None, token=token or None, **more)

@@ -134,7 +134,8 @@ class Service(ServedApp):
             if self.auth is not None and access is not None:
                 self.auth.follow(subscription, access, request)
             else:
-                self.streams_open.follow(subscription, access, address_of(request.scope.get("client")))
+                address = self.streams_open.address_of(request.scope.get("client"))
+                self.streams_open.follow(subscription, access, address)
         except Problem:
             self.stats.counters["refused"] += 1
             raise

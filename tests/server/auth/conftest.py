@@ -32,6 +32,17 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serve, Serve
     """Two nodes with one log, a file."""
     folders = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     log = f"sqlite:///{folders[0]}/shared.db"
-    flags = ("--jwt-secret", SECRET, "--log", log, "--retry", "50", "--cors-origin", "https://app.example")
+    flags = (
+        "--jwt-secret",
+        SECRET,
+        "--log",
+        log,
+        "--retry",
+        "50",
+        "--cors-origin",
+        "https://app.example",
+        "--anonymous",
+        "public.x",
+    )
     with Serve(folders[0], *flags) as one, Serve(folders[1], *flags) as other:
         yield one, other

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.fixtures.serve import Serve
 from tests.server.auth.conftest import CLIENT
 
-from newswire.server.auth import jwks
+from newswire.server.auth import jwks, new_token
 
 KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("one", "two")}
 
@@ -118,11 +118,14 @@ def test_strangers_can_not_make_it_ask(provider: Provider, tmp_path: Path) -> No
 def test_a_provider_that_is_away(provider: Provider, tmp_path: Path) -> None:
     """Without keys a 503 that says when to come back; with keys they go on."""
     provider.status = 500
-    with Serve(tmp_path, "--jwks-url", provider.url, "--anonymous", "public") as server:
+    secret = "a secret of thirty-two bytes, or more"
+    flags = ("--jwks-url", provider.url, "--anonymous", "public", "--jwt-secret", secret)
+    with Serve(tmp_path, *flags) as server:
         answer = get(server, token("one"))
         assert (answer.status_code, answer.json()["code"]) == (503, "keys_unavailable")
         assert int(answer.headers["retry-after"]) >= 1
         assert CLIENT.get(f"{server.url}/channels/public/events").status_code == 200
+        assert get(server, new_token(secret, subject="ada", subscribe=["a"])).status_code == 200
         provider.status = 200
         deadline = time.monotonic() + 30
         while get(server, token("one")).status_code == 503:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import Request
 from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import SECRET, bearer, publish
 
+from newswire import Hub, Pattern
 from newswire.server.auth import tickets
 from newswire.server.auth.tickets import Tickets, derived_key, new_ticket
 
@@ -58,8 +61,6 @@ def test_the_first_client_keeps_it(two: tuple[Serve, Serve]) -> None:
 
 def test_both_at_once_and_one_gets_in(two: tuple[Serve, Serve]) -> None:
     """Of many first uses on both nodes, one."""
-    import asyncio
-
     path = f"/channels/room.2?ticket={ticket(two[0], 'room.2')}"
 
     async def race() -> list[int]:
@@ -177,7 +178,8 @@ def test_what_can_not_be_asked_for(two: tuple[Serve, Serve], body: Any, field: s
 def test_who_may_ask_for_which(two: tuple[Serve, Serve]) -> None:
     """No more than one's own channels, and not for another user, unless an admin asks."""
     url = f"{two[0].url}/tickets"
-    assert httpx2.post(url, json={"channels": ["room.1"]}).json()["reason"] == "missing"
+    for channel in ("room.1", "public.x"):  # what anyone may read needs no ticket
+        assert httpx2.post(url, json={"channels": [channel]}).json()["reason"] == "missing"
     ada = bearer("ada", subscribe=["room.1"])
     assert httpx2.post(url, json={"channels": ["room.*"]}, headers=ada).json()["reason"] == "not_granted"
     assert httpx2.post(url, json={"channels": ["room.1"], "subject": "bob"}, headers=ada).status_code == 403
@@ -199,10 +201,6 @@ def test_the_command_prints_a_ticket(two: tuple[Serve, Serve]) -> None:
 @pytest.mark.anyio
 async def test_what_is_over_leaves_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Used tickets are removed from the log when they have ended by themselves, and no earlier."""
-    from starlette.requests import Request
-
-    from newswire import Hub, Pattern
-
     monkeypatch.setattr(tickets, "_MARGIN", 0.0)
     scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "server": ("a", 1)}
     async with Hub() as hub:
@@ -217,3 +215,24 @@ async def test_what_is_over_leaves_the_log(monkeypatch: pytest.MonkeyPatch) -> N
         await Tickets(hub).enter(Request(scope), made, use=True)
         page, _ = await hub.history(Pattern("$auth.ticket.*"))
         assert len(page.entries) == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("scope", "path"),
+    [
+        ({"path": "/app/é x", "raw_path": b"/app/%C3%A9%20x", "root_path": "/app"}, "/app/%C3%A9%20x"),
+        ({"path": "/app/é x", "root_path": "/app"}, "/app/%C3%A9%20x"),
+        ({"path": "/channels/a;b", "raw_path": b"/channels/a;b"}, "/channels"),
+        ({"path": "/a,b", "raw_path": b"/a,b"}, "/"),
+        ({"path": "/a", "raw_path": b"/a?ticket=x"}, "/a"),
+    ],
+)
+async def test_the_path_of_the_cookie(scope: dict[str, Any], path: str) -> None:
+    """As the browser writes it, with what is before it; what a cookie can't say is left out, and is no injection."""
+    whole = {"type": "http", "method": "GET", "headers": [], "query_string": b"", "server": ("a", 1), **scope}
+    async with Hub() as hub:
+        one = Tickets(hub, SECRET)
+        made, _ = new_ticket(derived_key(SECRET), subject=None, subscribe=["a"])
+        access = await one.enter(Request(whole), made, use=True)
+    assert f"; Path={path}; " in (access.cookie or "")

@@ -21,7 +21,7 @@ from newswire.server.auth.api_keys import PREFIX, ApiKeys
 from newswire.server.auth.credentials import TICKET, Credential, check_page, credential_of
 from newswire.server.auth.patterns import first_uncovered, read_grants
 from newswire.server.auth.revocations import Revocations
-from newswire.server.auth.streams import OpenStreams, address_of
+from newswire.server.auth.streams import OpenStreams
 from newswire.server.auth.tickets import FIRST_USE, Tickets, new_ticket
 from newswire.server.auth.tokens import REALM, Tokens, invalid
 
@@ -175,8 +175,8 @@ class Auth:
             Problem: its user or address has as many streams as it may have.
         """
         self.check_revoked(access)
-        client = None if request is None else request.scope.get("client")
-        self.streams.follow(subscription, access, address_of(client))
+        address = None if request is None else self.streams.address_of(request.scope.get("client"))
+        self.streams.follow(subscription, access, address)
         return subscription
 
     # -- cookies, tickets and revoking

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from newswire.delivery.problem import unavailable
+from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.threads import in_thread
 from newswire.redact import printable, without_userinfo
 from newswire.server.auth.keys import Key, keys_of_set
@@ -58,16 +58,17 @@ class JwksUrl:
         self._filled = time.monotonic()
         self._fetching: asyncio.Task[None] | None = None
 
-    async def refresh(self) -> None:
+    async def refresh(self) -> Problem | None:
         """See that the keys are fresh.
 
-        Raises:
-            Problem: there are none, and the URL gives none now.
+        Returns:
+            a 503, if there are none, and the URL gives none now.
         """
         if time.monotonic() >= self._due:
             await self._fetch()
-        if not self.keys:
-            raise unavailable("the keys that tokens are verified with can't be read now", "keys_unavailable")
+        if self.keys:
+            return None
+        return unavailable("the keys that tokens are verified with can't be read now", "keys_unavailable")
 
     async def look_for(self, known: Callable[[Sequence[Key]], bool]) -> None:
         """Fetch once more if the budget allows it, unless `known` finds its key among those that came meanwhile."""

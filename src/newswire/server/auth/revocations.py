@@ -168,7 +168,7 @@ class Revocations:
             if not frame.channel:  # a gap: the log was replaced
                 self._read_again()
             elif (revoked := _revoked_of(frame.data)) is not None:
-                self._take(revoked)
+                asyncio.get_running_loop().call_soon(self._take, revoked)  # the hub is in the midst of a round
         return True
 
     def end(self, last: Chunk | None) -> None:

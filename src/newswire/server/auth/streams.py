@@ -6,11 +6,12 @@ push out the next. Streams that no credential and no limit is about are not kept
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ from newswire.server.auth.revocations import Revoked
 
 _LATE: Final = 0.2  # seconds: the clocks of streams tick four times a second, and none should end too early
 _RETRY_AFTER: Final = (2, 10)
+_SLICE: Final = 200  # streams that end in one pass of the event loop: some milliseconds
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +64,10 @@ class OpenStreams:
         for streams in list(self._of_subject.values()):
             yield from list(streams)
 
+    def address_of(self, client: tuple[str, int] | None) -> str | None:
+        """What a client's address counts as; None: addresses don't count."""
+        return None if self.per_address is None else address_of(client)
+
     def check(self, access: Access | None, address: str | None) -> None:
         """Check that there may be one more of them.
 
@@ -85,7 +91,7 @@ class OpenStreams:
         if access is not None and access.expires is not None:
             subscription.live(max(access.expires - time.time(), 0.0) + _LATE)
         counted = self.per_address is not None and address is not None
-        known = access is not None and access.kind != "anonymous"
+        known = access is not None and (access.subject is not None or access.token is not None)
         if not counted and not known:
             return
         stream = OpenStream(subscription, access or Access(), address if counted else None, time.time())
@@ -107,10 +113,16 @@ class OpenStreams:
 
     def revoked(self, revoked: Revoked) -> None:
         """End the streams that a revocation is about."""
-        found = list(self) if revoked.token is not None else list(self._of_subject.get(revoked.subject, ()))
-        for stream in found:
-            if revoked.concerns(stream.access):
-                stream.subscription.goodbye(None if revoked.again else "revoked")
+        found = self if revoked.token is not None else self._of_subject.get(revoked.subject, ())
+        _end([one for one in found if revoked.concerns(one.access)], None if revoked.again else "revoked")
+
+
+def _end(streams: Sequence[OpenStream], reason: str | None) -> None:
+    """End streams, some at a time: the event loop goes on in between."""
+    for stream in streams[:_SLICE]:
+        stream.subscription.goodbye(reason)
+    if len(streams) > _SLICE:
+        asyncio.get_running_loop().call_soon(_end, streams[_SLICE:], reason)
 
 
 def too_many(detail: str, code: str) -> Problem:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import quote
 
 from starlette.requests import Request
 
@@ -233,7 +234,8 @@ def _lease_of(request: Request, key: bytes, id: str) -> str | None:
 
 def _with_cookie(access: Access, name: str, value: str, request: Request) -> Access:
     scope = request.scope
-    path = scope.get("root_path", "") + (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+    # As the browser has it: with what a proxy or a mount puts before it (the ASGI specification, `root_path`).
+    path = (scope.get("raw_path") or quote(scope["path"]).encode()).decode("latin-1").partition("?")[0]
     if not _PATH.fullmatch(path):
         path = path[: path.index("/", 1)] if "/" in path[1:] else "/"  # the folder: a cookie can't say the rest
     seconds = max(0, int((access.expires or 0.0) - time.time()))

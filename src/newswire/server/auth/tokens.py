@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
+from newswire.delivery.problem import Problem
 from newswire.server.auth.access import Access, Denied
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
@@ -82,13 +83,14 @@ class Tokens:
             Denied: it is not good.
             Problem: its keys can't be read now.
         """
+        missing = None
         if self._url is not None:
-            await self._url.refresh()
+            missing = await self._url.refresh()
             if self._url.fetched != self._of_fetch:
                 self._forget()
         known = self._known.get(token)
         if known is None:
-            known = _access(await self._verify(token), token)
+            known = _access(await self._verify(token, missing), token)
             if known.expires is not None:
                 known = replace(known, expires=known.expires + self._leeway)
             if len(self._known) >= _KNOWN:
@@ -102,7 +104,7 @@ class Tokens:
         self._known.clear()
         self._of_fetch = 0 if self._url is None else self._url.fetched
 
-    async def _verify(self, token: str) -> dict[str, Any]:
+    async def _verify(self, token: str, missing: Problem | None) -> dict[str, Any]:
         import jwt
 
         if len(token) > MOST_BYTES:
@@ -120,7 +122,7 @@ class Tokens:
 
         found = fitting(self._keys)
         if self._url is not None:
-            if not found and not fitting(self._url.keys):
+            if not found and missing is None and not fitting(self._url.keys):
                 await self._url.look_for(lambda keys: bool(fitting(keys)))
                 self._forget()
             found += fitting(self._url.keys)
@@ -129,6 +131,8 @@ class Tokens:
                 return self._decode(token, key, algorithm)
             except jwt.exceptions.InvalidSignatureError:
                 continue
+        if missing is not None:
+            raise missing  # it may be good: the keys that would show it are not there
         if not found and algorithm not in {one for key in self._all_keys() for one in key.algorithms}:
             raise invalid("wrong_algorithm", "the token is signed with an algorithm that is not accepted here")
         raise invalid("bad_signature", "the token is not signed with a key that this server knows")
