@@ -15,7 +15,7 @@ from newswire.log.retention import Rules as Kept
 from newswire.redact import printable
 
 # Commands in modules of their own: `log_tail` has `tail`.
-_MORE: Final = ("tail", "copy", "verify")
+_MORE: Final = ("tail", "copy", "verify", "watch")
 
 
 class _Group(click.Group):

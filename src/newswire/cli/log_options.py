@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 import tomllib
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import click
 
@@ -99,7 +101,20 @@ def opened(url: str, *, retention: RetentionRules = KEEP_ALL, make: bool = False
     path = unquote(urlsplit(url).path).removeprefix("/") if url.startswith("sqlite:") else None
     if path and not make and not os.path.exists(path):
         raise click.ClickException(shown(f"there is no file {path}: `newswire log init` makes it"))
+    if path and not make and not _has_log(path):
+        raise click.ClickException(shown(f"{path} has no log: `newswire log init` makes one beside what is there"))
     return log
+
+
+def _has_log(path: str) -> bool:
+    """Whether a file has a log. What is no database the log itself tells."""
+    from newswire.log.sqlite.schema import is_ours
+
+    try:
+        with closing(sqlite3.connect(f"file:{quote(path)}?mode=ro", uri=True)) as connection:
+            return is_ours(connection) or connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
+    except sqlite3.Error:
+        return True
 
 
 def run(call: Coroutine[Any, Any, T]) -> T:

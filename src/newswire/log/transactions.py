@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
 from newswire.errors import LogUnavailable
 from newswire.log.position import Position
+from newswire.log.watch import ChannelTemplate
 from newswire.wire.event import Event
 
 T = TypeVar("T")
@@ -101,6 +102,18 @@ class Transactions(ABC):
     @abstractmethod
     def snapshot(self) -> Snapshot:
         """Make what takes one snapshot."""
+
+    @abstractmethod
+    async def watch(self, table: str, template: ChannelTemplate | None) -> str:
+        """The SQL of what publishes each change of a table; see `newswire.log.watch`.
+
+        Args:
+            table: a table of the application's, in the log's database.
+            template: of the channel; None: write the SQL that takes it away.
+
+        Raises:
+            LogError: there is no such table, or the template names a column that it has not.
+        """
 
 
 class Snapshot(ABC):

@@ -79,6 +79,10 @@ class Outbox:
         [(place,)] = await self._link.call(self.place_query)
         return str(place)
 
+    async def look_up(self, query: str, *arguments: Any) -> tuple[str, list[Any]]:
+        """Ask the database something else; also gives the log's schema, as SQL has it."""
+        return self._server.schema.quoted, await self._link.call(query, *arguments)
+
     def insert(self, ticket: str, channel: str, event: str, data: str, *, rows: int = 1) -> str:
         """The statement that publishes, with these marks for its parameters: `$1` or `%s` or `%(name)s`, say."""
         values = ", ".join([f"({ticket}, {channel}, {event}, {data})"] * rows)

@@ -16,10 +16,12 @@ from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Final
 from uuid import UUID, uuid4
 
-from newswire.errors import InvalidConnection, LimitExceeded
+from newswire.errors import InvalidConnection, LimitExceeded, LogError
 from newswire.log.position import Position
 from newswire.log.postgres.outbox import Barrier, Outbox
+from newswire.log.postgres.watch import TABLE, remove, triggers
 from newswire.log.transactions import Found, NotReady, Raw, Snapshot, Statement, Steps, Transactions
+from newswire.log.watch import ChannelTemplate
 from newswire.wire.event import Event
 
 # PostgreSQL takes 65,535 parameters, and drivers no more than 32,767.
@@ -88,6 +90,14 @@ class PostgresTransactions(Transactions):
         self.outbox.expect()
         found = await self.outbox.find([UUID(token) for token in tokens])
         return {str(ticket): None if place is None else [place] for ticket, place in found.items()}
+
+    async def watch(self, table: str, template: ChannelTemplate | None) -> str:
+        """See `Transactions.watch`."""
+        self.enter()
+        schema, rows = await self.outbox.look_up(TABLE, table)
+        if not rows:
+            raise LogError(f"the database has no table {table!r}: make it first, or name its schema (shop.orders)")
+        return remove(schema, rows[0]) if template is None else triggers(schema, table, rows[0], template)
 
     def snapshot(self) -> Snapshot:
         """See `Transactions.snapshot`."""

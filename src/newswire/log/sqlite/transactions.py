@@ -18,7 +18,9 @@ from newswire.errors import InvalidConnection, LimitExceeded
 from newswire.log.position import Position, positions
 from newswire.log.sqlite.file import fetch
 from newswire.log.sqlite.schema import NEWEST
+from newswire.log.sqlite.watch import columns_of, remove, triggers
 from newswire.log.transactions import Found, NotReady, Snapshot, Statement, Steps, Transactions
+from newswire.log.watch import ChannelTemplate
 from newswire.wire.event import Event
 
 # One statement has them all, so that also without a transaction they come together; SQLite binds 32,766 values.
@@ -85,6 +87,11 @@ class SqliteTransactions(Transactions):
         wanted = json.dumps(list(tokens))
         rows = await self.query(lambda connection: fetch(connection, 4, query, wanted))
         return {token: positions(epoch, first, events) for token, first, events, epoch in rows}
+
+    async def watch(self, table: str, template: ChannelTemplate | None) -> str:
+        """See `Transactions.watch`."""
+        columns = await self.query(lambda connection: columns_of(connection, table))
+        return remove(table) if template is None else triggers(table, columns, template)
 
     def snapshot(self) -> Snapshot:
         """See `Transactions.snapshot`."""
