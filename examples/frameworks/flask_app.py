@@ -1,0 +1,21 @@
+"""Flask: gunicorn --worker-class gthread --threads 200 examples.frameworks.flask_app:app"""
+
+import os
+
+from flask import Flask, Response, jsonify, request
+
+from newswire import Hub, last_event_id
+from newswire.integrations.flask import stream
+
+app = Flask(__name__)
+hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
+
+
+@app.get("/events/<channel>")
+def events(channel: str) -> Response:
+    return stream(hub, hub.subscribe(channel, after=last_event_id(request)))
+
+
+@app.post("/events/<channel>")
+def publish(channel: str) -> Response:
+    return jsonify(id=hub.sync.publish(channel, request.get_data()))

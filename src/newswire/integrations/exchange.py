@@ -1,0 +1,145 @@
+"""A response of newswire's for frameworks that don't speak ASGI: its head and its chunks are drawn.
+
+`EventSourceResponse` pushes into `send`. Here it runs in a task, and hands over one chunk at a time to whoever draws.
+So all that a stream does on an ASGI server it does here too: replay, heartbeats, goodbyes, an error before the head as
+a status code. A reader that draws slowly holds one chunk, and its cursor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from http import HTTPStatus
+from typing import Any
+
+from newswire.delivery.asgi import Message
+from newswire.delivery.response import EventSourceResponse
+from newswire.hub.options import StreamOptions
+from newswire.hub.subscription import Subscription
+
+
+class Exchange:
+    """One request and its answer, in one event loop.
+
+    Args:
+        content: a subscription, or an iterable of events; see `EventSourceResponse`.
+        method: of the request. `HEAD` gets no chunks.
+        options: see `StreamOptions`.
+        status: of the response.
+        headers: more headers of the response.
+
+    Attributes:
+        status: of the answer; once `start` has returned.
+        headers: of the answer, names in lower case.
+    """
+
+    def __init__(
+        self,
+        content: Subscription | Any,
+        *,
+        method: str = "GET",
+        options: StreamOptions | None = None,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        self.status = status
+        self.headers: list[tuple[str, str]] = []
+        self._app = EventSourceResponse(content, status_code=status, headers=headers, options=options)
+        self._scope = {"type": "http", "method": method, "headers": [], "http_version": "1.1"}
+        self._left = asyncio.Event()  # the client
+        self._head: asyncio.Future[Message] | None = None
+        self._chunk: bytes | None = None
+        self._given = asyncio.Event()  # there is a chunk, or no other will come
+        self._taken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def reason(self) -> str:
+        """The status with its words, as WSGI wants it."""
+        with suppress(ValueError):
+            return f"{self.status} {HTTPStatus(self.status).phrase}"
+        return f"{self.status} Unknown"
+
+    async def start(self) -> None:
+        """Begin, and wait for the head.
+
+        Raises:
+            Exception: what the content raised before the head.
+        """
+        self._head = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._run(), name="newswire exchange")
+        try:
+            message = await asyncio.shield(self._head)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        self.status = message["status"]
+        self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
+
+    async def _run(self) -> None:
+        assert self._head is not None
+        try:
+            await self._app(self._scope, self._receive, self._send)
+        except Exception as error:  # the outermost frame of the task
+            if self._head.done():
+                raise
+            self._head.set_exception(error)
+        finally:
+            self._head.cancel()  # if there was none: the client has left before it
+            self._given.set()
+
+    async def _receive(self) -> Message:
+        await self._left.wait()
+        return {"type": "http.disconnect"}
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            assert self._head is not None
+            self._head.set_result(message)
+        elif message.get("body"):
+            self._taken.clear()
+            self._chunk = message["body"]
+            self._given.set()
+            await self._taken.wait()
+
+    async def next(self) -> bytes | None:
+        """The next chunk; None: the stream has ended."""
+        assert self._task is not None
+        while self._chunk is None:
+            if self._task.done():
+                self._task.result()
+                return None
+            self._given.clear()
+            if not self._task.done():
+                await self._given.wait()
+        chunk, self._chunk = self._chunk, None
+        self._taken.set()
+        return chunk
+
+    def __aiter__(self) -> Exchange:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.next()
+        if chunk is None:
+            raise StopAsyncIteration
+        return chunk
+
+    async def aclose(self) -> None:
+        """The client has left, or has everything. Idempotent; returns when the stream holds nothing any more."""
+        self._left.set()
+        self._chunk = None
+        self._taken.set()
+        if self._task is not None and self._task is not asyncio.current_task():
+            while not self._task.done():
+                self._chunk = None
+                self._taken.set()
+                await asyncio.wait([self._task], timeout=0.05)
+            with suppress(Exception):  # it was raised where chunks were drawn, or no one draws
+                self._task.result()
+
+
+def pairs(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Headers with their names as people write them."""
+    return [(name.title(), value) for name, value in headers]

@@ -1,0 +1,38 @@
+"""Streams in Quart: `return await stream(hub.subscribe("news", after=last_event_id(request)))`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+
+try:
+    from quart import Response, request
+except ImportError as error:
+    raise ImportError("newswire.integrations.quart needs Quart: pip install quart") from error
+
+from newswire.delivery.reader import Item
+from newswire.hub.options import StreamOptions
+from newswire.hub.subscription import Subscription
+from newswire.integrations.exchange import Exchange, pairs
+
+
+async def stream(
+    content: Subscription | AsyncIterable[Item] | Iterable[Item],
+    *,
+    options: StreamOptions | None = None,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Answer the current request with a stream; see `newswire.EventSourceResponse` for the arguments."""
+    exchange = Exchange(content, method=request.method, options=options, status=status, headers=headers)
+    await exchange.start()
+    response = Response(_chunks(exchange), status=exchange.status, headers=dict(pairs(exchange.headers)))
+    response.timeout = None  # Quart's own would end the stream after a minute
+    return response
+
+
+async def _chunks(exchange: Exchange) -> AsyncIterator[bytes]:
+    try:
+        async for chunk in exchange:
+            yield chunk
+    finally:
+        await exchange.aclose()

@@ -1,0 +1,121 @@
+"""What frameworks without ASGI draw: the head first, then chunks, and nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from newswire import Hub, StreamOptions
+from newswire.errors import LogUnavailable
+from newswire.integrations.exchange import Exchange
+from newswire.integrations.wsgi import WsgiStream
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_a_subscription() -> None:
+    """The head is known before the first chunk; a slow drawer gets all that came since in one."""
+    async with Hub("memory://") as hub:
+        exchange = Exchange(hub.subscribe("news"), status=201, headers={"X-More": "1"})
+        await exchange.start()
+        assert (exchange.status, exchange.reason) == (201, "201 Created")
+        assert ("x-more", "1") in exchange.headers
+        assert (await anext(exchange)).startswith(b"retry: ")
+        for number in range(3):
+            await hub.publish("news", f"event {number}")
+        text = b""
+        while b"event 2" not in text:
+            text += await anext(exchange)
+        await exchange.aclose()
+        assert hub.subscribers("news") == 0
+
+
+async def test_an_error_before_the_head_is_raised() -> None:
+    """So the framework answers as for any other."""
+
+    async def broken() -> AsyncIterator[str]:
+        raise KeyError("boom")
+        yield ""
+
+    with pytest.raises(KeyError, match="boom"):
+        await Exchange(broken()).start()
+
+
+async def test_a_log_that_is_away_is_a_status() -> None:
+    """503, and a problem in the body."""
+    hub = Hub("sqlite:////nowhere/at/all.db")
+    exchange = Exchange(hub.subscribe("news"))
+    await exchange.start()
+    assert exchange.status == 503
+    assert b"nowhere" in b"".join([chunk async for chunk in exchange])
+    with pytest.raises(LogUnavailable):
+        await hub.publish("news", "x")
+    await hub.close()
+
+
+async def test_an_iterable_ends() -> None:
+    """And is closed, also when its reader leaves in the middle."""
+    closed: list[str] = []
+
+    async def numbers() -> AsyncIterator[int]:
+        try:
+            for number in range(3):
+                yield number
+        finally:
+            closed.append("closed")
+
+    exchange = Exchange(numbers())
+    await exchange.start()
+    assert b"".join([chunk async for chunk in exchange]).count(b"data: ") == 3
+    exchange = Exchange(numbers())
+    await exchange.start()
+    await anext(exchange)
+    await exchange.aclose()
+    await exchange.aclose()
+    assert closed == ["closed"] * 2
+
+
+async def test_head() -> None:
+    """No chunks."""
+    async with Hub("memory://") as hub:
+        exchange = Exchange(hub.subscribe("news"), method="HEAD")
+        await exchange.start()
+        assert [chunk async for chunk in exchange] == []
+        await exchange.aclose()
+
+
+async def test_cancelled_before_the_head() -> None:
+    """Nothing goes on."""
+    forever = asyncio.Event()
+
+    async def silent() -> AsyncIterator[str]:
+        await forever.wait()
+        yield "never"
+
+    exchange = Exchange(silent(), options=StreamOptions(heartbeat=None))
+    starting = asyncio.create_task(exchange.start())
+    await asyncio.sleep(0.01)
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "newswire exchange"] == []
+
+
+def test_wsgi() -> None:
+    """A server that calls it in a thread gets the head, and one chunk at a time."""
+    hub = Hub("memory://")
+    heads: list[object] = []
+    body = WsgiStream(hub, hub.subscribe("news"))({"REQUEST_METHOD": "GET"}, lambda *head: heads.append(head))
+    chunks = iter(body)
+    assert next(chunks).startswith(b"retry: ")
+    hub.sync.publish("news", "hello")
+    text = b""
+    while b"data: hello" not in text:
+        text += next(chunks)
+    [(status, headers)] = heads  # type: ignore[misc]
+    assert status == "200 OK"
+    assert ("Content-Type", "text/event-stream; charset=utf-8") in headers
+    body.close()  # type: ignore[attr-defined]
+    hub.sync.close()

@@ -1,0 +1,134 @@
+"""The same application in each framework, under its usual servers: stream, resume, leave, stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.fixtures.serve import Reader, clean_environment, free_port
+
+ROOT = Path(__file__).parents[2]
+PATIENCE = 30.0
+APP = "examples.frameworks.{}_app:app"
+GUNICORN = ["-m", "gunicorn", "--worker-class", "gthread", "--threads", "40", "--graceful-timeout", "3", "--bind"]
+SERVERS = {
+    "flask, gunicorn": lambda port: [*GUNICORN, f"127.0.0.1:{port}", APP.format("flask")],
+    "django, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("django")],
+    "django, daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", port, APP.format("django")],
+    "quart, hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", APP.format("quart")],
+    "litestar, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("litestar")],
+    "aiohttp": lambda port: [
+        "-m", "aiohttp.web", "-H", "127.0.0.1", "-P", port, "examples.frameworks.aiohttp_app:make_app",
+    ],
+}  # fmt: skip
+pytestmark = pytest.mark.slow
+
+
+class Running:
+    """One application under one server.
+
+    Attributes:
+        name: of both.
+        url: of its stream.
+        process: the server.
+    """
+
+    def __init__(self, name: str, folder: Path) -> None:
+        port = free_port()
+        self.name = name
+        self.url = f"http://127.0.0.1:{port}/events/news"
+        log = f"sqlite:///{folder}/newswire.db"
+        command = [sys.executable, *SERVERS[name](str(port))]
+        with (folder / "output").open("wb") as output:
+            environment = clean_environment({"NEWSWIRE_LOG": log, "PYTHONPATH": str(ROOT)})
+            self.process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=environment)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                return
+            assert self.process.poll() is None, (folder / "output").read_text()
+            assert time.monotonic() < deadline, (folder / "output").read_text()
+            time.sleep(0.05)
+
+    def publish(self, data: str, channel: str = "news") -> str:
+        answer = httpx2.post(self.url.replace("news", channel), content=data, timeout=PATIENCE)
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["id"])
+
+    def files(self) -> int:
+        """How many sockets the server and its workers have open."""
+        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout
+        count = 0
+        for pid in (self.process.pid, *map(int, children.split())):
+            with contextlib.suppress(OSError):
+                folder = f"/proc/{pid}/fd"
+                count += sum(os.readlink(f"{folder}/{name}").startswith("socket") for name in os.listdir(folder))
+        return count
+
+
+@pytest.fixture(params=SERVERS)
+def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
+    running = Running(request.param, tmp_path)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.kill()
+            running.process.wait(PATIENCE)
+
+
+def test_a_framework(app: Running) -> None:
+    """One server for all of it, since each start costs a second."""
+    # A stream, and resuming it.
+    with Reader(app.url) as reader:
+        begin = reader.opened()
+        first = app.publish("one")
+        (event,) = reader.read(1)
+        assert (event.data, event.id) == ("one", first)
+        assert reader.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert reader.answer.headers["x-accel-buffering"] == "no"
+    second = app.publish("two")
+    with Reader(app.url, {"Last-Event-ID": first}) as reader:
+        assert [event.id for event in reader.read(1)] == [second]
+    with Reader(app.url, {"Last-Event-ID": begin}) as reader:
+        assert [event.data for event in reader.read(2)] == ["one", "two"]
+    with Reader(app.url, {"Last-Event-ID": "nonsense"}) as reader:
+        assert [event.event for event in reader.read(3)] == ["newswire.gap", "message", "message"]
+    # HEAD ends.
+    assert httpx2.head(app.url, timeout=PATIENCE).status_code in (200, 405)
+    # The server notices that clients leave, though it sends nothing.
+    quiet = app.url.replace("news", "quiet")
+    deadline = time.monotonic() + PATIENCE
+    before = app.files()
+    readers = [Reader(quiet) for _ in range(10)]
+    for reader in readers:
+        reader.__enter__()
+        reader.opened()
+    assert app.files() >= before + 10
+    for reader in readers:
+        reader.__exit__(None, None, None)
+    while app.files() > before + 5:
+        assert time.monotonic() < deadline, "the server keeps connections of clients that have left"
+        if app.name.startswith("flask"):  # WSGI: a server notices when it writes; else that is the next heartbeat
+            app.publish("wake", "quiet")
+        time.sleep(0.1)
+    # The server stops while a stream is open, and the client hears of it.
+    with Reader(app.url) as reader:
+        reader.opened()
+        app.process.send_signal(signal.SIGTERM)
+        rest = []
+        with contextlib.suppress(httpx2.TransportError):
+            rest = list(reader.rest())
+        assert app.process.wait(PATIENCE) in (0, -signal.SIGTERM, 128 + signal.SIGTERM)
+        assert rest == [] or re.match("newswire.goodbye", rest[-1].event)
