@@ -16,6 +16,8 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
 
+__all__ = ["stream"]
+
 _LOOK_SECONDS: Final = 1.0
 
 

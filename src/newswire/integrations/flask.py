@@ -18,6 +18,8 @@ from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import pairs
 from newswire.integrations.wsgi import WsgiStream
 
+__all__ = ["stream"]
+
 
 def stream(
     hub: Hub,

@@ -14,6 +14,8 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
 
+__all__ = ["stream"]
+
 
 async def stream(
     content: Subscription | AsyncIterable[Item] | Iterable[Item],

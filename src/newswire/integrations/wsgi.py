@@ -15,6 +15,8 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
 
+__all__ = ["WsgiStream"]
+
 
 class WsgiStream:
     """A WSGI application that answers each request with one stream.
