@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from tests.fixtures.serve import Reader, clean_environment, free_port
 
@@ -68,9 +69,9 @@ class Running:
 
     def files(self) -> int:
         """How many sockets the server and its workers have open."""
-        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True).stdout
+        workers = psutil.Process(self.process.pid).children(recursive=True)
         count = 0
-        for pid in (self.process.pid, *map(int, children.split())):
+        for pid in (self.process.pid, *(worker.pid for worker in workers)):
             with contextlib.suppress(OSError):
                 folder = f"/proc/{pid}/fd"
                 count += sum(os.readlink(f"{folder}/{name}").startswith("socket") for name in os.listdir(folder))
@@ -84,7 +85,10 @@ def app(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]:
         yield running
     finally:
         if running.process.poll() is None:
-            running.process.kill()
+            workers = psutil.Process(running.process.pid).children(recursive=True)
+            for process in (running.process, *workers):  # a failed test must leave none behind
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             running.process.wait(PATIENCE)
 
 
