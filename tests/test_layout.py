@@ -39,6 +39,7 @@ ACROSS: Final = {
     "server/test_hostile": "attackers and mistakes",
     "server/test_life": "several workers, and a server that stops",
     "server/test_logs_in_trouble": "a log that is away, wiped or put back",
+    "server/test_on_nats": "several servers",
     "server/test_on_postgres": "several servers",
     "server/test_on_valkey": "several servers",
     "server/test_operator": "what an operator sees",

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import secrets
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidPosition
@@ -151,15 +151,17 @@ class Lives:
 
     Args:
         lives: oldest first; the last one is the present.
+        branches: others, which this process has seen before an older state was put back: up to where each is common to
+            the present one.
 
     Attributes:
-        all: as given.
+        all, branches: as given.
         epoch: the present one's.
     """
 
-    __slots__ = ("_begins", "_ends", "_epochs", "all", "epoch")
+    __slots__ = ("_begins", "_ends", "_epochs", "all", "branches", "epoch")
 
-    def __init__(self, lives: Sequence[Life]) -> None:
+    def __init__(self, lives: Sequence[Life], branches: Mapping[str, int] = {}) -> None:
         self.epoch = lives[-1].epoch
         self._epochs = [life.epoch for life in lives]
         # A later life may have lost what an earlier one began with: it counts from the lowest place after it.
@@ -167,7 +169,8 @@ class Lives:
         self._begins = [life.after for life in lives]
         for index in range(len(lives) - 2, -1, -1):
             self._begins[index] = min(self._begins[index], self._begins[index + 1])
-        self._ends = dict(zip(self._epochs, self._begins[1:], strict=False))
+        self.branches = dict(branches)
+        self._ends = self.branches | dict(zip(self._epochs, self._begins[1:], strict=False))
 
     @classmethod
     def single(cls, epoch: str) -> Lives:

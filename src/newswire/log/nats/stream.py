@@ -16,6 +16,7 @@ import base64
 import json
 import logging
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -96,10 +97,10 @@ class Stream:
         self._entered = False
         self._applied = False
         self._lock = asyncio.Lock()
-        self._outage = Outage("no connection to the log", logger)
+        self._outage = Outage("no connection to the log", logger, quiet=True)
         self._retry = Retry(0.05, 2.0)
         self._next_try = 0.0
-        self._failure = ""
+        self._failure: LogError | None = None
         link.on_lost.append(self._lost)
 
     def __str__(self) -> str:
@@ -121,8 +122,8 @@ class Stream:
             if self.is_ready():
                 return
             loop = asyncio.get_running_loop()
-            if loop.time() < self._next_try:
-                raise LogUnavailable(self._failure)
+            if loop.time() < self._next_try and self._failure is not None:
+                raise copy(self._failure)
             try:
                 if not self.link.is_open:
                     await self.link.connect()
@@ -131,7 +132,7 @@ class Stream:
             except LogError as error:
                 await self.link.close()
                 self.away = True
-                self._failure = str(error)
+                self._failure = copy(error)
                 self._next_try = loop.time() + self._retry.next()
                 self._outage.failed(error)
                 raise
@@ -309,7 +310,7 @@ class Stream:
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, "metadata": new})
 
     def _found(self, subjects: Subjects, lives: list[Life], created: str, last: int, single: bool) -> None:
-        self._created = created
+        again, self._created = created != self._created, created
         self.single = single
         epoch = lives[-1].epoch
         if epoch == self.epoch:
@@ -317,12 +318,27 @@ class Stream:
             return
         if self.epoch:
             logger.warning("the log on %s has begun another life: it may have lost its newest events", self)
+        branches = _branches(self.lives, lives) if self.lives is not None and not again else {}
         self.subjects = subjects
-        self.lives = Lives(lives)
+        self.lives = Lives(lives, branches)
         self.epoch = epoch
         self.seen = last
         for each in self.on_epoch:
             each()
+
+
+def _branches(old: Lives, new: list[Life]) -> dict[str, int]:
+    """Lives that an older state does not know, which was put back; and up to where they are common to the present."""
+    known = {life.epoch for life in new}
+    gone = [life for life in old.all if life.epoch not in known]
+    if not gone or len(gone) == len(old.all):
+        return {}
+    last = old.all[old.all.index(gone[0]) - 1].epoch  # that both have
+    after = [life.after for life in new[[life.epoch for life in new].index(last) + 1 :]]
+    end = min([gone[0].after, *after])
+    return {epoch: min(place, end) for epoch, place in old.branches.items()} | dict.fromkeys(
+        (life.epoch for life in gone), end
+    )
 
 
 def _parse(text: str) -> list[Life]:

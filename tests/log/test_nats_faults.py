@@ -1,0 +1,383 @@
+"""The log on a NATS server in trouble: readers lose nothing and get nothing twice, or see a gap."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+import pytest
+from nats.aio.client import Client
+from tests.fixtures.engines import Nats
+from tests.fixtures.tcp_proxy import TcpProxy
+from tests.log.redis_reader import PATIENCE, Reader
+from tests.log.two_logs import Publisher, publishing, two_logs
+
+from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
+from newswire.log.channels import Channels
+from newswire.log.engine import Condition
+from newswire.log.log import Log
+from newswire.log.nats.engine import NatsLog
+from newswire.log.retention import Retention
+from newswire.testing.log_base import opened, publish, read_all
+from newswire.wire.event import Event
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
+
+
+@pytest.fixture
+def server() -> Iterator[Nats]:
+    """A server of the test's own."""
+    with Nats() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace() -> str:
+    """One that no other test has."""
+    return secrets.token_hex(8)
+
+
+def two_hubs(url: str, **options: object) -> AbstractAsyncContextManager[tuple[list[Publisher], list[Reader]]]:
+    """Two logs on a server."""
+    return two_logs(NatsLog(url, **options), NatsLog(url, **options))  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def operator(server: Nats) -> AsyncGenerator[Client]:
+    """An operator's client."""
+    client = Client()
+    await client.connect(server.url)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+async def ask(client: Client, name: str, body: object = None) -> dict[str, object]:
+    """Ask JetStream."""
+    answer = await client.request(f"$JS.API.{name}", json.dumps(body).encode() if body else b"", timeout=10)
+    found: dict[str, object] = json.loads(answer.data)
+    assert "error" not in found, found
+    return found
+
+
+async def stored(log: Log, data: str) -> None:
+    """Publish until it is stored."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await log.append([("a", Event(data))], token=data)
+                return
+            except (LogUnavailable, LogUncertain):
+                await asyncio.sleep(0.01)
+
+
+async def test_connections_are_cut_at_random(nats: Nats, namespace: str) -> None:
+    """Each event is there once, in order, and no reader sees a gap."""
+    with TcpProxy(nats.port) as proxy:
+        async with two_hubs(f"nats://127.0.0.1:{proxy.port}", namespace=namespace) as (publishers, readers):
+            for round in range(12):
+                if round % 3 == 2:
+                    proxy.cut_answers = 2
+                proxy.cut()
+                for publisher in publishers:
+                    await publisher.more(10)
+        assert all(None not in reader.seen for reader in readers)
+        assert all(len(reader.epochs) == 1 for reader in readers)
+
+
+async def test_a_lost_answer_without_a_token_is_uncertain(nats: Nats, namespace: str) -> None:
+    """It is not sent again; an event is there once, or not at all."""
+    with TcpProxy(nats.port) as proxy:
+        async with opened(NatsLog(f"nats://127.0.0.1:{proxy.port}", namespace=namespace)) as log:
+            await publish(log, "a", "0")
+            for number in range(1, 8):
+                proxy.cut_answers = 1
+                try:
+                    await log.append([("a", Event(str(number)))] * (1 + number % 2))
+                except (LogUncertain, LogUnavailable):
+                    await stored(log, f"after {number}")
+            data = [entry.data for entry in await read_all(log, "a")]
+            for number in range(1, 8):
+                assert data.count(str(number)) in (0, 1 + number % 2)
+
+
+async def test_a_killed_server(server: Nats) -> None:
+    """After `kill -9` and a start: nothing is lost or doubled, and no reader sees a gap."""
+    async with two_hubs(server.url) as (publishers, readers):
+        for _ in range(3):
+            server.kill()
+            await asyncio.sleep(0.02)
+            server.start()
+            for publisher in publishers:
+                await publisher.more(10)
+    assert all(None not in reader.seen for reader in readers)
+    assert all(len(reader.epochs) == 4 for reader in readers)
+
+
+async def test_a_frozen_server(server: Nats) -> None:
+    """A server that stands still for longer than the timeout: each event is there once, and no reader sees a gap."""
+    async with two_hubs(server.url, timeout=0.5) as (publishers, readers):
+        for _ in range(2):
+            server.pause()
+            await asyncio.sleep(1.0)
+            server.resume()
+            for publisher in publishers:
+                await publisher.more(10)
+    assert all(None not in reader.seen for reader in readers)
+
+
+async def test_a_stream_that_is_deleted(server: Nats) -> None:
+    """Every open reader gets a gap within seconds, and then what is new; the log goes on in another life."""
+    async with (
+        operator(server) as client,
+        opened(NatsLog(server.url)) as log,
+        opened(NatsLog(server.url)) as other,
+        Reader(log) as reader,
+        Reader(other) as another,
+    ):
+        await publish(log, "a", *"123")
+        before = await log.span()
+        await reader.saw("3")
+        await another.saw("3")
+        await ask(client, "STREAM.DELETE.newswire")
+        begin = time.monotonic()
+        await reader.told()
+        await another.told()
+        assert time.monotonic() - begin < 5
+        await stored(log, "new")
+        await stored(other, "newer")
+        for each in (reader, another):
+            await each.saw("newer")
+            assert each.seen == ["1", "2", "3", None, "new", "newer"]
+        after = await log.span()
+        assert after.epoch == (await other.span()).epoch != before.epoch
+        assert after.lives.resume(before.epoch, 2) is None
+
+
+async def test_a_stream_that_is_deleted_under_publishers(server: Nats) -> None:
+    """No publish is lost in silence: what is acknowledged after the gap is read after it."""
+    async with operator(server) as client, opened(NatsLog(server.url)) as log, Reader(log) as reader:
+        async with publishing(log, "a") as publisher:
+            await publisher.more()
+            await ask(client, "STREAM.DELETE.newswire")
+            await publisher.more()
+        await reader.saw(publisher.acknowledged[-1])
+        assert None in reader.seen
+        kept = [entry.data for entry in await read_all(log, "a")]
+        assert kept == publisher.acknowledged[-len(kept) :]
+
+
+async def test_a_stream_that_an_operator_makes_again(server: Nats) -> None:
+    """With the settings that it had: it is another log, whatever its settings say."""
+    async with operator(server) as client, opened(NatsLog(server.url)) as log, Reader(log) as reader:
+        await publish(log, "a", *"123")
+        await reader.saw("3")
+        before = await log.span()
+        info = await ask(client, "STREAM.INFO.newswire")
+        await ask(client, "STREAM.DELETE.newswire")
+        await ask(client, "STREAM.CREATE.newswire", info["config"])
+        await reader.told()
+        await stored(log, "new")
+        await reader.saw("new")
+        assert reader.seen == ["1", "2", "3", None, "new"]
+        after = await log.span()
+        assert after.epoch != before.epoch
+        assert after.lives.resume(before.epoch, 2) is None
+
+
+async def test_a_stream_that_is_purged(server: Nats) -> None:
+    """A reader who has seen all misses nothing; one from before is in doubt."""
+    async with operator(server) as client, opened(NatsLog(server.url)) as log:
+        numbers = await publish(log, "a", *"123")
+        await ask(client, "STREAM.PURGE.newswire")
+        await publish(log, "a", "4")
+        page = await log.read(Channels(["a"]), 0, 10)
+        assert [entry.data for entry in page.entries] == ["4"]
+        assert page.doubt == numbers[-1]
+        assert (await log.read(Channels(["a"]), numbers[-1], 10)).doubt == 0
+
+
+async def test_an_old_state_is_put_back(server: Nats) -> None:
+    """The readers who saw what is gone get a gap; positions in what is left stay good."""
+    async with opened(NatsLog(server.url, timeout=1)) as log, Reader(log) as reader:
+        await publish(log, "a", *map(str, range(10)))
+        server.stop()
+        shutil.copytree(server.folder / "jetstream", server.folder / "old")
+        server.start()
+        for number in range(10, 20):
+            await stored(log, str(number))
+        await reader.saw("19")
+        before = await log.span()
+        server.kill()
+        shutil.rmtree(server.folder / "jetstream")
+        shutil.copytree(server.folder / "old", server.folder / "jetstream")
+        server.start()
+        async with opened(NatsLog(server.url)) as stranger:  # knows nothing of what was
+            for number in range(15):
+                await stored(stranger, f"new {number}")
+        await reader.told()
+        await reader.saw("new 14")
+        at = reader.seen.index(None)
+        assert reader.seen[:at] == [str(number) for number in range(20)]
+        assert reader.seen[at + 1 :] == [f"new {number}" for number in range(15)]
+        after = await log.span()
+        assert after.epoch != before.epoch
+        first = reader.epochs[0]
+        assert after.lives.resume(first, 10) == (10, False)
+
+
+async def test_a_condition_about_what_was_lost_does_not_hold(server: Nats) -> None:
+    """A batch whose condition names an event of a stream that was deleted is refused."""
+    async with operator(server) as client, opened(NatsLog(server.url)) as log:
+        [newest] = await publish(log, "a", "1")
+        await ask(client, "STREAM.DELETE.newswire")
+        async with opened(NatsLog(server.url)) as other:
+            assert await publish(other, "a", "another 1") == [newest]
+            assert await log.append_if([("a", Event("2"))], Condition("a", newest)) is None
+
+
+async def test_publishing_fails_fast_while_the_server_is_away(server: Nats) -> None:
+    """Nothing waits for a server that is known to be away; it goes on by itself when it is back."""
+    async with opened(NatsLog(server.url)) as log, Reader(log) as reader:
+        await publish(log, "a", "before")
+        server.pause()
+        again = asyncio.create_task(log.append([("a", Event("sent as it died"))], token="one"))
+        await asyncio.sleep(0.1)
+        server.kill()
+        await asyncio.sleep(0.1)
+        begin = time.perf_counter()
+        for _ in range(100):
+            with pytest.raises(LogUnavailable, match="can't be reached"):
+                await publish(log, "a", "never")
+        assert time.perf_counter() - begin < 2.5
+        server.start()
+        await again
+        await stored(log, "after")
+        await reader.saw("after")
+        assert None not in reader.seen
+        assert "never" not in reader.seen
+        assert reader.seen.count("sent as it died") == 1
+
+
+async def test_a_server_without_jetstream(server: Nats) -> None:
+    """It is said, and not waited for."""
+    port = str(server.port)
+    server.kill()
+    command = [each for each in server.command() if each != "--jetstream"]
+    process = await asyncio.create_subprocess_exec(*command, stdout=-3, stderr=-3)
+    try:
+        async with opened(NatsLog(f"nats://127.0.0.1:{port}")) as log:
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    with pytest.raises(LogUnavailable) as caught:
+                        await log.span()
+                    if "can't be reached" not in str(caught.value):
+                        break
+                    await asyncio.sleep(0.05)
+            assert "no JetStream" in str(caught.value)
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_somebody_elses_stream(nats: Nats, namespace: str) -> None:
+    """A stream of that name that is not a log of newswire's is left alone."""
+    async with operator(nats) as client, opened(NatsLog(nats.url, namespace=namespace)) as log:
+        await ask(client, f"STREAM.CREATE.{namespace}", {"name": namespace, "subjects": [f"{namespace}.orders"]})
+        for call in (log.span(), log.append([("a", Event("1"))])):
+            with pytest.raises(LogCorrupt, match="something else's"):
+                await call
+
+
+async def test_settings_follow_who_stores(nats: Nats, namespace: str) -> None:
+    """Whoever only reads changes no retention of the stream."""
+    async with operator(nats) as client:
+
+        async def age() -> object:
+            info = await ask(client, f"STREAM.INFO.{namespace}")
+            return info["config"]["max_age"]  # type: ignore[index]
+
+        async with opened(NatsLog(nats.url, namespace=namespace, retention=Retention(max_age=3600))) as log:
+            await publish(log, "a", "1")
+            assert await age() == 3600 * 10**9
+            async with opened(NatsLog(nats.url, namespace=namespace, retention=Retention(max_age=60))) as other:
+                assert [entry.data for entry in await read_all(other, "a")] == ["1"]
+                assert await age() == 3600 * 10**9
+                await publish(other, "a", "2")
+                assert await age() == 60 * 10**9
+
+
+async def test_a_larger_event_than_the_server_takes(server: Nats) -> None:
+    """Whose `max_payload` is smaller than the log was told: an error that says the limit, and the log goes on."""
+    async with opened(NatsLog(server.url, max_payload=8 * 2**20)) as log:
+        with pytest.raises(LogError, match="1048576 bytes"):
+            await publish(log, "a", "x" * (3 * 2**20))
+        with pytest.raises(LogError, match="1048576 bytes"):
+            await log.append([("a", Event("1")), ("a", Event("x" * (3 * 2**20)))])
+        await publish(log, "a", "2")
+        assert [entry.data for entry in await read_all(log, "a")] == ["2"]
+
+
+async def test_another_event_loop(nats: Nats, namespace: str) -> None:
+    """A log that was left open in an event loop that has ended is used in the next one."""
+    log = NatsLog(nats.url, namespace=namespace)
+
+    def use(data: str) -> list[int]:
+        return asyncio.run(publish(log, "a", data))
+
+    assert await asyncio.to_thread(use, "1") == [1]
+    assert await asyncio.to_thread(use, "2") == [2]
+    assert await publish(log, "a", "3") == [3]
+    await log.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_a_fork(nats: Nats, namespace: str) -> None:
+    """The child of a fork makes connections of its own, and takes nothing from its parent's."""
+    async with opened(NatsLog(nats.url, namespace=namespace)) as log, Reader(log) as reader:
+        await publish(log, "a", "parent")
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.events._set_running_loop(None)
+                stored = asyncio.run(publish(log, "a", "child"))
+                os._exit(0 if stored == [2] else 1)
+            finally:
+                os._exit(2)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert status == 0
+        await publish(log, "a", "parent again")
+        await reader.saw("parent again")
+        assert reader.seen == ["parent", "child", "parent again"]
+
+
+@pytest.mark.parametrize("option", [("--user", "hub", "--pass", "s3cret"), ("--auth", "s3cret")])
+async def test_no_password_is_told(option: tuple[str, ...], caplog: pytest.LogCaptureFixture) -> None:
+    """Neither in an error nor in a log line nor in what an object looks like."""
+    caplog.set_level(logging.DEBUG)
+    with Nats(*option) as server:
+        texts = []
+        user = "hub:" if "--user" in option else ""
+        for password in ("wr0ng", "s3cret"):
+            async with opened(NatsLog(f"nats://{user}{password}@127.0.0.1:{server.port}", timeout=1)) as log:
+                texts += [repr(log), repr(log.engine)]
+                if password == "s3cret":
+                    await publish(log, "a", "1")
+                    server.kill()
+                with pytest.raises(LogError) as caught:
+                    for _ in range(3):
+                        await publish(log, "a", "1")
+                texts.append(str(caught.value))
+                assert caught.value.__cause__ is None
+        text = "\n".join([*texts, caplog.text])
+        assert "refuses this user, password or token" in text
+        assert "s3cret" not in text
+        assert "wr0ng" not in text
