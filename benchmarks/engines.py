@@ -20,7 +20,7 @@ import redis.asyncio
 import uvloop
 from tests.fixtures.engines import Valkey
 
-from benchmarks import on_postgres
+from benchmarks import on_nats, on_postgres
 from benchmarks.report import Cell, Say, Size, Table, median
 from newswire import Event, Hub
 
@@ -77,7 +77,7 @@ def run(size: Size, say: Say) -> list[Table]:
     with Valkey() as server:
         say("delivery from one process to another")
         tables.append(delivery("Valkey", server.url, size))
-    return [*tables, *on_postgres.tables(size, say)]
+    return [*tables, *on_nats.tables(size, say), *on_postgres.tables(size, say)]
 
 
 def delivery(name: str, url: str, size: Size) -> Table:

@@ -16,9 +16,11 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, Limits, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
+from newswire.log.nats.copied import Copies
 from newswire.log.nats.drops import Drops
+from newswire.log.nats.info import info_of
 from newswire.log.nats.link import Link
 from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import Stream
@@ -102,6 +104,7 @@ class NatsEngine(Engine):
         stream = self._stream = Stream(link, self._server.namespace, self._retention, self._replicas)
         self._pages = Pages(stream)
         self._drops = Drops(stream, self._pages)
+        self._copies = Copies(stream)
         self._writer = Writer(stream, self._pages, self.limits)
         self._pid: int | None = None  # the process that uses it
         self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
@@ -148,6 +151,26 @@ class NatsEngine(Engine):
         """See `Engine.drop`."""
         self._enter()
         return await self._drops.drop(cuts)
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        self._enter()
+        return await info_of(self._stream)
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        self._enter()
+        return await self._pages.scan(max(after, 0), max(limit, 1))
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        self._enter()
+        return await self._drops.losses()
+
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        self._enter()
+        await self._copies.restore(copied)
 
     async def trim(self) -> int:
         """See `Engine.trim`. The server removes by itself what its limits don't keep."""

@@ -64,6 +64,7 @@ class Link:
     Attributes:
         name: the server's, for people.
         run: which server process it is; empty for one of a cluster, which is not the only one that has the log.
+        version: its software's.
         max_payload: the largest message that it takes, in bytes.
         on_lost: called when the connection broke.
     """
@@ -73,6 +74,7 @@ class Link:
         self.name = ", ".join(each.partition("//")[2] for each in self._servers)
         self.timeout = timeout
         self.run = ""
+        self.version = ""
         self.max_payload = 0
         self.on_lost: list[Callable[[], object]] = []
         self._client: Client | None = None
@@ -133,6 +135,7 @@ class Link:
             raise
         info = client._server_info
         self.run = "" if info.get("cluster") else str(info.get("server_id", ""))
+        self.version = str(info.get("version", ""))
         self.max_payload = int(info.get("max_payload", 2**20))
         self._client = client
 

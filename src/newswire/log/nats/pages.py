@@ -20,7 +20,7 @@ from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
 from newswire.log.nats.link import STATUS, Msg, Refused
 from newswire.log.nats.stream import State, Stream
-from newswire.log.nats.subjects import Subjects, entry, nanoseconds
+from newswire.log.nats.subjects import COUNT, Subjects, entry, nanoseconds
 
 _MOST: Final = 4096  # entries of a page
 _FEW: Final = 8  # channels that are read by as many requests
@@ -62,7 +62,21 @@ class Pages:
                     continue  # there is more than was known
             lost = await self._dropped(channels, subjects, state)
             doubt = await self.floor(state) if after < state.floor else 0
+            if after < stream.doubt:
+                doubt = max(doubt, stream.doubt)
             return Page(entries, end, lost, doubt, epoch=epoch)
+        raise LogUnavailable(f"the log on {stream} changes all the time")
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        stream = self._stream
+        for _ in range(_ATTEMPTS):
+            await stream.ready()
+            epoch, seen = stream.epoch, stream.seen
+            entries, end = await self._scan(None, after, min(limit, _MOST))
+            state = await stream.state()
+            if stream.epoch == epoch and (end is not None or seen >= state.last):
+                return Page(entries, max(after, state.last) if end is None else end, 0, epoch=epoch)
         raise LogUnavailable(f"the log on {stream} changes all the time")
 
     async def span(self) -> Span:
@@ -94,6 +108,11 @@ class Pages:
         """The text of the newest message of a subject; empty if there is none."""
         message = await self._leaders({"last_by_subj": subject})
         return "" if message is None else base64.b64decode(message.get("data", "")).decode()
+
+    async def count(self, offset: int) -> int | None:
+        """How many events were stored together with that of an offset, the first of them; None: it is not there."""
+        message = await self._leaders({"seq": offset})
+        return None if message is None else int(_headers(message).get(COUNT, 1))
 
     # -- entries
 
@@ -162,14 +181,14 @@ class Pages:
             return entries, entries[-1].offset if entries else after
         return entries, None
 
-    async def _scan(self, channels: Channels, after: int, limit: int) -> _Found:
+    async def _scan(self, channels: Channels | None, after: int, limit: int) -> _Found:
         """Look at all messages: the last one tells how far the replica was that answered."""
         body = {"seq": after + 1, "batch": _SCANNED, "max_bytes": PAGE_BYTES, "next_by_subj": self._stream.subjects.all}
         messages, _ = await self._messages(body)
         entries: list[Entry] = []
         for message in messages:
             found = self._of_direct(message)
-            if found is not None and found.channel in channels:
+            if found is not None and (channels is None or found.channel in channels):
                 entries.append(found)
                 if len(entries) == limit:
                     return entries, found.offset
@@ -179,7 +198,8 @@ class Pages:
         if more is None:
             return entries, None
         found = self._of_leader(more) if self._stream.subjects.channel(more["subject"]) else None
-        return [found] if found is not None and found.channel in channels else [], int(more["seq"])
+        wanted = found is not None and (channels is None or found.channel in channels)
+        return [found] if found is not None and wanted else [], int(more["seq"])
 
     async def _newest(self, subjects: Sequence[str]) -> list[Entry]:
         if not self._stream.single:
@@ -226,11 +246,9 @@ class Pages:
         return message
 
     def _of_leader(self, message: Mapping[str, Any]) -> Entry:
-        lines = base64.b64decode(message.get("hdrs", "")).decode().split("\r\n")[1:]
-        headers = {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
         channel = self._stream.subjects.channel(message["subject"]) or ""
         data = base64.b64decode(message.get("data", ""))
-        return entry(int(message["seq"]), channel, headers, data, nanoseconds(message["time"]))
+        return entry(int(message["seq"]), channel, _headers(message), data, nanoseconds(message["time"]))
 
     # -- what was lost
 
@@ -244,6 +262,11 @@ class Pages:
             messages, _ = await self._messages({"multi_last": marked[begin : begin + _SUBJECTS]})
             lost = max(lost, *(int(message.data) for message in messages), 0)
         return lost
+
+
+def _headers(message: Mapping[str, Any]) -> dict[str, str]:
+    lines = base64.b64decode(message.get("hdrs", "")).decode().split("\r\n")[1:]
+    return {name: value.strip() for name, colon, value in (line.partition(":") for line in lines) if colon}
 
 
 def of_consumer(message: Msg, subjects: Subjects) -> Entry | None:

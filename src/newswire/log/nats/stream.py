@@ -41,6 +41,7 @@ _NS: Final = 10**9
 _LIVES_KEY: Final = "newswire.lives"
 _RUN_KEY: Final = "newswire.run"
 _MADE_KEY: Final = "newswire.made"
+_DOUBT_KEY: Final = "newswire.doubt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class Stream:
         epoch: the present life of the log; empty: not known yet.
         lives: all of them.
         seen: the newest offset that this process knows of, in that epoch.
+        doubt: up to here a log that this one was copied from had lost something.
         subjects: of this stream.
         single: whether one server has it, which then knows its end.
         away: whether the last attempt to get to it has failed.
@@ -87,6 +89,7 @@ class Stream:
         self.epoch = ""
         self.lives: Lives | None = None
         self.seen = 0
+        self.doubt = 0
         self.subjects = Subjects(name, "")
         self.single = True
         self.away = False
@@ -183,6 +186,36 @@ class Stream:
         subjects = frozenset(found.get("subjects") or ())
         return State(max(first, 1), last, found["messages"], found["bytes"], subjects)
 
+    async def look(self) -> dict[str, Any]:
+        """All that the server says of the stream."""
+        await self.ready()
+        return await self._info()
+
+    async def adopt(self, lives: Lives, *, empty: bool) -> bool:
+        """Be in the life of another log, whose copy this one is. Returns whether it can be."""
+        known = self.lives.all if self.lives is not None else ()
+        if lives.epoch == self.epoch:
+            return True
+        if not empty and not {life.epoch for life in lives.all}.intersection(life.epoch for life in known):
+            return False
+        await self.link.api(f"STREAM.PURGE.{self.name}", {"filter": self.subjects.life})
+        await self.note(lives=lives)
+        self.lives = None
+        await self.look_again()
+        return True
+
+    async def note(self, *, lives: Lives | None = None, doubt: int = 0) -> None:
+        """Have more in the metadata."""
+        config = (await self.look())["config"]
+        metadata = dict(config["metadata"])
+        if lives is not None:
+            metadata[_LIVES_KEY] = _text(list(lives.all)[-_LIVES:])
+        if doubt > int(metadata.get(_DOUBT_KEY, 0)):
+            metadata[_DOUBT_KEY] = str(doubt)
+            self.doubt = doubt
+        if metadata != config["metadata"]:
+            await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, "metadata": metadata})
+
     def found_life(self, data: bytes) -> bool:
         """Whether the message of a life is of one that is known."""
         return self.lives is not None and self.lives.resume(_epoch_of(data), 0) is not None
@@ -241,6 +274,7 @@ class Stream:
                 await self._begin(subjects, [] if again else lives, at, created)
                 continue
             await self._copy(config, lives, created)
+            self.doubt = int(metadata.get(_DOUBT_KEY, 0))
             self._found(subjects, lives, created, last, config.get("num_replicas", 1) == 1)
             return
         raise LogUnavailable(f"the log on {self} begins one life after the other")

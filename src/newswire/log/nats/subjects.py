@@ -7,6 +7,7 @@ was deleted and made again meanwhile finds no receiver, and is stored nowhere.
     newswire.9k2mx4tq.i.$runs.42    the same, of an internal channel: a pattern's `>` does not match it
     newswire.9k2mx4tq.d.orders.42   up to where the channel was dropped: its text is the offset
     newswire.9k2mx4tq.f             the floor: see `newswire.log.nats.drops`
+    newswire.9k2mx4tq.h             an offset that belongs to no event, until it is removed
     newswire.9k2mx4tq.l             the newest life of the log: see `newswire.log.nats.stream`
 
 The rules for channels' names are NATS's, so a name is part of a subject as it is, and a pattern is a filter.
@@ -23,6 +24,8 @@ from newswire.log.channels import is_internal
 from newswire.log.engine import Entry
 
 EVENT: Final = "Newswire-Event"  # the header that has an event's type, unless it is `message`
+COUNT: Final = "Newswire-Count"  # how many events a batch with a token has, unless it is one
+TIME: Final = "Newswire-Time"  # when an event was stored, if it was copied from another log
 _SAFE: Final = "!#$&'()*+,/:;=?@[]~ "
 
 
@@ -33,7 +36,7 @@ class Subjects:
         birth: the name of its first epoch.
         all: what its stream takes.
         marks: of all channels that were dropped in part.
-        floor, life: see the module.
+        floor, hole, life: see the module.
     """
 
     def __init__(self, namespace: str, birth: str) -> None:
@@ -42,6 +45,7 @@ class Subjects:
         self.all = base + ">"
         self.marks = base + "d.>"
         self.floor = base + "f"
+        self.hole = base + "h"
         self.life = base + "l"
         self._public = base + "c."
         self._internal = base + "i."
@@ -80,7 +84,8 @@ def entry(offset: int, channel: str, headers: dict[str, str] | None, data: bytes
         event = "message"
     elif "%" in event:
         event = unquote(event)
-    return Entry(offset, channel, event, data.decode(), time_ns / 1e9)
+    time = headers.get(TIME) if headers else None
+    return Entry(offset, channel, event, data.decode(), time_ns / 1e9 if time is None else float(time))
 
 
 def nanoseconds(text: str) -> int:

@@ -21,14 +21,15 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
-from newswire.errors import LogError, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, Limits, OnDone, Outcome
+from newswire.errors import LogError, LogUnavailable, LogUncertain, TokenReused
+from newswire.log.engine import Batch, Known, Limits, OnDone, Outcome
 from newswire.log.nats.link import LinkLost, Msg, NoResponders, Refused, is_nobody, refused
 from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import EXPECTED, WRONG_SEQUENCE, Stream
-from newswire.log.nats.subjects import EVENT, type_as_header
+from newswire.log.nats.subjects import COUNT, EVENT, type_as_header
 from newswire.wire.event import Event
 
+_MANY: Final = 512  # batches that wait: then they are stored as one, which takes less than as many answers
 _FLIGHT: Final = 1024  # single events that are sent and not answered
 _BATCH_BYTES: Final = 8 * 2**20  # of batches that are stored together
 _PATIENCE: Final = 3  # times the timeout, in which a batch whose answer was lost is sent again
@@ -54,7 +55,19 @@ class _Submission:
 class _Unit:
     """One batch, until it has its outcome."""
 
-    __slots__ = ("attempts", "batch", "epoch", "expected", "id", "index", "number", "sent", "single", "submission")
+    __slots__ = (
+        "attempts",
+        "batch",
+        "epoch",
+        "expected",
+        "id",
+        "index",
+        "number",
+        "resent",
+        "sent",
+        "single",
+        "submission",
+    )
 
     def __init__(self, batch: Batch, submission: _Submission, index: int, epoch: str) -> None:
         self.batch = batch
@@ -67,6 +80,7 @@ class _Unit:
         self.attempts = 0
         self.number = 0  # in the order of sending
         self.sent = 0.0  # when it was first
+        self.resent = False  # an answer was lost
 
 
 class Writer:
@@ -81,6 +95,7 @@ class Writer:
         self._flight: dict[_Unit, str] = {}
         self._lost: list[_Unit] = []  # whose answers were
         self._nobody: list[_Unit] = []  # that no stream took
+        self._known: list[tuple[_Unit, int]] = []  # whose tokens are known, and the offsets
         self._look = False  # an answer can't be of the stream that is known
         self._number = itertools.count(1)
         self._answered_number = 0
@@ -112,7 +127,7 @@ class Writer:
 
     async def _run(self) -> None:
         try:
-            while self._queue or self._flight or self._lost or self._nobody:
+            while self._queue or self._flight or self._lost or self._nobody or self._known:
                 try:
                     await self._go_on()
                 except LogError as error:
@@ -125,14 +140,18 @@ class Writer:
 
     async def _go_on(self) -> None:
         queue, flight = self._queue, self._flight
-        if not flight and (self._lost or self._nobody or self._look):
+        trouble = self._lost or self._nobody or self._known or self._look
+        if trouble and not flight:
             await self._repair()
-        elif queue and not (self._lost or self._nobody or self._look):
+        elif queue and not trouble:
             stream = self._stream
             if not stream.is_ready() and flight:
                 await self._wait()
                 return
             await stream.apply()
+            if not flight and len(queue) >= _MANY and queue[0].id is None:
+                await self._store()
+                return
             while queue and queue[0].single and len(flight) < _FLIGHT and stream.is_ready():
                 await self._send_single(queue.popleft())
             if queue and not flight and stream.is_ready():
@@ -201,27 +220,40 @@ class Writer:
             else:
                 self._settle(unit, LogUnavailable(f"the stream {self._stream} can't store it: {error}"))
             return
-        self._stored([unit], seq, again=again)
+        if again:
+            self._known.append((unit, seq))
+        else:
+            self._stored([unit], seq)
 
-    def _stored(self, units: Sequence[_Unit], first: int, *, again: bool = False) -> None:
+    def _stored(self, units: Sequence[_Unit], first: int) -> None:
         stream = self._stream
         epoch = stream.epoch
-        if not again:
-            newest, known = self._newest
-            if first <= newest and known == epoch:  # it was made again, by someone else
-                self._look = True
-                for unit in units:
-                    self._settle(unit, LogUncertain(f"the stream {stream} was made again; {_HINT}"))
-                return
-            last = first + sum(len(unit.batch.sizes) for unit in units) - 1
-            self._newest = last, epoch
-            stream.seen = max(stream.seen, last)
+        newest, known = self._newest
+        if first <= newest and known == epoch:  # it was made again, by someone else
+            self._look = True
+            for unit in units:
+                self._settle(unit, LogUncertain(f"the stream {stream} was made again; {_HINT}"))
+            return
+        last = first + sum(len(unit.batch.sizes) for unit in units) - 1
+        self._newest = last, epoch
+        stream.seen = max(stream.seen, last)
         for unit in units:
             self._settle(unit, first, epoch)
             first += len(unit.batch.sizes)
 
+    async def _settle_known(self, unit: _Unit, first: int) -> None:
+        """A batch with this token is stored: by an attempt whose answer was lost, or by somebody else."""
+        count = await self._pages.count(first)
+        if count not in (None, len(unit.batch.sizes)):
+            self._settle(unit, TokenReused())
+        else:
+            self._settle(unit, first if unit.resent else Known(first), self._stream.epoch)
+
     async def _repair(self) -> None:
-        """Decide what becomes of events whose answers were lost, or that no stream took."""
+        """Decide what becomes of events whose answers were lost, or that no stream took; or whose tokens are known."""
+        while self._known:
+            await self._settle_known(*self._known[0])
+            del self._known[0]
         lost, self._lost = self._lost, []
         nobody, self._nobody = self._nobody, []
         again = []
@@ -229,6 +261,7 @@ class Writer:
             if unit.id is None:
                 self._settle(unit, LogUncertain(f"{self._stream} did not answer; {_HINT}"))
             else:
+                unit.resent = True
                 again.append(unit)
         for unit in nobody:
             unit.attempts += 1
@@ -257,6 +290,7 @@ class Writer:
                 elif unit.attempts > _ATTEMPTS:
                     self._settle(unit, error)
                 else:
+                    unit.resent = unit.resent or isinstance(error, LinkLost)
                     again.append(unit)
             self._queue.extendleft(reversed(again))
             if isinstance(error, NoResponders):
@@ -295,6 +329,8 @@ class Writer:
             first[f"{EXPECTED}-Subject"] = self._stream.subjects.of(condition.channel)
         if unit.id is not None:
             first[_ID] = unit.id
+            if len(events) > 1:
+                first[COUNT] = str(len(events))
         for each in units:
             each.sent = each.sent or self._now()
         try:
@@ -302,7 +338,10 @@ class Writer:
         except Refused as error:
             await self._refused(unit, error)
         else:
-            self._stored(units, seq, again=again)
+            if again:
+                await self._settle_known(unit, seq)
+            else:
+                self._stored(units, seq)
 
     async def _exchange(self, events: Sequence[tuple[str, Event]], first: dict[str, str]) -> tuple[int, bool]:
         """Store events. Returns the offset of the first, and whether it was there before."""
@@ -329,9 +368,9 @@ class Writer:
         """Find out why a batch was refused: whether its token is known, or its condition does not hold."""
         unit.attempts += 1
         if unit.id is not None and error.code in (*WRONG_SEQUENCE, _DUPLICATE):
-            known = await self._known(unit.id)
+            known = await self._find(unit.id)
             if known is not None:
-                self._settle(unit, known, self._stream.epoch)
+                await self._settle_known(unit, known)
                 return
         condition = unit.batch.condition
         if condition is not None and error.code in WRONG_SEQUENCE:
@@ -348,7 +387,7 @@ class Writer:
         else:
             self._queue.appendleft(unit)
 
-    async def _known(self, id: str) -> int | None:
+    async def _find(self, id: str) -> int | None:
         """The offset of the message with this id, if the server knows it. Asked for by storing one that is refused."""
         stream = self._stream
         answer = await stream.link.ask(stream.subjects.floor, b"", {_ID: id, "Nats-Expected-Last-Msg-Id": "-"})
@@ -386,8 +425,8 @@ class Writer:
             await asyncio.sleep(min(stream.wait(), max(kept[0].sent + patience - now, 0.001)))
 
     def _give_up(self, error: LogError) -> None:
-        units = [*self._lost, *self._nobody, *self._flight, *self._queue]
-        self._lost, self._nobody = [], []
+        units = [*self._lost, *self._nobody, *self._flight, *[unit for unit, _ in self._known], *self._queue]
+        self._lost, self._nobody, self._known = [], [], []
         for reply in self._flight.values():
             self._stream.link.forget(reply)
         self._flight.clear()

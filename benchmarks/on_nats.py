@@ -1,0 +1,140 @@
+"""NATS JetStream, for the benchmark `engines`: a hub beside nats-py's `publish_async`, which only stores.
+
+The raw client sends without waiting and has up to 4,000 answers outstanding, in one task or in 64; also it waits for
+each before the next, as one publisher of a hub does. CPU is this process's, the server's apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
+
+import nats
+import psutil
+import uvloop
+from tests.fixtures.engines import Nats
+
+from benchmarks.report import Cell, Say, Size, Table, median
+from newswire import Event, Hub
+
+_DATA: Final = "x" * 100
+_PENDING: Final = 4000
+_Case: TypeAlias = Callable[[str, float], Awaitable[int]]
+
+
+def tables(size: Size, say: Say) -> list[Table]:
+    """Measure; a minute in full."""
+    from benchmarks.engines import delivery
+
+    found = [_throughput(size, say)]
+    with Nats() as server:
+        say("NATS: delivery from one process to another")
+        found.append(delivery("NATS JetStream", server.url, size))
+    return found
+
+
+def _throughput(size: Size, say: Say) -> Table:
+    seconds = size.pick(2.0, 0.7, 0.05)
+    rounds = size.count(3, 1, 1)
+    raw_one, raw_many = "raw publish_async, 1 task", "raw publish_async, 64 tasks"
+    cases: dict[str, _Case] = {
+        "raw publish, 1 task that awaits each": lambda url, seconds: _raw(url, seconds, 1, awaited=True),
+        "hub.publish, 1 publisher": lambda url, seconds: _published(url, seconds, 1, 1),
+        raw_one: lambda url, seconds: _raw(url, seconds, 1, awaited=False),
+        raw_many: lambda url, seconds: _raw(url, seconds, 64, awaited=False),
+        "raw publish, 64 tasks that await each": lambda url, seconds: _raw(url, seconds, 64, awaited=True),
+        "hub.publish, 64 publishers": lambda url, seconds: _published(url, seconds, 64, 1),
+        "hub.publish, 1,000 publishers": lambda url, seconds: _published(url, seconds, 1000, 1),
+        "hub.publish_many of 64, 4 publishers": lambda url, seconds: _published(url, seconds, 4, 64),
+        "hub.publish_many of 1,000, 1 publisher": lambda url, seconds: _published(url, seconds, 1, 1000),
+    }
+    found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
+    with Nats() as server:
+        for number in range(rounds):
+            for name, case in cases.items():
+                say(f"NATS, round {number + 1} of {rounds}: {name}")
+                found[name].append(_measured(server, case, seconds))
+
+    def middle(name: str, column: int) -> float:
+        return median(result[column] for result in found[name]) or 0
+
+    base = middle(raw_many, 0) or 1
+    rows: list[list[Cell]] = [
+        [name, round(middle(name, 0)), round(middle(name, 0) / base, 2), middle(name, 1), middle(name, 2)]
+        for name in cases
+    ]
+    columns = ("NATS JetStream", "events/s", "x publish_async", "client CPU µs/event", "server CPU µs/event")
+    return Table("Events of 100 bytes, synced every two minutes (the default)", columns, rows, ())
+
+
+def _measured(server: Nats, case: _Case, seconds: float) -> tuple[float, float, float]:
+    uvloop.run(_clear(server.url))
+    assert server.process is not None
+    process = psutil.Process(server.process.pid)
+
+    def cpu() -> float:
+        times = process.cpu_times()
+        return float(times.user + times.system)
+
+    before, own, begun = cpu(), time.process_time(), time.perf_counter()
+    count = uvloop.run(_timed(case, server.url, seconds)) or 1
+    took = time.perf_counter() - begun
+    return count / took, (time.process_time() - own) / count * 1e6, (cpu() - before) / count * 1e6
+
+
+async def _timed(case: _Case, url: str, seconds: float) -> int:
+    return await case(url, seconds)
+
+
+async def _clear(url: str) -> None:
+    client = await nats.connect(url)
+    stream = client.jetstream()
+    for info in await stream.streams_info():
+        await stream.delete_stream(info.config.name or "")
+    await client.close()
+
+
+async def _raw(url: str, seconds: float, tasks: int, *, awaited: bool) -> int:
+    client = await nats.connect(url)
+    stream = client.jetstream(publish_async_max_pending=_PENDING)
+    await stream.add_stream(name="raw", subjects=["raw.>"])
+    data, stored = _DATA.encode(), 0
+    end = time.perf_counter() + seconds
+
+    async def store() -> None:
+        nonlocal stored
+        while time.perf_counter() < end:
+            if awaited:
+                await stream.publish("raw.bench", data)
+            else:
+                await stream.publish_async("raw.bench", data)
+            stored += 1
+            if not awaited and stored % 100 == 0:
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(store() for _ in range(tasks)))
+    if not awaited:
+        await stream.publish_async_completed()
+    await client.close()
+    return stored
+
+
+async def _published(url: str, seconds: float, publishers: int, batch: int) -> int:
+    stored = 0
+    end = time.perf_counter() + seconds
+    events = [("bench", Event(_DATA))] * batch
+    async with Hub(url) as hub:
+
+        async def publish() -> None:
+            nonlocal stored
+            while time.perf_counter() < end:
+                if batch == 1:
+                    await hub.publish("bench", _DATA)
+                else:
+                    await hub.publish_many(events)
+                stored += batch
+
+        await asyncio.gather(*(publish() for _ in range(publishers)))
+    return stored
