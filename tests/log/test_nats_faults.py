@@ -11,10 +11,12 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
 from tests.fixtures.engines import Nats
+from tests.fixtures.proxies import make_certificate
 from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
 from tests.log.two_logs import Publisher, publishing, two_logs
@@ -24,6 +26,7 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.nats.engine import NatsLog
+from newswire.log.open import open_log
 from newswire.log.retention import Retention
 from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
@@ -195,7 +198,7 @@ async def test_a_stream_that_an_operator_makes_again(server: Nats) -> None:
 
 
 async def test_a_stream_that_is_purged(server: Nats) -> None:
-    """A reader who has seen all misses nothing; one from before is in doubt."""
+    """A reader with a position at the end misses nothing; one from before is in doubt."""
     async with operator(server) as client, opened(NatsLog(server.url)) as log:
         numbers = await publish(log, "a", *"123")
         await ask(client, "STREAM.PURGE.newswire")
@@ -269,7 +272,7 @@ async def test_publishing_fails_fast_while_the_server_is_away(server: Nats) -> N
 
 
 async def test_a_server_without_jetstream(server: Nats) -> None:
-    """It is said, and not waited for."""
+    """The error says so, at once."""
     port = str(server.port)
     server.kill()
     command = [each for each in server.command() if each != "--jetstream"]
@@ -317,7 +320,7 @@ async def test_settings_follow_who_stores(nats: Nats, namespace: str) -> None:
 
 
 async def test_a_larger_event_than_the_server_takes(server: Nats) -> None:
-    """Whose `max_payload` is smaller than the log was told: an error that says the limit, and the log goes on."""
+    """Its `max_payload` is smaller than the log's: the error says the limit, and the log goes on."""
     async with opened(NatsLog(server.url, max_payload=8 * 2**20)) as log:
         with pytest.raises(LogError, match="1048576 bytes"):
             await publish(log, "a", "x" * (3 * 2**20))
@@ -358,6 +361,21 @@ async def test_a_fork(nats: Nats, namespace: str) -> None:
         await publish(log, "a", "parent again")
         await reader.saw("parent again")
         assert reader.seen == ["parent", "child", "parent again"]
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """With a certificate that `ca` trusts; without, it is refused, and no password is sent or told."""
+    certificate, key = make_certificate(tmp_path, "localhost")
+    options = ("--tls", "--tlscert", str(certificate), "--tlskey", str(key), "--auth", "s3cret")
+    with Nats(*options) as server:
+        url = f"tls://s3cret@127.0.0.1:{server.port}"
+        async with opened(open_log(f"{url}?ca={certificate}&namespace=tls")) as log, Reader(log) as reader:
+            await publish(log, "a", "1")
+            await reader.saw("1")
+        async with opened(open_log(f"{url}?timeout=1")) as log:
+            with pytest.raises(LogUnavailable, match="certificate") as caught:
+                await log.span()
+            assert "s3cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("option", [("--user", "hub", "--pass", "s3cret"), ("--auth", "s3cret")])
