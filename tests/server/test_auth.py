@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from starlette.testclient import TestClient
 from tests.docs.test_docs import ROOT, blocks
 from tests.fixtures.serve import Reader, Serve, running
 
-from newswire.server.auth import new_token
+from newswire.server.auth import Access, Auth, new_token
 
 SECRET = "a secret of thirty-two bytes, or more"
 
@@ -176,7 +178,13 @@ def test_the_application_of_the_page() -> None:
     names: dict[str, Any] = {}
     exec(compile(block.replace("sqlite:///events.db", "memory://"), "auth.md", "exec"), names)
     secret = "a secret of thirty-two bytes, or more"
-    with TestClient(names["app"]) as client:
+    for _ in range(2):  # a hub that was closed is opened again, and so is what was revoked
+        served_by(names["app"], secret, names["auth"])
+
+
+def served_by(app: Any, secret: str, auth: Auth) -> None:
+    """The application asks for tokens, and its streams end with them."""
+    with TestClient(app) as client:
         assert client.get("/rooms/1").json()["reason"] == "missing"
         other = new_token(secret, subject="ada", subscribe=["room.2"])
         assert client.get("/rooms/1", headers={"authorization": f"Bearer {other}"}).status_code == 403
@@ -184,3 +192,12 @@ def test_the_application_of_the_page() -> None:
         with client.stream("GET", "/rooms/1", headers={"authorization": f"Bearer {wild}"}) as answer:
             assert answer.status_code == 200
             assert '"reason": "expired"' in "".join(answer.iter_text())
+        access = Access(subject="ada", subscribe=("room.1",), expires=time.time() + 1, kind="token")
+        assert client.portal is not None
+        ticket = client.portal.call(auth.ticket, access, ["room.1"])["ticket"]
+        with client.stream("GET", f"/rooms/1?ticket={ticket}") as answer:
+            assert answer.status_code == 200
+            assert answer.headers["set-cookie"].startswith("newswire-ticket-")
+            assert '"reason": "expired"' in "".join(answer.iter_text())
+        ticket = client.portal.call(auth.ticket, replace(access, expires=None), ["room.1"])["ticket"]
+        assert client.head(f"/rooms/2?ticket={ticket}").status_code == 403
