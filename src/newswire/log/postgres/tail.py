@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
 
 from newswire.errors import LogUnavailable
-from newswire.log.engine import Entry
 from newswire.log.postgres.link import Link, Server
 from newswire.log.postgres.pages import Pages
 from newswire.log.retry import Outage, Retry
@@ -76,10 +74,6 @@ class Tail:
     def look(self) -> None:
         """There may be news."""
         self._news.set()
-
-    def stored(self, before: int, make: Callable[[], list[Entry]], latest: int) -> None:
-        """This process has stored something."""
-        self.followers.stored(before, make, latest)
 
     async def close(self) -> None:
         """End, and close the connections."""

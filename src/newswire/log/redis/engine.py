@@ -85,7 +85,7 @@ class RedisEngine(Engine):
         server = self._server = Server(self._url, self._prefix, self._timeout)
         tail = self._tail = Tail(server, lambda: self._writer)
         server.on_epoch = tail.restart
-        self._writer = Writer(server, self.limits, self._clock, tail.stored)
+        self._writer = Writer(server, self.limits, self._clock, tail.followers.stored)
         self._link = Link(server)
         self._pages = Pages(server, self._link)
         self._copies = Copies(server, self._link)
@@ -137,11 +137,11 @@ class RedisEngine(Engine):
             found = await self._pages.span()
             if found.epoch != epoch:
                 raise EpochChanged(found.epoch)
-            tail.reached(found.latest)
+            tail.followers.reached(found.latest)
             while True:
                 if self._server.epoch != epoch:
                     raise EpochChanged(self._server.epoch)
-                if follower.at < tail.at:
+                if follower.at < tail.followers.at:
                     entries = await self._next(follower.at)
                     if entries and self._server.epoch == epoch:
                         follower.give(entries, False)

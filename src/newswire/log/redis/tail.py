@@ -17,7 +17,7 @@ from newswire.log.engine import PAGE_BYTES, Entry
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.writer import Writer
 from newswire.log.retry import Outage, Retry
-from newswire.log.tail import Follower
+from newswire.log.tail import Follower, Followers
 
 logger = logging.getLogger("newswire.log")
 
@@ -30,15 +30,14 @@ class Tail:
     """What all followers of an engine share.
 
     Attributes:
-        at: the offset up to which all is known to be there.
+        followers: those.
     """
 
     def __init__(self, server: Server, writer: Callable[[], Writer]) -> None:
-        self.at = 0
+        self.followers = Followers()
         self._server = server
         self._writer = writer
         self._link = Link(server)
-        self._followers: set[Follower] = set()
         self._task: asyncio.Task[None] | None = None
         self._count = 1
         self._retry = Retry(0.01, 2.0)
@@ -46,41 +45,20 @@ class Tail:
 
     def enter(self, follower: Follower) -> None:
         """Someone follows."""
-        self._followers.add(follower)
+        self.followers.add(follower)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire redis tail")
 
     def leave(self, follower: Follower) -> None:
         """Someone follows no more."""
-        self._followers.discard(follower)
-        if not self._followers and self._task is not None:
+        self.followers.discard(follower)
+        if not self.followers and self._task is not None:
             self._task.cancel()
             self._task = None
 
-    def reached(self, offset: int) -> None:
-        """The log goes up to here."""
-        if offset > self.at:
-            self.at = offset
-            self.wake()
-
     def restart(self) -> None:
         """The log has another epoch."""
-        self.at = self._server.seen
-        self.wake()
-
-    def wake(self) -> None:
-        """Let all followers look."""
-        for follower in self._followers:
-            follower.wake()
-
-    def stored(self, before: int, make: Callable[[], list[Entry]], latest: int) -> None:
-        """This process has stored something."""
-        if not self._followers:
-            self.at = max(self.at, latest)
-        elif before == self.at:
-            self._give(make())
-        else:
-            self.reached(latest)
+        self.followers.restart(self._server.seen)
 
     async def close(self) -> None:
         """End, and close the connection."""
@@ -89,13 +67,6 @@ class Tail:
             task.cancel()
             await asyncio.wait([task])
         await self._link.close()
-
-    def _give(self, entries: Sequence[Entry]) -> None:
-        before, self.at = self.at, max(self.at, entries[-1].offset)
-        whole = entries[0].offset == before + 1 and entries[-1].offset - before == len(entries)
-        for follower in list(self._followers):
-            if not whole or not follower.offer(entries):
-                follower.wake()
 
     async def _run(self) -> None:
         try:
@@ -111,36 +82,45 @@ class Tail:
             await self._link.close()
 
     async def _follow(self) -> None:
-        server, writer = self._server, self._writer()
+        server, writer, followers = self._server, self._writer(), self.followers
         loop = asyncio.get_running_loop()
         await self._link.enter()
-        self.reached(server.seen)
+        followers.reached(server.seen)
         while True:
             own, epoch = loop.time() - writer.last < 1.0, server.epoch
-            read = ("XREAD", "COUNT", 1 if own else self._count, "BLOCK", _BLOCK_MS, "STREAMS", server.keys[1], self.at)
+            read = (
+                "XREAD",
+                "COUNT",
+                1 if own else self._count,
+                "BLOCK",
+                _BLOCK_MS,
+                "STREAMS",
+                server.keys[1],
+                followers.at,
+            )
             found, state = await self._link.exchange(
                 read, ("HMGET", server.keys[0], "epoch", "latest"), patience=_BLOCK_MS / 1000
             )
             self._retry.reset()
             if epoch != server.epoch:
                 continue  # another connection has found out
-            if state[0] is None or state[0].decode() != epoch or int(state[1]) < self.at:
+            if state[0] is None or state[0].decode() != epoch or int(state[1]) < followers.at:
                 await self._link.enter()
                 continue
             if not found:
-                self.reached(int(state[1]))
+                followers.reached(int(state[1]))
                 continue
             if own:
                 await writer.idle()
                 if epoch != server.epoch:
                     continue
-            entries = [entry for entry in map(as_entry, found[0][1]) if entry.offset > self.at]
+            entries = [entry for entry in map(as_entry, found[0][1]) if entry.offset > followers.at]
             if entries:
                 size = sum(len(entry.data) for entry in entries) // len(entries) + 1
                 self._count = max(1, min(_MOST, PAGE_BYTES // size))
-                if self.at + 1 == entries[0].offset:
-                    self._give(entries)
-                self.reached(int(state[1]))
+                if followers.at + 1 == entries[0].offset:
+                    followers.give(entries)
+                followers.reached(int(state[1]))
             elif own:
                 await asyncio.sleep(_OWN_SECONDS)
 
