@@ -22,6 +22,8 @@ NAMES: Final = (
     "private",
     "memory",
     "slow",
+    "coalesce",
+    "state",
     "storm",
     "loop",
     "strangers",

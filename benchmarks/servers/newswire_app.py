@@ -1,7 +1,8 @@
 """newswire as its README says: a hub, and a response for each subscription.
 
 Served twice: by uvicorn with newswire's protocol class (the direct path), and by uvicorn as it is (the ASGI path). The
-environment gives what a benchmark varies: `BENCH_LOG` (the log's URL) and `BENCH_WRITE_TIMEOUT` (seconds, or `none`).
+environment gives what a benchmark varies: `BENCH_LOG` (the log's URL), `BENCH_WRITE_TIMEOUT` (seconds, or `none`),
+`BENCH_COALESCE` (seconds) and `BENCH_KEYS` (channels with a state).
 """
 
 from __future__ import annotations
@@ -14,17 +15,27 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from benchmarks.servers.control import Control
-from newswire import Event, EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire import Event, EventSourceResponse, Hub, Pattern, StreamOptions, last_event_id
 from newswire.delivery.middleware import StreamMiddleware
 
-hub = Hub(os.environ.get("BENCH_LOG", "memory://"))
+_keys = int(os.environ.get("BENCH_KEYS", "0"))
+_coalesce = float(os.environ.get("BENCH_COALESCE", "0")) or None
+hub = Hub(os.environ.get("BENCH_LOG", "memory://"), latest=["key.*"] if _keys else ())
 _timeout = os.environ.get("BENCH_WRITE_TIMEOUT", "30")
 options = StreamOptions(write_timeout=None if _timeout == "none" else float(_timeout))
 
 
 async def events(request: Request) -> EventSourceResponse:
     """Everybody on one channel."""
-    return EventSourceResponse(hub.subscribe("bench", after=last_event_id(request)), options=options)
+    subscription = hub.subscribe("bench", after=last_event_id(request), coalesce=_coalesce)
+    return EventSourceResponse(subscription, options=options)
+
+
+async def state(request: Request) -> EventSourceResponse:
+    """The newest event of each key, then all."""
+    start: Any = request.query_params.get("from")
+    subscription = hub.subscribe(Pattern("key.*"), after=last_event_id(request), start=start)
+    return EventSourceResponse(subscription, options=options)
 
 
 async def private(request: Request) -> EventSourceResponse:
@@ -54,9 +65,11 @@ class Publisher:
             await hub.publish_many([(self._channel(), Event(text)) for text in data])
 
     def _channel(self) -> str:
+        self._count += 1
+        if _keys:  # all in turn, then a few of them, in an order that looks random
+            return f"key.{self._count % _keys if self._count <= _keys else self._count * 7919 % min(_keys, 200)}"
         if not self.users:
             return "bench"
-        self._count += 1
         return "common" if self._count % self.common_every == 0 else f"user.{self._count % self.users}"
 
 
@@ -77,6 +90,7 @@ app = Starlette(
     routes=[
         Route("/events", events),
         Route("/events/{number:int}", private),
+        Route("/state", state),
         *Control(Publisher().publish, look).routes(),
     ]
 )

@@ -46,6 +46,7 @@ def test_the_event_is_known_from_the_value_and_read_back_as_it(
     assert contract.encode(value, name) == event
     assert contract.encode(json_text.encode(), name) == event
     assert contract.encode(event) == event
+    assert contract.make(value, name) == event
     stored = event._replace(id="e-1", channel="c")
     assert contract.read(stored) == TypedEvent(name, value, "e-1", "c")
 

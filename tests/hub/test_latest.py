@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,34 @@ async def test_a_hub_that_is_opened_later_reads_the_state_from_the_log(tmp_path:
             assert await take(reader) == [f"{number}" for number in range(900, 1_000)]
             await first.publish("p.7", "new")
             assert (await next_event(reader)).data == "new"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["valkey", "postgres", "nats"])
+async def test_every_engine_gives_the_same(engine: str, request: pytest.FixtureRequest) -> None:
+    """Also one that reads the log later, and one that returns: each key once, no gap, then everything."""
+    server = request.getfixturevalue(engine)
+    url = f"{server.url}?namespace=state"
+    async with Hub(url, latest=["p.*"]) as first, Hub(url, latest=["p.*"]) as second:
+        await first.publish_many([(f"p.{number % 50}", f"{number}") for number in range(500)])
+        position = await first.publish("news", "x")
+        async with asyncio.timeout(10):
+            while second.latest < position.offset:
+                await asyncio.sleep(0.01)
+        reader = aiter(second.subscribe(STATE))
+        assert await take(reader) == [f"{number}" for number in range(450, 500)]
+        for text in ("one", "two"):
+            await first.publish("p.7", text)
+        seen = [await next_event(reader) for _ in range(2)]
+        assert [event.data for event in seen] == ["one", "two"]
+        for number in range(20):
+            await first.publish("p.8", f"{number}")
+        last = await first.publish("p.9", "last")
+        async with asyncio.timeout(10):
+            while second.latest < last.offset:
+                await asyncio.sleep(0.01)
+        await first.log.trim()
+        assert await take(aiter(second.subscribe(STATE, after=seen[-1].id))) == ["19", "last"]
 
 
 async def test_where_a_reader_begins(hub: Hub) -> None:
@@ -260,7 +289,7 @@ async def walk(hub: Hub, seed: int, steps: int) -> list[WalkReader]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("url", "seed"), [*(("memory://", seed) for seed in range(20)), ("sqlite:///{}/log.db", 1)])
+@pytest.mark.parametrize(("url", "seed"), [*(("memory://", seed) for seed in range(8)), ("sqlite:///{}/log.db", 1)])
 async def test_a_random_walk_agrees_with_a_model(tmp_path: Path, url: str, seed: int) -> None:
     """Each key once, whole at each marker, then the exact tail; other channels on the same stream lose nothing."""
     options = HubOptions(window_bytes=60_000, write_budget=20_000)
@@ -423,10 +452,11 @@ def test_which_part_of_a_subscription_has_a_state(
 def test_the_log_keeps_the_newest_of_each_key() -> None:
     """Unless the application says otherwise for the same pattern."""
     rules = LatestRules(["p.*"])
-    assert rules.kept(None, bounded=True) == {"p.*": Retention(max_events=1)}
-    assert list(rules.kept(None, bounded=False) or {}) == ["p.*", ">"]  # type: ignore[arg-type]
+    assert rules.kept(None, "memory://") == {"p.*": Retention(max_events=1)}
+    assert list(rules.kept(None, "sqlite:///x.db") or {}) == ["p.*", ">"]  # type: ignore[arg-type]
     mine = {"p.*": Retention(max_age=60)}
-    assert rules.kept(mine, bounded=False) == mine
+    assert rules.kept(mine, "redis://x") == mine
+    assert rules.kept(None, "nats://x") is None  # its limits are for all channels together
     with pytest.raises(TypeError, match="list of names"):
         LatestRules("p.*")
 
@@ -438,3 +468,91 @@ async def test_a_log_that_is_replaced_gives_the_state_of_the_new_one(tmp_path: P
         reader = aiter(hub.subscribe(STATE, after=Position("another", 7)))
         assert (await next_event(reader)).event == "newswire.gap"
         assert await take(reader) == ["a"]
+
+
+class FullSink:
+    """A connection that takes one write and has no room again."""
+
+    __slots__ = ()
+
+    def write(self, chunk: Chunk) -> bool:
+        return False
+
+    def end(self, last: Chunk | None) -> None:
+        pass
+
+    def cut(self) -> None:
+        pass
+
+
+async def cost_of(readers: int) -> tuple[int, int]:
+    """The memory that so many slow readers take when they begin, and what is taken more while much is published."""
+    async with Hub(latest=["p.*"], options=HubOptions(window_bytes=50_000)) as hub:
+        for key in range(100):
+            await hub.publish(f"p.{key}", "x" * 100)
+        tracemalloc.start()
+        try:
+            before = tracemalloc.get_traced_memory()[0]
+            for _ in range(readers):
+                each = hub.subscribe(STATE)
+                await each.open()
+                each.attach(FullSink(), StreamOptions(heartbeat=None, write_timeout=None))
+            await asyncio.sleep(0.05)
+            begun = tracemalloc.get_traced_memory()[0]
+            for turn in range(3_000):
+                await hub.publish(f"p.{turn % 100}", f"{turn}".ljust(100))
+            after = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert hub.stats().stalled == readers
+        return begun - before, after - begun
+
+
+@pytest.mark.slow
+async def test_a_slow_reader_holds_a_cursor_and_no_events() -> None:
+    """Subscription, cursor and all, each takes some 1.2 KB, and no more while much is published."""
+    few, many = await cost_of(10), await cost_of(510)
+    assert (many[0] - few[0]) / 500 < 1_500
+    assert (many[1] - few[1]) / 500 < 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_rate_loses_no_last_value(seed: int) -> None:
+    """Fast and slow readers of one rate, and events that wait: in the end each has the newest of every key."""
+    rng = random.Random(seed)
+    async with Hub(latest=["p.*"], options=HubOptions(window_bytes=30_000, write_budget=3_000)) as hub:
+        model = Walk(hub)
+        sinks: list[SlowSink] = []
+        for number in range(8):
+            kinds: list[Any] = [(STATE,), (STATE, "news")]
+            how: dict[str, Any] = {"max_rate": 100} if number % 4 else {"coalesce": 0.01}
+            subscription = hub.subscribe(*rng.choice(kinds), **how)
+            await subscription.open()
+            sinks.append(SlowSink(subscription, float("inf") if number % 2 else 500))
+            subscription.attach(sinks[-1], StreamOptions(heartbeat=None, write_timeout=None))
+            for _ in range(rng.randrange(20)):
+                await model.publish(f"p.{rng.randrange(30)}", 50)
+        for _ in range(150):
+            for _ in range(rng.choice([1, 5, 60])):
+                await model.publish("news" if rng.random() < 0.1 else f"p.{rng.randrange(30)}", rng.choice([5, 200]))
+            rng.choice(sinks).drain(rng.choice([100, 4_000]))
+            await asyncio.sleep(rng.choice([0, 0.003]))
+        newest = {name: offsets[-1] for name, offsets in model.offsets.items() if name != "news"}
+
+        def behind() -> int:
+            for sink in sinks:
+                sink.drain(10_000)
+            states = [{frame.channel: frame.offset for frame in sink.frames} for sink in sinks]
+            return sum(newest != {name: state.get(name) for name in newest} for state in states)
+
+        async with asyncio.timeout(20):
+            while behind():
+                await asyncio.sleep(0.01)
+        for sink in sinks:
+            offsets = [frame.offset for frame in sink.frames if frame.channel]
+            assert offsets == sorted(set(offsets))
+            news = [frame.offset for frame in sink.frames if frame.channel == "news"]
+            published = model.offsets.get("news", [])
+            assert news == (published[-len(news) :] if news else [])
+        assert hub.stats().gaps == 0

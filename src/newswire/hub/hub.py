@@ -121,8 +121,7 @@ class Hub(Publisher, Generic[E]):
             raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
         rules = LatestRules(latest)
         if isinstance(log, str):
-            kept = rules.kept(retention, bounded=log.startswith("memory:")) if rules else retention
-            log = open_log(log, retention=kept)
+            log = open_log(log, retention=rules.kept(retention, log))
         super().__init__(log, options or HubOptions())
         if contract is not None:
             from newswire.hub.contracts import Contracts  # a hub without contracts imports nothing of them

@@ -28,6 +28,8 @@ NEWEST: Final = Retention(max_events=1)
 
 _REMEMBERED: Final = 65_536  # channels whose answer is remembered
 _PAGE: Final = 4096
+# Logs whose retention has no patterns: NATS has limits for a whole stream, and another server decides for itself.
+_NO_PATTERNS: Final = frozenset({"nats", "tls", "http", "https"})
 
 
 class LatestRules:
@@ -78,17 +80,20 @@ class LatestRules:
         rest = Channels([*names, *map(Pattern, patterns)]) if names or patterns else None
         return Channels([*state, *map(Pattern, states)]), rest
 
-    def kept(self, retention: RetentionRules, *, bounded: bool) -> RetentionRules:
+    def kept(self, retention: RetentionRules, url: str) -> RetentionRules:
         """Retention by these rules, then by others: of a channel with a state the log needs its newest event.
 
         Args:
             retention: the others; None: what a log keeps by itself.
-            bounded: whether that is a bound of its own, as of the log in memory.
+            url: of the log.
         """
+        scheme = url.partition("://")[0].lower()
+        if not self or scheme in _NO_PATTERNS:
+            return retention
         others: Mapping[str, Retention]
         if isinstance(retention, Mapping):
             others = retention
-        elif retention is None and bounded:
+        elif retention is None and scheme == "memory":  # which has a bound of its own
             others = {}
         else:
             others = {">": retention or DEFAULT_RETENTION}

@@ -514,6 +514,8 @@ class Subscription(Generic[E]):
         self._runtime.chunks.delivered += len(chunk.frames)
         self._quiet = False
         if self.write(chunk):
+            if self._view is not None:
+                self._view.took()
             return self._state is _State.CATCHING
         if self._state in (_State.CATCHING, _State.WAITING):
             self._state = _State.BEHIND

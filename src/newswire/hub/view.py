@@ -25,6 +25,7 @@ from newswire.log.channels import Channels
 # more than this gets all events.
 _AHEAD: Final = 0.25
 _LEAST: Final = 2**10
+_FIRST: Final = 16 * 2**10  # until it is known how fast it reads: what a slow one may hold
 _NOT_BEGUN: Final = -1
 
 
@@ -98,7 +99,7 @@ class StateView:
     ) -> None:
         self.marks = True
         self.first = first
-        self.budget = history.budget
+        self.budget = min(_FIRST, history.budget)
         self._full_since = 0.0
         self._pass: int | None = _NOT_BEGUN  # where the present pass ends; None: it gets all events
         self._member = member
@@ -112,6 +113,10 @@ class StateView:
     def fell_behind(self) -> None:
         """The member's sink is full."""
         self._full_since = monotonic()
+
+    def took(self) -> None:
+        """It took a write and has room for more."""
+        self.budget = min(2 * self.budget, self._history.budget)
 
     def resumed(self) -> None:
         """It has room again: the longer that took, the less the member is given at once."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import assert_never, assert_type
 
 from tests.contract.shop import Event as ShopEvent
-from tests.contract.shop import Note, Order, Ping, Price, Stock, events
+from tests.contract.shop import Line, Note, Order, Ping, Price, Stock, events
 
 import newswire
 from newswire import AsyncEventSource, EventSource, Hub, Pattern
@@ -101,6 +101,13 @@ async def hubs_without_contracts_give_events() -> None:
     some = Hub(contract={Pattern("room.*"): events})
     async for either in some.subscribe("a"):
         assert_type(either, ShopEvent | newswire.Event)
+
+
+async def what_is_published_is_checked_too(hub: Hub[ShopEvent]) -> None:
+    await hub.publish("prices", events.make(Price(symbol="A", value=1)))
+    await hub.publish("prices", events.make(None, "done"))
+    events.make(Line(item="a", qty=1))  # error
+    events.make(Price(symbol="A", value=1), "prise")  # error: pyright
 
 
 def takes_a_plain_hub(hub: Hub) -> None:
