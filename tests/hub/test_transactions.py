@@ -167,3 +167,20 @@ async def test_many_tickets_at_once(hub: Hub, connection: sqlite3.Connection) ->
     found = await asyncio.gather(*waiting, return_exceptions=True)
     assert isinstance(found.pop(7), asyncio.CancelledError)
     assert [position.offset for position in found] == [number for number in range(1, 201) if number != 8]
+
+
+async def test_the_hub_is_opened_again_and_again(path: Path, connection: sqlite3.Connection) -> None:
+    """The application changes its database while no hub is open: cursors from before lead to what came since."""
+    url = f"sqlite:///{path}"
+    async with Hub(url) as hub:
+        position = await hub.publish("a", "0")
+    for number in range(1, 5):
+        connection.execute("INSERT INTO orders (state) VALUES (?)", ("x" * 10_000_000,))  # SQLite makes a checkpoint
+        connection.execute("INSERT INTO newswire_outbox (channel, data) VALUES ('a', ?)", (str(number),))
+        connection.commit()
+        async with Hub(url) as hub:
+            reading = aiter(hub.subscribe("a", after=position))
+            assert [(await next_event(reading)).data for _ in range(number)] == [f"{n}" for n in range(1, number + 1)]
+            ticket = await hub.publish("b", "x", connection=connection)
+            connection.commit()
+            assert (await ticket).offset == 2 * number + 1

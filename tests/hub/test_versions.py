@@ -15,7 +15,7 @@ from newswire.hub import versions
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["memory", "sqlite", "valkey", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "valkey", "nats", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     name = f"versions_{uuid4().hex[:8]}"
     if request.param == "memory":
@@ -23,7 +23,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/log.db"
     server = request.getfixturevalue(request.param)
-    return f"{server.url}?{'namespace' if request.param == 'valkey' else 'schema'}={name}"
+    option = "schema" if request.param == "postgres" else "namespace"
+    return f"{server.url}?{option}={name}"
 
 
 async def kept(hub: Hub, channel: str) -> list[str]:

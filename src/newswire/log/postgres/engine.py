@@ -29,7 +29,7 @@ from newswire.log.postgres.outbox import Outbox
 from newswire.log.postgres.pages import Pages
 from newswire.log.postgres.schema import Schema
 from newswire.log.postgres.tail import Tail
-from newswire.log.postgres.transactions import PostgresTransactions
+from newswire.log.postgres.transactions import Place, PostgresTransactions
 from newswire.log.postgres.writer import Writer
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.tail import Follower
@@ -114,7 +114,7 @@ class PostgresEngine(Engine):
         self._clock = clock
         self._pid: int | None = None  # the process that uses it
         self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
-        self._place: list[str] = []
+        self._place = Place()
         self._begin()
 
     def _begin(self) -> None:

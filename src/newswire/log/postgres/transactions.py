@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Final
 from uuid import UUID, uuid4
+from weakref import WeakSet
 
 from newswire.errors import InvalidConnection, LimitExceeded, LogError
 from newswire.log.position import Position
@@ -34,18 +35,31 @@ _READ_BEFORE: Final = (
 )
 
 
+class Place:
+    """Which database the log is in, and which connections lead to it.
+
+    Attributes:
+        name: what `Outbox.place` said last; empty: it was not asked yet.
+        connections: those that were asked: a connection leads to one database as long as it lives.
+    """
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.connections: WeakSet[Any] = WeakSet()
+
+
 class PostgresTransactions(Transactions):
     """The transactions of one log's database.
 
     Args:
         outbox: the log's.
         enter: called before the log is used.
-        place: what `Outbox.place` said last, in `place[0]`; empty: it was not asked yet.
+        place: where that is.
     """
 
     database: ClassVar[str] = "postgresql"
 
-    def __init__(self, outbox: Outbox, enter: Callable[[], None], place: list[str]) -> None:
+    def __init__(self, outbox: Outbox, enter: Callable[[], None], place: Place) -> None:
         self.outbox = outbox
         self.enter = enter
         self._place = place
@@ -70,9 +84,15 @@ class PostgresTransactions(Transactions):
 
     def check(self) -> Steps[None]:
         """See that a connection leads to the log's database."""
-        if self._place:
-            [(place,)] = yield Statement(self.outbox.place_query)
-            if place == self._place[0]:
+        place = self._place
+        raw = yield None
+        connection = getattr(raw.connection, "_con", raw.connection)  # of asyncpg's pool, what is behind the proxy
+        if place.name:
+            if connection in place.connections:
+                return
+            [(found,)] = yield Statement(self.outbox.place_query)
+            if found == place.name:
+                place.connections.add(connection)
                 return
         raise NotReady(
             f"the database of this connection has not the log {self.outbox.name}: give the hub the URL of the database "
@@ -82,7 +102,10 @@ class PostgresTransactions(Transactions):
     async def prepare(self) -> None:
         """See `Transactions.prepare`."""
         self.enter()
-        self._place[:] = [await self.outbox.place()]
+        found = await self.outbox.place()
+        if found != self._place.name:
+            self._place.connections.clear()
+            self._place.name = found
 
     async def find(self, tokens: Sequence[str]) -> Mapping[str, Found]:
         """See `Transactions.find`."""
