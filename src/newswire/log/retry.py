@@ -55,6 +55,13 @@ class Retry:
         self.wait = self._first
 
 
+async def end(task: asyncio.Task[None] | None) -> None:
+    """Cancel a task, if there is one, and wait until it has ended."""
+    if task is not None:
+        task.cancel()
+        await asyncio.wait([task])
+
+
 async def keep_trying(call: Callable[[], Awaitable[T]], seconds: float) -> T:
     """Await `call()` again and again while it raises `LogUnavailable` or `LogUncertain`. It has to be one that may be
     repeated.

@@ -19,7 +19,7 @@ from newswire.log.postgres.keeper import Keeper
 from newswire.log.postgres.link import Link, Server
 from newswire.log.postgres.outbox import Outbox, Sequencer
 from newswire.log.retention import Rules
-from newswire.log.retry import Outage, Retry
+from newswire.log.retry import Outage, Retry, end
 
 logger = logging.getLogger("newswire.log")
 
@@ -68,9 +68,7 @@ class Leader:
     async def close(self) -> None:
         """End, and let another process take over."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end(task)
         await self._link.close()
 
     async def _run(self) -> None:

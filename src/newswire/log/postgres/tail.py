@@ -17,7 +17,7 @@ import asyncpg  # type: ignore[import-untyped]
 from newswire.errors import LogUnavailable
 from newswire.log.postgres.link import Link, Server
 from newswire.log.postgres.pages import Pages
-from newswire.log.retry import Outage, Retry
+from newswire.log.retry import Outage, Retry, end
 from newswire.log.tail import Follower, Followers
 
 logger = logging.getLogger("newswire.log")
@@ -78,9 +78,7 @@ class Tail:
     async def close(self) -> None:
         """End, and close the connections."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end(task)
         await self._close_links()
 
     async def _close_links(self) -> None:

@@ -17,7 +17,7 @@ from newswire.log.forgotten import Forgotten
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM
 from newswire.log.retention import Rules
-from newswire.log.retry import Outage
+from newswire.log.retry import Outage, end
 
 logger = logging.getLogger("newswire.log")
 
@@ -52,9 +52,7 @@ class Keeper:
     async def close(self) -> None:
         """End, and close the connection."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end(task)
         await self._link.close()
 
     async def trim(self, upto: int = _ALL, *, walk: bool = True) -> int:

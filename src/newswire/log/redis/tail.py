@@ -16,7 +16,7 @@ from newswire.errors import LogUnavailable
 from newswire.log.engine import PAGE_BYTES, Entry
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.writer import Writer
-from newswire.log.retry import Outage, Retry
+from newswire.log.retry import Outage, Retry, end
 from newswire.log.tail import Follower, Followers
 
 logger = logging.getLogger("newswire.log")
@@ -63,9 +63,7 @@ class Tail:
     async def close(self) -> None:
         """End, and close the connection."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await end(task)
         await self._link.close()
 
     async def _run(self) -> None:

@@ -98,7 +98,7 @@ class Readers:
 
     async def end_lost(self) -> None:
         """End the readers whose run is not kept any more: they would wait for its end for ever."""
-        unfinished = self.store.unfinished
+        unfinished, epoch = self.store.unfinished, self.hub.epoch
         newest = {run_id: unfinished[run_id] for run_id in self._open if run_id in unfinished}
         others = [run_id for run_id in self._open if run_id not in unfinished]
         for at in range(0, len(others), _LOOKED_AT_ONCE):
@@ -111,7 +111,7 @@ class Readers:
                         reader.lose()
                 elif reader.begun < record.begun:  # another run of the same key has the id
                     reader.upto = record.begun
-                    if not await self.store.has_events(run_id, reader.seen, record.begun):
+                    if not await self.store.has_events(run_id, reader.seen, record.begun, epoch):
                         reader.lose()
 
 

@@ -78,9 +78,13 @@ class RunStore:
                 found[record.id] = record
         return found
 
-    async def has_events(self, run_id: str, after: int, upto: int) -> bool:
-        """Whether the log has any of a run's events between two offsets."""
-        page = await self.log.read(Channels([out_channel(run_id)]), after, 1)
+    async def has_events(self, run_id: str, after: int, upto: int, epoch: str) -> bool:
+        """Whether the log has any of a run's events between two offsets of an epoch.
+
+        Raises:
+            EpochChanged: the log has another epoch now, in which these offsets may be others' events.
+        """
+        page = await self.log.read(Channels([out_channel(run_id)]), after, 1, epoch=epoch)
         return bool(page.entries) and page.entries[0].offset <= upto
 
     async def secret(self) -> bytes:
