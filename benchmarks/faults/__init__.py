@@ -53,7 +53,7 @@ def _table(kind: str, plan: Plan, result: Result) -> Table:
     rate = result.published / result.seconds
     notes = (
         f"{result.published:,} events acknowledged in {result.seconds:.0f} s ({rate:,.0f}/s; "
-        f"{plan.rate:,.0f}/s were asked for), {result.delivered:,} deliveries to {result.readers} readers: "
+        f"the plan has {plan.rate:,.0f}/s), {result.delivered:,} deliveries to {result.readers} readers: "
         f"{result.lost} lost, {result.doubled} doubled, {result.disordered} out of order.",
         "Seconds count from the end of the cause: the process is started or goes on, the lock is released, the last "
         "connection was cut. They end when the last publisher has the answer to an event that it sent after that, and "

@@ -24,7 +24,7 @@ from benchmarks.report import Say
 
 _PATIENCE: Final = 45.0  # seconds until a trial is given up whose readers or publishers don't recover
 _LOOK_SECONDS: Final = 0.01
-_ALL_EVERY: Final = 20  # of so many readers one reads all channels
+_ALL_EVERY: Final = 50  # of so many readers one reads all channels
 _DOOR_EVERY: Final = 3  # of so many readers one comes through a proxy
 _ROAM_EVERY: Final = 5  # of so many readers one goes to the other server after each break
 
@@ -53,7 +53,7 @@ class Plan:
     quiet: float
 
 
-FULL: Final = Plan(30, 2000, 50, 80, 20, 3, 5, 1.5)
+FULL: Final = Plan(30, 2000, 50, 80, 40, 3, 5, 1.5)
 QUICK: Final = Plan(12, 500, 10, 10, 5, 1, 2, 0.5)
 SMOKE: Final = Plan(5, 100, 3, 4, 2, 0.3, 0.5, 0.1)
 
