@@ -77,7 +77,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"\n{table.text()}", flush=True)
             else:
                 module = importlib.import_module(f"benchmarks.{name}")
-                _run(module, name, size, _kinds(module, options.log_kind), docs=options.write_docs)
+                kinds = _kinds(module, options.log_kind)
+                if size is Size.SMOKE and not options.log_kind:
+                    kinds = kinds[:1]
+                _run(module, name, size, kinds, docs=options.write_docs)
     except (BuildError, Failed) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1

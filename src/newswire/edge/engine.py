@@ -110,7 +110,7 @@ class EdgeEngine(Engine):
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`: one stream from the origin."""
         self._enter()
-        outage = Outage(f"no stream from the origin {self._origin.name}", logger)
+        outage = Outage(f"no stream from the origin {self._origin.name}", logger, quiet=True)
 
         def failed(error: NewswireError, wait: float | None) -> None:
             outage.failed(error)

@@ -351,7 +351,7 @@ class Stream:
             self.seen = max(self.seen, last)
             return
         if self.epoch:
-            logger.warning("the log on %s has begun another life: it may have lost its newest events", self)
+            logger.debug("the log on %s has begun another life: it may have lost its newest events", self)
         branches = _branches(self.lives, lives) if self.lives is not None and not again else {}
         self.subjects = subjects
         self.lives = Lives(lives, branches)
