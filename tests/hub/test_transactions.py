@@ -184,3 +184,19 @@ async def test_the_hub_is_opened_again_and_again(path: Path, connection: sqlite3
             ticket = await hub.publish("b", "x", connection=connection)
             connection.commit()
             assert (await ticket).offset == 2 * number + 1
+
+
+async def test_a_long_transaction_of_the_application(path: Path, connection: sqlite3.Connection) -> None:
+    """While it has written, publishing without it is refused in time, and says why; one that reads does not matter."""
+    async with Hub(f"sqlite:///{path}?busy_timeout=0.2") as hub:
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM orders").fetchall()
+        await hub.publish("a", "1")
+        ticket = await hub.publish("a", "2", connection=connection)
+        with pytest.raises(LogUnavailable, match="or your application's that has written"):
+            await hub.publish("a", "3")
+        connection.commit()
+        assert (await ticket).offset == 2
+        assert (await hub.publish("a", "3")).offset == 3
+        reader.close()
