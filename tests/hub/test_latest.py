@@ -395,6 +395,24 @@ async def test_small_events_travel_together() -> None:
     await hub.close()
 
 
+async def test_a_hub_says_which_channels_may_wait() -> None:
+    """A stream waits as long as its most urgent channel may; a reader may say otherwise."""
+    async with Hub(coalesce={"ticks.*": 0.05, Pattern("ticks.>"): 0.2}) as hub:
+        wanted: list[tuple[list[str], float | None]] = [
+            (["ticks.a"], 0.05),
+            ([Pattern("ticks.*"), "ticks.a.b"], 0.05),
+            ([Pattern("ticks.a.>")], 0.2),
+            (["ticks.a", "news"], None),
+            ([Pattern(">")], None),
+        ]
+        for channels, seconds in wanted:
+            pace = hub.subscribe(*channels).pace
+            assert (None if pace is None else pace.delay) == seconds, channels
+        assert hub.subscribe("ticks.a", coalesce=0).pace is None
+    with pytest.raises(ValueError, match="coalesce is a time"):
+        Hub(coalesce=-1)
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [

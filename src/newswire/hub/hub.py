@@ -16,7 +16,7 @@ from newswire.errors import InvalidPosition
 from newswire.hub.frames import Form
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
-from newswire.hub.paced import pace_of
+from newswire.hub.paced import CoalesceRules, pace_of
 from newswire.hub.publisher import Publisher
 from newswire.hub.start import From
 from newswire.hub.stats import HubStats
@@ -66,6 +66,8 @@ class Hub(Publisher, Generic[E]):
             them who comes, returns or is slow gets the newest event of each, then `newswire.live`, then every event.
             Where `log` is a URL it keeps the newest event of each, unless `retention` has the same pattern. See
             docs/latest.md.
+        coalesce: how many seconds the events of channels may wait for each other, so that small ones travel together:
+            of all channels, or of each pattern of channels (the first that matches counts).
         options: sizes; see `HubOptions`.
 
     Raises:
@@ -83,6 +85,7 @@ class Hub(Publisher, Generic[E]):
         retention: RetentionRules = ...,
         contract: None = ...,
         latest: Iterable[str] = ...,
+        coalesce: float | Mapping[str, float] | None = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -94,6 +97,7 @@ class Hub(Publisher, Generic[E]):
         retention: RetentionRules = ...,
         contract: Contract[C],
         latest: Iterable[str] = ...,
+        coalesce: float | Mapping[str, float] | None = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -105,6 +109,7 @@ class Hub(Publisher, Generic[E]):
         retention: RetentionRules = ...,
         contract: Mapping[str, Contract[C]],
         latest: Iterable[str] = ...,
+        coalesce: float | Mapping[str, float] | None = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -115,6 +120,7 @@ class Hub(Publisher, Generic[E]):
         retention: RetentionRules = None,
         contract: ContractRules[Any] | None = None,
         latest: Iterable[str] = (),
+        coalesce: float | Mapping[str, float] | None = None,
         options: HubOptions | None = None,
     ) -> None:
         if retention is not None and not isinstance(log, str):
@@ -128,6 +134,7 @@ class Hub(Publisher, Generic[E]):
 
             self.contracts = Contracts(contract)
         self.latest_rules = rules or None
+        self._coalesce = None if coalesce is None else CoalesceRules(coalesce)
         self.sync = SyncHub(self)
 
     # -- subscribe
@@ -159,7 +166,8 @@ class Hub(Publisher, Generic[E]):
             live: send `newswire.live` when all that was stored has been sent: what follows is live. It has no id.
                 Readers of channels that have a state get it always.
             max_rate: at most so many events a second of each channel that has a state: the newest.
-            coalesce: hold events back for so many seconds at most, so that small ones travel together.
+            coalesce: hold events back for so many seconds at most, so that small ones travel together. None: what the
+                hub's own `coalesce` says of these channels.
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.
@@ -171,6 +179,8 @@ class Hub(Publisher, Generic[E]):
         if max_rate is not None and state is None:
             raise ValueError("max_rate leaves out events, so it is for channels that have a state: see Hub(latest=...)")
         begin = From(start) if start is not None else From.LATEST if state is None else From.STATE
+        if coalesce is None and self._coalesce is not None:
+            coalesce = self._coalesce.of(wanted)
         pace = pace_of(coalesce, max_rate)
         return Subscription(self, wanted, form, after or begin, transform, live=live, pace=pace)
 

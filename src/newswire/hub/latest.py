@@ -73,7 +73,7 @@ class LatestRules:
         reads all events of all channels.
         """
         state = {name for name in channels.names if name in self}
-        states = {each for each in channels.patterns if any(_within(each, rule) for rule in self._patterns)}
+        states = {each for each in channels.patterns if any(is_within(each, rule) for rule in self._patterns)}
         if not state and not states:
             return None, channels
         names, patterns = channels.names - state, channels.patterns - states
@@ -276,7 +276,7 @@ class _Wanted:
         return self._all or (channel in self._channels and (self._but is None or channel not in self._but))
 
 
-def _within(pattern: str, rule: str) -> bool:
+def is_within(pattern: str, rule: str) -> bool:
     """Whether every channel that a pattern matches is one that a rule matches."""
     if pattern.startswith("$") and rule[:1] in "*>":
         return False  # a wildcard does not match an internal channel
