@@ -412,6 +412,7 @@ async def test_the_metrics_of_all_workers(upstream: Upstream, client: httpx2.Asy
                 await stream.rest()
                 assert (await fresh.get(relay.url + "/v1/models")).text == "no"
         await _until(client, (relay,), 'newswire_relay_calls_total{status="200",upstream="default"}', 6)
+        await _until(client, (relay,), 'newswire_relay_passed_total{status="404",upstream="default"}', 6)
         found = await _metrics(client, relay)
         assert found["newswire_relay_tokens_total"] == 12
         assert found['newswire_relay_passed_total{status="404",upstream="default"}'] == 6
