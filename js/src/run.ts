@@ -40,7 +40,12 @@ export interface Run<E extends object = AnyEvents> extends AsyncIterable<EventOf
 }
 
 /** What an event means for a run: text that it adds, and the end, for formats whose end is not newswire's. */
-type Meaning = { text?: string | null; end?: End };
+type Meaning = {
+  text?: string | null;
+  end?: End;
+  /** The format is one of an AI API. There a stream that is opened again begins with what its reader has already. */
+  repeats?: boolean;
+};
 
 type Remembered = { url?: string; start?: string; body?: unknown; key?: string; chat?: boolean };
 
@@ -67,21 +72,17 @@ function newKey(): string {
 export function resumeRun<E extends object = AnyEvents>(name: string, options: RunOptions<E> = {}): Run<E> | null {
   const known = (options.storage ?? sessionStorage).getItem(PREFIX + name);
   if (!known) return null;
-  const { url, start, body, key, chat }: Remembered = JSON.parse(known);
+  const { url, start, body, key, chat: isChat }: Remembered = JSON.parse(known);
   const more = { ...options, remember: name };
-  const format = chat ? chatFormat() : undefined;
+  const format = isChat ? chat : newswire;
   if (url) return read(url, { ...more, method: "GET", body: undefined }, null, format);
   return options.idempotent && start ? read(start, { ...more, body }, key ?? newKey(), format) : null;
 }
 
 /** How the events of one run are read. */
-interface Format {
-  take(event: StreamEvent<string, any>): Meaning;
-  /** Whether a stream that is opened again begins with what the reader has: so it is in the formats of AI clients. */
-  repeats(): boolean;
-}
+type Format = (event: StreamEvent<string, any>) => Meaning;
 
-const newswire: Format = { take: (event) => ({ text: event.event === "message" ? event.text : null }), repeats: () => false };
+const newswire: Format = (event) => ({ text: event.event === "message" ? event.text : null });
 
 function read<E extends object>(url: string, options: RunOptions<E>, key: string | null, format = newswire): Run<E> {
   const { remember, storage = remember ? sessionStorage : undefined, headers, ...rest } = options;
@@ -89,6 +90,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
   let text = "";
   let own: End | null = null; // the end, in a format of its own
   let left = false; // by `close`
+  let again = false; // the stream was opened again, and has brought nothing yet
 
   function keep(what: Remembered | null): void {
     if (!remember) return;
@@ -114,7 +116,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     text: [...(rest.text ?? []), "message"],
     onOpen(opened) {
       if (connection.resumeUrl) keep({ url: connection.resumeUrl });
-      if (opened.reconnected && format.repeats()) text = "";
+      again = opened.reconnected;
       options.onOpen?.(opened);
     },
     onGap(gap) {
@@ -127,7 +129,9 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     },
   });
   connection.on("*", (event) => {
-    const { text: added, end } = format.take(event as StreamEvent);
+    const { text: added, end, repeats } = format(event as StreamEvent);
+    if (again && repeats) text = "";
+    again = false;
     if (added) {
       text += added;
       for (const listener of [...listeners]) listener(text, added);
@@ -204,28 +208,22 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
  */
 export function streamChat<E extends object = AnyEvents>(url: string | URL, options: RunOptions<E> = {}): Run<E> {
   const starts = options.body != null || /^post$/i.test(options.method ?? "");
-  return read(String(url), options, starts ? newKey() : null, chatFormat());
+  return read(String(url), options, starts ? newKey() : null, chat);
 }
 
 const LAST = /^(message_stop|response\.(completed|incomplete)|RUN_FINISHED)$/;
 
-function chatFormat(): Format {
-  let foreign = false; // a format of an AI API
-  return {
-    repeats: () => foreign,
-    take(event) {
-      if (event.text === "[DONE]") return { end: { reason: "done" } };
-      const part = event.text[0] === "{" ? parse(event.text) : null;
-      const text = part && textOf(part);
-      if (text == null && !(part && (typeof part.type === "string" || part.error))) return newswire.take(event);
-      foreign = true;
-      if (LAST.test(part.type)) return { end: { reason: "done" } };
-      const error = part.error ?? part.response?.error ?? (/error/i.test(part.type) ? part : null);
-      // A goodbye says that the server stops, and the answer goes on.
-      if (!error || error.code === "goodbye" || error.type === "goodbye") return { text };
-      return { end: { reason: "failed", error: { message: String(error.message ?? error.errorText ?? error) } } };
-    },
-  };
+/** The format of the event itself decides, so that an answer may be read on in another one. */
+function chat(event: StreamEvent<string, any>): Meaning {
+  if (event.text === "[DONE]") return { end: { reason: "done" } };
+  const part = event.text[0] === "{" ? parse(event.text) : null;
+  const text = part && textOf(part);
+  if (text == null && !(part && (typeof part.type === "string" || part.error))) return newswire(event);
+  if (LAST.test(part.type)) return { end: { reason: "done" } };
+  const error = part.error ?? part.response?.error ?? (/error/i.test(part.type) ? part : null);
+  // A goodbye says that the server stops, and the answer goes on.
+  if (!error || error.code === "goodbye" || error.type === "goodbye") return { text, repeats: true };
+  return { end: { reason: "failed", error: { message: String(error.message ?? error.errorText ?? error) } } };
 }
 
 function parse(text: string): any {
