@@ -1,7 +1,7 @@
 """A chat with a language model whose answers outlive refreshes, second tabs and `kill -9`.
 
 Each answer is a run. A POST starts it, with a key that the page made, so that a request that is sent again starts
-nothing twice; native EventSources read it, from wherever they were. `make demo` runs it beside the dashboard. Alone:
+nothing twice; any number of pages read it, from wherever they were. `make demo` runs it beside the dashboard. Alone:
 
     python -m examples.chat.model 8001                                  # the model, in a process of its own
     CHAT_MODEL_URL=http://127.0.0.1:8001 newswire run examples.chat.app:app
@@ -31,6 +31,7 @@ from examples.chat.conversation import announce, channel, prompt, turns
 from examples.chat.model import NAME
 from examples.demo.kill import kill
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire.browser import newswire_js
 from newswire.errors import RunNotFound
 from newswire.runs import RunAccepted, RunOptions, RunResponse, Runs, WorkerOptions
 
@@ -66,6 +67,7 @@ class Chat:
         return [
             Route("/chat", moved),
             Route("/chat/kill", kill, methods=["POST"]),
+            Route("/chat/newswire.js", newswire_js),
             Route("/chat/chats/{chat}", self.conversation),
             Route("/chat/chats/{chat}/questions", self.questions),
             Route("/chat/chats/{chat}/questions", self.ask, methods=["POST"]),

@@ -1,13 +1,9 @@
-// One native EventSource, kept alive, and everything that it delivers, counted.
+// One stream of all channels, kept alive by newswire's client, and everything that it delivers, counted.
 //
 // A page that shows a state first and changes afterwards must not miss what happens in between. So the feed asks the
 // log where it ends now, reads what the channels kept up to there, and opens the stream from exactly there.
-//
-// The browser reconnects by itself, with Last-Event-ID, when a connection breaks or is refused. It gives up for good
-// when it gets a wrong answer, such as a proxy's 502 during a deployment, and it notices nothing when a socket dies in
-// its sleep. Then the feed opens another EventSource, with its cursor in the URL.
+import { connect } from "/newswire.js";
 
-const SILENCE = 30_000; // this machine's load comes each second: longer silence is no silence, but a dead socket
 const offsetOf = (id) => Number(id.slice(id.lastIndexOf("-") + 1));
 const logOf = (id) => id.slice(0, id.lastIndexOf("-"));
 
@@ -32,10 +28,7 @@ export class Feed {
     this.compared = ""; // up to here everything was
     this.audited = 0;
     this.numbers = new Map(); // the last number of each publisher's run
-    this.heard = 0;
-    this.opened = false;
     this.state = "";
-    this.delay = 500;
   }
 
   async start() {
@@ -52,9 +45,6 @@ export class Feed {
       }
     }
     this.connect();
-    setInterval(() => this.watch(SILENCE), 1000);
-    for (const wake of ["online", "pageshow"]) addEventListener(wake, () => this.watch(3000));
-    document.addEventListener("visibilitychange", () => document.hidden || this.watch(3000));
   }
 
   // Ticks are left out: there are many, and they say nothing but that they came.
@@ -67,58 +57,43 @@ export class Feed {
   }
 
   connect() {
-    this.source?.close();
     const query = new URLSearchParams(this.channels.map((channel) => ["channel", channel]));
-    query.set("envelope", "json");
-    query.set("last_event_id", this.cursor);
-    const source = (this.source = new EventSource(`/stream?${query}`));
-    this.heard = performance.now();
-    source.onopen = () => {
-      if (this.opened) this.counts.reconnects++;
-      this.opened = true;
-      this.delay = 500;
-      this.heard = performance.now();
-      const outage = this.outages.at(-1);
-      if (outage && outage.to === null) outage.to = Date.now();
-      this.setState("live");
-    };
-    source.onmessage = (message) => this.take(message);
-    source.onerror = () => {
-      if (source !== this.source) return;
-      if (this.outages.at(-1)?.to !== null) this.outages.push({ from: Date.now(), to: null });
-      this.setState("dead");
-      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-      setTimeout(() => source === this.source && this.connect(), this.delay * (0.75 + Math.random() / 2));
-      this.delay = Math.min(this.delay * 2, 5000);
-    };
+    this.source = connect(`/stream?${query}`, {
+      lastEventId: this.cursor,
+      json: false,
+      backoff: { retry: 500, first: 500, cap: 5000 },
+      onOpen: ({ reconnected }) => {
+        if (reconnected) this.counts.reconnects++;
+        const outage = this.outages.at(-1);
+        if (outage && outage.to === null) outage.to = Date.now();
+        this.setState("live");
+      },
+      onState: (state) => {
+        if (state === "open") return;
+        if (this.outages.at(-1)?.to !== null) this.outages.push({ from: Date.now(), to: null });
+        this.setState("dead");
+      },
+      onGap: ({ id, ...gap }) => {
+        this.counts.gaps++;
+        this.numbers.clear(); // what is missing was told: it is not lost silently
+        if (logOf(id) !== logOf(this.cursor)) this.begin(id);
+        this.cursor = id;
+        this.onEvent({ channel: null, event: "gap", data: gap, id });
+      },
+    });
+    this.source.on("*", (event) => this.take(event));
   }
 
-  watch(limit) {
-    if (this.source?.readyState === EventSource.OPEN && performance.now() - this.heard > limit) this.connect();
-  }
-
-  take(message) {
-    this.heard = performance.now();
-    const envelope = JSON.parse(message.data);
-    if (envelope.event === "newswire.gap") {
-      this.counts.gaps++;
-      this.numbers.clear(); // what is missing was told: it is not lost silently
-      if (logOf(message.lastEventId) !== logOf(this.cursor)) this.begin(message.lastEventId);
-      this.cursor = message.lastEventId;
-      this.onEvent({ channel: null, event: "gap", data: JSON.parse(envelope.data), id: message.lastEventId });
-      return;
-    }
-    if (envelope.event.startsWith("newswire.")) return;
-    const id = message.lastEventId;
+  take({ channel, event, text, id }) {
     this.counts.received++;
     if (logOf(id) !== logOf(this.cursor)) this.begin(id);
     else if (offsetOf(id) <= offsetOf(this.cursor)) {
-      this.counts[this.seen.get(envelope.channel)?.has(offsetOf(id)) ? "doubled" : "disordered"]++;
+      this.counts[this.seen.get(channel)?.has(offsetOf(id)) ? "doubled" : "disordered"]++;
       return;
     }
     this.cursor = id;
-    this.seen.get(envelope.channel)?.add(offsetOf(id));
-    this.onEvent(this.read(id, envelope, false));
+    this.seen.get(channel)?.add(offsetOf(id));
+    this.onEvent(this.read(id, { channel, event, data: text }, false));
   }
 
   // Another log than before: nothing of the old one can be compared.

@@ -1,6 +1,7 @@
-// The tail: what a channel has kept of late, then one EventSource, and as many rows as a person can read. What comes
+// The tail: what a channel has kept of late, then one stream, and as many rows as a person can read. What comes
 // faster is counted, and said. The time of a row is the event's own. Data is only ever set as text.
 
+import { connect } from "../newswire.js";
 import { short } from "./chart.js";
 
 const ROWS = 400;        // in the page
@@ -36,7 +37,7 @@ const full = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "l
 
 export class Tail {
   #list; #source = null; #pending = []; #skipped = 0; #paused = false; #held = 0; #channel = null; #lastId = "";
-  #onState; #onCount; #onKept; #onStuck; #stuck = true; #chosen = null; #wait = 1000; #retry = 0; #top = 0; #day = ""; #turn = 0;
+  #onState; #onCount; #onKept; #onStuck; #stuck = true; #chosen = null; #retry = 0; #top = 0; #day = ""; #turn = 0;
 
   constructor(list, { onState, onCount, onStuck, onKept }) {
     this.#list = list;
@@ -98,26 +99,19 @@ export class Tail {
   }
 
   #connect() {
-    clearTimeout(this.#retry);
     this.#source?.close();
-    const query = new URLSearchParams({ last_event_id: this.#lastId });
-    if (this.#channel !== null) query.set("channel", this.#channel);
-    const source = this.#source = new EventSource("console/tail?" + query);
-    source.onopen = () => { this.#wait = 1000; this.#onState("live"); };
-    source.onmessage = message => {
-      this.#lastId = message.lastEventId;
+    const query = this.#channel === null ? "" : `?${new URLSearchParams({ channel: this.#channel })}`;
+    const source = this.#source = connect(`console/tail${query}`, {
+      lastEventId: this.#lastId,
+      backoff: { cap: 15_000 },
+      onOpen: () => this.#onState("live"),
+      onState: state => source === this.#source && state !== "open" && this.#onState("reconnecting"),
+    });
+    source.on("message", message => {
+      this.#lastId = message.id;
       this.#pending.push(message);
       if (this.#pending.length > AT_ONCE * 5) { this.#skipped += AT_ONCE * 4; this.#pending.splice(0, AT_ONCE * 4); }
-    };
-    source.onerror = () => {
-      if (source !== this.#source) return;
-      this.#onState("reconnecting");
-      // A browser gives up for good after a 5xx; this page does not.
-      if (source.readyState === EventSource.CLOSED) {
-        this.#retry = setTimeout(() => this.#connect(), this.#wait);
-        this.#wait = Math.min(this.#wait * 1.7, 15_000);
-      }
-    };
+    });
   }
 
   get paused() { return this.#paused; }
@@ -167,11 +161,9 @@ export class Tail {
     return el("div", "skipped", `${short(count)} more came in between: too fast to read, counted but not shown`);
   }
 
-  #read(message) {
-    let event;
-    try { event = JSON.parse(message.data); } catch { event = { channel: null, event: "message", data: message.data }; }
+  #read({ data: event, id }) {
     if (event.channel === null) return [this.#notice(event)];
-    return [...this.#dated(event.time), this.#row({ ...event, id: message.lastEventId })];
+    return [...this.#dated(event.time), this.#row({ ...event, id })];
   }
 
   // A line where another day begins; none for today at the top.
