@@ -15,23 +15,27 @@
 import { SourceError, type ErrorCode } from "./errors.ts";
 import type { Raw } from "./decoder.ts";
 import { fetchSource, type Sink, type Transport } from "./source.ts";
-import type { ConnectOptions } from "./types.ts";
+import type { ConnectOptions, Opened } from "./types.ts";
 
 const TICK = 200; // ms between two looks
 const QUIET = 400; // ms without a word from the leader, after which a tab asks
 const ANSWER = 700; // ms that a leader has for its answer; up to 200 more, so that not all tabs steal at once
+const SETTLED = 1000; // ms after its opening, in which a stream that has a past has shown it
 const JOINING = 150; // ms that a new leader waits for tabs that may be frozen
 
 type Term = readonly [number: number, tab: string];
 type Head = { url: string; status: number; headers: [string, string][] };
 type Failure = { code: ErrorCode; message: string; status: number; body: string };
 
+type Stream = { ready: boolean; past: boolean | null; lives: boolean; channels: string[]; cursor: string };
+
 type Message =
   | { is: "join"; tab: string; channels: string[]; cursor: string }
   | { is: "leave"; tab: string }
   | { is: "ping" }
-  // What the leader's stream has, how far it is, and whether it is open; `ready` if it has asked for that stream.
-  | { is: "lead"; term: Term; ready: boolean; channels: string[]; cursor: string; head: Head | null; hidden: boolean }
+  // What the leader's stream has, how far it is, and whether it is open. `ready`: it has asked for that stream. `past`: a
+  // reader without a cursor first gets what was before (up to `newswire.live`, if `lives`); null if that is not known yet.
+  | ({ is: "lead"; term: Term; head: Head | null; hidden: boolean } & Stream)
   | { is: "events"; term: Term; events: Raw[]; cursor: string }
   | { is: "lost"; term: Term; failure: Failure | null; wait: number }
   | { is: "closed"; term: Term; failure: Failure | null };
@@ -76,7 +80,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   let leaving = new AbortController(); // of this tab, from the group
   let release: (() => void) | undefined; // of the lead
   let ticking: ReturnType<typeof setInterval> | undefined;
-  let solo: Transport | undefined;
+  let past = address.searchParams.get("from") === "earliest"; // known to this tab, which may lead
+  let lives = false; // this tab has read a `newswire.live`
+  let stream: Stream = { ready: false, past, lives, channels: [], cursor: "" };
+  let since = ""; // where the leader was then
+  let held: Raw[] | undefined; // what came while `past` was not known
+  let solo: Transport | undefined; // reads for this tab alone
 
   // -- what every tab does
 
@@ -97,37 +106,91 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     if (number < term[0] || (number === term[0] && who < term[1])) return; // a leader of the past
     if (number !== term[0] || who !== term[1]) {
       term = message.term;
+      if (admitted) lost(null, 0);
       admitted = false;
-      lost(null, 0);
       if (who !== tab) {
         leader?.stop();
         join();
       }
     }
     heard = Date.now();
-    if (message.is === "lead") led(message);
-    else if (message.is === "closed") finish(message.failure && failed(message.failure));
-    else if (!admitted) return;
-    else if (message.is === "lost") lost(message.failure && failed(message.failure), message.wait);
-    else take(message.events, message.cursor);
+    if (message.is === "closed") return finish(message.failure && failed(message.failure));
+    if (message.is === "lead") {
+      const { head, hidden } = message;
+      stream = message;
+      past ||= !!stream.past;
+      admit();
+      if (admitted && head) opened({ ...head, headers: new Headers(head.headers) });
+      hasty = !head && hidden ? hasty || Date.now() : 0;
+    } else if (message.is === "events") {
+      stream = { ...stream, cursor: message.cursor || stream.cursor };
+      if (admitted) return take(message.events, message.cursor);
+      held?.push(...message.events);
+      admit();
+    } else if (admitted) lost(message.failure && failed(message.failure), message.wait);
   }
 
-  function led({ ready, channels, cursor: from, head, hidden }: Message & { is: "lead" }): void {
-    if (!admitted && ready) {
-      const covered = wanted.every((one) => channels.includes(one));
-      if (covered && !cursor) cursor = from; // from now on
-      const order = compare(cursor, from);
-      if (cursor && from && Number.isNaN(order)) return alone();
-      admitted = covered && order >= 0;
-      if (!admitted) return join();
+  // From here on this tab takes what the leader sends, if all that it lacks is still to come.
+  function admit(): void {
+    if (admitted || !stream.ready || closed) return;
+    const covered = wanted.every((one) => stream.channels.includes(one));
+    if (covered && !cursor && !solo && stream.cursor && !past) {
+      // From now on, if this stream has no past.
+      if (!held) [held, since] = [[], stream.cursor];
+      if (stream.past === null) return;
+      [admitted, cursor] = [true, since];
+      const events = held;
+      held = undefined;
+      sink.moved(cursor);
+      return take(events, stream.cursor);
+    }
+    held = undefined;
+    if (solo && stream.lives && !lives) return; // its state is not whole yet
+    const order = compare(cursor, stream.cursor);
+    if (covered && order >= 0) {
+      admitted = true;
+      const own = solo;
+      solo = undefined; // so that its end means nothing
+      own?.close();
       if (cursor) sink.moved(cursor);
+    } else if (cursor && stream.cursor && Number.isNaN(order)) {
+      // Cursors that have no order can't be brought together: this tab reads for itself, and stays alone.
+      if (!solo) catchUp();
+      leave();
+    } else if (!solo) {
+      if (!cursor) catchUp();
+      if (cursor || !covered) join(); // the leader reads again, from there
     }
-    if (!admitted) return;
-    if (head && !open) {
-      open = true;
-      sink.opened({ ...head, headers: new Headers(head.headers), reconnected: opens++ > 0 });
-    }
-    hasty = !head && hidden ? hasty || Date.now() : 0;
+  }
+
+  // A tab without a cursor is to get what the server sends to such a reader, as the state of channels that have one. It
+  // reads that for itself until it is where the leader is.
+  function catchUp(): void {
+    const current: { mine?: Transport } = {};
+    const mine = () => solo === current.mine && !closed;
+    solo = current.mine = fetchSource(url, { ...options, lastEventId: cursor }, {
+      opened: (head) => mine() && opened(head),
+      event(event) {
+        if (!mine()) return;
+        cursor = event.id;
+        lives ||= event.event === "newswire.live";
+        sink.event(event);
+        queueMicrotask(admit);
+      },
+      moved(id) {
+        if (!mine()) return;
+        sink.moved((cursor = id));
+        queueMicrotask(admit); // an event with this id may follow
+      },
+      lost: (error, wait) => mine() && lost(error, wait),
+      closed: (error) => mine() && finish(error),
+    });
+  }
+
+  function opened(head: Omit<Opened, "reconnected">): void {
+    if (open) return;
+    open = true;
+    sink.opened({ ...head, reconnected: opens++ > 0 });
   }
 
   function take(events: Raw[], through: string): void {
@@ -140,12 +203,6 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       if (closed) return;
     }
     if (through && !(compare(through, cursor) <= 0)) sink.moved((cursor = through));
-  }
-
-  // Cursors that have no order can't be brought together: this tab reads for itself.
-  function alone(): void {
-    leave();
-    solo = fetchSource(url, { ...options, lastEventId: cursor }, sink);
   }
 
   function lost(error: Error | null, wait: number): void {
@@ -161,7 +218,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       heard = now; // once
       hasty = 0;
       request(true);
-    } else if (asked <= heard && now - heard > QUIET) {
+    } else if ((asked <= heard && now - heard > QUIET) || (held && stream.past === null)) {
       asked = now;
       say({ is: "ping" });
     }
@@ -200,7 +257,8 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     let channels: string[] = [];
     let at = cursor; // of the stream
     let head: Head | null = null;
-    let stream: Transport | undefined;
+    let headAt = 0;
+    let source: Transport | undefined;
     let stopped = false;
     let batch: Raw[] = [];
     let batched = false;
@@ -214,7 +272,9 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     }
 
     function show(): void {
-      tell({ is: "lead", term: mine, ready: !!stream, channels, cursor: at, head, hidden: document.hidden });
+      const known = past || (head && Date.now() - headAt > SETTLED) ? past : null;
+      const { hidden } = document;
+      tell({ is: "lead", term: mine, ready: !!source, past: known, lives, channels, cursor: at, head, hidden });
     }
 
     function pinged(): void {
@@ -223,7 +283,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
 
     // Reads from the oldest cursor of all tabs; each leaves out what it has.
     function read(): void {
-      stream?.close();
+      source?.close();
       flush();
       head = null;
       channels = [...new Set([...tabs.values()].flatMap((one) => one.channels))].sort();
@@ -238,10 +298,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
         opened({ url, status, headers }) {
           if (!current) return;
           head = { url, status, headers: [...headers] };
+          headAt = Date.now();
           show();
         },
         event(event) {
           if (!current) return;
+          if (event.event === "newswire.live") past = lives = true;
           batch.push(event);
           later();
         },
@@ -262,7 +324,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
           tell({ is: "closed", term: mine, failure: error && plain(error) });
         },
       });
-      stream = {
+      source = {
         close() {
           current = false;
           own.close();
@@ -293,7 +355,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
         navigator.locks.request(`${name} ${who}`, { signal: stopping.signal }, gone).catch(() => {});
       }
       tabs.set(who, { channels: theirs, cursor: from });
-      if (!stream) return void go();
+      if (!source) return void go();
       const behind = from && (!at || compare(from, at) < 0);
       if (behind || !theirs.every((one) => channels.includes(one))) read();
       else show();
@@ -306,7 +368,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     function stop(): void {
       if (stopped) return;
       stopped = true;
-      stream?.close();
+      source?.close();
       stopping.abort();
       leader = undefined;
       release?.();
@@ -316,7 +378,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     // The tabs that there are say where they are, all but a frozen one. Pings tell the time too: in a hidden tab a timer
     // may be a minute late.
     function go(): boolean {
-      if (stopped || stream || (Date.now() < until && missing.some((one) => !tabs.has(one)))) return false;
+      if (stopped || source || (Date.now() < until && missing.some((one) => !tabs.has(one)))) return false;
       read();
       return true;
     }
@@ -361,7 +423,9 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     channel = undefined;
     admitted = false;
     term = [term[0], ""];
-    open = false;
+    stream = { ...stream, ready: false };
+    held = undefined;
+    if (!solo) open = false;
   }
 
   function finish(error: Error | null): void {

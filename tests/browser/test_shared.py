@@ -14,11 +14,18 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
 TABS = 10
 OPEN = """import('/newswire.js').then(({ connect }) => {
-  globalThis.seen = []; globalThis.fetches = 0; globalThis.gaps = 0; globalThis.longest = 0; let last = 0;
+  Object.assign(globalThis, { seen: [], fetches: 0, reads: new Set(), gaps: 0, live: 0, longest: 0 });
+  let last = 0;
   globalThis.source = connect("%s", {
     shared: %s,
-    fetch: (...given) => (fetches++, fetch(...given)),
+    fetch(url, init) {
+      fetches++;
+      reads.add(init.signal);
+      init.signal.addEventListener("abort", () => reads.delete(init.signal));
+      return fetch(url, init);
+    },
     onGap: () => gaps++,
+    onCaughtUp: () => live++,
   });
   source.on("*", ({ data, channel }) => {
     const now = performance.now();
@@ -85,8 +92,8 @@ def open_tabs(server: Any, pages: Any, url: str, count: int = TABS, *, shared: s
 
 
 def leader(tabs: list[Any]) -> Any:
-    """The tab that opened a stream."""
-    (leads,) = [tab for tab in tabs if tab.evaluate("fetches") > 0]
+    """The tab that reads a stream."""
+    (leads,) = [tab for tab in tabs if tab.evaluate("reads.size") > 0]
     return leads
 
 
@@ -124,7 +131,7 @@ def test_the_lead_is_handed_over(server: Any, pages: Any, publisher: Publisher) 
         for tab in others:
             tab.evaluate("longest = 0")
         old.order(**how)
-        settle(lambda: sum(tab.evaluate("fetches") for tab in others) > 0)
+        settle(lambda: sum(tab.evaluate("reads.size") for tab in others) > 0)
         await_more(others)
         longest = max(tab.evaluate("longest") for tab in others)
         print(f"{how}: {longest:.0f} ms from one event to the next")
@@ -178,11 +185,11 @@ def test_subscriptions_are_the_union(server: Any, pages: Any) -> None:
             tab.order(goto=f"{server.url}/health/live")
             tab.evaluate(OPEN % (url, "true"))
             tab.until("seen.length > 10")
-        assert subscribers(server) == 1
+        settle(lambda: subscribers(server) == 1)
         old = leader(tabs)
         old.order(close=True)
         others = [tab for tab in tabs if tab is not old]
-        settle(lambda: subscribers(server) == 1 and sum(tab.evaluate("fetches") for tab in others) > 0)
+        settle(lambda: subscribers(server) == 1 and sum(tab.evaluate("reads.size") for tab in others) > 0)
         await_more(others)
         sent = publisher.stop()
     wanted = [{"a.1"}, {"b.1"}, {"a.1", "c"}, {"b.1"}]
@@ -223,6 +230,40 @@ def test_a_tab_with_an_older_cursor_gets_what_it_lacks(server: Any, pages: Any) 
         tab.evaluate("source.close()")
     settle(lambda: subscribers(server) == 0)
     one.until("navigator.locks.query().then(({ held, pending }) => held.length + pending.length === 0)")
+
+
+def test_a_tab_that_comes_later_gets_the_state(server: Any, pages: Any) -> None:
+    """On channels that have a state, and with `from=earliest`, a tab first gets what a reader without a cursor gets."""
+    server.kill()
+    server.config.write_text(server.config.read_text() + 'latest = ["prices.*"]\n')
+    server.start()
+    for number in range(20):
+        httpx2.post(f"{server.url}/channels/prices.{number % 4}", content=str(number)).raise_for_status()
+    whole = [[f"prices.{number % 4}", number] for number in range(16, 20)]
+    tabs = open_tabs(server, pages, "/stream?channel=prices.*", 4)
+    for tab in tabs:
+        tab.until("seen.length >= 4 && live > 0")
+        assert tab.evaluate("seen") == whole
+    settle(lambda: subscribers(server) == 1)
+    with Publisher(server.url, "prices.1") as publisher:
+        await_more(tabs)
+        late = pages.tabs(5)[4]
+        late.order(goto=f"{server.url}/health/live")
+        late.evaluate(OPEN % ("/stream?channel=prices.*", "true"))
+        await_more([late])
+        settle(lambda: subscribers(server) == 1)
+        sent = publisher.stop()
+    for tab in tabs:
+        tab.until(f"seen.at(-1)?.[1] === {sent - 1}")
+        assert tab.evaluate("seen") == [*whole, *(["prices.1", number] for number in range(sent))]
+    late.until(f"seen.at(-1)?.[1] === {sent - 1}")
+    assert sorted(channel for channel, _ in late.evaluate("seen.slice(0, 4)")) == [f"prices.{n}" for n in range(4)]
+    all_from_first([number for channel, number in late.evaluate("seen") if channel == "prices.1"], sent)
+    ids = [server.publish(str(number)) for number in range(3)]
+    for tab in tabs[:2]:
+        tab.evaluate("source.close()")
+        tab.evaluate(OPEN % ("/stream?channel=news&from=earliest", "true"))
+        tab.until(f"seen.length === {len(ids)}")
 
 
 def test_without_locks_each_tab_has_its_own(server: Any, pages: Any) -> None:
