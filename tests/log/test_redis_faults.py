@@ -7,12 +7,15 @@ import logging
 import os
 import secrets
 import shutil
+import ssl
 import time
-from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 from tests.fixtures.engines import Valkey, free_port
+from tests.fixtures.proxies import make_certificate
 from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
 from tests.log.two_logs import Publisher, publishing, two_logs
@@ -21,6 +24,7 @@ from newswire.errors import LogError, LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.log import Log
+from newswire.log.open import open_log
 from newswire.log.redis.engine import RedisLog
 from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
@@ -406,3 +410,45 @@ class Sentinel(Valkey):
     def command(self) -> list[str]:
         """See `Server.command`."""
         return [super().command()[0], str(self.folder / "sentinel.conf"), "--sentinel"]
+
+
+@asynccontextmanager
+async def with_tls(server: Valkey, certificate: Path, key: Path) -> AsyncGenerator[int]:
+    """A port where TLS ends, before a server that has none."""
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", server.port)
+        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    listening = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=context)
+    try:
+        yield listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if "connected" in repr(task.get_coro()):
+                await asyncio.wait([task])
+
+
+@pytest.mark.parametrize("scheme", ["rediss", "valkeys"])
+async def test_tls(scheme: str, valkey: Valkey, tmp_path: Path) -> None:
+    """With a certificate that `ssl_ca_certs` trusts; without, nothing is sent, and the error says why."""
+    certificate, key = make_certificate(tmp_path, "localhost")
+    async with with_tls(valkey, certificate, key) as port:
+        url = f"{scheme}://127.0.0.1:{port}/0?namespace=tls.{secrets.token_hex(8)}"
+        async with opened(open_log(f"{url}&ssl_ca_certs={certificate}")) as log, Reader(log) as reader:
+            await publish(log, "a", "1")
+            await reader.saw("1")
+            assert [entry.data for entry in await read_all(log, "a")] == ["1"]
+        async with opened(open_log(f"{url}&timeout=1")) as log:
+            with pytest.raises(LogUnavailable, match="certificate"):
+                await log.span()
