@@ -24,12 +24,12 @@ from tests.log.two_logs import Publisher, publishing, two_logs
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.channels import Channels
-from newswire.log.engine import Condition
+from newswire.log.engine import Batch, Condition
 from newswire.log.log import Log
 from newswire.log.nats.engine import NatsLog
 from newswire.log.open import open_log
 from newswire.log.retention import Retention
-from newswire.testing.log_base import opened, publish, read_all
+from newswire.testing.log_base import opened, publish, read_all, submit
 from newswire.wire.event import Event
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -395,6 +395,15 @@ async def test_a_user_with_few_rights(tmp_path: Path) -> None:
         async with opened(NatsLog(url, namespace="other", timeout=0.5)) as log:
             with pytest.raises(LogUnavailable, match=r"(?i)permissions violation for publish"):
                 await log.span()
+
+
+async def test_a_batch_without_events(nats: Nats, namespace: str) -> None:
+    """It stores nothing; its condition is judged all the same."""
+    async with opened(NatsLog(nats.url, namespace=namespace)) as log:
+        [newest] = await publish(log, "a", "1")
+        batches = [Batch([], Condition("a", each)) for each in (newest, 0)]
+        assert await submit(log, *batches) == [newest + 1, None]
+        assert (await log.span()).latest == newest
 
 
 async def test_info(nats: Nats, namespace: str) -> None:

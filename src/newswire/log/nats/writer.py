@@ -327,6 +327,9 @@ class Writer:
                 return
             first[EXPECTED] = str(unit.expected)
             first[f"{EXPECTED}-Subject"] = self._stream.subjects.of(condition.channel)
+        if not events:
+            await self._judge(unit)
+            return
         if unit.id is not None:
             first[_ID] = unit.id
             if len(events) > 1:
@@ -342,6 +345,16 @@ class Writer:
                 await self._settle_known(unit, seq)
             else:
                 self._stored(units, seq)
+
+    async def _judge(self, unit: _Unit) -> None:
+        """A batch without events stores nothing; only its condition counts."""
+        condition = unit.batch.condition
+        if condition is not None:
+            [newest] = await self._pages.newest([condition.channel])
+            if (newest.offset if newest else 0) != condition.newest:
+                self._settle(unit, None)
+                return
+        self._settle(unit, self._stream.seen + 1, self._stream.epoch)
 
     async def _exchange(self, events: Sequence[tuple[str, Event]], first: dict[str, str]) -> tuple[int, bool]:
         """Store events. Returns the offset of the first, and whether it was there before."""
