@@ -17,6 +17,8 @@ from tests.fixtures.serve import run_newswire
 
 from newswire import Hub, Pattern
 
+pytestmark = pytest.mark.slow
+
 
 def watch(folder: Path, *arguments: str, status: int = 0) -> str:
     """Run the command; what it printed."""

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 TRANSACTOR = Path(__file__).with_name("transactor.py")
 TRANSACTIONS = 200
-KILLS = 8
+KILLS = 6
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

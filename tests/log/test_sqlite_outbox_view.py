@@ -69,6 +69,7 @@ def test_the_rules_are_those_of_publish(view: sqlite3.Connection, channel: str, 
     assert taken(view, channel, "x", event) == allowed(channel, event)
 
 
+@pytest.mark.slow
 def test_every_character(view: sqlite3.Connection) -> None:
     """Each character that no channel's name may have is refused, and its neighbours are not."""
     for code in range(0x3100):
