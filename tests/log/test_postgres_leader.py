@@ -144,7 +144,7 @@ async def test_a_leader_that_is_killed_at_random_points(postgres: Postgres) -> N
 async def test_a_leader_that_stands_still_is_replaced(postgres: Postgres) -> None:
     """The server ends its session, and another process leads."""
     namespace = secrets.token_hex(8)
-    with a_process(f"{postgres.url}?namespace={namespace}&idle_session_timeout=1s") as frozen:
+    with a_process(f"{postgres.url}?namespace={namespace}&idle_session_timeout=3s") as frozen:
         log = PostgresLog(f"{postgres.url}?application_name=other", namespace=namespace)
         async with opened(log), Reader(log) as reader:
             assert isinstance(log.engine, PostgresEngine)
