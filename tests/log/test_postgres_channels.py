@@ -10,6 +10,7 @@ import pytest
 from tests.fixtures.engines import Postgres
 from tests.log.redis_reader import Reader
 
+from newswire import open_log
 from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels, Pattern
 from newswire.log.engine import PAGE_BYTES
@@ -137,6 +138,22 @@ async def test_logs_of_two_names(postgres: Postgres) -> None:
         epochs = [(await each.span()).epoch for each in (log, other, third, same)]
         assert len(set(epochs)) == 3
         assert epochs[0] == epochs[3]
+
+
+async def test_urls(postgres: Postgres) -> None:
+    """All forms of a database's URL lead to the same log; options are read, and wrong ones refused."""
+    name = secrets.token_hex(8)
+    _, _, rest = postgres.url.partition("://")
+    for number, scheme in enumerate(("postgresql", "postgres", "postgresql+asyncpg", "POSTGRESQL+psycopg")):
+        async with opened(open_log(f"{scheme}://{rest}?namespace={name}&timeout=9&application_name=shop")) as log:
+            assert await publish(log, "a", "x") == [number + 1]
+    for bad, words in (
+        ("pooler=perhaps", "pooler can't be 'perhaps'"),
+        ("poll=0", "poll is"),
+        ("timeout=0", "timeout is"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            open_log(f"{postgres.url}?{bad}")
 
 
 @pytest.mark.parametrize("namespace", ["a b", 'a"b', "a'b", "a;b", "x" * 60, "$$"])

@@ -138,6 +138,8 @@ _OPENERS: Final[dict[str, Callable[[str, SplitResult, RetentionRules, dict[str, 
     "tls": _nats,
     "postgres": _postgres,
     "postgresql": _postgres,
+    "postgresql+asyncpg": _postgres,  # as SQLAlchemy names it: an application has one URL for both
+    "postgresql+psycopg": _postgres,
     "http": _edge,
     "https": _edge,
 }

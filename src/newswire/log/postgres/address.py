@@ -47,7 +47,11 @@ class Address:
         name, colon, password = user.partition(":")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         many = hosts.split(",")
-        if parts.scheme not in ("postgresql", "postgres") or parts.fragment or not all(map(_HOST.fullmatch, many)):
+        if (
+            parts.scheme.partition("+")[0] not in ("postgresql", "postgres")
+            or parts.fragment
+            or not all(map(_HOST.fullmatch, many))
+        ):
             raise ValueError(
                 "this PostgreSQL URL can't be used: look at its host, port and database, and write special characters "
                 "of the password as %40"
