@@ -10,6 +10,7 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -318,15 +319,27 @@ def test_a_log_that_is_away(kept: Kept, servers: list[Serve], stack: ExitStack) 
     for reader in readers:  # heartbeats
         reader.wait_for_bytes()
 
-    kept.give_back()
+    with ThreadPoolExecutor() as pool:
+        url, prefer = f"{servers[0].url}/channels/news", {"prefer": "respond-async, wait=30"}
+        waiting = pool.submit(httpx2.post, url, content="waited", headers=prefer, timeout=2 * PATIENCE)
+        until(lambda: retries_of(servers[0]) > 3)
+        kept.give_back()
+        assert waiting.result().status_code == 200
     publish(servers[1], "after")
     for reader in readers:
-        assert [event.data for event in reader.read(1)] == ["after"]
+        assert [event.data for event in reader.read(2)] == ["waited", "after"]
     for server in servers:
         until(lambda server=server: log_of(server) == ("up", 1, 1))
         assert httpx2.get(f"{server.url}/health/ready").json()["log"] == "up"
         assert server.stderr().count("is not available now") == 1
         assert server.stderr().count("available: this is over") == 1
+
+
+def retries_of(server: Serve) -> float:
+    """How many attempts to use the log have failed."""
+    text = httpx2.get(f"{server.url}/metrics", timeout=PATIENCE).text
+    samples = {one.name: one.value for family in text_string_to_metric_families(text) for one in family.samples}
+    return float(samples["newswire_log_retries_total"])
 
 
 def log_of(server: Serve) -> tuple[str, float, float]:
