@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from tests.fixtures.engines import Valkey
+from tests.fixtures.engines import Nats, Postgres, Valkey
 from tests.fixtures.serve import NEWSWIRE, clean_environment, run_newswire
 
 from newswire.log import Retention, open_log
@@ -178,3 +178,20 @@ def test_a_log_that_can_t_be_used_is_one_sentence(tmp_path: Path) -> None:
     assert "hunter2" not in said
     assert "is the log of one process" in log(tmp_path, "info", "memory://", status=1)
     assert "has no ftp:// log" in log(tmp_path, "info", "ftp://ada:hunter2@host/", status=1)
+
+
+def test_info_tells_what_nats_and_postgresql_are_really_set_to(nats: Nats, postgres: Postgres, tmp_path: Path) -> None:
+    """The tests' PostgreSQL runs without fsync; what a NATS server syncs only its system account knows."""
+    for server, made, setting, value, risk in (
+        (nats, "made the stream", "replicas", "1", "sync_interval: always"),
+        (postgres, "made the tables", "fsync", "off", "fsync is off. Set fsync on"),
+    ):
+        url = f"{server.url}?namespace=info{os.getpid()}"
+        assert log(tmp_path, "init", url).startswith(made)
+        assert log(tmp_path, "init", url).startswith("the log is there")
+        fill(url)
+        found = json.loads(log(tmp_path, "info", url, "--json"))
+        assert (found["events"], found["latest"], found["durability"][setting]) == (6, 6, value)
+        assert risk in "\n".join(found["warnings"])
+        assert "6 events of 2 channels" in log(tmp_path, "verify", url)
+        assert [line["data"] for line in lines(tmp_path, "--log", url)] == [f"event {number}" for number in range(5)]

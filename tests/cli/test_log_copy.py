@@ -15,7 +15,7 @@ from pathlib import Path
 import anyio
 import httpx2
 import pytest
-from tests.fixtures.engines import Valkey
+from tests.fixtures.engines import Nats, Postgres, Valkey
 from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, free_port, run_newswire
 
 from newswire.client import AsyncEventSource, Backoff, Options
@@ -130,14 +130,14 @@ def move(places: Sequence[str], folder: Path) -> Readers:
 
 
 @pytest.mark.slow
-def test_a_server_moves_house_under_load(tmp_path: Path) -> None:
-    """From SQLite to Valkey to another SQLite file, with 500 events a second: no reader loses or doubles an event."""
-    with Valkey("--appendonly", "yes") as valkey:
-        places = ["sqlite:///old.db", f"redis://127.0.0.1:{valkey.port}/0?namespace=new", "sqlite:///newest.db"]
-        readers = move(places, tmp_path)
-        for place in places[1:]:
-            done = run_newswire("log", "verify", place, folder=tmp_path)
-            assert done.returncode == 0, done.stdout
+def test_a_server_moves_house_under_load(tmp_path: Path, valkey: Valkey, nats: Nats, postgres: Postgres) -> None:
+    """From SQLite to Valkey to NATS to PostgreSQL, with 500 events a second: no reader loses or doubles an event."""
+    servers = (valkey, nats, postgres)
+    places = ["sqlite:///old.db", *(f"{server.url}?namespace=moves{os.getpid()}" for server in servers)]
+    readers = move(places, tmp_path)
+    for place in places:
+        done = run_newswire("log", "verify", place, folder=tmp_path)
+        assert done.returncode == 0, done.stdout
     expected = [str(number) for number in range(readers.published)]
     for seen in readers.seen:
         begin = int(seen[0])  # a reader begins with the newest event

@@ -143,6 +143,12 @@ class _Copier:
             raise LogError(f"the target has events of its own (its epoch is {target.epoch}): copy into an empty log")
         if not resume:
             raise LogError(f"the target has the events up to {target.latest:,} of this log already: go on with resume")
+        begun = target.lives.all[-1]
+        if begun.epoch not in ours and begun.after < target.latest:
+            raise LogError(
+                f"the target began a life of its own after {begun.after:,}, and has something of its own there: begin "
+                "again with an empty log"
+            )
         if target.latest > source.latest:
             raise LogError(
                 f"the target ends at {target.latest:,} and the original at {source.latest:,}: the target is in use "

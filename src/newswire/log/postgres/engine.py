@@ -19,9 +19,11 @@ from dataclasses import dataclass
 
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, Limits, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
 from newswire.log.postgres.address import Address
+from newswire.log.postgres.copied import losses_of, restore
+from newswire.log.postgres.info import info_of
 from newswire.log.postgres.keeper import Keeper
 from newswire.log.postgres.leader import Leader
 from newswire.log.postgres.link import Link, Server
@@ -222,6 +224,40 @@ class PostgresEngine(Engine):
         """See `Engine.trim`."""
         self._enter()
         return await self._keeper.trim()
+
+    # -- for operators
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        self._enter()
+        return await info_of(self._link, str(self._rules) if self._rules else "")
+
+    async def init(self) -> str:
+        """See `Engine.init`. Makes the tables also where the URL says that they are not to be made at first use."""
+        server = self._server
+        create, server.create = server.create, True
+        try:
+            self._enter()
+            epoch = (await self.span()).epoch
+        finally:
+            server.create = create
+        what = "made the tables of the log" if server.made else "the log is there"
+        return f"{what} in {server.name}, in its life {epoch}"
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        self._enter()
+        return await self._pages.scan(max(after, 0), limit)
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        self._enter()
+        return await losses_of(self._link)
+
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        self._enter()
+        await restore(self._server, self._link, copied)
 
     async def close(self) -> None:
         """See `Engine.close`."""

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
@@ -57,6 +58,7 @@ class Server:
         epoch: the present life of the log, as far as this process knows; empty: not known yet.
         lives: all of them.
         seen: the newest offset that this process knows of, in that epoch.
+        made: whether this process has made tables.
         away: whether the last attempt to connect has failed.
         on_epoch: called when the epoch has changed.
     """
@@ -70,6 +72,7 @@ class Server:
         self.timeout = timeout
         self.pooled = pooled
         self.create = create
+        self.made = False
         self.away = False
         self.on_epoch: Callable[[], object] = lambda: None
         self.name = f"{address.name} ({schema.name})"
@@ -158,9 +161,16 @@ class Server:
             if version:
                 steps += f"\n;UPDATE {schema.quoted}.life SET version = {len(STEPS)}"
             await link.script(f"{'' if there else f'CREATE SCHEMA {schema.quoted};'} {steps}; COMMIT")
+            self.made = True
         except BaseException:
             await link.close()
             raise
+
+    def adopt(self, epoch: str, latest: int, lives: str) -> None:
+        """This process has made the log a copy of another one, up to `latest`."""
+        if epoch != self.epoch:
+            self.epoch = ""  # no events were lost
+        self._found(epoch, latest, lives)
 
     def _found(self, epoch: str, latest: int, lives: str) -> None:
         """The log is in this life now."""
@@ -224,6 +234,20 @@ class Link:
         async with self._lock:
             await self._connect()
             return await self.run(sql, *arguments, on_sent=on_sent)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Callable[..., Awaitable[list[Any]]]]:
+        """Several statements in one transaction: the block gets what runs them."""
+        async with self._lock:
+            await self._connect()
+            await self.script("BEGIN ISOLATION LEVEL READ COMMITTED")
+            try:
+                yield self.run_inside
+            except BaseException:
+                if self.is_open:
+                    await self.script("ROLLBACK")
+                raise
+            await self.script("COMMIT")
 
     async def ask(self, sql: str, *arguments: Any) -> list[Any]:
         """Run a statement whose rows begin with the epoch, whether the tables are the same, and the newest offset; and

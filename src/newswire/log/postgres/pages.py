@@ -121,6 +121,14 @@ class Pages:
         """The next entries of all channels, and the newest offset."""
         return _next_of(await self._link.ask(_NEXT, after, _MOST // 4, PAGE_BYTES))
 
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        rows = await self._link.ask(_NEXT, after, min(limit, _MOST), PAGE_BYTES)
+        entries, latest = _next_of(rows)
+        # A page may end early, for its size: the next one goes on.
+        through = entries[-1].offset if entries else max(latest, after)
+        return Page(entries, through, 0, epoch=rows[0][0])
+
     async def _by_scan(self, channels: Channels, after: int, limit: int) -> Page:
         expression = "|".join(map(_regex, sorted(channels.patterns)))
         names = sorted(channels.names)

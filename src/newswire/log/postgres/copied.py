@@ -1,0 +1,85 @@
+"""A copy of another log in the database: what was lost is read out of one, and events at given offsets go into one.
+
+See `Engine.restore`. A part is one transaction, under the lock of the log.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from newswire.errors import LogError
+from newswire.log.engine import Copied, Losses
+from newswire.log.position import Lives
+from newswire.log.postgres.link import Link, Server
+
+_LIVES_BYTES: Final = 4000  # as in enter.sql
+_LOCK: Final = "SELECT pg_advisory_xact_lock(@log@)"
+_STATE: Final = """
+    SELECT epoch, lives, greatest(floor, coalesce((SELECT max(number) FROM @schema@.events), 0)) FROM @schema@.life"""
+_ADOPT: Final = "UPDATE @schema@.life SET epoch = $1, lives = $2, floor = greatest(floor, $3)"
+_INSERT: Final = """
+    INSERT INTO @schema@.events (number, time, size, channel, event, data)
+    SELECT n, t, octet_length(d), c, e, d
+    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::text[]) AS u (n, t, c, e, d) WHERE n > $6"""
+_LOSE: Final = """
+    INSERT INTO @schema@.channels AS c (name, lost, empty)
+    SELECT n, l, NOT EXISTS (SELECT FROM @schema@.events AS e WHERE e.channel = n)
+    FROM unnest($1::text[], $2::bigint[]) AS u (n, l)
+    ON CONFLICT (name) DO UPDATE SET lost = greatest(c.lost, excluded.lost), empty = excluded.empty"""
+_FORGET: Final = """
+    INSERT INTO @schema@.shapes AS s (shape, lost) SELECT * FROM unnest($1::text[], $2::bigint[]) AS u (shape, lost)
+    ON CONFLICT (shape) DO UPDATE SET lost = greatest(s.lost, excluded.lost)"""
+# Which channels were there before the first was forgotten is not known here.
+_FORGOT: Final = "UPDATE @schema@.kept SET forgets = forgets + 1, forgot = 0"
+
+
+async def losses_of(link: Link) -> Losses:
+    """See `Engine.losses`."""
+    channels = await link.call("SELECT name, lost FROM @schema@.channels WHERE lost > 0")
+    shapes: dict[str, int] = dict(map(tuple, await link.call("SELECT shape, lost FROM @schema@.shapes")))
+    [[doubt]] = await link.call("SELECT doubt FROM @schema@.kept")
+    if doubt:
+        shapes[">"] = max(doubt, shapes.get(">", 0))
+    return Losses(dict(map(tuple, channels)), shapes)
+
+
+async def restore(server: Server, link: Link, copied: Copied) -> None:
+    """Store a part of another log.
+
+    Raises:
+        LogError: the log has events of its own.
+    """
+    lives = _text(copied.lives)
+    async with link.transaction() as run:
+        await run(_LOCK)
+        [[epoch, known, latest]] = await run(_STATE)
+        ours = {each.partition(":")[0] for each in known.split(",")}
+        if epoch != copied.lives.epoch and latest and ours.isdisjoint(life.epoch for life in copied.lives.all):
+            raise LogError(f"the log in {server.name} has events of its own: copy into another schema or namespace")
+        entries = copied.entries
+        await run(
+            _INSERT,
+            [entry.offset for entry in entries],
+            [round(entry.time * 1e6) for entry in entries],
+            [entry.channel for entry in entries],
+            [None if entry.event == "message" else entry.event for entry in entries],
+            [entry.data for entry in entries],
+            latest,
+        )
+        await run(_ADOPT, copied.lives.epoch, lives, copied.through)
+        if copied.losses is not None:
+            channels, shapes = copied.losses.channels, copied.losses.shapes
+            await run(_LOSE, list(channels), list(channels.values()))
+            if shapes:
+                await run(_FORGET, list(shapes), list(shapes.values()))
+                await run(_FORGOT)
+        await run("SELECT pg_notify('@channel@', $1)", copied.lives.epoch)
+    server.adopt(copied.lives.epoch, max(latest, copied.through), lives)
+
+
+def _text(lives: Lives) -> str:
+    """Lives as the database keeps them."""
+    text = ",".join(f"{life.epoch}:{life.after}" for life in lives.all)
+    while len(text) > _LIVES_BYTES:
+        text = text.partition(",")[2]
+    return text
