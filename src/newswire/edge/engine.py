@@ -16,12 +16,14 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
 from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
 from newswire.edge import form
+from newswire.edge.cache import Cache
 from newswire.edge.origin import Origin
 from newswire.edge.writer import Writer
 from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, NewswireError, SourceError, TrimmedAway
@@ -29,7 +31,7 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Batch, Engine, Entry, Info, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.engine import Limits as LogLimits
 from newswire.log.log import Log
-from newswire.log.position import Position
+from newswire.log.position import Lives, Position
 from newswire.log.retry import Outage
 from newswire.wire.event import Event
 
@@ -49,10 +51,12 @@ class EdgeLog(Log):
             origin's. Without one the edge has what any client of the origin has.
         timeout: seconds to wait for a connection or an answer. A request whose answer was lost goes out again for three
             times as long, and what it publishes is stored once.
+        cache: a file, for one process, in which the edge keeps the events of the last seven days: readers that come
+            back are served from there, also while the origin is away.
     """
 
-    def __init__(self, url: str, *, timeout: float = 5.0) -> None:
-        super().__init__(EdgeEngine(url, timeout))
+    def __init__(self, url: str, *, timeout: float = 5.0, cache: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(EdgeEngine(url, timeout, None if cache is None else Path(cache).absolute()))
 
 
 class EdgeEngine(Engine):
@@ -60,15 +64,18 @@ class EdgeEngine(Engine):
 
     limits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
 
-    def __init__(self, url: str, timeout: float) -> None:
+    def __init__(self, url: str, timeout: float, cache: Path | None) -> None:
         self._url = url
         self._timeout = timeout
+        self._file = cache
         self._epoch = ""  # of the newest answer
+        self._lives: Lives | None = None  # of the newest span
         self._begin()
 
     def _begin(self) -> None:
         self._origin = Origin(self._url, self._timeout)
         self._writer = Writer(self._origin, lambda: self._epoch)
+        self._cache = None if self._file is None else Cache(self._file)
         self._pid: int | None = None  # the process that uses it
         self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
 
@@ -77,7 +84,7 @@ class EdgeEngine(Engine):
         pid, loop = os.getpid(), asyncio.get_running_loop()
         if self._pid != pid or self._loop is not loop:
             if self._pid is not None:
-                _abandoned.append((self._origin, self._writer))
+                _abandoned.append((self._origin, self._writer, self._cache))
                 self._begin()
             self._pid, self._loop = pid, loop
 
@@ -91,6 +98,11 @@ class EdgeEngine(Engine):
 
     async def read(self, channels: Channels, after: int, limit: int) -> Page:
         """See `Engine.read`."""
+        if self._cache is not None:
+            self._enter()
+            cached = await self._cache.read(channels, max(after, 0), limit, self._epoch)
+            if cached is not None:
+                return cached
         wanted = {"channels": form.of_channels(channels), "after": max(after, 0), "limit": limit}
         page = form.to_page(await self._ask("read", wanted))
         self._epoch = page.epoch
@@ -104,12 +116,18 @@ class EdgeEngine(Engine):
     async def span(self) -> Span:
         """See `Engine.span`."""
         span = form.to_span(await self._ask("span"))
-        self._epoch = span.epoch
+        self._epoch, self._lives = span.epoch, span.lives
         return span
 
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`: one stream from the origin."""
         self._enter()
+        at = begin = max(after, 0)
+        if self._cache is not None:
+            lives = self._lives if self._lives is not None and self._lives.epoch == epoch else (await self.span()).lives
+            if lives.epoch != epoch:
+                raise EpochChanged(lives.epoch)
+            begin = await self._cache.begin(lives, at)
         outage = Outage(f"no stream from the origin {self._origin.name}", logger, quiet=True)
 
         def failed(error: NewswireError, wait: float | None) -> None:
@@ -121,7 +139,7 @@ class EdgeEngine(Engine):
         source = AsyncEventSource(
             f"{self._origin.url}/log/tail",
             headers=self._origin.headers,
-            last_event_id=Position(epoch, max(after, 0)),
+            last_event_id=Position(epoch, begin),
             options=Options(
                 backoff=Backoff(retry=0.1, first=0.1, cap=2.0, longest=5.0),
                 limits=Limits(max_line=_MOST_BYTES, max_event=_MOST_BYTES),
@@ -129,7 +147,6 @@ class EdgeEngine(Engine):
                 hooks=Hooks(error=failed, open=opened),
             ),
         )
-        at = max(after, 0)
         try:
             async with source:
                 async for event in source:
@@ -143,13 +160,20 @@ class EdgeEngine(Engine):
         if event.event == form.EPOCH:
             raise EpochChanged(event.data)
         if event.event == form.TRIMMED:
+            if int(event.data) <= at and self._cache is not None:  # it was for the cache alone
+                self._cache.lacks(int(event.data))
+                raise LogUnavailable("the cache lacks what the origin has removed: it begins again")
             raise TrimmedAway(int(event.data))
         if event.event != form.ENTRIES:
             return at
         place = Position.parse(event.id or "")
         if place.epoch != epoch:
             raise EpochChanged(place.epoch)
-        entries = [entry for entry in form.entries_of(json.loads(event.data)) if entry.offset > at]
+        entries = form.entries_of(json.loads(event.data))
+        if self._cache is not None and place.offset > self._cache.at:
+            self._cache.put([entry for entry in entries if entry.offset > self._cache.at], place.offset)
+        if entries[0].offset <= at:
+            entries = [entry for entry in entries if entry.offset > at]
         if entries:
             on_entries(entries, True)
         return max(at, place.offset)
@@ -190,10 +214,12 @@ class EdgeEngine(Engine):
         if self._pid != os.getpid():
             return
         self._pid = None
-        origin, writer = self._origin, self._writer
+        origin, writer, cache = self._origin, self._writer, self._cache
         self._begin()
         await writer.close()
         await origin.close()
+        if cache is not None:
+            await cache.close()
 
     async def _ask(self, name: str, payload: object = None) -> Any:
         """Ask for something; asking twice does no harm."""

@@ -120,7 +120,7 @@ def _edge(scheme: str, parts: SplitResult, retention: RetentionRules, options: d
         raise ImportError(f"an {scheme}:// log needs httpx2: pip install 'newswire[client]'") from error
     if not parts.hostname:
         raise ValueError("the log of another server needs its address: https://origin.example/")
-    known: _Known = {"timeout": float}
+    known: _Known = {"timeout": float, "cache": str}
     address, own = _split(parts, known)
     log: Log = edge_log(address, **_options(scheme, own, options, known))
     return log
