@@ -10,20 +10,27 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js demo images test test-all delivery-versions quick check bench clean fuzz setup
+.PHONY: js demo cluster images test test-all delivery-versions quick check bench clean fuzz setup
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh
-	@touch $@ $@-demo
+	@touch $@ $@-demo $@-cluster
 
 $(VENV)/.ready-demo: pyproject.toml constraints.txt scripts/setup.sh
 	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh demo
 	@touch $@
 
+$(VENV)/.ready-cluster: pyproject.toml constraints.txt scripts/setup.sh
+	PYTHON=$(PYTHON) VENV=$(VENV) bash scripts/setup.sh cluster
+	@touch $@
+
 demo: $(VENV)/.ready-demo   ## the dashboard: a server, real publishers, a page to look at; make demo PORT=8001
 	$(BIN)/python -m examples.demo --port $(PORT)
+
+cluster: $(VENV)/.ready-cluster   ## two servers on a Valkey, a page that moves between them, and a button that kills each of the three
+	$(BIN)/python -m examples.cluster --port $(PORT)
 
 js: setup              ## the npm package in js/dist, and the file that Python serves; prints their sizes
 	PATH="$(abspath $(BIN)):$$PATH" node js/build.mjs
@@ -61,4 +68,4 @@ bench: setup           ## all benchmarks, in turns with the peers; renews docs/b
 	$(BIN)/python -m benchmarks --quick --write-docs
 
 clean:
-	rm -rf $(VENV) demo-data node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.build
+	rm -rf $(VENV) demo-data cluster-data node_modules build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache benchmarks/.build

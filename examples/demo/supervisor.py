@@ -33,6 +33,7 @@ class Supervisor:
         client: asks it whether it is ready.
         tell: called with what happened, for people.
         environment: more settings of the server.
+        app: what to run.
 
     Attributes:
         pid: the process that runs now; None between two lives.
@@ -47,11 +48,14 @@ class Supervisor:
         client: httpx2.AsyncClient,
         tell: Callable[[str], None],
         environment: Mapping[str, str] | None = None,
+        *,
+        app: str = "examples.demo.app:app",
     ) -> None:
         self.pid: int | None = None
         self.ready = asyncio.Event()
         self.deaths = 0
         self._port = port
+        self._app = app
         self._client = client
         self._tell = tell
         self._environment = {
@@ -69,7 +73,7 @@ class Supervisor:
         Raises:
             CanNotServe: it dies again and again before it answers.
         """
-        command = [sys.executable, "-m", "newswire.cli.main", "run", "examples.demo.app:app", "--port", str(self._port)]
+        command = [sys.executable, "-m", "newswire.cli.main", "run", self._app, "--port", str(self._port)]
         stillborn = 0
         died: float | None = None
         while stillborn < STILLBORN:

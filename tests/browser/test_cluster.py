@@ -1,0 +1,57 @@
+"""`make cluster` as a person meets it: two servers on a Valkey, a real Chromium, and kill -9 of each of the three."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.fixtures.engines import free_port
+
+ROOT = Path(__file__).parents[2]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.slow]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> Iterator[str]:
+    """The page's address; the cluster runs until the test ends."""
+    port = free_port()
+    options = ("--port", str(port), "--rate", "200", "--data", str(tmp_path), "--no-browser")
+    command = [sys.executable, "-m", "examples.cluster", *options]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        while "The page" not in (line := process.stdout.readline()):
+            assert line, "it ended"
+        yield f"http://127.0.0.1:{port}/cluster/"
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_each_of_the_three_may_die(url: str, page: Any) -> None:
+    """The page gets each event once, in order, while its buttons kill one server, the other, and Valkey, twice."""
+    page.order(goto=url)
+    page.until("globalThis.cluster?.feed.counts.received > 100")
+    for name in ("one", "two", "valkey") * 2:
+        dead = page.evaluate(f"document.querySelector('[data-name={name}] p').textContent")
+        page.evaluate(f"document.querySelector('[data-name={name}] button').click()")
+        page.until(
+            f"(text => text !== {dead!r} && !text.endsWith('dead'))"
+            f"(document.querySelector('[data-name={name}] p').textContent)"
+        )
+        received = page.evaluate("cluster.feed.counts.received")
+        page.until(f"cluster.feed.counts.received > {received} + 200")
+    page.until("cluster.feed.counts.reconnects >= 4")
+    counts = page.evaluate("cluster.feed.counts")
+    zero = {"lost": 0, "doubled": 0, "disordered": 0, "gaps": 0, "resent": 0}
+    assert {name: counts[name] for name in zero} == zero
+    audit = page.until("cluster.feed.audit().catch(() => null)")
+    assert (audit["missing"], audit["extra"]) == (0, 0)
+    ids = [int(id.partition("-")[2]) for id in page.evaluate("recorded.map(([id]) => id)")]
+    assert ids == sorted(set(ids))
+    assert page.errors == []
