@@ -31,6 +31,7 @@ NAMES: Final = (
     "publish",
     "engines",
     "outbox",
+    "edges",
     "channels",
     "decode",
     "reading",
