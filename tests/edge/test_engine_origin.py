@@ -145,6 +145,8 @@ async def test_without_the_edge_key_an_edge_has_what_a_client_has(origins: Many,
         ):
             with pytest.raises(LogError, match="edge key"):
                 await refused
+        with pytest.raises(LogError, match="is reserved: browsers"):
+            await edge.append([("a", Event("x", "newswire.end"))])
         assert (await edge.span()).latest == 2
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
@@ -32,9 +33,10 @@ from newswire.log.engine import Batch, Entry, OnDone, Outcome
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.server.auth import Denied
-from newswire.server.auth.access import Action
+from newswire.server.auth.access import Access, Action
 from newswire.server.service import Service
 from newswire.wire.event import Event
+from newswire.wire.payload import to_event
 from newswire.wire.strict_json import read_json
 
 _ALL: Final = ">"
@@ -86,8 +88,8 @@ class Origin:
             raise Denied("this is not the edge key of this server", authenticate="Bearer")
         return False
 
-    async def allow(self, request: Request, action: Action, channels: Sequence[str]) -> None:
-        """See that a request without the edge key may do that.
+    async def allow(self, request: Request, action: Action, channels: Sequence[str]) -> Access | None:
+        """See that a request without the edge key may do that. Returns whose it is, if that is known.
 
         Raises:
             Denied: it may not.
@@ -95,7 +97,7 @@ class Origin:
         hidden = next((channel for channel in channels if is_internal(channel)), None)
         if hidden is not None:
             raise Denied(f"channel {hidden[:100]!r} is internal: an edge needs the edge key for it")
-        await self._service.allow(request, action, *channels)
+        return await self._service.allow(request, action, *channels)
 
     # -- calls
 
@@ -149,10 +151,13 @@ class Origin:
     async def _append(self, call: _Call) -> Any:
         asked = call.asked["batches"]
         outcomes: list[Outcome] = [None] * len(asked)
+        publisher: str | None = None
         batches: dict[int, Batch] = {}
         for index, each in enumerate(asked):
             try:
                 batch = form.to_batch(each)
+                if not call.whole:
+                    batch.events = self._as_published(batch)
                 self._log.check(batch.events)
                 batches[index] = batch
             except (InvalidEvent, InvalidChannel, LimitExceeded) as error:
@@ -160,14 +165,24 @@ class Origin:
         if not call.whole:
             channels = {channel for batch in batches.values() for channel, _ in batch.events}
             channels |= {batch.condition.channel for batch in batches.values() if batch.condition is not None}
-            await self.allow(call.request, "publish", sorted(channels))
+            access = await self.allow(call.request, "publish", sorted(channels))
+            publisher = self._service.publisher(call.request.scope, access)
         await self._forget_stale(batches, str(call.asked["epoch"]))
         epoch = ""
         if batches:
             found, epoch = await _submit(self._log, list(batches.values()))
             for index, outcome in zip(batches, found, strict=True):
                 outcomes[index] = outcome
+        if publisher is not None and self._service.rates is not None:
+            self._service.rates.took(publisher, sum(len(batch.sizes) for batch in batches.values()))
         return {"outcomes": [form.of_outcome(each) for each in outcomes], "epoch": epoch}
+
+    def _as_published(self, batch: Batch) -> list[tuple[str, Event]]:
+        """The events of an edge without the edge key, as any client's: no reserved types, and by the contract."""
+        contracts = self._service.hub.contracts
+        if contracts is None:
+            return [(channel, to_event(event)) for channel, event in batch.events]
+        return [(channel, contracts.encode(channel, event, None)) for channel, event in batch.events]
 
     async def _forget_stale(self, batches: dict[int, Batch], epoch: str) -> None:
         """Leave out batches whose condition is about an event that was lost when the log began another life."""
@@ -211,11 +226,11 @@ class Origin:
         """`GET /log/tail`: everything after `Last-Event-ID`, as it comes."""
         service = self._service
         whole = self._is_whole(request)
-        if not whole:
-            await self.allow(request, "subscribe", [_ALL])
+        access = None if whole else await self.allow(request, "subscribe", [_ALL])
         service.check_room()
         position = Position.parse(last_event_id(request) or "")
-        options = StreamOptions(heartbeat=service.settings.heartbeat, retry=1000)
+        ends = None if access is None or access.expires is None else max(access.expires - time.time(), 0.1)
+        options = StreamOptions(heartbeat=service.settings.heartbeat, retry=1000, max_age=ends)
         return EventSourceResponse(self._events(position, whole), options=options)
 
     async def _events(self, after: Position, whole: bool) -> AsyncIterator[Event]:
