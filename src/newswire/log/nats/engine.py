@@ -157,6 +157,12 @@ class NatsEngine(Engine):
         self._enter()
         return await info_of(self._stream)
 
+    async def init(self) -> str:
+        """See `Engine.init`."""
+        epoch = (await self.span()).epoch
+        what = "made the stream of the log" if self._stream.made else "the log is there"
+        return f"{what} on {self._stream}, in its life {epoch}"
+
     async def scan(self, after: int, limit: int) -> Page:
         """See `Engine.scan`."""
         self._enter()

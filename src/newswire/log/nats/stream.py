@@ -79,6 +79,7 @@ class Stream:
         doubt: up to here a log that this one was copied from had lost something.
         subjects: of this stream.
         single: whether one server has it, which then knows its end.
+        made: whether this process has made the stream.
         away: whether the last attempt to get to it has failed.
         on_epoch: called when the epoch has changed.
     """
@@ -92,6 +93,7 @@ class Stream:
         self.doubt = 0
         self.subjects = Subjects(name, "")
         self.single = True
+        self.made = False
         self.away = False
         self.on_epoch: list[Callable[[], object]] = []
         self._retention = retention
@@ -302,6 +304,7 @@ class Stream:
             if error.code in _IN_USE:
                 return
             raise LogUnavailable(f"the stream {self} can't be made: {error}") from None
+        self.made = True
         if not made["config"].get("allow_atomic"):
             raise LogUnavailable(f"the server {self.link.name} is too old: NATS 2.12 or newer is needed")
 
