@@ -19,7 +19,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from newswire import EventSourceResponse, Hub
 
-hub = Hub()
+hub = Hub("sqlite:///newswire.db")  # with several workers not memory://
 
 async def events(request):
     return EventSourceResponse(hub.subscribe("x"))

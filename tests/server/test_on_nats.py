@@ -97,6 +97,7 @@ def test_a_stream_is_deleted_under_open_readers(servers: list[Serve], nats_serve
             assert new.data == "new"
         for server, cursor in ((one, second[1].id), (two, first[1].id)):
             with Reader(f"{server.url}/channels/news", {"Last-Event-ID": cursor or ""}) as late:
+                assert late.answer.status_code == 200, late.answer.read()
                 gap, new = late.read(2)
                 assert (gap.event, new.data) == ("newswire.gap", "new")
 
