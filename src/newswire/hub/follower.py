@@ -19,6 +19,10 @@ from newswire.log.retry import Outage, Retry, SupervisedTask
 
 # A log that has failed counts as back when it was followed for as long as was waited before, and at most so long.
 _PROBATION: Final = 1.0  # seconds
+_LIFE_SECONDS: Final = (
+    2.0  # how long a stream waits for the hub to take in another life of the log, before it is refused
+)
+_LOOK_SECONDS: Final = 0.02  # between two looks at whether it has
 
 
 class Receiver(Protocol):
@@ -74,6 +78,18 @@ class LogFollower:
         """Why nothing comes from the log now; None while all is well."""
         return self._task.failure
 
+    async def settle(self) -> None:
+        """As `check`, but a log that has begun another life is taken in first. That takes a moment.
+
+        Raises:
+            LogUnavailable: no events come now.
+        """
+        loop = asyncio.get_running_loop()
+        patience = loop.time() + _LIFE_SECONDS
+        while isinstance(self._task.failure, EpochChanged) and loop.time() < patience:  # noqa: ASYNC110  rare
+            await asyncio.sleep(_LOOK_SECONDS)
+        self.check()
+
     def check(self) -> None:
         """See that events come.
 
@@ -122,6 +138,7 @@ class LogFollower:
         other = span.epoch != receiver.epoch or span.latest < receiver.head
         if other:
             receiver.begin_again(span)
+            self._task.succeeded()  # the log is there
         return other
 
     async def _tail(self) -> None:

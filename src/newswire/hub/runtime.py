@@ -205,7 +205,7 @@ class HubRuntime:
         """
         if self.draining:
             raise Closed("the hub is shutting down: connect again in a moment")
-        self.follower.check()
+        await self.follower.settle()
         if start is From.LATEST:
             return StartPoint(self.head)
         found = self.place(start)
@@ -215,7 +215,9 @@ class HubRuntime:
         if span.epoch != self.epoch:
             changed = EpochChanged(span.epoch)
             self.follower.restart(changed)
-            raise LogUnavailable("the log began another life just now: try again") from changed
+            await self.follower.settle()
+            if span.epoch != self.epoch:
+                raise LogUnavailable("the log began another life just now: try again") from changed
         return resolve_start(start, span)
 
     def place(self, start: Start) -> StartPoint:
