@@ -41,7 +41,7 @@ images: setup          ## renews the pictures in docs/images
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
 
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
-	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 1
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 1 -raR
 
 test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each in an environment of its own
 	bash scripts/test_all.sh
