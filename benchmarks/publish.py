@@ -65,7 +65,7 @@ def run(size: Size, say: Say) -> list[Table]:
     ]
     notes = (
         f"The file is on {_disk(BUILD)}; a bare 4 KB append and fdatasync runs {syncs:,.0f} times a second there.",
-        "What was acknowledged was counted in the file, opened anew.",
+        "What was acknowledged was counted in the file, opened again.",
     )
     columns = ("log", "events/s", "wait p50 µs", "wait p99 µs")
     return [Table("Events of 200 bytes, one process", columns, rows, notes), over_http]
