@@ -10,11 +10,9 @@ and goes on after the last event that came. `newswire.server.edges` is the other
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -28,10 +26,11 @@ from newswire.edge.origin import Origin
 from newswire.edge.writer import Writer
 from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, NewswireError, SourceError, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, Info, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Entry, Info, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.engine import Limits as LogLimits
 from newswire.log.log import Log
 from newswire.log.position import Lives, Position
+from newswire.log.remote import Part, RemoteEngine
 from newswire.log.retry import Outage
 from newswire.wire.event import Event
 
@@ -39,7 +38,6 @@ logger = logging.getLogger("newswire.log")
 
 _MOST_BYTES: Final = 256 * 2**20  # of one event of the stream: far above what an origin sends
 _SILENCE: Final = 60.0  # seconds without a byte after which the stream is opened again
-_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 
 
 class EdgeLog(Log):
@@ -59,7 +57,7 @@ class EdgeLog(Log):
         super().__init__(EdgeEngine(url, timeout, None if cache is None else Path(cache).absolute()))
 
 
-class EdgeEngine(Engine):
+class EdgeEngine(RemoteEngine):
     """The engine of an `EdgeLog`, which has the same arguments."""
 
     limits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
@@ -70,23 +68,15 @@ class EdgeEngine(Engine):
         self._file = cache
         self._epoch = ""  # of the newest answer
         self._lives: Lives | None = None  # of the newest span
-        self._begin()
+        super().__init__()
 
     def _begin(self) -> None:
         self._origin = Origin(self._url, self._timeout)
         self._writer = Writer(self._origin, lambda: self._epoch)
         self._cache = None if self._file is None else Cache(self._file)
-        self._pid: int | None = None  # the process that uses it
-        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
 
-    def _enter(self) -> None:
-        """The engine is going to be used."""
-        pid, loop = os.getpid(), asyncio.get_running_loop()
-        if self._pid != pid or self._loop is not loop:
-            if self._pid is not None:
-                _abandoned.append((self._origin, self._writer, self._cache))
-                self._begin()
-            self._pid, self._loop = pid, loop
+    def _parts(self) -> Sequence[Part]:
+        return self._writer, self._origin, *([] if self._cache is None else [self._cache])
 
     def __repr__(self) -> str:
         return self._origin.name
@@ -209,18 +199,6 @@ class EdgeEngine(Engine):
         """See `Engine.losses`."""
         return form.to_losses(await self._ask("losses"))
 
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        if self._pid != os.getpid():
-            return
-        self._pid = None
-        origin, writer, cache = self._origin, self._writer, self._cache
-        self._begin()
-        await writer.close()
-        await origin.close()
-        if cache is not None:
-            await cache.close()
-
     async def _ask(self, name: str, payload: object = None) -> Any:
         """Ask for something; asking twice does no harm."""
         self._enter()
@@ -228,7 +206,3 @@ class EdgeEngine(Engine):
             return await self._origin.call(name, payload)
         except LogUncertain as error:
             raise LogUnavailable(str(error)) from error
-
-    def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():
-            warnings.warn(f"unclosed log {self._origin.name}", ResourceWarning, stacklevel=2, source=self)

@@ -8,15 +8,12 @@ This file is what the event loop sees; `stream` has which stream it is, and whic
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
 from newswire.log.nats.copied import Copies
 from newswire.log.nats.drops import Drops
@@ -26,13 +23,13 @@ from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import Stream
 from newswire.log.nats.tail import Tail
 from newswire.log.nats.writer import Writer
+from newswire.log.remote import Part, RemoteEngine
 from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _MAX_PAYLOAD: Final = 2**20  # a server's, unless it is set otherwise
 _HEADERS: Final = 8 * 2**10  # bytes beside an event's data, at most
 _BATCH: Final = 1000  # messages; a server takes no more
-_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 
 
 class NatsLog(Log):
@@ -83,7 +80,7 @@ class _Server:
         return Link(*self._arguments)
 
 
-class NatsEngine(Engine):
+class NatsEngine(RemoteEngine):
     """The engine of a `NatsLog`."""
 
     def __init__(self, server: _Server, retention: Retention, replicas: int, max_payload: int) -> None:
@@ -97,7 +94,7 @@ class NatsEngine(Engine):
         self._server = server
         self._retention = retention
         self._replicas = replicas
-        self._begin()
+        super().__init__()
 
     def _begin(self) -> None:
         link = self._link = self._server.link()
@@ -106,18 +103,9 @@ class NatsEngine(Engine):
         self._drops = Drops(stream, self._pages)
         self._copies = Copies(stream)
         self._writer = Writer(stream, self._pages, self.limits)
-        self._pid: int | None = None  # the process that uses it
-        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
 
-    def _enter(self) -> None:
-        """The engine is going to be used."""
-        pid, loop = os.getpid(), asyncio.get_running_loop()
-        if self._pid != pid or self._loop is not loop:
-            if self._pid is not None:
-                # Closing a parent's connections would take them out of what the parent's event loop waits for.
-                _abandoned.append((self._link, self._stream, self._writer))
-                self._begin()
-            self._pid, self._loop = pid, loop
+    def _parts(self) -> Sequence[Part]:
+        return self._writer, self._link
 
     def __repr__(self) -> str:
         return str(self._stream)
@@ -186,20 +174,6 @@ class NatsEngine(Engine):
         await self._stream.apply()
         after = await self._stream.state()
         return max(before.messages + after.last - before.last - after.messages, 0)
-
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        if self._pid != os.getpid():
-            return
-        self._pid = None
-        writer, link = self._writer, self._link
-        self._begin()
-        await writer.close()
-        await link.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():
-            warnings.warn(f"unclosed log {self._stream}", ResourceWarning, stacklevel=2, source=self)
 
 
 def one_rule(rules: RetentionRules) -> Retention:

@@ -10,16 +10,12 @@ own transactions, and `leader` the work that one of the processes does for all.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
 from newswire.log.postgres.address import Address
 from newswire.log.postgres.copied import losses_of, restore
@@ -33,12 +29,11 @@ from newswire.log.postgres.schema import Schema
 from newswire.log.postgres.tail import Tail
 from newswire.log.postgres.transactions import Place, PostgresTransactions
 from newswire.log.postgres.writer import Writer
+from newswire.log.remote import Part, RemoteEngine, follow
 from newswire.log.retention import RetentionRules, Rules
-from newswire.log.tail import Follower
 
 _DROP = "SELECT * FROM @schema@.drop_events($1, $2, $3)"
 _DROPPED = 1000  # events removed in one call: some milliseconds
-_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 
 
 class PostgresLog(Log):
@@ -96,7 +91,7 @@ class Way:
             raise ValueError("timeout is a number of seconds greater than 0")
 
 
-class PostgresEngine(Engine):
+class PostgresEngine(RemoteEngine):
     """The engine of a `PostgresLog`.
 
     Attributes:
@@ -114,10 +109,8 @@ class PostgresEngine(Engine):
         self._schema = Schema(*names, self.limits)
         self._rules = Rules(retention)
         self._clock = clock
-        self._pid: int | None = None  # the process that uses it
-        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
         self._place = Place()
-        self._begin()
+        super().__init__()
 
     def _begin(self) -> None:
         way = self._way
@@ -134,16 +127,11 @@ class PostgresEngine(Engine):
         self.outbox = Outbox(server, self._link, self._clock, tail.look)
         self._leader = Leader(server, self._direct, self._rules, self._clock, self.outbox)
 
-    def _enter(self) -> None:
-        """The engine is going to be used."""
-        pid, loop = os.getpid(), asyncio.get_running_loop()
-        if self._pid != pid or self._loop is not loop:
-            if self._pid is not None:
-                # Closing a parent's connections would take them out of what the parent's event loop waits for.
-                _abandoned.append((self._tail, self._writer, self._link, self._leader))
-                self._begin()
-            self._pid, self._loop = pid, loop
-            self._leader.start()
+    def _parts(self) -> Sequence[Part]:
+        return self._leader, self._writer, self._tail, self._link
+
+    def _started(self) -> None:
+        self._leader.start()
 
     def __repr__(self) -> str:
         return self._server.name
@@ -176,38 +164,7 @@ class PostgresEngine(Engine):
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`. What this process stores is given before its publisher goes on."""
         self._enter()
-        tail = self._tail
-        follower = Follower(max(after, 0), on_entries)
-        tail.enter(follower)
-        try:
-            found = await self._pages.span()
-            if found.epoch != epoch:
-                raise EpochChanged(found.epoch)
-            tail.followers.reached(found.latest)
-            while True:
-                if self._server.epoch != epoch:
-                    raise EpochChanged(self._server.epoch)
-                if follower.at < tail.followers.at:
-                    entries = await self._next(follower.at)
-                    if entries and self._server.epoch == epoch:
-                        follower.give(entries, False)
-                else:
-                    await follower.wait()
-        finally:
-            tail.leave(follower)
-
-    async def _next(self, at: int) -> Sequence[Entry]:
-        entries, latest = await self._pages.next(at)
-        # Offsets have no holes but those that retention makes.
-        if not entries:
-            if latest > at:
-                raise TrimmedAway(latest)
-            return ()
-        if entries[0].offset != at + 1:
-            raise TrimmedAway(entries[0].offset - 1)
-        if entries[-1].offset == at + len(entries):
-            return entries
-        return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
+        await follow(self._server, self._tail, self._pages, after, epoch, on_entries)
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
@@ -258,19 +215,3 @@ class PostgresEngine(Engine):
         """See `Engine.restore`."""
         self._enter()
         await restore(self._server, self._link, copied)
-
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        if self._pid != os.getpid():
-            return
-        self._pid = None
-        tail, writer, link, leader = self._tail, self._writer, self._link, self._leader
-        self._begin()
-        await leader.close()
-        await writer.close()
-        await tail.close()
-        await link.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():
-            warnings.warn(f"unclosed log {self._server.name}", ResourceWarning, stacklevel=2, source=self)

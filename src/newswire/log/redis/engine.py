@@ -9,16 +9,12 @@ This file is what the event loop sees; `scripts` has what the server does.
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
-from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
 from newswire.log.redis.copied import Copies
 from newswire.log.redis.info import info_of
@@ -28,13 +24,12 @@ from newswire.log.redis.pages import Pages
 from newswire.log.redis.scripts import CHANNEL, DROP
 from newswire.log.redis.tail import Tail
 from newswire.log.redis.writer import Writer
+from newswire.log.remote import Part, RemoteEngine, follow
 from newswire.log.retention import RetentionRules, Rules
-from newswire.log.tail import Follower
 
 _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
 _DROPPED = 500  # events removed in one call: some milliseconds
 _CHANNELS = 100
-_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 
 
 class RedisLog(Log):
@@ -63,7 +58,7 @@ class RedisLog(Log):
         super().__init__(RedisEngine(url, namespace, retention, timeout, clock))
 
 
-class RedisEngine(Engine):
+class RedisEngine(RemoteEngine):
     """The engine of a `RedisLog`, which has the same arguments."""
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
@@ -79,7 +74,7 @@ class RedisEngine(Engine):
         self._timeout = timeout
         self._rules = Rules(retention)
         self._clock = clock
-        self._begin()
+        super().__init__()
 
     def _begin(self) -> None:
         server = self._server = Server(self._url, self._prefix, self._timeout)
@@ -90,19 +85,12 @@ class RedisEngine(Engine):
         self._pages = Pages(server, self._link)
         self._copies = Copies(server, self._link)
         self._keeper = Keeper(server, Link(server), self._rules, self._clock)
-        self._pid: int | None = None  # the process that uses it
-        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
 
-    def _enter(self) -> None:
-        """The engine is going to be used."""
-        pid, loop = os.getpid(), asyncio.get_running_loop()
-        if self._pid != pid or self._loop is not loop:
-            if self._pid is not None:
-                # Closing a parent's connections would take them out of what the parent's event loop waits for.
-                _abandoned.append((self._tail, self._writer, self._link, self._keeper))
-                self._begin()
-            self._pid, self._loop = pid, loop
-            self._keeper.start()
+    def _parts(self) -> Sequence[Part]:
+        return self._keeper, self._writer, self._tail, self._link
+
+    def _started(self) -> None:
+        self._keeper.start()
 
     def __repr__(self) -> str:
         return self._server.name
@@ -130,38 +118,7 @@ class RedisEngine(Engine):
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`. What this process stores is given before its publisher goes on."""
         self._enter()
-        tail = self._tail
-        follower = Follower(max(after, 0), on_entries)
-        tail.enter(follower)
-        try:
-            found = await self._pages.span()
-            if found.epoch != epoch:
-                raise EpochChanged(found.epoch)
-            tail.followers.reached(found.latest)
-            while True:
-                if self._server.epoch != epoch:
-                    raise EpochChanged(self._server.epoch)
-                if follower.at < tail.followers.at:
-                    entries = await self._next(follower.at)
-                    if entries and self._server.epoch == epoch:
-                        follower.give(entries, False)
-                else:
-                    await follower.wait()
-        finally:
-            tail.leave(follower)
-
-    async def _next(self, at: int) -> Sequence[Entry]:
-        entries, latest = await self._pages.next(at)
-        # Offsets have no holes but those that retention makes.
-        if not entries:
-            if latest > at:
-                raise TrimmedAway(latest)
-            return ()
-        if entries[0].offset != at + 1:
-            raise TrimmedAway(entries[0].offset - 1)
-        if entries[-1].offset == at + len(entries):
-            return entries
-        return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
+        await follow(self._server, self._tail, self._pages, after, epoch, on_entries)
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
@@ -211,19 +168,3 @@ class RedisEngine(Engine):
         """See `Engine.restore`."""
         self._enter()
         await self._copies.restore(copied)
-
-    async def close(self) -> None:
-        """See `Engine.close`."""
-        if self._pid != os.getpid():
-            return
-        self._pid = None
-        tail, writer, link, keeper = self._tail, self._writer, self._link, self._keeper
-        self._begin()
-        await keeper.close()
-        await writer.close()
-        await tail.close()
-        await link.close()
-
-    def __del__(self) -> None:
-        if getattr(self, "_pid", None) == os.getpid():
-            warnings.warn(f"unclosed log {self._server.name}", ResourceWarning, stacklevel=2, source=self)

@@ -1,0 +1,151 @@
+"""What engines on servers have in common, whose connections belong to one process and to one event loop.
+
+After a fork, or in another event loop, an engine begins with connections of its own. Those of before are left alone:
+closing a parent's would take them out of what the parent's event loop waits for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import warnings
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Protocol
+
+from newswire.errors import EpochChanged, TrimmedAway
+from newswire.log.engine import Engine, Entry, OnEntries, Span
+from newswire.log.tail import Follower, Followers
+
+_abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
+
+
+class Part(Protocol):
+    """Something of an engine that uses connections."""
+
+    async def close(self) -> None: ...
+
+
+class RemoteEngine(Engine):
+    """An engine on a server. Its subclasses call `_enter` first in each call."""
+
+    def __init__(self) -> None:
+        self._pid: int | None = None  # the process that uses it
+        self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
+        self._begin()
+
+    @abstractmethod
+    def _begin(self) -> None:
+        """Make all parts; nothing connects yet."""
+
+    @abstractmethod
+    def _parts(self) -> Sequence[Part]:
+        """The parts, in the order in which they are closed."""
+
+    def _started(self) -> None:
+        """The engine is used for the first time since `_begin`."""
+
+    def _enter(self) -> None:
+        """The engine is going to be used."""
+        pid, loop = os.getpid(), asyncio.get_running_loop()
+        if self._pid != pid or self._loop is not loop:
+            if self._pid is not None:
+                _abandoned.append(self._parts())
+                self._begin()
+            self._pid, self._loop = pid, loop
+            self._started()
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+        if self._pid != os.getpid():
+            return
+        self._pid = None
+        parts = self._parts()
+        self._begin()
+        for part in parts:
+            await part.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_pid", None) == os.getpid():
+            warnings.warn(f"unclosed log {self}", ResourceWarning, stacklevel=2, source=self)
+
+
+class SharedTail(Protocol):
+    """What all followers of an engine share.
+
+    Attributes:
+        followers: those.
+    """
+
+    @property
+    def followers(self) -> Followers: ...
+
+    def enter(self, follower: Follower) -> None:
+        """Someone follows."""
+        ...
+
+    def leave(self, follower: Follower) -> None:
+        """Someone follows no more."""
+        ...
+
+
+class NextPages(Protocol):
+    """Where a follower that is behind reads on."""
+
+    async def span(self) -> Span: ...
+
+    async def next(self, at: int) -> tuple[Sequence[Entry], int]:
+        """The first entries of all channels after an offset, and the log's newest offset."""
+        ...
+
+
+class Server(Protocol):
+    """A server.
+
+    Attributes:
+        epoch: of the log on it, as far as it is known.
+    """
+
+    @property
+    def epoch(self) -> str: ...
+
+
+async def follow(
+    server: Server, tail: SharedTail, pages: NextPages, after: int, epoch: str, on_entries: OnEntries
+) -> None:
+    """`Engine.tail` of an engine that has one tail for all: a follower that has not caught up reads pages."""
+    follower = Follower(max(after, 0), on_entries)
+    tail.enter(follower)
+    try:
+        found = await pages.span()
+        if found.epoch != epoch:
+            raise EpochChanged(found.epoch)
+        tail.followers.reached(found.latest)
+        while True:
+            if server.epoch != epoch:
+                raise EpochChanged(server.epoch)
+            if follower.at < tail.followers.at:
+                entries = _in_a_row(*await pages.next(follower.at), follower.at)
+                if entries and server.epoch == epoch:
+                    follower.give(entries, False)
+            else:
+                await follower.wait()
+    finally:
+        tail.leave(follower)
+
+
+def _in_a_row(entries: Sequence[Entry], latest: int, at: int) -> Sequence[Entry]:
+    """The entries that follow `at` without a hole: offsets have none but those that retention makes.
+
+    Raises:
+        TrimmedAway: the next one is gone.
+    """
+    if not entries:
+        if latest > at:
+            raise TrimmedAway(latest)
+        return ()
+    if entries[0].offset != at + 1:
+        raise TrimmedAway(entries[0].offset - 1)
+    if entries[-1].offset == at + len(entries):
+        return entries
+    return [entry for index, entry in enumerate(entries, at + 1) if entry.offset == index]
