@@ -1,4 +1,4 @@
-"""Following the log: a consumer of the whole stream, which begins anew at the last good message whenever it has to.
+"""Following the log: a consumer of the whole stream, which starts again at the last good message whenever it has to.
 
 The server sends what is there and then what comes, and numbers it; a number that is left out is one that was lost on
 the way. It sends heartbeats when nothing comes; where they stop, the stream is looked at: it may be gone. Messages that
@@ -28,7 +28,7 @@ _MOST: Final = 1000  # entries that are given together
 
 
 class _Again(Exception):
-    """The consumer has to begin anew."""
+    """The consumer has to start again."""
 
 
 class Tail:

@@ -33,7 +33,7 @@ END $$;
 -- only what has committed since is looked for, so neither rows that are dead nor transactions that stay open for long
 -- make it slower. `p_only`: no rows that this snapshot does not see. `p_rest`: do not look, move these.
 -- Status 0: done; 1: the log is not as the process knows it, nothing is moved. `o_missed`: how many of the rows that
--- were found were not there any more: another process moved them, or the table was written anew (VACUUM FULL).
+-- were found were not there any more: another process moved them, or the table was rewritten (VACUUM FULL).
 CREATE FUNCTION @schema@.move(
     p_epoch text, p_seen bigint, p_before pg_snapshot, p_only pg_snapshot, p_rest tid[], p_limit integer, p_time bigint,
     OUT o_status integer, OUT o_snapshot pg_snapshot, OUT o_rest tid[], OUT o_moved bigint, OUT o_missed bigint,
