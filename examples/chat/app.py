@@ -31,7 +31,7 @@ from examples.chat.conversation import announce, channel, prompt, turns
 from examples.chat.model import NAME
 from examples.demo.kill import kill
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
-from newswire.browser import newswire_js
+from newswire.browser import FILES
 from newswire.errors import RunNotFound
 from newswire.runs import RunAccepted, RunOptions, RunResponse, Runs, WorkerOptions
 
@@ -67,13 +67,11 @@ class Chat:
         return [
             Route("/chat", moved),
             Route("/chat/kill", kill, methods=["POST"]),
-            Route("/chat/newswire.js", newswire_js),
             Route("/chat/chats/{chat}", self.conversation),
             Route("/chat/chats/{chat}/questions", self.questions),
             Route("/chat/chats/{chat}/questions", self.ask, methods=["POST"]),
             Route("/chat/runs/{id}", self.read),
             Route("/chat/runs/{id}/stop", self.stop, methods=["POST"]),
-            Mount("/chat/shared", StaticFiles(packages=[("newswire.server", "static")])),  # newswire's own look
             Mount("/chat", StaticFiles(directory=PAGE, html=True)),
         ]
 
@@ -169,7 +167,8 @@ def make() -> Starlette:
         async with hub, chat.runs:
             yield
 
-    return Starlette(routes=chat.routes(), lifespan=lifespan)
+    look = [Route(path, file) for path, file in FILES.items()]  # newswire's own; `newswire serve` has them too
+    return Starlette(routes=look + chat.routes(), lifespan=lifespan)
 
 
 app = make()

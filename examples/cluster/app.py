@@ -64,8 +64,6 @@ def make() -> Any:
         Route("/cluster", moved),
         Route("/cluster/servers.json", servers),
         Route("/cluster/kill", kill, methods=["POST"]),
-        Mount("/cluster/shared", StaticFiles(packages=[("newswire.server", "static")])),
-        Mount("/cluster/demo/shared", StaticFiles(packages=[("newswire.server", "static")])),
         Mount("/cluster/demo", StaticFiles(directory=DEMO)),
         Mount("/cluster", StaticFiles(directory=PAGE, html=True)),
     ]

@@ -87,11 +87,9 @@ def make() -> Any:
     app = create_app(settings, hub)
     chat = make_chat(hub)
     pages = StaticFiles(directory=PAGE, html=True)
-    look = StaticFiles(packages=[("newswire.server", "static")])  # newswire's own: palette, buttons, charts
     app.router.routes[:0] = [
         Route("/demo", moved),
         Route("/demo/kill", kill, methods=["POST"]),
-        Mount("/demo/shared", look),
         Mount("/demo", pages),
         *chat.routes(),
     ]

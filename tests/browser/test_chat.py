@@ -423,7 +423,7 @@ def test_a_bare_eventsource_closes_after_the_end(web: Web, page: Any) -> None:
     """A native EventSource reads to the end, comes back once, gets 204, and stays closed."""
     asked = {"question": QUESTION, "key": "1"}
     run = httpx2.post(f"{web.url}/chat/chats/{CHAT}/questions", json=asked, timeout=30).json()["id"]
-    page.order(goto=f"{web.url}/chat/icon.svg")
+    page.order(goto=f"{web.url}/newswire.svg")
     page.evaluate(
         "(() => { globalThis.text = ''; globalThis.ends = []; globalThis.opens = globalThis.errors = 0;"
         f" globalThis.source = new EventSource('/chat/runs/{run}');"

@@ -4,7 +4,7 @@
 // HTTP/1.1 gives a browser six connections to a server, for all tabs together. So a tab that nobody looks at holds
 // none: it closes its streams, and goes on from its cursors when it is looked at again. Nothing is missed by that.
 
-import { connect } from "./newswire.js";
+import { connect } from "/newswire.js";
 
 export const counts = { reconnects: 0, events: 0 };
 

@@ -1,7 +1,7 @@
 // The cluster's page: the demo's feed, which moves between two servers, and buttons that kill.
 import { $, clock, notice, toast } from "./demo/cards.js";
 import { Feed } from "./feed.js";
-import { Chart, animate, fromZero } from "./shared/chart.js";
+import { Chart, animate, fromZero } from "/newswire-chart.js";
 
 const MOVE = 5000; // milliseconds at one server
 const NAMES = ["one", "two"];
@@ -72,7 +72,8 @@ animate(() => {
     const place = $(name);
     if (!place) continue;
     place.textContent = count.toLocaleString();
-    place.parentElement.toggleAttribute("data-bad", place.parentElement.className === "zero" && count > 0);
+    const zero = /good|bad/.test(place.parentElement.className); // of these there should be none
+    if (zero) place.parentElement.className = count ? "bad" : "good";
   }
   const second = Math.floor(Date.now() / 1000) * 1000 - 1000;
   $("rate-now").textContent = `${rate.values.find(([at]) => at === second)?.[1] ?? 0} a second`;

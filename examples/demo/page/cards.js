@@ -1,6 +1,6 @@
 // The cards that show text: the job, the log file, the room and the notifications. Everything that comes from outside
 // goes onto the page as text, never as HTML.
-import { bytes } from "./shared/chart.js";
+import { bytes } from "/newswire-chart.js";
 
 export const $ = (id) => document.getElementById(id);
 

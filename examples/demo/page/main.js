@@ -1,7 +1,7 @@
 // Puts what the stream brings where it belongs.
 import { $, Job, Room, clock, logLine, notice, toast } from "./cards.js";
 import { Feed } from "./feed.js";
-import { Chart, animate, around, bytes, fromZero, percent as percents, pointer } from "./shared/chart.js";
+import { Chart, animate, around, bytes, fromZero, percent as percents, pointer } from "/newswire-chart.js";
 
 const CHANNELS = ["machine", "server", "job", "log", "room", "notices", "ticks"];
 const WORDS = { connecting: "connecting", live: "live", dead: "the server is away" };
@@ -120,7 +120,8 @@ function show(now) {
     const place = $(name);
     if (!place) continue;
     place.textContent = count.toLocaleString();
-    place.parentElement.toggleAttribute("data-bad", place.parentElement.className === "zero" && count > 0);
+    const zero = /good|bad/.test(place.parentElement.className); // of these there should be none
+    if (zero) place.parentElement.className = count ? "bad" : "good";
   }
   const time = pointer.time ?? now;
   const value = (name, i = 0) => charts[name].at(lines[name][i], time);

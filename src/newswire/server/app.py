@@ -18,7 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from newswire.browser import newswire_js
+from newswire.browser import FILES
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
@@ -99,7 +99,7 @@ class _Server(Starlette):
             lifespan=service.lifespan,
             routes=[
                 Route("/", console.page),
-                Route("/newswire.js", newswire_js),
+                *(Route(path, file) for path, file in FILES.items()),
                 Route("/console/stats", console.stats),
                 Route("/console/tail", console.tail),
                 Route("/console/{name}", console.asset),

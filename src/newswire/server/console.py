@@ -2,8 +2,8 @@
 
 The page is plain HTML, CSS and JavaScript in `static/`, without a build and without anything from elsewhere. It polls
 `/console/stats` (a second stream would take one of the six connections that a browser has for a host) and tails
-channels over one EventSource, `/console/tail`, which counts as no subscriber. Some of the files serve other pages too:
-`newswire.css`, `theme.js`, `chart.js` and `icon.svg` are the look of newswire.
+channels over one EventSource, `/console/tail`, which counts as no subscriber. It looks as all pages of newswire do, by
+`newswire.css` of `newswire.browser`.
 """
 
 from __future__ import annotations
@@ -29,14 +29,10 @@ from newswire.server.service import Service, service_of
 
 _TYPES: Final = {
     "console.html": "text/html; charset=utf-8",
-    "newswire.css": "text/css; charset=utf-8",
     "console.css": "text/css; charset=utf-8",
-    "theme.js": "text/javascript; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
     "channels.js": "text/javascript; charset=utf-8",
-    "chart.js": "text/javascript; charset=utf-8",
     "tail.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
 }
 _SECURITY: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "

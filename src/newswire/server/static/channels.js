@@ -1,7 +1,7 @@
 // The table of channels: what they have, sorted, filtered, chosen. Rows keep their places while somebody points at them
 // or walks through them with the keyboard; otherwise their order is looked at again every three seconds.
 
-import { short } from "./chart.js";
+import { short } from "../newswire-chart.js";
 import { el, paint } from "./tail.js";
 
 const SHOWN = 100; // channels in the table

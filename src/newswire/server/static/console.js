@@ -2,7 +2,7 @@
 // /#channel=orders.eu, or a pattern.
 
 import { ChannelTable } from "./channels.js";
-import { Chart, animate, fromZero, pointer, short, sparkline } from "./chart.js";
+import { Chart, animate, fromZero, pointer, short, sparkline } from "../newswire-chart.js";
 import { Tail, el, isPattern } from "./tail.js";
 
 const $ = id => document.getElementById(id);

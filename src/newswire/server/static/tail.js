@@ -2,7 +2,7 @@
 // faster is counted, and said. The time of a row is the event's own. Data is only ever set as text.
 
 import { connect } from "../newswire.js";
-import { short } from "./chart.js";
+import { short } from "../newswire-chart.js";
 
 const ROWS = 400;        // in the page
 const AT_ONCE = 10;      // rows added at a time, ten times a second

@@ -1,6 +1,7 @@
 // Light, dark, or as the system says: the button #theme of each page of newswire goes round the three. A plain script, so
 // that it runs before the first paint. All tabs follow; canvases hear "themechange" on the document.
 (() => {
+  const KEY = "newswire.theme";
   const SVG = "http://www.w3.org/2000/svg";
   const THEMES = {
     auto: ["as the system says", "M12 3.5a8.5 8.5 0 1 0 0 17a8.5 8.5 0 1 0 0-17z", "M12 3.5a8.5 8.5 0 0 1 0 17z"],
@@ -10,7 +11,7 @@
   const names = Object.keys(THEMES);
   const stored = () => {
     try {
-      return localStorage.getItem("theme");
+      return localStorage.getItem(KEY);
     } catch {
       return null; // storage is switched off: the choice lasts as long as the page
     }
@@ -42,14 +43,14 @@
   }
 
   set(stored());
-  addEventListener("storage", ({ key, newValue }) => key === "theme" && set(newValue));
+  addEventListener("storage", ({ key, newValue }) => key === KEY && set(newValue));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => document.dispatchEvent(new Event("themechange")));
   document.addEventListener("DOMContentLoaded", () => {
     show();
     document.getElementById("theme")?.addEventListener("click", () => {
       set(names[(names.indexOf(theme) + 1) % names.length]);
       try {
-        localStorage.setItem("theme", theme);
+        localStorage.setItem(KEY, theme);
       } catch {
         // not kept, then
       }
