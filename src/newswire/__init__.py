@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from newswire.log.position import Position
     from newswire.log.retention import Retention
     from newswire.runs.runs import Runs
+    from newswire.server.mounted import asgi_app
     from newswire.wire.decoder import Decoder
     from newswire.wire.event import Event
 
@@ -40,6 +41,7 @@ __all__ = [
     "Retention",
     "Runs",
     "StreamOptions",
+    "asgi_app",
     "channel",
     "last_event_id",
     "open_log",
@@ -61,6 +63,7 @@ _HOMES = {
     "Retention": "log.retention",
     "Runs": "runs.runs",
     "StreamOptions": "hub.options",
+    "asgi_app": "server.mounted",
     "channel": "log.channels",
     "last_event_id": "delivery.request",
     "open_log": "log.open",

@@ -96,7 +96,7 @@ class Hosts:
         host = name.rpartition(":")[0] if re.search(r":[0-9]*$", name) else name
         detail = (
             f"this server does not answer to the name {name!r}: if it is one of its names, allow it with "
-            f"--allowed-host {host} (or {self._variable})"
+            f"--allowed-host {host} (or {self._variable}; where it is mounted, Settings(allowed_hosts=[{host!r}]))"
         )
         return Problem(421, "misdirected", detail)
 
