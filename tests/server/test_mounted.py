@@ -49,7 +49,7 @@ def litestar(hub: Hub[Any], settings: Any) -> Any:
 
 
 def by_hand(hub: Hub[Any], settings: Any) -> Any:
-    """As projects of Django route in their asgi.py: nothing is said of the prefix."""
+    """As projects of Django route in their asgi.py: the scope has no root_path."""
     events = newswire.asgi_app(hub, settings=settings, prefix="/live")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -114,7 +114,7 @@ async def test_the_page_is_at_a_folder() -> None:
 
 
 async def test_tickets(framework: Framework) -> None:
-    """Where credentials are asked for, all that has to do with them is there, under any host name."""
+    """Where a server needs credentials, all routes for them exist, under any host name."""
     pytest.importorskip("jwt")
     import jwt
 
@@ -133,7 +133,7 @@ async def test_tickets(framework: Framework) -> None:
 
 
 async def test_an_authorizer_of_the_application() -> None:
-    """It is asked for each; what it knows of the user is its own affair."""
+    """It decides about each request."""
 
     async def authorize(request: Any, action: str, channels: Any) -> None:
         if action == "publish":
