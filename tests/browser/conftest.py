@@ -70,6 +70,10 @@ class Page(Tab):
 
     Args:
         driver: the program that drives it: `page.mjs`, or `devtools.mjs` for pages that are to be hidden or frozen.
+
+    Attributes:
+        errors: exceptions that no script has caught.
+        console: errors that the browser has written to its console.
     """
 
     def __init__(self, driver: str = "page.mjs") -> None:
@@ -78,6 +82,7 @@ class Page(Tab):
             [node(), str(HERE / driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.errors: list[str] = []
+        self.console: list[str] = []
         self.version = self._answer()
 
     def _answer(self) -> Any:
@@ -86,6 +91,9 @@ class Page(Tab):
             answer = json.loads(line)
             if "pageerror" in answer:
                 self.errors.append(answer["pageerror"])
+                continue
+            if "console" in answer:
+                self.console.append(answer["console"])
                 continue
             assert "error" not in answer, answer["error"]
             return answer["value"]

@@ -1,0 +1,1 @@
+"""Five small applications and one with htmx: each is one Python file and one HTML file. See docs/examples.md."""

@@ -1,0 +1,31 @@
+"""The applications of examples/pages, each as a process in a folder of its own, and what their tests ask a page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from tests.fixtures.serve import ROOT, Serve
+
+PAGES = sorted(path.stem for path in (ROOT / "examples" / "pages").glob("*.html"))
+
+
+class App(Serve):
+    """One of them, run as its docstring says."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        super().__init__(folder, f"examples.pages.{name}:app", "--app-dir", str(ROOT), command="run")
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait(30)
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Callable[[str], App]]:
+    """Starts an application by its name."""
+    with ExitStack() as stack:
+        yield lambda name: stack.enter_context(App(name, tmp_path))

@@ -1,0 +1,55 @@
+"""What holds for every page of examples/pages: its size, its look on a phone and in the dark, labels and the keyboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.browser.pages.conftest import PAGES, App
+from tests.browser.test_layout import CUT, OUTSIDE, WIDE
+from tests.fixtures.serve import ROOT
+
+pytestmark = pytest.mark.browser
+LIVE = "document.getElementById('state').dataset.state === 'live'"
+# What can be reached by Tab, in the order of the document; each with the name that a screen reader gives it.
+CONTROLS = """[...document.querySelectorAll('a[href], button, input, select, textarea, [tabindex="0"]')].filter(each =>
+  each.checkVisibility() && !each.disabled && each.type !== 'hidden').map(each => [each.outerHTML.slice(0, 80),
+    (each.getAttribute('aria-label') ?? each.labels?.[0]?.textContent ?? each.textContent).trim()])"""
+FOCUSED = "document.activeElement.outerHTML.slice(0, 80)"
+RING = "getComputedStyle(document.activeElement).outlineStyle"
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_small(name: str) -> None:
+    """Fewer than 100 lines of Python, and one HTML file that loads nothing from elsewhere."""
+    folder = ROOT / "examples" / "pages"
+    assert len((folder / f"{name}.py").read_text().splitlines()) < 100
+    assert "//" not in (folder / f"{name}.html").read_text().replace("// ", "").replace("<!--", "")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_for_everybody(app: Callable[[str], App], page: Any, name: str) -> None:
+    """Every control has a name and is reached by Tab, in order and with a ring; nothing is cut; light is not dark."""
+    page.order(goto=app(name).url, media={"colorScheme": "light"})
+    page.until(LIVE)
+    controls = page.evaluate(CONTROLS)
+    assert len(controls) > 1
+    assert all(words for _, words in controls), controls
+    reached = []
+    for _ in controls:
+        page.order(press="Tab")
+        reached.append(page.evaluate(FOCUSED))
+        assert page.evaluate(RING) == "solid", reached[-1]
+    assert reached == [element for element, _ in controls]
+    for width, height in ((390, 844), (1280, 800)):
+        page.order(size={"width": width, "height": height})
+        page.until(f"innerWidth === {width}")
+        assert page.evaluate(WIDE) == 0
+        assert page.evaluate(CUT) == []
+        assert page.evaluate(OUTSIDE) == []
+    background = "getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.order(media={"colorScheme": "dark"})
+    page.until(f"{background} !== '{light}'")
+    assert page.errors == page.console == []
