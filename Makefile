@@ -11,7 +11,7 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js demo cluster images test test-all delivery-versions quick check bench clean fuzz setup
+.PHONY: js demo cluster page images test test-all delivery-versions quick check bench clean fuzz setup
 
 setup: $(VENV)/.ready
 
@@ -32,6 +32,10 @@ demo: $(VENV)/.ready-demo   ## the dashboard: a server, real publishers, a page 
 
 cluster: $(VENV)/.ready-cluster   ## two servers on a Valkey, a page that moves between them, and a button that kills each of the three
 	$(BIN)/python -m examples.cluster --port $(PORT)
+
+APP ?= notifications
+page: $(VENV)/.ready-demo   ## a small application of docs/examples.md; make page APP=notifications
+	$(BIN)/newswire run examples.pages.$(APP):app --port $(PORT)
 
 js: setup              ## the npm package in js/dist, and the file that Python serves; prints their sizes
 	PATH="$(abspath $(BIN)):$$PATH" node js/build.mjs

@@ -17,11 +17,10 @@ from typing import Any, Final
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.routing import Route
 
 from newswire import EventSourceResponse, Hub, Retention, channel, last_event_id
-from newswire.browser import newswire_js
+from newswire.browser import FILES
 
 USER: Final = "ada"  # the user of the request, in your application
 TABLE: Final = "CREATE TABLE IF NOT EXISTS notes (id INTEGER PRIMARY KEY, user TEXT, text TEXT, at REAL, read INTEGER)"
@@ -58,6 +57,7 @@ async def notify(request: Request) -> Response:
 
 
 async def read_through(request: Request) -> Response:
+    """Mark all notifications up to one as read."""
     async with transaction() as connection:
         through = request.path_params["id"]
         connection.execute("UPDATE notes SET read = 1 WHERE user = ? AND id <= ?", [USER, through])
@@ -92,8 +92,7 @@ app = Starlette(
         Route("/events", events),
         Route("/notify", notify, methods=["POST"]),
         Route("/read/{id:int}", read_through, methods=["POST"]),
-        Route("/newswire.js", newswire_js),
-        Mount("/look", StaticFiles(packages=[("newswire.server", "static")])),
+        *(Route(path, file) for path, file in FILES.items()),
     ],
     lifespan=lifespan,
 )

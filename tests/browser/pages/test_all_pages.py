@@ -1,4 +1,4 @@
-"""What holds for every page of examples/pages: its size, its look on a phone and in the dark, labels and the keyboard."""
+"""What holds for every page of examples/pages: size, a phone, the dark, labels and the keyboard."""
 
 from __future__ import annotations
 

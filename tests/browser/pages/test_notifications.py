@@ -78,7 +78,7 @@ async def forget(log: str) -> None:
 
 
 def test_after_a_week(app: Callable[[str], App], page: Any, tmp_path: Path) -> None:
-    """More came than the log keeps: the page that was away and one that is opened then have the same, the right count."""
+    """More came than the log keeps: a page that was away and one that is opened then have the same, right count."""
     server = app("notifications")
     page.order(goto=server.url)
     page.until(LIVE)
