@@ -21,6 +21,7 @@ from newswire.delivery.drain import Drain
 from newswire.delivery.reader import Item, IterableReader
 from newswire.delivery.stream import send_final
 from newswire.hub.options import StreamOptions
+from newswire.wire.deflate import GzipBody
 from newswire.wire.encoder import HEARTBEAT, encode, opening
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
@@ -44,6 +45,7 @@ class IterableStream:
         content: the iterable.
         options: see `StreamOptions`.
         head: the message that begins the response.
+        body: of a compressed response.
         send: the response's.
         abort: drops the connection; None where a server offers no such thing.
         on_shutdown: set, or called, when the server stops; the iterable then has the drain's time to end by itself.
@@ -59,6 +61,7 @@ class IterableStream:
         *,
         options: StreamOptions,
         head: Message,
+        body: GzipBody | None,
         send: Send,
         abort: Callable[[], None] | None,
         on_shutdown: OnShutdown | None,
@@ -67,6 +70,7 @@ class IterableStream:
         self.finite = on_shutdown is None  # with `on_shutdown`, the stop is reported at once, also while others drain
         self._options = options
         self._head = head
+        self._packed = body
         self._send = send
         self._abort = abort
         self._on_shutdown = on_shutdown
@@ -142,7 +146,7 @@ class IterableStream:
                 self._task.uncancel()  # that was `cut`
                 return
             if self._started:
-                await send_final(self._send, self._goodbye())
+                await send_final(self._send, self._last_words())
             raise
         finally:
             for timer in self._timers:
@@ -196,9 +200,16 @@ class IterableStream:
             await self._body(opening(self._options.retry, None, whole=self._options.opening))
 
     async def _body(self, data: bytes, *, more: bool = True) -> None:
+        packed = self._packed
+        if packed is not None:
+            data = packed.encode(data) if more else packed.end(data)
         self._sending_since = self._loop.time()
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self._sending_since = None
+
+    def _last_words(self) -> bytes:
+        """What is sent where the server has cancelled the task, perhaps in the middle of a send."""
+        return self._goodbye() if self._packed is None else self._packed.encode(self._goodbye())
 
     def _goodbye(self) -> bytes:
         return encode(goodbye(come_back(self._options.retry)))

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
+from newswire.delivery.compressed import GZIP, VARY, CompressedSink, body_for
 from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
@@ -27,6 +28,7 @@ from newswire.delivery.stream import PlainSink
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
+from newswire.wire.deflate import GzipBody
 from newswire.wire.headers import STREAM_HEADERS
 
 _HTTP2_MAX_BYTES: Final = 16 * 2**20  # on HTTP/2 some servers' send() never blocks
@@ -86,13 +88,15 @@ class EventSourceResponse(StarletteCompatible):
             own = {name for name, _ in STREAM_HEADERS}
             extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
             self.raw_headers += [pair for pair in extra if pair[0] not in own]
+        if options is not None and options.compress:
+            self.raw_headers.append(VARY)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope, receive, send = as_http(scope, receive, send)
         try:
             if scope["method"] == "HEAD":
-                await send(self._head())
+                await send(self._head(body_for(scope, self._options, self.raw_headers)))
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 await close(self.content)
             elif isinstance(self.content, Subscription):
@@ -110,8 +114,9 @@ class EventSourceResponse(StarletteCompatible):
             if self.background is not None:
                 await self.background()
 
-    def _head(self) -> Message:
-        return {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+    def _head(self, body: GzipBody | None) -> Message:
+        headers = self.raw_headers if body is None else [*self.raw_headers, GZIP]
+        return {"type": "http.response.start", "status": self.status_code, "headers": headers}
 
     # -- a subscription
 
@@ -153,23 +158,25 @@ class EventSourceResponse(StarletteCompatible):
     async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> PlainSink | None:
         options = self._options or StreamOptions()
         offer = _extension(scope, DIRECT)
+        body = body_for(scope, self._options, self.raw_headers)
         direct = sink = None
         if offer is None or self.background is not None:
-            await send(self._head())
+            await send(self._head(body))
         else:
             offer.hold_head()
             try:
-                await send(self._head())
+                await send(self._head(body))
                 direct = offer.accept(options, unwrap(send))
             finally:
                 offer.let_head_go()
         if direct is not None:
-            direct.start(subscription, options)
+            direct.start(subscription, options, None if body is None else CompressedSink(direct, body))
         else:
             if options.max_bytes is None and scope.get("http_version") == "2":
                 options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
             sink = new_sink(unwrap(send), options.max_bytes, None if offer is None else offer.abort)
-            subscription.attach(sink, options)
+            sink.body = body
+            subscription.attach(sink if body is None else CompressedSink(sink, body), options)
         drain.watch(subscription.runtime)  # not before: it ends with the last stream that is attached
         return sink
 
@@ -187,12 +194,14 @@ class EventSourceResponse(StarletteCompatible):
     ) -> None:
         warn_of_held(scope)
         offer = _extension(scope, DIRECT)
+        body = body_for(scope, self._options, self.raw_headers)
         drain = drain_of(asyncio.get_running_loop())
         try:
             stream = IterableStream(
                 content,
                 options=self._options or StreamOptions(retry=None),
-                head=self._head(),
+                head=self._head(body),
+                body=body,
                 send=send,
                 abort=None if offer is None else offer.abort,
                 on_shutdown=self._on_shutdown,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from newswire.delivery.asgi import Receive, Send, watch
 from newswire.delivery.stopping import Hook
 from newswire.hub.frames import Chunk
+from newswire.wire.deflate import GzipBody
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
@@ -34,15 +35,17 @@ class PlainSink:
 
     Attributes:
         hook: undone when `stream` is over.
+        body: of a compressed response, whose chunks come from a `CompressedSink`.
     """
 
     __slots__ = ("_abort", "_chunk", "_cut", "_done", "_last", "_over", "_room", "_send", "_sending", "_task",
-                 "_waiter", "hook")  # fmt: skip
+                 "_waiter", "body", "hook")  # fmt: skip
 
     def __init__(self, send: Send, max_bytes: int | None, abort: Callable[[], None] | None = None) -> None:
         self._send = send
         self._abort = abort
         self.hook: Hook | None = None
+        self.body: GzipBody | None = None
         self._task: asyncio.Task[Any] | None = None  # from `stream` on
         self._room = max_bytes
         self._waiter: asyncio.Future[None] | None = None  # there only while the task has nothing to do
@@ -99,7 +102,7 @@ class PlainSink:
                     await self._cancelled(error, subscription)
         except asyncio.CancelledError:
             if not (self._cut and self._sending):
-                await send_final(self._send, subscription.goodbye_bytes())
+                await send_final(self._send, self._last_words(subscription.goodbye_bytes()))
                 raise
             if self._task is not None:
                 self._task.uncancel()  # the peer takes nothing: that was `cut`
@@ -126,6 +129,15 @@ class PlainSink:
     async def _cancelled(self, error: asyncio.CancelledError, subscription: Subscription) -> None:
         """The task was cancelled while it waited."""
         raise error
+
+    def _last_words(self, goodbye: bytes) -> bytes:
+        """What a task sends that its server has cancelled."""
+        body = self.body
+        if body is None:
+            return goodbye
+        # A trailer counts what went out. Where that isn't known, the body ends like that of a cut connection.
+        known = self._chunk is None and not self._sending
+        return body.end(goodbye) if known else body.encode(goodbye)
 
     async def _forward(self, chunk: Chunk, subscription: Subscription) -> None:
         await self._deliver(chunk.raw)

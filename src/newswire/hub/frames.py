@@ -15,6 +15,7 @@ from typing import Final
 
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
+from newswire.wire.deflate import block
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES
 from newswire.wire.encoder import encode, encode_entry
 from newswire.wire.event import Event
@@ -111,13 +112,15 @@ class Chunk:
     Attributes:
         frames: see above.
         coded: `chunked`, once a sink has read it.
+        packed: `compressed`, once a sink has read it.
     """
 
-    __slots__ = ("_form", "_raw", "coded", "frames")
+    __slots__ = ("_form", "_raw", "coded", "frames", "packed")
 
     def __init__(self, frames: Sequence[Frame] = (), form: Form = Form.PLAIN, raw: bytes | None = None) -> None:
         self.frames = frames
         self.coded: bytes | None = None
+        self.packed: Chunk | None = None
         self._form = form
         self._raw = raw
 
@@ -142,6 +145,14 @@ class Chunk:
             raw = self.raw
             coded = self.coded = b"%x\r\n%b\r\n" % (len(raw), raw)
         return coded
+
+    @property
+    def compressed(self) -> Chunk:
+        """The same as blocks of a gzip body, compressed once for all readers that take it so."""
+        packed = self.packed
+        if packed is None:
+            packed = self.packed = Chunk(raw=block(self.raw))
+        return packed
 
 
 HEARTBEAT: Final = Chunk(raw=HEARTBEAT_BYTES)

@@ -42,6 +42,8 @@ class StreamOptions:
             Spreads connections over a fleet again and bounds how long a stale permission lasts.
         max_bytes: end the stream in the same way after so many bytes. A bound on memory with servers whose `send()`
             never blocks; for streams that can be resumed only.
+        compress: send gzip to clients that take it. Events are compressed once for all readers, each write by itself,
+            and nothing is held back. What is under 128 bytes is sent as it is.
     """
 
     heartbeat: float | None = 15.0
@@ -50,6 +52,7 @@ class StreamOptions:
     write_timeout: float | None = 30.0
     max_age: float | None = None
     max_bytes: int | None = None
+    compress: bool = False
 
     def __post_init__(self) -> None:
         for name in ("heartbeat", "write_timeout", "max_age", "max_bytes"):

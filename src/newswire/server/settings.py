@@ -79,6 +79,11 @@ class Settings(ServerSettings):
     max_age: float | None = setting(
         None, option_types.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
     )
+    compress: bool = setting(
+        False,
+        option_types.switch(),
+        "Send gzip to clients that take it; each event is compressed once for all of them.",
+    )
     edge_key: str | None = setting(
         None, option_types.secret(), "Servers with this key may have the whole log as theirs: --log https://:KEY@HOST/."
     )
@@ -222,4 +227,5 @@ class Settings(ServerSettings):
             opening=not self.no_opening,
             write_timeout=self.write_timeout,
             max_age=self.max_age,
+            compress=self.compress,
         )

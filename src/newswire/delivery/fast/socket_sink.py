@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
+from newswire.hub.sink import Sink
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
@@ -91,11 +92,11 @@ class DirectSink:
         transport.set_write_buffer_limits(high=1 if encrypted else 0, low=0)
         self._paused = bool(head) or transport.get_write_buffer_size() > 0
 
-    def start(self, subscription: Subscription, options: StreamOptions) -> None:
-        """Begin to serve `subscription`."""
+    def start(self, subscription: Subscription, options: StreamOptions, over: Sink | None = None) -> None:
+        """Begin to serve `subscription`, which writes to this sink, or to the one `over` it."""
         self.subscription = subscription
         try:
-            subscription.attach(self, options)
+            subscription.attach(over or self, options)
         except BaseException:
             self.cut()
             raise

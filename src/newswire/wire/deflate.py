@@ -1,0 +1,83 @@
+"""Compresses event streams in blocks that stand by themselves, so that many streams share one block.
+
+A gzip body is a head, deflate blocks and a trailer. A usual compressor lets each block refer to what came before it on
+the same connection, so each connection needs a compressor of its own. A block of ours refers to nothing but itself: it
+may stand at any place of any stream. Each begins and ends at a byte, so that a reader can decode all of it as soon as
+it has come. `docs/explain/compression.md` has the reasons, and what other formats do. `newswire.wire.inflate` reads it.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Final
+
+HEAD: Final = b"\x1f\x8b\x08\0\0\0\0\0\0\xff"
+"""What a gzip body begins with (RFC 1952, section 2.3): no name, no time, system unknown."""
+
+# Less is sent as it is, in five bytes more: heartbeats and goodbyes, for which a code table costs more than it saves.
+_SMALLEST: Final = 128
+# Level 6 with a window of 4 KB: 6 µs for a kilobyte of JSON, where a window of 32 KB takes 13 µs for its memory alone.
+_LEVEL: Final = 6
+_WINDOW_BITS: Final = -12  # negative: no head and no trailer
+_MEMORY_LEVEL: Final = 5
+_STORED: Final = 0xFFFF  # the most that one stored block can have
+
+# RFC 1951, section 3.2.3: the last block, of fixed codes, with nothing in it.
+_END: Final = b"\x03\0"
+
+
+def block(data: bytes) -> bytes:
+    """Returns the deflate blocks of `data`: they refer to nothing before them, and end at a byte."""
+    if len(data) >= _SMALLEST:
+        compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _WINDOW_BITS, _MEMORY_LEVEL)
+        packed = compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+        if len(packed) < len(data):
+            return packed
+    return b"".join(_stored(data[at : at + _STORED]) for at in range(0, len(data), _STORED))
+
+
+def _stored(data: bytes) -> bytes:
+    # RFC 1951, section 3.2.4: a bit that says it is not the last, two for "no compression", the rest of the byte; then
+    # the length and its complement.
+    size = len(data)
+    return b"\0" + size.to_bytes(2, "little") + (size ^ 0xFFFF).to_bytes(2, "little") + data
+
+
+class GzipBody:
+    """One response's body: what it began with, and what its trailer has to say.
+
+    Hashing all that a response had takes 0.2 µs for a kilobyte, less than to combine the hashes of blocks.
+
+    Attributes:
+        begun: whether `HEAD` is out.
+    """
+
+    __slots__ = ("_crc", "_size", "begun")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._crc = 0
+        self._size = 0
+
+    def count(self, data: bytes) -> None:
+        """Counts data that goes out as `block(data)`."""
+        self._crc = zlib.crc32(data, self._crc)
+        self._size += len(data)
+
+    def begin(self, packed: bytes) -> bytes:
+        """Returns blocks with what must stand before them."""
+        if self.begun:
+            return packed
+        self.begun = True
+        return HEAD + packed
+
+    def encode(self, data: bytes) -> bytes:
+        """Returns the next bytes of a body that shares none with others."""
+        self.count(data)
+        return self.begin(block(data))
+
+    def end(self, data: bytes = b"") -> bytes:
+        """Returns the last bytes of the body, which has `data` in the end."""
+        packed = self.encode(data)
+        # RFC 1952, section 2.3: CRC32, and ISIZE, "the size of the original (uncompressed) input data modulo 2^32".
+        return packed + _END + self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little")
