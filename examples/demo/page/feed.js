@@ -2,8 +2,11 @@
 //
 // A page that shows a state first and changes afterwards must not miss what happens in between. So the feed asks the
 // log where it ends now, reads what the channels kept up to there, and opens the stream from exactly there.
+//
+// The cluster's page has a feed of its own kind (moving.js): it connects in another way and counts as this one does.
 import { connect } from "/newswire.js";
 
+const OUTAGES = 200; // more than a chart shows
 const offsetOf = (id) => Number(id.slice(id.lastIndexOf("-") + 1));
 const logOf = (id) => id.slice(0, id.lastIndexOf("-"));
 
@@ -29,17 +32,19 @@ export class Feed {
     this.audited = 0;
     this.numbers = new Map(); // the last number of each publisher's run
     this.state = "";
+    this.base = ""; // the server that is asked: the page's own
   }
 
   async start() {
     this.setState("connecting");
     for (;;) {
       try {
-        const { latest } = await getJSON("/health/ready");
+        const { latest } = await getJSON(`${this.base}/health/ready`);
         await this.recall(latest);
         this.cursor = this.compared = latest;
         break;
       } catch {
+        this.refused();
         this.setState("dead");
         await pause(500);
       }
@@ -47,11 +52,14 @@ export class Feed {
     this.connect();
   }
 
+  // The server that was asked has not answered.
+  refused() {}
+
   // Ticks are left out: there are many, and they say nothing but that they came.
   async recall(latest) {
     const past = [];
     for (const channel of this.channels)
-      if (channel !== "ticks") for await (const event of history(channel, "", latest)) past.push(event);
+      if (channel !== "ticks") for await (const event of history(this.base, channel, "", latest)) past.push(event);
     past.sort((one, other) => offsetOf(one.id) - offsetOf(other.id));
     for (const event of past) this.onEvent(this.read(event.id, event, true));
   }
@@ -62,26 +70,32 @@ export class Feed {
       lastEventId: this.cursor,
       json: false,
       backoff: { retry: 500, first: 500, cap: 5000 },
-      onOpen: ({ reconnected }) => {
-        if (reconnected) this.counts.reconnects++;
-        const outage = this.outages.at(-1);
-        if (outage && outage.to === null) outage.to = Date.now();
-        this.setState("live");
-      },
-      onState: (state) => {
-        if (state === "open") return;
-        if (this.outages.at(-1)?.to !== null) this.outages.push({ from: Date.now(), to: null });
-        this.setState("dead");
-      },
-      onGap: ({ id, ...gap }) => {
-        this.counts.gaps++;
-        this.numbers.clear(); // what is missing was told: it is not lost silently
-        if (logOf(id) !== logOf(this.cursor)) this.begin(id);
-        this.cursor = id;
-        this.onEvent({ channel: null, event: "gap", data: gap, id });
-      },
+      onOpen: ({ reconnected }) => this.opened(reconnected),
+      onState: (state) => state === "open" || this.broken(),
+      onGap: ({ id, ...gap }) => this.gap(id, gap),
     });
     this.source.on("*", (event) => this.take(event));
+  }
+
+  opened(again) {
+    if (again) this.counts.reconnects++;
+    const outage = this.outages.at(-1);
+    if (outage && outage.to === null) outage.to = Date.now();
+    this.setState("live");
+  }
+
+  broken() {
+    if (this.outages.at(-1)?.to !== null) this.outages.push({ from: Date.now(), to: null });
+    if (this.outages.length > OUTAGES) this.outages.shift();
+    this.setState("dead");
+  }
+
+  gap(id, data) {
+    this.counts.gaps++;
+    this.numbers.clear(); // what is missing was told: it is not lost silently
+    if (logOf(id) !== logOf(this.cursor)) this.begin(id);
+    this.cursor = id;
+    this.onEvent({ channel: null, event: "gap", data, id });
   }
 
   take({ channel, event, text, id }) {
@@ -137,7 +151,7 @@ export class Feed {
     const [first, last] = [offsetOf(from), offsetOf(until)];
     for (const [channel, offsets] of this.seen) {
       const came = new Set([...offsets].filter((offset) => offset > first && offset <= last));
-      for await (const { id } of history(channel, from, until)) {
+      for await (const { id } of history(this.base, channel, from, until)) {
         result.events++;
         if (!came.delete(offsetOf(id))) result.missing++;
       }
@@ -153,10 +167,10 @@ export class Feed {
 }
 
 // The kept events of a channel after one position, up to another.
-async function* history(channel, after, until) {
+async function* history(base, channel, after, until) {
   for (;;) {
     const query = new URLSearchParams({ limit: 1000, ...(after && { after }) });
-    const page = await getJSON(`/channels/${channel}/events?${query}`);
+    const page = await getJSON(`${base}/channels/${channel}/events?${query}`);
     for (const event of page.events) if (offsetOf(event.id) <= offsetOf(until)) yield event;
     if (offsetOf(page.next) >= offsetOf(until)) return;
     after = page.next;

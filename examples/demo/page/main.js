@@ -1,6 +1,7 @@
 // Puts what the stream brings where it belongs.
-import { $, Job, Room, clock, logLine, notice, toast } from "./cards.js";
+import { $, Job, Room, logLine, notice, toast } from "./cards.js";
 import { Feed } from "./feed.js";
+import { Proof, arrived } from "./proof.js";
 import { Chart, animate, around, bytes, fromZero, percent as percents, pointer } from "/newswire-chart.js";
 
 const CHANNELS = ["machine", "server", "job", "log", "room", "notices", "ticks"];
@@ -11,6 +12,7 @@ const speed = (value) => `${bytes(value)}/s`;
 const delays = []; // milliseconds from a tick's making to its coming here, the newest 200
 const job = new Job();
 const feed = new Feed(CHANNELS, { onEvent, onState });
+const proof = new Proof(feed);
 const room = new Room(feed);
 export { feed };
 globalThis.demo = { feed }; // for the curious, at the console
@@ -73,7 +75,7 @@ const handlers = {
 
 function onEvent({ channel, event, data, past }) {
   if (event === "gap") return notice(`Some events are gone from the log: ${data.reason}`, "bad", Date.now());
-  if (!past) arrived();
+  if (!past) arrived(lines.rate[1].values);
   handlers[channel]?.[event]?.(data, past);
 }
 
@@ -83,15 +85,8 @@ function onState(next) {
   $("state").textContent = WORDS[next];
   $("kill").disabled = next !== "live";
   if (next === "dead" && state === "live") toast("The server is dead. It is started again, and the stream goes on where it was.", "bad");
-  if (next === "live") setTimeout(audit, feed.counts.reconnects ? 2500 : 1000); // what was missed has come by then
+  if (next === "live") proof.soon();
   state = next;
-}
-
-function arrived() {
-  const { values } = lines.rate[1];
-  const second = Math.floor(Date.now() / 1000) * 1000;
-  if (values.at(-1)?.[0] === second) values.at(-1)[1]++;
-  else values.push([second, 1]);
 }
 
 // What the log took in the last minutes before this page was there to count.
@@ -101,28 +96,8 @@ async function before() {
   lines.rate[0].values = recent.filter(([second]) => second < began).map(([second, events]) => [second * 1000, events]);
 }
 
-async function audit() {
-  if (feed.state !== "live") return;
-  try {
-    const result = await feed.audit();
-    if (!result) return;
-    const good = !result.missing && !result.extra;
-    if (!good) audit.bad = `${result.missing} missing, ${result.extra} too many`;
-    $("audit").dataset.result = audit.bad ? "bad" : "good";
-    $("audit").textContent = audit.bad ?? `Compared with the log at ${clock(Date.now())}: all ${feed.audited.toLocaleString()} events came here, each once`;
-  } catch {
-    // the server went away meanwhile; the next comparison covers what this one would have
-  }
-}
-
 function show(now) {
-  for (const [name, count] of Object.entries(feed.counts)) {
-    const place = $(name);
-    if (!place) continue;
-    place.textContent = count.toLocaleString();
-    const zero = /good|bad/.test(place.parentElement.className); // of these there should be none
-    if (zero) place.parentElement.className = count ? "bad" : "good";
-  }
+  proof.show();
   const time = pointer.time ?? now;
   const value = (name, i = 0) => charts[name].at(lines[name][i], time);
   const tell = (name, text, ...parts) => {
@@ -144,7 +119,6 @@ function show(now) {
   const second = Math.floor(time / 1000) * 1000 - (pointer.time === null ? 1000 : 0);
   const rate = lines.rate.reduce((sum, { values }) => sum + (values.find(([at]) => at === second)?.[1] ?? 0), 0);
   tell("rate", `${rate} a second`, b(String(rate)), i(" a second"));
-  $("cursor").textContent = feed.cursor || "–";
   if (delays.length) {
     const sorted = delays.toSorted((one, other) => one - other);
     $("delay").textContent = `publisher to page: median ${sorted[sorted.length >> 1]} ms`;
@@ -163,6 +137,5 @@ animate((now) => {
   show(now);
   for (const each of Object.values(charts)) each.draw(now);
 });
-setInterval(audit, 10_000);
 before().catch(() => {}); // then the chart begins empty
 feed.start();
