@@ -1,7 +1,7 @@
 """How the commands start uvicorn: one process, several, or one that is started again when the code changes.
 
-The socket is bound here, before anything else, so that a port in use is a sentence and not a stack trace, and
-`--port 0` can say which one it took. Every way uses the direct path and stops within its grace time.
+The socket is bound before anything else (`newswire.cli.listeners`), so that a port in use is a sentence and not a stack
+trace, and `--port 0` can say which one it took. Every way uses the direct path and stops within its grace time.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import ctypes
-import errno
 import gc
-import ipaddress
 import math
 import os
 import resource
@@ -20,30 +18,32 @@ import socket
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
-from uvicorn.supervisors import ChangeReload, Multiprocess
+from uvicorn.supervisors import ChangeReload, multiprocess
 
 from newswire import __version__
+from newswire.cli.listeners import BACKLOG, address_of, is_public, listen, urls_of
 from newswire.cli.terminal import colours
+from newswire.delivery.drain import drain_of
 from newswire.errors import NewswireError
 from newswire.log.open import open_log
 from newswire.log.retention import KEEP_ALL
 from newswire.redact import printable, without_userinfo
 from newswire.serving.settings import ServerSettings
 
+S = TypeVar("S", bound=ServerSettings)
+
 DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
-# A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
-_BACKLOG: Final = 4096
 # New containers after which the collector looks at them.
 _YOUNG: Final = 100_000
 _SWITCH: Final = 0.0005  # seconds
@@ -99,13 +99,17 @@ def serve_app(
     Raises:
         click.ClickException: it can't run; the message says why.
     """
-    if _is_public(settings.host) and not (settings.insecure or settings.authenticates):
-        raise click.ClickException(f"{settings.host} can be reached from other machines, {danger}, or give --insecure")
+    if settings.fd is None:
+        _check_public(settings, settings.host, danger)  # before its port is taken
     _try_log(settings.log)
     stop_in_order()
-    listener = bind(settings.host, settings.port)
+    listeners, handed_over = listen(settings.host, settings.port, settings.fd)
+    if handed_over:
+        settings = _placed(settings, listeners)
+        _check_public(settings, settings.host, danger)
+    url = urls_of(listeners, None if handed_over else settings.host)
     click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
-    for line in banner(click.style(url_of(listener, settings.host), fg="cyan")):
+    for line in banner(click.style(url, fg="cyan")):
         click.echo(line, err=True)
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
     click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
@@ -117,7 +121,21 @@ def serve_app(
             access_log=settings.access_log,
             more={"lifespan": "on", **more},
         )
-        launch(what, listener)
+        launch(what, listeners)
+
+
+def _check_public(settings: ServerSettings, host: str, danger: str) -> None:
+    if is_public(host) and not (settings.insecure or settings.authenticates):
+        raise click.ClickException(f"{host} can be reached from other machines, {danger}, or give --insecure")
+
+
+def _placed(settings: S, listeners: Sequence[socket.socket]) -> S:
+    """The settings of a server whose sockets were handed over: it is where they are."""
+    addresses = [address for each in listeners if (address := address_of(each)) is not None]
+    if not addresses:  # Unix sockets, which only this machine reaches
+        return replace(settings, host="127.0.0.1")
+    host, port = next((address for address in addresses if is_public(address[0])), addresses[0])
+    return replace(settings, host=host, port=port)
 
 
 def _try_log(url: str) -> None:
@@ -136,58 +154,7 @@ def _try_log(url: str) -> None:
         raise click.ClickException(printable(without_userinfo(f"the log can't be used: {error}"))) from None
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the port.
-
-    Raises:
-        click.ClickException: it can't be taken; the message says why.
-    """
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise click.ClickException(f"{host} is no address of this machine: {error}") from None
-    listener = socket.socket(family, kind, proto)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind(address)
-        listener.listen(_BACKLOG)  # connections wait while the application starts
-    except OSError as error:
-        listener.close()
-        raise click.ClickException(_why_not(host, port, error)) from None
-    listener.set_inheritable(True)
-    return listener
-
-
-def _why_not(host: str, port: int, error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return (
-            f"port {port} of {host} is in use: stop what listens there, or choose another with --port (0: any free "
-            "one). Without --port, `newswire serve` and `run` take 8000 and `relay` takes 8100"
-        )
-    if error.errno == errno.EACCES:
-        return f"port {port} needs special rights: choose one above 1023 with --port"
-    return f"{host}:{port} can't be listened on: {error.strerror}"
-
-
-def url_of(listener: socket.socket, host: str, *, tls: bool = False) -> str:
-    """The URL to tell people: with the port that was really taken."""
-    port = listener.getsockname()[1]
-    shown = f"[{host}]" if ":" in host else host
-    return f"{'https' if tls else 'http'}://{shown}:{port}"
-
-
-def _is_public(host: str) -> bool:
-    """Whether an address can be reached from other machines."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError):
-        return True
-    return not all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)
-
-
-def launch(what: Launch, listener: socket.socket) -> None:
+def launch(what: Launch, listeners: list[socket.socket]) -> None:
     """Run until stopped by a signal. Returns after a stop in order; exits with 3 if the application can't start."""
     _allow_many_files()
     timeout: Any = max(0.5, what.grace - _LAST_STEPS)  # uvicorn says int, and hands it to asyncio, which takes any
@@ -201,7 +168,7 @@ def launch(what: Launch, listener: socket.socket) -> None:
         log_config=_logging(what),
         log_level=what.log_level,
         access_log=what.access_log,
-        backlog=_BACKLOG,
+        backlog=BACKLOG,
         timeout_graceful_shutdown=timeout,
         timeout_worker_healthcheck=math.ceil(what.grace) + 5,
         server_header=False,
@@ -209,14 +176,14 @@ def launch(what: Launch, listener: socket.socket) -> None:
     )
     try:
         if what.reload:
-            _Reload(config, target=Server(config).run, sockets=[listener]).run()
+            _Reload(config, target=_Server(config).run, sockets=listeners).run()
         elif what.workers > 1:
-            supervisor = Multiprocess(config, [listener])  # from here on it hears of signals
+            supervisor = _Workers(config, listeners)  # from here on it hears of signals
             if _stop_asked:
                 supervisor.should_exit.set()
             supervisor.run()
         else:
-            _Server(config).run([listener])
+            _Server(config).run(listeners)
     except KeyboardInterrupt:
         pass
 
@@ -245,12 +212,53 @@ _stop_asked: list[int] = []
 
 
 class _Server(Server):
+    """uvicorn's server; it accepts no connection any more from the moment in which its streams end.
+
+    uvicorn's own handler comes a tenth of a second later. A connection that is not accepted waits for the next server
+    on the same socket; where there is none, a proxy tries another server at once.
+    """
+
+    finite = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            drain_of(asyncio.get_running_loop()).enter(self)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        drain_of(asyncio.get_running_loop()).leave(self)
+        await super().shutdown(sockets)
+
+    def stop(self) -> None:
+        """See `Stoppable`."""
+        for server in self.servers:
+            server.close()
+
+    def cut(self) -> None:
+        """See `Stoppable`."""
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         with super().capture_signals():
             if _stop_asked:
                 self.should_exit = True
             yield
+
+
+class _Worker(multiprocess.Process):
+    @property
+    def server(self) -> Server:
+        if self._server is None:
+            self._server = _Server(config=self.config)
+        return self._server
+
+
+class _Workers(multiprocess.Multiprocess):
+    """uvicorn's supervisor of several processes."""
+
+    def init_processes(self) -> None:
+        multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn has no other way to say so
+        super().init_processes()
 
 
 class _Reload(ChangeReload):  # type: ignore[misc, valid-type]  # one of two classes

@@ -28,7 +28,8 @@ from typing import Any, Final
 import click
 
 from newswire import __version__
-from newswire.cli.launch import Launch, bind, launch, stop_in_order, url_of
+from newswire.cli.launch import Launch, launch, stop_in_order
+from newswire.cli.listeners import listen, urls_of
 from newswire.cli.options import Duration
 from newswire.delivery.drain import drain_of
 
@@ -42,6 +43,7 @@ _BEGUN: Final = "begun"  # a file, left by the first process that has its applic
 @click.argument("app", metavar="MODULE:APP")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one.")
+@click.option("--fd", type=click.IntRange(3), help="Listen on this file descriptor, which a supervisor has bound.")
 @click.option("--workers", type=click.IntRange(1, 512), default=1, show_default=True, help="Processes.")
 @click.option("--reload", is_flag=True, help="Start again when the code changes.")
 @click.option("--reload-dir", multiple=True, metavar="DIR", help="Watch this folder, not the present one.")
@@ -93,8 +95,8 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         click.echo(f"newswire: {error}", err=True)
         raise SystemExit(_STARTUP_FAILURE) from None
     stop_in_order()
-    listener = bind(host, port)
-    url = url_of(listener, host, tls=options["ssl_certfile"] is not None)
+    listeners, handed_over = listen(host, port, options["fd"])
+    url = urls_of(listeners, None if handed_over else host, tls=options["ssl_certfile"] is not None)
     banner = f"{click.style(f'newswire {__version__}', bold=True)} runs {app} on {click.style(url, fg='cyan')}; "
     banner += "Ctrl-C stops it"
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
@@ -103,12 +105,12 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         os.environ[_VARIABLE] = json.dumps(passed)
         if alone:
             click.echo(banner, err=True)
-        _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else _TARGET, options, listener)
+        _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else _TARGET, options, listeners)
         if options["workers"] > 1 and not (Path(folder) / _BEGUN).exists():
             raise SystemExit(_STARTUP_FAILURE)  # no worker got as far as that
 
 
-def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listener: socket.socket) -> None:
+def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listeners: list[socket.socket]) -> None:
     passed = ("ssl_certfile", "ssl_keyfile", "root_path", "forwarded_allow_ips")
     what = Launch(
         app=app,
@@ -120,7 +122,7 @@ def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listener: 
         access_log=options["access_log"],
         more={name: options[name] for name in passed},
     )
-    launch(what, listener)
+    launch(what, listeners)
 
 
 class NotRunnable(Exception):

@@ -22,7 +22,7 @@ from newswire.browser import FILES
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
-from newswire.errors import InvalidChannel
+from newswire.errors import Closed, InvalidChannel
 from newswire.hub.hub import Hub
 from newswire.log.channels import name_or_pattern
 from newswire.server import access, console
@@ -37,6 +37,9 @@ from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import HANDLERS
+from newswire.wire.encoder import encode
+from newswire.wire.goodbye import come_back, goodbye
+from newswire.wire.headers import STREAM_HEADERS
 
 _CHANNEL: Final = "/channels/{channel}"
 
@@ -156,14 +159,14 @@ async def _slash(request: Request) -> Response:
     )
 
 
-async def one_channel(request: Request) -> EventSourceResponse:
+async def one_channel(request: Request) -> Response | ASGIApp:
     """Stream one channel, or one pattern."""
     return await _stream(
         request, service_of(request), [channel_of(request.scope)], Query(request.scope["query_string"])
     )
 
 
-async def many_channels(request: Request) -> EventSourceResponse:
+async def many_channels(request: Request) -> Response | ASGIApp:
     """Stream many channels and patterns on one connection, in the log's order."""
     service = service_of(request)
     limit = service.settings.max_channels
@@ -180,7 +183,7 @@ async def many_channels(request: Request) -> EventSourceResponse:
 
 async def _stream(
     request: Request, service: Service, channels: list[str], query: Query, *more: str
-) -> EventSourceResponse:
+) -> Response | ASGIApp:
     query.only(*more, "from", "envelope", "live", "max_rate", "coalesce", also=service.stream_parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
@@ -203,6 +206,18 @@ async def _stream(
         raise Problem(400, "invalid_query", str(error), field="query") from None
     if request.method != "HEAD":
         service.follow(subscription, allowed, request)
-        await subscription.open()  # what fails here is still a status code
+        try:
+            await subscription.open()  # what fails here is still a status code
+        except Closed:
+            if not service.stopping:
+                raise
+            return _goodbye(service)
     headers = {"set-cookie": allowed.cookie} if allowed is not None and allowed.cookie else None
     return EventSourceResponse(subscription, headers=headers, options=service.settings.stream)
+
+
+def _goodbye(service: Service) -> Response:
+    """A stream that only says when to come back: a browser's EventSource gives up for good when it gets an error."""
+    answer = Response(encode(goodbye(come_back(service.settings.retry))))
+    answer.raw_headers[:0] = STREAM_HEADERS
+    return answer

@@ -64,6 +64,7 @@ class ServedApp:
         stats: this process's own counters and histograms.
         workers: the stats of the other workers.
         started: when, in seconds since the Unix epoch.
+        stopping: its streams end, and a new one would end at once.
     """
 
     families: ClassVar[tuple[Family, ...]]
@@ -81,6 +82,7 @@ class ServedApp:
         self.stats = ServerStats()
         self.workers = WorkerStats(stats_folder)
         self.started = time.time()
+        self.stopping = False
         self._drain = drain
 
     # -- what each application has of its own
@@ -233,6 +235,7 @@ class _Stop:
     def stop(self) -> None:
         """The server is stopping."""
         self._at = time.monotonic()
+        self._app.stopping = True
         self.streams = self._app.streams()
 
     def cut(self) -> None:

@@ -41,6 +41,12 @@ class ServerSettings:
     )
     host: str = setting("127.0.0.1", option_types.text("an address or a host name"), "The address to listen on.")
     port: int = setting(8000, option_types.number(0, 65535), "The port to listen on; 0 takes a free one.")
+    fd: int | None = setting(
+        None,
+        option_types.optional(option_types.number(3, 2**20)),
+        "Listen on this file descriptor, a socket that a supervisor has bound and keeps over restarts, instead of host "
+        "and port. systemd's sockets need no flag.",
+    )
     workers: int = setting(1, option_types.number(1, 512), "Processes; they share the log and the port.")
     insecure: bool = setting(
         False, option_types.switch(), "Listen on a public address although it asks no client for credentials."

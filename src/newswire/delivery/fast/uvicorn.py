@@ -43,6 +43,8 @@ logger = logging.getLogger("newswire.delivery")
 
 # A client has nothing to say during a stream but its next request. More than this is read when the stream has ended.
 _MAX_EARLY: Final = 64 * 2**10
+# How long a request may still take to come when the server stops. Its client has sent it to a server that was there.
+_LAST_REQUEST: Final = 0.5
 _NONE: Final[Any] = ()  # pipelined requests of a connection that is lent
 _addresses: dict[Any, Any] = {}  # a server has few addresses: its connections share one tuple for each
 
@@ -156,6 +158,9 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         super().on_headers_complete()
         if self.cycle is not before:
             self.cycle.__class__ = _Http10Cycle if self.scope["http_version"] == "1.0" else _Cycle
+            if self._stopping:
+                self.cycle.keep_alive = False
+                self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
     def on_response_complete(self) -> None:
         cycle: RequestResponseCycle | None = self.cycle
@@ -357,14 +362,17 @@ class DirectHttpProtocol(LimitedHttpProtocol):
 
     def shutdown(self) -> None:
         self._stopping = True
-        if self._sink is None:
-            super().shutdown()
-            if self._ending is not None:
-                self._ending.end()
-        else:
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._sink is not None:
             self._keep_alive = False
             if self._sink.subscription is not None:
                 self._sink.subscription.goodbye()
+        elif cycle is None or cycle.response_complete:  # the next request may be on its way
+            self._close_at(min(self._silent_until, self.loop.time() + _LAST_REQUEST))
+        else:
+            super().shutdown()
+            if self._ending is not None:
+                self._ending.end()
 
     def on_stop(self, stream: Ending) -> Hook:
         """End `stream` when the server stops; see `newswire.delivery.stopping`."""
