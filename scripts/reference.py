@@ -27,6 +27,7 @@ PACKAGES: Final = (
     "newswire.server.auth",
     "newswire.integrations.aiohttp",
     "newswire.integrations.django",
+    "newswire.integrations.fastapi",
     "newswire.integrations.flask",
     "newswire.integrations.quart",
     "newswire.integrations.sse_starlette",

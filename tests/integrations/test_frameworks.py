@@ -27,6 +27,7 @@ SERVERS = {
     "django, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("django")],
     "django, daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", port, APP.format("django")],
     "quart, hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", APP.format("quart")],
+    "fastapi, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("fastapi")],
     "litestar, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("litestar")],
     "aiohttp": lambda port: [
         "-m", "aiohttp.web", "-H", "127.0.0.1", "-P", port, "examples.frameworks.aiohttp_app:make_app",

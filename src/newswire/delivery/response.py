@@ -64,6 +64,8 @@ class EventSourceResponse(StarletteCompatible):
             has the extension `websocket.http.response`.
     """
 
+    media_type = "text/event-stream"  # for OpenAPI documents, which read it from a route's `response_class`
+
     def __init__(
         self,
         content: Subscription[Any] | AsyncIterable[Item] | Iterable[Item],
