@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.fixtures.serve import ROOT, Serve
 
+LIVE = "document.getElementById('state').dataset.state === 'live'"  # the page's stream is open
 PAGES = sorted(path.stem for path in (ROOT / "examples" / "pages").glob("*.html"))
 
 

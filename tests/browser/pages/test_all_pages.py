@@ -6,18 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from tests.browser.pages.conftest import PAGES, App
+from tests.browser.pages.conftest import LIVE, PAGES, App
 from tests.browser.test_layout import CUT, OUTSIDE, WIDE
 from tests.fixtures.serve import ROOT
 
 pytestmark = pytest.mark.browser
-LIVE = "document.getElementById('state').dataset.state === 'live'"
 # What can be reached by Tab, in the order of the document; each with the name that a screen reader gives it.
 CONTROLS = """[...document.querySelectorAll('a[href], button, input, select, textarea, [tabindex="0"]')].filter(each =>
   each.checkVisibility() && !each.disabled && each.type !== 'hidden').map(each => [each.outerHTML.slice(0, 80),
     (each.getAttribute('aria-label') ?? each.labels?.[0]?.textContent ?? each.textContent).trim()])"""
 FOCUSED = "document.activeElement.outerHTML.slice(0, 80)"
-RING = "getComputedStyle(document.activeElement).outlineStyle"
+RING = """(function ring(each) {
+  return each && (getComputedStyle(each).outlineStyle === 'solid' || ring(each.parentElement.closest('form')));
+})(document.activeElement)"""  # around it, or around its form
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -40,7 +41,7 @@ def test_a_page_for_everybody(app: Callable[[str], App], page: Any, name: str) -
     for _ in controls:
         page.order(press="Tab")
         reached.append(page.evaluate(FOCUSED))
-        assert page.evaluate(RING) == "solid", reached[-1]
+        assert page.evaluate(RING), reached[-1]
     assert reached == [element for element, _ in controls]
     for width, height in ((390, 844), (1280, 800)):
         page.order(size={"width": width, "height": height})

@@ -9,12 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.browser.pages.conftest import App
+from tests.browser.pages.conftest import LIVE, App
 
 from newswire import Hub
 
 pytestmark = pytest.mark.browser
-LIVE = "document.getElementById('state').dataset.state === 'live'"
 COUNT = "Number(document.getElementById('unread').dataset.count)"
 TEXTS = "[...document.querySelectorAll('#rows p')].map(each => each.textContent)"
 UNREAD = "document.querySelectorAll('#rows .unread').length"
