@@ -62,7 +62,7 @@ async def ask(request: Request) -> Response | RunAccepted:
         messages += [{"role": "user", "content": turn["question"]}, {"role": "assistant", "content": text}]
     args = {"messages": [*messages, {"role": "user", "content": question}]}
     run = await runs.start(chat, answer, args=args, key=request.headers.get("idempotency-key"))
-    await hub.publish(chat, {"run": run.id, "question": question}, event="question")
+    await hub.publish(chat, {"run": run.id, "question": question}, event="question", idempotency_key=run.id)
     return runs.accepted(request, run)
 
 
