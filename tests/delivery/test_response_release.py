@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pytest
 import sqlalchemy
 from fastapi import Depends, FastAPI, HTTPException
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 from starlette.background import BackgroundTask
@@ -14,7 +15,8 @@ from tests.fixtures.asgi_request import Client
 from tests.fixtures.in_thread import uvicorn_in_thread
 
 from newswire import EventSourceResponse, Hub
-from newswire.delivery import framework
+from newswire.delivery import held
+from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio
 
@@ -158,7 +160,7 @@ async def test_an_iterable_keeps_its_session_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An iterable may use what its request holds, so it stays open; one warning for a process says what to do."""
-    monkeypatch.setattr(framework, "_warned", False)
+    monkeypatch.setattr(held, "_warned", False)
     site = Site()
     client = Client()
     scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/rows", "query_string": b""}
@@ -176,7 +178,7 @@ async def test_no_warning_without_anything_held(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A dependency of function scope ends before the response, and a route may have none at all."""
-    monkeypatch.setattr(framework, "_warned", False)
+    monkeypatch.setattr(held, "_warned", False)
     site = Site()
     with caplog.at_level(logging.WARNING, "newswire"):
         await begin(site, "/function")
@@ -187,9 +189,109 @@ async def test_no_warning_without_anything_held(
 
 async def test_a_background_task_may_use_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """With a background task what the request holds stays, with the warning."""
-    monkeypatch.setattr(framework, "_warned", False)
+    monkeypatch.setattr(held, "_warned", False)
     site = Site()
     with caplog.at_level(logging.WARNING, "newswire"):
         await begin(site, "/background")
     assert len(caplog.records) == 1
     await site.hub.close()
+
+
+class Checkouts:
+    """Applications that hold a connection in each way there is."""
+
+    def __init__(self) -> None:
+        self.engine = sqlalchemy.create_engine(
+            "sqlite://", poolclass=QueuePool, pool_size=1, connect_args={"check_same_thread": False}
+        )
+        self.async_engine = create_async_engine("sqlite+aiosqlite://")
+
+    def session(self, *, used: bool = True) -> Session:
+        session = Session(self.engine)
+        if used:
+            session.execute(sqlalchemy.text("select 1"))
+        return session
+
+    async def numbers(self, held: Any) -> AsyncIterator[str]:
+        yield "1"
+
+    async def close(self) -> None:
+        self.engine.dispose()
+        await self.async_engine.dispose()
+
+
+@pytest.fixture
+async def checkouts(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Checkouts]:
+    monkeypatch.setattr(held, "_warned", False)
+    made = Checkouts()
+    yield made
+    await made.close()
+
+
+def warnings_about_sqlalchemy(caplog: pytest.LogCaptureFixture) -> int:
+    return sum("SQLAlchemy's pool checked out" in record.getMessage() for record in caplog.records)
+
+
+async def test_a_connection_that_the_iterable_holds(checkouts: Checkouts, caplog: pytest.LogCaptureFixture) -> None:
+    """A session, a connection, and their async kinds; one warning in a process."""
+    async with AsyncSession(checkouts.async_engine) as asynchronous:
+        await asynchronous.execute(sqlalchemy.text("select 1"))
+        with checkouts.session() as session, checkouts.engine.connect() as connection:
+            async with checkouts.async_engine.connect() as async_connection:
+                for value in (session, connection, asynchronous, async_connection):
+                    held._warned = False
+                    for _ in range(2):
+                        held.warn_of_held({}, checkouts.numbers(value))
+    assert warnings_about_sqlalchemy(caplog) == 4
+
+
+async def test_a_session_in_the_state_of_the_request(checkouts: Checkouts, caplog: pytest.LogCaptureFixture) -> None:
+    """A middleware has put it there; a subscription's stream holds it too."""
+    async with Hub() as hub:
+        with checkouts.session() as session:
+            client = Client()
+            client.left.set()
+            scope = {"type": "http", "method": "GET", "http_version": "1.1", "headers": [], "state": {"db": session}}
+            await EventSourceResponse(hub.subscribe("news"))(scope, client.receive, client.send)
+    assert warnings_about_sqlalchemy(caplog) == 1
+
+
+async def test_sessions_that_hold_nothing(checkouts: Checkouts, caplog: pytest.LogCaptureFixture) -> None:
+    """One that was not used, one that has committed, a closed one, and what is no session."""
+    with checkouts.session(used=False) as unused, checkouts.session() as committed:
+        committed.commit()
+        closed = checkouts.engine.connect()
+        closed.close()
+        for value in (unused, committed, closed, checkouts.engine, "text", None):
+            held.warn_of_held({"state": {"value": value}}, checkouts.numbers(value))
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize("path", ["/sync", "/async"])
+async def test_a_dependency_holds_a_connection(
+    checkouts: Checkouts, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """FastAPI runs it in a thread, or in the event loop."""
+    app = FastAPI()
+
+    def sync_session() -> Iterator[Session]:
+        with checkouts.session() as session:
+            yield session
+
+    async def async_session() -> AsyncIterator[AsyncSession]:
+        async with AsyncSession(checkouts.async_engine) as session:
+            await session.execute(sqlalchemy.text("select 1"))
+            yield session
+
+    @app.get("/sync")
+    async def sync(session: Annotated[Session, Depends(sync_session)]) -> EventSourceResponse:
+        return EventSourceResponse(["one"])
+
+    @app.get("/async")
+    async def asynchronous(session: Annotated[AsyncSession, Depends(async_session)]) -> EventSourceResponse:
+        return EventSourceResponse(["one"])
+
+    async with asgi_client(app) as client:
+        for _ in range(2):
+            assert (await client.get(path)).text == "data: one\n\n"
+    assert warnings_about_sqlalchemy(caplog) == 1

@@ -10,12 +10,11 @@ client then gets an HTTP response instead of a WebSocket. Anything else is a mis
 FastAPI keeps dependencies with `yield`, such as a database session, until the response is sent. For a stream that is as
 long as it is open, so a pool of ten connections would serve ten readers. A subscription needs nothing of its request:
 its dependencies end when its stream begins, before the head, so that an error at their end still becomes a status code.
-An iterable may use them. They stay open with it, and a warning says once what to do.
+An iterable may use them. They stay open with it; see `newswire.delivery.held`.
 """
 
 from __future__ import annotations
 
-import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,11 +28,8 @@ else:
     except ImportError:
         _Base = object
 
-logger = logging.getLogger("newswire.delivery")
-
 # Where FastAPI keeps the dependencies of a request, and the files of its form.
-_STACKS: Final = ("fastapi_inner_astack", "fastapi_middleware_astack")
-_warned = False
+STACKS: Final = ("fastapi_inner_astack", "fastapi_middleware_astack")
 
 
 class StarletteCompatible(_Base):
@@ -106,21 +102,7 @@ async def release(scope: Any) -> None:
     Raises:
         Exception: what a dependency raised at its end.
     """
-    for name in _STACKS:
+    for name in STACKS:
         stack = scope.get(name)
         if isinstance(stack, AsyncExitStack):
             await stack.aclose()
-
-
-def warn_of_held(scope: Any) -> None:
-    """Log a warning, once in a process, if an open stream holds dependencies."""
-    global _warned
-    stack = scope.get(_STACKS[0])
-    if _warned or not getattr(stack, "_exit_callbacks", None):  # contextlib's own; without it there is no warning
-        return
-    _warned = True
-    logger.warning(
-        "A stream holds the dependencies with yield of its request (a database session, say) for as long as it is "
-        "open, because its iterable or its background task may use them. If they don't, declare them "
-        "Depends(..., scope='function'), or open what the iterable needs inside it. This is said once in a process."
-    )

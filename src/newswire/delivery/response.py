@@ -18,7 +18,8 @@ from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
-from newswire.delivery.framework import StarletteCompatible, as_http, release, warn_of_held
+from newswire.delivery.framework import StarletteCompatible, as_http, release
+from newswire.delivery.held import warn_of_held
 from newswire.delivery.iterable import IterableStream, OnShutdown, close
 from newswire.delivery.middleware import StreamOffer, count_waiting
 from newswire.delivery.problem import Problem, problem_of
@@ -138,8 +139,7 @@ class EventSourceResponse(StarletteCompatible):
             if self.background is None:
                 await release(scope)
                 _check_open(subscription)
-            else:
-                warn_of_held(scope)
+            warn_of_held(scope, dependencies=self.background is not None)
             sink = await self._attach(subscription, scope, send, drain)
             stop.attached = True
             if stop.stopped:
@@ -194,7 +194,7 @@ class EventSourceResponse(StarletteCompatible):
     async def _iterable(
         self, content: AsyncIterable[Item] | Iterable[Item], scope: Scope, receive: Receive, send: Send
     ) -> None:
-        warn_of_held(scope)
+        warn_of_held(scope, content)
         offer = _extension(scope, DIRECT)
         body = body_for(scope, self._options, self.raw_headers)
         drain = drain_of(asyncio.get_running_loop())

@@ -40,7 +40,7 @@ except ImportError as error:
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
 from newswire.delivery.drain import drain_of
-from newswire.delivery.framework import warn_of_held
+from newswire.delivery.held import warn_of_held
 from newswire.delivery.stopping import on_server_stop
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
@@ -354,7 +354,7 @@ class EventSourceResponse(Response):
             await self._send(send, self._head())
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         else:
-            warn_of_held(scope)
+            warn_of_held(scope, self.body_iterator)
             with _bare(), _Stopping.of(scope, receive, send) as stopping:
                 await self._run(receive, send, stopping)
         if self.background is not None:
