@@ -7,6 +7,8 @@ import inspect
 import re
 import subprocess
 import sys
+import threading
+import unittest.mock
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -510,6 +512,102 @@ def test_a_client_that_leaves_frees_its_iterable(name: str) -> None:
         server.until_closed("sse-starlette")
 
 
+# -- as its documentation shows it
+
+
+def test_the_modules_of_the_package() -> None:
+    """`sse_starlette.sse` and `sse_starlette.event` have the same names here."""
+    from newswire.integrations.sse_starlette import event, sse
+
+    assert sse.EventSourceResponse is EventSourceResponse
+    assert sse.AppStatus is AppStatus
+    assert sse.SendTimeoutError is SendTimeoutError
+    assert event.ServerSentEvent is sse.ServerSentEvent is ServerSentEvent
+    assert event.JSONServerSentEvent is JSONServerSentEvent
+    assert event.ensure_bytes is sse.ensure_bytes is ensure_bytes
+
+
+def test_each_thread_has_an_event_loop() -> None:
+    """A response is made and streamed in any of them, and `should_exit` ends the streams of all."""
+    started, bodies = threading.Barrier(4, timeout=PATIENCE), []
+
+    async def content() -> AsyncIterator[dict[str, str]]:
+        yield {"data": "begin"}
+        started.wait()
+        await anyio.sleep_forever()
+
+    def run() -> None:
+        response = EventSourceResponse(content())  # before there is an event loop
+        bodies.append(asyncio.run(stream(response)).body)
+
+    threads = [threading.Thread(target=run) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    AppStatus.should_exit = True
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert [body.count(b"data: begin\r\n\r\n") for body in bodies] == [1, 1, 1]
+
+
+async def test_a_generator_that_asks_for_the_client() -> None:
+    """`request.is_disconnected()` inside a generator, as its examples do."""
+    connection = Connection()
+
+    async def content(request: Request) -> AsyncIterator[dict[str, str]]:
+        while not await request.is_disconnected():
+            yield {"data": "tick", "id": "1", "event": "update"}
+            await anyio.sleep(0.01)
+
+    request = Request({**SCOPE, "path": "/"}, connection.receive)
+    running = asyncio.create_task(stream(EventSourceResponse(content(request)), connection))
+    await connection.until(b"id: 1\r\nevent: update\r\ndata: tick\r\n\r\n")
+    connection.gone.set()
+    await running
+
+
+async def test_wait_for_the_process_outside_a_stream() -> None:
+    """What waits for the stop beside streams hears of it too."""
+    waiting = asyncio.create_task(EventSourceResponse._listen_for_exit_signal())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    AppStatus.should_exit = True
+    async with asyncio.timeout(PATIENCE):
+        await waiting
+
+
+@pytest.mark.parametrize("value", [0, 0.5, 7])
+def test_an_interval_of_pings_may_be_a_float(value: float) -> None:
+    """And 0 switches them off."""
+    assert EventSourceResponse([], ping=value).ping_interval == value
+
+
+def test_the_flag_can_be_patched_and_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As test suites do, by either library."""
+    with monkeypatch.context() as patch:
+        patch.setattr(AppStatus, "should_exit", True)
+        assert AppStatus.should_exit
+    assert not AppStatus.should_exit
+    with unittest.mock.patch.object(AppStatus, "should_exit", True):
+        assert AppStatus.should_exit
+    assert not AppStatus.should_exit
+
+
+async def test_a_view_of_bytes_goes_as_it_is() -> None:
+    """`memoryview` items too."""
+    assert (await stream(EventSourceResponse([memoryview(b"data: x\n\n")]))).body == b"data: x\n\n"
+
+
+def test_the_defaults_of_a_class_can_be_changed() -> None:
+    """`DEFAULT_PING_INTERVAL` and `DEFAULT_SEPARATOR`, in a subclass."""
+
+    class Own(EventSourceResponse):
+        DEFAULT_PING_INTERVAL = 3
+        DEFAULT_SEPARATOR = "\n"
+
+    assert (Own([]).ping_interval, Own([]).sep) == (3, "\n")
+
+
 # -- in place of the package
 
 REPLACED = """
@@ -552,5 +650,5 @@ def test_libraries_stream_on_it(library: str, seen: str) -> None:
     """Their own servers and official clients."""
     command = [sys.executable, str(Path(__file__).parent / "users_of_sse_starlette.py"), library]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stdout.replace("'newswire.integrations.sse_starlette', ", "") == f"{seen}\n", done.stderr
+    assert done.stdout.replace("'newswire.integrations.sse_starlette.sse', ", "") == f"{seen}\n", done.stderr
     assert "newswire.integrations" in done.stdout

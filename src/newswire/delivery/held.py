@@ -23,10 +23,10 @@ logger = logging.getLogger("newswire.delivery")
 
 _DEPTH: Final = 4  # FastAPI's context managers in context managers, for dependencies that run in a thread
 _CONNECTION: Final = (
-    "A stream begins while its request has a connection of SQLAlchemy's pool checked out. It holds that as long as it is "
-    "open, and when the streams hold all of the pool, every other request waits. Close the session (or commit) before "
-    "the stream begins: declare it Depends(..., scope='function') in FastAPI, or use `with Session(...)` for each query "
-    "inside the iterable. This warning comes once in a process."
+    "A stream begins while its request has a connection of SQLAlchemy's pool checked out. It holds that as long as it "
+    "is open, and when the streams hold all of the pool, every other request waits. Close the session (or commit) "
+    "before the stream begins: declare it Depends(..., scope='function') in FastAPI, or use `with Session(...)` for "
+    "each query inside the iterable. This warning comes once in a process."
 )
 _DEPENDENCIES: Final = (
     "A stream holds the dependencies with yield of its request (a database session, say) for as long as it is open, "
