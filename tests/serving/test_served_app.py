@@ -8,12 +8,13 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
+from newswire.hub.counts import Histogram
 from newswire.relay import Upstream
 from newswire.relay.served import create_relay
 from newswire.relay.settings import RelaySettings
 from newswire.server import Settings, create_app
 from newswire.serving.served_app import ServedApp
-from newswire.serving.stats import Histogram, ServerStats, WorkerStats
+from newswire.serving.stats import ServerStats, WorkerStats
 
 pytestmark = pytest.mark.anyio
 

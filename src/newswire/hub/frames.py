@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
+from newswire.hub.counts import Counts
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
 from newswire.wire.deflate import block
@@ -162,16 +163,16 @@ class Chunks:
     """The chunks that are going out now, found by the frames they join.
 
     Attributes:
-        delivered: events given to subscribers so far, counted once for each.
+        counts: what was given to subscribers so far.
     """
 
-    __slots__ = ("_chunks", "delivered")
+    __slots__ = ("_chunks", "counts")
 
     # Past this many the oldest are worth nothing: a round of the subscribers has long moved on.
     LIMIT: Final = 4096
 
-    def __init__(self) -> None:
-        self.delivered = 0
+    def __init__(self, counts: Counts) -> None:
+        self.counts = counts
         self._chunks: dict[tuple[object, ...], Chunk] = {}
 
     def join(self, frames: Sequence[Frame], form: Form) -> Chunk:

@@ -52,8 +52,8 @@ class Member(Protocol):
         """What it waited for is there."""
         ...
 
-    def cut(self) -> None:
-        """Drop its connection."""
+    def failed(self) -> None:
+        """What serves it has raised: its connection is dropped."""
         ...
 
 
@@ -61,7 +61,7 @@ class Group:
     """The subscribers of one set of channels in one form.
 
     Attributes:
-        channels, form, heartbeat: what its members have in common.
+        channels, form, heartbeat, wire: what its members have in common.
         head: the offset up to which the ready members have everything, or will once the present round has ended.
         size: how many members there are, ready or not.
         queued: it waits for a turn.
@@ -85,6 +85,7 @@ class Group:
         "heartbeat",
         "queued",
         "size",
+        "wire",
     )
 
     def __init__(
@@ -92,6 +93,7 @@ class Group:
         channels: Channels,
         form: Form,
         heartbeat: float | None,
+        wire: bool = True,
         *,
         history: History,
         scheduler: Scheduler,
@@ -100,6 +102,7 @@ class Group:
         self.channels = channels
         self.form = form
         self.heartbeat = heartbeat
+        self.wire = wire
         self.head = history.window.head
         self.size = 0
         self.queued = False
@@ -218,10 +221,16 @@ class Group:
         except (Exception, asyncio.CancelledError) as error:  # a sink that may not raise did: the others go on
             logger.error("a stream's connection failed, and is cut", exc_info=error)
             self._turn = members.index(member, turn) + 1
-            member.cut()
+            member.failed()
         if self._turn < len(members):
             return True
-        self._chunks.delivered += len(chunk.frames) * len(members)
+        counts = self._chunks.counts
+        if chunk.frames:
+            counts.delivered += len(chunk.frames) * len(members)
+        else:
+            counts.heartbeats += len(members)
+        if self.wire:
+            counts.stream_bytes += len(chunk.raw) * len(members)
         self._round = None
         return self._more()
 
@@ -230,22 +239,26 @@ class Group:
         self._pending, self._pending_size = [], 0
         self._quiet = False
         self.head = head = self._history.window.head
-        self._chunks.delivered += len(pending)
+        chunk = Chunk(pending, self.form)
         (member,) = self._ready
         write = member.write
         try:
-            if not write(Chunk(pending, self.form)):
+            if not write(chunk):
                 member.fell_behind(head)
         except (Exception, asyncio.CancelledError) as error:  # as in `step`
             logger.error("a stream's connection failed, and is cut", exc_info=error)
-            member.cut()
+            member.failed()
+        counts = self._chunks.counts
+        counts.delivered += len(pending)
+        if self.wire:
+            counts.stream_bytes += len(chunk.raw)
         return bool(self._waiting) and self._more()
 
     def failed(self) -> None:
         """A step has raised: each ready member reads on for itself, so that what fails is cut and the others go on."""
         behind, members = self.head, self._round
         for member in members[self._turn :] if members is not None else ():
-            member.cut()  # whether it has the round's chunk is not known
+            member.failed()  # whether it has the round's chunk is not known
         self._start_over()
         for member in list(self._ready):
             member.read_on(behind)

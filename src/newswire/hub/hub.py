@@ -290,13 +290,13 @@ class Hub(Publisher, Generic[E]):
         runtime = self._runtime
         if runtime is None:
             return HubStats(0, 0, 0, 0, 0, 0, 0, 0, "down")
-        window = runtime.history.window
+        window, counts = runtime.history.window, runtime.counts
         return HubStats(
-            followed=runtime.followed,
-            delivered=runtime.chunks.delivered,
+            followed=counts.followed,
+            delivered=counts.delivered,
             subscribers=len(runtime.members),
             stalled=len(runtime.stalled),
-            gaps=runtime.gaps,
+            gaps=counts.gaps.total(),
             pages_read=runtime.history.pages_read,
             window_events=len(window),
             window_bytes=window.bytes,
@@ -305,4 +305,12 @@ class Hub(Publisher, Generic[E]):
             outages=runtime.outage.count,
             retries=runtime.outage.failures,
             epochs=runtime.epochs,
+            replayed=counts.replayed,
+            stream_bytes=counts.stream_bytes,
+            heartbeats=counts.heartbeats,
+            gap_reasons=dict(counts.gaps),
+            resumes=dict(counts.resumes),
+            ends=dict(counts.ends),
+            append=counts.append.copy(),
+            read=counts.read.copy(),
         )

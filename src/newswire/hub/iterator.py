@@ -48,6 +48,8 @@ class IteratorSink:
 
     __slots__ = ("_ended", "_frames", "_stream", "_waiter", "loop")
 
+    wire = False
+
     def __init__(self, stream: Stream) -> None:
         self.loop = asyncio.get_running_loop()
         self._stream = stream

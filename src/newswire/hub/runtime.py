@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from newswire.errors import Closed, EpochChanged, LogUnavailable
+from newswire.hub.counts import Counts
 from newswire.hub.follower import LogFollower
 from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame
 from newswire.hub.group import Group
@@ -52,9 +54,15 @@ class Member(GroupMember, Reader, Protocol):
 
     form: Form
     pace: Pace | None
+    wire: bool
+    began: int
 
     def goodbye(self) -> None:
         """End the stream in order and ask the client to come back."""
+        ...
+
+    def cut(self, why: str = ...) -> None:
+        """Drop its connection."""
         ...
 
     def place_again(self, point: StartPoint) -> None:
@@ -76,7 +84,7 @@ class HubRuntime:
         stalled: those of them whose connection can take no more now.
         monitor: what knows the log's state.
         outage: what of the hub can't use the log now.
-        followed, gaps: counts since the hub was opened.
+        counts: what it has done since it was opened.
         epochs: how often the log was another one than before.
         draining: no new streams are taken.
         on_empty: called once each when the last stream has ended.
@@ -95,6 +103,7 @@ class HubRuntime:
     ) -> None:
         self.epoch = span.epoch
         self.lives = span.lives
+        self.counts = Counts()
         self.outage = Outage("the log is not available", logger)
         self.history = History(
             log,
@@ -102,24 +111,24 @@ class HubRuntime:
             window_bytes=options.window_bytes,
             budget=options.write_budget,
             outage=self.outage,
+            counts=self.counts,
             went_back=lambda error: self.follower.restart(error),
         )
         self.latest: LatestTable | None = None
         if latest is not None:
             self.latest = LatestTable(latest, log, span, self.outage, head=lambda: self.head)
-        self.chunks = Chunks()
+        self.chunks = Chunks(self.counts)
         self.scheduler = Scheduler(loop, self._clear)
         self.deadlines = Deadlines(loop)
         self.index = ChannelIndex()
         self.members: dict[Member, None] = {}
         self.stalled: dict[Member, None] = {}
-        self.followed = 0
-        self.gaps = 0
         self.epochs = 0
         self.draining = False
         self.on_empty: list[Callable[[], None]] = []
         self.on_news: set[Callable[[], None]] = set()
         self._log = log
+        self._newest = 0  # when the newest member began
         self._groups: dict[tuple[object, ...], Group] = {}
         self._last_opening: tuple[tuple[object, ...], Chunk] = ((), HEARTBEAT)
         self._beginnings: dict[tuple[object, ...], Beginning] = {}
@@ -152,7 +161,7 @@ class HubRuntime:
                 continue  # a log may give something twice
             frame = Frame(epoch, entry)
             window.append(frame)
-            self.followed += 1
+            self.counts.followed += 1
             if latest is not None and entry.channel in latest.rules:
                 latest.put(frame)
             for group in groups(entry.channel):
@@ -224,6 +233,15 @@ class HubRuntime:
         """Where `start` is in the log, as far as this process knows it."""
         return resolve_start(start, Span(self.epoch, 0, self.head, self.lives))
 
+    def resumed(self, start: Start, point: StartPoint) -> str:
+        """Where a stream begins, for the counts."""
+        if isinstance(start, From):
+            return "new"
+        if point.gap is not None:
+            return "gap"
+        window = self.history.window
+        return "current" if point.cursor >= window.head else "window" if point.cursor >= window.floor else "log"
+
     def view(self, member: Member, start: Start) -> StateView | None:
         """What answers for a subscription some of whose channels have a state; None: none has."""
         if self.latest is None:
@@ -236,7 +254,7 @@ class HubRuntime:
 
     def enter(self, member: Member, options: StreamOptions) -> Group:
         """Take in a subscription."""
-        key = (member.channels, member.form, options.heartbeat, member.pace)
+        key = (member.channels, member.form, options.heartbeat, member.wire, member.pace)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = self._group(*key)
@@ -244,16 +262,17 @@ class HubRuntime:
             if options.heartbeat is not None:  # first at a random moment, so that not all come at once
                 self.deadlines.start(group.send_heartbeat, random.uniform(0, options.heartbeat / 2))
         group.size += 1
+        self._newest = member.began = max(self._newest + 1, int(time.time() * 1e6))
         self.members[member] = None
         return group
 
-    def _group(self, channels: Channels, form: Form, heartbeat: float | None, pace: Pace | None) -> Group:
+    def _group(self, channels: Channels, form: Form, heartbeat: float | None, wire: bool, pace: Pace | None) -> Group:
         shared: dict[str, Any] = {"history": self.history, "scheduler": self.scheduler, "chunks": self.chunks}
         if pace is None:
-            return Group(channels, form, heartbeat, **shared)
+            return Group(channels, form, heartbeat, wire, **shared)
         if pace.conflate and self.latest is not None:
-            return RatedGroup(pace, self.latest.rules.__contains__, channels, form, heartbeat, **shared)
-        return CoalescingGroup(pace, channels, form, heartbeat, **shared)
+            return RatedGroup(pace, self.latest.rules.__contains__, channels, form, heartbeat, wire, **shared)
+        return CoalescingGroup(pace, channels, form, heartbeat, wire, **shared)
 
     def leave(self, member: Member, group: Group) -> None:
         """A subscription gets no more events; its sink may still have some to send."""
@@ -261,7 +280,7 @@ class HubRuntime:
         group.leave(member)
         group.size -= 1
         if group.size == 0:
-            del self._groups[group.channels, group.form, group.heartbeat, member.pace]
+            del self._groups[group.channels, group.form, group.heartbeat, group.wire, member.pace]
             group.close()
             self.index.remove(group)
             self.deadlines.cancel(group.send_heartbeat)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from newswire.hub.counts import LOG_BOUNDS, Histogram
 from newswire.hub.monitor import LogState
 
 
@@ -24,6 +26,14 @@ class HubStats:
         outages: how often the log could not be used.
         retries: failed attempts to use it.
         epochs: how often it was another log than before: wiped, put back, taken over by another server.
+        replayed: events that subscribers got while they caught up; they are among `delivered`.
+        stream_bytes: bytes of the streams to connections, before transfer coding and compression.
+        heartbeats: comments sent to silent streams.
+        gap_reasons: `gaps` by reason.
+        resumes: streams to connections by where they began: `new`, `current`, `window`, `log`, `gap`.
+        ends: streams to connections by how they ended: `client`, `slow`, `goodbye`, `max_age`, `expired`, `revoked`,
+            `closed`, `cut`, `failed`.
+        append, read: how long the log took to store a batch, and to read a page.
     """
 
     followed: int
@@ -39,3 +49,11 @@ class HubStats:
     outages: int = 0
     retries: int = 0
     epochs: int = 0
+    replayed: int = 0
+    stream_bytes: int = 0
+    heartbeats: int = 0
+    gap_reasons: Mapping[str, int] = field(default_factory=dict)
+    resumes: Mapping[str, int] = field(default_factory=dict)
+    ends: Mapping[str, int] = field(default_factory=dict)
+    append: Histogram = field(default_factory=lambda: Histogram(LOG_BOUNDS))
+    read: Histogram = field(default_factory=lambda: Histogram(LOG_BOUNDS))

@@ -76,6 +76,11 @@ class _State(Enum):
     CLOSED = "closed"
 
 
+def _is_stream(sink: Sink) -> bool:
+    """Whether it is a connection's: the hub's own sinks, which take events and no bytes, say that they are not."""
+    return getattr(sink, "wire", True)
+
+
 def _swallow(chunk: Chunk) -> bool:
     return True  # stands in for the sink of a subscription that has ended in the middle of a round
 
@@ -90,6 +95,10 @@ class Subscription(Generic[E]):
         form: how events are written for it.
         cursor: the offset up to which it has been given everything, while it is not ready.
         pace: how its events are held back; None: they are not.
+        began: when it was attached, in microseconds since the Unix epoch; different for each of its hub.
+        client: where its reader is, if the server has said so.
+        resumed: where it began, for the counts; see `newswire.hub.counts`.
+        wire: its events go to a connection, in the hub's own bytes.
     """
 
     __slots__ = (
@@ -108,11 +117,16 @@ class Subscription(Generic[E]):
         "_state",
         "_transform",
         "_view",
+        "_why",
+        "began",
         "channels",
+        "client",
         "cursor",
         "form",
         "pace",
         "queued",
+        "resumed",
+        "wire",
         "write",
     )
 
@@ -132,6 +146,10 @@ class Subscription(Generic[E]):
         self.cursor = 0
         self.pace = pace
         self.queued = False
+        self.began = 0
+        self.client: str | None = None
+        self.resumed = "new"
+        self.wire = True
         self.write: Callable[[Chunk], bool] = _swallow
         self._hub = hub
         self._runtime: HubRuntime  # from `open` on
@@ -146,6 +164,7 @@ class Subscription(Generic[E]):
         self._transform = transform
         self._lifetime: float | None = None  # seconds until `expire`, from when it is attached
         self._on_end: Callable[[], object] | None = None
+        self._why = "client"  # how it ends, for the counts; what the application and the hub do says otherwise
         self._live = live  # it gets a marker when it has caught up
         self._view: StateView | None = None  # if some of its channels have a state
 
@@ -186,6 +205,7 @@ class Subscription(Generic[E]):
                 epoch = runtime.epoch
                 self.cursor, self._reported, self._gap = point.cursor, point.reported, point.gap
                 self._view = runtime.view(self, start)
+                self.resumed = runtime.resumed(start, point)
                 if self._transform is not None:
                     self.cursor = (await self._transform.open(Position(epoch, point.cursor))).offset
             except BaseException:
@@ -208,11 +228,15 @@ class Subscription(Generic[E]):
         self._sink = sink
         self._options = options
         self.write = sink.write if self._transform is None else self._write_transformed
+        stream = _is_stream(sink)
+        self.wire = stream and self._transform is None
         self._state = _State.CATCHING
         self._group = group = runtime.enter(self, options)
+        if stream:
+            runtime.counts.resumes[self.resumed] += 1
         self.channels = group.channels  # equal; now one object for the whole group
         if options.max_age is not None:  # give or take a tenth, so that not all come back at once
-            runtime.deadlines.start(self.goodbye, options.max_age * random.uniform(0.9, 1.1))
+            runtime.deadlines.start(self.grow_old, options.max_age * random.uniform(0.9, 1.1))
         if self._lifetime is not None:
             runtime.deadlines.start(self.expire, self._lifetime)
         opening = self._opening(options)
@@ -245,6 +269,7 @@ class Subscription(Generic[E]):
         if self._reported < 0:
             self._reported = beginning.lost
         self.cursor = beginning.through
+        self._runtime.counts.replayed += len(beginning.chunk.frames)
         return beginning.chunk
 
     def _write_transformed(self, chunk: Chunk) -> bool:
@@ -255,6 +280,8 @@ class Subscription(Generic[E]):
         if not chunk.frames:
             return sink.write(chunk)  # a heartbeat
         out, over = transform.write(chunk)
+        if out is not None and _is_stream(sink):
+            self._runtime.counts.stream_bytes += len(out.raw)
         more = True if out is None else sink.write(out)
         if over:
             self.close()
@@ -292,6 +319,8 @@ class Subscription(Generic[E]):
             self._leave()
             self._state = _State.CLOSED
             if self._sink is not None:
+                if _is_stream(self._sink):
+                    self._runtime.counts.ends[self._why] += 1
                 self._sink = None
                 self._moves()
                 self._runtime.left(self)
@@ -341,7 +370,15 @@ class Subscription(Generic[E]):
         Args:
             reason: why, for the client, if it is no stop of the server: `expired` or `revoked`.
         """
-        self._end(self._goodbye(reason))
+        self._end(self._goodbye(reason), reason or "goodbye")
+
+    def grow_old(self) -> None:
+        """End the stream because it has reached its greatest age."""
+        self._end(self._goodbye(), "max_age")
+
+    def give_up(self) -> None:
+        """Drop the connection because its peer takes nothing."""
+        self.cut("slow")
 
     def expire(self) -> None:
         """End the stream because its client's token has expired."""
@@ -363,18 +400,24 @@ class Subscription(Generic[E]):
             event = Event(data, retry=event.retry)
         return Chunk(raw=encode(event))
 
-    def cut(self) -> None:
-        """Drop the connection now."""
+    def cut(self, why: str = "cut") -> None:
+        """Drop the connection now.
+
+        Args:
+            why: how it ends, for the counts; see `newswire.hub.counts`.
+        """
         sink = self._sink
         if sink is not None and self._state is not _State.CLOSED:
+            self._why = why
             self.ended()
             sink.cut()
         else:
-            self._end(None)
+            self._end(None, why)
 
-    def _end(self, last: Chunk | None) -> None:
+    def _end(self, last: Chunk | None, why: str = "closed") -> None:
         if self._state in (_State.ENDING, _State.CLOSED):
             return
+        self._why = why
         sink = self._sink
         self._leave()
         if sink is None:
@@ -382,6 +425,8 @@ class Subscription(Generic[E]):
             self._tell_end()
             return
         self._state = _State.ENDING
+        if last is not None and _is_stream(sink):
+            self._runtime.counts.stream_bytes += len(last.raw)
         self._stalls()  # a peer that never takes the rest is cut in the end
         sink.end(last)
 
@@ -393,7 +438,7 @@ class Subscription(Generic[E]):
             group, self._group = self._group, None
             self._runtime.leave(self, group)
             self._runtime.deadlines.cancel(self.send_heartbeat)
-            self._runtime.deadlines.cancel(self.goodbye)
+            self._runtime.deadlines.cancel(self.grow_old)
             self._runtime.deadlines.cancel(self.expire)
 
     # -- time
@@ -402,12 +447,12 @@ class Subscription(Generic[E]):
         """The sink can take no more now, or has just taken a little: the write time-out starts."""
         self._runtime.stalled[self] = None
         if self._options.write_timeout is not None:
-            self._runtime.deadlines.start(self.cut, self._options.write_timeout)
+            self._runtime.deadlines.start(self.give_up, self._options.write_timeout)
 
     def _moves(self) -> None:
         """The sink has taken all."""
         self._runtime.stalled.pop(self, None)
-        self._runtime.deadlines.cancel(self.cut)
+        self._runtime.deadlines.cancel(self.give_up)
 
     def send_heartbeat(self) -> float | None:
         """Send a heartbeat if nothing was sent since the last call. Returns when to call again, while catching up."""
@@ -415,6 +460,7 @@ class Subscription(Generic[E]):
             return None  # the group's heartbeats are its own
         if self._state in (_State.CATCHING, _State.WAITING):
             if self._quiet:
+                self._runtime.counts.heartbeats += 1
                 self._give(HEARTBEAT)
             self._quiet = True
         return self._options.heartbeat / 2
@@ -450,14 +496,15 @@ class Subscription(Generic[E]):
                 self._wait()
             return False
         self.cursor = due.through
+        self._runtime.counts.replayed += len(due.frames)
         return self._give(self._runtime.chunks.join(due.frames, self.form)) if due.frames else True
 
     def _is_restated(self, frames: list[Frame]) -> bool:
         return self._transform is not None and bool(frames) and self._transform.restates(frames[0])
 
     def failed(self) -> None:
-        """A step has raised."""
-        self.cut()
+        """A step, or what serves it, has raised."""
+        self.cut("failed")
 
     def fell_behind(self, cursor: int) -> None:
         """The sink took the group's chunk, up to `cursor`, but can take no more."""
@@ -493,7 +540,7 @@ class Subscription(Generic[E]):
 
     def _give_gap(self, data: str) -> bool:
         self._gap = None
-        self._runtime.gaps += 1
+        self._runtime.counts.gaps[json.loads(data)["reason"]] += 1
         # The gap carries the cursor as its id: a client that reconnects right after it starts from the same place.
         frame = Frame(self._runtime.epoch, Entry(self.cursor, "", GAP, data, 0.0))
         return self._give(self._runtime.chunks.join([frame], self.form))
@@ -511,7 +558,10 @@ class Subscription(Generic[E]):
         return self._give(Chunk([Marker(runtime.epoch, Entry(self.cursor, "", LIVE, data, 0.0))], self.form))
 
     def _give(self, chunk: Chunk) -> bool:
-        self._runtime.chunks.delivered += len(chunk.frames)
+        counts = self._runtime.counts
+        counts.delivered += len(chunk.frames)
+        if self.wire:
+            counts.stream_bytes += len(chunk.raw)
         self._quiet = False
         if self.write(chunk):
             if self._view is not None:

@@ -19,6 +19,7 @@ from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import DecodeLimitExceeded, RelayRefused
+from newswire.hub.counts import Histogram
 from newswire.relay.credentials import Redactor
 from newswire.relay.headers import extra_headers, for_client, kept
 from newswire.relay.options import RelayOptions
@@ -28,7 +29,6 @@ from newswire.runs.dialects import End, UpstreamParser, parser_named
 from newswire.runs.dialects.upstream import storable
 from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usage
 from newswire.runs.worker.writer import RunWriter
-from newswire.serving.stats import Histogram
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.headers import is_event_stream

@@ -61,6 +61,8 @@ class ActivityCounter:
         complete: whether every event that the log keeps has been counted.
     """
 
+    wire = False
+
     def __init__(self, hub: Hub) -> None:
         self.delivered = 0
         self.complete = False

@@ -7,7 +7,7 @@ gap, because a refused EventSource never comes back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +30,13 @@ from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.edges import Origin
 from newswire.server.history import history
-from newswire.server.metrics import CountRequests
+from newswire.server.metrics import CountRequests, outcome_of
 from newswire.server.publish import HEADERS, FastChannel, publish
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.serving.hosts import Hosts
-from newswire.serving.problem import HANDLERS
+from newswire.serving.problem import HANDLERS, problem_from
 from newswire.wire.encoder import encode
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.headers import STREAM_HEADERS
@@ -161,14 +161,35 @@ async def _slash(request: Request) -> Response:
 
 async def one_channel(request: Request) -> Response | ASGIApp:
     """Stream one channel, or one pattern."""
-    return await _stream(
-        request, service_of(request), [channel_of(request.scope)], Query(request.scope["query_string"])
-    )
+    return await _counted(_one, request)
 
 
 async def many_channels(request: Request) -> Response | ASGIApp:
     """Stream many channels and patterns on one connection, in the log's order."""
+    return await _counted(_many, request)
+
+
+async def _counted(
+    answer: Callable[[Request, Service], Awaitable[Response | ASGIApp]], request: Request
+) -> Response | ASGIApp:
+    """Count what comes of a request for a stream."""
     service = service_of(request)
+    count = service.stats.counters
+    try:
+        response = await answer(request, service)
+    except Exception as error:  # counted, and raised
+        count[f"connects {outcome_of(problem_from(error, request.scope))}"] += 1
+        raise
+    outcome = "opened" if isinstance(response, EventSourceResponse) else "unavailable"
+    count[f"connects {outcome}"] += request.method != "HEAD"
+    return response
+
+
+async def _one(request: Request, service: Service) -> Response | ASGIApp:
+    return await _stream(request, service, [channel_of(request.scope)], Query(request.scope["query_string"]))
+
+
+async def _many(request: Request, service: Service) -> Response | ASGIApp:
     limit = service.settings.max_channels
     query = Query(request.scope["query_string"], 2 * limit + 100)
     channels = query.all("channel")

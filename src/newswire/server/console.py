@@ -26,6 +26,7 @@ from newswire.log.engine import Span
 from newswire.log.position import Position
 from newswire.server.query import Query
 from newswire.server.service import Service, service_of
+from newswire.serving.served_app import REASONS
 
 _TYPES: Final = {
     "console.html": "text/html; charset=utf-8",
@@ -126,7 +127,7 @@ async def stats(request: Request) -> JSONResponse:
             "pages": stats.gauges["pages"],
             "stalled": stats.gauges["stalled"],
             "delivered": stats.counters["delivered"],
-            "gaps": stats.counters["gaps"],
+            "gaps": sum(stats.counters[f"gaps {reason}"] for reason in REASONS),
             "recent": activity.recent(),
             "channels": channels,
             "channels_seen": len(activity),

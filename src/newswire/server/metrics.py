@@ -9,15 +9,17 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from newswire.delivery.problem import Problem
 from newswire.serving.metrics import Family
 from newswire.serving.stats import ServerStats
 
 PUBLISH_BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
+OUTCOMES: Final = ("opened", "denied", "invalid", "limited", "unavailable", "failed")
 FAMILIES: Final = (
     Family("published", "Events stored for publish requests."),
     Family("delivered", "Events given to streams, counted once for each."),
-    Family("gaps", "Gap events sent: losses that streams reported."),
     Family("pages_read", "Pages read from the log for streams behind the window."),
+    Family("connects", "Requests for a stream, by what came of them.", labels=("outcome",), values=OUTCOMES),
     Family("refused", "Streams refused because the server had as many as it may."),
     Family("subscribers", "Open streams.", "gauge"),
     Family("stalled", "Open streams whose client takes nothing now.", "gauge"),
@@ -27,6 +29,17 @@ FAMILIES: Final = (
     Family("publish_seconds", "Publish requests, from their head to the answer, stored.", "histogram"),
 )
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "OPTIONS"})
+
+
+def outcome_of(problem: Problem | None) -> str:
+    """What came of a request for a stream that got this answer; None: a fault of the server's."""
+    if problem is None:
+        return "failed"
+    if problem.status == 429 or problem.code == "too_many_streams":
+        return "limited"
+    if problem.status in (401, 403):
+        return "denied"
+    return "unavailable" if problem.status >= 500 else "invalid"
 
 
 class CountRequests:

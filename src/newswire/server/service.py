@@ -16,11 +16,12 @@ from starlette.types import Scope
 
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem, unavailable
+from newswire.hub.counts import Histogram
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.server.activity import ActivityCounter
-from newswire.server.auth import Access, Action, Auth, Authorizer
+from newswire.server.auth import Access, Action, Auth, Authorizer, allow_all
 from newswire.server.auth.credentials import TICKET
 from newswire.server.auth.streams import OpenStreams, address_of
 from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
@@ -28,7 +29,7 @@ from newswire.server.rates import Rates
 from newswire.server.settings import Settings
 from newswire.serving.origins import Grants
 from newswire.serving.served_app import ServedApp
-from newswire.serving.stats import Histogram, ServerStats
+from newswire.serving.stats import ServerStats
 
 _CHANNELS_SHOWN: Final = 200
 _CHANNELS_REMEMBERED: Final = 1000
@@ -89,6 +90,13 @@ class Service(ServedApp):
     async def close(self, stopping: float) -> None:
         """See `ServedApp.close`."""
         await self.activity.close()
+
+    async def check_scraper(self, request: Request) -> None:
+        """Let in what may observe; see `ServedApp.check_scraper`."""
+        if self.authorize is allow_all:
+            await super().check_scraper(request)
+        else:
+            await self.authorize(request, "observe", ())
 
     def publisher(self, scope: Scope, access: Access | None) -> str | None:
         """What a publish request counts for: its user, or else its address. None: there is no limit.
@@ -188,7 +196,7 @@ class Service(ServedApp):
         if self.auth is not None:
             counting += self.auth.revocations.subscribers
         pages = self.pages.total()
-        self.stats.counters.update(delivered=hub.delivered - counted, gaps=hub.gaps, pages_read=hub.pages_read)
+        self.stats.counters.update(delivered=hub.delivered - counted, pages_read=hub.pages_read)
         self.stats.gauges.update(
             subscribers=hub.subscribers - counting - pages,
             pages=pages,

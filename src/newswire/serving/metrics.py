@@ -14,7 +14,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from newswire.serving.stats import Histogram, ServerStats
+from newswire.hub.counts import Histogram
+from newswire.serving.stats import ServerStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,22 @@ class Family:
         help: what it counts.
         kind: a gauge that nothing has set is left out.
         labels: names of the labels of a counter.
+        values: of its one label, those that there are from the start, at 0: a rate needs to see the first step.
     """
 
     name: str
     help: str
     kind: Literal["counter", "gauge", "histogram"] = "counter"
     labels: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The names that its samples have in Prometheus."""
+        name = f"newswire_{self.name}"
+        if self.kind == "histogram":
+            return f"{name}_bucket", f"{name}_count", f"{name}_sum"
+        return (f"{name}_total" if self.kind == "counter" else name,)
 
 
 def render(families: Iterable[Family], stats: ServerStats) -> Response:
@@ -58,7 +69,8 @@ class _Collector(Collector):
                 yield HistogramMetricFamily(name, family.help, buckets=buckets, sum_value=histogram.seconds)
             elif family.kind == "counter":
                 counter = CounterMetricFamily(name, family.help, labels=family.labels)
-                for key in sorted(stats.counters) if family.labels else (family.name,):
+                known = {f"{family.name} {value}" for value in family.values}
+                for key in sorted(known | stats.counters.keys()) if family.labels else (family.name,):
                     found, *values = key.split(" ")
                     if found == family.name:
                         counter.add_metric(values, stats.counters[key])

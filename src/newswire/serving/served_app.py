@@ -29,7 +29,9 @@ from newswire.errors import LogError
 from newswire.hub.hub import Hub
 from newswire.log.position import Position
 from newswire.serving.hosts import Hosts
+from newswire.serving.loop_lag import LoopLag
 from newswire.serving.metrics import Family, render
+from newswire.serving.operators import has_token, token_needed
 from newswire.serving.origins import Grants, Origins
 from newswire.serving.settings import ServerSettings
 from newswire.serving.stats import ServerStats, WorkerStats
@@ -39,7 +41,10 @@ logger = logging.getLogger("newswire.server")
 _LOG_SECONDS: Final = 2.0  # a log that needs longer to say where it is has no strength to serve
 _WRITE_SECONDS: Final = 1.0
 _NOT_STORED: Final = {"cache-control": "no-store"}
-_SHARED: Final = (
+REASONS: Final = ("trimmed", "epoch", "future", "invalid")
+_RESUMES: Final = ("new", "current", "window", "log", "gap")
+_ENDS: Final = ("client", "slow", "goodbye", "max_age", "expired", "revoked", "closed", "cut", "failed")
+SHARED: Final = (
     Family("workers", "Processes that serve.", "gauge"),
     Family("log_offset", "The offset of the log's newest event.", "gauge"),
     Family("log_up", "Processes that can use the log.", "gauge"),
@@ -47,6 +52,15 @@ _SHARED: Final = (
     Family("log_outages", "How often a process could not use the log."),
     Family("log_retries", "Attempts to use the log that failed."),
     Family("log_epochs", "How often a process found another log than before: wiped, put back, or taken over."),
+    Family("log_append_seconds", "How long the log took to store a batch of events.", "histogram"),
+    Family("log_read_seconds", "How long the log took to read a page for readers behind the window.", "histogram"),
+    Family("event_loop_lag_seconds", "How late the event loop was, looked at four times a second.", "histogram"),
+    Family("replayed", "Events given to streams while they caught up; they are among the delivered ones."),
+    Family("stream_bytes", "Bytes of the event streams, before transfer coding and compression."),
+    Family("heartbeats", "Comments sent to silent streams."),
+    Family("gaps", "Gap events sent: losses that streams reported, by reason.", labels=("reason",), values=REASONS),
+    Family("resumes", "Streams by where their cursor led.", labels=("kind",), values=_RESUMES),
+    Family("stream_ends", "Streams by how they ended.", labels=("reason",), values=_ENDS),
 )
 
 
@@ -84,6 +98,7 @@ class ServedApp:
         self.started = time.time()
         self.stopping = False
         self._drain = drain
+        self._loop_lag = LoopLag()
 
     # -- what each application has of its own
 
@@ -97,6 +112,15 @@ class ServedApp:
         Args:
             stopping: seconds since the server began to stop.
         """
+
+    async def check_scraper(self, request: Request) -> None:
+        """Check whether a request without the metrics token may read the metrics.
+
+        Raises:
+            Problem: it may not.
+        """
+        if self.settings.metrics_token is not None:
+            raise token_needed(request)
 
     def own(self) -> ServerStats:
         """This process's stats."""
@@ -116,6 +140,7 @@ class ServedApp:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start, and stop in the end."""
         await self.open()
+        self._loop_lag.start()
         drain = drain_of(asyncio.get_running_loop())
         drain.grace = self.settings.grace
         if self._drain is not None:
@@ -127,6 +152,7 @@ class ServedApp:
             yield
         finally:
             drain.leave(stop)
+            self._loop_lag.stop()
             if writer is not None:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -196,19 +222,31 @@ class ServedApp:
         return JSONResponse(found, headers=_NOT_STORED)
 
     async def metrics(self, request: Request) -> Response:
-        """Answer a scrape with the stats of all workers."""
+        """Answer a scrape with the stats of all workers.
+
+        Raises:
+            Problem: the request's credential is missing, or not good for this.
+        """
+        if not has_token(request, self.settings.metrics_token):
+            await self.check_scraper(request)
         stats = self.all()
         try:
             stats.gauges["log_offset"] = (await self.hub.log.span()).latest
         except LogError:
             pass  # the rest counts all the more while the log is away
-        return render((*self.families, *_SHARED), stats)
+        return render((*self.families, *SHARED), stats)
 
     def _own(self) -> ServerStats:
         """This process's stats, with what its hub knows of the log."""
         hub = self.hub.stats()
         self.stats.counters.update(log_outages=hub.outages, log_retries=hub.retries, log_epochs=hub.epochs)
         self.stats.gauges.update(log_up=int(hub.log != "down"), log_lag=hub.lag)
+        self.stats.counters.update(replayed=hub.replayed, stream_bytes=hub.stream_bytes, heartbeats=hub.heartbeats)
+        for name, counts in (("gaps", hub.gap_reasons), ("resumes", hub.resumes), ("stream_ends", hub.ends)):
+            self.stats.counters.update({f"{name} {label}": count for label, count in counts.items()})
+        self.stats.histograms.update(
+            log_append_seconds=hub.append, log_read_seconds=hub.read, event_loop_lag_seconds=self._loop_lag.seconds
+        )
         return self.own()
 
     def all(self) -> ServerStats:

@@ -63,6 +63,9 @@ class ServerSettings:
         15.0, option_types.duration(optional=True), "A stream that is silent for so long gets a comment."
     )
     grace: float = setting(10.0, option_types.duration(), "What streams are given to end when the server stops.")
+    metrics_token: str | None = setting(
+        None, option_types.secret(), "Only requests with this token, and admins, may read /metrics."
+    )
     access_log: bool = setting(False, option_types.switch(), "Write a line for each request.")
 
     def __post_init__(self) -> None:

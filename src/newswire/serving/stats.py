@@ -11,43 +11,15 @@ import json
 import os
 import secrets
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from newswire.hub.counts import Histogram
+
 _FRESH: Final = 5.0  # seconds: a worker that has not written for so long is gone, or stuck
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Durations, counted by how long they were.
-
-    Attributes:
-        bounds: the upper bound of each bucket in seconds, ascending; one more bucket holds everything above.
-        counts: durations by bucket.
-        seconds: all durations together.
-    """
-
-    bounds: tuple[float, ...]
-    counts: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.bounds = tuple(self.bounds)
-        self.counts = self.counts or [0] * (len(self.bounds) + 1)
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.seconds += seconds
-
-    def add(self, other: Histogram) -> None:
-        """Add another histogram with the same bounds."""
-        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
-        self.seconds += other.seconds
 
 
 def _zeros() -> defaultdict[str, float]:
