@@ -1,4 +1,4 @@
-"""The numbers of `newswire serve`, and who may read them."""
+"""The numbers of `newswire serve`, and whose requests may read them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_metrics_are_for_those_who_may_read_them() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("token", [None, "m"])
 async def test_a_server_for_everyone_may_have_a_metrics_token(token: str | None) -> None:
-    """Without one, everyone reads the metrics; with one, nobody else does, and the answer says what to send."""
+    """Without one, everyone reads the metrics; with one, no one else does, and the answer says what to send."""
     app = create_app(Settings(log="memory://", metrics_token=token))
     async with app.router.lifespan_context(app), asgi_client(app, base_url="http://localhost") as client:
         answer = await client.get("/metrics")
@@ -96,7 +96,7 @@ def test_the_metrics_of_all_workers(tmp_path: Path) -> None:
         assert value(text, "newswire_resumes_total", kind="new") == 4
         assert value(text, "newswire_delivered_total") == 4
         assert value(text, "newswire_stream_bytes_total") > 4 * len("data: x\n\n")
-        assert value(text, "newswire_log_append_seconds_count") == 1
+        assert value(text, "newswire_log_append_seconds_count") >= 1
         assert value(text, "newswire_event_loop_lag_seconds_count") > 0
         for reader in readers[1:]:
             reader.__exit__()

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from starlette.applications import Starlette
 
-from newswire.hub.counts import Histogram
+from newswire.log.histogram import Histogram
 from newswire.relay import Upstream
 from newswire.relay.served import create_relay
 from newswire.relay.settings import RelaySettings

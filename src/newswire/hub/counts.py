@@ -7,45 +7,8 @@ counts.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Final
-
-LOG_BOUNDS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-
-
-@dataclass(slots=True)
-class Histogram:
-    """Durations, counted by how long they were.
-
-    Attributes:
-        bounds: the upper bound of each bucket in seconds, ascending; one more bucket holds everything above.
-        counts: durations by bucket.
-        seconds: all durations together.
-    """
-
-    bounds: tuple[float, ...]
-    counts: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.bounds = tuple(self.bounds)
-        self.counts = self.counts or [0] * (len(self.bounds) + 1)
-
-    def observe(self, seconds: float) -> None:
-        """Count one duration."""
-        self.counts[bisect_left(self.bounds, seconds)] += 1
-        self.seconds += seconds
-
-    def copy(self) -> Histogram:
-        """A histogram with the same numbers, which does not change."""
-        return Histogram(self.bounds, list(self.counts), self.seconds)
-
-    def add(self, other: Histogram) -> None:
-        """Add another histogram with the same bounds."""
-        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
-        self.seconds += other.seconds
 
 
 @dataclass(slots=True)
@@ -64,7 +27,6 @@ class Counts:
         ends: streams by how they ended: `client` (it left), `slow` (it took nothing), `failed` (writing to it raised),
             `goodbye` (the server stopped, or ended it and asked the client to come back), `max_age`, `expired` and
             `revoked` (its credential), `closed` (it was over), `cut` (the server dropped it).
-        append, read: how long the log took to store a batch, and to read a page.
     """
 
     followed: int = 0
@@ -75,5 +37,3 @@ class Counts:
     gaps: Counter[str] = field(default_factory=Counter)
     resumes: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
-    append: Histogram = field(default_factory=lambda: Histogram(LOG_BOUNDS))
-    read: Histogram = field(default_factory=lambda: Histogram(LOG_BOUNDS))

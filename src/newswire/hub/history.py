@@ -9,14 +9,12 @@ the log raises: readers stay connected, and a page that has lost all its readers
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol, TypeAlias
 
 from newswire.errors import EpochChanged, LogError
-from newswire.hub.counts import Counts
 from newswire.hub.frames import Frame
 from newswire.hub.window import Due, Window, due_of_page
 from newswire.log.channels import Channels
@@ -93,7 +91,6 @@ class History:
         window_bytes: bound of the window.
         budget: bytes that one answer may have, roughly.
         outage: gets each failure to read.
-        counts: get how long reading took.
         went_back: called if the log ends before a known event: it is not the log that it was.
 
     Attributes:
@@ -110,7 +107,6 @@ class History:
         window_bytes: int,
         budget: int,
         outage: Outage,
-        counts: Counts,
         went_back: Callable[[LogError], None],
     ) -> None:
         self.window = Window(window_bytes, start=span.latest)
@@ -120,7 +116,6 @@ class History:
         self._lives = span.lives
         self._went_back = went_back
         self._outage = outage
-        self._counts = counts
         self._beyond: dict[Reader, None] = {}  # have seen, by way of another process, what has not come here yet
         self._last: dict[Reader, _Page] = {}  # the page that each read last, until it is in the window
         self._kept: OrderedDict[_Key, _Page] = OrderedDict()
@@ -231,9 +226,7 @@ class History:
             reader.wake()
 
     async def _read(self, channels: Channels, start: int) -> _Page:
-        began = time.perf_counter()
         page = await self._log.read(channels, start, PAGE_EVENTS)
-        self._counts.read.observe(time.perf_counter() - began)
         self.pages_read += 1
         error: LogError | None = None
         if page.epoch != self._lives.epoch:

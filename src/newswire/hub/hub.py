@@ -311,6 +311,6 @@ class Hub(Publisher, Generic[E]):
             gap_reasons=dict(counts.gaps),
             resumes=dict(counts.resumes),
             ends=dict(counts.ends),
-            append=counts.append.copy(),
-            read=counts.read.copy(),
+            append=self.log.append_seconds.copy(),
+            read=self.log.read_seconds.copy(),
         )

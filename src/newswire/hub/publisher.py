@@ -11,7 +11,6 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
-from time import perf_counter
 from typing import Any, Final, overload
 
 from newswire.errors import LogError, LogUnavailable
@@ -181,13 +180,11 @@ class Publisher(Lifecycle):
         self, batch: Sequence[tuple[str, Event]], condition: Condition, token: str | None
     ) -> list[Position] | None:
         runtime = await self.runtime()
-        began = perf_counter()
         try:
             stored = await self.log.append_if(batch, condition, token=token)
         except LogError as error:
             runtime.monitor.publish_failed(error)
             raise
-        runtime.counts.append.observe(perf_counter() - began)
         if runtime.outage.is_on:
             runtime.monitor.published()
         return stored
@@ -200,13 +197,11 @@ class Publisher(Lifecycle):
         runtime = self._runtime
         if runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
             runtime = await self.runtime()
-        began = perf_counter()
         try:
             stored = await self.log.append(batch, token=token)
         except LogError as error:
             runtime.monitor.publish_failed(error)
             raise
-        runtime.counts.append.observe(perf_counter() - began)
         if runtime.outage.is_on:
             runtime.monitor.published()
         return stored

@@ -111,7 +111,6 @@ class HubRuntime:
             window_bytes=options.window_bytes,
             budget=options.write_budget,
             outage=self.outage,
-            counts=self.counts,
             went_back=lambda error: self.follower.restart(error),
         )
         self.latest: LatestTable | None = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from newswire.hub.counts import LOG_BOUNDS, Histogram
 from newswire.hub.monitor import LogState
+from newswire.log.histogram import LOG_BOUNDS, Histogram
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class HubStats:
         resumes: streams to connections by where they began: `new`, `current`, `window`, `log`, `gap`.
         ends: streams to connections by how they ended: `client`, `slow`, `goodbye`, `max_age`, `expired`, `revoked`,
             `closed`, `cut`, `failed`.
-        append, read: how long the log took to store a batch, and to read a page.
+        append, read: how long the log took to answer to batches (not measured in memory), and to read pages.
     """
 
     followed: int

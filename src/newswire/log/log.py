@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Container, Coroutine, Mapping, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from newswire.errors import (
@@ -42,6 +43,7 @@ from newswire.log.engine import (
     Page,
     Span,
 )
+from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import KnownPosition, Position, positions
 from newswire.wire.event import Event
 
@@ -67,10 +69,14 @@ class Log:
     Attributes:
         engine: the same.
         limits: what it can store.
+        append_seconds: how long an engine took that does not answer at once, from being given batches to its answer.
+        read_seconds: how long reading a page took.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.append_seconds = Histogram(LOG_BOUNDS)
+        self.read_seconds = Histogram(LOG_BOUNDS)
         self.limits: Limits = engine.limits
         self._closed = False
         self._checked: set[str] = set()
@@ -267,7 +273,7 @@ class Log:
             self._submit(group, partial(_resolve, waiting))
 
     def _submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        submission = _Submission(batches, on_done, self._pending)
+        submission = _Submission(batches, on_done, self._pending, self.append_seconds)
         try:
             self.engine.submit(batches, submission.done)
         except Exception as error:  # whatever an engine raises: it has stored nothing
@@ -328,7 +334,9 @@ class Log:
             EpochChanged: the log has another epoch now.
         """
         self._check_open()
+        began = perf_counter()
         page = await self._ask(self.engine.read(channels, after, max(limit, 1)), self.limits.answer_seconds)
+        self.read_seconds.observe(perf_counter() - began)
         if epoch is not None and page.epoch != epoch:
             raise EpochChanged(page.epoch)
         return page
@@ -498,9 +506,13 @@ class Log:
 class _Submission:
     """One call of `Engine.submit`, until it has its outcomes."""
 
-    __slots__ = ("_batches", "_on_done", "_pending")
+    __slots__ = ("_batches", "_began", "_on_done", "_pending", "_seconds")
 
-    def __init__(self, batches: Sequence[Batch], on_done: OnDone, pending: dict[_Submission, float]) -> None:
+    def __init__(
+        self, batches: Sequence[Batch], on_done: OnDone, pending: dict[_Submission, float], seconds: Histogram
+    ) -> None:
+        self._began = perf_counter()
+        self._seconds = seconds
         self._batches = batches
         self._on_done: OnDone | None = on_done
         self._pending = pending
@@ -515,6 +527,7 @@ class _Submission:
         on_done, self._on_done = self._on_done, None
         if on_done is None:
             return
+        self._seconds.observe(perf_counter() - self._began)
         if self._pending:
             self._pending.pop(self, None)
         if len(outcomes) != len(self._batches):

@@ -24,7 +24,7 @@ from newswire.serving.served_app import ServedApp
 from newswire.serving.stats import ServerStats
 
 _LAST_STEPS: Final = 0.5  # seconds: what is left of the grace time for closing the log
-_FAMILIES: Final = (
+FAMILIES: Final = (
     Family(
         "relay_calls", "Completions asked of an upstream, by the status of its answer.", labels=("upstream", "status")
     ),
@@ -67,7 +67,7 @@ def create_relay(settings: RelaySettings, *, stats_folder: Path | None = None) -
 
 class _Service(ServedApp):
     settings: RelaySettings
-    families = _FAMILIES
+    families = FAMILIES
     # Clients of AI services send dozens of headers of their own, and read some of their upstreams'.
     grants = Grants(methods="GET, HEAD, POST, PUT, PATCH, DELETE", headers="*, Authorization", exposed="*", hide=True)
 

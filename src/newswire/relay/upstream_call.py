@@ -19,7 +19,7 @@ from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import DecodeLimitExceeded, RelayRefused
-from newswire.hub.counts import Histogram
+from newswire.log.histogram import Histogram
 from newswire.relay.credentials import Redactor
 from newswire.relay.headers import extra_headers, for_client, kept
 from newswire.relay.options import RelayOptions

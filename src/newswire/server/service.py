@@ -16,10 +16,10 @@ from starlette.types import Scope
 
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem, unavailable
-from newswire.hub.counts import Histogram
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
+from newswire.log.histogram import Histogram
 from newswire.server.activity import ActivityCounter
 from newswire.server.auth import Access, Action, Auth, Authorizer, allow_all
 from newswire.server.auth.credentials import TICKET
@@ -86,9 +86,11 @@ class Service(ServedApp):
         if self.auth is not None:
             await self.auth.open()
         await self.activity.start()
+        self.loop_lag.start()
 
     async def close(self, stopping: float) -> None:
         """See `ServedApp.close`."""
+        self.loop_lag.stop()
         await self.activity.close()
 
     async def check_scraper(self, request: Request) -> None:

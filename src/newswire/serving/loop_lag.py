@@ -1,4 +1,4 @@
-"""How late the event loop is: a call is asked for four times a second, and what counts is how late it comes.
+"""How late the event loop is: it has to call back four times a second, and what counts is how late it does.
 
 A loop that is late holds up every stream of its process: something computes in it, or waits in it without `await`.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from newswire.hub.counts import Histogram
+from newswire.log.histogram import Histogram
 
 _BETWEEN: Final = 0.25
 BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -26,7 +26,8 @@ class LoopLag:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Measure the running event loop."""
+        """Measure the running event loop. Idempotent."""
+        self.stop()
         self._ask(asyncio.get_running_loop())
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from starlette.responses import Response
 
-from newswire.hub.counts import Histogram
+from newswire.log.histogram import Histogram
 from newswire.serving.stats import ServerStats
 
 

@@ -1,4 +1,4 @@
-"""Who may read `/metrics`: whoever has the token for it, and whoever the application lets in besides.
+"""Whose requests may read `/metrics`: those with the token for it, and those that the application lets in besides.
 
 A server that asks no client for credentials answers everyone, unless it has such a token (`--metrics-token`).
 """

@@ -52,8 +52,12 @@ SHARED: Final = (
     Family("log_outages", "How often a process could not use the log."),
     Family("log_retries", "Attempts to use the log that failed."),
     Family("log_epochs", "How often a process found another log than before: wiped, put back, or taken over."),
-    Family("log_append_seconds", "How long the log took to store a batch of events.", "histogram"),
-    Family("log_read_seconds", "How long the log took to read a page for readers behind the window.", "histogram"),
+    Family(
+        "log_append_seconds",
+        "How long the log took to store batches of events; not measured in memory.",
+        "histogram",
+    ),
+    Family("log_read_seconds", "How long the log took to read a page of events.", "histogram"),
     Family("event_loop_lag_seconds", "How late the event loop was, looked at four times a second.", "histogram"),
     Family("replayed", "Events given to streams while they caught up; they are among the delivered ones."),
     Family("stream_bytes", "Bytes of the event streams, before transfer coding and compression."),
@@ -79,6 +83,7 @@ class ServedApp:
         workers: the stats of the other workers.
         started: when, in seconds since the Unix epoch.
         stopping: its streams end, and a new one would end at once.
+        loop_lag: how late this process's event loop is.
     """
 
     families: ClassVar[tuple[Family, ...]]
@@ -98,7 +103,7 @@ class ServedApp:
         self.started = time.time()
         self.stopping = False
         self._drain = drain
-        self._loop_lag = LoopLag()
+        self.loop_lag = LoopLag()
 
     # -- what each application has of its own
 
@@ -140,7 +145,7 @@ class ServedApp:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start, and stop in the end."""
         await self.open()
-        self._loop_lag.start()
+        self.loop_lag.start()
         drain = drain_of(asyncio.get_running_loop())
         drain.grace = self.settings.grace
         if self._drain is not None:
@@ -152,7 +157,7 @@ class ServedApp:
             yield
         finally:
             drain.leave(stop)
-            self._loop_lag.stop()
+            self.loop_lag.stop()
             if writer is not None:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -245,7 +250,7 @@ class ServedApp:
         for name, counts in (("gaps", hub.gap_reasons), ("resumes", hub.resumes), ("stream_ends", hub.ends)):
             self.stats.counters.update({f"{name} {label}": count for label, count in counts.items()})
         self.stats.histograms.update(
-            log_append_seconds=hub.append, log_read_seconds=hub.read, event_loop_lag_seconds=self._loop_lag.seconds
+            log_append_seconds=hub.append, log_read_seconds=hub.read, event_loop_lag_seconds=self.loop_lag.seconds
         )
         return self.own()
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from newswire.hub.counts import Histogram
+from newswire.log.histogram import Histogram
 
 _FRESH: Final = 5.0  # seconds: a worker that has not written for so long is gone, or stuck
 
