@@ -89,7 +89,7 @@ def test_limits_over_http(tmp_path: Path) -> None:
                 assert (third.answer.status_code, fourth.answer.status_code) == (200, 200)
                 refused = httpx2.get(url)
                 assert (refused.status_code, refused.json()["code"]) == (429, "too_many_of_address")
-                batch = b'{"data": 1}\n' * 5
+                batch = b'{"data": 1}\n' * 500  # which is a debt of 100 seconds
                 kind = {"content-type": "application/x-ndjson"}
                 assert httpx2.post(url, content=batch, headers=ada | kind).status_code == 200
                 tickets = httpx2.post(f"{server.url}/tickets", json={"channels": ["news"]}, headers=ada)

@@ -10,6 +10,7 @@ import asyncio
 import copy
 import ctypes
 import gc
+import logging
 import math
 import os
 import resource
@@ -33,13 +34,17 @@ from uvicorn.supervisors import ChangeReload, multiprocess
 
 from newswire import __version__
 from newswire.cli.listeners import BACKLOG, address_of, is_public, listen, urls_of
+from newswire.cli.settings import Reader
 from newswire.cli.terminal import colours
 from newswire.delivery.drain import drain_of
 from newswire.errors import NewswireError
 from newswire.log.open import open_log
 from newswire.log.retention import KEEP_ALL
 from newswire.redact import printable, without_userinfo
+from newswire.serving.reload import Hangup, read_again
 from newswire.serving.settings import ServerSettings
+
+logger = logging.getLogger("newswire.server")
 
 S = TypeVar("S", bound=ServerSettings)
 
@@ -65,6 +70,7 @@ class Launch:
         grace: seconds that streams have to end.
         log_level: of uvicorn's own messages.
         access_log: a line for each request.
+        again: reads the settings that `app` was made with again, on SIGHUP; None: it replaces several workers.
         more: further arguments of `uvicorn.Config`.
     """
 
@@ -76,15 +82,17 @@ class Launch:
     grace: float = 10.0
     log_level: str = "warning"
     access_log: bool = False
+    again: Reader[Any] | None = None
     more: dict[str, Any]
 
 
 def serve_app(
-    settings: ServerSettings,
+    settings: S,
     create: Callable[..., Any],
     *,
     danger: str,
     banner: Callable[[str], Iterable[str]],
+    again: Reader[S] | None = None,
     **more: Any,
 ) -> None:
     """Run a served application until a signal stops it.
@@ -94,6 +102,7 @@ def serve_app(
         create: makes it, of the settings and a `stats_folder`; picklable.
         danger: what a public address means, if it asks no client for credentials.
         banner: the lines that say what runs, for its URL.
+        again: reads the settings again at each SIGHUP; `create` gets it too.
         more: further arguments of `uvicorn.Config`.
 
     Raises:
@@ -105,7 +114,9 @@ def serve_app(
     stop_in_order()
     listeners, handed_over = listen(settings.host, settings.port, settings.fd)
     if handed_over:
-        settings = _placed(settings, listeners)
+        found = _placed(listeners)
+        settings = replace(settings, **found)
+        again = None if again is None else replace(again, fixed=found)
         _check_public(settings, settings.host, danger)
     url = urls_of(listeners, None if handed_over else settings.host)
     click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
@@ -114,8 +125,13 @@ def serve_app(
     workers = f", {settings.workers} workers" if settings.workers > 1 else ""
     click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
+        given: dict[str, Any] = {"stats_folder": Path(folder) if settings.workers > 1 else None}
+        if again is not None:
+            given["again"] = again
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the application listens
         what = Launch(
-            app=partial(create, settings, stats_folder=Path(folder) if settings.workers > 1 else None),
+            app=partial(create, settings, **given),
+            again=again,
             workers=settings.workers,
             grace=settings.grace,
             access_log=settings.access_log,
@@ -129,13 +145,13 @@ def _check_public(settings: ServerSettings, host: str, danger: str) -> None:
         raise click.ClickException(f"{host} can be reached from other machines, {danger}, or give --insecure")
 
 
-def _placed(settings: S, listeners: Sequence[socket.socket]) -> S:
-    """The settings of a server whose sockets were handed over: it is where they are."""
+def _placed(listeners: Sequence[socket.socket]) -> dict[str, Any]:
+    """The settings that sockets which were handed over decide: the server is where they are."""
     addresses = [address for each in listeners if (address := address_of(each)) is not None]
     if not addresses:  # Unix sockets, which only this machine reaches
-        return replace(settings, host="127.0.0.1")
+        return {"host": "127.0.0.1"}
     host, port = next((address for address in addresses if is_public(address[0])), addresses[0])
-    return replace(settings, host=host, port=port)
+    return {"host": host, "port": port}
 
 
 def _try_log(url: str) -> None:
@@ -178,7 +194,7 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
         if what.reload:
             _Reload(config, target=_Server(config).run, sockets=listeners).run()
         elif what.workers > 1:
-            supervisor = _Workers(config, listeners)  # from here on it hears of signals
+            supervisor = _Workers(config, listeners, what.again)  # from here on it hears of signals
             if _stop_asked:
                 supervisor.should_exit.set()
             supervisor.run()
@@ -254,7 +270,31 @@ class _Worker(multiprocess.Process):
 
 
 class _Workers(multiprocess.Multiprocess):
-    """uvicorn's supervisor of several processes."""
+    """uvicorn's supervisor of several processes; on SIGHUP each reads its settings again."""
+
+    def __init__(self, config: Config, sockets: list[socket.socket], again: Reader[Any] | None) -> None:
+        super().__init__(config, sockets)
+        self._again = again
+        self._hangup = Hangup(self._reread)
+
+    def handle_hup(self) -> None:
+        if self._again is None:
+            super().handle_hup()
+        else:
+            self._hangup()
+
+    def _reread(self) -> None:
+        app: Any = self.config.app
+        found = None if self._again is None else read_again(app.args[0], self._again)
+        if found is None:
+            return
+        settings, line = found
+        logger.info(line)
+        self.config.app = partial(app.func, settings, **app.keywords)  # for workers that start from here on
+        for process in self.processes:
+            ready = process.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit)
+            if ready and process.pid is not None:
+                os.kill(process.pid, signal.SIGHUP)
 
     def init_processes(self) -> None:
         multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn has no other way to say so

@@ -14,12 +14,13 @@ from __future__ import annotations
 import difflib
 import functools
 import os
+import pkgutil
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, Generic, NoReturn, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -36,6 +37,7 @@ FILE: Final = "newswire.toml"
 _NOT_SETTINGS: Final = frozenset({"NEWSWIRE_URL", "NEWSWIRE_TOKEN", "NEWSWIRE_CONFIG", "NEWSWIRE_RUN", "NEWSWIRE_FAST"})
 # Kubernetes sets these in every pod beside a service named "newswire", or "newswire-relay".
 _OF_KUBERNETES: Final = re.compile(r"(service|port)_.*")
+_ARGUMENTS: Final = "newswire.cli.arguments"
 _PLACES: Final = "newswire.cli.settings"  # of `Context.meta`: where the file has each setting, by name
 
 
@@ -75,6 +77,43 @@ def with_settings(
         )(made)
 
     return decorate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader(Generic[S]):
+    """Reads a command's settings again: the same flags and variables, and the files as they are now.
+
+    Attributes:
+        command: where the command is, such as `newswire.cli.serve:serve`, because a command can't be pickled.
+        of: its settings.
+        arguments: what it was called with.
+        fixed: settings that the server has found out by itself.
+    """
+
+    command: str
+    of: type[S]
+    arguments: Sequence[str]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+
+    def __call__(self) -> S:
+        """See `newswire.serving.reload.Again`."""
+        command: click.Command = pkgutil.resolve_name(self.command)
+        with command.make_context(command.name, list(self.arguments)) as context:
+            return replace(settings_of(context, self.of)[0], **self.fixed)
+
+
+class ServingCommand(click.Command):
+    """A command that knows what it was called with."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """See click."""
+        ctx.meta[_ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
+
+
+def reader_of(command: str, of: type[S]) -> Reader[S]:
+    """What reads the settings of the command that runs now again; the command is a `ServingCommand`."""
+    return Reader(command=command, of=of, arguments=click.get_current_context().meta[_ARGUMENTS])
 
 
 def settings_of(context: click.Context, of: type[S]) -> tuple[S, dict[str, str]]:

@@ -52,8 +52,7 @@ class Origin:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self._key = service.settings.edge_key
-        self._bodies: Bodies | None = None
+        self._bodies: tuple[Bodies, Bodies] | None = None  # the service's, and those made for edges beside them
         self._encoded: tuple[Sequence[Entry], Event] | None = None  # what came last, for all edges
         self._calls: Mapping[str, Callable[[_Call], Awaitable[Any]]] = {
             "span": self._span,
@@ -80,9 +79,10 @@ class Origin:
             Denied: it has another one, and this server knows no other credentials.
         """
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if self._key is None or scheme.lower() != "bearer":
+        key = self._service.settings.edge_key
+        if key is None or scheme.lower() != "bearer":
             return False
-        if hmac.compare_digest(given.strip().encode("utf-8", "replace"), self._key.encode()):
+        if hmac.compare_digest(given.strip().encode("utf-8", "replace"), key.encode()):
             return True
         if not self._service.settings.authenticates:
             raise Denied("this is not the edge key of this server", authenticate="Bearer")
@@ -121,10 +121,11 @@ class Origin:
     def _bodies_for(self, whole: bool) -> Bodies:
         if not whole:
             return self._service.bodies
-        if self._bodies is None:
+        bodies = self._service.bodies
+        if self._bodies is None or self._bodies[0] is not bodies:  # their limits have changed
             settings = self._service.settings
-            self._bodies = Bodies(settings.body_timeout, max(_BODY, settings.max_body))
-        return self._bodies
+            self._bodies = bodies, Bodies(settings.body_timeout, max(_BODY, settings.max_body))
+        return self._bodies[1]
 
     @property
     def _log(self) -> Log:

@@ -5,6 +5,7 @@ One object a process, made by `create_app` and found at `request.app.state.servi
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,6 +16,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from newswire.delivery.bodies import Bodies
+from newswire.delivery.drain import drain_of
 from newswire.delivery.problem import Problem, unavailable
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
@@ -29,6 +31,7 @@ from newswire.server.rates import Rates
 from newswire.server.settings import Settings
 from newswire.serving.origins import Grants
 from newswire.serving.served_app import ServedApp
+from newswire.serving.settings import ServerSettings
 from newswire.serving.stats import ServerStats
 
 _CHANNELS_SHOWN: Final = 200
@@ -79,6 +82,21 @@ class Service(ServedApp):
         self.activity = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
         self._publishable: set[str] = set()  # channels whose names were checked
+
+    def change(self, settings: ServerSettings) -> None:
+        """See `ServedApp.change`."""
+        assert isinstance(settings, Settings)
+        if self.auth is not None:
+            tokens, keys = settings.tokens(), settings.keys()  # what fails here has changed nothing
+            self.auth.change(tokens=tokens, keys=keys, anonymous=settings.anonymous, secret=settings.jwt_secret)
+        self.streams_open.per_subject = settings.max_streams_per_subject
+        self.streams_open.per_address = settings.max_streams_per_address
+        if (settings.body_timeout, settings.max_body) != (self.settings.body_timeout, self.settings.max_body):
+            self.bodies = Bodies(settings.body_timeout, settings.max_body)
+        if settings.publish_rate != self.settings.publish_rate:
+            self.rates = None if settings.publish_rate is None else Rates(settings.publish_rate)
+        drain_of(asyncio.get_running_loop()).mode = settings.drain
+        super().change(settings)
 
     async def open(self) -> None:
         """Open the hub, and begin to count its events."""

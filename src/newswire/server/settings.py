@@ -28,6 +28,16 @@ _DEFAULT_AGE: Final = option_types.duration().show(DEFAULT_RETENTION.max_age)
 class Settings(ServerSettings):
     """How `newswire serve` behaves. Times are in seconds, sizes in bytes; None switches a limit off."""
 
+    reloadable = frozenset(
+        (
+            *("max_body", "max_batch", "max_channels", "max_channel_bytes", "body_timeout", "publish_rate"),
+            *("max_streams", "max_streams_per_subject", "max_streams_per_address"),
+            *("heartbeat", "retry", "no_opening", "write_timeout", "max_age", "drain"),
+            *("jwt_secret", "jwt_key", "jwks_url", "jwt_audience", "jwt_issuer", "jwt_algorithm", "jwt_leeway"),
+            *("api_keys", "anonymous", "edge_key", "metrics_token"),
+        )
+    )
+
     retention: Mapping[str, Retention] | None = setting(
         None,
         option_types.retention(),

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -33,6 +35,7 @@ from newswire.serving.loop_lag import LoopLag
 from newswire.serving.metrics import Family, render
 from newswire.serving.operators import has_token, token_needed
 from newswire.serving.origins import Grants, Origins
+from newswire.serving.reload import Again, Hangup, read_again
 from newswire.serving.settings import ServerSettings
 from newswire.serving.stats import ServerStats, WorkerStats
 
@@ -84,6 +87,7 @@ class ServedApp:
         started: when, in seconds since the Unix epoch.
         stopping: its streams end, and a new one would end at once.
         loop_lag: how late this process's event loop is.
+        again: reads the settings again, on SIGHUP; None: they stay as they are, and the signal is not handled.
     """
 
     families: ClassVar[tuple[Family, ...]]
@@ -102,6 +106,8 @@ class ServedApp:
         self.workers = WorkerStats(stats_folder)
         self.started = time.time()
         self.stopping = False
+        self.again: Again | None = None
+        self._one_rereads = asyncio.Lock()
         self._drain = drain
         self.loop_lag = LoopLag()
 
@@ -126,6 +132,10 @@ class ServedApp:
         """
         if self.settings.metrics_token is not None:
             raise token_needed(request)
+
+    def change(self, settings: ServerSettings) -> None:
+        """Go on with other settings; called in the event loop. What raises here must have changed nothing."""
+        self.settings = settings
 
     def own(self) -> ServerStats:
         """This process's stats."""
@@ -154,7 +164,8 @@ class ServedApp:
         drain.enter(stop)
         writer = asyncio.create_task(self._share(), name="newswire stats") if self.workers.shared else None
         try:
-            yield
+            with self._rereading():
+                yield
         finally:
             drain.leave(stop)
             self.loop_lag.stop()
@@ -167,6 +178,44 @@ class ServedApp:
             count = stop.streams
             ended = f"; {count:,} stream{'s' if count > 1 else ''} ended in order, clients come back" if count else ""
             logger.info("stopped%s", ended)
+
+    @contextlib.contextmanager
+    def _rereading(self) -> Iterator[None]:
+        """Read the settings again at each SIGHUP, if that can be."""
+        loop = asyncio.get_running_loop()
+        if self.again is None or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        tasks = set()
+
+        def begin() -> None:
+            task = loop.create_task(self.reread(), name="newswire settings")
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+        loop.add_signal_handler(signal.SIGHUP, Hangup(begin))
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGHUP)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reason to die in the middle of an orderly stop
+            for task in tasks:
+                task.cancel()
+
+    async def reread(self) -> None:
+        """Read the settings again, and go on with what may change."""
+        async with self._one_rereads:
+            assert self.again is not None
+            found = await in_thread(partial(read_again, self.settings, self.again))
+            if found is None:
+                return
+            settings, line = found
+            try:
+                self.change(settings)
+            except ValueError as error:  # a file of keys that was replaced just now
+                logger.error("the settings were not read again, and those of before stay: %s", error)
+            else:
+                logger.log(logging.DEBUG if self.workers.shared else logging.INFO, line)  # the supervisor says it once
 
     async def _share(self) -> None:
         while True:

@@ -31,6 +31,7 @@ class ServerSettings:
     """What every server has. Times are in seconds; None switches a limit off."""
 
     section: ClassVar[str] = ""
+    reloadable: ClassVar[frozenset[str]] = frozenset()  # what may change while a server runs
 
     log: str = setting(
         "sqlite:///newswire.db",

@@ -65,10 +65,28 @@ class Auth:
         self.revocations = Revocations(hub, lambda revoked: self.streams.revoked(revoked))
         self._tokens = tokens
         self._keys = keys
+        self._secret = secret
         self._tickets = Tickets(hub, secret)
         self._anonymous = Access(subscribe=read_grants(list(anonymous)))
         self._origins = frozenset(origin.lower() for origin in origins)
         self._cookie = cookie
+
+    def change(
+        self, *, tokens: Tokens | None, keys: ApiKeys | None, anonymous: Sequence[str], secret: str | None
+    ) -> None:
+        """Decide by other keys from now on. Streams that are open go on: they end with their credential, or revoked.
+
+        Args:
+            tokens, keys, anonymous, secret: see the class.
+        """
+        if tokens is not None and self._tokens is not None:
+            tokens.keep_fetched(self._tokens)
+        self._tokens = tokens
+        self._keys = keys
+        self._anonymous = Access(subscribe=read_grants(list(anonymous)))
+        if secret != self._secret:
+            self._secret = secret
+            self._tickets = Tickets(self.hub, secret)
 
     async def open(self) -> None:
         """Open the hub and read what was revoked. Idempotent; each call does it when it must.

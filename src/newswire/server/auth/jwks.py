@@ -39,6 +39,7 @@ class JwksUrl:
         ValueError: it is no such URL.
 
     Attributes:
+        url: as given.
         keys: those that are known; empty before the first fetch.
         fetched: counts the fetches that brought keys: a reason to forget what was verified with the old ones.
     """
@@ -50,6 +51,7 @@ class JwksUrl:
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it is no URL of http:// or https://")
         self._client = PyJWKClient(url, cache_jwk_set=False, timeout=_TIMEOUT)
+        self.url = url
         self._shown = without_userinfo(url)
         self.keys: Sequence[Key] = ()
         self.fetched = 0

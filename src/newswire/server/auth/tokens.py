@@ -100,6 +100,11 @@ class Tokens:
             raise _expired()
         return known
 
+    def keep_fetched(self, before: Tokens) -> None:
+        """Go on with the keys that `before` has fetched, if their URL is the same."""
+        if self._url is not None and before._url is not None and self._url.url == before._url.url:
+            self._url = before._url
+
     def _forget(self) -> None:
         self._known.clear()
         self._of_fetch = 0 if self._url is None else self._url.fetched
