@@ -132,15 +132,20 @@ def page() -> Iterator[Page]:
 
 
 class Server:
-    """`newswire serve` with a short heartbeat and a short `retry:`, started again on the same port and file."""
+    """`newswire serve` with a short heartbeat and a short `retry:`, started again on the same port and file.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: for its files.
+        more: more lines of `newswire.toml`.
+    """
+
+    def __init__(self, folder: Path, more: str = "") -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = folder / "newswire.toml"
-        self.config.write_text(f'log = "sqlite:///{folder}/events.db"\nheartbeat = 0.2\nretry = 100\n')
+        self.config.write_text(f'log = "sqlite:///{folder}/events.db"\nheartbeat = 0.2\nretry = 100\n{more}')
         self.start()
 
     def start(self) -> None:

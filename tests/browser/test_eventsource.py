@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
+from tests.browser.conftest import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -78,3 +82,58 @@ def test_a_wrong_answer_ends_it_for_good(server: Any, page: Any) -> None:
     page.order(goto=f"{server.url}/health/live")
     assert page.evaluate(OPEN % "/stream") == "error"
     assert page.evaluate("source.readyState") == 2
+
+
+@pytest.fixture
+def compressing(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, "compress = true\n")
+    yield server
+    server.kill()
+
+
+# Reads a stream by fetch, once. `got` has the numbers of its events; `end` says how it ended.
+FETCH = """(() => {
+  globalThis.got = []; globalThis.end = "";
+  (async () => {
+    const answer = await fetch("%s");
+    globalThis.encoding = answer.headers.get("content-encoding");
+    let text = "";
+    try {
+      for await (const piece of answer.body.pipeThrough(new TextDecoderStream())) {
+        text += piece;
+        got = [...text.matchAll(/^data: ({.*})\\n\\n/gm)].map((found) => JSON.parse(found[1]).number);
+      }
+      globalThis.end = "end";
+    } catch (error) { globalThis.end = String(error); }
+  })();
+})()"""
+
+
+def test_compressed_streams(compressing: Server, page: Any) -> None:
+    """EventSource and fetch decode each event as it comes, and the EventSource goes on after kill -9."""
+    server, ids = compressing, list[str]()
+
+    def publish(number: int) -> None:
+        ids.append(server.publish(json.dumps({"number": number, "rows": [{"name": "ada"}] * 60})))
+
+    page.order(goto=f"{server.url}/health/live")
+    page.evaluate(OPEN % "/channels/news?from=earliest")
+    page.evaluate(FETCH % "/channels/news?from=earliest")
+    for number in range(5):
+        publish(number)
+        page.until(f"events.length === {number + 1} && got.length === {number + 1}")
+    assert page.evaluate("[encoding, errors]") == ["gzip", 0]
+    server.kill()
+    page.until("errors > 0 && end !== ''")
+    assert "network error" in page.evaluate("end")
+    server.start()
+    for number in range(5, 10):
+        publish(number)
+    page.until("events.length >= 10")
+    assert page.evaluate("events.map(([data]) => JSON.parse(data).number)") == list(range(10))
+    assert page.evaluate("events.map(([, id]) => id)") == ids
+    page.evaluate(FETCH % "/channels/news?from=earliest")
+    page.until("got.length === 10")
+    server.process.terminate()
+    page.until("end !== ''")
+    assert page.evaluate("end") == "end"

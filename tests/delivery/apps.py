@@ -38,6 +38,7 @@ async def events(request: Request) -> Response:
         heartbeat=float(request.query_params.get("heartbeat", 15)),
         write_timeout=float(request.query_params.get("write_timeout", 30)),
         max_age=float(request.query_params["max_age"]) if "max_age" in request.query_params else None,
+        compress="compress" in request.query_params,
     )
     channels = request.query_params.getlist("channel") or ["news"]
     return EventSourceResponse(hub.subscribe(*channels, after=last_event_id(request)), options=options)

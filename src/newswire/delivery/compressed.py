@@ -28,7 +28,7 @@ def body_for(scope: Scope, options: StreamOptions | None, headers: list[tuple[by
     """
     if options is None or not options.compress or any(name == GZIP[0] for name, _ in headers):
         return None
-    values = [value.decode("latin-1") for name, value in scope["headers"] if name.lower() == b"accept-encoding"]
+    values = [value.decode("latin-1") for name, value in scope.get("headers", ()) if name.lower() == b"accept-encoding"]
     return GzipBody() if takes_gzip(",".join(values)) else None
 
 
