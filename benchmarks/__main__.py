@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Final
 
@@ -39,6 +39,7 @@ NAMES: Final = (
     "runs",
     "faults",
     "jitter",
+    "heap",
 )
 
 
@@ -63,10 +64,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KIND",
         help="with `faults`: only on this engine, such as sqlite; repeatable",
     )
+    parser.add_argument("--minutes", type=float, help="with `heap`: how long each page is looked at (10)")
+    parser.add_argument("--rate", type=float, help="with `heap`: events a second (200)")
     parser.add_argument("--rounds", type=int, default=5, help="how many rounds --against takes (5)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(available()):
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(available())}")
+    given = {name: value for name in ("minutes", "rate") if (value := getattr(options, name)) is not None}
+    if given and options.names != ["heap"]:
+        parser.error(f"--{next(iter(given))} is for `heap` alone: python -m benchmarks heap --{next(iter(given))} …")
+    if any(value <= 0 for value in given.values()):
+        parser.error("--minutes and --rate are more than 0")
     if sys.platform != "linux":
         parser.error("the benchmarks read /proc and use epoll: they need Linux")
     size = Size.SMOKE if options.smoke else Size.QUICK if options.quick else Size.FULL
@@ -81,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 kinds = _kinds(module, options.log_kind)
                 if size is Size.SMOKE and not options.log_kind:
                     kinds = kinds[:1]
-                _run(module, name, size, kinds, docs=options.write_docs)
+                _run(module, name, size, kinds, given, docs=options.write_docs)
     except (BuildError, Failed) as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -98,12 +106,21 @@ def _kinds(module: ModuleType, chosen: Sequence[str] | None) -> Sequence[str | N
     return chosen or list(known)
 
 
-def _run(module: ModuleType, name: str, size: Size, kinds: Sequence[str | None], *, docs: bool) -> None:
+def _run(
+    module: ModuleType,
+    name: str,
+    size: Size,
+    kinds: Sequence[str | None],
+    given: Mapping[str, float],
+    *,
+    docs: bool,
+) -> None:
+    options = "".join(f" --{option} {value:g}" for option, value in given.items())
     for kind in kinds:
         place = name if kind is None else f"{name} {kind}"
-        command = f"python -m benchmarks {name}" + ("" if kind is None else f" --log-kind {kind}")
+        command = f"python -m benchmarks {name}{options}" + ("" if kind is None else f" --log-kind {kind}")
         print(f"\n=== {module.TITLE}: {command}\n", flush=True)
-        tables = module.run(size, _clock()) if kind is None else module.run(size, _clock(), kind)
+        tables = module.run(size, _clock(), **given) if kind is None else module.run(size, _clock(), kind)
         for table in tables:
             print(table.text(), end="\n\n", flush=True)
         if docs:

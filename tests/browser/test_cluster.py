@@ -2,35 +2,21 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.fixtures.engines import free_port
+from tests.fixtures.demo import Cluster
 
-ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.slow]
 
 
 @pytest.fixture
 def url(tmp_path: Path) -> Iterator[str]:
     """The page's address; the cluster runs until the test ends."""
-    port = free_port()
-    options = ("--port", str(port), "--rate", "200", "--data", str(tmp_path), "--no-browser")
-    command = [sys.executable, "-m", "examples.cluster", *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    with process:
-        assert process.stdout is not None
-        while "The page" not in (line := process.stdout.readline()):
-            assert line, "it ended"
-        yield f"http://127.0.0.1:{port}/cluster/"
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=30)
-    assert process.returncode == 0
+    with Cluster(tmp_path) as cluster:
+        yield f"{cluster.url}/cluster/"
 
 
 def test_each_of_the_three_may_die(url: str, page: Any) -> None:

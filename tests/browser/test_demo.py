@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,69 +9,16 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.fixtures.demo import RATE, Demo, offset
 
-ROOT = Path(__file__).parents[2]
 KILLS = 10
-RATE = 200
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
-
-
-class Demo:
-    """`python -m examples.demo` on a port and in a folder of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        options = ("--port", str(port), "--rate", str(RATE), "--data", str(folder), "--no-browser")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "examples.demo", *options], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
-        self.pid = self.server()
-
-    def server(self) -> int:
-        """Wait for the line that names the server's process, and return its id."""
-        assert self.process.stdout is not None
-        while line := self.process.stdout.readline():
-            if line.startswith("the server runs"):
-                return int(line.split()[-1])
-        raise AssertionError("the demo ended")
-
-    def kill(self) -> None:
-        """kill -9 the server, and wait for the next one."""
-        os.kill(self.pid, signal.SIGKILL)
-        self.pid = self.server()
-
-    def history(self, channel: str) -> list[dict[str, Any]]:
-        """Every stored event of a channel, up to now."""
-        until = offset(httpx2.get(f"{self.url}/health/ready").json()["latest"])
-        found: list[dict[str, Any]] = []
-        after = ""
-        while not after or offset(after) < until:
-            query = {"limit": "1000"} | ({"after": after} if after else {})
-            answer = httpx2.get(f"{self.url}/channels/{channel}/events", params=query).json()
-            found += answer["events"]
-            after = answer["next"]
-        return found
-
-    def close(self) -> None:
-        """End the demo as Ctrl-C does."""
-        self.process.send_signal(signal.SIGINT)
-        assert self.process.wait(30) == 0
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-
-
-def offset(position: str) -> int:
-    return int(position.rpartition("-")[2])
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:
-    demo = Demo(tmp_path)
-    yield demo
-    demo.close()
+    with Demo(tmp_path) as demo:
+        yield demo
 
 
 def test_ten_kills_under_load_lose_and_double_nothing(demo: Demo, page: Any) -> None:
@@ -178,7 +120,7 @@ def test_an_answer_of_the_chat_survives_the_kill_button(demo: Demo, page: Any) -
     page.until(f"chat.turns.size && {turn}.tokens > 10")
     before = page.evaluate(f"{turn}.text")
     page.evaluate("document.getElementById('kill').click()")
-    demo.pid = demo.server()
+    demo.ready()
     page.until("document.querySelector('.seam')")
     page.until(f"{turn}.text.length > {len(before)} + 40")
     page.evaluate("document.getElementById('stop').click()")

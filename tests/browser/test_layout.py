@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser.test_demo import Demo
+from tests.fixtures.demo import Demo
+from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, WIDE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -16,26 +17,12 @@ READY = {
     "/demo/": "demo.feed.state === 'live' && document.getElementById('audit').dataset.result === 'good'",
     "/chat/": "globalThis.chat?.cursor && document.getElementById('empty').checkVisibility()",
 }
-# What shows less than it has and can't be scrolled. The tail's rows are opened by a click.
-CUT = """[...document.querySelectorAll('body *')].filter(each => {
-  const { overflowX, overflowY } = getComputedStyle(each);
-  const hidden = each.scrollWidth > each.clientWidth + 1 && /hidden|clip/.test(overflowX)
-    || each.scrollHeight > each.clientHeight + 1 && /hidden|clip/.test(overflowY);
-  return each.checkVisibility() && hidden && !each.closest('.spoken, #tail');
-}).map(each => `${each.tagName}#${each.id}.${each.className}: ${each.textContent.slice(0, 60)}`)"""
-WIDE = "document.documentElement.scrollWidth - innerWidth"
-# Buttons and fields that stick out of the window, or lie under each other.
-OUTSIDE = """[...document.querySelectorAll('.top button, .top a, form button, form input')].filter(each => {
-  const { left, right, width } = each.getBoundingClientRect();
-  return each.checkVisibility() && width && (left < 0 || right > innerWidth);
-}).map(each => each.outerHTML.slice(0, 80))"""
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    demo = Demo(tmp_path_factory.mktemp("demo"))
-    yield demo
-    demo.close()
+    with Demo(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
 
 
 @pytest.mark.parametrize("place", READY)
@@ -49,7 +36,31 @@ def test_nothing_is_cut(demo: Demo, page: Any, place: str) -> None:
         assert page.evaluate(WIDE) == 0
         assert page.evaluate(CUT) == []
         assert page.evaluate(OUTSIDE) == []
-    assert page.errors == []
+    assert page.errors == page.console == []
+
+
+@pytest.mark.parametrize("place", READY)
+def test_all_can_be_read_in_both_themes(demo: Demo, page: Any, place: str) -> None:
+    """Text has the contrast that WCAG 2.2 AA asks for, and so have the borders of fields and the lines of charts."""
+    page.order(goto=demo.url + place, media={"colorScheme": "light"})
+    page.until(READY[place])
+    assert page.evaluate(FAINT) == []
+    page.order(media={"colorScheme": "dark"})
+    page.until("getComputedStyle(document.body).backgroundColor !== 'rgb(244, 246, 250)'")
+    assert page.evaluate(FAINT) == []
+
+
+@pytest.mark.parametrize("place", READY)
+def test_all_can_be_reached_with_the_keyboard(demo: Demo, page: Any, place: str) -> None:
+    """The Tab key goes through every control in the order of the page; each has a name, and gets a ring."""
+    page.order(goto=demo.url + place)
+    page.until(READY[place])
+    controls = page.evaluate(CONTROLS)
+    assert all(name for _, name in controls), controls
+    for control, _ in controls:
+        page.order(press="Tab")
+        assert page.evaluate(FOCUSED) == control
+        assert page.evaluate(RING), control
 
 
 def test_one_theme_for_all_pages(demo: Demo, page: Any) -> None:

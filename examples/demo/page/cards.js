@@ -1,6 +1,6 @@
 // The cards that show text: the job, the log file, the room and the notifications. Everything that comes from outside
 // goes onto the page as text, never as HTML.
-import { bytes } from "/newswire-chart.js";
+import { bytes, paint } from "/newswire-chart.js";
 
 export const $ = (id) => document.getElementById(id);
 
@@ -82,8 +82,6 @@ export function logLine({ line }) {
   append($("log"), row, 300);
 }
 
-const hue = (name) => [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7);
-
 // A name of each tab's own, so that two tabs are two people: a tab holds a lock on the name that it was given. What
 // somebody has typed is theirs to keep, for as long as the tab lives.
 const NAMES = ["Ada", "Grace", "Alan", "Barbara", "Edsger", "Radia", "Linus", "Hedy", "Donald", "Frances", "Ken", "Shafi"];
@@ -163,8 +161,7 @@ export class Room {
 
   row({ name = "somebody", text = "", t }) {
     const who = element("b", "", String(name));
-    const own = hue(String(name));
-    who.style.setProperty("--own", `light-dark(hsl(${own} 62% 34%), hsl(${own} 70% 74%))`);
+    paint(who, String(name));
     return element("li", "", ...(t ? [element("time", "", clock(t).slice(0, 5))] : []), who, " ", String(text));
   }
 }

@@ -40,6 +40,14 @@ export function bytes(value, digits = 1) {
   return `${unit && value < 100 ? Number(value.toFixed(digits)) : Math.round(value)} ${units[unit]}`;
 }
 
+// The hue of a name, the same on every page: with the class `named`, its colour is --own in both themes.
+export function paint(node, name) {
+  let hash = 2166136261;
+  for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
+  node.classList.add("named");
+  node.style.setProperty("--hue", Math.round(((hash >>> 0) * 137.508) % 360));
+}
+
 // -- scales: of the lowest and the highest value, the numbers at the grid's lines, of which each has its label
 
 function steps(from, to, least) {

@@ -7,18 +7,10 @@ from typing import Any
 
 import pytest
 from tests.browser.pages.conftest import LIVE, PAGES, App
-from tests.browser.test_layout import CUT, OUTSIDE, WIDE
+from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, WIDE
 from tests.fixtures.serve import ROOT
 
 pytestmark = pytest.mark.browser
-# What can be reached by Tab, in the order of the document; each with the name that a screen reader gives it.
-CONTROLS = """[...document.querySelectorAll('a[href], button, input, select, textarea, [tabindex="0"]')].filter(each =>
-  each.checkVisibility() && !each.disabled && each.type !== 'hidden').map(each => [each.outerHTML.slice(0, 80),
-    (each.getAttribute('aria-label') ?? each.labels?.[0]?.textContent ?? each.textContent).trim()])"""
-FOCUSED = "document.activeElement.outerHTML.slice(0, 80)"
-RING = """(function ring(each) {
-  return each && (getComputedStyle(each).outlineStyle === 'solid' || ring(each.parentElement.closest('form')));
-})(document.activeElement)"""  # around it, or around its form
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -51,6 +43,8 @@ def test_a_page_for_everybody(app: Callable[[str], App], page: Any, name: str) -
         assert page.evaluate(OUTSIDE) == []
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)
+    assert page.evaluate(FAINT) == []
     page.order(media={"colorScheme": "dark"})
     page.until(f"{background} !== '{light}'")
+    assert page.evaluate(FAINT) == []
     assert page.errors == page.console == []

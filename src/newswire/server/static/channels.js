@@ -1,8 +1,8 @@
 // The table of channels: what they have, sorted, filtered, chosen. Rows keep their places while somebody points at them
 // or walks through them with the keyboard; otherwise their order is looked at again every three seconds.
 
-import { short } from "../newswire-chart.js";
-import { el, paint } from "./tail.js";
+import { paint, short } from "../newswire-chart.js";
+import { el } from "./tail.js";
 
 const SHOWN = 100; // channels in the table
 const REST = 3000; // milliseconds between two looks at the order

@@ -31,6 +31,7 @@ const tail = new Tail($("tail"), {
       : `No event of ${following} is kept. It appears here when one is published.`);
   },
 });
+globalThis.newswire = { tail }; // for the curious, at the console
 let following = null;
 const wanted = () => new URLSearchParams(location.hash.slice(1)).get("channel") || null;
 

@@ -2,7 +2,7 @@
 // faster is counted, and said. The time of a row is the event's own. Data is only ever set as text.
 
 import { connect } from "../newswire.js";
-import { short } from "../newswire-chart.js";
+import { paint, short } from "../newswire-chart.js";
 
 const ROWS = 400;        // in the page
 const AT_ONCE = 10;      // rows added at a time, ten times a second
@@ -10,17 +10,6 @@ const LAST = 100;        // kept events that the tail of a channel starts with
 const LOOK_BACK = 60;    // and the tail of many
 const CUT = 2_000;       // characters of a row's data; an opened row shows up to FULL
 const FULL = 100_000;
-
-export function hue(name) {
-  let hash = 2166136261;
-  for (const character of name) hash = Math.imul(hash ^ character.codePointAt(0), 16777619);
-  return (hash >>> 0) * 137.508 % 360;
-}
-
-export function paint(node, name) {
-  const own = Math.round(hue(name));
-  node.style.setProperty("--own", `light-dark(hsl(${own} 62% 34%), hsl(${own} 60% 72%))`);
-}
 
 export function el(tag, className, text) {
   const node = document.createElement(tag);
@@ -38,6 +27,7 @@ const full = new Intl.DateTimeFormat("en-GB", { dateStyle: "full", timeStyle: "l
 export class Tail {
   #list; #source = null; #pending = []; #skipped = 0; #paused = false; #held = 0; #channel = null; #lastId = "";
   #onState; #onCount; #onKept; #onStuck; #stuck = true; #chosen = null; #retry = 0; #top = 0; #day = ""; #turn = 0;
+  received = 0; // events of the streams so far
 
   constructor(list, { onState, onCount, onStuck, onKept }) {
     this.#list = list;
@@ -109,6 +99,7 @@ export class Tail {
     });
     source.on("message", message => {
       this.#lastId = message.id;
+      this.received++;
       this.#pending.push(message);
       if (this.#pending.length > AT_ONCE * 5) { this.#skipped += AT_ONCE * 4; this.#pending.splice(0, AT_ONCE * 4); }
     });

@@ -1,0 +1,201 @@
+"""What a page holds while events come: `python -m benchmarks heap --minutes 10 --rate 200`.
+
+Each page of newswire is open in a Chromium of its own and gets its events from real servers, all at the same time. The
+JavaScript heap, the nodes and the listeners are counted after a forced collection. For the first third a page fills:
+lists, charts and caches grow to their limits. From there on it has to be flat: the table shows by how much the heap
+grew a minute, as a line through all its samples. The chat gets a stream of tokens: as soon as an answer ends, a new
+chat begins, and the chat before is to be gone from memory.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.browser.conftest import Page
+from tests.fixtures.demo import Cluster, Demo
+
+from benchmarks.heap_sources import chat_server, console_server
+from benchmarks.report import Cell, Say, Size, Table
+
+TITLE: Final = "Heap of the pages"
+RATE: Final = 200.0
+_PATIENCE: Final = 60.0
+
+# Asks again as soon as an answer has ended, each time in a new chat.
+_ASK: Final = """void setInterval(() => {
+  const last = [...chat.turns.values()].at(-1);
+  if (last && !last.end) return;
+  if (last) return document.getElementById("new").click();
+  if (document.getElementById("send").hidden || !chat.cursor) return;
+  document.getElementById("question").value = "Tell me a story.";
+  document.getElementById("ask").requestSubmit();
+}, 100)"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A page to look at.
+
+    Attributes:
+        open: starts its servers and publishers in a folder, at a rate; returns its address.
+        ready: true in the page when events come.
+        events: how many have come, in the page.
+        drive: what the page is made to do.
+    """
+
+    open: Callable[[ExitStack, Path, float], str]
+    ready: str
+    events: str
+    drive: str = "null"
+
+
+def _demo(stack: ExitStack, folder: Path, rate: float) -> str:
+    return f"{stack.enter_context(Demo(folder, rate)).url}/demo/"
+
+
+def _cluster(stack: ExitStack, folder: Path, rate: float) -> str:
+    return f"{stack.enter_context(Cluster(folder, rate)).url}/cluster/"
+
+
+PLACES: Final = {
+    "console": _Place(
+        console_server, "document.querySelectorAll('#tail .row').length > 5", "globalThis.newswire.tail.received"
+    ),
+    "demo": _Place(_demo, "globalThis.demo?.feed.counts.received > 5", "demo.feed.counts.received"),
+    "cluster": _Place(_cluster, "globalThis.cluster?.feed.counts.received > 5", "cluster.feed.counts.received"),
+    "chat": _Place(chat_server, "Boolean(globalThis.chat?.cursor)", "chat.counts.events", _ASK),
+}
+SMOKE: Final = ("console", "chat")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a page held at one moment.
+
+    Attributes:
+        time: seconds since the first sample.
+        events: that had come.
+        heap: bytes in use by JavaScript, after a collection.
+        nodes, listeners: of the DOM.
+    """
+
+    time: float
+    events: int
+    heap: int
+    nodes: int
+    listeners: int
+
+
+@dataclass(slots=True)
+class Watched:
+    """A page and its samples."""
+
+    name: str
+    page: Page
+    place: _Place
+    samples: list[Sample] = field(default_factory=list)
+
+    def look(self, began: float) -> None:
+        """Take one more sample."""
+        events = self.page.evaluate(self.place.events)
+        found: dict[str, Any] = self.page.order(heap=True)
+        self.samples.append(
+            Sample(
+                time.monotonic() - began,
+                events,
+                int(found["JSHeapUsedSize"]),
+                int(found["Nodes"]),
+                int(found["JSEventListeners"]),
+            )
+        )
+
+    @property
+    def steady(self) -> list[Sample]:
+        """The samples after the page has filled."""
+        return self.samples[len(self.samples) // 3 :]
+
+    @property
+    def growth(self) -> float:
+        """Bytes that the heap grew by each event, once the page had filled."""
+        events = [one.events for one in self.steady]
+        return statistics.linear_regression(events, [one.heap for one in self.steady]).slope
+
+
+def watch(names: Sequence[str], seconds: float, rate: float, say: Say, *, samples: int = 30) -> list[Watched]:
+    """Open the pages, and look at them for so long, so many times."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        with ThreadPoolExecutor() as pool:
+            stacks = [stack.enter_context(ExitStack()) for _ in names]
+            started = list(pool.map(lambda name, own: _open(name, own, Path(folder), rate), names, stacks))
+        say(f"{', '.join(names)} are open; {seconds:.0f} s at {rate:.0f} events a second")
+        began = time.monotonic()
+        for number in range(samples + 1):
+            while (left := began + number * seconds / samples - time.monotonic()) > 0:
+                time.sleep(left)
+            for one in started:
+                one.look(began)
+        for one in started:
+            say(f"{one.name}: {[round(sample.heap / 1e6, 2) for sample in one.samples]} MB")
+    return started
+
+
+def _open(name: str, stack: ExitStack, folder: Path, rate: float) -> Watched:
+    own = folder / name
+    own.mkdir()
+    place = PLACES[name]
+    url = place.open(stack, own, rate)
+    page = Page("devtools.mjs")
+    stack.callback(page.close)
+    page.order(goto=url)
+    page.until(place.ready, seconds=_PATIENCE)
+    page.evaluate(place.drive)
+    page.until(f"{place.events} > 20", seconds=_PATIENCE)
+    return Watched(name, page, place)
+
+
+def run(size: Size, say: Say, minutes: float | None = None, rate: float = RATE) -> list[Table]:
+    """Measure; ten minutes in full, or as many as are asked for."""
+    seconds = size.pick(600, 120, 1) if minutes is None else minutes * 60
+    smoke = size is Size.SMOKE
+    watched = watch(SMOKE if smoke else list(PLACES), seconds, rate, say, samples=6 if smoke else 30)
+    return [_table(watched, seconds, rate)]
+
+
+def _table(watched: Sequence[Watched], seconds: float, rate: float) -> Table:
+    rows: list[list[Cell]] = []
+    for one in watched:
+        first, filled, last = one.samples[0], one.steady[0], one.samples[-1]
+        events = last.events - first.events
+        minute = one.growth * events / (last.time - first.time) * 60
+        rows.append(
+            [
+                one.name,
+                events / (last.time - first.time),
+                *(sample.heap / 1e6 for sample in (first, filled, last)),
+                round(minute / 1e3),
+                *(f"{getattr(first, what):,} → {getattr(last, what):,}" for what in ("nodes", "listeners")),
+            ]
+        )
+    columns = (
+        "page",
+        "events/s",
+        "heap at first, MB",
+        "after a third, MB",
+        "at the end, MB",
+        "growth from there on, kB a minute",
+        "nodes",
+        "listeners",
+    )
+    notes = (
+        "The heap is what JavaScript uses after a forced collection. The growth is the slope of a line through all "
+        "samples of the last two thirds.",
+    )
+    return Table(f"Each page open for {seconds / 60:.3g} min at {rate:.0f} events a second", columns, rows, notes)

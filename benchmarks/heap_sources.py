@@ -1,0 +1,103 @@
+"""What the pages of `benchmarks.heap` get their events from: a publisher for the console, a model for the chat."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+import httpx2
+from tests.fixtures.serve import ROOT, Serve
+
+_CHANNELS: Final = 40
+_BATCH_SECONDS: Final = 0.05
+_TOKENS: Final = 400  # of each answer
+_WORDS: Final = (
+    "**It** ",
+    "was ",
+    "a _long_ ",
+    "story:\n\n* one\n",
+    "* two\n\n",
+    "```python\n",
+    "add(1, 2)\n```\n\n",
+    "and so on. ",
+)
+
+
+def console_server(stack: ExitStack, folder: Path, rate: float) -> str:
+    """A server with a console, and a publisher on many channels. Returns the console's address."""
+    server = stack.enter_context(Serve(folder, "--retention", ">:max_age=60s"))
+    stack.enter_context(_publishing(server.url, rate))
+    return server.url
+
+
+@contextmanager
+def _publishing(url: str, rate: float) -> Iterator[None]:
+    over = threading.Event()
+
+    def publish() -> None:
+        sent, began = 0, time.monotonic()
+        with httpx2.Client(base_url=url, headers={"content-type": "application/x-ndjson"}) as client:
+            while not over.wait(_BATCH_SECONDS):
+                due = int((time.monotonic() - began) * rate)
+                lines = [json.dumps({"data": {"n": n, "text": "x" * (n % 300)}}) for n in range(sent, due)]
+                if lines:
+                    client.post(f"/channels/orders.{sent % _CHANNELS}", content="\n".join(lines)).raise_for_status()
+                sent = due
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def chat_server(stack: ExitStack, folder: Path, rate: float) -> str:
+    """The chat, and a model that answers at a rate. Returns the page's address."""
+    url = stack.enter_context(_model(rate))
+    environment = {"CHAT_LOG": f"sqlite:///{folder}/chat.db", "CHAT_MODEL_URL": url, "CHAT_MAX_TOKENS": "1000"}
+    chat = ("examples.chat.app:app", "--app-dir", str(ROOT))
+    server = stack.enter_context(Serve(folder, *chat, command="run", environment=environment))
+    return f"{server.url}/chat/"
+
+
+@contextmanager
+def _model(rate: float) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            began = time.monotonic()
+            for number in range(_TOKENS):
+                time.sleep(max(0, began + number / rate - time.monotonic()))
+                word = {"content": _WORDS[number % len(_WORDS)]}
+                self.wfile.write(b"data: %b\n\n" % json.dumps({"choices": [{"delta": word}]}).encode())
+            self.wfile.write(b"data: [DONE]\n\n")
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+        def handle(self) -> None:
+            try:
+                super().handle()
+            except ConnectionError:
+                pass  # the chat is gone
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
