@@ -162,7 +162,7 @@ def _open(name: str, stack: ExitStack, folder: Path, rate: float) -> Watched:
 
 
 def run(size: Size, say: Say, minutes: float | None = None, rate: float = RATE) -> list[Table]:
-    """Measure; ten minutes in full, or as many as are asked for."""
+    """Measure; ten minutes in full, or as many as `--minutes` says."""
     seconds = size.pick(600, 120, 1) if minutes is None else minutes * 60
     smoke = size is Size.SMOKE
     watched = watch(SMOKE if smoke else list(PLACES), seconds, rate, say, samples=6 if smoke else 30)
