@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from newswire.delivery.response import EventSourceResponse
     from newswire.errors import NewswireError
     from newswire.hub.hub import Hub
-    from newswire.hub.options import HubOptions, StreamOptions
+    from newswire.hub.options import HubOptions, PresenceOptions, StreamOptions
+    from newswire.hub.presence.member import Member
     from newswire.log.channels import Pattern, channel
     from newswire.log.log import Log
     from newswire.log.open import open_log
@@ -35,9 +36,11 @@ __all__ = [
     "Hub",
     "HubOptions",
     "Log",
+    "Member",
     "NewswireError",
     "Pattern",
     "Position",
+    "PresenceOptions",
     "Retention",
     "Runs",
     "StreamOptions",
@@ -57,9 +60,11 @@ _HOMES = {
     "Hub": "hub.hub",
     "HubOptions": "hub.options",
     "Log": "log.log",
+    "Member": "hub.presence.member",
     "NewswireError": "errors",
     "Pattern": "log.channels",
     "Position": "log.position",
+    "PresenceOptions": "hub.options",
     "Retention": "log.retention",
     "Runs": "runs.runs",
     "StreamOptions": "hub.options",

@@ -8,7 +8,7 @@ applications call. `newswire.hub.publisher` publishes, `newswire.hub.sync` is th
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
@@ -17,6 +17,10 @@ from newswire.hub.frames import Form
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
 from newswire.hub.paced import CoalesceRules, pace_of
+from newswire.hub.presence.member import Member
+from newswire.hub.presence.names import ALL as PRESENCE_CHANNELS
+from newswire.hub.presence.names import members_of
+from newswire.hub.presence.presences import Presence, Presences
 from newswire.hub.publisher import Publisher
 from newswire.hub.start import From
 from newswire.hub.stats import HubStats
@@ -26,7 +30,7 @@ from newswire.hub.transactions import through
 from newswire.hub.transform import Transform
 from newswire.log.channels import Channels
 from newswire.log.connections import run_async
-from newswire.log.engine import Page
+from newswire.log.engine import Condition, Page
 from newswire.log.log import Log
 from newswire.log.open import open_log
 from newswire.log.position import Lives, Position
@@ -68,6 +72,7 @@ class Hub(Publisher, Generic[E]):
             docs/latest.md.
         coalesce: how many seconds the events of channels may wait for each other, so that small ones travel together:
             of all channels, or of each pattern of channels (the first that matches counts).
+        presence: names and patterns of channels that have members: `["room.*"]`. See `presence` and docs/presence.md.
         options: sizes; see `HubOptions`.
 
     Raises:
@@ -86,6 +91,7 @@ class Hub(Publisher, Generic[E]):
         contract: None = ...,
         latest: Iterable[str] = ...,
         coalesce: float | Mapping[str, float] | None = ...,
+        presence: Iterable[str] = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -98,6 +104,7 @@ class Hub(Publisher, Generic[E]):
         contract: Contract[C],
         latest: Iterable[str] = ...,
         coalesce: float | Mapping[str, float] | None = ...,
+        presence: Iterable[str] = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -110,6 +117,7 @@ class Hub(Publisher, Generic[E]):
         contract: Mapping[str, Contract[C]],
         latest: Iterable[str] = ...,
         coalesce: float | Mapping[str, float] | None = ...,
+        presence: Iterable[str] = ...,
         options: HubOptions | None = ...,
     ) -> None: ...
 
@@ -121,11 +129,13 @@ class Hub(Publisher, Generic[E]):
         contract: ContractRules[Any] | None = None,
         latest: Iterable[str] = (),
         coalesce: float | Mapping[str, float] | None = None,
+        presence: Iterable[str] = (),
         options: HubOptions | None = None,
     ) -> None:
         if retention is not None and not isinstance(log, str):
             raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
-        rules = LatestRules(latest)
+        with_members = LatestRules(presence, "presence")
+        rules = LatestRules(latest, also=[PRESENCE_CHANNELS] if with_members else ())
         if isinstance(log, str):
             log = open_log(log, retention=rules.kept(retention, log))
         super().__init__(log, options or HubOptions())
@@ -134,6 +144,7 @@ class Hub(Publisher, Generic[E]):
 
             self.contracts = Contracts(contract)
         self.latest_rules = rules or None
+        self._presences = Presences(self, with_members, self.options.presence) if with_members else None
         self._coalesce = None if coalesce is None else CoalesceRules(coalesce)
         self.sync = SyncHub(self)
 
@@ -149,6 +160,7 @@ class Hub(Publisher, Generic[E]):
         live: bool = False,
         max_rate: float | None = None,
         coalesce: float | None = None,
+        presence: Member | bool = False,
     ) -> Subscription[E]:
         """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
 
@@ -168,12 +180,22 @@ class Hub(Publisher, Generic[E]):
             max_rate: at most so many events a second of each channel that has a state: the newest.
             coalesce: hold events back for so many seconds at most, so that small ones travel together. None: what the
                 hub's own `coalesce` says of these channels.
+            presence: also send who is on these channels, as events of type `newswire.presence`; with a `Member`, the
+                stream is that member's, who is there while the stream is open. See docs/presence.md.
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.
-            ValueError: `max_rate` or `coalesce` is out of its range, or no channel has a state, which `max_rate` needs.
+            ValueError: `max_rate` or `coalesce` is out of its range, or no channel has a state, which `max_rate` needs,
+                or none has members, which `presence` needs.
+            InvalidEvent, LimitExceeded: JSON can't say the member's state, or it is too large.
         """
         wanted = Channels(channels)
+        attendance = None
+        if presence is not False:
+            presences = self._need_presence()
+            with_members = presences.among(wanted)
+            wanted = Channels([*channels, *map(members_of, with_members)])
+            attendance = presences.attend(with_members, presence if isinstance(presence, Member) else None)
         form = Form.ENVELOPE if envelope else Form.PLAIN if wanted.single is not None else Form.NAMED
         state = None if self.latest_rules is None else self.latest_rules.split(wanted)[0]
         if max_rate is not None and state is None:
@@ -182,7 +204,26 @@ class Hub(Publisher, Generic[E]):
         if coalesce is None and self._coalesce is not None:
             coalesce = self._coalesce.of(wanted)
         pace = pace_of(coalesce, max_rate)
-        return Subscription(self, wanted, form, after or begin, transform, live=live, pace=pace)
+        subscription: Subscription[E] = Subscription(
+            self, wanted, form, after or begin, transform, live=live, pace=pace
+        )
+        if attendance is not None:
+            subscription.attend(attendance)
+        return subscription
+
+    def presence(self, channel: str) -> Presence:
+        """Who is on a channel, over all processes with the same log: `await hub.presence("room.1").members()`.
+
+        Raises:
+            InvalidChannel: it is no channel's name, or too long.
+            ValueError: the channel has no members: see `Hub(presence=[...])`.
+        """
+        return Presence(self._need_presence(), channel, self.subscribe)
+
+    def _need_presence(self) -> Presences:
+        if self._presences is None:
+            raise ValueError("this hub has no channels with members: name them, as in Hub(presence=['room.*'])")
+        return self._presences
 
     async def history(
         self, *channels: str, after: Position | str | None = None, limit: int = 100
@@ -245,6 +286,24 @@ class Hub(Publisher, Generic[E]):
             failed = False
         finally:
             await run_async(caller, snapshot.end(failed))
+
+    # -- for newswire itself
+
+    async def append(self, batch: Sequence[tuple[str, Event]], condition: Condition | None) -> list[Position] | None:
+        """Store events of newswire's own, perhaps under a condition; None: it does not hold."""
+        if condition is None:
+            return await self._append(list(batch), None)
+        return await self._append_if(batch, condition, None)
+
+    @property
+    def presences(self) -> Presences | None:
+        """What knows who is on the channels; None: none has members."""
+        return self._presences
+
+    def _abandon(self) -> None:
+        if self._presences is not None:
+            self._presences.abandon()
+        super()._abandon()
 
     # -- look
 

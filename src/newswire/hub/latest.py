@@ -37,15 +37,17 @@ class LatestRules:
 
     Args:
         rules: names and patterns of channels.
+        name: what the caller's argument is called.
+        also: further ones, of newswire's own.
 
     Attributes:
         channels: the same, as a set.
     """
 
-    def __init__(self, rules: Iterable[str]) -> None:
+    def __init__(self, rules: Iterable[str], name: str = "latest", *, also: Iterable[str] = ()) -> None:
         if isinstance(rules, str):
-            raise TypeError(f"latest is a list of names and patterns of channels, such as [{rules!r}]")
-        self._patterns = [Pattern(rule) for rule in rules]
+            raise TypeError(f"{name} is a list of names and patterns of channels, such as [{rules!r}]")
+        self._patterns = [Pattern(rule) for rule in (*rules, *also)]
         self._regex = [compile_pattern(pattern) for pattern in self._patterns]
         self._known: dict[str, bool] = {}
 

@@ -6,6 +6,32 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PresenceOptions:
+    """How a hub knows who is on its channels. Times are in seconds.
+
+    Attributes:
+        heartbeat: a node that dies is known to be dead after at most this long, and its members leave. It renews its
+            lease four times in it, while it has members. All nodes should have the same.
+        grace: a member whose last stream has ended leaves after this long, unless it comes back. It covers the
+            `retry:` of a stream (3 s) and a page that is loaded again.
+        max_state: the most bytes of a member's state, as JSON. Every reader of the channel gets it.
+        tick: changes of this long travel together, and a member's state changes at most once in it.
+    """
+
+    heartbeat: float = 10.0
+    grace: float = 5.0
+    max_state: int = 1024
+    tick: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("heartbeat", "max_state", "tick"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
+        if self.grace < 0:
+            raise ValueError(f"grace is a number of seconds, 0 or more, not {self.grace!r}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubOptions:
     """What a hub keeps in memory, and how much it writes at once.
 
@@ -14,10 +40,12 @@ class HubOptions:
             less are served without reading the log. 16 MiB is some 15,000 small events.
         write_budget: the most bytes in one write to a subscriber, so a subscriber that stalls holds no more than that
             (a larger event is written alone). 64 KiB fills a connection of 5 Mbit/s for 100 ms.
+        presence: how it knows who is on its channels.
     """
 
     window_bytes: int = 16 * 2**20
     write_budget: int = 64 * 2**10
+    presence: PresenceOptions = PresenceOptions()
 
     def __post_init__(self) -> None:
         for name in ("window_bytes", "write_budget"):

@@ -31,7 +31,7 @@ import json
 import random
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Final, Generic
+from typing import TYPE_CHECKING, Final, Generic, Protocol
 
 from newswire.errors import Closed
 from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame, Marker
@@ -81,6 +81,18 @@ def _is_stream(sink: Sink) -> bool:
     return getattr(sink, "wire", True)
 
 
+class Attendance(Protocol):
+    """A member of the subscription's channels, as the subscription sees it."""
+
+    def begin(self) -> None:
+        """The stream begins."""
+        ...
+
+    def end(self) -> None:
+        """The stream has ended."""
+        ...
+
+
 def _swallow(chunk: Chunk) -> bool:
     return True  # stands in for the sink of a subscription that has ended in the middle of a round
 
@@ -102,6 +114,7 @@ class Subscription(Generic[E]):
     """
 
     __slots__ = (
+        "_attendance",
         "_gap",
         "_group",
         "_hub",
@@ -165,6 +178,7 @@ class Subscription(Generic[E]):
         self._lifetime: float | None = None  # seconds until `expire`, from when it is attached
         self._on_end: Callable[[], object] | None = None
         self._why = "client"  # how it ends, for the counts; what the application and the hub do says otherwise
+        self._attendance: Attendance | None = None  # its member, who is here while the stream is open
         self._live = live  # it gets a marker when it has caught up
         self._view: StateView | None = None  # if some of its channels have a state
 
@@ -231,6 +245,8 @@ class Subscription(Generic[E]):
         stream = _is_stream(sink)
         self.wire = stream and self._transform is None
         self._state = _State.CATCHING
+        if self._attendance is not None:
+            self._attendance.begin()
         self._group = group = runtime.enter(self, options)
         if stream:
             runtime.counts.resumes[self.resumed] += 1
@@ -329,6 +345,8 @@ class Subscription(Generic[E]):
             self._tell_end()
 
     def _tell_end(self) -> None:
+        if self._attendance is not None:
+            self._attendance.end()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
@@ -346,6 +364,10 @@ class Subscription(Generic[E]):
     def live(self, seconds: float) -> None:
         """End the stream with a goodbye after `seconds`, when its client's token ends. Call before `attach`."""
         self._lifetime = seconds
+
+    def attend(self, attendance: Attendance) -> None:
+        """A member is on these channels while the stream is open. Call before `attach`."""
+        self._attendance = attendance
 
     def on_end(self, call: Callable[[], object]) -> None:
         """Call `call` once, when the stream has ended, however it ended; at once if it has. For one caller.

@@ -24,8 +24,9 @@ from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import Closed, InvalidChannel
 from newswire.hub.hub import Hub
+from newswire.hub.options import HubOptions
 from newswire.log.channels import name_or_pattern
-from newswire.server import access, console
+from newswire.server import access, console, presence
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.edges import Origin
@@ -74,9 +75,15 @@ def create_app(
 
 def _hub_of(settings: Settings) -> Hub[Any]:
     contract = settings.loaded_contract()
+    options: dict[str, Any] = {
+        "retention": settings.retention,
+        "latest": settings.latest,
+        "presence": settings.presence,
+        "options": HubOptions(presence=settings.presence_options),
+    }
     if contract is None:
-        return Hub(settings.log, retention=settings.retention, latest=settings.latest)
-    return Hub(settings.log, retention=settings.retention, contract=contract, latest=settings.latest)
+        return Hub(settings.log, **options)
+    return Hub(settings.log, contract=contract, **options)
 
 
 def auth_of(settings: Settings, hub: Hub) -> Auth:
@@ -115,6 +122,7 @@ class _Server(Starlette):
                 Route("/session", access.sign_out, methods=["DELETE"]),
                 Route("/revoke", access.revoke, methods=["POST"]),
                 Route("/connections", access.end_connections, methods=["DELETE"]),
+                Route("/presence/{channel}", presence.presence, methods=["GET", "POST"]),
                 *Origin(service).routes(),
                 Route("/health", service.ready),
                 *service.routes(),
@@ -205,7 +213,8 @@ async def _many(request: Request, service: Service) -> Response | ASGIApp:
 async def _stream(
     request: Request, service: Service, channels: list[str], query: Query, *more: str
 ) -> Response | ASGIApp:
-    query.only(*more, "from", "envelope", "live", "max_rate", "coalesce", also=service.stream_parameters, cursor=True)
+    names = (*more, "from", "envelope", "live", "max_rate", "coalesce", *presence.PARAMETERS)
+    query.only(*names, also=service.stream_parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")
     if request.method != "HEAD":
@@ -220,6 +229,7 @@ async def _stream(
             live=query.choice("live", "0", "1") == "1",
             max_rate=query.number("max_rate"),
             coalesce=query.number("coalesce"),
+            presence=presence.member_of(service, allowed, query),
         )
     except InvalidChannel:
         raise

@@ -48,6 +48,7 @@ class Service(ServedApp):
         streams_open: the open streams that a credential or a limit is about.
         bodies: reads the requests' bodies.
         rates: how fast publishers may be; None: as fast as they can.
+        presence_rates: how fast a member's state may change.
         publish_seconds: how long publish requests took.
         activity: events by channel, for the console.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
@@ -79,6 +80,7 @@ class Service(ServedApp):
         self.bodies = Bodies(settings.body_timeout, settings.max_body)
         self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
         self.rates = None if settings.publish_rate is None else Rates(settings.publish_rate)
+        self.presence_rates = Rates(settings.state_rate)
         self.activity = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
         self._publishable: set[str] = set()  # channels whose names were checked
@@ -215,6 +217,8 @@ class Service(ServedApp):
         counting, counted = self.activity.subscribers, self.activity.delivered
         if self.auth is not None:
             counting += self.auth.revocations.subscribers
+        if self.hub.presences is not None:
+            counting += self.hub.presences.subscribers
         pages = self.pages.total()
         self.stats.counters.update(delivered=hub.delivered - counted, pages_read=hub.pages_read)
         self.stats.gauges.update(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from newswire.errors import InvalidSetting
-from newswire.hub.options import StreamOptions
+from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.log.channels import MAX_CHANNEL_BYTES
 from newswire.log.retention import DEFAULT_RETENTION, Retention
 from newswire.server.auth.api_keys import ApiKeys
@@ -48,6 +48,21 @@ class Settings(ServerSettings):
         (),
         option_types.patterns(),
         "Channels that have a state, each its newest event, such as 'prices.*': see docs/latest.md. Repeatable.",
+    )
+    presence: tuple[str, ...] = setting(
+        (),
+        option_types.patterns(),
+        "Channels that have members, such as 'room.*': who is there. See docs/presence.md. Repeatable.",
+    )
+    presence_heartbeat: float = setting(
+        10.0, option_types.duration(), "A server that dies is known to be dead after so long, and its members leave."
+    )
+    presence_grace: float = setting(
+        5.0, option_types.duration(), "A member whose stream has ended leaves after so long, unless it comes back."
+    )
+    max_state: int = setting(1024, option_types.size(1, 64 * 2**10), "The largest state of a member, as JSON.")
+    state_rate: int = setting(
+        20, option_types.number(1, 1000), "Times a second that a member may send its state; more get a 429."
     )
     contract: str | None = setting(
         None,
@@ -222,6 +237,11 @@ class Settings(ServerSettings):
         except ValueError as error:
             why = f"{self.api_keys!r:.100} can't be used: {error}"
             raise InvalidSetting("settings", "api_keys", self.api_keys, "", why=why) from None
+
+    @property
+    def presence_options(self) -> PresenceOptions:
+        """How it knows who is on a channel."""
+        return PresenceOptions(heartbeat=self.presence_heartbeat, grace=self.presence_grace, max_state=self.max_state)
 
     @property
     def kept(self) -> Mapping[str, Retention] | None:

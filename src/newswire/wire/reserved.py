@@ -14,6 +14,7 @@ GAP: Final = "newswire.gap"  # events are missing; data: reason, after, through
 GOODBYE: Final = "newswire.goodbye"  # the stream ends and its client should come back; data: retry, in milliseconds
 END: Final = "newswire.end"  # the stream is over for good; data: reason, and what the reason brings
 LIVE: Final = "newswire.live"  # all that was stored has been sent; it has no id of its own
+PRESENCE: Final = "newswire.presence"  # who is on a channel has changed; data: channel, member, change, state
 ERROR: Final = "newswire.error"  # the stream's content failed
 FOLDED: Final = "newswire.folded"  # in the log only: a run that has ended, in one event
 

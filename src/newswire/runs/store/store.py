@@ -28,7 +28,6 @@ from newswire.runs.store.record import (
     name_channel,
     out_channel,
     record_channel,
-    worker_channel,
 )
 from newswire.wire.event import Event
 from newswire.wire.reserved import FOLDED
@@ -168,20 +167,6 @@ class RunStore:
         ]
         self.stats.ended[end.reason] += len(found)
         return found
-
-    async def heartbeat(self, worker: str, data: str, *, after: int) -> int | None:
-        """Store a heartbeat of a worker, or the verdict that it is dead.
-
-        Args:
-            worker: whose.
-            data: what it says.
-            after: the offset of the newest event of the worker's channel; 0: there is none.
-
-        Returns:
-            the new event's offset; None if there is a newer one, so that nothing was stored.
-        """
-        channel = worker_channel(worker)
-        return await self._append_if([(channel, Event(data, "heartbeat"))], channel, after)
 
     async def compact(self, run_id: str) -> bool:
         """Keep an ended run in its compact form from now on.

@@ -11,14 +11,14 @@ The process's own heartbeats are given here too, while it produces a run or read
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from time import monotonic
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
+from newswire.hub.leases import Leases
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
 from newswire.log.position import Position
@@ -26,7 +26,6 @@ from newswire.log.retry import Outage, Retry, SupervisedTask
 from newswire.runs.reading.reader import Readers
 from newswire.runs.store.record import RECORDS, WORKERS, Record, worker_channel
 from newswire.runs.worker.expiry import Expiry
-from newswire.runs.worker.liveness import Heartbeat, Liveness
 from newswire.wire.reserved import GAP
 
 logger = logging.getLogger("newswire.runs")
@@ -85,12 +84,11 @@ class LivenessMonitor:
         self._worker = worker
         self._lease = lease
         self._listener = listener
-        self._liveness = Liveness(lease)
+        self._leases = Leases(readers.hub.log, _WORKER_PREFIX, worker, lease, taken=self._take_heartbeat)
         self._since: dict[str, float] = {}  # when each record of `unfinished` was read, by the monotonic clock
         self._orphans: dict[str, float] = {}  # since when each was seen to have no producer
         self._dead: dict[str, int] = {}  # worker: the offset of the newest verdict, or of its own goodbye
         self._heartbeats: dict[str, tuple[int, float]] = {}  # worker: the newest heartbeat, and when it was read
-        self._own_heartbeat = 0  # the offset of this worker's newest heartbeat
         self._heartbeat_now = asyncio.Event()
         self._heartbeats_dropped = monotonic()
         self._follower = self._supervise(self._follow, "runs can't be watched")
@@ -124,10 +122,10 @@ class LivenessMonitor:
         """Stop. The worker's last heartbeat says that it is gone."""
         await self.stop()
         self.unfinished.clear()
-        if self._own_heartbeat:
+        if self._leases.own:
             try:
                 async with asyncio.timeout(_LAST_HEARTBEAT_SECONDS):
-                    await self._store_heartbeat(json.dumps({"lease": self._lease, "gone": True}))
+                    await self._leases.renew(gone=True)
             except Exception as error:  # the last thing of a worker that ends: whatever its log raises
                 logger.debug("no last heartbeat: %r", error)
 
@@ -157,18 +155,12 @@ class LivenessMonitor:
                 if known is None or known.offset < entry.offset:
                     self.take(Record.read(entry))
             elif entry.channel.startswith(_WORKER_PREFIX):
-                self._take_heartbeat(entry)
+                self._leases.take(entry)
         except LogCorrupt as error:  # one bad entry is no reason to see no more
             logger.error("passed over: %s", error)
 
-    def _take_heartbeat(self, entry: Entry) -> Heartbeat:
-        worker = entry.channel.removeprefix(_WORKER_PREFIX)
-        try:
-            beat = json.loads(entry.data)
-            found = Heartbeat(entry.offset, float(beat["lease"]), bool(beat.get("suspected")))
-        except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
-            raise LogCorrupt(f"{entry.channel} has no heartbeat at offset {entry.offset}: {error!r}") from error
-        if found.suspected and worker == self._worker and entry.offset > self._own_heartbeat:
+    def _take_heartbeat(self, entry: Entry, worker: str, beat: Mapping[str, Any]) -> None:
+        if beat.get("suspected") and worker == self._worker and entry.offset > self._leases.own:
             self._heartbeat_now.set()
         if entry.offset > self._heartbeats.get(worker, (0, 0.0))[0]:
             self._heartbeats[worker] = entry.offset, monotonic()
@@ -179,7 +171,6 @@ class LivenessMonitor:
             self._dead[worker] = entry.offset
             if worker == self._worker:
                 self._listener.declared_dead(entry.offset)
-        return found
 
     def take(self, record: Record) -> None:
         """Take note of a record, seen in the log or just stored."""
@@ -236,23 +227,8 @@ class LivenessMonitor:
             None,
             self._worker,
         }
-        names = sorted(worker for worker in workers if worker is not None)
-        entries = await self._store.log.newest([worker_channel(name) for name in names]) if names else []
-        beats: dict[str, Heartbeat] = {}
-        for name, entry in zip(names, entries, strict=True):
-            try:
-                beats[name] = Heartbeat(0, self._lease) if entry is None else self._take_heartbeat(entry)
-            except LogCorrupt:
-                beats[name] = Heartbeat(
-                    0 if entry is None else entry.offset, self._lease
-                )  # it is silent, if it is at all
-        self._liveness.look(beats, monotonic())
-        for name, beat in self._liveness.overdue().items():
-            said = "gone" if beat.suspected else "suspected"
-            offset = await self._store.heartbeat(name, json.dumps({"lease": beat.lease, said: True}), after=beat.offset)
-            if offset is None or not beat.suspected:
-                continue  # it lives, or somebody else was faster; or it may answer now
-            logger.info("worker %s has given no heartbeat for %g s: its runs end, or others go on", name, beat.lease)
+        for name, offset in (await self._leases.judge(name for name in workers if name is not None)).items():
+            logger.info("worker %s has given no heartbeat for too long: its runs end, or others go on", name)
             self._dead[name] = offset
 
     # -- heartbeats
@@ -270,15 +246,7 @@ class LivenessMonitor:
         ]
         if not reading and not self._listener.produces():
             return
-        data = {"lease": self._lease, "reading": reading} if reading else {"lease": self._lease}
-        await self._store_heartbeat(json.dumps(data))
-
-    async def _store_heartbeat(self, data: str) -> None:
-        """Store a heartbeat behind this worker's last one, or behind the verdict that came in between."""
-        while (offset := await self._store.heartbeat(self._worker, data, after=self._own_heartbeat)) is None:
-            [entry] = await self._store.log.newest([worker_channel(self._worker)])
-            self._own_heartbeat = 0 if entry is None else self._take_heartbeat(entry).offset
-        self._own_heartbeat = offset
+        await self._leases.renew(**({"reading": reading} if reading else {}))
 
     async def _repeat_heartbeat(self) -> None:
         self._heartbeat_now.clear()

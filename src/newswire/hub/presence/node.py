@@ -1,0 +1,357 @@
+"""A node: this process's part in who is where. It notes its own members in the log, and judges other nodes.
+
+For each member the log has a note of the nodes that have a stream of it. A node changes the note under the condition
+that nobody has changed it meanwhile, and in the same batch stores what readers get: only if that changes. So a second
+tab, or a reconnect to another node, changes the note and nothing else; and whoever takes the last node away stores the
+`leave`, once. What a dead node held is taken away by the others. `newswire.hub.leases` says which nodes are dead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from secrets import token_hex
+from typing import Any, Final, TypeAlias
+
+from newswire.errors import Closed, LogCorrupt, LogUnavailable
+from newswire.hub.leases import Leases
+from newswire.hub.options import PresenceOptions
+from newswire.hub.presence import names
+from newswire.hub.presence.roster import Key, Place, Roster, note_held, note_here, note_visitors
+from newswire.log.channels import Channels
+from newswire.log.engine import Condition, Entry
+from newswire.log.log import Log
+from newswire.log.position import Position
+from newswire.log.retry import Outage, Retry, SupervisedTask
+from newswire.wire.event import Event
+from newswire.wire.reserved import GAP, LIVE, PRESENCE
+
+logger = logging.getLogger("newswire.hub")
+
+_TRIES: Final = 100  # others that are faster; each of them has changed the note
+_AT_ONCE: Final = 500  # changes that are stored together
+_LAST_HEARTBEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
+_SPREAD_SECONDS: Final = 0.2  # not all nodes take away what a dead one held in the same moment
+
+Batch: TypeAlias = Sequence[tuple[str, Event]]
+Append: TypeAlias = Callable[[Batch, Condition | None], Awaitable[list[Position] | None]]
+
+
+class Node:
+    """This process, as others know it.
+
+    Args:
+        log: the hub's.
+        options: how soon what happens.
+        append: stores a batch, perhaps under a condition.
+        subscribe: gives the newest event of each channel of presence, then `newswire.live`, then all that follow.
+
+    Attributes:
+        name: how others know it.
+        roster: who is where.
+        ready: set while the roster has all that the log has.
+    """
+
+    def __init__(
+        self, log: Log, options: PresenceOptions, *, append: Append, subscribe: Callable[[], AsyncIterator[Event]]
+    ) -> None:
+        self.name = token_hex(6)
+        self.roster = Roster()
+        self.ready = asyncio.Event()
+        self._log = log
+        self._options = options
+        self._append = append
+        self._subscribe = subscribe
+        self._leases = Leases(log, names.NODES, self.name, options.heartbeat, taken=self._heard)
+        self._loop = asyncio.get_running_loop()
+        # Streams, and members whose last stream has ended within the grace time: these are here.
+        self._streams: Counter[Key] = Counter()
+        self._given: dict[Key, str] = {}  # the state that the newest stream of each came with
+        self._leaving: dict[Key, asyncio.TimerHandle] = {}
+        self._visitors: Counter[str] = Counter()
+        # What is to be stored.
+        self._dirty: set[Key] = set()
+        self._dirty_visitors: set[str] = set()
+        self._came: dict[Key, str] = {}  # the states of streams that have begun since
+        self._updates: dict[Key, str] = {}  # the states that members were given since
+        self._news = asyncio.Event()
+        # Nodes that are gone: what they noted up to an offset does not count.
+        self._gone: dict[str, int] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._heartbeat_now = asyncio.Event()
+        lease = options.heartbeat
+        self._tasks = [
+            self._supervise(self._follow, "presence can't be followed"),
+            self._supervise(self._flush, "who is here can't be stored", longest=min(1.0, lease / 4)),
+            self._supervise(self._repeat_heartbeat, "this node's heartbeats can't be stored", longest=lease / 8),
+            self._supervise(self._judge, "members of dead nodes can't be taken away", longest=lease / 8),
+        ]
+
+    def _supervise(self, step: Callable[[], Awaitable[None]], what: str, *, longest: float = 5.0) -> SupervisedTask:
+        async def repeat() -> None:
+            with suppress(Closed):
+                while True:
+                    await step()
+                    task.succeeded()
+
+        task = SupervisedTask(repeat, Outage(what, logger), retry=Retry(min(0.1, longest), longest))
+        task.start()
+        return task
+
+    async def close(self) -> None:
+        """Stop. The last heartbeat says that this node is gone: its members leave after the grace time."""
+        await asyncio.gather(*(task.close() for task in self._tasks))
+        self._cancel_timers()
+        if self._leases.own:
+            try:
+                async with asyncio.timeout(_LAST_HEARTBEAT_SECONDS):
+                    await self._leases.renew(gone=True, closed=True)
+            except Exception as error:  # the last thing of a node that ends: whatever its log raises
+                logger.debug("no last heartbeat: %r", error)
+
+    def abandon(self) -> None:
+        """The event loop is closed."""
+        for task in self._tasks:
+            task.abandon()
+
+    def _cancel_timers(self) -> None:
+        for timer in (*self._leaving.values(), *self._timers.values()):
+            timer.cancel()
+
+    # -- who is here
+
+    def enter(self, channel: str, member: str | None, given: str) -> None:
+        """A stream has begun.
+
+        Args:
+            channel: which it is on.
+            member: whose it is; None: a visitor's.
+            given: the member's state, as JSON.
+        """
+        if member is None:
+            self._count(channel, +1)
+            return
+        key = channel, member
+        self._streams[key] += 1
+        timer = self._leaving.pop(key, None)
+        if timer is not None:
+            timer.cancel()
+        self._given[key] = self._came[key] = given
+        self._mark(key)
+
+    def leave(self, channel: str, member: str | None) -> None:
+        """A stream has ended."""
+        if member is None:
+            self._loop.call_later(self._options.grace, self._count, channel, -1)
+            return
+        key = channel, member
+        self._streams[key] -= 1
+        if self._streams[key] <= 0:
+            del self._streams[key]
+            self._leaving[key] = self._loop.call_later(self._options.grace, self._has_left, key)
+
+    def _has_left(self, key: Key) -> None:
+        del self._leaving[key]
+        self._given.pop(key, None)
+        self._came.pop(key, None)
+        self._mark(key)
+
+    def _count(self, channel: str, step: int) -> None:
+        self._visitors[channel] += step
+        self._dirty_visitors.add(channel)
+        self._news.set()
+
+    def _has(self, key: Key) -> bool:
+        return key in self._streams or key in self._leaving
+
+    async def update(self, key: Key, state: str) -> None:
+        """Change a member's state; whichever node has it.
+
+        Raises:
+            LookupError: it is not here.
+        """
+        await self.ready.wait()
+        if not self._has(key) and not self.roster.place(key).nodes:
+            await self._read(key)  # it may have come to another node just now
+            if not self.roster.place(key).nodes:
+                raise LookupError(f"{key[1]!r} is not on {key[0]!r} now: it has no stream there")
+        self._updates[key] = state
+        self._mark(key)
+
+    def _mark(self, key: Key) -> None:
+        self._dirty.add(key)
+        self._news.set()
+
+    # -- what is stored
+
+    async def _flush(self) -> None:
+        await self.ready.wait()
+        await self._news.wait()
+        self._news.clear()
+        dirty = [self._dirty.pop() for _ in range(min(len(self._dirty), _AT_ONCE))]
+        channels, self._dirty_visitors = self._dirty_visitors, set()
+        if self._dirty:
+            self._news.set()
+        outcomes = await asyncio.gather(
+            *(self._settle(key) for key in dirty), self._settle_visitors(channels), return_exceptions=True
+        )
+        *failures, visitors_failure = outcomes
+        self._dirty.update(key for key, failure in zip(dirty, failures, strict=True) if failure is not None)
+        if visitors_failure is not None:
+            self._dirty_visitors |= channels
+        for failure in outcomes:
+            if failure is not None:
+                self._news.set()
+                raise failure
+        await asyncio.sleep(self._options.tick)
+
+    async def _settle(self, key: Key) -> None:
+        """Store what has changed of a member, unless others have done so."""
+        held, here = names.held(*key), names.here(*key)
+        for _ in range(_TRIES):
+            came, update = self._came.get(key), self._updates.get(key)
+            place = self.roster.place(key)
+            nodes, fresh = self._nodes(key, place)
+            given = came or place.given or self._given.get(key) or "null"
+            change, state = self._change(place, nodes, came, update, given)
+            batch = []
+            if not fresh or (nodes and given != place.given):
+                batch.append((held, Event(note_held(key, nodes, given), "held")))
+            if change is not None:
+                batch.append((here, Event(note_here(key, change, state), PRESENCE)))
+            if batch:
+                stored = await self._append(batch, Condition(held, place.held))
+                if stored is None:
+                    await self._read(key)
+                    continue
+                for (channel, event), position in zip(batch, stored, strict=True):
+                    self.roster.take(channel, event.data, position.offset)
+            for done, what in ((self._came, came), (self._updates, update)):
+                if done.get(key) is what:
+                    done.pop(key, None)
+            return
+        raise LogUnavailable(f"others change the presence of {key[1]!r} all the time: trying again")
+
+    def _nodes(self, key: Key, place: Place) -> tuple[set[str], bool]:
+        """The nodes that have a member now, and whether the log's note says so."""
+        alive = {node for node in place.nodes if self._gone.get(node, 0) <= place.held}
+        nodes = alive | {self.name} if self._has(key) else alive - {self.name}
+        return nodes, nodes == alive == set(place.nodes)
+
+    @staticmethod
+    def _change(
+        place: Place, nodes: set[str], came: str | None, update: str | None, given: str
+    ) -> tuple[str | None, str | None]:
+        """What readers get, and the state that it says; None: nothing."""
+        if not nodes:
+            return (None, None) if place.state is None else ("leave", None)
+        if place.state is None:
+            return "join", update or given
+        state = update or (came if came != place.given else None)  # a reconnect brings the state that it came with
+        return (None, None) if state is None or state == place.state else ("update", state)
+
+    async def _settle_visitors(self, channels: Iterable[str]) -> None:
+        counts = [(channel, self._visitors[channel]) for channel in channels]
+        if not counts:
+            return
+        notes = [
+            (names.visitors(channel, self.name), Event(note_visitors(channel, self.name, count), "visitors"))
+            for channel, count in counts
+        ]
+        stored = await self._append(notes, None)
+        for (channel, count), position in zip(counts, stored or (), strict=True):
+            self.roster.set_visitors(channel, self.name, count, position.offset)
+            if count == 0 and self._visitors[channel] == 0:
+                del self._visitors[channel]
+
+    async def _read(self, key: Key) -> None:
+        """Read what the log has of a member now."""
+        held, here = names.held(*key), names.here(*key)
+        entries = await self._log.newest([held, here])
+        if entries[0] is None:
+            self.roster.forget_held(key, (await self._log.read(Channels([held]), 0, 1)).lost)
+        for entry in entries:
+            if entry is not None:
+                self.roster.take(entry.channel, entry.data, entry.offset)
+
+    # -- what is in the log
+
+    async def _follow(self) -> None:
+        self.ready.clear()
+        self.roster = Roster()
+        async for event in self._subscribe():
+            if event.event == GAP:
+                raise LogUnavailable("the log is another one, or some of presence was removed: it is read again")
+            if event.event == LIVE:
+                self._whole()
+                continue
+            offset, channel = Position.parse(event.id or "").offset, event.channel or ""
+            if channel.startswith(names.NODES):
+                try:
+                    self._leases.take(Entry(offset, channel, event.event, event.data, 0.0))
+                except LogCorrupt as error:
+                    logger.error("passed over: %s", error)
+            else:
+                self.roster.take(channel, event.data, offset)
+        raise Closed("the hub is closed")
+
+    def _whole(self) -> None:
+        """The roster has all that the log has. What this node has, the log must have too."""
+        if not self.ready.is_set():
+            self.ready.set()
+            for name, offset in list(self._gone.items()):
+                self._take_away(name, offset)
+            self._mark_all()
+
+    def _mark_all(self) -> None:
+        self._dirty.update(self._streams, self._leaving)
+        self._dirty_visitors.update(self._visitors)
+        self._news.set()
+
+    # -- who is alive
+
+    def _heard(self, entry: Entry, name: str, data: Mapping[str, Any]) -> None:
+        """A heartbeat, a suspicion or a verdict was read."""
+        gone = bool(data.get("gone"))
+        if name == self.name:
+            if data.get("suspected") and entry.offset > self._leases.own:
+                self._heartbeat_now.set()
+            if gone and entry.offset > self._gone.get(name, 0):
+                self._gone[name] = entry.offset
+                self._mark_all()
+        elif gone and entry.offset > self._gone.get(name, 0) and name not in self._timers:
+            grace = self._options.grace
+            wait = grace if data.get("closed") else max(0.0, grace - self._options.heartbeat / 2)
+            self._timers[name] = self._loop.call_later(
+                wait + random.uniform(0, _SPREAD_SECONDS), self._take_away, name, entry.offset
+            )
+
+    def _take_away(self, name: str, offset: int) -> None:
+        """A node is gone: what it noted before an offset does not count any more."""
+        self._timers.pop(name, None)
+        self._gone[name] = offset
+        self._dirty |= self.roster.held.get(name, set())
+        for room in self.roster.rooms.values():
+            if name in room.visitors and room.visitors[name][1] < offset:
+                del room.visitors[name]
+        self._news.set()
+
+    async def _judge(self) -> None:
+        await self.ready.wait()
+        await asyncio.sleep(min(max(self._options.heartbeat / 10, 0.02), 0.5))
+        others = {*self.roster.held, *(node for room in self.roster.rooms.values() for node in room.visitors)}
+        others -= {self.name, *self._timers}
+        for name in await self._leases.judge(others):
+            logger.info("node %s has given no heartbeat for too long: its members leave", name)
+
+    async def _repeat_heartbeat(self) -> None:
+        self._heartbeat_now.clear()
+        if self._streams or self._leaving or self._visitors:
+            await self._leases.renew()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._options.heartbeat / 4):
+                await self._heartbeat_now.wait()

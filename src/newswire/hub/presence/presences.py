@@ -1,0 +1,226 @@
+"""Presence as a hub has it: which channels have members, the node of the open hub, and one channel's view of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from newswire.hub.latest import LatestRules
+from newswire.hub.options import PresenceOptions
+from newswire.hub.presence import names
+from newswire.hub.presence.member import Change, Kind, Member, check_id, state_text
+from newswire.hub.presence.node import Node
+from newswire.log.channels import Channels
+from newswire.log.engine import Condition
+from newswire.log.log import Log
+from newswire.log.position import Position
+from newswire.wire.event import Event
+from newswire.wire.reserved import PRESENCE
+
+
+class Owner(Protocol):
+    """A hub, as its presence sees it."""
+
+    log: Log
+
+    async def runtime(self) -> object: ...
+
+    def before_close(self, call: Callable[[], Awaitable[None]]) -> None: ...
+
+    def subscribe(self, *channels: str) -> Any: ...
+
+    async def append(
+        self, batch: Sequence[tuple[str, Event]], condition: Condition | None
+    ) -> list[Position] | None: ...
+
+
+class Presences:
+    """Who is on the channels of a hub.
+
+    Args:
+        hub: the hub.
+        rules: which channels have members.
+        options: how soon what happens.
+
+    Attributes:
+        options: see above.
+        subscribers: how many streams of this process are its own.
+    """
+
+    def __init__(self, hub: Owner, rules: LatestRules, options: PresenceOptions) -> None:
+        self.options = options
+        self._hub = hub
+        self._rules = rules
+        self._node: Node | None = None
+
+    def __contains__(self, channel: str) -> bool:
+        return channel in self._rules
+
+    @property
+    def subscribers(self) -> int:
+        """How many open streams of this process are this one's own, and no reader's."""
+        return 0 if self._node is None else 1
+
+    def check(self, channel: str) -> str:
+        """Return `channel` if it has members.
+
+        Raises:
+            InvalidChannel: it is no channel's name, or too long.
+            ValueError: it is not among the channels that have members.
+        """
+        names.check(channel)
+        if channel not in self._rules:
+            raise ValueError(f"channel {channel[:100]!r} has no members here: name it in Hub(presence=[...])")
+        return channel
+
+    def among(self, channels: Channels) -> list[str]:
+        """The channels of a subscription that have members.
+
+        Raises:
+            ValueError: none has.
+        """
+        found = sorted(name for name in channels.names if name in self._rules)
+        if not found:
+            raise ValueError("presence is for channels that have members, each by its name: see Hub(presence=[...])")
+        return [names.check(name) for name in found]
+
+    def attend(self, channels: Sequence[str], member: Member | None) -> Attendance:
+        """The presence of one stream, which is about to begin.
+
+        Args:
+            channels: which it is on.
+            member: whose it is; None: it only watches. Its node still looks after the members of dead nodes.
+        """
+        if member is None:
+            return Attendance(self, (), None, "null")
+        return Attendance(self, channels, member.id, state_text(member.state, self.options.max_state))
+
+    def node(self) -> Node:
+        """The node of the hub, which is open in this event loop."""
+        if self._node is None:
+            self._node = node = Node(
+                self._hub.log,
+                self.options,
+                append=self._hub.append,
+                subscribe=lambda: aiter(self._hub.subscribe(names.ALL)),
+            )
+            self._hub.before_close(self._close)
+            return node
+        return self._node
+
+    async def _close(self) -> None:
+        node, self._node = self._node, None
+        if node is not None:
+            await node.close()
+
+    def abandon(self) -> None:
+        """The event loop is closed."""
+        node, self._node = self._node, None
+        if node is not None:
+            node.abandon()
+
+    async def opened(self) -> Node:
+        """The node, when it knows all that the log has."""
+        await self._hub.runtime()
+        node = self.node()
+        await node.ready.wait()
+        return node
+
+
+class Attendance:
+    """The presence of one stream: its member is on these channels from `begin` to `end`."""
+
+    __slots__ = ("_begun", "_channels", "_given", "_member", "_presences")
+
+    def __init__(self, presences: Presences, channels: Sequence[str], member: str | None, given: str) -> None:
+        self._presences = presences
+        self._channels = channels
+        self._member = member
+        self._given = given
+        self._begun: Node | None = None
+
+    def begin(self) -> None:
+        """The stream begins. The hub is open."""
+        self._begun = node = self._presences.node()
+        for channel in self._channels:
+            node.enter(channel, self._member, self._given)
+
+    def end(self) -> None:
+        """It has ended. Idempotent."""
+        node, self._begun = self._begun, None
+        if node is not None:
+            for channel in self._channels:
+                node.leave(channel, self._member)
+
+
+class Presence:
+    """Who is on one channel, over all processes with the same log. Made by `Hub.presence`.
+
+    Iterate over it to get each change, first a `join` for each member who is there:
+
+        async for change in hub.presence("room.1"):
+            print(change.member, change.kind, change.state)
+
+    Attributes:
+        channel: its name.
+    """
+
+    def __init__(self, presences: Presences, channel: str, subscribe: Callable[..., Any]) -> None:
+        self._presences = presences
+        self.channel = presences.check(channel)
+        self._subscribe = subscribe
+
+    def __repr__(self) -> str:
+        return f"<Presence on {self.channel!r}>"
+
+    async def members(self) -> dict[str, Any]:
+        """The members who are there now, with their states, in the order of their ids.
+
+        Raises:
+            LogUnavailable: the log can't be read.
+        """
+        return (await self._presences.opened()).roster.members(self.channel)
+
+    async def count(self) -> int:
+        """How many members and visitors are there now.
+
+        Raises:
+            LogUnavailable: the log can't be read.
+        """
+        return (await self._presences.opened()).roster.count(self.channel)
+
+    async def update(self, member: str, state: Any) -> None:
+        """Change the state of a member, whichever node its stream is on. Readers get it within a tick.
+
+        The newest state counts: of several in one tick, readers get the last.
+
+        Args:
+            member: its id.
+            state: anything that JSON can say.
+
+        Raises:
+            LookupError: it is not there.
+            InvalidEvent, LimitExceeded: JSON can't say it, or it is larger than `PresenceOptions.max_state`.
+            LogUnavailable: the log can't be read.
+        """
+        text = state_text(state, self._presences.options.max_state)
+        node = await self._presences.opened()
+        await node.update((self.channel, check_id(member)), text)
+
+    async def __aiter__(self) -> AsyncIterator[Change]:
+        """Iterate over the changes, without end. What a slow reader misses it gets as the newest change of a member."""
+        here: set[str] = set()
+        async for event in self._subscribe(names.members_of(self.channel)):
+            if event.event != PRESENCE:
+                continue
+            found = json.loads(event.data)
+            member: str = found["member"]
+            if found["change"] == "leave":
+                if member in here:
+                    here.discard(member)
+                    yield Change(member, "leave")
+                continue
+            kind: Kind = "update" if member in here else "join"
+            here.add(member)
+            yield Change(member, kind, found["state"])

@@ -1,0 +1,165 @@
+"""Who is where, as the log has it: what one process has read of the channels of presence. No I/O here.
+
+What a process has stored itself is put in as soon as it is stored, and comes again when the log brings it. So each part
+keeps its offset, and only what is newer counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from newswire.hub.presence.names import HELD, HERE, VISITORS
+
+logger = logging.getLogger("newswire.hub")
+
+Key: TypeAlias = tuple[str, str]
+"""A channel and a member."""
+
+_NOBODY: Final[tuple[str, ...]] = ()
+
+
+@dataclass(slots=True)
+class Place:
+    """A member on a channel.
+
+    Attributes:
+        held: the offset of the newest note of who has it; 0: none is known.
+        nodes: those who have a stream of it.
+        given: the state that its streams came with, as JSON.
+        here: the offset of the newest event that readers get; 0: none is known.
+        state: what this event says, as JSON; None: the member has left, or never came.
+    """
+
+    held: int = 0
+    nodes: tuple[str, ...] = _NOBODY
+    given: str | None = None
+    here: int = 0
+    state: str | None = None
+
+
+@dataclass(slots=True)
+class Room:
+    """All that is known of one channel.
+
+    Attributes:
+        places: by member; those that have left lately too.
+        visitors: by node: how many, and the offset of the event that says so.
+    """
+
+    places: dict[str, Place] = field(default_factory=dict)
+    visitors: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+class Roster:
+    """Who is where.
+
+    Attributes:
+        rooms: by channel.
+        held: the members that each node has.
+    """
+
+    def __init__(self) -> None:
+        self.rooms: dict[str, Room] = {}
+        self.held: dict[str, set[Key]] = {}
+
+    def place(self, key: Key) -> Place:
+        """What is known of a member; nothing, at first."""
+        room = self.rooms.get(key[0])
+        return (room and room.places.get(key[1])) or Place()
+
+    def room(self, channel: str) -> Room:
+        """What is known of a channel; nothing, at first."""
+        return self.rooms.get(channel) or Room()
+
+    def __iter__(self) -> Iterator[tuple[Key, Place]]:
+        for channel, room in list(self.rooms.items()):
+            for member, place in list(room.places.items()):
+                yield (channel, member), place
+
+    def take(self, channel: str, data: str, offset: int) -> Key | None:
+        """Take note of an event. Returns whom it is about, unless it says nothing new of a member."""
+        try:
+            found = json.loads(data)
+            of, member = str(found["channel"]), found.get("member")
+            if channel.startswith(VISITORS):
+                self.set_visitors(of, str(found["node"]), int(found["count"]), offset)
+                return None
+            key = of, str(member)
+            place = self._room(of).places.setdefault(key[1], Place())
+            if channel.startswith(HELD) and offset > place.held:
+                nodes = tuple(map(str, found["nodes"]))
+                self._set_nodes(key, place, nodes)
+                place.held, place.given = offset, _text(found.get("given"))
+            elif channel.startswith(HERE) and offset > place.here:
+                place.here = offset
+                place.state = None if found["change"] == "leave" else _text(found["state"])
+            else:
+                return None
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            logger.error("passed over: %s has no presence at offset %d: %r", channel, offset, error)
+            return None
+        return key
+
+    def forget_held(self, key: Key, offset: int) -> None:
+        """The log has no note of who has a member; the newest that it had was at an offset."""
+        place = self._room(key[0]).places.setdefault(key[1], Place())
+        self._set_nodes(key, place, _NOBODY)
+        place.held, place.given = offset, None
+
+    def _set_nodes(self, key: Key, place: Place, nodes: tuple[str, ...]) -> None:
+        for node in place.nodes:
+            self.held[node].discard(key)
+            if not self.held[node]:
+                del self.held[node]
+        place.nodes = nodes
+        for node in nodes:
+            self.held.setdefault(node, set()).add(key)
+
+    def set_visitors(self, channel: str, node: str, count: int, offset: int) -> None:
+        """Take note of how many visitors a node has."""
+        visitors = self._room(channel).visitors
+        if offset > visitors.get(node, (0, 0))[1]:
+            visitors[node] = count, offset
+
+    def _room(self, channel: str) -> Room:
+        room = self.rooms.get(channel)
+        if room is None:
+            room = self.rooms[channel] = Room()
+        return room
+
+    def members(self, channel: str) -> dict[str, Any]:
+        """The members of a channel and their states, in the order of the alphabet."""
+        places = self.room(channel).places
+        return {member: json.loads(place.state) for member, place in sorted(places.items()) if place.state is not None}
+
+    def count(self, channel: str) -> int:
+        """How many members and visitors a channel has."""
+        room = self.room(channel)
+        members = sum(place.state is not None for place in room.places.values())
+        return members + sum(count for count, _ in room.visitors.values())
+
+
+def _text(state: Any) -> str:
+    return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
+
+
+def note_held(key: Key, nodes: Iterable[str], given: str) -> str:
+    """The data of an event that says which nodes have a member."""
+    channel, member = key
+    return f'{{"channel":{_text(channel)},"member":{_text(member)},"nodes":{_text(sorted(nodes))},"given":{given}}}'
+
+
+def note_here(key: Key, change: str, state: str | None) -> str:
+    """The data of an event that readers get."""
+    channel, member = key
+    text = f'{{"channel":{_text(channel)},"member":{_text(member)},"change":"{change}"'
+    return text + ("}" if state is None else f',"state":{state}}}')
+
+
+def note_visitors(channel: str, node: str, count: int) -> str:
+    """The data of an event that says how many visitors a node has."""
+    return _text({"channel": channel, "node": node, "count": count})

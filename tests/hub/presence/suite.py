@@ -1,0 +1,281 @@
+"""`PresenceSuite`: who is on a channel is known on any log that can append under a condition, over all nodes.
+
+A new engine passes it by a class with a fixture `make_log`. Two hubs on one storage stand for two nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import anyio
+import pytest
+
+from newswire import Event, Hub, HubOptions, Member, PresenceOptions
+from newswire.hub.iterator import EventIterator
+from newswire.hub.presence.node import Node
+from newswire.log.log import Log
+from newswire.testing import next_event
+from newswire.testing.log_base import PATIENCE, LogTests, MakeLog
+
+ROOM = "room.1"
+OPTIONS = HubOptions(presence=PresenceOptions(heartbeat=0.8, grace=0.3, tick=0.02))
+
+
+class Stream:
+    """An open stream of a member, which is read as events come, and what it has been told of who is there."""
+
+    def __init__(self, hub: Hub, member: Member | bool, after: str | None = None) -> None:
+        self.events: list[Event] = []
+        self.here: dict[str, Any] = {}
+        self._seen = 0  # of `events`, by the test
+        self._news = asyncio.Event()
+        self._reader: EventIterator[Event] = aiter(hub.subscribe(ROOM, presence=member, after=after))
+        self._task = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        async for event in self._reader:
+            self.events.append(event)
+            self._news.set()
+
+    async def next(self) -> Event:
+        """The next event."""
+        with anyio.fail_after(PATIENCE):
+            while self._seen == len(self.events):
+                self._news.clear()
+                await self._news.wait()
+        event = self.events[self._seen]
+        self._seen += 1
+        if event.event == "newswire.presence":
+            found = json.loads(event.data)
+            if found["change"] == "leave":
+                self.here.pop(found["member"], None)
+            else:
+                self.here[found["member"]] = found["state"]
+        return event
+
+    async def until(self, *members: str) -> list[tuple[str, str]]:
+        """Read until just these are there. Returns the changes that came."""
+        return await self.until_states(dict.fromkeys(members, ...))
+
+    async def until_states(self, states: dict[str, Any]) -> list[tuple[str, str]]:
+        """Read until just these are there, with these states; ... stands for any."""
+        begin = self._seen
+        while not (
+            self.here.keys() == states.keys()
+            and all(state in (..., self.here[member]) for member, state in states.items())
+        ):
+            await self.next()
+        return changes(self.events[begin : self._seen])
+
+    async def close(self) -> None:
+        """The client goes away."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self._reader.aclose()
+
+
+def changes(events: list[Event]) -> list[tuple[str, str]]:
+    """The members and changes of events."""
+    found = [json.loads(event.data) for event in events if event.event == "newswire.presence"]
+    return [(change["member"], change["change"]) for change in found]
+
+
+def node_of(hub: Hub) -> Node:
+    """The node of a hub."""
+    assert hub.presences is not None
+    return hub.presences.node()
+
+
+async def kill(hub: Hub) -> None:
+    """Stop all that a node does, without a word to anybody, as kill -9 does."""
+    node = node_of(hub)
+    await asyncio.gather(*(task.close() for task in node._tasks))
+    node._cancel_timers()
+    node._leases.own = 0
+
+
+async def until(call: Any) -> None:
+    """Wait until `await call()` is true."""
+    with anyio.fail_after(PATIENCE):
+        while not await call():
+            await asyncio.sleep(0.02)
+
+
+class PresenceSuite(LogTests):
+    """Subclass it, with a fixture `make_log`; see the module."""
+
+    @pytest.fixture
+    async def pair(self, make_log: MakeLog) -> AsyncGenerator[tuple[Hub, Hub]]:
+        """Two nodes on one log."""
+        shared: Log | None = None if self.durable else make_log()
+        async with AsyncExitStack() as stack:
+            first, second = (Hub(shared or make_log(), presence=["room.*"], options=OPTIONS) for _ in range(2))
+            yield await stack.enter_async_context(first), await stack.enter_async_context(second)
+
+    @pytest.fixture
+    async def watcher(self, pair: tuple[Hub, Hub]) -> AsyncIterator[Stream]:
+        """A stream on the second node that only watches."""
+        watcher = Stream(pair[1], True)
+        while (await watcher.next()).event != "newswire.live":
+            pass
+        yield watcher
+        await watcher.close()
+
+    async def test_snapshot_then_tail_on_one_stream(self, pair: tuple[Hub, Hub]) -> None:
+        """A late joiner gets everybody once, `newswire.live`, then each change and each event, under one cursor."""
+        here, there = pair
+        ada = Stream(here, Member("ada", {"name": "Ada"}))
+        await ada.until_states({"ada": {"name": "Ada"}})
+        bob = Stream(there, Member("bob"))
+        assert await bob.until("ada", "bob") == [("ada", "join"), ("bob", "join")]
+        await ada.until("ada", "bob")
+        await here.publish(ROOM, "hello")
+        while (await bob.next()).data != "hello":
+            pass
+        last = bob.events[-1].id
+        await here.presence(ROOM).update("ada", {"name": "Ada", "x": 1})
+        assert await bob.until_states({"ada": {"name": "Ada", "x": 1}, "bob": None}) == [("ada", "update")]
+        await bob.close()
+        again = Stream(there, Member("bob"), after=last)
+        again.here = {"ada": {"name": "Ada"}, "bob": None}
+        assert await again.until_states({"ada": {"name": "Ada", "x": 1}, "bob": None}) == [("ada", "update")]
+        for stream in (ada, again):
+            await stream.close()
+
+    async def test_a_reconnect_is_no_leave_and_no_join(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
+        """Whether it comes back to the same node or to the other one."""
+        here, there = pair
+        ada = Stream(here, Member("ada"))
+        await watcher.until("ada")
+        for hub in (here, there, here, here, there):
+            await ada.close()
+            ada = Stream(hub, Member("ada"))
+            await ada.until("ada")
+        bob = Stream(here, Member("bob"))
+        assert await watcher.until("ada", "bob") == [("bob", "join")]
+        await asyncio.sleep(2 * OPTIONS.presence.grace)  # whoever had it has let it go by then
+        await bob.close()
+        assert await watcher.until("ada") == [("bob", "leave")]
+        assert await there.presence(ROOM).members() == {"ada": None}
+        await ada.close()
+        assert await watcher.until() == [("ada", "leave")]
+
+    async def test_a_member_is_there_while_one_of_its_streams_is(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
+        """Two tabs on two nodes are one member: one join, and one leave after the last."""
+        here, there = pair
+        tabs = [Stream(hub, Member("ada", "x")) for hub in (here, there, there)]
+        for tab in tabs:
+            await tab.until("ada")
+        for tab in tabs:
+            await tab.close()
+        await watcher.until("ada")
+        assert await watcher.until() == [("ada", "leave")]
+        assert changes(watcher.events) == [("ada", "join"), ("ada", "leave")]
+
+    async def test_the_members_of_a_dead_node_leave(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
+        """Those that have come to another node meanwhile stay, and nobody hears of it."""
+        here, there = pair
+        streams = [Stream(here, Member(name)) for name in ("ada", "bob", "eve")]
+        await watcher.until("ada", "bob", "eve")
+        await kill(here)
+        again = Stream(there, Member("bob"))
+        assert sorted(await watcher.until("bob")) == [("ada", "leave"), ("eve", "leave")]
+        assert await there.presence(ROOM).members() == {"bob": None}
+        for stream in (*streams, again):
+            await stream.close()
+        assert await watcher.until() == [("bob", "leave")]
+
+    async def test_a_node_that_was_taken_for_dead_has_its_members_again(
+        self, pair: tuple[Hub, Hub], watcher: Stream
+    ) -> None:
+        """It gave no heartbeat, and others judged it; when it goes on, those who are still there join again."""
+        here, there = pair
+        ada = Stream(here, Member("ada", "state"))
+        await watcher.until("ada")
+        node = node_of(here)
+        renew = node._leases.renew
+        held_up = asyncio.Event()
+
+        async def hang(**more: object) -> None:
+            await held_up.wait()
+            await renew(**more)
+
+        node._leases.renew = hang  # type: ignore[method-assign]
+        follow = node._tasks[0]
+        await follow.close()  # it stands still: it reads nothing either
+        assert await watcher.until() == [("ada", "leave")]
+        follow.over = False
+        follow.start()
+        held_up.set()
+        assert await watcher.until_states({"ada": "state"}) == [("ada", "join")]
+        await ada.close()
+
+    async def test_a_node_that_closes_leaves_its_members_the_grace_time(
+        self, pair: tuple[Hub, Hub], watcher: Stream
+    ) -> None:
+        """They come to another node without a leave; the others leave."""
+        here, there = pair
+        streams = [Stream(here, Member(name)) for name in ("ada", "bob")]
+        for stream in streams:
+            await stream.until("ada", "bob")
+        await watcher.until("ada", "bob")
+        await node_of(here).close()
+        ada = Stream(there, Member("ada"))
+        assert await watcher.until("ada") == [("bob", "leave")]
+        await ada.close()
+
+    async def test_visitors_count_and_have_no_name(self, pair: tuple[Hub, Hub]) -> None:
+        """On every node; those of a dead node too, until it is known to be dead."""
+        here, there = pair
+        streams = [Stream(hub, Member()) for hub in (here, here, there)]
+        streams.append(Stream(here, Member("ada")))
+        for stream in streams:
+            await stream.until("ada")
+        for hub in pair:
+            presence = hub.presence(ROOM)
+
+            async def all_are_there() -> bool:
+                return await presence.count() == 4
+
+            await until(all_are_there)
+            assert await presence.members() == {"ada": None}
+        await kill(here)
+
+        async def one_is_left() -> bool:
+            return await there.presence(ROOM).count() == 1
+
+        await until(one_is_left)
+        for stream in streams:
+            await stream.close()
+
+    async def test_states_are_stored_once_a_tick(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
+        """A thousand changes of one member's cursor are a few events, and the last one counts."""
+        here, there = pair
+        ada = Stream(here, Member("ada"))
+        await watcher.until("ada")
+        for number in range(1000):
+            await there.presence(ROOM).update("ada", number)
+        found = await watcher.until_states({"ada": 999})
+        assert len(found) < 100
+        with pytest.raises(LookupError, match="'bob' is not on"):
+            await there.presence(ROOM).update("bob", 1)
+        await ada.close()
+
+    async def test_changes_can_be_iterated_over(self, pair: tuple[Hub, Hub]) -> None:
+        """First who is there, then each change."""
+        here, there = pair
+        ada = Stream(here, Member("ada", 1))
+        await ada.until("ada")
+        events = aiter(there.presence(ROOM))
+        first = await next_event(events, timeout=PATIENCE)
+        assert (first.member, first.kind, first.state) == ("ada", "join", 1)
+        await here.presence(ROOM).update("ada", 2)
+        second = await next_event(events, timeout=PATIENCE)
+        assert (second.member, second.kind, second.state) == ("ada", "update", 2)
+        await ada.close()
+        assert (await next_event(events, timeout=PATIENCE)).kind == "leave"
+        await events.aclose()  # type: ignore[attr-defined]
