@@ -212,7 +212,7 @@ class Hub(Publisher, Generic[E]):
         return subscription
 
     def presence(self, channel: str) -> Presence:
-        """Who is on a channel, over all processes with the same log: `await hub.presence("room.1").members()`.
+        """The members of a channel, over all processes with the same log: `await hub.presence("room.1").members()`.
 
         Raises:
             InvalidChannel: it is no channel's name, or too long.

@@ -74,7 +74,7 @@ class Leases:
         self.own = offset
 
     async def judge(self, names: Iterable[str]) -> dict[str, int]:
-        """Look at the newest heartbeats of others, and store what is to be said about those who were silent for long.
+        """Read the newest heartbeats of others, and store a suspicion or a verdict for each that was silent too long.
 
         Args:
             names: all whose death would matter now.

@@ -18,7 +18,7 @@ from typing import Final
 _SILENCE: Final = 0.5  # of a lease, without a heartbeat: a suspicion
 _NO_ANSWER: Final = 0.25  # of a lease, without an answer to the suspicion: a verdict
 _AWAKE: Final = 0.25  # of a lease: between two looks, no more counts as silence
-_STOOD_STILL: Final = 0.5  # of a lease: who has not looked for longer has to begin again
+_STOOD_STILL: Final = 0.5  # of a lease: a process that has not looked for longer begins again
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ PARAMETERS: Final = ("presence", "member", "state")
 
 
 async def presence(request: Request) -> Response:
-    """Answer with who is on a channel, or take a member's new state."""
+    """Answer with the members of a channel, or take a member's new state."""
     service = service_of(request)
     query = Query(request.scope["query_string"])
     found = _presence_of(service, channel_of(request.scope))
@@ -100,7 +100,7 @@ def member_of(service: Service, access: Access | None, query: Query) -> Member |
 
 
 def _member_id(service: Service, access: Access | None, query: Query) -> str | None:
-    """Whose a request is: the user of its credential, or whom it names where no credentials are asked for."""
+    """Whose a request is: the user of its credential, or whom it names where the server asks for no credentials."""
     named = query.one("member")
     if service.authorize is allow_all:
         member = named

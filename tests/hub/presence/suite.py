@@ -26,7 +26,7 @@ OPTIONS = HubOptions(presence=PresenceOptions(heartbeat=0.8, grace=0.3, tick=0.0
 
 
 class Stream:
-    """An open stream of a member, which is read as events come, and what it has been told of who is there."""
+    """An open stream of a member, which is read as events come, and the members that its events show."""
 
     def __init__(self, hub: Hub, member: Member | bool, after: str | None = None) -> None:
         self.events: list[Event] = []
@@ -177,7 +177,7 @@ class PresenceSuite(LogTests):
         assert changes(watcher.events) == [("ada", "join"), ("ada", "leave")]
 
     async def test_the_members_of_a_dead_node_leave(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
-        """Those that have come to another node meanwhile stay, and nobody hears of it."""
+        """Those that have come to another node meanwhile stay, without an event."""
         here, there = pair
         streams = [Stream(here, Member(name)) for name in ("ada", "bob", "eve")]
         await watcher.until("ada", "bob", "eve")

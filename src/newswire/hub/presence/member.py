@@ -16,7 +16,7 @@ Kind: TypeAlias = Literal["join", "update", "leave"]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Who has a stream: `hub.subscribe("room.1", presence=Member("ada", {"name": "Ada"}))`.
+    """The member that a stream belongs to: `hub.subscribe("room.1", presence=Member("ada", {"name": "Ada"}))`.
 
     Streams with the same id are one member, however many there are and on whichever node.
 
@@ -70,7 +70,7 @@ def state_text(state: Any, most: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of who is on a channel.
+    """One change of the members of a channel.
 
     Attributes:
         member: whose.

@@ -1,7 +1,7 @@
 """A node: this process's part in who is where. It notes its own members in the log, and judges other nodes.
 
 For each member the log has a note of the nodes that have a stream of it. A node changes the note under the condition
-that nobody has changed it meanwhile, and in the same batch stores what readers get: only if that changes. So a second
+that it has not changed meanwhile, and in the same batch stores what readers get: only if that changes. So a second
 tab, or a reconnect to another node, changes the note and nothing else; and whoever takes the last node away stores the
 `leave`, once. What a dead node held is taken away by the others. `newswire.hub.leases` says which nodes are dead.
 """

@@ -36,7 +36,7 @@ class Owner(Protocol):
 
 
 class Presences:
-    """Who is on the channels of a hub.
+    """The members of the channels of a hub.
 
     Args:
         hub: the hub.
@@ -155,7 +155,7 @@ class Attendance:
 
 
 class Presence:
-    """Who is on one channel, over all processes with the same log. Made by `Hub.presence`.
+    """The members of one channel, over all processes with the same log. Made by `Hub.presence`.
 
     Iterate over it to get each change, first a `join` for each member who is there:
 

@@ -1,4 +1,4 @@
-"""Who is where, as the log has it: what one process has read of the channels of presence. No I/O here.
+"""All members of all channels, as the log has them: what one process has read of the channels of presence. No I/O here.
 
 What a process has stored itself is put in as soon as it is stored, and comes again when the log brings it. So each part
 keeps its offset, and only what is newer counts.
@@ -27,7 +27,7 @@ class Place:
     """A member on a channel.
 
     Attributes:
-        held: the offset of the newest note of who has it; 0: none is known.
+        held: the offset of the newest note of the nodes that have it; 0: none is known.
         nodes: those who have a stream of it.
         given: the state that its streams came with, as JSON.
         here: the offset of the newest event that readers get; 0: none is known.
@@ -55,7 +55,7 @@ class Room:
 
 
 class Roster:
-    """Who is where.
+    """All members of all channels.
 
     Attributes:
         rooms: by channel.
@@ -105,7 +105,7 @@ class Roster:
         return key
 
     def forget_held(self, key: Key, offset: int) -> None:
-        """The log has no note of who has a member; the newest that it had was at an offset."""
+        """The log has no note of the nodes that have a member; the newest that it had was at an offset."""
         place = self._room(key[0]).places.setdefault(key[1], Place())
         self._set_nodes(key, place, _NOBODY)
         place.held, place.given = offset, None
