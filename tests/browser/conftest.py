@@ -70,16 +70,17 @@ class Page(Tab):
 
     Args:
         driver: the program that drives it: `page.mjs`, or `devtools.mjs` for pages that are to be hidden or frozen.
+        context: options of the browser's context, as JSON, for `page.mjs`.
 
     Attributes:
         errors: exceptions that no script has caught.
         console: errors that the browser has written to its console.
     """
 
-    def __init__(self, driver: str = "page.mjs") -> None:
+    def __init__(self, driver: str = "page.mjs", context: str = "{}") -> None:
         super().__init__(self, 0)
         self._process = subprocess.Popen(
-            [node(), str(HERE / driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [node(), str(HERE / driver), context], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self.errors: list[str] = []
         self.console: list[str] = []

@@ -4,7 +4,8 @@
 import { launch, orders, tell } from "./launch.mjs";
 
 const browser = await launch();
-const context = await browser.newContext({ ignoreHTTPSErrors: true }); // the certificates of tests are their own
+const own = JSON.parse(process.argv[2] ?? "{}"); // options of the context
+const context = await browser.newContext({ ignoreHTTPSErrors: true, ...own }); // the certificates of tests are their own
 await context.addInitScript(() => {
   globalThis.recorded = [];
   const Native = globalThis.EventSource;

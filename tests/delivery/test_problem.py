@@ -14,7 +14,7 @@ from starlette.requests import Request
 from tests.fixtures.asgi_request import Client
 
 from newswire import EventSourceResponse, Hub
-from newswire.delivery.problem import Problem, unavailable
+from newswire.delivery.problem import ERRORS, Problem, unavailable
 from newswire.relay.responses import refusal_of
 from newswire.runs import Runs
 
@@ -49,7 +49,7 @@ async def test_a_stopping_hub_is_one_503(make: Callable[[Hub], Any], method: str
     await response({**SCOPE, "method": method}, client.receive, client.send)
     found = json.loads(client.text)
     assert set(found) == {"type", "title", "status", "code", "detail"}
-    assert (found["type"], found["status"], found["code"]) == ("about:blank", 503, "stopping")
+    assert (found["type"], found["status"], found["code"]) == (f"{ERRORS}#stopping", 503, "stopping")
     assert found["title"] == "Service Unavailable"
     assert client.headers[b"content-type"] == b"application/problem+json"
     assert client.headers[b"cache-control"] == b"no-store"

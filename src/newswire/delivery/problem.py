@@ -2,7 +2,7 @@
 
 A `Problem` is what is wrong with one request and what to do. It can be raised, and it is an ASGI application that
 answers with itself. The standalone server, the relay, runs and `EventSourceResponse` make all their error answers
-of it. `code` is for programs and never changes; `detail` is for people.
+of it. `code` is for programs and never changes; `detail` is for people, and `type` is the page that explains the code.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from newswire.errors import (
 logger = logging.getLogger("newswire.delivery")
 
 CONTENT_TYPE: Final = "application/problem+json"
+ERRORS: Final = "https://newswire.github.io/newswire/errors/"  # docs/errors.md on the site: an anchor for each code
 # Seconds that a client should wait after a 503: long enough for a log to come back or a deploy to go on, and drawn, so
 # that those who were refused together don't return together.
 _RETRY_AFTER: Final = (2, 5)
@@ -63,7 +64,7 @@ class Problem(Exception):
     def members(self) -> dict[str, object]:
         """The members of the JSON object."""
         return {
-            "type": "about:blank",
+            "type": f"{ERRORS}#{self.code}",
             "title": title(self.status),
             "status": self.status,
             "code": self.code,
@@ -92,7 +93,7 @@ class Problem(Exception):
 
 
 def title(status: int) -> str:
-    """The reason phrase of a status. RFC 9457, section 4.2.1: the title of `about:blank` SHOULD be this."""
+    """The reason phrase of a status: the `title` of every problem with it."""
     try:
         return HTTPStatus(status).phrase
     except ValueError:

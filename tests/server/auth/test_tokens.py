@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.fixtures.serve import Serve, run_newswire
 from tests.server.auth.conftest import CLIENT, SECRET
 
+from newswire.delivery.problem import ERRORS
 from newswire.server.auth import Denied, Tokens, new_token, read_keys, secret_key
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -83,8 +84,8 @@ def assert_refused(server: Serve, token: str, reason: str, detail: str) -> None:
     """A 401 with exactly this in its body and its header."""
     answer = answer_to(server, token)
     assert answer.json() == {
-        "type": "about:blank", "title": "Unauthorized", "status": 401, "code": "unauthenticated", "detail": detail,
-        "reason": reason,
+        "type": f"{ERRORS}#unauthenticated", "title": "Unauthorized", "status": 401, "code": "unauthenticated",
+        "detail": detail, "reason": reason,
     }  # fmt: skip
     challenge = f'Bearer realm="newswire", error="invalid_token", error_description="{detail}"'
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, challenge)

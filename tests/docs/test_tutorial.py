@@ -1,4 +1,4 @@
-"""docs/getting-started.md, done as a reader does it: its files, its commands, a real Chromium, and a kill -9."""
+"""docs/tutorial.md, done as a reader does it: its files, its commands, a real Chromium, and a kill -9."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.docs.test_docs import blocks
 from tests.fixtures.serve import free_port
 
 ROOT: Final = Path(__file__).parents[2]
-PAGE: Final = ROOT / "docs" / "getting-started.md"
+PAGE: Final = ROOT / "docs" / "tutorial.md"
 NEWSWIRE: Final = Path(sys.executable).with_name("newswire")
 pytestmark = pytest.mark.browser
 

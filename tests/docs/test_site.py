@@ -1,0 +1,176 @@
+"""The docs site: built strictly, without a dead link, of use on a phone, in the dark and without scripts."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
+
+import pytest
+from tests.browser.conftest import Page
+from tests.docs.site import Built, build
+
+from newswire.delivery.problem import ERRORS
+
+pytestmark = pytest.mark.slow
+BELOW = "newswire/"  # where the site is on its host, as in its own address
+SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 900}}
+# A page of each kind: the first, code and headings, wide tables, the API, diffs.
+KINDS = ("", "tutorial/", "server/", "api/newswire/", "moving/sse-starlette/", "changelog/")
+# Text that is hard to read on what is behind it (WCAG 2.2, 1.4.3), and what is wider than the window.
+FAINT = Path(__file__).with_name("contrast.js").read_text()
+WIDE = "document.documentElement.scrollWidth - innerWidth"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of the built site."""
+    base = tmp_path_factory.getbasetemp()
+    return build(base if worker_id == "master" else base.parent, BELOW)
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> dict[str, Built]:
+    """Every page by its address below the site's."""
+    found = sorted(site.rglob("*.html"))
+    return {path.relative_to(site).as_posix().removesuffix("index.html"): Built.of(path.read_text()) for path in found}
+
+
+@pytest.fixture(scope="module")
+def url(site: Path) -> Iterator[str]:
+    """The site, as a web server of static files sends it."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site.parent)) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/{BELOW}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Page]:
+    page = Page()
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Page]:
+    """A browser that runs no scripts of pages."""
+    page = Page("page.mjs", '{"javaScriptEnabled": false}')
+    yield page
+    page.close()
+
+
+def test_no_link_is_dead(site: Path, pages: dict[str, Built]) -> None:
+    """Pages, files and anchors of the site exist; addresses of other sites have a form that can be followed."""
+    dead = []
+    for address, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(urljoin(f"http://site/{address}", link))
+            if parts.netloc != "site":
+                if parts.scheme not in ("https", "http") or not re.fullmatch(r"[\w.-]+(:\d+)?", parts.netloc):
+                    dead.append((address, link))
+                continue
+            path = unquote(parts.path).lstrip("/").removesuffix("index.html")
+            if address == "404.html" and link.startswith("/newswire/"):  # its links are from the site's own address
+                path = path.removeprefix("newswire/")
+            if path in pages:
+                if parts.fragment and unquote(parts.fragment) not in pages[path].ids:
+                    dead.append((address, link))
+            elif not (site / path).is_file():
+                dead.append((address, link))
+    assert dead == []
+
+
+def test_each_page_has_a_title_and_headings_in_order(pages: dict[str, Built]) -> None:
+    """One h1, no level left out on the way down, and a text for each picture."""
+    titles = [page.title for page in pages.values()]
+    assert len(pages) > 50
+    assert all(titles)
+    for address, page in pages.items():
+        if address == "404.html":
+            continue
+        assert page.headings.count(1) == 1, address
+        steps = zip(page.headings, page.headings[1:], strict=False)
+        assert page.headings[0] == 1, address
+        assert all(after <= before + 1 for before, after in steps), (address, page.headings)
+        assert page.without_alt == [], address
+
+
+def test_an_errors_type_leads_to_its_section(pages: dict[str, Built]) -> None:
+    """The address in an error answer is one of this site."""
+    assert ERRORS.endswith("/errors/")
+    assert {"invalid_event", "log_uncertain", "upstream_timeout"} <= pages["errors/"].ids
+
+
+@pytest.mark.browser
+def test_every_page_fits_a_phone(url: str, pages: dict[str, Built], bare: Page) -> None:
+    """Nothing is wider than the window."""
+    bare.order(size=SIZES["phone"])
+    wide = {}
+    for address in pages:
+        bare.order(goto=url + address)
+        if over := bare.evaluate(WIDE):
+            wide[address] = over
+    assert wide == {}
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("address", KINDS)
+def test_a_page_fits_with_its_scripts(url: str, chromium: Page, size: str, address: str) -> None:
+    """Nothing is wider than the window, and nothing is in the console."""
+    chromium.order(size=SIZES[size])
+    chromium.order(goto=url + address)
+    assert chromium.evaluate(WIDE) == 0
+    assert chromium.errors + chromium.console == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("address", KINDS)
+def test_every_text_can_be_read(url: str, chromium: Page, scheme: str, address: str) -> None:
+    """Its contrast is 4.5 at least, of large text 3."""
+    chromium.order(media={"colorScheme": scheme}, size=SIZES["desktop"], goto=url + address)
+    assert chromium.evaluate(FAINT) == []
+
+
+@pytest.mark.browser
+def test_the_search_finds(url: str, chromium: Page) -> None:
+    """What is typed leads to a page."""
+    chromium.order(size=SIZES["desktop"], goto=url)
+    chromium.evaluate(
+        """(() => {
+          const field = document.querySelector('input[name=query]');
+          field.focus();
+          field.value = 'idempotency key';
+          field.dispatchEvent(new KeyboardEvent('keyup', { bubbles: true, key: 'y' }));
+        })()"""
+    )
+    found = chromium.until(
+        "[...document.querySelectorAll('.md-search-result__link')].map(each => each.href)?.join(' ')"
+    )
+    assert "/errors/?h=idempotency+key#idempotency_key_reused" in found
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("size", SIZES)
+def test_without_scripts(url: str, bare: Page, size: str) -> None:
+    """All text is there, and the pages lead to each other."""
+    bare.order(size=SIZES[size])
+    bare.order(goto=f"{url}tutorial/")
+    shown = bare.evaluate("document.querySelector('article').innerText")
+    assert "kill -9" in shown
+    assert "from newswire import" in shown
+    assert bare.evaluate(WIDE) == 0
+    assert bare.evaluate("document.querySelector('.md-footer__link--next').checkVisibility()")
