@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Self
 
 from newswire.errors import EpochChanged, LogError, TrimmedAway
@@ -38,7 +39,8 @@ class Reader:
 
     async def __aexit__(self, *exc: object) -> None:
         self._task.cancel()
-        await asyncio.wait([self._task])
+        with suppress(asyncio.CancelledError):
+            await self._task
 
     async def saw(self, data: str) -> None:
         """Wait until it has seen an event."""

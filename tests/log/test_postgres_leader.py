@@ -10,12 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import asyncpg
+import psycopg
 import pytest
 from tests.fixtures.engines import Postgres
 from tests.log.redis_reader import PATIENCE, Reader
@@ -156,6 +157,35 @@ async def test_a_leader_that_stands_still_is_replaced(postgres: Postgres) -> Non
             await reader.saw("new")
             assert await leader_of(connection, log) == "other"
             await connection.close()
+
+
+@pytest.mark.parametrize("held", ["lead", "log"])
+async def test_a_session_that_stops_in_the_middle_of_a_statement_is_ended(postgres: Postgres, held: str) -> None:
+    """The server has no time limit for that; those who wait for the lead have one."""
+    log = PostgresLog(postgres.url, namespace=secrets.token_hex(8))
+    async with opened(log), Reader(log) as reader:
+        assert isinstance(log.engine, PostgresEngine)
+        schema = log.engine._schema
+        await log.engine._leader.close()
+        leader = await asyncpg.connect(postgres.url)
+        stopped = await psycopg.AsyncConnection.connect(postgres.url, autocommit=True)
+        await stopped.execute("SELECT pg_advisory_lock(%s)", [schema.lead if held == "lead" else schema.log])
+        if held == "log":
+            await leader.execute("SELECT pg_advisory_lock($1)", schema.lead)
+        with suppress(psycopg.OperationalError):  # its connection is ended
+            async with stopped.pipeline():
+                await (await stopped.execute("SELECT 1")).fetchall()  # and no Sync
+                pid = stopped.info.backend_pid
+                assert await leader.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid) == "active"
+                log.engine._leader.start()
+                async with asyncio.timeout(PATIENCE):
+                    while await leader.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):
+                        await asyncio.sleep(0.05)
+        await leader.close()
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute(log.engine.outbox.insert("gen_random_uuid()", "'a'", "NULL", "'new'"))
+        await reader.saw("new")
+        await connection.close()
 
 
 async def test_retention_by_itself(postgres: Postgres) -> None:

@@ -125,8 +125,11 @@ async def follow(
             if server.epoch != epoch:
                 raise EpochChanged(server.epoch)
             if follower.at < tail.followers.at:
-                entries = _in_a_row(*await pages.next(follower.at), follower.at)
-                if entries and server.epoch == epoch:
+                page = await pages.next(follower.at)
+                if server.epoch != epoch:
+                    continue  # it is of another life
+                entries = _in_a_row(*page, follower.at)
+                if entries:
                     follower.give(entries, False)
             else:
                 await follower.wait()

@@ -24,16 +24,22 @@ from newswire.log.retry import Outage, Retry, end
 logger = logging.getLogger("newswire.log")
 
 _LOCK: Final = "SELECT pg_try_advisory_lock($1)"
-_TRY_SECONDS: Final = 0.5  # how often the others try to become the leader
+# Ends the sessions that hold one of these locks and whose clients have stopped in the middle of a statement, between
+# its Parse and its Sync (PostgreSQL's message flow). The state is set anew with each message.
+_END_STOPPED: Final = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '5s'
+        AND usename = current_user AND pid IN (
+            SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+                AND (classid::bigint << 32 | objid::bigint) = ANY ($1)
+        )"""
+_TRY_SECONDS: Final = 0.5  # how often the others try to become the leader …
+_LOOK_SECONDS: Final = 2.0  # … and look whether there is one that stands still
 _QUIET_SECONDS: Final = 0.02  # how often the outbox is looked at …
 _BUSY_SECONDS: Final = 0.002  # … and how often in the second after something was there
 _KEEP_SECONDS: Final = 1.0
 # A leader that stands still, or is behind a network that is gone, loses its session, and with it the lock.
-_SETTINGS: Final = {
-    "idle_session_timeout": "5s",
-    "idle_in_transaction_session_timeout": "5s",
-    "statement_timeout": "30s",
-}
+_SETTINGS: Final = {"idle_session_timeout": "5s", "statement_timeout": "30s"}
 
 
 class Leader:
@@ -86,15 +92,19 @@ class Leader:
 
     async def _try(self) -> None:
         """Lead, as soon as no other process does, until the connection breaks."""
+        loop = asyncio.get_running_loop()
         await self._link.enter()
         if self._locked:
-            while not (await self._link.call(_LOCK, self._server.schema.lead))[0][0]:
+            schema, look = self._server.schema, 0.0
+            while not (await self._link.call(_LOCK, schema.lead))[0][0]:
                 self._retry.reset()
+                if loop.time() >= look:
+                    look = loop.time() + _LOOK_SECONDS
+                    await self._link.call(_END_STOPPED, [schema.lead, schema.log])
                 await asyncio.sleep(_TRY_SECONDS)
         pid = self._link.pid
         self._sequencer.look_at_all()
         self._keeper.look_again()
-        loop = asyncio.get_running_loop()
         busy = keep = 0.0
         while True:
             self.leads = True

@@ -34,6 +34,9 @@ _LATER: Final = ("25006", "40", "53", "54", "55", "57014", "58")
 # What it says when it ends the connection: whether it has done its work is not known.
 _LOST: Final = ("08", "57P")
 _ATTEMPTS: Final = 4
+# A process that stands still in a transaction loses its session, and with it the log's lock.
+_SETTINGS: Final = {"idle_in_transaction_session_timeout": "5s"}
+_BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'"
 
 
 class LinkLost(LogUnavailable):
@@ -142,7 +145,7 @@ class Server:
                 f"there is no log in {self.name}, and it is not to be made here: run `newswire log init`"
             )
         script = f"""
-            BEGIN ISOLATION LEVEL READ COMMITTED;
+            {_BEGIN};
             SET LOCAL statement_timeout = 0;
             {schema.sql("SELECT pg_advisory_xact_lock(@log@)")};
         """
@@ -240,7 +243,7 @@ class Link:
         """Several statements in one transaction: the block gets what runs them."""
         async with self._lock:
             await self._connect()
-            await self.script("BEGIN ISOLATION LEVEL READ COMMITTED")
+            await self.script(_BEGIN)
             try:
                 yield self.run_inside
             except BaseException:
@@ -286,7 +289,7 @@ class Link:
         server.check_pause()
         settings = {"application_name": "newswire"}
         if not self._pooled:
-            settings |= {"jit": "off", "default_transaction_isolation": "read committed"} | self._settings
+            settings |= {"jit": "off", "default_transaction_isolation": "read committed"} | _SETTINGS | self._settings
         try:
             self._connection = await self._address.connect(
                 settings, timeout=server.timeout, statement_cache_size=0 if self._pooled else 100
@@ -309,7 +312,7 @@ class Link:
         """As `call`, on a connection that is there."""
         if not self._pooled:
             return await self.run_inside(sql, *arguments, on_sent=on_sent)
-        await self.script("BEGIN ISOLATION LEVEL READ COMMITTED")
+        await self.script(_BEGIN)
         try:
             rows = await self.run_inside(sql, *arguments, on_sent=on_sent)
         except LogError:

@@ -37,6 +37,7 @@ class Schema:
         quoted: the same, as SQL has it.
         channel: what NOTIFY uses.
         lead: the number of the advisory lock that the leader's session holds.
+        log: that of the one under which offsets are given.
 
     Raises:
         ValueError: it can't be the name of a schema.
@@ -49,10 +50,11 @@ class Schema:
         self.quoted = f'"{self.name}"'
         self.channel = self.name
         self.lead = _number(f"{self.name} leader")
+        self.log = _number(f"{self.name} log")
         self._made: dict[str, str] = {}
         self._words = {
             "schema": self.quoted,
-            "log": str(_number(f"{self.name} log")),
+            "log": str(self.log),
             "keep": str(_number(f"{self.name} keep")),
             "channel": self.channel,
             "event_bytes": str(limits.event_bytes),
