@@ -4,7 +4,7 @@ VENV   ?= .venv
 PORT   ?= 8000
 BIN    := $(VENV)/bin
 # How many processes share the tests: one more than the cores that CI has, since a third of the time is waiting.
-# A test that fails beside the others gets a second chance, and the summary names it.
+# A test that fails beside the others gets two more chances, and the summary names it.
 WORKERS ?= 3
 # The quick tests wait little, and each process collects all tests, which takes 7 s.
 QUICK_WORKERS ?= 2
@@ -49,7 +49,7 @@ images: setup          ## renews the pictures in docs/images
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
 
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
-	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 1 -raR
+	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 2 -raR
 
 test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each in an environment of its own
 	bash scripts/test_all.sh

@@ -141,7 +141,7 @@ async def test_kill_9_leaves_interrupted_within_the_lease(tmp_path: Path) -> Non
             assert events[-1].json() == {"reason": "interrupted"}
             assert {event.data for event in events[:-1]} == {"tick "}
             assert "".join(event.data for event in events[:-1]) == await run.text()
-            assert took < LEASE + 1.0  # the promise is the lease; a second is room for a busy machine
+            assert took < LEASE + 10  # the promise is the lease; the rest is room for a busy machine
 
 
 @pytest.mark.slow
