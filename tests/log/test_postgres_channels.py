@@ -113,12 +113,13 @@ async def test_old_rows_are_cleaned_up(postgres: Postgres, log: Log) -> None:
     assert isinstance(engine, PostgresEngine)
     await log.append([("all.a", Event("1"))], token="old")
     schema = engine._schema.quoted
-    postgres.sql(f"UPDATE {schema}.tokens SET at = at - interval '1 hour'")
-    postgres.sql(f"UPDATE {schema}.calls SET at = at - interval '1 hour'")
+    await postgres.run(f"UPDATE {schema}.tokens SET at = at - interval '1 hour'")
+    await postgres.run(f"UPDATE {schema}.calls SET at = at - interval '1 hour'")
     first = await log.append([("all.a", Event("2"))], token="young")
     await engine._keeper.clean()
     assert (
-        postgres.sql(f"SELECT (SELECT count(*) FROM {schema}.tokens), (SELECT count(*) FROM {schema}.calls)") == "1|1"
+        await postgres.run(f"SELECT (SELECT count(*) FROM {schema}.tokens), (SELECT count(*) FROM {schema}.calls)")
+        == "1|1"
     )
     assert await log.append([("all.a", Event("2"))], token="young") == first
 

@@ -160,7 +160,7 @@ async def test_a_schema_that_is_dropped(postgres: Postgres, namespace: str, idle
         for number in range(20):
             await publish(log, "a", str(number))
         await reader.saw("19")
-        postgres.sql(f'DROP SCHEMA "newswire_{namespace}" CASCADE')
+        await postgres.run(f'DROP SCHEMA "newswire_{namespace}" CASCADE')
         if idle:
             await reader.told()
         await publish(log, "a", "new")
@@ -180,7 +180,7 @@ async def test_a_dropped_schema_that_another_process_goes_on_with(postgres: Post
     async with opened(make()) as log, Reader(log) as reader, opened(make()) as other:
         await publish(log, "a", *map(str, range(20)))
         await reader.saw("19")
-        postgres.sql(f'DROP SCHEMA "newswire_{namespace}" CASCADE')
+        await postgres.run(f'DROP SCHEMA "newswire_{namespace}" CASCADE')
         for number in range(30):  # past the reader's offset
             await publish(other, "a", f"new {number}")
         await reader.saw("new 29")
@@ -196,7 +196,7 @@ async def test_a_table_that_is_emptied(postgres: Postgres, namespace: str, table
         await publish(log, "b", "x")
         await reader.saw("x")
         before = await log.span()
-        postgres.sql(f'TRUNCATE "newswire_{namespace}".{table}')
+        await postgres.run(f'TRUNCATE "newswire_{namespace}".{table}')
         await publish(log, "a", "6")
         await reader.saw("6")
         span = await log.span()
@@ -214,7 +214,7 @@ async def test_a_log_that_lacks_tables(postgres: Postgres, namespace: str) -> No
     """A person has to look, and the error says what to do."""
     async with opened(PostgresLog(postgres.url, namespace=namespace)) as log:
         await publish(log, "a", "1")
-        postgres.sql(f'DROP TABLE "newswire_{namespace}".events')
+        await postgres.run(f'DROP TABLE "newswire_{namespace}".events')
         with pytest.raises(LogCorrupt, match="lacks some of its tables"):
             await publish(log, "a", "2")
 
@@ -274,7 +274,7 @@ async def test_a_dump_that_is_restored(postgres: Postgres, namespace: str) -> No
         path = postgres.folder / f"{schema}.sql"
         path.write_text(dump)
         path.chmod(0o644)
-        postgres.sql(f'DROP SCHEMA "{schema}" CASCADE')
+        await postgres.run(f'DROP SCHEMA "{schema}" CASCADE')
         postgres._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(path), postgres.url)
 
     restore()
@@ -304,7 +304,7 @@ async def test_a_condition_about_what_was_lost_does_not_hold(postgres: Postgres,
         assert isinstance(log.engine, PostgresEngine)
         [newest] = await publish(log, "a", "1")
         await log.engine._leader.close()  # it would find out first
-        postgres.sql(f'DROP SCHEMA "newswire_{namespace}" CASCADE')
+        await postgres.run(f'DROP SCHEMA "newswire_{namespace}" CASCADE')
         async with opened(make()) as other:
             assert await publish(other, "a", "another 1") == [newest]
             assert await log.append_if([("a", Event("2"))], Condition("a", newest)) is None

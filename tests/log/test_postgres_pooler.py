@@ -79,7 +79,7 @@ async def test_all_of_a_log(pooler: Pooler, postgres: Postgres, options: str, di
         await log.trim()
         assert [entry.data for entry in await read_all(log, "kept")] == ["9"]
         assert await log.drop({"a": 3}) == 3
-        postgres.sql(f'DROP SCHEMA "{log.engine._schema.name}" CASCADE')
+        await postgres.run(f'DROP SCHEMA "{log.engine._schema.name}" CASCADE')
         await reader.told()
         await publish(log, "a", "new")
         await reader.saw("new")
