@@ -274,7 +274,7 @@ async def test_a_dump_that_is_restored(postgres: Postgres, namespace: str) -> No
         path = postgres.folder / f"{schema}.sql"
         path.write_text(dump)
         path.chmod(0o644)
-        await postgres.run(f'DROP SCHEMA "{schema}" CASCADE')
+        postgres.sql(f'DROP SCHEMA "{schema}" CASCADE')
         postgres._run("psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", str(path), postgres.url)
 
     restore()
