@@ -11,6 +11,7 @@ import yaml
 from tests.docs.test_docs import ROOT
 
 from newswire.delivery.problem import ERRORS, Problem
+from newswire.wire import reserved
 
 PAGE: Final = (ROOT / "docs" / "errors.md").read_text()
 SOURCE: Final = ROOT / "src" / "newswire"
@@ -105,3 +106,11 @@ def test_the_type_leads_to_the_section() -> None:
     config = yaml.load((ROOT / "mkdocs.yml").read_text(), yaml.BaseLoader)
     assert config["site_url"] + "errors/" == ERRORS
     assert Problem(400, "invalid_event", "no").members()["type"] == f"{ERRORS}#invalid_event"
+
+
+def test_each_type_of_event_is_on_its_page() -> None:
+    """Of those that newswire sends itself."""
+    page = (ROOT / "docs" / "events.md").read_text()
+    for name, value in vars(reserved).items():
+        if name.isupper() and name != "PREFIX" and isinstance(value, str):
+            assert f"`{value}`" in page, value
