@@ -109,7 +109,7 @@ def test_the_type_leads_to_the_section() -> None:
 
 
 def test_each_type_of_event_is_on_its_page() -> None:
-    """Of those that newswire sends itself."""
+    """Whatever newswire sends itself is explained."""
     page = (ROOT / "docs" / "events.md").read_text()
     for name, value in vars(reserved).items():
         if name.isupper() and name != "PREFIX" and isinstance(value, str):
