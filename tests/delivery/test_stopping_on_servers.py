@@ -16,7 +16,7 @@ GOODBYE = r"retry: \d+\nevent: newswire\.goodbye\n"
 GRACE = 8.0  # seconds; the servers' own limits are 3 (hypercorn), 10 (granian's Docker habit), and none at all
 # The options with which a server leaves a connection behind that it can't write to.
 LIMITS = {"uvicorn": ["--timeout-graceful-shutdown", "2"], "granian": ["--workers-kill-timeout", "2"]}
-BUSY = [name for name in SERVERS if "gzip" not in name]
+BUSY = [*(name for name in SERVERS if "gzip" not in name), "gunicorn"]
 
 
 @contextlib.contextmanager
@@ -116,6 +116,38 @@ def test_drain_lets_finite_streams_end_by_themselves(name: str) -> None:
                 assert "goodbye" not in finite.text
             assert re.search(GOODBYE, endless.rest())
             assert re.search(GOODBYE, subscribed.rest())
+
+
+# What recycles a worker by itself, without a signal to the server. granian's workers get one from their supervisor.
+RECYCLED = {
+    "direct": ["--limit-max-requests", "8"],
+    "uvicorn": ["--limit-max-requests", "8"],
+    "uvicorn h11": ["--limit-max-requests", "8"],
+    "gunicorn": ["--max-requests", "8", "--graceful-timeout", "60"],
+    "hypercorn": ["--max-requests", "8", "--graceful-timeout", "60"],
+    "granian": ["--workers-max-rss", "1", "--rss-sample-interval", "1", "--workers-kill-timeout", "60"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RECYCLED)
+def test_a_worker_that_is_recycled_says_goodbye(name: str) -> None:
+    """Each stream ends in order, long before the server's own time limit; where a supervisor has the port, the next
+    worker serves."""
+    with running(name, *RECYCLED[name]) as server, contextlib.ExitStack() as stack:
+        streams = [stack.enter_context(server.get(path)) for path in ("/events", "/endless", "/blocking")]
+        for stream in streams:
+            stream.until("HTTP/1.1 200")
+        for _ in range(0 if name == "granian" else 8):
+            with contextlib.suppress(OSError), server.get("/stats", "Connection: close") as other:
+                other.rest()
+        for stream in streams:
+            assert re.search(GOODBYE, stream.rest()), stream.text[-300:]
+        if name in ("gunicorn", "granian", "hypercorn"):
+            with server.get("/events") as stream:
+                stream.until("id: ")
+        else:
+            assert server.process.wait(GRACE) == 0
 
 
 @pytest.mark.slow
