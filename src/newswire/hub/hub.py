@@ -344,6 +344,10 @@ class Hub(Publisher, Generic[E]):
         """
         return {} if self._runtime is None else self._runtime.index.subscribed(limit)
 
+    def patterns(self) -> Mapping[str, int]:
+        """The patterns subscribed to in this process, with their numbers of subscribers."""
+        return {} if self._runtime is None else self._runtime.index.patterns()
+
     def stats(self) -> HubStats:
         """Numbers for metrics and benchmarks."""
         runtime = self._runtime

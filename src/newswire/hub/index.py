@@ -158,6 +158,18 @@ class ChannelIndex:
             self._resolved.clear()
         self._resolved[channel] = self._generation, groups
 
+    def names(self) -> list[str]:
+        """The names that are subscribed to."""
+        return list(self._named)
+
+    def patterns(self) -> dict[str, int]:
+        """The patterns that are subscribed to, with their subscribers."""
+        found: dict[str, int] = {}
+        for group in self._patterned:
+            for pattern in group.channels.patterns:
+                found[pattern] = found.get(pattern, 0) + group.size
+        return found
+
     def subscribed(self, limit: int | None = None) -> dict[str, int]:
         """The names and patterns that are subscribed to (at most `limit` of each), with their subscribers."""
         found = {name: sum(group.size for group in groups) for name, groups in islice(self._named.items(), limit)}

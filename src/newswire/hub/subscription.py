@@ -76,6 +76,14 @@ class _State(Enum):
     CLOSED = "closed"
 
 
+_SHOWN: Final = {
+    _State.READY: "live",
+    _State.CATCHING: "catching_up",
+    _State.WAITING: "catching_up",
+    _State.BEHIND: "stalled",
+}
+
+
 def _is_stream(sink: Sink) -> bool:
     """Whether it is a connection's: the hub's own sinks, which take events and no bytes, say that they are not."""
     return getattr(sink, "wire", True)
@@ -108,7 +116,7 @@ class Subscription(Generic[E]):
         cursor: the offset up to which it has been given everything, while it is not ready.
         pace: how its events are held back; None: they are not.
         began: when it was attached, in microseconds since the Unix epoch; different for each of its hub.
-        client: where its reader is, if the server has said so.
+        client, subject: where its reader is, and which user, if the server has said so.
         resumed: where it began, for the counts; see `newswire.hub.counts`.
         wire: its events go to a connection, in the hub's own bytes.
     """
@@ -139,6 +147,7 @@ class Subscription(Generic[E]):
         "pace",
         "queued",
         "resumed",
+        "subject",
         "wire",
         "write",
     )
@@ -161,6 +170,7 @@ class Subscription(Generic[E]):
         self.queued = False
         self.began = 0
         self.client: str | None = None
+        self.subject: str | None = None
         self.resumed = "new"
         self.wire = True
         self.write: Callable[[Chunk], bool] = _swallow
@@ -196,6 +206,21 @@ class Subscription(Generic[E]):
     def closed(self) -> bool:
         """It was closed: nothing more comes."""
         return self._state is _State.CLOSED
+
+    @property
+    def state(self) -> str:
+        """For an operator: `live`, `catching_up`, `stalled` (its client takes nothing now), or `ending`."""
+        return _SHOWN.get(self._state, "ending")
+
+    @property
+    def behind(self) -> int:
+        """How many events of the log, of any channel, have come since the newest that it was given."""
+        return 0 if self._state is _State.READY else max(0, self._runtime.head - self.cursor)
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether its events go to a connection."""
+        return self._sink is not None and _is_stream(self._sink)
 
     async def open(self) -> Position:
         """Find the place to start from; nothing is sent yet.

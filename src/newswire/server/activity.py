@@ -14,6 +14,7 @@ import logging
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
@@ -197,6 +198,14 @@ class ActivityCounter:
         """The channels that had an event most recently, newest first."""
         newest = heapq.nlargest(limit, self._channels.items(), key=lambda item: item[1].last)
         return dict(newest)
+
+    def names(self) -> list[str]:
+        """The channels that it knows."""
+        return list(self._channels)
+
+    def of(self, names: Iterable[str]) -> dict[str, Activity]:
+        """What came to these channels, as far as it knows them."""
+        return {name: self._channels[name] for name in names if name in self._channels}
 
     @property
     def kept(self) -> int | None:

@@ -29,6 +29,8 @@ from newswire.log.channels import name_or_pattern
 from newswire.server import access, console, presence
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
+from newswire.server.channels import channels, own_channels
+from newswire.server.connections import connections, own_connections
 from newswire.server.edges import Origin
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests, outcome_of
@@ -121,8 +123,10 @@ class _Server(Starlette):
                 Route("/session", access.sign_in, methods=["POST"]),
                 Route("/session", access.sign_out, methods=["DELETE"]),
                 Route("/revoke", access.revoke, methods=["POST"]),
+                Route("/connections", connections),
                 Route("/connections", access.end_connections, methods=["DELETE"]),
                 Route("/presence/{channel}", presence.presence, methods=["GET", "POST"]),
+                Route("/channels", channels),
                 *Origin(service).routes(),
                 Route("/health", service.ready),
                 *service.routes(),
@@ -132,6 +136,7 @@ class _Server(Starlette):
         )
         self.router.redirect_slashes = False  # "/channels/a/" names no channel; a redirect would hide the slip
         self.state.service = service
+        service.answers |= {"connections": own_connections, "channels": own_channels}
         self._made = self._parts()
 
     def _parts(self) -> tuple[Any, ...]:

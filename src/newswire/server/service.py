@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -53,6 +53,7 @@ class Service(ServedApp):
         activity: events by channel, for the console.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
             subscribers has them in it.
+        answers: what answers the questions of other workers, and of this one, by their kind.
     """
 
     settings: Settings
@@ -83,6 +84,7 @@ class Service(ServedApp):
         self.presence_rates = Rates(settings.state_rate)
         self.activity = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
+        self.answers: dict[str, Callable[[Service, dict[str, Any]], Awaitable[Any]]] = {}
         self._publishable: set[str] = set()  # channels whose names were checked
 
     def change(self, settings: ServerSettings) -> None:
@@ -119,6 +121,10 @@ class Service(ServedApp):
             await super().check_scraper(request)
         else:
             await self.authorize(request, "observe", ())
+
+    async def answer(self, question: dict[str, Any]) -> Any:
+        """See `ServedApp.answer`."""
+        return await self.answers[question["ask"]](self, question)
 
     def publisher(self, scope: Scope, access: Access | None) -> str | None:
         """What a publish request counts for: its user, or else its address. None: there is no limit.
@@ -160,6 +166,8 @@ class Service(ServedApp):
         Raises:
             Problem: its credential was revoked meanwhile, or its client has as many streams as it may have.
         """
+        subscription.client = address_of(request.scope.get("client"))
+        subscription.subject = None if access is None else access.subject
         try:
             if self.auth is not None and access is not None:
                 self.auth.follow(subscription, access, request)
@@ -239,13 +247,32 @@ class Service(ServedApp):
 
         Without the server's own (its counter, the console's pages) and without the channels that begin with `$`.
         """
+        subscribed = self.hub.channels(_CHANNELS_SHOWN)
+        own = self._own_readers()
+        named = {name: count - own[name] for name, count in subscribed.items()}
+        named |= self.readers(self.activity.busiest(_CHANNELS_SHOWN))
+        return {name: count for name, count in named.items() if count > 0 and not is_internal(name)}
+
+    def readers(self, names: Iterable[str]) -> dict[str, int]:
+        """The streams in this process that get each of these channels, without the server's own."""
+        own = self._own_readers()
+        shown = [(Channels([name_or_pattern(channel)]), count) for channel, count in own.items() if count]
+        return {
+            name: self.hub.subscribers(name) - sum(count for channels, count in shown if name in channels)
+            for name in names
+        }
+
+    def patterns(self) -> dict[str, int]:
+        """The patterns that clients in this process subscribe to, with their streams."""
+        own = self._own_readers()
+        found = {name: count - own[name] for name, count in self.hub.patterns().items()}
+        return {name: count for name, count in found.items() if count > 0}
+
+    def _own_readers(self) -> Counter[str]:
+        """The server's own streams: its counter, the console's pages."""
         own = Counter(self.pages)
         own[">"] += self.activity.subscribers
-        shown = [(Channels([name_or_pattern(channel)]), count) for channel, count in own.items() if count]
-        named = {name: count - own[name] for name, count in self.hub.channels(_CHANNELS_SHOWN).items()}
-        for name in self.activity.busiest(_CHANNELS_SHOWN):
-            named[name] = self.hub.subscribers(name) - sum(count for channels, count in shown if name in channels)
-        return {name: count for name, count in named.items() if count > 0 and not is_internal(name)}
+        return own
 
 
 def service_of(request: Request) -> Service:

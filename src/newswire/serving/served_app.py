@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -38,6 +38,7 @@ from newswire.serving.origins import Grants, Origins
 from newswire.serving.reload import Again, Hangup, read_again
 from newswire.serving.settings import ServerSettings
 from newswire.serving.stats import ServerStats, WorkerStats
+from newswire.serving.worker_calls import WorkerCalls
 
 logger = logging.getLogger("newswire.server")
 
@@ -88,6 +89,7 @@ class ServedApp:
         stopping: its streams end, and a new one would end at once.
         loop_lag: how late this process's event loop is.
         again: reads the settings again, on SIGHUP; None: they stay as they are, and the signal is not handled.
+        calls: questions to the other workers.
     """
 
     families: ClassVar[tuple[Family, ...]]
@@ -110,6 +112,7 @@ class ServedApp:
         self._one_rereads = asyncio.Lock()
         self._drain = drain
         self.loop_lag = LoopLag()
+        self.calls = WorkerCalls(stats_folder, self.workers.worker, self.answer)
 
     # -- what each application has of its own
 
@@ -141,6 +144,10 @@ class ServedApp:
         """This process's stats."""
         return self.stats
 
+    async def answer(self, question: dict[str, Any]) -> Any:
+        """Answer another worker's question."""
+        return None
+
     def streams(self) -> int:
         """How many streams of clients are open in this process."""
         raise NotImplementedError
@@ -156,6 +163,7 @@ class ServedApp:
         """Start, and stop in the end."""
         await self.open()
         self.loop_lag.start()
+        await self.calls.open()
         drain = drain_of(asyncio.get_running_loop())
         drain.grace = self.settings.grace
         if self._drain is not None:
@@ -169,6 +177,7 @@ class ServedApp:
         finally:
             drain.leave(stop)
             self.loop_lag.stop()
+            await self.calls.close()
             if writer is not None:
                 writer.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

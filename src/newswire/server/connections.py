@@ -1,0 +1,138 @@
+"""`GET /connections`: the open streams of all workers, page by page.
+
+A page costs a bounded amount, however many streams are open: a worker looks at a few thousand of them for one page,
+some at a time, and lets the event loop go on in between. So a page may be short, or empty, and still have a next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from newswire.delivery.problem import Problem
+from newswire.hub.latest import is_within
+from newswire.hub.subscription import Subscription
+from newswire.log.channels import Channels, check_pattern, is_internal
+from newswire.server.query import Query
+from newswire.server.service import Service, service_of
+
+_NO_STORE: Final = {"cache-control": "no-store"}
+LIMIT: Final = 100
+MOST: Final = 1000  # streams on one page
+_LOOKED_AT: Final = 20_000  # streams for one page, in each worker
+_SLICE: Final = 500  # some 200 µs
+_CHANNELS: Final = 20  # of one stream
+
+
+async def connections(request: Request) -> JSONResponse:
+    """The open streams, the oldest of each worker first."""
+    service = service_of(request)
+    await service.allow(request, "observe")
+    query = Query(request.scope["query_string"])
+    query.only("channel", "subject", "limit", "after", also=service.parameters)
+    channel, subject = query.one("channel"), query.one("subject")
+    if channel is not None:
+        check_pattern(channel)
+    limit = page_limit(query)
+    first, _, begin = (query.one("after") or "").partition(":")
+    if begin and not begin.isdecimal():
+        raise Problem(400, "invalid_query", "after is the `next` of another page", field="after")
+    found: list[dict[str, Any]] = []
+    workers = [name for name in service.calls.workers() if name >= first]
+    for worker in workers:
+        after = int(begin[:19]) if worker == first and begin else 0
+        question = {"ask": "connections", "after": after, "limit": limit - len(found), "channel": channel}
+        answer = await service.calls.ask(worker, {**question, "subject": subject})
+        if answer is None:
+            continue  # it was killed
+        found += answer["connections"]
+        if answer["next"] is not None:
+            return _page(found, f"{worker}:{answer['next']}")
+        if len(found) >= limit and worker != workers[-1]:
+            return _page(found, f"{workers[workers.index(worker) + 1]}:0")
+    return _page(found, None)
+
+
+def _page(found: list[dict[str, Any]], after: str | None) -> JSONResponse:
+    return JSONResponse({"connections": found, "next": after}, headers=_NO_STORE)
+
+
+def page_limit(query: Query) -> int:
+    """How many a page is to have.
+
+    Raises:
+        Problem: that is no number, or too many.
+    """
+    text = query.one("limit")
+    if text is None:
+        return LIMIT
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= MOST):
+        raise Problem(400, "invalid_query", f"limit is a number from 1 to {MOST}, not {text[:40]!r}", field="limit")
+    return int(text)
+
+
+async def own_connections(service: Service, question: dict[str, Any]) -> dict[str, Any]:
+    """A page of this process's streams, in the order in which they began.
+
+    Args:
+        service: this process's.
+        question: `after`, when the last stream of the page before began; `limit`; `channel` and `subject`, or None.
+
+    Returns:
+        `connections`, and `next`, which is `after` of the next page; None: there is none.
+    """
+    streams: list[Any] = list((await service.hub.runtime()).members)
+    wanted, subject = question["channel"], question["subject"]
+    known: dict[Channels, bool] = {}
+    found: list[dict[str, Any]] = []
+    begin = bisect_right(streams, question["after"], key=_began)
+    for index in range(begin, len(streams)):
+        stream: Subscription[Any] = streams[index]
+        fits = stream.is_stream and (subject is None or stream.subject == subject)
+        if fits and wanted is not None:
+            fits = known.get(stream.channels, False)
+            if stream.channels not in known:
+                fits = known[stream.channels] = concerns(stream.channels, wanted)
+        if fits and not all(map(is_internal, _names(stream.channels))):
+            found.append(_shown(service, stream))
+        looked_at = index + 1 - begin
+        if len(found) >= question["limit"] or looked_at >= _LOOKED_AT:
+            return {"connections": found, "next": stream.began if index + 1 < len(streams) else None}
+        if looked_at % _SLICE == 0:
+            await asyncio.sleep(0)
+    return {"connections": found, "next": None}
+
+
+def concerns(channels: Channels, wanted: str) -> bool:
+    """Whether these get the events of `wanted`, or if it is a pattern, of channels that it matches."""
+    names = _names(channels)
+    return any(is_within(name, wanted) or is_within(wanted, name) for name in names)
+
+
+def _names(channels: Channels) -> Sequence[str]:
+    return (*channels.names, *channels.patterns)
+
+
+def _began(stream: Subscription[Any]) -> int:
+    return stream.began
+
+
+def _shown(service: Service, stream: Subscription[Any]) -> dict[str, Any]:
+    names = sorted(_names(stream.channels))
+    shown: dict[str, Any] = {
+        "id": f"{service.workers.worker}:{stream.began}",
+        "channels": names[:_CHANNELS],
+        "subject": stream.subject,
+        "address": stream.client,
+        "since": stream.began / 1e6,
+        "state": stream.state,
+        "behind": stream.behind,
+    }
+    if len(names) > _CHANNELS:
+        shown["more_channels"] = len(names) - _CHANNELS
+    return shown
