@@ -158,7 +158,7 @@ class EventSourceResponse(StarletteCompatible):
         return sink
 
     async def _attach(self, subscription: Subscription, scope: Scope, send: Send, drain: Drain) -> PlainSink | None:
-        options = self._options or StreamOptions()
+        options = subscription.options_for(self._options or StreamOptions())
         offer = _extension(scope, DIRECT)
         body = body_for(scope, self._options, self.raw_headers)
         direct = sink = None

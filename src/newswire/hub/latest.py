@@ -9,6 +9,7 @@ only moves towards the end. See docs/explain/latest.md. `newswire.hub.view` give
 
 from __future__ import annotations
 
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -25,6 +26,11 @@ from newswire.log.retention import DEFAULT_RETENTION, Retention, RetentionRules
 from newswire.log.retry import Outage, SupervisedTask
 
 NEWEST: Final = Retention(max_events=1)
+
+# The newest event here says which channels were taken out of the log although they had an event (presence does it with
+# members who left long ago), and the newest of these events that a reader may have missed. Data: channels and their
+# offsets, and `upto`.
+FORGOTTEN: Final = "$presence.forgotten"
 
 _REMEMBERED: Final = 65_536  # channels whose answer is remembered
 _PAGE: Final = 4096
@@ -123,11 +129,13 @@ class LatestTable:
     Attributes:
         rules: see above.
         complete: whether it has every such channel of the log. Until then readers wait.
+        forgotten: a reader with a cursor before this offset may have missed that a key was removed; see `FORGOTTEN`.
     """
 
     def __init__(self, rules: LatestRules, log: Log, span: Span, outage: Outage, *, head: Callable[[], int]) -> None:
         self.rules = rules
         self.complete = span.latest == 0
+        self.forgotten = 0
         self._log = log
         self._lives = span.lives
         self._outage = outage
@@ -156,8 +164,18 @@ class LatestTable:
         self._places[frame.channel] = len(self._frames)
         self._frames.append(frame)
         self._offsets.append(frame.offset)
+        if frame.channel == FORGOTTEN:
+            self._forget(frame)
         if len(self._frames) > 2 * len(self._places) + 64:
             self._settle(frame for frame in self._frames if frame is not None)
+
+    def _forget(self, said: Frame) -> None:
+        channels, self.forgotten = read_forgotten(said.data)
+        for channel, offset in channels.items():
+            place = self._places.get(channel)
+            if place is not None and self._offsets[place] <= offset:
+                self._frames[place] = None
+                del self._places[channel]
 
     def _settle(self, frames: Iterable[Frame]) -> None:
         kept = list(frames)
@@ -184,6 +202,7 @@ class LatestTable:
             self._lives = lives
             self._clear()
         self.complete = False
+        self.forgotten = 0
         task, self._task = self._task, None
         if task is not None:
             task.cancel()
@@ -211,6 +230,8 @@ class LatestTable:
             if frame is not None and (frame.channel not in found or found[frame.channel].offset < frame.offset):
                 found[frame.channel] = frame
         self._settle(sorted(found.values(), key=lambda frame: frame.offset))
+        if FORGOTTEN in found:
+            self._forget(found[FORGOTTEN])
         self.complete = True
         waiting, self._waiting = self._waiting, {}
         for member in waiting:
@@ -262,6 +283,15 @@ class LatestTable:
 
     def _tasks(self) -> list[SupervisedTask]:
         return [*self._given_up, *([] if self._task is None else [self._task])]
+
+
+def read_forgotten(data: str) -> tuple[Mapping[str, int], int]:
+    """What an event of `FORGOTTEN` says: channels and offsets, and `upto`. Nothing, if it can't be read."""
+    try:
+        said = json.loads(data)
+        return {str(channel): int(offset) for channel, offset in said["channels"].items()}, int(said["upto"])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return {}, 0
 
 
 class _Wanted:

@@ -15,16 +15,19 @@ class PresenceOptions:
         grace: a member whose last stream has ended leaves after this long, unless it comes back. It covers the
             `retry:` of a stream (3 s) and a page that is loaded again.
         max_state: the most bytes of a member's state, as JSON. Every reader of the channel gets it.
+        forget_after: how long the log and the hubs remember that a member has left. A stream that comes back later gets
+            a gap event, and then everybody who is there.
         tick: changes of this long travel together, and a member's state changes at most once in it.
     """
 
     heartbeat: float = 10.0
     grace: float = 5.0
+    forget_after: float = 600.0
     max_state: int = 1024
     tick: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat", "max_state", "tick"):
+        for name in ("heartbeat", "forget_after", "max_state", "tick"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
         if self.grace < 0:

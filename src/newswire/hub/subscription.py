@@ -100,6 +100,10 @@ class Attendance(Protocol):
         """The stream has ended."""
         ...
 
+    def tighten(self, options: StreamOptions) -> StreamOptions:
+        """The options of its stream, so that a client that vanishes is noticed soon enough."""
+        ...
+
 
 def _swallow(chunk: Chunk) -> bool:
     return True  # stands in for the sink of a subscription that has ended in the middle of a round
@@ -393,6 +397,10 @@ class Subscription(Generic[E]):
     def attend(self, attendance: Attendance) -> None:
         """A member is on these channels while the stream is open. Call before `attach`."""
         self._attendance = attendance
+
+    def options_for(self, options: StreamOptions) -> StreamOptions:
+        """The options of a stream of this subscription, for delivery: a member's have shorter times."""
+        return options if self._attendance is None else self._attendance.tighten(options)
 
     def on_end(self, call: Callable[[], object]) -> None:
         """Call `call` once, when the stream has ended, however it ended; at once if it has. For one caller.

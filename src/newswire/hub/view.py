@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from newswire.hub.history import History, Reader
-from newswire.hub.latest import LatestTable
+from newswire.hub.latest import FORGOTTEN, LatestTable
 from newswire.hub.paced import Pace
 from newswire.hub.window import Due
 from newswire.log.channels import Channels
@@ -33,9 +33,11 @@ class Conflated(Reader, Protocol):
     """A subscription, as its view sees it.
 
     Attributes:
+        cursor: its offset.
         pace: how its events are held back.
     """
 
+    cursor: int
     pace: Pace | None
 
 
@@ -75,6 +77,7 @@ class StateView:
     """
 
     __slots__ = (
+        "_begins",
         "_exact",
         "_full_since",
         "_history",
@@ -82,6 +85,7 @@ class StateView:
         "_pass",
         "_state",
         "_table",
+        "_told",
         "budget",
         "first",
         "marks",
@@ -102,6 +106,8 @@ class StateView:
         self.budget = min(_FIRST, history.budget)
         self._full_since = 0.0
         self._pass: int | None = _NOT_BEGUN  # where the present pass ends; None: it gets all events
+        self._begins = True  # whether its cursor is recent enough is still to be seen
+        self._told = False  # it has a gap event that says that it is not
         self._member = member
         self._state = state
         self._exact = None if exact is None else _Exact(member, exact, self)
@@ -131,6 +137,7 @@ class StateView:
         self.marks = True
         self.first = 0
         self._pass = _NOT_BEGUN
+        self._begins, self._told = True, False
 
     def marked(self) -> None:
         """The member gets its marker."""
@@ -159,12 +166,20 @@ class StateView:
                 if due is not None:
                     return due
                 self._pass, self.marks = _NOT_BEGUN, True
+                self._begins = True
             if self._pass == _NOT_BEGUN:
                 self._pass = newest
             upto = self._pass
         if not self._table.complete:
             self._table.wait(member)
             return None
+        if self._begins:
+            if 0 < member.cursor < self._table.forgotten and self._has_removals():
+                if not self._told:
+                    self._told = True
+                    return Due([], member.cursor, self._table.forgotten, certain=False)  # a gap event, at its cursor
+                self.first, member.cursor = max(self.first, member.cursor), 0
+            self._begins = self._told = False
         rest = Due([], upto)
         if self._exact is not None and self._exact.cursor < upto:
             found = self._history.due(self._exact, upto)
@@ -187,6 +202,11 @@ class StateView:
             key=lambda frame: frame.offset,
         )
         return Due(frames, state.through, rest.lost, rest.certain)
+
+    def _has_removals(self) -> bool:
+        """Whether it reads channels that are removed, in time, after their last event."""
+        prefix = FORGOTTEN.rpartition(".")[0]
+        return any(each.startswith(prefix) for each in (*self._state.names, *self._state.patterns))
 
     def _tail(self, upto: int) -> Due | None:
         """All events after the cursor; None if they are more than one write, or not at hand."""

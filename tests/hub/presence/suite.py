@@ -17,6 +17,7 @@ import pytest
 from newswire import Event, Hub, HubOptions, Member, PresenceOptions
 from newswire.hub.iterator import EventIterator
 from newswire.hub.presence.node import Node
+from newswire.log.channels import Channels, Pattern
 from newswire.log.log import Log
 from newswire.testing import next_event
 from newswire.testing.log_base import PATIENCE, LogTests, MakeLog
@@ -270,3 +271,35 @@ class PresenceSuite(LogTests):
         await ada.close()
         assert (await next_event(events, timeout=PATIENCE)).kind == "leave"
         await events.aclose()  # type: ignore[attr-defined]
+
+    async def test_members_who_left_long_ago_are_forgotten(self, make_log: MakeLog) -> None:
+        """Neither the log nor a snapshot has them. A stream that was away for longer gets a gap, then everybody."""
+        options = HubOptions(presence=PresenceOptions(heartbeat=0.8, grace=0.02, tick=0.01, forget_after=0.5))
+        async with Hub(make_log(), presence=["room.*"], options=options) as hub:
+            eve = Stream(hub, Member("eve"))
+            watcher = Stream(hub, True)
+            await watcher.until("eve")
+            ada = Stream(hub, Member("ada"))
+            await watcher.until("ada", "eve")
+            cursor = watcher.events[-1].id
+            await watcher.close()
+            await ada.close()
+            left = Pattern("$presence.here.room.1.*")
+            with anyio.fail_after(PATIENCE):
+                while len((await hub.log.read(Channels([left]), 0, 10)).entries) != 1 or node_of(hub).roster.members(
+                    ROOM
+                ) != {"eve": None}:
+                    await asyncio.sleep(0.02)
+            fresh = Stream(hub, True)
+            while (await fresh.next()).event != "newswire.live":
+                pass
+            assert changes(fresh.events) == [("eve", "join")]
+            again = Stream(hub, True, after=cursor)
+            while (await again.next()).event != "newswire.live":
+                pass
+            assert [event.event for event in again.events] == ["newswire.gap", "newswire.presence", "newswire.live"]
+            assert again.events[0].id == cursor
+            back = Stream(hub, Member("ada"))
+            assert await again.until("ada", "eve") == [("ada", "join")]
+            for stream in (eve, fresh, again, back):
+                await stream.close()

@@ -12,15 +12,17 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from secrets import token_hex
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
+from newswire.hub.latest import FORGOTTEN, read_forgotten
 from newswire.hub.leases import Leases
 from newswire.hub.options import PresenceOptions
 from newswire.hub.presence import names
+from newswire.hub.presence.cleaner import Append, Cleaner
 from newswire.hub.presence.roster import Key, Place, Roster, note_held, note_here, note_visitors
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
@@ -36,9 +38,6 @@ _TRIES: Final = 100  # others that are faster; each of them has changed the note
 _AT_ONCE: Final = 500  # changes that are stored together
 _LAST_HEARTBEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
 _SPREAD_SECONDS: Final = 0.2  # not all nodes take away what a dead one held in the same moment
-
-Batch: TypeAlias = Sequence[tuple[str, Event]]
-Append: TypeAlias = Callable[[Batch, Condition | None], Awaitable[list[Position] | None]]
 
 
 class Node:
@@ -81,6 +80,7 @@ class Node:
         self._news = asyncio.Event()
         # Nodes that are gone: what they noted up to an offset does not count.
         self._gone: dict[str, int] = {}
+        self._cleaner = Cleaner(log, append, options.forget_after)
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._heartbeat_now = asyncio.Event()
         lease = options.heartbeat
@@ -88,6 +88,7 @@ class Node:
             self._supervise(self._follow, "presence can't be followed"),
             self._supervise(self._flush, "who is here can't be stored", longest=min(1.0, lease / 4)),
             self._supervise(self._repeat_heartbeat, "this node's heartbeats can't be stored", longest=lease / 8),
+            self._supervise(self._forget, "members who left long ago can't be forgotten"),
             self._supervise(self._judge, "members of dead nodes can't be taken away", longest=lease / 8),
         ]
 
@@ -273,7 +274,9 @@ class Node:
         held, here = names.held(*key), names.here(*key)
         entries = await self._log.newest([held, here])
         if entries[0] is None:
-            self.roster.forget_held(key, (await self._log.read(Channels([held]), 0, 1)).lost)
+            # A condition on a channel that was dropped is 0; where retention has removed its events, the newest lost.
+            lost = (await self._log.read(Channels([held]), 0, 1)).lost if self.roster.place(key).held == 0 else 0
+            self.roster.forget_held(key, lost)
         for entry in entries:
             if entry is not None:
                 self.roster.take(entry.channel, entry.data, entry.offset)
@@ -295,9 +298,20 @@ class Node:
                     self._leases.take(Entry(offset, channel, event.event, event.data, 0.0))
                 except LogCorrupt as error:
                     logger.error("passed over: %s", error)
+            elif channel == FORGOTTEN:
+                self._forgotten(event.data, offset)
             else:
                 self.roster.take(channel, event.data, offset)
         raise Closed("the hub is closed")
+
+    def _forgotten(self, data: str, offset: int) -> None:
+        """The log has removed the events of members and nodes that are gone."""
+        self._cleaner.take(data, offset)
+        channels = read_forgotten(data)[0]
+        self.roster.forget(channels)
+        for name, said in list(self._gone.items()):
+            if said <= channels.get(names.NODES + name, 0):
+                del self._gone[name]
 
     def _whole(self) -> None:
         """The roster has all that the log has. What this node has, the log must have too."""
@@ -335,9 +349,9 @@ class Node:
         self._timers.pop(name, None)
         self._gone[name] = offset
         self._dirty |= self.roster.held.get(name, set())
-        for room in self.roster.rooms.values():
+        for channel, room in self.roster.rooms.items():
             if name in room.visitors and room.visitors[name][1] < offset:
-                del room.visitors[name]
+                self._cleaner.visitors[names.visitors(channel, name)] = room.visitors.pop(name)[1]
         self._news.set()
 
     async def _judge(self) -> None:
@@ -347,6 +361,11 @@ class Node:
         others -= {self.name, *self._timers}
         for name in await self._leases.judge(others):
             logger.info("node %s has given no heartbeat for too long: its members leave", name)
+
+    async def _forget(self) -> None:
+        await self.ready.wait()
+        await asyncio.sleep(self._cleaner.pause)
+        await self._cleaner.step(self.roster, self._gone)
 
     async def _repeat_heartbeat(self) -> None:
         self._heartbeat_now.clear()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from newswire.hub.latest import LatestRules
-from newswire.hub.options import PresenceOptions
+from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.hub.presence import names
-from newswire.hub.presence.member import Change, Kind, Member, check_id, state_text
+from newswire.hub.presence.member import Change, Member, check_id, state_text
 from newswire.hub.presence.node import Node
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.wire.event import Event
-from newswire.wire.reserved import PRESENCE
+from newswire.wire.reserved import GAP, LIVE, PRESENCE
 
 
 class Owner(Protocol):
@@ -146,6 +147,14 @@ class Attendance:
         for channel in self._channels:
             node.enter(channel, self._member, self._given)
 
+    def tighten(self, options: StreamOptions) -> StreamOptions:
+        """A client that vanishes is noticed in half of the heartbeat, so that its grace time is over within it."""
+        if not self._channels:
+            return options
+        most = self._presences.options.heartbeat / 4
+        heartbeat, timeout = options.heartbeat or most, options.write_timeout or most
+        return replace(options, heartbeat=min(heartbeat, most), write_timeout=min(timeout, most))
+
     def end(self) -> None:
         """It has ended. Idempotent."""
         node, self._begun = self._begun, None
@@ -211,16 +220,23 @@ class Presence:
     async def __aiter__(self) -> AsyncIterator[Change]:
         """Iterate over the changes, without end. What a slow reader misses it gets as the newest change of a member."""
         here: set[str] = set()
+        doubtful: set[str] = set()  # after a gap, until it is known who is still there
         async for event in self._subscribe(names.members_of(self.channel)):
-            if event.event != PRESENCE:
-                continue
-            found = json.loads(event.data)
-            member: str = found["member"]
-            if found["change"] == "leave":
-                if member in here:
+            if event.event == GAP:
+                doubtful = set(here)
+            elif event.event == LIVE:
+                here -= doubtful
+                for gone in sorted(doubtful):
+                    yield Change(gone, "leave")
+                doubtful.clear()
+            elif event.event == PRESENCE:
+                found = json.loads(event.data)
+                member: str = found["member"]
+                doubtful.discard(member)
+                known = member in here
+                if found["change"] != "leave":
+                    here.add(member)
+                    yield Change(member, "update" if known else "join", found["state"])
+                elif known:
                     here.discard(member)
                     yield Change(member, "leave")
-                continue
-            kind: Kind = "update" if member in here else "join"
-            here.add(member)
-            yield Change(member, kind, found["state"])

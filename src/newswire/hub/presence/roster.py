@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any, Final, TypeAlias
 
-from newswire.hub.presence.names import HELD, HERE, VISITORS
+from newswire.hub.presence.names import HELD, HERE, VISITORS, here, visitors
 
 logger = logging.getLogger("newswire.hub")
 
@@ -32,6 +33,7 @@ class Place:
         given: the state that its streams came with, as JSON.
         here: the offset of the newest event that readers get; 0: none is known.
         state: what this event says, as JSON; None: the member has left, or never came.
+        left: when this process saw that it has left, by the monotonic clock.
     """
 
     held: int = 0
@@ -39,6 +41,7 @@ class Place:
     given: str | None = None
     here: int = 0
     state: str | None = None
+    left: float = 0.0
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Roster:
             elif channel.startswith(HERE) and offset > place.here:
                 place.here = offset
                 place.state = None if found["change"] == "leave" else _text(found["state"])
+                place.left = monotonic()
             else:
                 return None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -110,6 +114,29 @@ class Roster:
         self._set_nodes(key, place, _NOBODY)
         place.held, place.given = offset, None
 
+    def forget(self, channels: Mapping[str, int]) -> None:
+        """The log has removed the last events of channels, up to these offsets."""
+        for key, place in list(self.gone()):
+            if 0 < place.here <= channels.get(here(*key), 0):
+                del self.rooms[key[0]].places[key[1]]
+        for channel, room in list(self.rooms.items()):
+            for node, (count, offset) in list(room.visitors.items()):
+                if count == 0 and offset <= channels.get(visitors(channel, node), 0):
+                    del room.visitors[node]
+            if not room.places and not room.visitors:
+                del self.rooms[channel]
+
+    def no_visitors(self) -> Iterator[tuple[str, int]]:
+        """The channels that say that a node has no visitors, and the offsets of their events."""
+        for channel, room in self.rooms.items():
+            for node, (count, offset) in room.visitors.items():
+                if count == 0:
+                    yield visitors(channel, node), offset
+
+    def gone(self) -> Iterator[tuple[Key, Place]]:
+        """The members who have left, and are remembered."""
+        return ((key, place) for key, place in self if place.state is None and not place.nodes)
+
     def _set_nodes(self, key: Key, place: Place, nodes: tuple[str, ...]) -> None:
         for node in place.nodes:
             self.held[node].discard(key)
@@ -121,9 +148,9 @@ class Roster:
 
     def set_visitors(self, channel: str, node: str, count: int, offset: int) -> None:
         """Take note of how many visitors a node has."""
-        visitors = self._room(channel).visitors
-        if offset > visitors.get(node, (0, 0))[1]:
-            visitors[node] = count, offset
+        counts = self._room(channel).visitors
+        if offset > counts.get(node, (0, 0))[1]:
+            counts[node] = count, offset
 
     def _room(self, channel: str) -> Room:
         room = self.rooms.get(channel)

@@ -1,0 +1,88 @@
+"""Forgets members who left long ago, so that neither the log nor a snapshot grows with everybody who was ever there.
+
+The last event of such a member says that it has left. It is removed from the log; before that, an event of `FORGOTTEN`
+says so to all hubs, and up to where readers may have missed something. One node does it: the event is stored under the
+condition that no other node has stored one since. Nodes that are gone, and their visitors, are removed with them.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from itertools import islice
+from time import monotonic
+from typing import Final, TypeAlias
+
+from newswire.hub.latest import FORGOTTEN, read_forgotten
+from newswire.hub.presence import names
+from newswire.hub.presence.roster import Roster
+from newswire.log.engine import Condition
+from newswire.log.log import Log
+from newswire.log.position import Position
+from newswire.wire.event import Event
+
+Append: TypeAlias = Callable[[Sequence[tuple[str, Event]], Condition | None], Awaitable[list[Position] | None]]
+
+_AT_ONCE: Final = 200  # members; they fit an event, and a removal that is short
+
+
+class Cleaner:
+    """What one node removes.
+
+    Args:
+        log: the hub's.
+        append: stores a batch, perhaps under a condition.
+        forget_after: see `PresenceOptions`.
+
+    Attributes:
+        visitors: channels that say how many visitors a node had that is gone, and the offsets of their last events.
+    """
+
+    def __init__(self, log: Log, append: Append, forget_after: float) -> None:
+        self._log = log
+        self._append = append
+        self._forget_after = forget_after
+        self._said = 0  # the offset of the newest event of `FORGOTTEN`
+        self._upto = 0  # what it says
+        self._nodes: dict[str, float] = {}  # nodes that are gone, and since when
+        self.visitors: dict[str, int] = {}
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next step."""
+        return random.uniform(0.05, 0.15) * self._forget_after
+
+    def take(self, data: str, offset: int) -> None:
+        """An event of `FORGOTTEN` was read."""
+        if offset > self._said:
+            self._said, self._upto = offset, max(self._upto, read_forgotten(data)[1])
+
+    async def step(self, roster: Roster, gone: Mapping[str, int]) -> None:
+        """Remove what is due.
+
+        Args:
+            roster: all members.
+            gone: the nodes that are gone, and the offsets of the events that say so.
+        """
+        due = monotonic() - self._forget_after
+        cuts: dict[str, int] = {}
+        upto = self._upto
+        for key, place in islice((one for one in roster.gone() if one[1].left < due), _AT_ONCE):
+            cuts[names.here(*key)], cuts[names.held(*key)] = place.here, place.held
+            upto = max(upto, place.here)
+        cuts |= self._of_nodes(roster, gone, due) | self.visitors | dict(roster.no_visitors())
+        if not cuts:
+            return
+        data = json.dumps({"channels": cuts, "upto": upto})
+        stored = await self._append([(FORGOTTEN, Event(data, "forgotten"))], Condition(FORGOTTEN, self._said))
+        if stored is not None:
+            self.take(data, stored[0].offset)
+            self.visitors.clear()
+            await self._log.drop({channel: offset for channel, offset in cuts.items() if offset})
+
+    def _of_nodes(self, roster: Roster, gone: Mapping[str, int], due: float) -> dict[str, int]:
+        """The channels of nodes that are gone for good."""
+        now = monotonic()
+        self._nodes = {name: self._nodes.get(name, now) for name in gone if name not in roster.held}
+        return {names.NODES + name: gone[name] for name, since in self._nodes.items() if since < due}
