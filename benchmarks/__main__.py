@@ -23,6 +23,7 @@ NAMES: Final = (
     "memory",
     "slow",
     "coalesce",
+    "compress",
     "state",
     "storm",
     "loop",

@@ -27,6 +27,7 @@ class Window:
         p50_ms, p99_ms: from publish to the client's read.
         rss: the server's resident bytes afterwards.
         seconds: from the first publish to the last delivery.
+        wire_bytes: what clients read for each delivery, with chunked coding.
     """
 
     deliveries: int
@@ -39,6 +40,7 @@ class Window:
     p99_ms: float
     rss: int
     seconds: float
+    wire_bytes: float
 
 
 def subscribed(server: Server, load: Load) -> float:
@@ -95,6 +97,7 @@ def window(
         p99_ms=counts["p99_us"] / 1e3,
         rss=server.rss(),
         seconds=seconds,
+        wire_bytes=counts["bytes"] / counts["events"],
     )
 
 

@@ -219,6 +219,7 @@ _FLAGS: Final = {
     "header": "-H",
     "at_once": "-a",
     "stuck": "-s",
+    "compressed": "-z",
 }
 
 
@@ -233,9 +234,9 @@ def serving(command: Sequence[str], env: Mapping[str, str] | None = None) -> Ite
 
 
 @contextlib.contextmanager
-def loading(server: Server, count: int, **options: str | int) -> Iterator[Load]:
-    """Clients of `server` for as long as the context lasts; see `_FLAGS` for the options."""
-    load = Load(server.port, count, **options)
+def loading(server: Server, count: int, *, port: int | None = None, **options: str | int) -> Iterator[Load]:
+    """Clients of `server`, or of the proxy at `port`, for as long as the context lasts; options: see `_FLAGS`."""
+    load = Load(port or server.port, count, **options)
     try:
         yield load
     finally:

@@ -7,7 +7,10 @@ not that of receiving publishes over HTTP.
 from __future__ import annotations
 
 import asyncio
+import json
+import random
 import time
+import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeAlias
 
@@ -24,6 +27,31 @@ _TICK: Final = 0.002  # seconds between two looks at the clock: how finely stall
 def stamped(size: int) -> str:
     """An event's data: the time, then dots up to `size` bytes."""
     return f"t={time.monotonic_ns():019d} ".ljust(size, ".")
+
+
+_PRODUCTS: Final = ("Wireless keyboard", "USB-C cable, 2 m", "Desk lamp", "Notebook, dotted, A5", "Monitor arm")
+_NAMES: Final = ("Ada Lovelace", "Grace Hopper", "Alan Turing", "Katherine Johnson", "Edsger Dijkstra")
+
+
+def order(size: int) -> str:
+    """An event's data as JSON of about `size` bytes: an order with as many items as go in, no two alike."""
+    name = random.choice(_NAMES)
+    body: dict[str, Any] = {
+        "stamp": f"t={time.monotonic_ns():019d} ",
+        "id": str(uuid.UUID(int=random.getrandbits(128))),
+        "type": "order.updated",
+        "customer": {"id": random.randrange(10**6), "name": name, "email": f"{name.split()[0].lower()}@example.org"},
+        "status": random.choice(("paid", "packed", "shipped")),
+        "items": [],
+    }
+    while len(text := json.dumps(body)) < size - 60:
+        item = {"sku": f"SKU-{random.randrange(10**6):06d}", "name": random.choice(_PRODUCTS)}
+        amount = {"quantity": random.randrange(1, 9), "price": random.randrange(100, 99999) / 100, "currency": "EUR"}
+        body["items"].append({**item, **amount})
+    return text
+
+
+KINDS: Final = {"dots": stamped, "order": order}
 
 
 class Stalls:
@@ -103,11 +131,14 @@ class Control:
                 events=int(query["events"]),
                 size=int(query["size"]),
                 batch=int(query.get("batch", "1")),
+                kind=KINDS[query.get("kind", "dots")],
             )
         )
         return JSONResponse({"started": True})
 
-    async def _run(self, *, rate: float, events: int, size: int, batch: int) -> None:
+    async def _run(
+        self, *, rate: float, events: int, size: int, batch: int, kind: Callable[[int], str] = stamped
+    ) -> None:
         """Publish on schedule; what is late is published at once, so that the rate holds."""
         begun = time.monotonic()
         done = 0
@@ -115,7 +146,7 @@ class Control:
             wait = begun + done / rate - time.monotonic()
             await asyncio.sleep(max(0.0, wait))
             now = min(batch, events - done)
-            await self._publish([stamped(size) for _ in range(now)])
+            await self._publish([kind(size) for _ in range(now)])
             done += now
             self.published += now
 
