@@ -34,7 +34,7 @@ cluster: $(VENV)/.ready-cluster   ## two servers on a Valkey, a page that moves 
 	$(BIN)/python -m examples.cluster --port $(PORT)
 
 APP ?= notifications
-page: $(VENV)/.ready-demo   ## a small application of docs/examples.md; make page APP=notifications
+page: $(VENV)/.ready-demo   ## a small application of docs/examples.md; make page APP=room
 	$(BIN)/newswire run examples.pages.$(APP):app --port $(PORT)
 
 js: setup              ## the npm package in js/dist, and the file that Python serves; prints their sizes

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from tests.browser.conftest import Page
 from tests.fixtures.serve import ROOT, Serve
 
 LIVE = "document.getElementById('state').dataset.state === 'live'"  # the page's stream is open
@@ -30,3 +31,11 @@ def app(tmp_path: Path) -> Iterator[Callable[[str], App]]:
     """Starts an application by its name."""
     with ExitStack() as stack:
         yield lambda name: stack.enter_context(App(name, tmp_path))
+
+
+@pytest.fixture
+def another() -> Iterator[Page]:
+    """Another person's browser."""
+    page = Page()
+    yield page
+    page.close()

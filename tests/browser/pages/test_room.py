@@ -1,0 +1,93 @@
+"""The room's page in Chromium: what all say, once and in order, and who is there, through refreshes and a kill."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import pytest
+from tests.browser.pages.conftest import LIVE, App
+
+pytestmark = pytest.mark.browser
+SAID = "[...document.querySelectorAll('#messages p')].map(each => each.textContent)"
+HERE = "[...document.querySelectorAll('#here li span:last-child')].map(each => each.textContent).join()"
+ADA = {"member": "a", "name": "Ada"}
+
+
+def come(tab: Any, url: str, name: str = "Ada") -> None:
+    """Open the page as somebody with a name."""
+    tab.order(goto=f"{url}/newswire.svg")
+    tab.evaluate(f"localStorage.setItem('room.me', JSON.stringify({{ member: '{name.lower()}', name: '{name}' }}))")
+    tab.order(goto=url)
+    tab.until(LIVE)
+
+
+def say(tab: Any, *texts: str) -> None:
+    """Say something by the keyboard."""
+    tab.evaluate("document.getElementById('text').focus()")
+    for text in texts:
+        tab.order(type=text)
+        tab.order(press="Enter")
+
+
+def test_two_people(app: Callable[[str], App], page: Any, another: Any) -> None:
+    """Both see both, and what both say; a second tab is nobody new; a name can change; who closes the page has left."""
+    url = app("room").url
+    come(page, url)
+    come(another, url, "Grace")
+    page.until(f"{HERE} === 'Ada (you),Grace'")
+    another.until(f"{HERE} === 'Ada,Grace (you)'")
+    say(page, "Is <b>anybody</b> here?")
+    another.until(f"{SAID}.length === 1")
+    say(another, "I am.")
+    for tab in (page, another):
+        tab.until(f"{SAID}.length === 2")
+        assert tab.evaluate(SAID) == ["Is <b>anybody</b> here?", "I am."]
+    second = page.second()
+    second.order(goto=url)
+    second.until(f"{SAID}.length === 2 && {HERE} === 'Ada (you),Grace'")
+    another.evaluate("document.getElementById('name').select()")
+    another.order(type="Hopper")
+    another.order(press="Enter")
+    page.until(f"{HERE} === 'Ada (you),Hopper'")
+    another.order(goto="about:blank")
+    page.until(f"{HERE} === 'Ada (you)'")
+    for tab in (page, another):
+        assert tab.errors == tab.console == []
+
+
+def test_a_kill(app: Callable[[str], App], page: Any) -> None:
+    """What is said while the server is dead comes when it is back, once and in order; so does the list of members."""
+    server = app("room")
+    come(page, server.url)
+    say(page, "one")
+    page.until(f"{SAID}.length === 1")
+    server.kill()
+    page.until(f"!({LIVE})")
+    say(page, "two", "three")
+    server.start()
+    page.until(f"{LIVE} && {SAID}.length === 3")
+    page.order(reload=True)
+    page.until(f"{SAID}.length === 3 && {HERE} === 'Ada (you)'")
+    assert page.evaluate(SAID) == ["one", "two", "three"]
+    assert page.errors == []
+
+
+def test_bad_requests(app: Callable[[str], App]) -> None:
+    """The answer names what is wrong; a key publishes once."""
+    url = f"{app('room').url}/rooms/tea"
+    for bad, word in (({"text": ""}, "text"), ({"text": "x" * 1001}, "text"), ({"text": "x", "name": 3}, "name")):
+        answer = httpx2.post(url, json={**ADA, **bad})
+        assert answer.status_code == 400
+        assert word in answer.text
+    assert httpx2.get(url, params={"member": "a"}).status_code == 400
+    for _ in range(2):
+        assert httpx2.post(url, json={**ADA, "text": "once"}, headers={"idempotency-key": "1"}).status_code == 204
+    with httpx2.stream("GET", url, params=ADA, timeout=20) as answer:
+        text = ""
+        for chunk in answer.iter_text():
+            text += chunk
+            if "newswire.live" in text:
+                break
+    assert text.count('"text":"once"') == 1
