@@ -1,4 +1,4 @@
-"""A room: a POST says something, one stream brings what all say and who is there.
+"""A room: a POST says something, one stream brings what all say, and the members who are there.
 
 The stream of a member is its presence: while it is open, in whatever process, the member is there. A name may have many
 tabs. A key makes it safe to send a message again: `newswire run examples.pages.room:app`.
@@ -17,8 +17,16 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from newswire import (
-    EventSourceResponse, Hub, HubOptions, Member, PresenceOptions, Retention, StreamOptions, channel, last_event_id,
-)  # fmt: skip
+    EventSourceResponse,
+    Hub,
+    HubOptions,
+    Member,
+    PresenceOptions,
+    Retention,
+    StreamOptions,
+    channel,
+    last_event_id,
+)
 from newswire.browser import FILES
 
 MOST: Final = {"member": 40, "name": 30, "text": 1000}  # characters

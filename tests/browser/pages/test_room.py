@@ -1,4 +1,4 @@
-"""The room's page in Chromium: what all say, once and in order, and who is there, through refreshes and a kill."""
+"""The room's page in Chromium: every message once and in order, and the members, through refreshes and a kill."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def say(tab: Any, *texts: str) -> None:
 
 
 def test_two_people(app: Callable[[str], App], page: Any, another: Any) -> None:
-    """Both see both, and what both say; a second tab is nobody new; a name can change; who closes the page has left."""
+    """Both see both, and what both say; a second tab is no new member; a name can change; a closed page is a leave."""
     url = app("room").url
     come(page, url)
     come(another, url, "Grace")
@@ -58,7 +58,7 @@ def test_two_people(app: Callable[[str], App], page: Any, another: Any) -> None:
 
 
 def test_a_kill(app: Callable[[str], App], page: Any) -> None:
-    """What is said while the server is dead comes when it is back, once and in order; so does the list of members."""
+    """Messages sent while the server is dead arrive when it is back, once and in order; the member is still there."""
     server = app("room")
     come(page, server.url)
     say(page, "one")
