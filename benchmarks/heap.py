@@ -22,7 +22,7 @@ from typing import Any, Final
 from tests.browser.conftest import Page
 from tests.fixtures.demo import Cluster, Demo
 
-from benchmarks.heap_sources import chat_server, console_server
+from benchmarks.heap_sources import chat_server, console_server, dashboard_server
 from benchmarks.report import Cell, Say, Size, Table
 
 TITLE: Final = "Heap of the pages"
@@ -71,6 +71,11 @@ PLACES: Final = {
     ),
     "demo": _Place(_demo, "globalThis.demo?.feed.counts.received > 5", "demo.feed.counts.received"),
     "cluster": _Place(_cluster, "globalThis.cluster?.feed.counts.received > 5", "cluster.feed.counts.received"),
+    "dashboard": _Place(
+        dashboard_server,
+        "globalThis.dashboard?.tiles.size > 5",
+        "Number(document.getElementById('events').textContent)",
+    ),
     "chat": _Place(chat_server, "Boolean(globalThis.chat?.cursor)", "chat.counts.events", _ASK),
 }
 SMOKE: Final = ("console", "chat")

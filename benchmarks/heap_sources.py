@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx2
 from tests.fixtures.serve import ROOT, Serve
 
-_CHANNELS: Final = 40
+_CHANNELS: Final = 40  # as many that stay, and as many that come and go
 _BATCH_SECONDS: Final = 0.05
 _TOKENS: Final = 400  # of each answer
 _WORDS: Final = (
@@ -47,7 +47,9 @@ def _publishing(url: str, rate: float) -> Iterator[None]:
                 due = int((time.monotonic() - began) * rate)
                 lines = [json.dumps({"data": {"n": n, "text": "x" * (n % 300)}}) for n in range(sent, due)]
                 if lines:
-                    client.post(f"/channels/orders.{sent % _CHANNELS}", content="\n".join(lines)).raise_for_status()
+                    batch = int(sent / rate / _BATCH_SECONDS)
+                    name = f"orders.{batch % _CHANNELS}" if batch % 2 else f"session.{batch // _CHANNELS}"
+                    client.post(f"/channels/{name}", content="\n".join(lines)).raise_for_status()
                 sent = due
 
     thread = threading.Thread(target=publish)
@@ -66,6 +68,13 @@ def chat_server(stack: ExitStack, folder: Path, rate: float) -> str:
     chat = ("examples.chat.app:app", "--app-dir", str(ROOT))
     server = stack.enter_context(Serve(folder, *chat, command="run", environment=environment))
     return f"{server.url}/chat/"
+
+
+def dashboard_server(stack: ExitStack, folder: Path, rate: float) -> str:
+    """The dashboard of examples/pages, with batches as often as the rate needs. Returns the page's address."""
+    environment = {"DASHBOARD_SECONDS": str(25 / rate)}  # a batch has 25 events
+    app = ("examples.pages.dashboard:app", "--app-dir", str(ROOT))
+    return stack.enter_context(Serve(folder, *app, command="run", environment=environment)).url
 
 
 @contextmanager

@@ -30,4 +30,4 @@ def test_pages_keep_nothing_for_each_event() -> None:
 
 def test_places_are_the_pages_that_are_there() -> None:
     """The full measurement looks at each kind of page."""
-    assert {"console", "demo", "cluster", "chat"} <= set(PLACES)
+    assert {"console", "demo", "cluster", "dashboard", "chat"} <= set(PLACES)

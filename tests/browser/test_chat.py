@@ -17,6 +17,7 @@ from typing import Any
 import httpx2
 import pytest
 from tests.fixtures.gate import Gate
+from tests.fixtures.looks import FAINT
 
 from newswire import Hub
 from newswire.runs import Runs
@@ -222,7 +223,7 @@ def test_the_view_follows_the_answer_after_a_refresh(web: Web, gate: Gate, page:
 
 
 def test_one_button_stops(web: Web, gate: Gate, page: Any) -> None:
-    """In mid-answer there is one button to stop it, and none to ask again."""
+    """In mid-answer there is one button to stop it, as the Escape key does, and none to ask again."""
     gate.let_through(10)
     page.order(goto=web.page)
     page.until("chat.cursor")
@@ -234,6 +235,15 @@ def test_one_button_stops(web: Web, gate: Gate, page: Any) -> None:
     words = page.evaluate(buttons)
     assert words.count("Stop") == 1
     assert not {"Send", "Ask again"} & set(words)
+    page.order(press="Escape")
+    gate.let_through(TOKENS)
+    until_end(page, "stopped")
+    assert page.evaluate(FAINT) == []
+    page.evaluate("document.getElementById('question').focus()")
+    page.order(type="And by the Enter key?")
+    page.order(press="Enter")
+    page.until("chat.turns.size === 2")
+    assert page.errors == page.console == []
 
 
 # Strings of what Markdown is made of, drawn in the page.

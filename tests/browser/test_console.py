@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.fixtures.looks import CUT, FAINT, WIDE
 from tests.fixtures.serve import Reader, Serve
 
 from newswire.server.auth import new_token
@@ -129,6 +130,59 @@ def test_rows_keep_their_places_under_the_pointer(tmp_path: Path, page: Any) -> 
             assert page.evaluate(ROWS) == ["a", "b"]
         page.evaluate(f"{scroll}.dispatchEvent(new PointerEvent('pointerleave'))")
         page.until(f"{ROWS}.join() === 'b,a'")
+
+
+def test_the_keys(tmp_path: Path, page: Any) -> None:
+    """A slash goes to the filter, Escape out of it; n to the form, Enter sends it; arrows and Enter read the tail."""
+    with Serve(tmp_path) as server:
+        for channel in ("orders.eu", "news"):
+            server.publish(channel, "[1, 2]")
+        page.order(goto=server.url)
+        page.until(f"{ROWS}.length === 2 && {TAIL}.length === 2")
+        page.order(press="/")
+        page.order(type="zzz")
+        page.until("document.getElementById('channels-empty').checkVisibility()")
+        assert "zzz" in page.evaluate("document.getElementById('channels-empty').textContent")
+        page.order(press="Escape")
+        page.until(f"{ROWS}.length === 2 && document.activeElement.id === 'filter'")
+        page.order(press="Escape")
+        assert page.evaluate("document.activeElement === document.body")
+        page.order(press="p")
+        assert page.evaluate("document.getElementById('pause').getAttribute('aria-pressed')") == "true"
+        page.order(press="p")
+        page.order(press="n")
+        page.order(type="orders.eu")
+        page.order(press="Tab")
+        page.order(press="Tab")
+        page.order(type="sent by a key")
+        page.order(press="Enter")
+        page.until("document.getElementById('answer').textContent.startsWith('stored as')")
+        page.until(f"{TAIL}.length === 3")
+        assert server.stored("orders.eu") == ["[1, 2]", "sent by a key"]
+        page.evaluate("document.getElementById('tail').focus()")
+        for key in ("Home", "ArrowDown", "Enter"):
+            page.order(press=key)
+        opened = page.evaluate("document.querySelector('#tail .row.open').textContent")
+        assert "news" in opened
+        assert "[\n  1,\n  2\n]" in opened
+    assert page.errors == page.console == []
+
+
+def test_a_long_name_pushes_nothing_out(tmp_path: Path, page: Any) -> None:
+    """A channel of 200 letters, an event type and data as long: no sideways scrolling, and the name is there whole."""
+    name = "a.channel.of." + "many" * 20 + ".tokens" * 15
+    with Serve(tmp_path) as server:
+        server.publish(name, "w" * 500, event="type." * 30)
+        page.order(goto=server.url)
+        page.until(f"{ROWS}.length === 1 && {TAIL}.length === 1")
+        for width in (390, 1280):
+            page.order(size={"width": width, "height": 800})
+            page.until(f"innerWidth === {width}")
+            assert page.evaluate(WIDE) == 0
+            assert page.evaluate(CUT) == []
+            assert page.evaluate(FAINT) == []
+        assert page.evaluate(f"{TAIL}[0][1]") == name
+        assert page.evaluate("document.querySelector('#tail .from').title") == name
 
 
 def test_signing_in(tmp_path: Path, page: Any) -> None:

@@ -291,9 +291,11 @@ function grow() {
   $("question").style.height = `${Math.min($("question").scrollHeight + 2, 180)}px`;
 }
 $("question").addEventListener("input", grow);
-$("stop").addEventListener("click", () => {
+function stopAll() {
   for (const run of streams.keys()) stop(turns.get(run));
-});
+}
+$("stop").addEventListener("click", stopAll);
+document.addEventListener("keydown", ({ key, isComposing }) => key === "Escape" && !isComposing && stopAll());
 $("kill").addEventListener("click", () => {
   fetch("kill", { method: "POST", headers: { "x-demo": "kill" } }).catch(() => {}); // the streams say that it is dead
 });

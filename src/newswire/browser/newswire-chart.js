@@ -212,4 +212,5 @@ export function animate(draw) {
     requestAnimationFrame(frame);
   };
   requestAnimationFrame(frame);
+  setInterval(() => document.hidden && draw(Date.now()), 10_000); // what is too old goes also while nobody looks
 }

@@ -2,9 +2,10 @@
 // or walks through them with the keyboard; otherwise their order is looked at again every three seconds.
 
 import { paint, short } from "../newswire-chart.js";
-import { el } from "./tail.js";
+import { el, nameOf } from "./tail.js";
 
 const SHOWN = 100; // channels in the table
+const MOST = 500;  // channels that are remembered while the order is held
 const REST = 3000; // milliseconds between two looks at the order
 
 export class ChannelTable {
@@ -43,7 +44,7 @@ export class ChannelTable {
   #newRow(name) {
     const tr = el("tr"), button = el("button", "name"), cells = [el("td", "rate"), el("td", "events"), el("td", "readers")];
     button.type = "button";
-    button.append(el("span", "", name));
+    button.append(nameOf(name));
     tr.dataset.channel = name;
     paint(button, name);
     const first = el("td");
@@ -83,7 +84,9 @@ export class ChannelTable {
       for (const [name, row] of this.#rows) if (row.seen !== now.now) this.#rows.delete(name);
       this.#arrange();
     } else if (fresh) this.#append();
-    this.#empty.hidden = this.#rows.size > 0;
+    for (const [name, { seen, tr }] of this.#rows) // the table may be held for hours, while channels come and go
+      if (this.#rows.size > MOST && seen !== now.now && !tr.isConnected) this.#rows.delete(name);
+    this.#tell(this.#fitting().length);
   }
 
   #readers(patterns) {
@@ -122,6 +125,9 @@ export class ChannelTable {
   }
 
   #tell(fitting) {
+    this.#empty.hidden = fitting > 0;
+    const text = this.#filter.value.trim();
+    this.#empty.textContent = this.#rows.size ? `No channel has “${text}” in its name.` : "No channel yet. Publish an event, and its channel is there.";
     const hidden = fitting - this.#body.childElementCount + this.#beyond;
     this.#note.textContent = `${hidden > 0 ? `${short(hidden)} more, silent for longer. ` : ""}${this.#says}`.trim();
   }

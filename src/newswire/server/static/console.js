@@ -26,9 +26,12 @@ const tail = new Tail($("tail"), {
   onCount: held => { $("pause").textContent = tail.paused ? `Paused${held ? `: ${short(held)} new` : ""}` : "Pause"; },
   onStuck: stuck => { $("newest").hidden = stuck; },
   onKept: (count, refused) => {
-    $("tail-empty").textContent = count === null ? "" : refused ?? (following === null
-      ? "Nothing has come yet. Events appear here as they are published."
-      : `No event of ${following} is kept. It appears here when one is published.`);
+    const none = following === null
+      ? "Nothing has come yet. Events appear here as they are published: with the form above, or with"
+      : `No event of ${following} is kept. It appears here when one is published.`;
+    $("tail-empty").textContent = count === null ? "" : refused ?? none;
+    if (count === 0 && !refused && following === null)
+      $("tail-empty").append(el("code", "", `curl -d 'It works' ${new URL("channels/news", location)}`));
   },
 });
 globalThis.newswire = { tail }; // for the curious, at the console
@@ -198,7 +201,11 @@ $("sign-in").onsubmit = async submit => {
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "Escape") { document.activeElement.blur(); return; }
+  if (event.key === "Escape") {
+    if ($("filter").value && document.activeElement === $("filter")) return; // the browser empties it
+    document.activeElement.blur();
+    return;
+  }
   if (/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName)) return;
   const action = { "/": () => $("filter").focus(), p: pause, n: () => $("publish").channel.focus() }[event.key];
   if (action) { event.preventDefault(); action(); }

@@ -18,6 +18,13 @@ export function el(tag, className, text) {
   return node;
 }
 
+// A channel's name, which may be long: its lines break behind dots.
+export function nameOf(channel) {
+  const node = el("span");
+  node.append(...channel.split(/(?<=\.)/).flatMap((token, i) => (i ? [el("wbr"), token] : [token])));
+  return node;
+}
+
 export const isPattern = name => name.split(".").some(token => token === "*" || token === ">");
 
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 });
@@ -169,7 +176,8 @@ export class Tail {
   #row(event) {
     const row = el("div", "row"), from = el("span", "from"), what = el("span", "what");
     paint(row, event.channel);
-    from.append(el("span", "", event.channel));
+    from.append(nameOf(event.channel));
+    from.title = event.channel;
     if (event.event !== "message") what.append(el("span", "kind", event.event));
     what.append(event.data.slice(0, CUT));
     const time = el("time", "", clock.format(event.time * 1000));
