@@ -13,7 +13,7 @@ from tests.log.jsonl import JsonLines
 from tests.runs.suite.suite import RunSuite
 
 from newswire import Event, Hub, HubOptions, Pattern, Position
-from newswire.errors import EpochChanged, LogError, LogUnavailable, LogUncertain
+from newswire.errors import EpochChanged, InvalidPosition, LogError, LogUnavailable, LogUncertain
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
 from newswire.log.log import Log
@@ -282,3 +282,18 @@ async def test_a_log_that_fails_stalls_rolls_back_and_changes_its_epoch(
             task.cancel()
         for hub in world.hubs:
             await hub.close()
+
+
+@pytest.mark.anyio
+async def test_a_page_of_history_is_of_the_log_as_it_is_now(tmp_path: Path) -> None:
+    """Also before the hub has taken in that another life began."""
+    engine = JsonLines(tmp_path / "log.jsonl")
+    async with Hub(Log(engine)) as hub:
+        for number in range(4):
+            await hub.publish("a", f"{number}")
+        engine.roll_back(2)
+        page, position = await hub.history("a")
+        assert [entry.data for entry in page.entries] == ["0", "1"]
+        engine.roll_back(1)
+        with pytest.raises(InvalidPosition, match="past what this log has kept"):
+            await hub.history("a", after=position)

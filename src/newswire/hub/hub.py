@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
-from newswire.errors import InvalidPosition
+from newswire.errors import EpochChanged, InvalidPosition
 from newswire.hub.frames import Form
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
@@ -236,7 +236,15 @@ class Hub(Publisher, Generic[E]):
         Raises:
             InvalidPosition: `after` is no position of this log, or past what the log has kept of its past.
         """
-        lives = (await self.runtime()).lives
+        await self.runtime()
+        try:
+            return await self._page(channels, after, limit)
+        except EpochChanged:  # between a question and the next
+            return await self._page(channels, after, limit)
+
+    async def _page(self, channels: Sequence[str], after: Position | str | None, limit: int) -> tuple[Page, Position]:
+        """A page of the log as it is now: the hub may not have taken in yet that it began another life."""
+        lives = (await self.log.span()).lives
         position = Position.parse(after) if after else Position(lives.epoch, 0)
         resumed = lives.resume(position.epoch, position.offset)
         if resumed is None:
