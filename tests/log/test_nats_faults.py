@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 import secrets
 import shutil
 import time
@@ -20,12 +19,11 @@ from tests.fixtures.engines import Nats
 from tests.fixtures.proxies import make_certificate
 from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
-from tests.log.two_logs import Publisher, publishing, two_logs
+from tests.log.two_logs import Publisher, publishing, two_logs, until_stored
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.channels import Channels
 from newswire.log.engine import Batch, Condition
-from newswire.log.log import Log
 from newswire.log.nats.engine import NatsLog
 from newswire.log.open import open_log
 from newswire.log.retention import Retention
@@ -72,31 +70,6 @@ async def ask(client: Client, name: str, body: object = None) -> dict[str, objec
     return found
 
 
-async def stored(log: Log, data: str) -> None:
-    """Publish until it is stored."""
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await log.append([("a", Event(data))], token=data)
-                return
-            except (LogUnavailable, LogUncertain):
-                await asyncio.sleep(0.01)
-
-
-async def test_connections_are_cut_at_random(nats: Nats, namespace: str) -> None:
-    """Each event is there once, in order, and no reader sees a gap."""
-    with TcpProxy(nats.port) as proxy:
-        async with two_hubs(f"nats://127.0.0.1:{proxy.port}", namespace=namespace) as (publishers, readers):
-            for round in range(12):
-                if round % 3 == 2:
-                    proxy.cut_answers = 2
-                proxy.cut()
-                for publisher in publishers:
-                    await publisher.more(10)
-        assert all(None not in reader.seen for reader in readers)
-        assert all(len(reader.epochs) == 1 for reader in readers)
-
-
 async def test_a_lost_answer_without_a_token_is_uncertain(nats: Nats, namespace: str) -> None:
     """It is not sent again; an event is there once, or not at all."""
     with TcpProxy(nats.port) as proxy:
@@ -107,23 +80,10 @@ async def test_a_lost_answer_without_a_token_is_uncertain(nats: Nats, namespace:
                 try:
                     await log.append([("a", Event(str(number)))] * (1 + number % 2))
                 except (LogUncertain, LogUnavailable):
-                    await stored(log, f"after {number}")
+                    await until_stored(log, f"after {number}")
             data = [entry.data for entry in await read_all(log, "a")]
             for number in range(1, 8):
                 assert data.count(str(number)) in (0, 1 + number % 2)
-
-
-async def test_a_killed_server(server: Nats) -> None:
-    """After `kill -9` and a start: nothing is lost or doubled, and no reader sees a gap."""
-    async with two_hubs(server.url) as (publishers, readers):
-        for _ in range(3):
-            server.kill()
-            await asyncio.sleep(0.02)
-            server.start()
-            for publisher in publishers:
-                await publisher.more(10)
-    assert all(None not in reader.seen for reader in readers)
-    assert all(len(reader.epochs) == 4 for reader in readers)
 
 
 async def test_a_frozen_server(server: Nats) -> None:
@@ -156,8 +116,8 @@ async def test_a_stream_that_is_deleted(server: Nats) -> None:
         await reader.told()
         await another.told()
         assert time.monotonic() - begin < 5
-        await stored(log, "new")
-        await stored(other, "newer")
+        await until_stored(log, "new")
+        await until_stored(other, "newer")
         for each in (reader, another):
             await each.saw("newer")
             assert each.seen == ["1", "2", "3", None, "new", "newer"]
@@ -190,7 +150,7 @@ async def test_a_stream_that_an_operator_makes_again(server: Nats) -> None:
         await ask(client, "STREAM.DELETE.newswire")
         await ask(client, "STREAM.CREATE.newswire", info["config"])
         await reader.told()
-        await stored(log, "new")
+        await until_stored(log, "new")
         await reader.saw("new")
         assert reader.seen == ["1", "2", "3", None, "new"]
         after = await log.span()
@@ -218,7 +178,7 @@ async def test_an_old_state_is_put_back(server: Nats) -> None:
         shutil.copytree(server.folder / "jetstream", server.folder / "old")
         server.start()
         for number in range(10, 20):
-            await stored(log, str(number))
+            await until_stored(log, str(number))
         await reader.saw("19")
         before = await log.span()
         server.kill()
@@ -227,7 +187,7 @@ async def test_an_old_state_is_put_back(server: Nats) -> None:
         server.start()
         async with opened(NatsLog(server.url)) as stranger:  # knows nothing of what was
             for number in range(15):
-                await stored(stranger, f"new {number}")
+                await until_stored(stranger, f"new {number}")
         await reader.told()
         await reader.saw("new 14")
         at = reader.seen.index(None)
@@ -247,29 +207,6 @@ async def test_a_condition_about_what_was_lost_does_not_hold(server: Nats) -> No
         async with opened(NatsLog(server.url)) as other:
             assert await publish(other, "a", "another 1") == [newest]
             assert await log.append_if([("a", Event("2"))], Condition("a", newest)) is None
-
-
-async def test_publishing_fails_fast_while_the_server_is_away(server: Nats) -> None:
-    """Nothing waits for a server that is known to be away; it goes on by itself when it is back."""
-    async with opened(NatsLog(server.url)) as log, Reader(log) as reader:
-        await publish(log, "a", "before")
-        server.pause()
-        again = asyncio.create_task(log.append([("a", Event("sent as it died"))], token="one"))
-        await asyncio.sleep(0.1)
-        server.kill()
-        await asyncio.sleep(0.1)
-        begin = time.perf_counter()
-        for _ in range(100):
-            with pytest.raises(LogUnavailable, match="can't be reached"):
-                await publish(log, "a", "never")
-        assert time.perf_counter() - begin < 2.5
-        server.start()
-        await again
-        await stored(log, "after")
-        await reader.saw("after")
-        assert None not in reader.seen
-        assert "never" not in reader.seen
-        assert reader.seen.count("sent as it died") == 1
 
 
 async def test_a_server_without_jetstream(server: Nats) -> None:
@@ -329,39 +266,6 @@ async def test_a_larger_event_than_the_server_takes(server: Nats) -> None:
             await log.append([("a", Event("1")), ("a", Event("x" * (3 * 2**20)))])
         await publish(log, "a", "2")
         assert [entry.data for entry in await read_all(log, "a")] == ["2"]
-
-
-async def test_another_event_loop(nats: Nats, namespace: str) -> None:
-    """A log that was left open in an event loop that has ended is used in the next one."""
-    log = NatsLog(nats.url, namespace=namespace)
-
-    def use(data: str) -> list[int]:
-        return asyncio.run(publish(log, "a", data))
-
-    assert await asyncio.to_thread(use, "1") == [1]
-    assert await asyncio.to_thread(use, "2") == [2]
-    assert await publish(log, "a", "3") == [3]
-    await log.close()
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-async def test_a_fork(nats: Nats, namespace: str) -> None:
-    """The child of a fork makes connections of its own, and takes nothing from its parent's."""
-    async with opened(NatsLog(nats.url, namespace=namespace)) as log, Reader(log) as reader:
-        await publish(log, "a", "parent")
-        child = os.fork()
-        if child == 0:
-            try:
-                asyncio.events._set_running_loop(None)
-                stored = asyncio.run(publish(log, "a", "child"))
-                os._exit(0 if stored == [2] else 1)
-            finally:
-                os._exit(2)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        assert status == 0
-        await publish(log, "a", "parent again")
-        await reader.saw("parent again")
-        assert reader.seen == ["parent", "child", "parent again"]
 
 
 _RIGHTS = """

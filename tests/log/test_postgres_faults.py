@@ -7,15 +7,14 @@ import logging
 import os
 import secrets
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 import pytest
 from tests.fixtures.engines import Postgres
 from tests.fixtures.tcp_proxy import TcpProxy
-from tests.log.redis_reader import PATIENCE, Reader
-from tests.log.two_logs import Publisher, publishing, two_logs
+from tests.log.redis_reader import Reader
+from tests.log.two_logs import Publisher, publishing, two_logs, until_stored
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.channels import Channels
@@ -51,20 +50,6 @@ def through(proxy: TcpProxy) -> str:
     return f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
 
 
-async def test_connections_are_cut_at_random(postgres: Postgres, namespace: str) -> None:
-    """Each event is there once, in order, and no reader sees a gap."""
-    with TcpProxy(postgres.port) as proxy:
-        async with two_hubs(through(proxy), namespace=namespace) as (publishers, readers):
-            for round in range(12):
-                if round % 3 == 2:
-                    proxy.cut_answers = 2
-                proxy.cut()
-                for publisher in publishers:
-                    await publisher.more(10)
-        assert all(None not in reader.seen for reader in readers)
-        assert all(len(reader.epochs) == 1 for reader in readers)
-
-
 async def test_an_answer_that_was_lost(postgres: Postgres, namespace: str) -> None:
     """A batch whose answer was lost is sent again, and is there once; it has no token."""
     with TcpProxy(postgres.port) as proxy:
@@ -78,30 +63,6 @@ async def test_an_answer_that_was_lost(postgres: Postgres, namespace: str) -> No
             [position] = await log.append_if([("a", Event("10"))], condition) or []
             assert position.offset == 11
             assert [entry.data for entry in await read_all(log, "a")] == [str(number) for number in range(11)]
-
-
-async def test_a_connection_that_was_lost_while_nothing_was_sent(postgres: Postgres, namespace: str) -> None:
-    """The next batch is stored on another connection, and no error is seen."""
-    with TcpProxy(postgres.port) as proxy:
-        async with opened(PostgresLog(through(proxy), namespace=namespace)) as log:
-            for number in range(5):
-                await publish(log, "a", str(number))
-                proxy.cut()
-                await asyncio.sleep(0.05)
-            assert [entry.data for entry in await read_all(log, "a")] == ["0", "1", "2", "3", "4"]
-
-
-async def test_a_killed_server(server: Postgres, namespace: str) -> None:
-    """After `kill -9` and a start nothing is lost or doubled, and no reader sees a gap."""
-    async with two_hubs(server.url, namespace=namespace) as (publishers, readers):
-        for _ in range(2):
-            server.kill()
-            await asyncio.sleep(0.02)
-            server.start()
-            for publisher in publishers:
-                await publisher.more(10)
-    assert all(None not in reader.seen for reader in readers)
-    assert all(len(reader.epochs) == 3 for reader in readers)
 
 
 async def test_a_server_that_is_stopped_and_started(server: Postgres, namespace: str) -> None:
@@ -126,16 +87,6 @@ async def test_a_session_that_crashes(server: Postgres, namespace: str) -> None:
         for publisher in publishers:
             await publisher.more(10)
     assert all(None not in reader.seen for reader in readers)
-
-
-async def test_a_frozen_server(server: Postgres, namespace: str) -> None:
-    """A server that stands still for 3 s delays what is published; nothing else happens."""
-    async with two_hubs(server.url, namespace=namespace) as (publishers, readers):
-        server.pause()
-        await asyncio.sleep(3)
-        server.resume()
-    assert all(None not in reader.seen for reader in readers)
-    assert sum(publisher.failures for publisher in publishers) == 0
 
 
 async def test_a_frozen_server_that_no_one_waits_for(server: Postgres, namespace: str) -> None:
@@ -236,15 +187,15 @@ async def test_a_server_that_is_put_back(server: Postgres, namespace: str) -> No
         server.stop()
         _copy(data, old)
         server.start()
-        await _until_stored(log, "10")
+        await until_stored(log, "10")
         for number in range(11, 20):
-            await _until_stored(log, str(number))
+            await until_stored(log, str(number))
         await reader.saw("19")
         middle = await log.span()
         put_back()
         await reader.told()
         for number in range(15):  # past what the reader has seen
-            await _until_stored(log, f"new {number}")
+            await until_stored(log, f"new {number}")
         await reader.saw("new 14")
         at = reader.seen.index(None)
         assert reader.seen[:at] == [str(number) for number in range(20)]
@@ -310,61 +261,6 @@ async def test_a_condition_about_what_was_lost_does_not_hold(postgres: Postgres,
             assert await log.append_if([("a", Event("2"))], Condition("a", newest)) is None
 
 
-async def test_publishing_fails_fast_while_the_server_is_away(server: Postgres, namespace: str) -> None:
-    """Nothing waits for a server that is known to be away; it goes on by itself when it is back."""
-    async with opened(PostgresLog(server.url, namespace=namespace)) as log, Reader(log) as reader:
-        await publish(log, "a", "before")
-        server.kill()
-        uncertain = asyncio.create_task(log.append([("a", Event("sent as it died"))]))
-        await asyncio.sleep(0.1)
-        begin = time.perf_counter()
-        for _ in range(100):
-            with pytest.raises(LogUnavailable, match="can't be reached"):
-                await publish(log, "a", "never")
-        assert time.perf_counter() - begin < 2.5
-        server.start()
-        await asyncio.wait([uncertain])
-        if (error := uncertain.exception()) is not None:  # the connection was known to be lost before it was sent
-            assert isinstance(error, LogUnavailable)
-        await _until_stored(log, "after")
-        await reader.saw("after")
-        assert None not in reader.seen
-        assert "never" not in reader.seen
-
-
-async def test_another_event_loop(postgres: Postgres, namespace: str) -> None:
-    """A log that was left open in an event loop that has ended is used in the next one."""
-    log = PostgresLog(postgres.url, namespace=namespace)
-
-    def use(data: str) -> list[int]:
-        return asyncio.run(publish(log, "a", data))
-
-    assert await asyncio.to_thread(use, "1") == [1]
-    assert await asyncio.to_thread(use, "2") == [2]
-    assert await publish(log, "a", "3") == [3]
-    await log.close()
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-async def test_a_fork(postgres: Postgres, namespace: str) -> None:
-    """The child of a fork makes connections of its own, and takes nothing from its parent's."""
-    async with opened(PostgresLog(postgres.url, namespace=namespace)) as log, Reader(log) as reader:
-        await publish(log, "a", "parent")
-        child = os.fork()
-        if child == 0:
-            try:
-                asyncio.events._set_running_loop(None)
-                stored = asyncio.run(publish(log, "a", "child"))
-                os._exit(0 if stored == [2] else 1)
-            finally:
-                os._exit(2)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        assert status == 0
-        await publish(log, "a", "parent again")
-        await reader.saw("parent again")
-        assert reader.seen == ["parent", "child", "parent again"]
-
-
 async def test_no_password_is_told(server: Postgres, namespace: str, caplog: pytest.LogCaptureFixture) -> None:
     """Neither in an error nor in a log line nor in what an object looks like."""
     caplog.set_level(logging.DEBUG)
@@ -382,7 +278,7 @@ async def test_no_password_is_told(server: Postgres, namespace: str, caplog: pyt
         assert caught.value.__cause__ is None
     url = f"postgresql://hub:s3cret@127.0.0.1:{server.port}/postgres"
     async with opened(PostgresLog(url, namespace=namespace, timeout=0.5)) as log:
-        await _until_stored(log, "1")
+        await until_stored(log, "1")
         server.kill()
         with pytest.raises(LogError) as broken:
             await publish(log, "a", "1")
@@ -407,16 +303,6 @@ async def test_a_log_that_is_not_to_be_made(postgres: Postgres, namespace: str) 
     async with opened(PostgresLog(postgres.url, namespace=namespace, create=False)) as log:
         assert await publish(log, "a", "2") == [2]
         assert (await log.read(Channels(["a"]), 0, 9)).lost == 0
-
-
-async def _until_stored(log: Log, data: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await log.append([("a", Event(data))], token=data)
-                return
-            except LogError:
-                await asyncio.sleep(0.01)
 
 
 def _copy(source: os.PathLike[str], target: os.PathLike[str]) -> None:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import shutil
 import ssl
-import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -16,14 +14,12 @@ from pathlib import Path
 import pytest
 from tests.fixtures.engines import Valkey, free_port
 from tests.fixtures.proxies import make_certificate
-from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
-from tests.log.two_logs import Publisher, publishing, two_logs
+from tests.log.two_logs import Publisher, publishing, two_logs, until_stored
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition
-from newswire.log.log import Log
 from newswire.log.open import open_log
 from newswire.log.redis.engine import RedisLog
 from newswire.testing.log_base import opened, publish, read_all
@@ -44,54 +40,6 @@ def server() -> Iterator[Valkey]:
 def two_hubs(url: str) -> AbstractAsyncContextManager[tuple[list[Publisher], list[Reader]]]:
     """Two logs on a server."""
     return two_logs(RedisLog(url), RedisLog(url))
-
-
-async def test_connections_are_cut_at_random(server: Valkey) -> None:
-    """Each event is there once, in order, and no reader sees a gap."""
-    with TcpProxy(server.port) as proxy:
-        async with two_hubs(f"redis://127.0.0.1:{proxy.port}") as (publishers, readers):
-            for round in range(12):
-                if round % 3 == 2:
-                    proxy.cut_answers = 2
-                proxy.cut()
-                for publisher in publishers:
-                    await publisher.more(10)
-        assert all(None not in reader.seen for reader in readers)
-        assert all(len(reader.epochs) == 1 for reader in readers)
-
-
-async def test_a_connection_that_was_lost_while_nothing_was_sent(server: Valkey) -> None:
-    """The next batch is stored on another connection, and no error is seen."""
-    with TcpProxy(server.port) as proxy:
-        async with opened(RedisLog(f"redis://127.0.0.1:{proxy.port}")) as log:
-            for number in range(5):
-                await publish(log, "a", str(number))
-                proxy.cut()
-                await asyncio.sleep(0.05)
-            assert [entry.data for entry in await read_all(log, "a")] == ["0", "1", "2", "3", "4"]
-
-
-async def test_a_killed_server_that_stored_all(server: Valkey) -> None:
-    """After `kill -9` and a start, with `appendfsync always`: nothing is lost or doubled, and no reader sees a gap."""
-    async with two_hubs(server.url) as (publishers, readers):
-        for _ in range(3):
-            server.kill()
-            await asyncio.sleep(0.02)
-            server.start()
-            for publisher in publishers:
-                await publisher.more(10)
-    assert all(None not in reader.seen for reader in readers)
-    assert all(len(reader.epochs) == 4 for reader in readers)
-
-
-async def test_a_frozen_server(server: Valkey) -> None:
-    """A server that stands still for 3 s delays what is published; nothing else happens."""
-    async with two_hubs(server.url) as (publishers, readers):
-        server.pause()
-        await asyncio.sleep(3)
-        server.resume()
-    assert all(None not in reader.seen for reader in readers)
-    assert sum(publisher.failures for publisher in publishers) == 0
 
 
 async def test_a_frozen_server_that_nobody_waits_for(server: Valkey) -> None:
@@ -157,7 +105,7 @@ async def test_a_server_that_is_put_back(server: Valkey) -> None:
             server.start()
             await reader.told()
             for number in range(15):  # past what the reader has seen
-                await _until_stored(log, f"new {number}")
+                await until_stored(log, f"new {number}")
             await reader.saw("new 14")
             at = reader.seen.index(None)
             assert reader.seen[:at] == [str(number) for number in range(20)]
@@ -171,7 +119,7 @@ async def test_a_server_that_is_put_back(server: Valkey) -> None:
             server.kill()
             shutil.copy(server.folder / "old.rdb", server.folder / "log.rdb")
             server.start()
-            await _until_stored(log, "newest")
+            await until_stored(log, "newest")
             await reader.saw("newest")
             again = await log.span()
             assert again.lives.resume(after.epoch, 10) == (10, False)
@@ -220,28 +168,6 @@ async def test_a_server_that_evicts(key: str) -> None:
             )
 
 
-async def test_publishing_fails_fast_while_the_server_is_away(server: Valkey) -> None:
-    """Nothing waits for a server that is known to be away; it goes on by itself when it is back."""
-    async with opened(RedisLog(server.url)) as log, Reader(log) as reader:
-        await publish(log, "a", "before")
-        server.pause()
-        uncertain = asyncio.create_task(log.append([("a", Event("sent as it died"))]))
-        await asyncio.sleep(0.1)
-        server.kill()
-        await asyncio.sleep(0.1)
-        begin = time.perf_counter()
-        for _ in range(100):
-            with pytest.raises(LogUnavailable, match="can't be reached"):
-                await publish(log, "a", "never")
-        assert time.perf_counter() - begin < 2.5
-        server.start()
-        await uncertain  # it was tried again
-        await _until_stored(log, "after")
-        await reader.saw("after")
-        assert None not in reader.seen
-        assert "never" not in reader.seen
-
-
 async def test_a_server_whose_memory_is_full() -> None:
     """It stores nothing, says so, and goes on when there is room; readers read."""
     with Valkey("--maxmemory", "20mb", "--maxmemory-policy", "noeviction") as server:
@@ -265,39 +191,6 @@ async def test_a_server_that_throws_events_away_is_warned_of(caplog: pytest.LogC
         async with opened(RedisLog(server.url)) as log, Reader(log):
             await publish(log, "a", "1")
     assert caplog.text.count("maxmemory-policy") == 1
-
-
-async def test_another_event_loop(valkey: Valkey) -> None:
-    """A log that was left open in an event loop that has ended is used in the next one."""
-    log = RedisLog(valkey.url, namespace=secrets.token_hex(8))
-
-    def use(data: str) -> list[int]:
-        return asyncio.run(publish(log, "a", data))
-
-    assert await asyncio.to_thread(use, "1") == [1]
-    assert await asyncio.to_thread(use, "2") == [2]
-    assert await publish(log, "a", "3") == [3]
-    await log.close()
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-async def test_a_fork(valkey: Valkey) -> None:
-    """The child of a fork makes connections of its own, and takes nothing from its parent's."""
-    async with opened(RedisLog(valkey.url, namespace=secrets.token_hex(8))) as log, Reader(log) as reader:
-        await publish(log, "a", "parent")
-        child = os.fork()
-        if child == 0:
-            try:
-                asyncio.events._set_running_loop(None)
-                stored = asyncio.run(publish(log, "a", "child"))
-                os._exit(0 if stored == [2] else 1)
-            finally:
-                os._exit(2)
-        _, status = await asyncio.to_thread(os.waitpid, child, 0)
-        assert status == 0
-        await publish(log, "a", "parent again")
-        await reader.saw("parent again")
-        assert reader.seen == ["parent", "child", "parent again"]
 
 
 async def test_no_password_is_told(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:
@@ -338,16 +231,6 @@ async def test_a_user_with_few_rights(server: Valkey) -> None:
     async with opened(RedisLog(url, namespace="other")) as log:
         with pytest.raises(LogUnavailable, match="does not let this user"):
             await log.span()
-
-
-async def _until_stored(log: Log, data: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await log.append([("a", Event(data))], token=data)
-                return
-            except LogError:
-                await asyncio.sleep(0.01)
 
 
 async def test_a_member_of_a_cluster_that_does_not_have_the_log() -> None:

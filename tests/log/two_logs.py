@@ -85,3 +85,14 @@ async def two_logs(one: Log, other: Log) -> AsyncGenerator[tuple[list[Publisher]
                 own = [data for data in each.seen if data is None or data.startswith(publisher._name)]
                 if None not in own:
                     assert own[: len(publisher.acknowledged)] == publisher.acknowledged
+
+
+async def until_stored(log: Log, data: str) -> None:
+    """Publish an event, again until it is stored; it is there once."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await log.append([("a", Event(data))], token=data)
+                return
+            except (LogUnavailable, LogUncertain):
+                await asyncio.sleep(0.01)
