@@ -24,7 +24,7 @@ def flags_in(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
 
 
-@pytest.mark.parametrize("name", ["publish", "tail", "run", "token", "ticket", "key"])
+@pytest.mark.parametrize("name", ["publish", "tail", "run", "token", "ticket", "key", "top"])
 def test_the_options_of_a_command_are_in_its_section(name: str) -> None:
     """Each option has its place there; each flag in its tables exists; its variable is named."""
     command = getattr(importlib.import_module(f"newswire.cli.{name}"), name)

@@ -24,7 +24,20 @@ try:
 except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 
-_COMMANDS: Final = ("serve", "relay", "run", "publish", "tail", "types", "log", "token", "ticket", "key", "doctor")
+_COMMANDS: Final = (
+    "serve",
+    "relay",
+    "run",
+    "publish",
+    "tail",
+    "types",
+    "log",
+    "token",
+    "ticket",
+    "key",
+    "top",
+    "doctor",
+)
 
 
 class _Commands(click.Group):
@@ -58,6 +71,7 @@ def newswire(context: click.Context) -> None:
     newswire tail news                  what comes on a channel, as it comes
     newswire publish news 'It works'    an event for it
     newswire token --jwt-secret S ...   a credential for a server that asks for one
+    newswire top                        channels and streams of a server, live, in a terminal
     newswire doctor URL                 what is wrong with an event stream, and how to cure it
     newswire relay --upstream URL       an AI API whose answers outlive the connection
     newswire log info                   what a log holds, and what it could lose
