@@ -1,21 +1,37 @@
-"""Streams in WSGI applications: a response that holds one worker thread for as long as its stream is open.
+"""Streams in WSGI applications: sent elsewhere, or by a worker thread that each holds for as long as it is open.
 
-WSGI has no other way. So give the server threads enough (`gunicorn --worker-class gthread --threads 200`), or let
-readers read from `newswire serve` on the same log, which holds none, and publish from here. The hub runs in a thread of
-its own; see `newswire.hub.lifecycle`.
+WSGI has no third way. `WsgiApp` publishes here, and answers requests for streams with 307 and the address of the same
+stream at a server that holds no thread for it; see `newswire.integrations.redirect`. `WsgiStream` streams here: give
+the server threads enough (`gunicorn --worker-class gthread --threads 200`). The hub runs in a thread of its own; see
+`newswire.hub.lifecycle`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, Literal, TypeAlias
+from urllib.parse import parse_qs
 
+from newswire.delivery.problem import Problem, not_found, problem_of, title
+from newswire.delivery.request import last_event_id
+from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
+from newswire.integrations.redirect import StreamServer
+from newswire.log.channels import is_internal, name_or_pattern
 
-__all__ = ["WsgiStream"]
+__all__ = ["Authorize", "StreamServer", "WsgiApp", "WsgiStream"]
+
+Environ: TypeAlias = dict[str, Any]
+StartResponse: TypeAlias = Callable[..., object]
+Authorize: TypeAlias = Callable[[Environ, Literal["subscribe", "publish"], Sequence[str]], str | None]
+"""Returns the user of a request that may do this with all of these channels, or None; raises `PermissionError`."""
+
+_CHANNEL: Final = "/channels/"
+_MAX_BODY: Final = 2**20
 
 
 class WsgiStream:
@@ -82,3 +98,83 @@ class Body:
     def close(self) -> None:
         """Called by the server when the client has left, or has everything."""
         self._hub.sync.call(self.exchange.aclose)
+
+
+class WsgiApp:
+    """A WSGI application with the routes of a hub, for a WSGI framework to mount at a prefix.
+
+    `POST /channels/NAME` publishes. `GET /channels/NAME` and `GET /stream?channel=A&channel=B` answer 307: the stream
+    is at `streams`.
+
+    Args:
+        hub: the hub that publishes. It opens itself, in a thread of its own.
+        streams: the server that streams, on the same log.
+        authorize: decides about each request; None: everyone may do everything.
+    """
+
+    def __init__(self, hub: Hub[Any], streams: StreamServer, *, authorize: Authorize | None = None) -> None:
+        self._hub = hub
+        self._streams = streams
+        self._authorize = authorize
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request; see PEP 3333."""
+        try:
+            status, headers, body = self._answer(environ)
+        except NewswireError as error:
+            status, headers, body = _of_problem(problem_of(error))
+        except Problem as problem:
+            status, headers, body = _of_problem(problem)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body = b""
+        start_response(f"{status} {title(status)}", [*headers, ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, environ: Environ) -> tuple[int, list[tuple[str, str]], bytes]:
+        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        method = environ["REQUEST_METHOD"]
+        if path == "/stream":
+            channels = parse_qs(environ.get("QUERY_STRING", "")).get("channel", [])
+            allowed: tuple[str, ...] = ("GET", "HEAD")
+        elif path.startswith(_CHANNEL) and len(path) > len(_CHANNEL):
+            channels = [path.removeprefix(_CHANNEL)]
+            allowed = ("GET", "HEAD", "POST")
+        else:
+            raise not_found(f"there is nothing at {path[:200]}: streams are at /channels/NAME")
+        if not channels:
+            raise Problem(400, "invalid_query", "name at least one channel: /stream?channel=news", field="channel")
+        if method not in allowed:
+            detail = f"{method[:20]} is not possible at {path[:200]}; what is: {', '.join(allowed)}"
+            raise Problem(405, "method_not_allowed", detail, headers={"allow": ", ".join(allowed)})
+        if any(map(is_internal, channels)):
+            raise Problem(400, "invalid_channel", "channels that begin with '$' are not for clients", field="channel")
+        subject = self._subject(environ, "publish" if method == "POST" else "subscribe", channels)
+        if method == "POST":
+            position = self._hub.sync.publish(channels[0], _body_of(environ))
+            return 200, [("Content-Type", "application/json")], json.dumps({"id": position}).encode()
+        asked = [name_or_pattern(channel) for channel in channels]
+        location = self._streams.location(asked, subject=subject, after=last_event_id(environ))
+        return 307, [("Location", location), ("Cache-Control", "no-store")], b""
+
+    def _subject(
+        self, environ: Environ, action: Literal["subscribe", "publish"], channels: Sequence[str]
+    ) -> str | None:
+        if self._authorize is None:
+            return None
+        try:
+            return self._authorize(environ, action, channels)
+        except PermissionError as error:
+            raise Problem(403, "denied", str(error) or f"you may not {action} here") from None
+
+
+def _body_of(environ: Environ) -> bytes:
+    announced = str(environ.get("CONTENT_LENGTH") or "0")
+    length = int(announced) if announced.isdecimal() else 0
+    if length > _MAX_BODY:
+        raise Problem(413, "too_large", f"an event has at most {_MAX_BODY:,} bytes here", limit=_MAX_BODY)
+    body: bytes = environ["wsgi.input"].read(length)
+    return body
+
+
+def _of_problem(problem: Problem) -> tuple[int, list[tuple[str, str]], bytes]:
+    return problem.status, pairs(problem.headers.items()), problem.body()

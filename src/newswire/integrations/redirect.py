@@ -1,0 +1,98 @@
+"""Streams that another server sends: the address of one, with a ticket that opens it.
+
+A WSGI worker that streams is taken for as long as the stream is open. So it answers 307 instead, and the browser's
+EventSource follows that to a server on the same log: `newswire serve`, or `newswire.asgi_app` in an ASGI process. The
+application has said who may read what, and the ticket passes that on. When the stream breaks, the EventSource asks the
+application again, and gets another ticket. Nothing here speaks HTTP; each framework makes a response of the address.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from newswire.delivery.request import CURSOR
+from newswire.errors import InvalidSetting
+from newswire.hub.hub import Hub
+from newswire.log.channels import Channels
+
+# `newswire.server.auth` is imported late: it needs Starlette and PyJWT, and a redirect without tickets needs neither.
+
+
+class StreamServer:
+    """The server that streams for this application.
+
+    Args:
+        url: where browsers reach it, with the prefix of its routes: `https://live.example.org`, or `/live`.
+        secret: its `jwt_secret`. None: the secret for tickets that the log keeps, if there is a hub.
+        hub: a hub on the same log. Without one and without a secret the server asks nobody for credentials, and gets
+            no tickets.
+
+    Attributes:
+        url: as given, without a slash at its end.
+
+    Raises:
+        InvalidSetting: `url` is no address.
+    """
+
+    def __init__(self, url: str, *, secret: str | None = None, hub: Hub[Any] | None = None) -> None:
+        if not url.startswith(("http://", "https://", "/")) or "?" in url or "#" in url:
+            raise InvalidSetting("StreamServer", "url", url, "https://live.example.org, or a path such as /live")
+        self.url = url.rstrip("/")
+        self._hub = hub
+        self._secret = secret
+        self._key: bytes | None = None
+        self._lock = threading.Lock()
+
+    def location(
+        self,
+        channels: Channels | Iterable[str],
+        *,
+        subject: str | None = None,
+        after: str | None = None,
+        first_use: float = 30.0,
+        until: float | None = None,
+    ) -> str:
+        """The address of a stream. Call it in a thread: the first call may read the log.
+
+        Args:
+            channels: names and patterns: those of a subscription, or `["news", Pattern("room.*")]`.
+            subject: the user; what revokes the user's credentials ends the stream.
+            after: the cursor of the request that is redirected.
+            first_use: seconds in which the ticket has to be used.
+            until: when the stream ends for good, in seconds since the Unix epoch; None: after 12 hours.
+
+        Raises:
+            InvalidChannel: one of the channels is none.
+            LogUnavailable: the log that keeps the secret can't be read.
+        """
+        if not isinstance(channels, Channels):
+            channels = Channels(channels)
+        names = sorted((*channels.names, *channels.patterns))
+        query = [("channel", name) for name in names] if len(names) > 1 else []
+        if after:
+            query.append((CURSOR, after))
+        key = self._ticket_key()
+        if key is not None:
+            from newswire.server.auth.credentials import TICKET
+            from newswire.server.auth.tickets import new_ticket
+
+            ticket, _ = new_ticket(key, subject=subject, subscribe=names, first_use=first_use, until=until)
+            query.append((TICKET, ticket))
+        path = "/stream" if len(names) > 1 else f"/channels/{quote(names[0], safe='')}"
+        return f"{self.url}{path}{'?' if query else ''}{urlencode(query)}"
+
+    def _ticket_key(self) -> bytes | None:
+        if self._hub is None and self._secret is None:
+            return None
+        from newswire.server.auth.tickets import Tickets, derived_key
+
+        with self._lock:
+            if self._key is None:
+                if self._secret is not None:
+                    self._key = derived_key(self._secret)
+                elif self._hub is not None:
+                    self._key = self._hub.sync.call(Tickets(self._hub).key)
+            return self._key

@@ -1,0 +1,182 @@
+"""WSGI answers 307 with a ticket, and the stream comes from a server on the same log."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
+
+import newswire
+from newswire import Decoder, Hub, Pattern
+from newswire.errors import InvalidSetting
+from newswire.integrations.wsgi import StreamServer, WsgiApp
+from newswire.server import Settings
+
+PATIENCE = 20.0
+SECRET = "a secret of the tests, 32 bytes long"
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/newswire.db"
+
+
+@pytest.fixture
+def server(log: str) -> Iterator[Threaded]:
+    """A server that asks for credentials, with a prefix."""
+    app = newswire.asgi_app(Hub(log), settings=Settings(jwt_secret=SECRET), prefix="/live")
+    with uvicorn_in_thread(app, lifespan="on") as running:
+        yield running
+
+
+@pytest.fixture
+def hub(log: str) -> Iterator[Hub[Any]]:
+    hub = Hub(log)
+    yield hub
+    hub.sync.close()
+
+
+def call(app: Any, method: str, path: str, query: str = "", body: bytes = b"", **more: str) -> tuple[str, Any, bytes]:
+    """One request, as a WSGI server makes it."""
+    heads: list[Any] = []
+    environ = {
+        "REQUEST_METHOD": method,
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+        **more,
+    }
+    chunks = b"".join(app(environ, lambda *head: heads.append(head)))
+    [(status, headers)] = heads
+    return status, dict(headers), chunks
+
+
+def read(location: str, count: int, **headers: str) -> list[Any]:
+    """Events of a stream."""
+    found, decoder = [], Decoder()
+    with httpx2.stream("GET", location, timeout=PATIENCE, headers=headers) as answer:
+        assert answer.status_code == 200, answer.read()
+        for chunk in answer.iter_raw():
+            found += decoder.feed(chunk)
+            if len(found) >= count:
+                break
+    return found
+
+
+def test_publish_here_and_read_there(server: Threaded, hub: Hub[Any]) -> None:
+    """The redirect's address opens the stream, with the cursor of the request, for one client."""
+    app = WsgiApp(hub, StreamServer(f"http://127.0.0.1:{server.port}/live", secret=SECRET))
+    status, _, body = call(app, "POST", "/channels/news", body=b"one")
+    assert status == "200 OK"
+    first = json.loads(body)["id"]
+    call(app, "POST", "/channels/news", body=b"two")
+    status, headers, body = call(app, "GET", "/channels/news", HTTP_LAST_EVENT_ID=first)
+    assert (status, body, headers["Cache-Control"]) == ("307 Temporary Redirect", b"", "no-store")
+    assert [event.data for event in read(headers["Location"], 1)] == ["two"]
+    again = httpx2.get(headers["Location"], timeout=PATIENCE)
+    assert (again.status_code, again.json()["reason"]) == (401, "used")
+
+
+def test_the_secret_that_the_log_keeps(log: str, hub: Hub[Any]) -> None:
+    """A server without a `jwt_secret` and an application on its log have it in common."""
+    settings = Settings(anonymous=("public",))
+    with uvicorn_in_thread(newswire.asgi_app(Hub(log), settings=settings), lifespan="on") as server:
+        streams = StreamServer(f"http://127.0.0.1:{server.port}", hub=hub)
+        hub.sync.publish("news", "one")
+        location = streams.location(["news"], subject="ada", after="0")
+        assert [event.event for event in read(location, 2)] == ["newswire.gap", "message"]
+
+
+def test_several_channels_and_patterns(server: Threaded, hub: Hub[Any]) -> None:
+    """Those of a subscription."""
+    streams = StreamServer(f"http://127.0.0.1:{server.port}/live/", secret=SECRET)
+    position = hub.sync.publish("begin", "x")
+    subscription = hub.subscribe("news", Pattern("room.*"))
+    hub.sync.publish("news", "one")
+    hub.sync.publish("room.1", "two")
+    hub.sync.publish("other", "three")
+    location = streams.location(subscription.channels, after=position)
+    assert "/live/stream?channel=news&channel=room.%2A&" in location
+    assert [event.data for event in read(location, 2)] == ["one", "two"]
+
+
+def test_in_wsgi_too() -> None:
+    """`/stream`, HEAD, and a channel whose name has to be quoted; no tickets for a server that asks nobody."""
+    with_hub = Hub("memory://")
+    app = WsgiApp(with_hub, StreamServer("/live"))
+    assert call(app, "GET", "/stream", "channel=a&channel=b.*")[1]["Location"] == "/live/stream?channel=a&channel=b.%2A"
+    status, headers, body = call(app, "HEAD", "/channels/caf\u00c3\u00a9")
+    assert (status, headers["Location"], body) == ("307 Temporary Redirect", "/live/channels/caf%C3%A9", b"")
+    assert headers["Content-Length"] == "0"
+    with_hub.sync.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "status", "code"),
+    [
+        ("GET", "/", "", "404 Not Found", "not_found"),
+        ("GET", "/channels/", "", "404 Not Found", "not_found"),
+        ("GET", "/stream", "", "400 Bad Request", "invalid_query"),
+        ("GET", "/channels/a/b", "", "400 Bad Request", "invalid_channel"),
+        ("GET", "/channels/$auth.secret", "", "400 Bad Request", "invalid_channel"),
+        ("POST", "/channels/$auth.revoked", "", "400 Bad Request", "invalid_channel"),
+        ("POST", "/channels/room.*", "", "400 Bad Request", "invalid_channel"),
+        ("POST", "/stream", "channel=a", "405 Method Not Allowed", "method_not_allowed"),
+        ("DELETE", "/channels/a", "", "405 Method Not Allowed", "method_not_allowed"),
+    ],
+)
+def test_bad_requests(method: str, path: str, query: str, status: str, code: str) -> None:
+    """A problem says what is wrong; nothing is stored."""
+    hub = Hub("memory://")
+    found, headers, body = call(WsgiApp(hub, StreamServer("/live")), method, path, query)
+    assert (found, json.loads(body)["code"]) == (status, code)
+    assert headers["Content-Type"] == "application/problem+json"
+    assert int(headers["Content-Length"]) == len(body)
+    hub.sync.close()
+
+
+def test_an_authorizer() -> None:
+    """It gives the ticket its user, or refuses with its words."""
+    import jwt
+
+    asked: list[Any] = []
+
+    def authorize(environ: dict[str, Any], action: str, channels: Any) -> str | None:
+        asked.append((action, list(channels)))
+        if action == "publish":
+            raise PermissionError("readers only")
+        return environ.get("REMOTE_USER")
+
+    hub = Hub("memory://")
+    app = WsgiApp(hub, StreamServer("/live", secret=SECRET), authorize=authorize)
+    status, _, body = call(app, "POST", "/channels/news", body=b"x")
+    assert (status, json.loads(body)["detail"]) == ("403 Forbidden", "readers only")
+    location = call(app, "GET", "/channels/news", REMOTE_USER="ada")[1]["Location"]
+    claims = jwt.decode(location.partition("ticket=")[2], options={"verify_signature": False})
+    assert (claims["sub"], claims["subscribe"]) == ("ada", ["news"])
+    assert asked == [("publish", ["news"]), ("subscribe", ["news"])]
+    hub.sync.close()
+
+
+def test_a_body_that_is_too_large() -> None:
+    """It is refused before it is read."""
+    hub = Hub("memory://")
+    status, _, body = call(WsgiApp(hub, StreamServer("/")), "POST", "/channels/news", CONTENT_LENGTH="999999999999")
+    assert (status, json.loads(body)["code"]) == ("413 Request Entity Too Large", "too_large") or status.startswith(
+        "413"
+    )
+    hub.sync.close()
+
+
+@pytest.mark.parametrize("url", ["live", "ftp://x", "/live?a=b", ""])
+def test_an_address_that_is_none(url: str) -> None:
+    """The error shows one."""
+    with pytest.raises(InvalidSetting, match="live.example"):
+        StreamServer(url)
