@@ -108,7 +108,7 @@ def test_several_channels_and_patterns(server: Threaded, hub: Hub[Any]) -> None:
 
 
 def test_in_wsgi_too() -> None:
-    """`/stream`, HEAD, and a channel whose name has to be quoted; no tickets for a server that asks nobody."""
+    """`/stream`, HEAD, and a channel whose name has to be quoted; no tickets for a server that needs none."""
     with_hub = Hub("memory://")
     app = WsgiApp(with_hub, StreamServer("/live"))
     assert call(app, "GET", "/stream", "channel=a&channel=b.*")[1]["Location"] == "/live/stream?channel=a&channel=b.%2A"
@@ -178,5 +178,5 @@ def test_a_body_that_is_too_large() -> None:
 @pytest.mark.parametrize("url", ["live", "ftp://x", "/live?a=b", ""])
 def test_an_address_that_is_none(url: str) -> None:
     """The error shows one."""
-    with pytest.raises(InvalidSetting, match="live.example"):
+    with pytest.raises(InvalidSetting, match="/live"):
         StreamServer(url)

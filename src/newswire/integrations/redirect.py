@@ -27,7 +27,7 @@ class StreamServer:
     Args:
         url: where browsers reach it, with the prefix of its routes: `https://live.example.org`, or `/live`.
         secret: its `jwt_secret`. None: the secret for tickets that the log keeps, if there is a hub.
-        hub: a hub on the same log. Without one and without a secret the server asks nobody for credentials, and gets
+        hub: a hub on the same log. Without one and without a secret the server needs no credentials, and gets
             no tickets.
 
     Attributes:
