@@ -189,6 +189,22 @@ async def test_heartbeats_before_the_first_item(in_thread: bool) -> None:
     await task
 
 
+async def test_heartbeats_may_be_padded() -> None:
+    """For proxies that hold back what is small."""
+    client = Client()
+    over = asyncio.Event()
+
+    async def quiet() -> AsyncIterator[str]:
+        await over.wait()
+        yield "at last"
+
+    options = StreamOptions(heartbeat=0.02, heartbeat_padding=100)
+    task = asyncio.create_task(respond(quiet(), client, options=options))
+    await client.until(lambda: "\n:" + " " * 100 + "\n" in client.text)
+    over.set()
+    await task
+
+
 async def test_what_fails_within_a_heartbeat_has_a_status() -> None:
     """Without any silence, an error is raised before the head; after a silence it is an event."""
 

@@ -11,7 +11,7 @@ import anyio
 import pytest
 from tests.fixtures.asgi_request import Client, Send, request_id
 
-from newswire import EventSourceResponse, Hub, StreamOptions
+from newswire import Decoder, EventSourceResponse, Hub, StreamOptions
 
 pytestmark = pytest.mark.anyio
 
@@ -55,6 +55,18 @@ async def test_a_send_runs_as_the_stream_s_own_task(hub: Hub) -> None:
         await client.until(lambda: "two" in client.text)
         assert set(client.tasks) == {task}
         assert set(client.ids) == {"mine"}
+
+
+async def test_padded_heartbeats(hub: Hub) -> None:
+    """Each stream has its own padding, beside others on the same channel, and every decoder ignores it."""
+    padded, plain = Client(), Client()
+    async with streaming(hub, padded, heartbeat=0.02, heartbeat_padding=2000), streaming(hub, plain, heartbeat=0.02):
+        await padded.until(lambda: padded.text.count("\n:" + " " * 2000 + "\n") >= 1)
+        await plain.until(lambda: plain.text.count("\n:\n") >= 1)
+        await hub.publish("news", "one")
+        await padded.until(lambda: "data: one" in padded.text)
+        assert "  " not in plain.text
+        assert [event.data for event in Decoder().feed(padded.text.encode())] == ["one"]
 
 
 async def test_one_send_at_a_time_and_everything_in_order(hub: Hub) -> None:

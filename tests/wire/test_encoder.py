@@ -152,4 +152,5 @@ def test_stream_headers() -> None:
         b"content-type": b"text/event-stream; charset=utf-8",
         b"cache-control": b"no-cache, no-transform",
         b"x-accel-buffering": b"no",
+        b"incremental": b"?1",
     }

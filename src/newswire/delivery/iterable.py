@@ -22,7 +22,7 @@ from newswire.delivery.reader import Item, IterableReader
 from newswire.delivery.stream import send_final
 from newswire.hub.options import StreamOptions
 from newswire.wire.deflate import GzipBody
-from newswire.wire.encoder import HEARTBEAT, encode, opening
+from newswire.wire.encoder import encode, heartbeat, opening
 from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.reserved import ERROR
@@ -173,7 +173,7 @@ class IterableStream:
                 break
             if not self._started:
                 await self._begin()
-            await self._body(block or HEARTBEAT)
+            await self._body(block or heartbeat(self._options.heartbeat_padding))
             if end is not None and self._loop.time() > end:
                 self._finish()
         if self._gone:

@@ -18,7 +18,7 @@ from newswire.log.engine import Entry
 from newswire.log.gc import untrack
 from newswire.wire.deflate import block
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES
-from newswire.wire.encoder import encode, encode_entry
+from newswire.wire.encoder import encode, encode_entry, heartbeat
 from newswire.wire.event import Event
 
 
@@ -157,6 +157,14 @@ class Chunk:
 
 
 HEARTBEAT: Final = Chunk(raw=HEARTBEAT_BYTES)
+_heartbeats: dict[int, Chunk] = {0: HEARTBEAT}
+
+
+def heartbeat_chunk(padding: int) -> Chunk:
+    """The heartbeat with so much padding; the same object for all streams that have it."""
+    if padding not in _heartbeats:
+        _heartbeats[padding] = Chunk(raw=heartbeat(padding))
+    return _heartbeats[padding]
 
 
 class Chunks:

@@ -82,6 +82,7 @@ class Group:
         "channels",
         "form",
         "head",
+        "beat",
         "heartbeat",
         "queued",
         "size",
@@ -119,6 +120,7 @@ class Group:
         self._round: list[Member] | None = None
         self._turn = 0
         self._chunk: Chunk = HEARTBEAT
+        self.beat: Chunk = HEARTBEAT
 
     # -- what is new
 
@@ -145,7 +147,7 @@ class Group:
             the seconds after which to call again: a silent stream gets one after half of the interval at least.
         """
         if self._quiet and self._ready and self._round is None and self._nothing_new():
-            self._begin(HEARTBEAT, self.head)
+            self._begin(self.beat, self.head)
             self._scheduler.enqueue(self)
         self._quiet = True
         return None if self.heartbeat is None else self.heartbeat / 2

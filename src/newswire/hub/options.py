@@ -63,6 +63,8 @@ class StreamOptions:
     Attributes:
         heartbeat: a stream that was silent for at most this long (and at least half of it) gets a comment, so that
             proxies keep it and a vanished client is noticed. 15 s is under every common proxy's idle limit.
+        heartbeat_padding: bytes by which a heartbeat is longer. Some proxies hold back what is smaller than a buffer of
+            theirs, so that a quiet stream brings no sign of life.
         retry: the reconnection time that the client gets at the start, in milliseconds (`retry:`).
         opening: begin with a block of its own that carries `retry:` and, on a hub's stream, the cursor as `id:`. The
             standard has it so, and a client then has a cursor before its first event. Some readers choke on a block
@@ -78,6 +80,7 @@ class StreamOptions:
     """
 
     heartbeat: float | None = 15.0
+    heartbeat_padding: int = 0
     retry: int | None = 3000
     opening: bool = True
     write_timeout: float | None = 30.0
@@ -90,5 +93,7 @@ class StreamOptions:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")
+        if self.heartbeat_padding < 0:
+            raise ValueError(f"heartbeat_padding is a number of bytes, 0 or more, not {self.heartbeat_padding!r}")
         if self.retry is not None and self.retry < 0:
             raise ValueError(f"retry is a number of milliseconds, 0 or more, not {self.retry!r}")

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 from newswire.errors import Closed, EpochChanged, LogUnavailable
 from newswire.hub.counts import Counts
 from newswire.hub.follower import LogFollower
-from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame, heartbeat_chunk
 from newswire.hub.group import Group
 from newswire.hub.group import Member as GroupMember
 from newswire.hub.history import History, Reader
@@ -253,10 +253,12 @@ class HubRuntime:
 
     def enter(self, member: Member, options: StreamOptions) -> Group:
         """Take in a subscription."""
-        key = (member.channels, member.form, options.heartbeat, member.wire, member.pace)
-        group = self._groups.get(key)
+        shared = (member.channels, member.form, options.heartbeat, member.wire, member.pace)
+        beat = heartbeat_chunk(options.heartbeat_padding)
+        group = self._groups.get((*shared, beat))
         if group is None:
-            group = self._groups[key] = self._group(*key)
+            group = self._groups[(*shared, beat)] = self._group(*shared)
+            group.beat = beat
             self.index.add(group)
             if options.heartbeat is not None:  # first at a random moment, so that not all come at once
                 self.deadlines.start(group.send_heartbeat, random.uniform(0, options.heartbeat / 2))
@@ -279,7 +281,7 @@ class HubRuntime:
         group.leave(member)
         group.size -= 1
         if group.size == 0:
-            del self._groups[group.channels, group.form, group.heartbeat, group.wire, member.pace]
+            del self._groups[group.channels, group.form, group.heartbeat, group.wire, member.pace, group.beat]
             group.close()
             self.index.remove(group)
             self.deadlines.cancel(group.send_heartbeat)

@@ -34,7 +34,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, Protocol
 
 from newswire.errors import Closed
-from newswire.hub.frames import HEARTBEAT, Chunk, Form, Frame, Marker
+from newswire.hub.frames import Chunk, Form, Frame, Marker, heartbeat_chunk
 from newswire.hub.group import Group
 from newswire.hub.iterator import EventIterator
 from newswire.hub.lifecycle import Lifecycle
@@ -516,7 +516,7 @@ class Subscription(Generic[E]):
         if self._state in (_State.CATCHING, _State.WAITING):
             if self._quiet:
                 self._runtime.counts.heartbeats += 1
-                self._give(HEARTBEAT)
+                self._give(heartbeat_chunk(self._options.heartbeat_padding))
             self._quiet = True
         return self._options.heartbeat / 2
 

@@ -32,7 +32,7 @@ class Settings(ServerSettings):
         (
             *("max_body", "max_batch", "max_channels", "max_channel_bytes", "body_timeout", "publish_rate"),
             *("max_streams", "max_streams_per_subject", "max_streams_per_address"),
-            *("heartbeat", "retry", "no_opening", "write_timeout", "max_age", "drain"),
+            *("heartbeat", "heartbeat_padding", "retry", "no_opening", "write_timeout", "max_age", "drain"),
             *("jwt_secret", "jwt_key", "jwks_url", "jwt_audience", "jwt_issuer", "jwt_algorithm", "jwt_leeway"),
             *("api_keys", "anonymous", "edge_key", "metrics_token"),
         )
@@ -92,6 +92,11 @@ class Settings(ServerSettings):
         "Events a second that one user, or else one address, may publish to one process; more get a 429.",
     )
     body_timeout: float = setting(30.0, option_types.duration(), "How long a client may take to send a body.")
+    heartbeat_padding: int = setting(
+        0,
+        option_types.size(0, 64 * 2**10),
+        "Bytes that heartbeats are longer by, for proxies that hold back what is small.",
+    )
     retry: int = setting(
         3000, option_types.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`)."
     )
@@ -253,6 +258,7 @@ class Settings(ServerSettings):
         """How each stream behaves."""
         return StreamOptions(
             heartbeat=self.heartbeat,
+            heartbeat_padding=self.heartbeat_padding,
             retry=self.retry,
             opening=not self.no_opening,
             write_timeout=self.write_timeout,

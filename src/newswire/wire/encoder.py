@@ -15,6 +15,11 @@ from newswire.wire.event import Event
 HEARTBEAT: Final = b":\n"
 
 
+def heartbeat(padding: int = 0) -> bytes:
+    """Returns a heartbeat with so many bytes more, for proxies that pass nothing on before a buffer is full."""
+    return b":" + b" " * padding + b"\n"
+
+
 def encode(event: Event) -> bytes:
     """Returns the complete block of an event, with its blank line.
 

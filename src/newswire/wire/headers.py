@@ -16,6 +16,7 @@ STREAM_HEADERS: Final[tuple[tuple[bytes, bytes], ...]] = (
     # no-transform, since a proxy that compresses would also buffer (RFC 9111, section 5.2.2.6).
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),  # nginx's own switch
+    (b"incremental", b"?1"),  # for proxies that know draft-ietf-httpbis-incremental: pass on each part as it comes
 )
 
 # RFC 9110, section 12.4.2: "A sender of qvalue MUST NOT generate more than three digits after the decimal point."
