@@ -29,6 +29,7 @@ NAMES: Final = (
     "loop",
     "strangers",
     "revocation",
+    "presence",
     "publish",
     "engines",
     "outbox",

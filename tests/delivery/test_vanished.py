@@ -7,9 +7,6 @@ next, so that no FIN and no RST comes. Everywhere, as a process that stands stil
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from tests.fixtures.asgi_servers import Server, running
+from tests.fixtures.network import Network, networks_can_be_made
 
 COUNT = 1000
 WRITE_TIMEOUT = 1.0
@@ -27,57 +25,6 @@ WRITE_TIMEOUT = 1.0
 SLACK = 8.0
 CROWD = Path(__file__).with_name("crowd.py")
 PATH = f"/events?heartbeat=0.5&write_timeout={WRITE_TIMEOUT}"
-_numbers = itertools.count()
-
-
-class Network:
-    """A network namespace with one cable to this machine, which can be cut on the clients' side."""
-
-    def __init__(self) -> None:
-        number = next(_numbers)
-        self.name = f"newswire-{os.getpid()}-{number}"
-        self._cable = f"nw{os.getpid()}-{number}"
-        block = 4 * ((os.getpid() + 1000 * number) % 16000)
-        self.host, client = (f"10.213.{(block + n) // 256}.{(block + n) % 256}" for n in (1, 2))
-        self._ip("netns", "add", self.name)
-        try:
-            self._ip("link", "add", self._cable, "type", "veth", "peer", "name", "eth0", "netns", self.name)
-            self._ip("addr", "add", f"{self.host}/30", "dev", self._cable)
-            self._ip("link", "set", self._cable, "up")
-            self._ip("-n", self.name, "addr", "add", f"{client}/30", "dev", "eth0")
-            self._ip("-n", self.name, "link", "set", "eth0", "up")
-        except BaseException:
-            self.remove()
-            raise
-
-    def cut(self) -> None:
-        """From now on nothing that a client sends arrives."""
-        self._ip("-n", self.name, "route", "add", "blackhole", f"{self.host}/32")
-
-    def mend(self) -> None:
-        """Undo it."""
-        self._ip("-n", self.name, "route", "del", "blackhole", f"{self.host}/32")
-
-    def remove(self) -> None:
-        """Leave nothing behind."""
-        with contextlib.suppress(subprocess.CalledProcessError):
-            self._ip("link", "del", self._cable)
-        self._ip("netns", "del", self.name)
-
-    @staticmethod
-    def _ip(*arguments: str) -> None:
-        subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
-
-def networks_can_be_made() -> bool:
-    """Whether this process may make network namespaces, and cables into them."""
-    if os.geteuid() != 0 or shutil.which("ip") is None:
-        return False
-    try:
-        Network().remove()
-    except subprocess.CalledProcessError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
