@@ -152,7 +152,7 @@ def _row(way: _Way, seen: list[_Seen], path: list[_Seen], base: list[_Seen]) -> 
 
 
 def _measure(way: _Way, subscribers: int, rate: float, seconds: float) -> _Seen:
-    environment = {"BENCH_COMPRESS": "1"} if way.compresses else {}
+    environment = {"BENCH_SILENT": "1", **({"BENCH_COMPRESS": "1"} if way.compresses else {})}
     options = {"compressed": 1, "header": "Accept-Encoding: gzip"} if way.compresses or way.packs else {}
     contender = replace(way.server, environment=environment)
     with serving(contender.command(), contender.environment) as server, _in_front(way, server) as proxy:

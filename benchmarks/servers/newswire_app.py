@@ -2,7 +2,7 @@
 
 Served twice: by uvicorn with newswire's protocol class (the direct path), and by uvicorn as it is (the ASGI path). The
 environment gives what a benchmark varies: `BENCH_LOG` (the log's URL), `BENCH_WRITE_TIMEOUT` (seconds, or `none`),
-`BENCH_COALESCE` (seconds), `BENCH_COMPRESS` (1) and `BENCH_KEYS` (channels with a state).
+`BENCH_COALESCE` (seconds), `BENCH_COMPRESS` (1), `BENCH_SILENT` (1: no heartbeats) and `BENCH_KEYS` (channels with a state).
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _coalesce = float(os.environ.get("BENCH_COALESCE", "0")) or None
 hub = Hub(os.environ.get("BENCH_LOG", "memory://"), latest=["key.*"] if _keys else ())
 _timeout = os.environ.get("BENCH_WRITE_TIMEOUT", "30")
 options = StreamOptions(
-    write_timeout=None if _timeout == "none" else float(_timeout), compress=bool(os.environ.get("BENCH_COMPRESS"))
+    heartbeat=None if os.environ.get("BENCH_SILENT") else 15.0,
+    write_timeout=None if _timeout == "none" else float(_timeout),
+    compress=bool(os.environ.get("BENCH_COMPRESS")),
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -250,3 +251,23 @@ def test_on_servers(name: str) -> None:
         with http.stream("GET", address, headers={"accept-encoding": "identity"}) as answer:
             assert "content-encoding" not in answer.headers
             assert "retry: 3000" in next(answer.iter_text())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["direct", "uvicorn h11"])
+def test_a_reader_that_stalls_on_servers(name: str) -> None:
+    """What its connection can't hold comes later, in order and with a right trailer."""
+    texts = [random.Random(number).randbytes(15_000).hex() for number in range(60)]  # half of it when compressed
+    with running(name) as server, httpx2.Client(timeout=PATIENCE) as http:
+        address = f"http://127.0.0.1:{server.port}/events?compress"
+        with http.stream("GET", address) as answer:
+            for text in texts:
+                server.publish(text)
+            decoder, events = Decoder(), list[Event]()
+            for piece in answer.iter_bytes():
+                events += decoder.feed(piece)
+                if len(events) == len(texts):
+                    server.process.terminate()  # the end is read too
+        assert [event.data for event in events[: len(texts)]] == texts
+        assert [event.event for event in events[len(texts) :]] == ["newswire.goodbye"]
+        assert answer.num_bytes_downloaded < 0.6 * sum(map(len, texts))

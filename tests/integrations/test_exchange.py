@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import zlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+from flask import Flask
 
 from newswire import Hub, StreamOptions
 from newswire.errors import LogUnavailable
 from newswire.integrations.exchange import Exchange
+from newswire.integrations.flask import stream as flask_stream
 from newswire.integrations.wsgi import WsgiStream
 
 pytestmark = pytest.mark.anyio
@@ -118,4 +123,35 @@ def test_wsgi() -> None:
     assert status == "200 OK"
     assert ("Content-Type", "text/event-stream; charset=utf-8") in headers
     body.close()  # type: ignore[attr-defined]
+    hub.sync.close()
+
+
+async def test_compressed() -> None:
+    """If the options say so and the request takes it, the head and every chunk is."""
+    options = StreamOptions(compress=True)
+    async with Hub("memory://") as hub:
+        for accepts, encoding in (("gzip", "gzip"), ("br", None), (None, None)):
+            exchange = Exchange(hub.subscribe("news"), options=options, accept_encoding=accepts)
+            await exchange.start()
+            assert dict(exchange.headers).get("content-encoding") == encoding
+            assert ("vary", "accept-encoding") in exchange.headers
+            chunk = await anext(exchange)
+            assert (zlib.decompressobj(31).decompress(chunk) if encoding else chunk).startswith(b"retry: ")
+            await exchange.aclose()
+
+
+def test_compressed_by_wsgi() -> None:
+    """An iterable's end is the body's, in Flask too."""
+    hub = Hub("memory://")
+    content = ["x" * 1000, "y" * 1000]
+
+    def answer() -> Any:
+        return flask_stream(hub, content, options=StreamOptions(compress=True, retry=None))  # type: ignore[arg-type]
+
+    app = Flask(__name__)
+    app.add_url_rule("/", view_func=answer)
+    answered = app.test_client().get("/", headers={"Accept-Encoding": "deflate, gzip;q=0.9"})
+    assert answered.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(answered.data) == b"".join(f"data: {text}\n\n".encode() for text in content)
+    assert len(answered.data) < 200
     hub.sync.close()

@@ -38,7 +38,14 @@ async def stream(
         status: the status of the response.
         headers: more headers.
     """
-    exchange = Exchange(content, method=request.method, options=options, status=status, headers=headers)
+    exchange = Exchange(
+        content,
+        method=request.method,
+        options=options,
+        status=status,
+        headers=headers,
+        accept_encoding=request.headers.get("Accept-Encoding"),
+    )
     await exchange.start()
     response = web.StreamResponse(status=exchange.status, headers=dict(pairs(exchange.headers)))
     gone = asyncio.create_task(_leave_with(request, exchange), name="newswire watcher")

@@ -28,6 +28,7 @@ class Exchange:
         options: see `StreamOptions`.
         status: of the response.
         headers: more headers of the response.
+        accept_encoding: what the request's `Accept-Encoding` says.
 
     Attributes:
         status: of the answer; once `start` has returned.
@@ -42,11 +43,15 @@ class Exchange:
         options: StreamOptions | None = None,
         status: int = 200,
         headers: Mapping[str, str] | None = None,
+        accept_encoding: str | None = None,
     ) -> None:
         self.status = status
         self.headers: list[tuple[str, str]] = []
         self._app = EventSourceResponse(content, status_code=status, headers=headers, options=options)
-        self._scope = {"type": "http", "method": method, "headers": [], "http_version": "1.1"}
+        accepts = (
+            [] if accept_encoding is None else [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))]
+        )
+        self._scope = {"type": "http", "method": method, "headers": accepts, "http_version": "1.1"}
         self._left = asyncio.Event()  # the client
         self._head: asyncio.Future[Message] | None = None
         self._chunk: bytes | None = None

@@ -38,6 +38,7 @@ def stream(
         status: the status of the response.
         headers: more headers.
     """
-    body = WsgiStream(hub, content, options=options, status=status, headers=headers).open(request.method)
+    made = WsgiStream(hub, content, options=options, status=status, headers=headers)
+    body = made.open(request.method, request.headers.get("Accept-Encoding"))
     found = pairs(body.exchange.headers)
     return Response(body, status=body.exchange.status, headers=found, direct_passthrough=True)

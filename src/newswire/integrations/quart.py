@@ -25,7 +25,14 @@ async def stream(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Answer the current request with a stream; see `newswire.EventSourceResponse` for the arguments."""
-    exchange = Exchange(content, method=request.method, options=options, status=status, headers=headers)
+    exchange = Exchange(
+        content,
+        method=request.method,
+        options=options,
+        status=status,
+        headers=headers,
+        accept_encoding=request.headers.get("Accept-Encoding"),
+    )
     await exchange.start()
     response = Response(_chunks(exchange), status=exchange.status, headers=dict(pairs(exchange.headers)))
     response.timeout = None  # Quart's own would end the stream after a minute

@@ -60,15 +60,15 @@ class WsgiStream:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         """Answer one request; see PEP 3333."""
-        body = self.open(environ.get("REQUEST_METHOD", "GET"))
+        body = self.open(environ.get("REQUEST_METHOD", "GET"), environ.get("HTTP_ACCEPT_ENCODING"))
         start_response(body.exchange.reason, pairs(body.exchange.headers))
         return body
 
-    def open(self, method: str) -> Body:
-        """Begin the stream; the head is known then."""
+    def open(self, method: str, accept_encoding: str | None = None) -> Body:
+        """Begin the stream; the head is known then. Both arguments are the request's."""
 
         async def begin() -> Exchange:
-            exchange = Exchange(self._content, method=method, **self._more)
+            exchange = Exchange(self._content, method=method, accept_encoding=accept_encoding, **self._more)
             await exchange.start()
             return exchange
 

@@ -51,7 +51,14 @@ async def stream(
                 "an iterable can't be streamed through WSGI: serve the project by an ASGI server"
             )
         return await sync_to_async(redirect)(request, content)
-    exchange = Exchange(content, method=str(request.method), options=options, status=status, headers=headers)
+    exchange = Exchange(
+        content,
+        method=str(request.method),
+        options=options,
+        status=status,
+        headers=headers,
+        accept_encoding=request.headers.get("Accept-Encoding"),
+    )
     await exchange.start()
     await sync_to_async(release_connections)()
     found = dict(pairs(exchange.headers))  # the type among them
