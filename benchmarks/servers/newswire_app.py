@@ -2,7 +2,8 @@
 
 Served twice: by uvicorn with newswire's protocol class (the direct path), and by uvicorn as it is (the ASGI path). The
 environment gives what a benchmark varies: `BENCH_LOG` (the log's URL), `BENCH_WRITE_TIMEOUT` (seconds, or `none`),
-`BENCH_COALESCE` (seconds), `BENCH_COMPRESS` (1), `BENCH_SILENT` (1: no heartbeats) and `BENCH_KEYS` (channels with a state).
+`BENCH_COALESCE` (seconds), `BENCH_COMPRESS` (1), `BENCH_SILENT` (1: no heartbeats) and `BENCH_KEYS` (channels with a
+state).
 """
 
 from __future__ import annotations
