@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.fixtures.demo import Cluster
+from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, WIDE
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.slow]
 
@@ -17,6 +18,25 @@ def url(tmp_path: Path) -> Iterator[str]:
     """The page's address; the cluster runs until the test ends."""
     with Cluster(tmp_path) as cluster:
         yield f"{cluster.url}/cluster/"
+
+
+def test_the_page_is_for_everybody(url: str, page: Any) -> None:
+    """All can be read in both themes, reached with the keyboard, and seen on a phone."""
+    page.order(goto=url, media={"colorScheme": "light"})
+    page.until("document.getElementById('audit').dataset.result === 'good'")
+    for control, name in page.evaluate(CONTROLS):
+        page.order(press="Tab")
+        assert name
+        assert page.evaluate(FOCUSED) == control
+        assert page.evaluate(RING)
+    for theme in ("light", "dark"):
+        page.order(media={"colorScheme": theme})
+        for width in (390, 1280, 1440):
+            page.order(size={"width": width, "height": 844})
+            page.until(f"innerWidth === {width}")
+            assert page.evaluate(WIDE) == 0
+            assert page.evaluate(CUT) == page.evaluate(OUTSIDE) == page.evaluate(FAINT) == []
+    assert page.errors == []
 
 
 def test_each_of_the_three_may_die(url: str, page: Any) -> None:

@@ -1,5 +1,5 @@
 // The cluster's page: a feed that moves between two servers, and buttons that kill.
-import { $, notice, toast } from "./demo/cards.js";
+import { $, element, notice, toast } from "./demo/cards.js";
 import { Proof, arrived } from "./demo/proof.js";
 import { MovingFeed } from "./moving.js";
 import { Chart, animate, fromZero } from "/newswire-chart.js";
@@ -52,7 +52,8 @@ for (const button of document.querySelectorAll(".process .button"))
 animate(() => {
   proof.show();
   const second = Math.floor(Date.now() / 1000) * 1000 - 1000;
-  $("rate-now").textContent = `${rate.values.find(([at]) => at === second)?.[1] ?? 0} a second`;
+  const now = rate.values.find(([at]) => at === second)?.[1] ?? 0;
+  $("rate-now").replaceChildren(element("b", "", String(now)), element("i", "", " a second"));
   chart.draw(Date.now());
 });
 setInterval(() => feed.state === "live" && feed.move(), MOVE);
