@@ -11,7 +11,7 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz setup
+.PHONY: js demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup
 
 setup: $(VENV)/.ready
 
@@ -72,6 +72,10 @@ check: setup           ## format, lint, types, floors, spelling, plain English
 MINUTES ?= 1
 fuzz: setup            ## random inputs to everything that takes bytes from strangers; make fuzz MINUTES=60
 	$(BIN)/python -m tests.fuzz --minutes $(MINUTES)
+
+ROLLS ?= 10
+rolling: setup         ## two servers behind nginx and Caddy, each restarted ROLLS times under load: nothing lost, no error page
+	ROLLS=$(ROLLS) $(BIN)/python -m pytest -q tests/docs/test_deploy.py -k rolling
 
 bench: setup           ## all benchmarks, in turns with the peers; renews docs/benchmarks.md; needs Linux, a C compiler, 10 minutes
 	$(BIN)/python -m benchmarks --quick --write-docs

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.fixtures.asgi_servers import SERVERS, Server, running
+from tests.fixtures.http2 import Http2Streams
 
 ON_UVICORN = [name for name in SERVERS if name.startswith(("direct", "uvicorn")) and "gzip" not in name]
 
@@ -132,3 +133,23 @@ def test_errors_before_and_after_the_head(server: Server) -> None:
         assert "200 OK" in text
         assert "event: newswire.error" in text
         assert "secret" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["hypercorn", "granian"])
+def test_stalled_http2_readers_cost_bounded_memory(name: str) -> None:
+    """Four streams that take nothing, of 25 MB each: the server keeps a bounded part. A goodbye follows that part."""
+    with running(name) as server, Http2Streams(server.port, ["/events"] * 4, stalled=True) as client:
+        client.read_until(lambda: all("id: " in text for text in client.text.values()))
+        before = server.stats("/memory")["resident"]
+        for _ in range(420):
+            server.publish("x" * 60_000)
+        grown = (int(str(server.stats("/memory")["resident"])) - int(str(before))) / 1024
+        # Unbounded, it is 100 MB more than that. The log and the hub's window, both in memory, keep 25 and 16 MB.
+        assert grown < 100
+        if name == "hypercorn":  # its send() never blocks, so each stream has reached its budget
+            client.open_windows()
+            client.read_until(lambda: len(client.ended) == 4)
+            for text in client.text.values():
+                assert "event: newswire.goodbye" in text
+                assert len(text) < 5 * 2**20

@@ -32,7 +32,9 @@ from newswire.hub.subscription import Subscription
 from newswire.wire.deflate import GzipBody
 from newswire.wire.headers import STREAM_HEADERS
 
-_HTTP2_MAX_BYTES: Final = 16 * 2**20  # on HTTP/2 some servers' send() never blocks
+# On HTTP/2 some servers' send() never blocks: they keep what a client does not take, of each stream. A stream that
+# works reconnects after so many bytes, and goes on with its cursor.
+_HTTP2_MAX_BYTES: Final = 4 * 2**20
 
 
 class EventSourceResponse(StarletteCompatible):
