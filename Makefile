@@ -47,6 +47,7 @@ docs: setup            ## the docs site, in build/docs; any web server can send 
 
 images: setup          ## renews the pictures in docs/images
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
+	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots_pages.mjs
 
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
 	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 2 -raR
