@@ -168,6 +168,46 @@ def test_the_keys(tmp_path: Path, page: Any) -> None:
     assert page.errors == page.console == []
 
 
+def test_streams_in_the_place_of_the_channels(tmp_path: Path, page: Any) -> None:
+    """Each stream with its channels, live; of the chosen channel; filtered. Nothing sticks out, and all can be read."""
+    rows = "[...document.querySelectorAll('#streams .reads')].map(cell => cell.textContent)"
+    with Serve(tmp_path) as server:
+        server.publish("orders.eu", "1")
+        with (
+            Reader(f"{server.url}/channels/orders.eu") as one,
+            Reader(f"{server.url}/stream?channel=a.*&channel=b") as two,
+        ):
+            one.opened()
+            two.opened()
+            page.order(goto=server.url)
+            page.until(f"{ROWS}.length === 2")
+            page.evaluate("document.getElementById('show-streams').click()")
+            page.until(f"{rows}.length === 3")  # with the page's own
+            assert page.evaluate(rows) == ["orders.eu", "a.* b", ">"]
+            assert page.evaluate("document.getElementById('channels-title').textContent") == "Streams"
+            assert not page.evaluate("document.getElementById('channels-panel').checkVisibility()")
+            assert page.evaluate("document.querySelector('#streams .from').textContent") == "127.0.0.1"
+            for width in (390, 1280):
+                page.order(size={"width": width, "height": 800})
+                page.until(f"innerWidth === {width}")
+                assert page.evaluate(WIDE) == 0
+                assert page.evaluate(CUT) == []
+                assert page.evaluate(FAINT) == []
+            page.evaluate("location.hash = 'channel=b'")
+            page.until(f"{rows}.join() === 'a.* b,b'")  # the page's tail shows this channel now
+            page.evaluate("location.hash = 'channel=nothing'")
+            page.until(f"{rows}.join() === 'nothing'")
+            page.evaluate("history.back()")
+            page.until(f"{rows}.length === 2")
+            page.order(press="/")
+            page.order(type="a.")
+            page.until(f"{rows}.join() === 'a.* b'")
+        page.until("document.getElementById('streams-empty').checkVisibility()")  # they have left
+        page.evaluate("document.getElementById('show-streams').click()")
+        assert page.evaluate("document.getElementById('channels-panel').checkVisibility()")
+    assert page.errors == []
+
+
 def test_a_long_name_pushes_nothing_out(tmp_path: Path, page: Any) -> None:
     """A channel of 200 letters, an event type and data as long: no sideways scrolling, and the name is there whole."""
     name = "a.channel.of." + "many" * 20 + ".tokens" * 15

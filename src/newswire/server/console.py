@@ -33,6 +33,7 @@ _TYPES: Final = {
     "console.css": "text/css; charset=utf-8",
     "console.js": "text/javascript; charset=utf-8",
     "channels.js": "text/javascript; charset=utf-8",
+    "streams.js": "text/javascript; charset=utf-8",
     "tail.js": "text/javascript; charset=utf-8",
 }
 _SECURITY: Final = {

@@ -2,6 +2,7 @@
 // /#channel=orders.eu, or a pattern.
 
 import { ChannelTable } from "./channels.js";
+import { StreamTable } from "./streams.js";
 import { Chart, animate, fromZero, pointer, short, sparkline } from "../newswire-chart.js";
 import { Tail, el, isPattern } from "./tail.js";
 
@@ -44,6 +45,7 @@ function follow(name) {
   $("unfollow").hidden = name === null;
   document.title = name === null ? "newswire console" : `${name} · newswire console`;
   table.choose(name);
+  askStreams();
   tail.follow(name, last);
   if (name && !isPattern(name)) $("publish").channel.value = name;
 }
@@ -76,6 +78,19 @@ const table = new ChannelTable($("channels-card"), {
   body: $("channels"), filter: $("filter"), empty: $("channels-empty"), note: $("channels-note"),
   onChoose: name => choose(name === following ? null : name),
 });
+const streams = new StreamTable({ body: $("streams"), filter: $("filter"), empty: $("streams-empty"), note: $("streams-note") });
+let streamsShown = false;
+function askStreams() {
+  if (streamsShown && last) streams.ask(following, last.now).catch(() => {}); // the numbers say that the server is away
+}
+$("show-streams").onclick = () => {
+  streamsShown = !streamsShown;
+  $("channels-title").textContent = streamsShown ? "Streams" : "Channels";
+  $("show-streams").textContent = streamsShown ? "Show channels" : "Show streams";
+  for (const id of ["channels-panel", "channels-note"]) $(id).hidden = streamsShown;
+  for (const id of ["streams-panel", "streams-note"]) $(id).hidden = !streamsShown;
+  askStreams();
+};
 const published = { colour: "--one", fill: true, values: [] };
 const chart = new Chart($("chart"), { lines: [published], scale: fromZero(1), bars: true });
 const sparks = { subscribers: [], deliveries: [] };
@@ -224,6 +239,7 @@ async function ask() {
     state.numbers = true;
     show(now);
     if (anew) follow(wanted());
+    askStreams();
     state.refused = "";
   } catch (error) {
     state.numbers = false;
