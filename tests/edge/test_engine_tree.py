@@ -127,7 +127,7 @@ def test_the_origin_s_work_depends_on_its_edges_and_not_on_their_readers(origin:
                         return
 
         arrived = asyncio.Semaphore(0)
-        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(240), asyncio.TaskGroup() as tasks:
             for _ in range(readers):
                 tasks.create_task(one())
             for _ in range(readers):

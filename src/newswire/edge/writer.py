@@ -16,7 +16,7 @@ from newswire.edge import form
 from newswire.edge.origin import Origin
 from newswire.errors import LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import Batch, Known, OnDone, Outcome
-from newswire.log.log import as_log_error
+from newswire.log.failures import as_log_error
 from newswire.log.retry import Retry
 
 _EVENTS: Final = 2000  # in one request …

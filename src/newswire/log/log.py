@@ -8,25 +8,16 @@ the call that calls back, and waiting. Nothing here knows where an engine keeps 
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Container, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
-from newswire.errors import (
-    Closed,
-    EpochChanged,
-    InvalidEvent,
-    LimitExceeded,
-    LogError,
-    LogUnavailable,
-    LogUncertain,
-    NewswireError,
-)
-from newswire.log.channels import Channels, check_channel
+from newswire.errors import Closed, EpochChanged, LogError, LogUnavailable
+from newswire.log.batch_check import BatchCheck
+from newswire.log.channels import Channels
 from newswire.log.engine import (
     Batch,
     Condition,
@@ -43,16 +34,16 @@ from newswire.log.engine import (
     Page,
     Span,
 )
+from newswire.log.failures import as_log_error, as_unavailable, own_copy
 from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import KnownPosition, Position, positions
+from newswire.log.submissions import Submissions, wrong_number
 from newswire.wire.event import Event
 
 logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
-_NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
-_TOKEN_CHARACTERS: Final = 256
 _FOLLOWED: Final = 8192  # entries that a slow follower has in memory; then it reads on when it has taken them
 _TAIL_SECONDS: Final = 1.0  # how long a tail that was cancelled may take to end, before it is left alone
 
@@ -79,19 +70,13 @@ class Log:
         self.read_seconds = Histogram(LOG_BOUNDS)
         self.limits: Limits = engine.limits
         self._closed = False
-        self._checked: set[str] = set()
-        # Names that need no other check.
-        self._known: Container[str] = self._checked if engine.known is None else engine.known
-        self._gathered: list[tuple[Batch, asyncio.Future[tuple[Outcome, str]]]] = []
-        self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
-        self._pending: dict[_Submission, float] = {}  # and when its answer is overdue
-        self._timer: asyncio.TimerHandle | None = None
+        self._check = BatchCheck(engine.limits, engine.known).check
+        self._submissions = Submissions(engine, self.append_seconds)
         self._tails: set[_Tail] = set()
         self._more = False  # whether more may be appended in this pass of the event loop
         self._answer = _Answer()  # of an engine that calls back at once
         self._on_answer = self._answer.done
         self._immediate = engine.immediate
-        self._any_size = self.limits.nul and self.limits.batch_events is self.limits.batch_bytes is None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.engine}{' (closed)' if self._closed else ''}>"
@@ -154,11 +139,11 @@ class Log:
             self._more = False
             outcome = outcomes[0]
         else:
-            outcome, epoch = await self._gather(batch)
+            outcome, epoch = await self._submissions.gather(batch)
         if outcome is None:
             return None
         if isinstance(outcome, LogError):
-            raise _own(outcome)
+            raise own_copy(outcome)
         if batch.token is not None and type(outcome) is Known:
             return positions(epoch, outcome, len(batch.events), KnownPosition)
         return positions(epoch, outcome, len(batch.events))
@@ -178,12 +163,8 @@ class Log:
                 on_done(outcomes, epoch)
             except Exception:  # the outermost frame of a callback, as where it is called later
                 logger.exception("a callback for what was appended failed")
-        elif len(groups := self._groups(batches)) == 1:
-            self._submit(batches, on_done)
         else:
-            joined = _Joined(len(groups), on_done)
-            for number, group in enumerate(groups):
-                self._submit(group, partial(joined.done, number))
+            self._submissions.submit(batches, on_done)
 
     def _submit_now(self, batches: Sequence[Batch]) -> tuple[Sequence[Outcome], str]:
         """Submit to an engine that calls back before it returns."""
@@ -194,7 +175,7 @@ class Log:
         except Exception as error:  # whatever an engine raises: it has stored nothing
             return [as_log_error(error)] * len(batches), ""
         if len(answer.outcomes) != len(batches):
-            return _wrong_number(answer.outcomes, batches), ""
+            return wrong_number(answer.outcomes, batches), ""
         return answer.outcomes, answer.epoch
 
     def check(self, events: Sequence[tuple[str, Event]]) -> Sequence[int]:
@@ -202,109 +183,6 @@ class Log:
         batch = Batch(events)
         self._check(batch)
         return batch.sizes
-
-    def _check(self, batch: Batch) -> None:
-        most, known = self.limits.event_bytes, self._known
-        sizes = []
-        for channel, event in batch.events:
-            if type(channel) is not str or channel not in known:
-                check_channel(channel)
-                if known is self._checked:
-                    if len(self._checked) >= _NAMES_KNOWN:
-                        self._checked.clear()
-                    self._checked.add(str(channel))
-            data, _, id_, retry, _ = event
-            if id_ is not None:
-                raise InvalidEvent("id", "the log gives events their ids: publish without one")
-            if retry is not None:
-                raise InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
-            size = len(data) if data.isascii() else len(data.encode())
-            if size > most:
-                hint = "store it elsewhere and publish where it is"
-                raise LimitExceeded("an event's size in bytes", limit=most, actual=size, hint=hint)
-            sizes.append(size)
-        batch.sizes = sizes
-        if not self._any_size or batch.token is not None:
-            self._check_whole(batch)
-
-    def _check_whole(self, batch: Batch) -> None:
-        limits, sizes = self.limits, batch.sizes
-        if not limits.nul and any("\0" in event.data for _, event in batch.events):
-            raise InvalidEvent("data", "this log can't store the character NUL: publish without it")
-        if limits.batch_events is not None and len(sizes) > limits.batch_events:
-            raise LimitExceeded("the number of events in a batch", limit=limits.batch_events, actual=len(sizes))
-        if limits.batch_bytes is not None and sum(sizes) > limits.batch_bytes:
-            raise LimitExceeded("a batch's size in bytes", limit=limits.batch_bytes, actual=sum(sizes))
-        if batch.token is not None and not 0 < len(batch.token) <= _TOKEN_CHARACTERS:
-            raise ValueError(f"a token has 1 to {_TOKEN_CHARACTERS} characters, not {len(batch.token)}")
-
-    def _groups(self, batches: Sequence[Batch]) -> list[Sequence[Batch]]:
-        """What goes to the engine in one call: bounded, so that the first does not wait long for the last."""
-        if len(batches) == 1:
-            return [batches]
-        limits = self.limits
-        begin = events = size = 0
-        groups: list[Sequence[Batch]] = []
-        for index, batch in enumerate(batches):
-            events += len(batch.sizes)
-            size += sum(batch.sizes)
-            if index > begin and (events > limits.group_events or size > limits.group_bytes):
-                groups.append(batches[begin:index])
-                begin, events, size = index, len(batch.sizes), sum(batch.sizes)
-        return [*groups, batches[begin:]]
-
-    def _gather(self, batch: Batch) -> asyncio.Future[tuple[Outcome, str]]:
-        """Submit a batch with all that come in this pass of the event loop."""
-        loop = asyncio.get_running_loop()
-        if not self._gathered or loop is not self._loop:
-            self._gathered = []  # of a loop that was closed
-            self._loop = loop
-            loop.call_soon(self._flush)
-        stored: asyncio.Future[tuple[Outcome, str]] = loop.create_future()
-        self._gathered.append((batch, stored))
-        return stored
-
-    def _flush(self) -> None:
-        gathered, self._gathered = self._gathered, []
-        at = 0
-        for group in self._groups([batch for batch, _ in gathered]) if gathered else ():
-            waiting = [stored for _, stored in gathered[at : at + len(group)]]
-            at += len(group)
-            self._submit(group, partial(_resolve, waiting))
-
-    def _submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        submission = _Submission(batches, on_done, self._pending, self.append_seconds)
-        try:
-            self.engine.submit(batches, submission.done)
-        except Exception as error:  # whatever an engine raises: it has stored nothing
-            submission.done([as_log_error(error)] * len(batches), "")
-        if not submission.is_done and self.limits.answer_seconds is not None:
-            loop = asyncio.get_running_loop()
-            self._pending[submission] = loop.time() + self.limits.answer_seconds
-            if self._timer is None or len(self._pending) == 1:
-                self._watch(loop, self.limits.answer_seconds)
-
-    # -- deadlines: one timer for all
-
-    def _watch(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = loop.call_later(seconds, self._end_overdue, loop)
-
-    def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._timer = None
-        now = loop.time()
-        while self._pending:
-            submission, due = next(iter(self._pending.items()))
-            if due > now:
-                self._watch(loop, due - now)
-                return
-            submission.fail(
-                LogUncertain(
-                    f"the log has not answered for {self.limits.answer_seconds:g} s, and may have stored the batch: "
-                    "publish it again under the same token, or look"
-                )
-            )
 
     async def _ask(self, call: Awaitable[T], seconds: float | None) -> T:
         """Await an engine's call."""
@@ -315,7 +193,7 @@ class Log:
         except (Exception, asyncio.CancelledError) as error:
             if deadline.expired():
                 raise LogUnavailable(f"the log has not answered for {seconds:g} s") from error
-            explained = _as_unavailable(error, closed=self._closed)
+            explained = as_unavailable(error, closed=self._closed)
             if explained is error:
                 raise
             raise explained from error
@@ -385,7 +263,7 @@ class Log:
         error = asyncio.CancelledError() if tail.task.cancelled() else tail.task.exception()
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise error
-        raise _as_unavailable(error or LogUnavailable("the log's tail ended"), closed=False) from error
+        raise as_unavailable(error or LogUnavailable("the log's tail ended"), closed=False) from error
 
     async def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
         """Iterate over everything appended after `after` (None: after now), by whomever, in order, without holes.
@@ -485,61 +363,17 @@ class Log:
     async def close(self) -> None:
         """Finish what was begun (appends that were accepted are stored), then free everything. Idempotent."""
         self._closed = True
-        if self._loop is asyncio.get_running_loop():
-            self._flush()
+        self._submissions.flush_here()
         for tail in list(self._tails):
             tail.end()
         try:
             await self._ask(self.engine.close(), self.limits.answer_seconds)
         finally:
-            for submission in list(self._pending):
-                submission.fail(LogUncertain("the log was closed, and may have stored the batch"))
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._submissions.close()
 
     def reopen(self) -> None:
         """Make a closed log usable again, in any event loop. It has what it kept when it was closed. Idempotent."""
         self._closed = False
-
-
-class _Submission:
-    """One call of `Engine.submit`, until it has its outcomes."""
-
-    __slots__ = ("_batches", "_began", "_on_done", "_pending", "_seconds")
-
-    def __init__(
-        self, batches: Sequence[Batch], on_done: OnDone, pending: dict[_Submission, float], seconds: Histogram
-    ) -> None:
-        self._began = perf_counter()
-        self._seconds = seconds
-        self._batches = batches
-        self._on_done: OnDone | None = on_done
-        self._pending = pending
-
-    @property
-    def is_done(self) -> bool:
-        """Whether it has its outcomes."""
-        return self._on_done is None
-
-    def done(self, outcomes: Sequence[Outcome], epoch: str) -> None:
-        """Take the outcomes. What comes first counts: the deadline may have passed."""
-        on_done, self._on_done = self._on_done, None
-        if on_done is None:
-            return
-        self._seconds.observe(perf_counter() - self._began)
-        if self._pending:
-            self._pending.pop(self, None)
-        if len(outcomes) != len(self._batches):
-            outcomes = _wrong_number(outcomes, self._batches)
-        try:
-            on_done(outcomes, epoch)
-        except Exception:  # the outermost frame of a callback: others of its group wait for theirs
-            logger.exception("a callback for what was appended failed")
-
-    def fail(self, error: LogError) -> None:
-        """There was no answer."""
-        self.done([error] * len(self._batches), "")
 
 
 class _Answer:
@@ -554,27 +388,6 @@ class _Answer:
     def done(self, outcomes: Sequence[Outcome], epoch: str) -> None:
         """See `OnDone`."""
         self.outcomes, self.epoch = outcomes, epoch
-
-
-class _Joined:
-    """Several submissions of one call, whose outcomes come together."""
-
-    def __init__(self, count: int, on_done: OnDone) -> None:
-        self._left = count
-        self._parts: list[Sequence[Outcome]] = [()] * count
-        self._on_done = on_done
-        self._epoch = ""
-
-    def done(self, number: int, outcomes: Sequence[Outcome], epoch: str) -> None:
-        """One has its outcomes."""
-        self._parts[number] = outcomes
-        self._left -= 1
-        if self._epoch and epoch and epoch != self._epoch:  # one call has one epoch
-            changed = LogUncertain("the log began another life, and may have stored the batch")
-            self._parts[number] = [changed if isinstance(outcome, int) else outcome for outcome in outcomes]
-        self._epoch = self._epoch or epoch
-        if self._left == 0:
-            self._on_done([outcome for part in self._parts for outcome in part], self._epoch)
 
 
 class _Tail:
@@ -618,39 +431,3 @@ def _enqueue(queue: deque[Sequence[Entry]], news: asyncio.Event, entries: Sequen
         raise _TooSlow
     queue.append(entries)
     news.set()
-
-
-def _resolve(waiting: Sequence[asyncio.Future[tuple[Outcome, str]]], outcomes: Sequence[Outcome], epoch: str) -> None:
-    for future, outcome in zip(waiting, outcomes, strict=True):
-        if not future.done():
-            future.set_result((outcome, epoch))
-
-
-def _wrong_number(outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> list[Outcome]:
-    return [LogError(f"the log gave {len(outcomes)} outcomes for {len(batches)} batches")] * len(batches)
-
-
-def _own(error: LogError) -> LogError:
-    """A copy to raise: a raised exception keeps where it was raised, and several publishers may have got one."""
-    one = copy.copy(error)
-    one.__cause__ = error.__cause__
-    return one
-
-
-def as_log_error(error: Exception) -> LogError:
-    """What an engine raised, as an outcome: an error that is none of ours is the `__cause__` of one that is."""
-    if isinstance(error, LogError):
-        return error
-    failed = LogError(f"the log failed: {str(error) if isinstance(error, NewswireError) else repr(error)}")
-    failed.__cause__ = error
-    return failed
-
-
-def _as_unavailable(error: BaseException, *, closed: bool) -> BaseException:
-    """What an engine raised, as an error of ours."""
-    if isinstance(error, LogError) or (closed and isinstance(error, Closed)):
-        return error
-    if isinstance(error, asyncio.CancelledError):
-        task = asyncio.current_task()
-        return error if task is None or task.cancelling() else LogUnavailable("the log gave up")
-    return LogUnavailable(f"the log failed: {type(error).__name__}: {error}")

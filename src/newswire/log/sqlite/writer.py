@@ -21,8 +21,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from newswire.errors import LogError, NewswireError, TokenReused
 from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Copied, Entry, Known, OnDone, Outcome
+from newswire.log.failures import as_log_error
 from newswire.log.forgotten import Forgotten
-from newswire.log.log import as_log_error
 from newswire.log.sqlite.copied import restore
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile, fetch, roll_back
 from newswire.log.sqlite.retention import read_forgotten

@@ -24,7 +24,8 @@ from typing import Any, Final
 
 from newswire.errors import Closed, LogError, LogUnavailable, LogUncertain, RunOver
 from newswire.log.engine import Batch, Condition, Outcome
-from newswire.log.log import Log, as_log_error
+from newswire.log.failures import as_log_error
+from newswire.log.log import Log
 from newswire.log.retry import Outage, Retry
 from newswire.runs.store.record import Record, out_channel, record_channel
 from newswire.wire.event import Event

@@ -1,0 +1,197 @@
+"""Batches on their way to an engine: those of one pass of the event loop together, in bounded groups, with a deadline.
+
+For engines that answer later. One that calls back before its `submit` returns is asked by `Log` itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+
+from newswire.errors import LogError, LogUncertain
+from newswire.log.engine import Batch, Engine, OnDone, Outcome
+from newswire.log.failures import as_log_error
+from newswire.log.histogram import Histogram
+
+logger = logging.getLogger("newswire.log")
+
+
+class Submissions:
+    """All of a log's.
+
+    Args:
+        seconds: counts how long the engine took, from being given batches to its answer.
+    """
+
+    def __init__(self, engine: Engine, seconds: Histogram) -> None:
+        self._engine = engine
+        self._limits = engine.limits
+        self._seconds = seconds
+        self._gathered: list[tuple[Batch, asyncio.Future[tuple[Outcome, str]]]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
+        self._pending: dict[_Submission, float] = {}  # and when its answer is overdue
+        self._timer: asyncio.TimerHandle | None = None
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        if len(groups := self._groups(batches)) == 1:
+            self._send(batches, on_done)
+            return
+        joined = _Joined(len(groups), on_done)
+        for number, group in enumerate(groups):
+            self._send(group, partial(joined.done, number))
+
+    def gather(self, batch: Batch) -> asyncio.Future[tuple[Outcome, str]]:
+        """Submit a batch with all that come in this pass of the event loop."""
+        loop = asyncio.get_running_loop()
+        if not self._gathered or loop is not self._loop:
+            self._gathered = []  # of a loop that was closed
+            self._loop = loop
+            loop.call_soon(self._flush)
+        stored: asyncio.Future[tuple[Outcome, str]] = loop.create_future()
+        self._gathered.append((batch, stored))
+        return stored
+
+    def flush_here(self) -> None:
+        """Submit now what was gathered in this event loop."""
+        if self._loop is asyncio.get_running_loop():
+            self._flush()
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        at = 0
+        for group in self._groups([batch for batch, _ in gathered]) if gathered else ():
+            waiting = [stored for _, stored in gathered[at : at + len(group)]]
+            at += len(group)
+            self._send(group, partial(_resolve, waiting))
+
+    def close(self) -> None:
+        """The engine is closed: what has no answer gets none."""
+        for submission in list(self._pending):
+            submission.fail(LogUncertain("the log was closed, and may have stored the batch"))
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _groups(self, batches: Sequence[Batch]) -> list[Sequence[Batch]]:
+        """What goes to the engine in one call: bounded, so that the first does not wait long for the last."""
+        if len(batches) == 1:
+            return [batches]
+        limits = self._limits
+        begin = events = size = 0
+        groups: list[Sequence[Batch]] = []
+        for index, batch in enumerate(batches):
+            events += len(batch.sizes)
+            size += sum(batch.sizes)
+            if index > begin and (events > limits.group_events or size > limits.group_bytes):
+                groups.append(batches[begin:index])
+                begin, events, size = index, len(batch.sizes), sum(batch.sizes)
+        return [*groups, batches[begin:]]
+
+    def _send(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        submission = _Submission(batches, on_done, self._pending, self._seconds)
+        try:
+            self._engine.submit(batches, submission.done)
+        except Exception as error:  # whatever an engine raises: it has stored nothing
+            submission.done([as_log_error(error)] * len(batches), "")
+        if not submission.is_done and self._limits.answer_seconds is not None:
+            loop = asyncio.get_running_loop()
+            self._pending[submission] = loop.time() + self._limits.answer_seconds
+            if self._timer is None or len(self._pending) == 1:
+                self._watch(loop, self._limits.answer_seconds)
+
+    # -- deadlines: one timer for all
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_later(seconds, self._end_overdue, loop)
+
+    def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        now = loop.time()
+        while self._pending:
+            submission, due = next(iter(self._pending.items()))
+            if due > now:
+                self._watch(loop, due - now)
+                return
+            submission.fail(
+                LogUncertain(
+                    f"the log has not answered for {self._limits.answer_seconds:g} s, and may have stored the batch: "
+                    "publish it again under the same token, or look"
+                )
+            )
+
+
+class _Submission:
+    """One call of `Engine.submit`, until it has its outcomes."""
+
+    __slots__ = ("_batches", "_began", "_on_done", "_pending", "_seconds")
+
+    def __init__(
+        self, batches: Sequence[Batch], on_done: OnDone, pending: dict[_Submission, float], seconds: Histogram
+    ) -> None:
+        self._began = perf_counter()
+        self._seconds = seconds
+        self._batches = batches
+        self._on_done: OnDone | None = on_done
+        self._pending = pending
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has its outcomes."""
+        return self._on_done is None
+
+    def done(self, outcomes: Sequence[Outcome], epoch: str) -> None:
+        """Take the outcomes. What comes first counts: the deadline may have passed."""
+        on_done, self._on_done = self._on_done, None
+        if on_done is None:
+            return
+        self._seconds.observe(perf_counter() - self._began)
+        if self._pending:
+            self._pending.pop(self, None)
+        if len(outcomes) != len(self._batches):
+            outcomes = wrong_number(outcomes, self._batches)
+        try:
+            on_done(outcomes, epoch)
+        except Exception:  # the outermost frame of a callback: others of its group wait for theirs
+            logger.exception("a callback for what was appended failed")
+
+    def fail(self, error: LogError) -> None:
+        """There was no answer."""
+        self.done([error] * len(self._batches), "")
+
+
+class _Joined:
+    """Several submissions of one call, whose outcomes come together."""
+
+    def __init__(self, count: int, on_done: OnDone) -> None:
+        self._left = count
+        self._parts: list[Sequence[Outcome]] = [()] * count
+        self._on_done = on_done
+        self._epoch = ""
+
+    def done(self, number: int, outcomes: Sequence[Outcome], epoch: str) -> None:
+        """One has its outcomes."""
+        self._parts[number] = outcomes
+        self._left -= 1
+        if self._epoch and epoch and epoch != self._epoch:  # one call has one epoch
+            changed = LogUncertain("the log began another life, and may have stored the batch")
+            self._parts[number] = [changed if isinstance(outcome, int) else outcome for outcome in outcomes]
+        self._epoch = self._epoch or epoch
+        if self._left == 0:
+            self._on_done([outcome for part in self._parts for outcome in part], self._epoch)
+
+
+def _resolve(waiting: Sequence[asyncio.Future[tuple[Outcome, str]]], outcomes: Sequence[Outcome], epoch: str) -> None:
+    for future, outcome in zip(waiting, outcomes, strict=True):
+        if not future.done():
+            future.set_result((outcome, epoch))
+
+
+def wrong_number(outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> list[Outcome]:
+    """The outcomes of an engine that gave too many or too few."""
+    return [LogError(f"the log gave {len(outcomes)} outcomes for {len(batches)} batches")] * len(batches)
