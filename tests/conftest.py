@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a faile
 
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey  # noqa: E402
 from tests.fixtures.llm import LLM, is_installed  # noqa: E402
-from tests.fixtures.matrix import matrix  # noqa: E402
+from tests.fixtures.matrix import frameworks, matrix  # noqa: E402
 
 # The folders that start browsers and servers of their own, the slowest first.
 SLOW_FOLDERS: Final = ("browser", "benchmarks", "cli", "examples", "docs")
@@ -78,7 +78,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show which suite ran on which engine."""
+    """Show which suite ran on which engine, and what was shown of which framework."""
     stats = terminalreporter.stats
     results = [
         (report.nodeid, outcome)
@@ -86,8 +86,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in stats.get(kind, ())
         if getattr(report, "when", "") == "call" or kind in ("error", "skipped")
     ]
-    if lines := matrix(results):
-        terminalreporter.section("suites and engines")
+    for title, lines in (("suites and engines", matrix(results)), ("frameworks", frameworks(results))):
+        if lines:
+            terminalreporter.section(title)
         for line in lines:
             terminalreporter.write_line(line)
 
