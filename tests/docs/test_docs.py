@@ -26,7 +26,7 @@ from newswire.runs import DIALECTS, RunOptions, WorkerOptions
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 RUNS: Final = ROOT / "docs" / "runs.md"
-FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE: Final = re.compile(r"^```(\w*)[^\n`]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # perhaps with a title
 pytestmark = pytest.mark.anyio
 
 

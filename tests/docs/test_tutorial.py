@@ -177,7 +177,7 @@ async def test_the_last_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     program = next(code for _, title, code in BLOCK.findall(PAGE.read_text()) if title == "app.py")
     names: dict[str, Any] = {"__name__": "page"}
     await execute(program, names)
-    key, user = blocks(PAGE, "python")
+    *_, key, user = blocks(PAGE, "python")
     async with names["hub"] as hub:
         for _ in range(2):
             await execute(key, names)
