@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.wire.deflate import HEAD, GzipBody, block
+from newswire.wire.encoder import heartbeat
 from newswire.wire.inflate import Inflater
 
 ROWS = json.dumps([{"id": number, "name": "ada", "ok": True} for number in range(40)]).encode()
@@ -51,6 +52,11 @@ def test_what_gains_nothing_is_sent_as_it_is(data: bytes) -> None:
     assert len(packed) <= len(data) + 5 * (1 + len(data) // 65535)
     if len(data) < 65536:
         assert packed[5:] == data
+
+
+def test_padding_stays() -> None:
+    """A heartbeat is as long as it is meant to be."""
+    assert block(heartbeat(4096))[5:] == heartbeat(4096)
 
 
 def test_a_kilobyte_of_json_is_half_of_it_or_less() -> None:

@@ -51,6 +51,7 @@ nginx:       proxy_read_timeout 1h;
 AWS ALB:     idle_timeout.timeout_seconds above the heartbeat interval
 Heroku:      a byte in every 55 s"""
 _COMPRESSION: Final = """\
+newswire:    --compress, or StreamOptions(compress=True): it holds nothing back
 nginx:       gzip off;                       (in the stream's location)
 Caddy:       encode @not_streams gzip        (with @not_streams not header Content-Type text/event-stream*)
 Traefik:     compress.excludedContentTypes: [text/event-stream]

@@ -32,7 +32,7 @@ class Settings(ServerSettings):
         (
             *("max_body", "max_batch", "max_channels", "max_channel_bytes", "body_timeout", "publish_rate"),
             *("max_streams", "max_streams_per_subject", "max_streams_per_address"),
-            *("heartbeat", "heartbeat_padding", "retry", "no_opening", "write_timeout", "max_age", "drain"),
+            *("heartbeat", "heartbeat_padding", "retry", "no_opening", "write_timeout", "max_age", "drain", "compress"),
             *("jwt_secret", "jwt_key", "jwks_url", "jwt_audience", "jwt_issuer", "jwt_algorithm", "jwt_leeway"),
             *("api_keys", "anonymous", "edge_key", "metrics_token"),
         )
