@@ -106,6 +106,31 @@ class LogServer:
         self.server.start()
 
 
+class Origin:
+    """A third `newswire serve`, on an SQLite file, whose edges the two servers are."""
+
+    outage = "the origin stopped for {seconds:g} s"
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        own = folder / "origin"
+        own.mkdir()
+        flags = ("--log", f"sqlite:///{own}/events.db", "--edge-key", "k", *_FLAGS)
+        self._origin = stack.enter_context(Serve(own, *flags))
+        self.proxies = [stack.enter_context(TcpProxy(self._origin.port)) for _ in range(2)]
+
+    def url(self, number: int) -> str:
+        """See `Keeper.url`."""
+        return f"http://:k@127.0.0.1:{self.proxies[number].port}/?timeout=2"
+
+    def stop(self) -> None:
+        """See `Keeper.stop`."""
+        self._origin.stop()
+
+    def start(self) -> None:
+        """See `Keeper.start`."""
+        self._origin.start()
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """An engine to try.
@@ -138,6 +163,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "valkey": Kind("Valkey, appendfsync always", _valkey),
     "nats": Kind("NATS JetStream", _nats),
     "postgres": Kind("PostgreSQL", _postgres),
+    "edge": Kind("Two edges of a server on SQLite", Origin),
 }
 
 

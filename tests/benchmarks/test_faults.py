@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # `benchmarks` stands beside
 from benchmarks.faults.cluster import KINDS
 from benchmarks.faults.publishers import Publisher
 from benchmarks.faults.readers import Reader, total
-from benchmarks.faults.trial import QUICK, run_trial
+from benchmarks.faults.trial import SHORT, run_trial
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it stops processes by signals")
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it stops proces
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_lost_or_doubled(kind: str) -> None:
     """A server killed, the log away, a server that stands still, connections cut: every event, once, in order."""
-    result = asyncio.run(run_trial(kind, QUICK, print))
+    result = asyncio.run(run_trial(kind, SHORT, print))
     assert not result.wrong
     assert result.delivered > result.published > 0
     assert len(result.faults) == 4
