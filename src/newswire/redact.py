@@ -75,6 +75,12 @@ _NO_CREDENTIAL: Final = frozenset(
 # Parameters of a query: credentials, by the same words, and cursors, which say what somebody has read and until when.
 _PARAMETER: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
 _CURSOR: Final = re.compile(r"(?:evs_)?last[-_]?event[-_]?id|after|since|cursor")
+# A JWT, which a ticket is too: its header is a JSON object (RFC 7519), so it begins with `{"` in Base64. An API key.
+_TOKEN: Final = re.compile(r"\beyJ[\w-]{6,}\.[\w-]+\.[\w-]*|\bnwk_[\w-]{8,}")
+# A credential or cursor after its header's name or scheme, as texts about requests have them.
+_HEADER: Final = re.compile(
+    r"""(?i)(\b(?:bearer|basic)\s+|\b(?:last-event-id|x-api-key|cookie)["']?\s*[:=,]\s*["']?)[^\s"',;]{4,}"""
+)
 _SECRET_PARAMETER: Final = re.compile(
     r"(?:^|[-_.])(?:ticket|code|sig|signature|credential|pwd|pass|private)(?:$|[-_.])|token|secret|passw|apikey|jwt"
 )
@@ -129,6 +135,16 @@ def without_query_secrets(target: str) -> str:
         target: a path with a query, or a URL, percent-encoded or not.
     """
     return _PARAMETER.sub(_hide, target) if "=" in target else target
+
+
+def without_secrets(text: str) -> str:
+    """Hides credentials in any text, for a log: tokens, tickets, API keys, `Authorization` headers, URLs with secrets.
+
+    Args:
+        text: a message, or a traceback.
+    """
+    text = without_query_secrets(without_userinfo(text))
+    return _TOKEN.sub("[hidden]", _HEADER.sub(r"\1[hidden]", text))
 
 
 def _hide(found: re.Match[str]) -> str:

@@ -41,6 +41,7 @@ from newswire.errors import NewswireError
 from newswire.log.open import open_log
 from newswire.log.retention import KEEP_ALL
 from newswire.redact import printable, without_userinfo
+from newswire.serving.json_logs import JsonFormatter, RequestIds
 from newswire.serving.reload import Hangup, read_again
 from newswire.serving.settings import ServerSettings
 
@@ -70,6 +71,7 @@ class Launch:
         grace: seconds that streams have to end.
         log_level: of uvicorn's own messages.
         access_log: a line for each request.
+        json_logs: log as JSON.
         again: reads the settings that `app` was made with again, on SIGHUP; None: it replaces several workers.
         more: further arguments of `uvicorn.Config`.
     """
@@ -82,6 +84,7 @@ class Launch:
     grace: float = 10.0
     log_level: str = "warning"
     access_log: bool = False
+    json_logs: bool = False
     again: Reader[Any] | None = None
     more: dict[str, Any]
 
@@ -118,12 +121,7 @@ def serve_app(
         settings = replace(settings, **found)
         again = None if again is None else replace(again, fixed=found)
         _check_public(settings, settings.host, danger)
-    url = urls_of(listeners, None if handed_over else settings.host)
-    click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
-    for line in banner(click.style(url, fg="cyan")):
-        click.echo(line, err=True)
-    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
+    _announce(settings, urls_of(listeners, None if handed_over else settings.host), banner)
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
         given: dict[str, Any] = {"stats_folder": Path(folder) if settings.workers > 1 else None}
         if again is not None:
@@ -135,6 +133,7 @@ def serve_app(
             workers=settings.workers,
             grace=settings.grace,
             access_log=settings.access_log,
+            json_logs=settings.log_format == "json",
             more={"lifespan": "on", **more},
         )
         launch(what, listeners)
@@ -152,6 +151,20 @@ def _placed(listeners: Sequence[socket.socket]) -> dict[str, Any]:
         return {"host": "127.0.0.1"}
     host, port = next((address for address in addresses if is_public(address[0])), addresses[0])
     return {"host": host, "port": port}
+
+
+def _announce(settings: ServerSettings, url: str, banner: Callable[[str], Iterable[str]]) -> None:
+    """Say what runs, and where."""
+    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
+    if settings.log_format == "json":
+        message = f"newswire {__version__} on {url}, log {settings.log}{workers}"
+        record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, None, None)
+        click.echo(JsonFormatter().format(record), err=True)
+        return
+    click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
+    for line in banner(click.style(url, fg="cyan")):
+        click.echo(line, err=True)
+    click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
 
 
 def _try_log(url: str) -> None:
@@ -190,6 +203,7 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
         server_header=False,
         **what.more,
     )
+    config.json_logs = what.json_logs
     try:
         if what.reload:
             _Reload(config, target=_Server(config).run, sockets=listeners).run()
@@ -207,6 +221,14 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
 class _Config(Config):
     """uvicorn's configuration, of a process that is a server and nothing else."""
 
+    json_logs = False
+
+    def configure_logging(self) -> None:
+        """uvicorn's way; it then sets the level of its messages for the access log too, which is another matter."""
+        super().configure_logging()
+        if self.access_log:
+            logging.getLogger("uvicorn.access").setLevel(logging.INFO)
+
     def load(self) -> None:
         """Load the application; then tell the collector that what is there now stays.
 
@@ -214,6 +236,9 @@ class _Config(Config):
         them every 700 that are new, and through the whole program now and then: pauses of 50 ms with 1,000 streams.
         """
         super().load()
+        if self.json_logs:
+            trusted = self.forwarded_allow_ips if self.proxy_headers else ()
+            self.loaded_app = RequestIds(self.loaded_app, trusted)
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG, 10, 10)
@@ -337,8 +362,10 @@ def _logging(what: Launch) -> dict[str, Any]:
     config["loggers"]["newswire"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     config["filters"] = {"secrets": {"()": "newswire.serving.access_log.HideSecrets"}}
     config["loggers"]["uvicorn.access"]["filters"] = ["secrets"]
-    if what.access_log:
-        config["loggers"]["uvicorn.access"]["level"] = "INFO"
+    if what.json_logs:
+        for name in config["formatters"]:
+            config["formatters"][name] = {"()": "newswire.serving.json_logs.JsonFormatter"}
+        config["handlers"]["access"]["stream"] = "ext://sys.stderr"
     return config
 
 

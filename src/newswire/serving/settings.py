@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from newswire.errors import InvalidSetting
 from newswire.log.open import open_log
@@ -66,6 +66,11 @@ class ServerSettings:
     grace: float = setting(10.0, option_types.duration(), "What streams are given to end when the server stops.")
     metrics_token: str | None = setting(
         None, option_types.secret(), "Only requests with this token, and admins, may read /metrics."
+    )
+    log_format: Literal["text", "json"] = setting(
+        "text",
+        option_types.text("text or json", "text", "json"),
+        "How the server writes its log: for people, or one JSON object a line.",
     )
     access_log: bool = setting(False, option_types.switch(), "Write a line for each request.")
 
