@@ -374,7 +374,10 @@ def _parse(url: str, creds: str | None, ca: str | None) -> tuple[list[str], dict
             raise ImportError("a credentials file needs nkeys: pip install 'newswire[nats]'")
         options["user_credentials"] = creds
     if parts.scheme == "tls" or ca is not None:
-        options["tls"] = ssl.create_default_context(cafile=ca)
+        try:
+            options["tls"] = ssl.create_default_context(cafile=ca)
+        except OSError as error:  # without the file's name
+            raise ValueError(f"ca={ca}: these certificates can't be read: {error.strerror or error}") from None
     return servers, options
 
 
