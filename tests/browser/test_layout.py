@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.fixtures.demo import Demo
 from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, WIDE
+from tests.fixtures.serve import ROOT
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
@@ -17,6 +18,17 @@ READY = {
     "/demo/": "demo.feed.state === 'live' && document.getElementById('audit').dataset.result === 'good'",
     "/chat/": "globalThis.chat?.cursor && document.getElementById('empty').checkVisibility()",
 }
+
+
+def rules(sheet: str) -> set[tuple[str, str]]:
+    """Each declaration of a style sheet, with its selector."""
+    sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
+    return {
+        (selector.strip(), declaration.strip())
+        for selector, body in re.findall(r"([^{}]+)\{([^{}]*)\}", sheet)
+        for declaration in body.split(";")
+        if declaration.strip()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +104,14 @@ def test_one_theme_for_all_pages(demo: Demo, page: Any) -> None:
 
 
 def test_the_look_is_of_one_source(demo: Demo, page: Any) -> None:
-    """The pages of the examples have no palette, no picture and no charts of their own."""
-    files = [path for folder in ("chat", "demo") for path in Path("examples", folder, "page").iterdir()]
-    assert not [path for path in files if path.suffix == ".svg" or path.name == "charts.js"]
-    assert not [path for path in files if path.suffix == ".css" and "--accent:" in path.read_text()]
+    """No page has a colour, a picture or a chart of its own, or a rule that newswire.css has."""
+    shared = rules((ROOT / "src/newswire/browser/newswire.css").read_text())
+    pages = [*ROOT.glob("examples/*/page/*"), *ROOT.glob("src/newswire/server/static/*")]
+    assert not [path for path in pages if path.suffix == ".svg" or "chart" in path.name]
+    for path in pages:
+        if path.suffix == ".css":
+            assert not re.findall("#[0-9a-fA-F]{3,8}(?=[;,) ])", path.read_text()), path
+            assert not shared & rules(path.read_text()), path
     for place in READY:
         page.order(goto=demo.url + place)
         assert page.evaluate("[...document.styleSheets].some(({ href }) => href.endsWith('/newswire.css'))")
