@@ -21,7 +21,7 @@ from newswire.browser import FILES
 from newswire.runs import RunAccepted, RunOptions, RunResponse, Runs, RunWriter, WorkerOptions
 
 SCRIPT = Path(__file__).with_suffix(".md").read_text()
-MODEL = os.environ.get("CHAT_MODEL_URL")
+MODEL, PACE = os.environ.get("CHAT_MODEL_URL"), float(os.environ.get("CHAT_PACE", "0.02"))  # seconds a word
 
 hub = Hub("sqlite:///chat.db")
 runs = Runs(hub, public=True, worker=WorkerOptions(lease=2, path="/runs/{id}"), options=RunOptions(takeover=True))
@@ -31,7 +31,7 @@ async def tokens(messages: list[dict[str, str]], so_far: str) -> AsyncIterator[s
     if not MODEL:
         for word in re.findall(r"\S+\s*|\s+", SCRIPT.replace("QUESTION", messages[-1]["content"])[len(so_far) :]):
             yield word
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(PACE)
         return
     messages = messages + [{"role": "assistant", "content": so_far}] * bool(so_far)
     asked = {"messages": messages, "stream": True, "max_tokens": 400, "temperature": 0, "repeat_penalty": 1.1}

@@ -38,17 +38,19 @@ def ask(page: Any, url: str, question: str) -> None:
     page.order(press="Enter")
 
 
-def test_an_answer_survives_everything(app: Callable[[str], App], page: Any) -> None:
+def test_an_answer_survives_everything(app: Callable[[str], App], page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refreshed in the middle, killed in the middle, read by two tabs: one whole answer, once."""
+    monkeypatch.setenv("CHAT_PACE", "0.1")
     server = app("chat")
     ask(page, server.url, QUESTION)
     page.until(f"{TEXT}.includes(`Refresh`)")
     assert page.evaluate(STATE) == "live"
     page.order(reload=True)
-    page.until(f"{TEXT}.includes(`Kill the server`)")
+    page.until(f"{TEXT}.includes(`second tab`)")
     server.kill()
     page.until(f"!({LIVE})")
     assert page.evaluate(STATE) == "live"
+    monkeypatch.setenv("CHAT_PACE", "0")
     server.start()
     second = page.second()
     second.order(goto=page.evaluate("location.href"))

@@ -23,8 +23,9 @@ def start(page: Any, url: str) -> None:
     page.until(f"{DONE} > 5")
 
 
-def test_a_report_survives_everything(app: Callable[[str], App], page: Any) -> None:
+def test_a_report_survives_everything(app: Callable[[str], App], page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refreshed, then its worker is killed: another process goes on after the last row; every module has one row."""
+    monkeypatch.setenv("REPORT_PACE", "0.1")
     server = app("report")
     start(page, server.url)
     page.order(reload=True)
@@ -32,6 +33,7 @@ def test_a_report_survives_everything(app: Callable[[str], App], page: Any) -> N
     server.kill()
     page.until("document.getElementById('state').dataset.state === 'dead'")
     assert page.evaluate(STATE) == "running"
+    monkeypatch.setenv("REPORT_PACE", "0")
     server.start()
     page.until(f"{STATE} === 'done'", seconds=60)
     address = page.evaluate("document.getElementById('download').href")
@@ -50,8 +52,9 @@ def test_a_report_survives_everything(app: Callable[[str], App], page: Any) -> N
     assert page.errors == []
 
 
-def test_a_report_is_stopped(app: Callable[[str], App], page: Any) -> None:
+def test_a_report_is_stopped(app: Callable[[str], App], page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop ends it in every tab; the rows so far can be downloaded. An address of no report says so."""
+    monkeypatch.setenv("REPORT_PACE", "0.1")
     server = app("report")
     start(page, server.url)
     second = page.second()
