@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.browser.conftest import Page
-from tests.fixtures.serve import ROOT, Serve
+from tests.fixtures.serve import ROOT, Serve, clean_environment
 
 LIVE = "document.getElementById('state').dataset.state === 'live'"  # the page's stream is open
 PAGES = sorted(path.stem for path in (ROOT / "examples" / "pages").glob("*.html"))
@@ -24,6 +24,11 @@ class App(Serve):
         """kill -9."""
         self.process.kill()
         self.process.wait(30)
+
+    def start_with(self, **environment: str) -> None:
+        """Start again, with these variables in the environment."""
+        self._environment = clean_environment(environment)
+        self.start()
 
 
 @pytest.fixture

@@ -50,8 +50,7 @@ def test_an_answer_survives_everything(app: Callable[[str], App], page: Any, mon
     server.kill()
     page.until(f"!({LIVE})")
     assert page.evaluate(STATE) == "live"
-    monkeypatch.setenv("CHAT_PACE", "0")
-    server.start()
+    server.start_with(CHAT_PACE="0")
     second = page.second()
     second.order(goto=page.evaluate("location.href"))
     for tab in (page, second):

@@ -33,8 +33,7 @@ def test_a_report_survives_everything(app: Callable[[str], App], page: Any, monk
     server.kill()
     page.until("document.getElementById('state').dataset.state === 'dead'")
     assert page.evaluate(STATE) == "running"
-    monkeypatch.setenv("REPORT_PACE", "0")
-    server.start()
+    server.start_with(REPORT_PACE="0")
     page.until(f"{STATE} === 'done'", seconds=60)
     address = page.evaluate("document.getElementById('download').href")
     answer = httpx2.get(address)
