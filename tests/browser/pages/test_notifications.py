@@ -97,3 +97,16 @@ def test_after_a_week(app: Callable[[str], App], page: Any, tmp_path: Path) -> N
     assert page.evaluate(TEXTS) == second.evaluate(TEXTS)
     assert len(page.evaluate(TEXTS)) == 50
     assert page.errors == []
+
+
+def test_eight_tabs(app: Callable[[str], App], page: Any) -> None:
+    """More tabs than a browser has connections to a host: all are live, and all have the count."""
+    url = app("notifications").url
+    tabs = page.tabs(8)
+    for tab in tabs:
+        tab.order(goto=url)
+        tab.until(LIVE)
+    notify(url, "for all")
+    for tab in tabs:
+        tab.until(f"{COUNT} === 1")
+    assert page.errors == page.console == []
