@@ -21,7 +21,7 @@ class Counts:
         replayed: those of them that a subscriber was given while it caught up: after it came back, or was slow.
         stream_bytes: bytes of the event streams, before any transfer coding or compression.
         heartbeats: comments sent to silent streams.
-        gaps: gap events by their reason: `trimmed`, `epoch`, `future`, `invalid`.
+        gaps: gap events by their reason: `trimmed`, `epoch`, `future`, `invalid`, `slow`.
         resumes: streams by where they began: `new` (no cursor), `current` (a cursor that had missed nothing), `window`
             (the rest is in memory), `log` (the rest is read from the log), `gap` (the cursor can't be placed).
         ends: streams by how they ended: `client` (it left), `slow` (it took nothing), `failed` (writing to it raised),

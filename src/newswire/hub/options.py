@@ -71,6 +71,9 @@ class StreamOptions:
             without data: openai's `Stream` raises; httpx-sse, httpx2, aiosseclient, anthropic's decoder and
             fetch-event-source make an empty event of it. With False the fields stand inside the first event.
         write_timeout: a client that takes nothing for this long, though there is something for it, is cut.
+        max_behind: a client that reads on after it was slow, and is behind by more events of the log than this, goes on
+            with what is newest, behind a gap event. It is for channels whose old events are worth nothing. None: it
+            gets all that the log keeps. A client that comes back with a cursor gets all, until it has caught up.
         max_age: end the stream after so long, give or take a tenth, with a goodbye; the client comes back and goes on.
             Spreads connections over a fleet again and bounds how long a stale permission lasts.
         max_bytes: end the stream in the same way after so many bytes. A bound on memory with servers whose `send()`
@@ -84,12 +87,13 @@ class StreamOptions:
     retry: int | None = 3000
     opening: bool = True
     write_timeout: float | None = 30.0
+    max_behind: int | None = None
     max_age: float | None = None
     max_bytes: int | None = None
     compress: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat", "write_timeout", "max_age", "max_bytes"):
+        for name in ("heartbeat", "write_timeout", "max_behind", "max_age", "max_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")

@@ -77,7 +77,7 @@ def gap_data(reason: str, after: str | None, through: str | None, *, certain: bo
     Args:
         reason: `trimmed` (retention removed events), `epoch` (the cursor belongs to another log), `future` (it is
             past the log's end, or past what the log still has of the time before it was restored from a copy; `after`
-            says how far that goes) or `invalid` (it is no position at all).
+            says how far that goes), `invalid` (it is no position at all) or `slow` (`StreamOptions.max_behind`).
         after: the position after which something is missing; None if that is unknown.
         through: the position of the newest event that is missing; None if that is unknown.
         certain: False: something may be missing, but the log can't know (`Page.doubt`).

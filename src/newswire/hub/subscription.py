@@ -142,6 +142,7 @@ class Subscription(Generic[E]):
         "_state",
         "_transform",
         "_view",
+        "_was_ready",
         "_why",
         "began",
         "channels",
@@ -184,6 +185,7 @@ class Subscription(Generic[E]):
         self._state = _State.NEW
         self._gap: str | None = None  # the data of a gap event that comes first
         self._reported = 0  # loss up to this offset needs no gap event; -1: nor does any loss before the first page
+        self._was_ready = False  # it has caught up once, and then fallen behind
         self._quiet = False  # nothing was written since the last heartbeat was due, while it is catching up
         self._group: Group | None = None  # while it is attached
         self._sink: Sink | None = None
@@ -340,7 +342,18 @@ class Subscription(Generic[E]):
         self._state = _State.CATCHING
         if self._view is not None:
             self._view.resumed()
+        elif self._was_ready and self._options.max_behind is not None:
+            self._skip(self._options.max_behind)
         self._go_on()
+
+    def _skip(self, most: int) -> None:
+        """Go on with what is newest, behind a gap, if more than `most` events of the log are missing."""
+        group, runtime = self._group, self._runtime
+        if group is None or self._transform is not None or group.head - self.cursor <= most:
+            return
+        # Nothing says which of these events are in its channels.
+        self._gap = gap_data("slow", runtime.text(self.cursor), runtime.text(group.head), certain=False)
+        self.cursor = self._reported = group.head
 
     def _go_on(self) -> None:
         """Join the group if the cursor has met its head; else catch up."""
@@ -565,6 +578,7 @@ class Subscription(Generic[E]):
         """The sink took the group's chunk, up to `cursor`, but can take no more."""
         if self._state is _State.READY:
             self._state = _State.BEHIND
+            self._was_ready = True
             self.cursor = cursor
             if self._group is not None:
                 self._group.leave(self)

@@ -249,7 +249,7 @@ async def _stream(
                 raise
             return _goodbye(service)
     headers = {"set-cookie": allowed.cookie} if allowed is not None and allowed.cookie else None
-    return EventSourceResponse(subscription, headers=headers, options=service.settings.stream)
+    return EventSourceResponse(subscription, headers=headers, options=service.options(channels))
 
 
 def _goodbye(service: Service) -> Response:

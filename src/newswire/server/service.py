@@ -17,8 +17,9 @@ from starlette.types import Scope
 
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.drain import drain_of
-from newswire.delivery.problem import Problem, unavailable
+from newswire.delivery.problem import Problem
 from newswire.hub.hub import Hub
+from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, check_channel, check_pattern, is_internal, name_or_pattern
 from newswire.log.histogram import Histogram
@@ -27,6 +28,7 @@ from newswire.server.auth import Access, Action, Auth, Authorizer, allow_all
 from newswire.server.auth.credentials import TICKET
 from newswire.server.auth.streams import OpenStreams, address_of
 from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
+from newswire.server.policy import check_room, for_channels, patient, times
 from newswire.server.rates import Rates
 from newswire.server.settings import Settings
 from newswire.serving.origins import Grants
@@ -211,11 +213,20 @@ class Service(ServedApp):
         Raises:
             Problem: this process has as many as it may have.
         """
-        limit = self.settings.max_streams
-        gauges = self.own().gauges
-        if gauges["subscribers"] + gauges["pages"] >= limit:
+        try:
+            check_room(self._open(), self.settings.max_streams, self.loop_lag, self.settings.max_lag)
+        except Problem:
             self.stats.counters["refused"] += 1
-            raise unavailable(f"this server has its {limit:,} streams open: try again later", "too_many_streams")
+            raise
+
+    def _open(self) -> int:
+        gauges = self.own().gauges
+        return int(gauges["subscribers"] + gauges["pages"])
+
+    def options(self, channels: Sequence[str]) -> StreamOptions:
+        """How a new stream of these channels behaves, as things are now."""
+        by = times(self._open() / self.settings.max_streams, self.loop_lag.sustained)
+        return patient(for_channels(self.settings.stream, self.settings.slow or {}, channels), by)
 
     # -- stats
 

@@ -16,6 +16,7 @@ from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import read_keys, secret_key
 from newswire.server.auth.tokens import Tokens
 from newswire.serving import option_types
+from newswire.serving.option_types import SlowRule
 from newswire.serving.settings import ServerSettings, setting
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Settings(ServerSettings):
     reloadable = frozenset(
         (
             *("max_body", "max_batch", "max_channels", "max_channel_bytes", "body_timeout", "publish_rate"),
-            *("max_streams", "max_streams_per_subject", "max_streams_per_address"),
+            *("slow", "max_lag", "max_streams", "max_streams_per_subject", "max_streams_per_address"),
             *("heartbeat", "heartbeat_padding", "retry", "no_opening", "write_timeout", "max_age", "drain", "compress"),
             *("jwt_secret", "jwt_key", "jwks_url", "jwt_audience", "jwt_issuer", "jwt_algorithm", "jwt_leeway"),
             *("api_keys", "anonymous", "edge_key", "metrics_token"),
@@ -113,6 +114,17 @@ class Settings(ServerSettings):
         False,
         option_types.switch(),
         "Send gzip to clients that take it; each event is compressed once for all of them.",
+    )
+    slow: Mapping[str, SlowRule] | None = setting(
+        None,
+        option_types.slow_rules(),
+        "What happens to slow readers, by channel pattern: 'prices.>:max_behind=1000,timeout=5s' has those that are "
+        "further behind go on with the newest events, and cuts those that take nothing.",
+    )
+    max_lag: float | None = setting(
+        None,
+        option_types.duration(optional=True),
+        "While the event loop is later than this, new streams get a 503.",
     )
     edge_key: str | None = setting(
         None, option_types.secret(), "Servers with this key may have the whole log as theirs: --log https://:KEY@HOST/."

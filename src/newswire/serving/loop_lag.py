@@ -19,10 +19,13 @@ class LoopLag:
 
     Attributes:
         seconds: how late each call was.
+        sustained: seconds by which both of the last two calls were late: one pause is no pressure.
     """
 
     def __init__(self) -> None:
         self.seconds = Histogram(BOUNDS)
+        self.sustained = 0.0
+        self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
@@ -39,5 +42,7 @@ class LoopLag:
         self._timer = loop.call_at(due := loop.time() + _BETWEEN, self._called, loop, due)
 
     def _called(self, loop: asyncio.AbstractEventLoop, due: float) -> None:
-        self.seconds.observe(max(0.0, loop.time() - due))
+        late = max(0.0, loop.time() - due)
+        self.seconds.observe(late)
+        self.sustained, self._last = min(late, self._last), late
         self._ask(loop)

@@ -10,11 +10,13 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from newswire.errors import InvalidChannel
 from newswire.log.channels import check_pattern
 from newswire.log.retention import Retention
+
+T = TypeVar("T")
 
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES: Final = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
@@ -219,18 +221,7 @@ def retention() -> OptionType:
     def read(value: Any) -> dict[str, Retention] | None:
         if isinstance(value, str) and value.lower() == _DEFAULT:
             return None
-        if isinstance(value, Mapping):
-            return {check_pattern(pattern): _rule(limits) for pattern, limits in value.items()}
-        if _is_nothing(value):
-            return {}
-        rules = {}
-        for part in value.split(";"):
-            if part.strip():
-                pattern, colon, limits = part.strip().rpartition(":")
-                if not colon or pattern in rules:
-                    raise ValueError(part)
-                rules[check_pattern(pattern)] = _rule(_pairs(limits))
-        return rules
+        return _by_pattern(value, _rule)
 
     allowed = (
         "rules PATTERN:LIMITS, such as 'orders.>:max_age=7d,max_events=1000' (limits: max_age, max_events, max_bytes; "
@@ -238,6 +229,58 @@ def retention() -> OptionType:
         "'none' for everything, or 'default'"
     )
     return OptionType(allowed, read, _show_retention, metavar="RULE", several="; ")
+
+
+@dataclass(frozen=True, slots=True)
+class SlowRule:
+    """What happens to slow readers of some channels.
+
+    Attributes:
+        timeout: seconds after which a reader that takes nothing is cut; None: as the server has it.
+        max_behind: see `StreamOptions`.
+    """
+
+    timeout: float | None = None
+    max_behind: int | None = None
+
+
+def slow_rules() -> OptionType:
+    """Rules for slow readers by channel pattern: `prices.>:max_behind=1000; >:timeout=1m`."""
+
+    def rule(limits: Any) -> SlowRule:
+        if not isinstance(limits, Mapping) or not limits:
+            raise ValueError(limits)
+        values = {name.replace("-", "_"): value for name, value in limits.items()}
+        return SlowRule(**{name: (_SLOW.get(name) or _wrong(name)).read(value) for name, value in values.items()})
+
+    def show(rules: Mapping[str, SlowRule] | None) -> str:
+        def one(found: SlowRule) -> str:
+            values = ((name, getattr(found, name)) for name in _SLOW)
+            return ",".join(f"{name}={_SLOW[name].show(value)}" for name, value in values if value is not None)
+
+        return "; ".join(f"{pattern}:{one(found)}" for pattern, found in (rules or {}).items()) or "none"
+
+    allowed = (
+        "rules PATTERN:LIMITS, such as 'prices.>:max_behind=1000,timeout=5s' (limits: max_behind, timeout; the first "
+        "pattern that covers all channels of a stream counts; semicolons between several rules), or 'none'"
+    )
+    return OptionType(allowed, lambda value: _by_pattern(value, rule) or None, show, metavar="RULE", several="; ")
+
+
+def _by_pattern(value: Any, read: Callable[[Any], T]) -> dict[str, T]:
+    """Rules by channel pattern, from a table or from text."""
+    if isinstance(value, Mapping):
+        return {check_pattern(pattern): read(limits) for pattern, limits in value.items()}
+    if _is_nothing(value):
+        return {}
+    rules: dict[str, T] = {}
+    for part in value.split(";"):
+        if part.strip():
+            pattern, colon, limits = part.strip().rpartition(":")
+            if not colon or pattern in rules:
+                raise ValueError(part)
+            rules[check_pattern(pattern)] = read(_pairs(limits))
+    return rules
 
 
 def _rule(limits: Any) -> Retention:
@@ -311,3 +354,4 @@ def _show_size(value: int) -> str:
 
 
 _LIMITS: Final = {"max_age": duration(), "max_events": number(1, 10**15), "max_bytes": size(1, 10**15)}
+_SLOW: Final = {"timeout": duration(), "max_behind": number(1, 10**15)}

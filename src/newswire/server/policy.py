@@ -1,0 +1,87 @@
+"""What a new stream gets: the options for its channels, a longer reconnection time under pressure, or a refusal.
+
+Two things show that a process is under pressure: most of its streams are taken, or its event loop is late. It then asks
+new clients to wait longer before they come back (`retry:`), so that the next storm is spread wider. A stream that works
+is never ended to make room: its client would come back at once, and push out the next.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Final
+
+from newswire.delivery.problem import Problem, unavailable
+from newswire.hub.options import StreamOptions
+from newswire.server.auth.patterns import first_uncovered
+from newswire.serving.loop_lag import LoopLag
+from newswire.serving.option_types import SlowRule
+
+# How many times longer clients wait, from which part of the streams on, and from which lag of the loop on, in seconds.
+_STEPS: Final = ((8, 0.95, 2.0), (4, 0.9, 1.0), (2, 0.8, 0.5))
+_LONGEST: Final = 60_000  # milliseconds; a longer `retry:` of the settings stays as it is
+_RETRY_AFTER: Final = (5, 20)  # seconds: longer than after other errors, because a stream has to end first
+
+
+def times(part: float, lag: float) -> int:
+    """By how much clients should wait longer.
+
+    Args:
+        part: of the streams that this process may have, those that are open.
+        lag: how late its event loop is, in seconds.
+    """
+    return next((by for by, full, late in _STEPS if part >= full or lag >= late), 1)
+
+
+def check_room(streams: int, limit: int, lag: LoopLag, most_lag: float | None) -> None:
+    """Check that there is room for one more stream.
+
+    Args:
+        streams: those that are open.
+        limit: the most.
+        lag: of the event loop.
+        most_lag: refuse new streams while the loop is later than this; None: however late it is.
+
+    Raises:
+        Problem: there is not.
+    """
+    if streams >= limit:
+        raise _refused(f"this server has its {limit:,} streams open: try again later", "too_many_streams")
+    if most_lag is not None and lag.sustained > most_lag:
+        raise _refused("this server has more to do than it can: try again later", "overloaded")
+
+
+def _refused(detail: str, code: str) -> Problem:
+    problem = unavailable(detail, code)
+    problem.headers["retry-after"] = str(random.randint(*_RETRY_AFTER))
+    return problem
+
+
+@lru_cache(64)
+def patient(options: StreamOptions, by: int) -> StreamOptions:
+    """The same options with a reconnection time that is `by` times as long."""
+    if options.retry is None or by == 1:
+        return options
+    return replace(options, retry=max(options.retry, min(by * options.retry, _LONGEST)))
+
+
+def for_channels(options: StreamOptions, rules: Mapping[str, SlowRule], channels: Sequence[str]) -> StreamOptions:
+    """The options of a stream, by the first rule whose pattern covers all of its channels.
+
+    Args:
+        options: those of streams without a rule.
+        rules: by pattern.
+        channels: names and patterns.
+    """
+    for pattern, rule in rules.items():
+        if first_uncovered([pattern], channels) is None:
+            return _with_rule(options, rule)
+    return options
+
+
+@lru_cache(256)
+def _with_rule(options: StreamOptions, rule: SlowRule) -> StreamOptions:
+    timeout = options.write_timeout if rule.timeout is None else rule.timeout
+    return replace(options, write_timeout=timeout, max_behind=rule.max_behind)
