@@ -22,7 +22,7 @@ from newswire.client import AsyncEventSource, Backoff, Options
 from newswire.log import Retention, open_log
 from newswire.wire.event import Event
 
-READERS = 20
+READERS = int(os.environ.get("NEWSWIRE_COPY_READERS", "20"))
 RATE = 500  # events a second
 
 
@@ -119,7 +119,7 @@ def move(places: Sequence[str], folder: Path) -> Readers:
         return server
 
     async def main() -> Serve:
-        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+        async with asyncio.timeout(240), asyncio.TaskGroup() as tasks:
             for seen in readers.seen:
                 tasks.create_task(readers.read(seen))
             tasks.create_task(readers.publish())
