@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from newswire.errors import EpochChanged, TrimmedAway
-from newswire.log.engine import Engine, Entry, OnEntries, Span
+from newswire.log.channels import Channels
+from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span
 from newswire.log.tail import Follower, Followers
 
 _abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
@@ -70,7 +71,7 @@ class RemoteEngine(Engine):
             warnings.warn(f"unclosed log {self}", ResourceWarning, stacklevel=2, source=self)
 
 
-class SharedTail(Protocol):
+class SharedTail(Part, Protocol):
     """What all followers of an engine share.
 
     Attributes:
@@ -89,12 +90,30 @@ class SharedTail(Protocol):
         ...
 
 
-class NextPages(Protocol):
-    """Where a follower that is behind reads on."""
+class Submits(Part, Protocol):
+    """What stores."""
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        ...
+
+
+class Reads(Protocol):
+    """What reads: methods of `Engine` of the same names."""
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page: ...
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]: ...
 
     async def span(self) -> Span: ...
 
-    async def next(self, at: int) -> tuple[Sequence[Entry], int]:
+    async def scan(self, after: int, limit: int) -> Page: ...
+
+
+class ReadsOn(Reads, Protocol):
+    """Where a follower that is behind reads on, too."""
+
+    async def next(self, after: int, /) -> tuple[Sequence[Entry], int]:
         """The first entries of all channels after an offset, and the log's newest offset."""
         ...
 
@@ -110,31 +129,71 @@ class Server(Protocol):
     def epoch(self) -> str: ...
 
 
-async def follow(
-    server: Server, tail: SharedTail, pages: NextPages, after: int, epoch: str, on_entries: OnEntries
-) -> None:
-    """`Engine.tail` of an engine that has one tail for all: a follower that has not caught up reads pages."""
-    follower = Follower(max(after, 0), on_entries)
-    tail.enter(follower)
-    try:
-        found = await pages.span()
-        if found.epoch != epoch:
-            raise EpochChanged(found.epoch)
-        tail.followers.reached(found.latest)
-        while True:
-            if server.epoch != epoch:
-                raise EpochChanged(server.epoch)
-            if follower.at < tail.followers.at:
-                page = await pages.next(follower.at)
+class PagedEngine(RemoteEngine):
+    """An engine that has a part that stores and one that reads. A subclass makes them in `_begin`."""
+
+    _writer: Submits
+    _pages: Reads
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        self._enter()
+        self._writer.submit(batches, on_done)
+
+    async def read(self, channels: Channels, after: int, limit: int) -> Page:
+        """See `Engine.read`."""
+        self._enter()
+        return await self._pages.read(channels, after, limit)
+
+    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
+        """See `Engine.newest`."""
+        self._enter()
+        return await self._pages.newest(channels)
+
+    async def span(self) -> Span:
+        """See `Engine.span`."""
+        self._enter()
+        return await self._pages.span()
+
+    async def scan(self, after: int, limit: int) -> Page:
+        """See `Engine.scan`."""
+        self._enter()
+        return await self._pages.scan(max(after, 0), max(limit, 1))
+
+
+class TailedEngine(PagedEngine):
+    """One with a tail that all its followers share, for a process has one connection that follows."""
+
+    _server: Server
+    _tail: SharedTail
+    _pages: ReadsOn
+
+    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
+        """See `Engine.tail`. What this process stores is given before its publisher goes on. A follower that has not
+        caught up reads pages."""
+        self._enter()
+        server, tail, pages = self._server, self._tail, self._pages
+        follower = Follower(max(after, 0), on_entries)
+        tail.enter(follower)
+        try:
+            found = await pages.span()
+            if found.epoch != epoch:
+                raise EpochChanged(found.epoch)
+            tail.followers.reached(found.latest)
+            while True:
                 if server.epoch != epoch:
-                    continue  # it is of another life
-                entries = _in_a_row(*page, follower.at)
-                if entries:
-                    follower.give(entries, False)
-            else:
-                await follower.wait()
-    finally:
-        tail.leave(follower)
+                    raise EpochChanged(server.epoch)
+                if follower.at < tail.followers.at:
+                    page = await pages.next(follower.at)
+                    if server.epoch != epoch:
+                        continue  # it is of another life
+                    entries = _in_a_row(*page, follower.at)
+                    if entries:
+                        follower.give(entries, False)
+                else:
+                    await follower.wait()
+        finally:
+            tail.leave(follower)
 
 
 def _in_a_row(entries: Sequence[Entry], latest: int, at: int) -> Sequence[Entry]:

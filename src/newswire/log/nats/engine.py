@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Copied, Info, Limits, Losses, OnEntries
 from newswire.log.log import Log
 from newswire.log.nats.copied import Copies
 from newswire.log.nats.drops import Drops
@@ -23,7 +23,7 @@ from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import Stream
 from newswire.log.nats.tail import Tail
 from newswire.log.nats.writer import Writer
-from newswire.log.remote import Part, RemoteEngine
+from newswire.log.remote import PagedEngine, Part
 from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -80,7 +80,7 @@ class _Server:
         return Link(*self._arguments)
 
 
-class NatsEngine(RemoteEngine):
+class NatsEngine(PagedEngine):
     """The engine of a `NatsLog`."""
 
     def __init__(self, server: _Server, retention: Retention, replicas: int, max_payload: int) -> None:
@@ -110,30 +110,10 @@ class NatsEngine(RemoteEngine):
     def __repr__(self) -> str:
         return str(self._stream)
 
-    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        """See `Engine.submit`."""
-        self._enter()
-        self._writer.submit(batches, on_done)
-
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`."""
         self._enter()
         await Tail(self._stream, after, epoch, on_entries).run()
-
-    async def read(self, channels: Channels, after: int, limit: int) -> Page:
-        """See `Engine.read`."""
-        self._enter()
-        return await self._pages.read(channels, after, limit)
-
-    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
-        """See `Engine.newest`."""
-        self._enter()
-        return await self._pages.newest(channels)
-
-    async def span(self) -> Span:
-        """See `Engine.span`."""
-        self._enter()
-        return await self._pages.span()
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
@@ -150,11 +130,6 @@ class NatsEngine(RemoteEngine):
         epoch = (await self.span()).epoch
         what = "made the stream of the log" if self._stream.made else "the log is there"
         return f"{what} on {self._stream}, in its life {epoch}"
-
-    async def scan(self, after: int, limit: int) -> Page:
-        """See `Engine.scan`."""
-        self._enter()
-        return await self._pages.scan(max(after, 0), max(limit, 1))
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""

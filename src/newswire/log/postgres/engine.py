@@ -14,8 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Copied, Info, Limits, Losses
 from newswire.log.log import Log
 from newswire.log.postgres.address import Address
 from newswire.log.postgres.copied import losses_of, restore
@@ -29,7 +28,7 @@ from newswire.log.postgres.schema import Schema
 from newswire.log.postgres.tail import Tail
 from newswire.log.postgres.transactions import Place, PostgresTransactions
 from newswire.log.postgres.writer import Writer
-from newswire.log.remote import Part, RemoteEngine, follow
+from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
 
 _DROP = "SELECT * FROM @schema@.drop_events($1, $2, $3)"
@@ -91,12 +90,14 @@ class Way:
             raise ValueError("timeout is a number of seconds greater than 0")
 
 
-class PostgresEngine(RemoteEngine):
+class PostgresEngine(TailedEngine):
     """The engine of a `PostgresLog`.
 
     Attributes:
         outbox: what applications publish in their own transactions.
     """
+
+    _server: Server
 
     # One transaction: while the database stores it, the hub sends on what was in the one before. PostgreSQL's texts
     # have no NUL, and a message to it at most 1 GiB.
@@ -141,31 +142,6 @@ class PostgresEngine(RemoteEngine):
         """See `Engine.transactions`."""
         return PostgresTransactions(self.outbox, self._enter, self._place)
 
-    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        """See `Engine.submit`."""
-        self._enter()
-        self._writer.submit(batches, on_done)
-
-    async def read(self, channels: Channels, after: int, limit: int) -> Page:
-        """See `Engine.read`."""
-        self._enter()
-        return await self._pages.read(channels, after, limit)
-
-    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
-        """See `Engine.newest`."""
-        self._enter()
-        return await self._pages.newest(channels)
-
-    async def span(self) -> Span:
-        """See `Engine.span`."""
-        self._enter()
-        return await self._pages.span()
-
-    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
-        """See `Engine.tail`. What this process stores is given before its publisher goes on."""
-        self._enter()
-        await follow(self._server, self._tail, self._pages, after, epoch, on_entries)
-
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
         self._enter()
@@ -200,11 +176,6 @@ class PostgresEngine(RemoteEngine):
             server.create = create
         what = "made the tables of the log" if server.made else "the log is there"
         return f"{what} in {server.name}, in its life {epoch}"
-
-    async def scan(self, after: int, limit: int) -> Page:
-        """See `Engine.scan`."""
-        self._enter()
-        return await self._pages.scan(max(after, 0), limit)
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""

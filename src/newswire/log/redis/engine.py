@@ -13,8 +13,7 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Entry, Info, Limits, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Copied, Info, Limits, Losses
 from newswire.log.log import Log
 from newswire.log.redis.copied import Copies
 from newswire.log.redis.info import info_of
@@ -24,7 +23,7 @@ from newswire.log.redis.pages import Pages
 from newswire.log.redis.scripts import CHANNEL, DROP
 from newswire.log.redis.tail import Tail
 from newswire.log.redis.writer import Writer
-from newswire.log.remote import Part, RemoteEngine, follow
+from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
 
 _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
@@ -58,8 +57,10 @@ class RedisLog(Log):
         super().__init__(RedisEngine(url, namespace, retention, timeout, clock))
 
 
-class RedisEngine(RemoteEngine):
+class RedisEngine(TailedEngine):
     """The engine of a `RedisLog`, which has the same arguments."""
+
+    _server: Server
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
     limits = Limits(group_events=128)
@@ -78,9 +79,9 @@ class RedisEngine(RemoteEngine):
 
     def _begin(self) -> None:
         server = self._server = Server(self._url, self._prefix, self._timeout)
-        tail = self._tail = Tail(server, lambda: self._writer)
+        tail = self._tail = Tail(server, lambda: writer)
         server.on_epoch = tail.restart
-        self._writer = Writer(server, self.limits, self._clock, tail.followers.stored)
+        writer = self._writer = Writer(server, self.limits, self._clock, tail.followers.stored)
         self._link = Link(server)
         self._pages = Pages(server, self._link)
         self._copies = Copies(server, self._link)
@@ -94,31 +95,6 @@ class RedisEngine(RemoteEngine):
 
     def __repr__(self) -> str:
         return self._server.name
-
-    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        """See `Engine.submit`."""
-        self._enter()
-        self._writer.submit(batches, on_done)
-
-    async def read(self, channels: Channels, after: int, limit: int) -> Page:
-        """See `Engine.read`."""
-        self._enter()
-        return await self._pages.read(channels, after, limit)
-
-    async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
-        """See `Engine.newest`."""
-        self._enter()
-        return await self._pages.newest(channels)
-
-    async def span(self) -> Span:
-        """See `Engine.span`."""
-        self._enter()
-        return await self._pages.span()
-
-    async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
-        """See `Engine.tail`. What this process stores is given before its publisher goes on."""
-        self._enter()
-        await follow(self._server, self._tail, self._pages, after, epoch, on_entries)
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
@@ -153,11 +129,6 @@ class RedisEngine(RemoteEngine):
         return (
             f"{'made the log' if self._server.made else 'the log is there'} on {self._server.name}, in its life {epoch}"
         )
-
-    async def scan(self, after: int, limit: int) -> Page:
-        """See `Engine.scan`."""
-        self._enter()
-        return await self._pages.scan(max(after, 0), limit)
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""
