@@ -26,7 +26,7 @@ from newswire.wire import Decoder, Event
 from newswire.wire.deflate import GzipBody
 
 ROWS = json.dumps([{"id": number, "name": "ada", "ok": True} for number in range(25)])
-ON_SERVERS = ["direct", "direct, wrapped", "uvicorn h11", "hypercorn", "granian", "daphne"]
+ON_SERVERS = ["direct", "direct, wrapped", "uvicorn h11", "hypercorn, handed", "granian", "daphne"]
 
 
 def plain(data: bytes) -> str:
