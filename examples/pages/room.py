@@ -43,6 +43,13 @@ def room_of(request: Request) -> str:
     return channel("room", request.path_params["room"])
 
 
+async def sent(request: Request) -> Any:
+    try:
+        return await request.json()
+    except ValueError:
+        raise HTTPException(400, "the body is no JSON") from None
+
+
 def checked(values: Any, *names: str) -> dict[str, str]:
     """The values of a request, each a text that is neither empty nor too long."""
     for name in names:
@@ -54,7 +61,7 @@ def checked(values: Any, *names: str) -> dict[str, str]:
 
 async def say(request: Request) -> Response:
     """Publish a message. A request that is sent again with its key publishes nothing."""
-    message = checked(await request.json(), "member", "name", "text") | {"at": round(time() * 1000)}
+    message = checked(await sent(request), "member", "name", "text") | {"at": round(time() * 1000)}
     key = request.headers.get("idempotency-key")
     await hub.publish(room_of(request), message, event="say", idempotency_key=key)
     return Response(status_code=204)
@@ -62,7 +69,7 @@ async def say(request: Request) -> Response:
 
 async def rename(request: Request) -> Response:
     """Change what others see of a member."""
-    values = checked(await request.json(), "member", "name")
+    values = checked(await sent(request), "member", "name")
     await hub.presence(room_of(request)).update(values["member"], {"name": values["name"]})
     return Response(status_code=204)
 
@@ -70,7 +77,7 @@ async def rename(request: Request) -> Response:
 async def read(request: Request) -> EventSourceResponse:
     """Join, and read everything: the members who are there, the messages that are kept, and what follows."""
     values = checked(request.query_params, "member", "name")
-    member = Member(values["member"], {"name": values["name"]})
+    member = Member(values["member"], {"name": values["name"]})  # in your application, the user of the request
     cursor = last_event_id(request)
     subscription = hub.subscribe(room_of(request), after=cursor, start="earliest", presence=member)
     return EventSourceResponse(subscription, options=StreamOptions(retry=500))

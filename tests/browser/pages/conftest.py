@@ -14,6 +14,11 @@ LIVE = "document.getElementById('state').dataset.state === 'live'"  # the page's
 PAGES = sorted(path.stem for path in (ROOT / "examples" / "pages").glob("*.html"))
 
 
+def strange(page: Page) -> list[str]:
+    """What the console has beside the failures that a killed server, or a network that is off, can't but cause."""
+    return [text for text in page.console if "net::ERR_" not in text]
+
+
 class App(Serve):
     """One of them, run as its docstring says."""
 

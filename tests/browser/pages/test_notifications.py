@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.browser.pages.conftest import LIVE, App
+from tests.browser.pages.conftest import LIVE, App, strange
 
 from newswire import Hub
 
@@ -66,7 +66,7 @@ def test_after_a_kill(app: Callable[[str], App], page: Any) -> None:
     page.order(offline=False)
     page.until(f"{COUNT} === 3")
     assert page.evaluate(TEXTS) == ["three", "two", "one"]
-    assert page.errors == []
+    assert page.errors == strange(page) == []
 
 
 async def forget(log: str) -> None:
@@ -96,7 +96,7 @@ def test_after_a_week(app: Callable[[str], App], page: Any, tmp_path: Path) -> N
     second.until(f"{COUNT} === 61")
     assert page.evaluate(TEXTS) == second.evaluate(TEXTS)
     assert len(page.evaluate(TEXTS)) == 50
-    assert page.errors == []
+    assert page.errors == strange(page) == []
 
 
 def test_eight_tabs(app: Callable[[str], App], page: Any) -> None:

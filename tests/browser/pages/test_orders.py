@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.browser.pages.conftest import LIVE, App
+from tests.browser.pages.conftest import LIVE, App, strange
 from tests.fixtures.serve import ROOT, Serve
 
 pytestmark = pytest.mark.browser
@@ -97,4 +97,5 @@ def test_a_kill(app: Callable[[str], App], page: Any) -> None:
     order(server.url, "two", "three")
     page.until(f"{DISHES}.length === 3")
     assert page.evaluate(DISHES) == ["three", "two", "one"]
+    assert [text for text in strange(page) if "htmx:sse:error" not in text] == []  # which is htmx's own word for it
     assert page.errors == []

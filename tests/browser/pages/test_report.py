@@ -8,7 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.browser.pages.conftest import App
+from tests.browser.pages.conftest import App, strange
 
 pytestmark = pytest.mark.browser
 DONE = "Number(document.getElementById('bar').value)"
@@ -48,7 +48,7 @@ def test_a_report_survives_everything(app: Callable[[str], App], page: Any, monk
     assert shown.startswith(largest["module"])
     page.order(reload=True)
     page.until(f"{STATE} === 'done' && document.getElementById('download').checkVisibility()")
-    assert page.errors == []
+    assert page.errors == strange(page) == []
 
 
 def test_a_report_is_stopped(app: Callable[[str], App], page: Any, monkeypatch: pytest.MonkeyPatch) -> None:
