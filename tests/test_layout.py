@@ -27,6 +27,7 @@ ACROSS: Final = {
     "hub/test_a_log_in_trouble": "a random walk",
     "hub/test_every_subscriber": "a random walk",
     "integrations/test_frameworks": "each framework's application",
+    "hub/test_programs": "the ways in which people start programs",
     "integrations/test_pools": "streams of every framework beside a database",
     "log/test_jsonl": "an engine that only tests have",
     "log/test_values": "positions, channels and rules of retention",
