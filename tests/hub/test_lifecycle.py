@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
+from tests.fixtures.engines import Valkey
 
 from newswire import Hub
 from newswire.errors import Closed
@@ -235,6 +236,7 @@ def test_a_script_need_not_close_its_hub(url: str, tmp_path: Path) -> None:
 
 GEVENT = """
 import sys
+import gevent
 from gevent import monkey, spawn
 patches = {
     "all": monkey.patch_all,
@@ -244,33 +246,72 @@ patches = {
 }
 patches[sys.argv[1]]()
 from newswire import Hub
-hub = Hub()
+from newswire.integrations.wsgi import WsgiStream
+hub = Hub(sys.argv[2])
+hub.sync.publish("a", "x", timeout=30)
 if sys.argv[1] == "late":
-    hub.sync.publish("a", "x", timeout=30)
     monkey.patch_all()
 
-def publish():
-    try:
-        return hub.sync.publish("a", "x", timeout=30).offset
-    except RuntimeError as error:
-        return str(error)
+def publish(number):
+    for _ in range(10):
+        hub.sync.publish("a", str(number), timeout=30)
+    return 10
 
-print(publish(), spawn(publish).get(), sep="\\n")
+greenlets = [spawn(publish, number) for number in range(4)]
+print("greenlets published", sum(greenlet.get() for greenlet in greenlets))
+
+async def slow():
+    import asyncio
+    await asyncio.sleep(0.2)
+
+seen = []
+other = spawn(lambda: [seen.append(gevent.sleep(0.01)) for _ in range(3)])
+hub.sync.call(slow)
+if sys.argv[1] == "sockets":  # this waits for real
+    other.join()
+print("others went on" if len(seen) == 3 else seen)
+
+stream = WsgiStream(hub, hub.subscribe("b"))({"REQUEST_METHOD": "GET"}, lambda *head: None)
+chunks = iter(stream)
+next(chunks)
+spawn(hub.sync.publish, "b", "hello")
+if sys.argv[1] == "sockets":
+    gevent.sleep(0)
+text = b""
+while b"hello" not in text:
+    text += next(chunks)
+stream.close()
+print("a stream:", "hello")
+
+async def forever():
+    import asyncio
+    await asyncio.Event().wait()
+
+try:
+    hub.sync.call(forever, 0.05)
+except TimeoutError:
+    print("too late")
+hub.sync.close()
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("patch", ["all", "no threads", "sockets", "late"])
-def test_gevent_is_refused_where_the_event_loop_could_not_run(patch: str) -> None:
-    """In the main thread and in a greenlet: at once, with what to do. Where only sockets are replaced, it works."""
-    arguments = [sys.executable, "-c", GEVENT, patch]
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
+def test_gevent(url: str, patch: str, tmp_path: Path) -> None:
+    """Whatever it has replaced: greenlets publish and read, and others go on while one of them waits."""
+    arguments = [sys.executable, "-c", GEVENT, patch, url.format(folder=tmp_path)]
     run = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
-    answers = run.stdout.splitlines()
-    if patch == "sockets":
-        assert answers == ["1", "2"]
-    else:
-        assert all("gevent has replaced" in answer and "over HTTP" in answer for answer in answers), answers
-        assert len(answers) == 2
+    assert run.stdout.splitlines() == ["greenlets published 40", "others went on", "a stream: hello", "too late"], run
+
+
+@pytest.mark.slow
+def test_gevent_with_a_log_on_a_server(valkey: Valkey) -> None:
+    """Its host's name is looked up in a real thread too."""
+    url = f"{valkey.url.replace('127.0.0.1', 'localhost')}?namespace=gevent"
+    arguments = [sys.executable, "-c", GEVENT, "all", url]
+    run = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["greenlets published 40", "others went on", "a stream: hello", "too late"], run
 
 
 def test_sync_calls_in_an_event_loop_are_refused(hub: Hub) -> None:

@@ -22,8 +22,10 @@ ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
 APP = "examples.frameworks.{}_app:app"
 GUNICORN = ["-m", "gunicorn", "--worker-class", "gthread", "--threads", "40", "--graceful-timeout", "3", "--bind"]
+GEVENT = ["-m", "gunicorn", "--worker-class", "gevent", "--graceful-timeout", "3", "--bind"]
 SERVERS = {
     "flask, gunicorn": lambda port: [*GUNICORN, f"127.0.0.1:{port}", APP.format("flask")],
+    "flask, gunicorn gevent": lambda port: [*GEVENT, f"127.0.0.1:{port}", APP.format("flask")],
     "django, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("django")],
     "django, daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", port, APP.format("django")],
     "quart, hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", APP.format("quart")],

@@ -20,7 +20,8 @@ STREAMS = 200
 POOL = 5
 UVICORN = ["-m", "uvicorn", "--factory", "pooled_apps:app", "--port"]
 HYPERCORN = ["-m", "hypercorn", "pooled_apps:app()", "--bind"]
-GTHREAD = ["--worker-class", "gthread", "--threads", str(STREAMS + 20), "pooled_apps:app()"]
+FLASK = "pooled_apps:app()"
+GTHREAD = ["--worker-class", "gthread", "--threads", str(STREAMS + 20), FLASK]
 COMMANDS = {
     "starlette, uvicorn": [*UVICORN, "{port}"],
     "fastapi, uvicorn": [*UVICORN, "{port}"],
@@ -29,6 +30,7 @@ COMMANDS = {
     "django, uvicorn": [*UVICORN, "{port}"],
     "quart, hypercorn": [*HYPERCORN, "127.0.0.1:{port}"],
     "flask, gunicorn": ["-m", "gunicorn", "--bind", "127.0.0.1:{port}", *GTHREAD],
+    "flask, gunicorn gevent": ["-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--worker-class", "gevent", FLASK],
     "aiohttp": ["-m", "aiohttp.web", "-H", "127.0.0.1", "-P", "{port}", "pooled_apps:aiohttp"],
 }
 pytestmark = pytest.mark.slow

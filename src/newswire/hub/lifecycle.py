@@ -11,17 +11,17 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import sys
-import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
 
 from newswire.errors import Closed
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
+from newswire.log import native
 from newswire.log.log import Log
 from newswire.log.workers import refuse_if_not_shared
 
@@ -62,10 +62,10 @@ class Lifecycle:
         self._closed_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._closing: list[Callable[[], Awaitable[None]]] = []
         # Calls of threads.
-        self._lock = threading.Lock()  # held where a call is given to an event loop, and where that changes
+        self._lock = native.lock()  # held where a call is given to an event loop, and where that changes
         self._closed_for_threads = False  # threads that come late don't open the hub again
         self._background: asyncio.AbstractEventLoop | None = None  # of the background thread, while there is one
-        self._thread: threading.Thread
+        self._thread: native.Thread
         self._thread_pid = 0  # the process that the thread belongs to
 
     async def __aenter__(self) -> Self:
@@ -283,7 +283,7 @@ class Lifecycle:
                 loop = self._start_thread()
             future = asyncio.run_coroutine_threadsafe(self._call(call), loop)
         try:
-            return future.result(timeout)
+            return native.result(future, timeout)
         except TimeoutError:
             future.cancel()
             raise
@@ -300,12 +300,6 @@ class Lifecycle:
         if self.closed and (self._closed_for_threads or not self._loop_is_gone()):
             raise Closed("the hub is closed")
         self._closed_for_threads = False
-        monkey = sys.modules.get("gevent.monkey")
-        if monkey is not None and any(map(monkey.is_module_patched, ("threading", "select"))):
-            raise RuntimeError(
-                "gevent has replaced this process's threads or its select, and hub.sync needs real ones for its event "
-                "loop: publish to a server (`newswire serve`) over HTTP, or run without monkey patching"
-            )
         if _in_event_loop():
             raise RuntimeError(
                 "hub.sync would block the event loop that runs in this thread: await the hub's own method instead"
@@ -313,9 +307,9 @@ class Lifecycle:
 
     def _start_thread(self) -> asyncio.AbstractEventLoop:
         if self._background is None:
-            self._background = loop = asyncio.new_event_loop()
+            self._background = loop = native.new_event_loop()
             self._thread_pid = os.getpid()
-            self._thread = threading.Thread(target=_run_loop, args=(loop,), name="newswire hub", daemon=True)
+            self._thread = native.Thread(partial(_run_loop, loop), "newswire hub")
             self._thread.start()
             atexit.register(self._end_thread)
         return self._background

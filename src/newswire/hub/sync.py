@@ -64,8 +64,8 @@ class SyncHub:
 
         Raises:
             TimeoutError: the time is over.
-            RuntimeError: called in an event loop, which it would block; in a fork of the process that opened the hub;
-                or where gevent has replaced the threads.
+            RuntimeError: called in an event loop, which it would block; or in a fork of the process that opened the
+                hub.
         """
         if version is not None:
             check_version(version, idempotency_key, connection)

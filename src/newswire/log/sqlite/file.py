@@ -11,13 +11,13 @@ import json
 import logging
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from typing import Any, Final, Literal
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
+from newswire.log import native
 from newswire.log.position import Lives
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity
@@ -65,7 +65,7 @@ class LogFile:
         self._patience = patience
         self._hold: Hold | None = None
         self._users = 0
-        self._lock = threading.Lock()
+        self._lock = native.lock()
         self._gone_since: float | None = None  # see `is_gone`
 
     @property

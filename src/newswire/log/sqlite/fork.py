@@ -25,6 +25,7 @@ from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
 from newswire.errors import LogUnavailable
+from newswire.log import native
 
 Identity: TypeAlias = tuple[int, int]  # device and inode
 
@@ -36,7 +37,7 @@ class _State:
     """What is open in this process."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = native.lock()
         self.connections: dict[int, tuple[sqlite3.Connection, Identity]] = {}
         self.descriptors: set[int] = set()
         self.working: weakref.WeakSet[Working] = weakref.WeakSet()
@@ -51,7 +52,7 @@ class Working:
     """
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = native.lock()
         with _state.lock:
             _state.working.add(self)
 

@@ -14,12 +14,12 @@ import asyncio
 import logging
 import queue
 import sqlite3
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable, NewswireError
+from newswire.log import native
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import Working
 
@@ -71,9 +71,9 @@ class DatabaseThread:
 
     def __init__(self, file: LogFile) -> None:
         self.file = file
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._lock = threading.Lock()  # guards the next four, and that nothing is queued behind the end
-        self._thread: threading.Thread | None = None
+        self._queue: queue.SimpleQueue[Any] = native.simple_queue()
+        self._lock = native.lock()  # guards the next four, and that nothing is queued behind the end
+        self._thread: native.Thread | None = None
         self._ending = False
         self._ended = False
         self._awaiting_end: list[asyncio.Future[None]] = []
@@ -117,7 +117,7 @@ class DatabaseThread:
                 self._start()
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._main, name=self.name, daemon=True)
+        thread = native.Thread(self._main, self.name)
         self.file.enter()
         try:
             thread.start()
