@@ -159,3 +159,21 @@ async def test_an_address_that_is_no_origin_is_named(origins: Many) -> None:
             assert "hunter2" not in f"{raised.value}{log!r}"
     with pytest.raises(ValueError, match="needs its address"):
         open_log("https://")
+
+
+async def test_the_stream_to_an_edge_is_compressed(origins: Many) -> None:
+    """If the origin compresses; the edge has every event all the same, as it comes."""
+    came: dict[bool, int] = {}
+    for compress in (True, False):
+        url = origins.add(MemoryLog(), compress=compress)
+        with TcpProxy(origins.running.port) as proxy:
+            async with opened(EdgeLog(through(proxy, url), timeout=5)) as edge, opened(open_log(url)) as beside:
+                async with closing(edge.follow(0)) as follower:
+                    for number in range(10):
+                        data = f"{number} {'the same again ' * 500}"
+                        await publish(beside, "a", data)
+                        assert [entry.data for entry in await take(follower, 1)] == [data]
+                came[compress] = proxy.answered
+    origins.close()
+    assert came[False] > 70_000
+    assert came[True] < 10_000

@@ -128,7 +128,7 @@ class EdgeEngine(RemoteEngine):
 
         source = AsyncEventSource(
             f"{self._origin.url}/log/tail",
-            headers=self._origin.headers,
+            headers={**self._origin.headers, "accept-encoding": "gzip"},  # what an origin sends holds nothing back
             last_event_id=Position(epoch, begin),
             options=Options(
                 backoff=Backoff(retry=0.1, first=0.1, cap=2.0, longest=5.0),

@@ -231,7 +231,8 @@ class Origin:
         service.check_room()
         position = Position.parse(last_event_id(request) or "")
         ends = None if access is None or access.expires is None else max(access.expires - time.time(), 0.1)
-        options = StreamOptions(heartbeat=service.settings.heartbeat, retry=1000, max_age=ends)
+        settings = service.settings
+        options = StreamOptions(heartbeat=settings.heartbeat, retry=1000, max_age=ends, compress=settings.compress)
         return EventSourceResponse(self._events(position, whole), options=options)
 
     async def _events(self, after: Position, whole: bool) -> AsyncIterator[Event]:
