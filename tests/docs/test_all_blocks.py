@@ -68,9 +68,20 @@ def test_every_page_with_a_program_is_run() -> None:
         text = textwrap.dedent(path.read_text())
         if any(f"```{language}\n" in text or f"```{language} " in text for language in PROGRAMS):
             found.add(path.relative_to(DOCS).as_posix())
-    assert {page for page in found if not page.startswith("moving/")} == set(RUN_BY)  # test_moving.py runs all of those
+    others = {page for page in found if not page.startswith(("moving/", "frameworks/"))}  # see test_moving.py and below
+    assert others == set(RUN_BY)
     for page, test in RUN_BY.items():
         assert Path(page).name in (ROOT / test).read_text(), page
+
+
+def test_the_page_of_a_framework_has_its_example() -> None:
+    """A whole application, which tests run under its servers."""
+    tested = (ROOT / "tests" / "integrations" / "test_frameworks.py").read_text()
+    for path in (DOCS / "frameworks").glob("*.md"):
+        [block] = blocks(path, "python")
+        example = ROOT / block.strip().removeprefix('--8<-- "').removesuffix('"')
+        assert example.is_file(), path
+        assert path.stem == "starlette" or f"{path.stem}" in tested, path
 
 
 @pytest.fixture(scope="module")

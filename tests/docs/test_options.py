@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from tests.docs.test_docs import ROOT, blocks
 from tests.fixtures.settings import load
 
+from newswire.cli.main import newswire
 from newswire.cli.serve import serve
 from newswire.server import Settings
 from newswire.serving.settings import flag_of, type_of
@@ -59,3 +61,33 @@ def test_the_file_of_the_page(tmp_path: Path) -> None:
     settings, sources = load(serve, Settings, {}, {}, file)
     assert settings.max_body == 256 * 1024
     assert sources["retention"] == f"{file}, retention"
+
+
+# Where the options of a command are explained, if not in its own section of docs/cli.md.
+ELSEWHERE = {"serve": "server.md", "relay": "relay.md", "doctor": "doctor.md"}
+
+
+def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
+    """All commands, with those of groups."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {below}", each) for below, each in commands(command))
+        yield name, command
+
+
+def test_each_option_of_each_command_is_on_a_page() -> None:
+    """A new command needs a section, a new option a place in it."""
+    missing = []
+    for name, command in commands(newswire):
+        first = name.partition(" ")[0]
+        text = CLI.partition(f"## newswire {first}")[2].partition("\n## ")[0]
+        if first in ELSEWHERE:
+            text += (ROOT / "docs" / ELSEWHERE[first]).read_text()
+        for option in command.params:
+            flags = set(option.opts) if isinstance(option, click.Option) and not option.hidden else set()
+            if flags and not flags & flags_in(text) and "--help" not in flags:
+                missing.append((name, *flags))
+    assert missing == []

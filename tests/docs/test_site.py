@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from tests.browser.conftest import Page
-from tests.docs.site import Built, build
+from tests.docs.site import ROOT, Built, build
 
 from newswire.delivery.problem import ERRORS
 
@@ -111,6 +111,18 @@ def test_an_errors_type_leads_to_its_section(pages: dict[str, Built]) -> None:
     """The address in an error answer is one of this site."""
     assert ERRORS.endswith("/errors/")
     assert {"invalid_event", "log_uncertain", "upstream_timeout"} <= pages["errors/"].ids
+
+
+def test_every_public_name_has_a_place(pages: dict[str, Built]) -> None:
+    """On the page of its package, where the list of all that is public leads to."""
+    listed = re.findall(r"^## `([\w.]+)`$|^\| `(\w+)` \|", (ROOT / "docs" / "reference.md").read_text(), re.MULTILINE)
+    package, missing = "", []
+    for heading, name in listed:
+        package = heading or package
+        if name and f"{package}.{name}" not in pages[f"api/{package}/"].ids:
+            missing.append(f"{package}.{name}")
+    assert len(listed) > 100
+    assert missing == []
 
 
 @pytest.mark.browser
