@@ -26,6 +26,7 @@ NAMES: Final = (
     "compress",
     "state",
     "storm",
+    "cut",
     "loop",
     "strangers",
     "revocation",
@@ -41,6 +42,7 @@ NAMES: Final = (
     "runs",
     "faults",
     "jitter",
+    "soak",
     "heap",
 )
 
@@ -66,15 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="KIND",
         help="with `faults`: only on this engine, such as sqlite; repeatable",
     )
-    parser.add_argument("--minutes", type=float, help="with `heap`: how long each page is looked at (10)")
-    parser.add_argument("--rate", type=float, help="with `heap`: events a second (200)")
+    parser.add_argument("--minutes", type=float, help="with `heap` (10) and `soak` (30): how long")
+    parser.add_argument("--rate", type=float, help="with `heap` (200) and `soak` (500): events a second")
     parser.add_argument("--rounds", type=int, default=5, help="how many rounds --against takes (5)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(available()):
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(available())}")
     given = {name: value for name in ("minutes", "rate") if (value := getattr(options, name)) is not None}
-    if given and options.names != ["heap"]:
-        parser.error(f"--{next(iter(given))} is for `heap` alone: python -m benchmarks heap --{next(iter(given))} …")
+    if given and options.names not in (["heap"], ["soak"]):
+        parser.error(
+            f"--{next(iter(given))} is for `heap` or `soak`: python -m benchmarks soak --{next(iter(given))} …"
+        )
     if any(value <= 0 for value in given.values()):
         parser.error("--minutes and --rate are more than 0")
     if sys.platform != "linux":
@@ -126,9 +130,10 @@ def _run(
         for table in tables:
             print(table.text(), end="\n\n", flush=True)
         if docs:
-            write_docs(place, command, tables)
-            for path, image in (module.plots(size) if hasattr(module, "plots") else {}).items():
+            plots = module.plots(size) if hasattr(module, "plots") else {}
+            for path, image in plots.items():
                 path.write_text(image, encoding="utf-8")
+            write_docs(place, command, tables, images=list(plots) if getattr(module, "PLOTS_HERE", False) else ())
 
 
 def _clock() -> Say:

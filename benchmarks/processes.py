@@ -142,6 +142,11 @@ class Server(Process):
 
     def get(self, path: str) -> dict[str, Any]:
         """Ask for JSON."""
+        answer: dict[str, Any] = json.loads(self.text(path))
+        return answer
+
+    def text(self, path: str) -> str:
+        """Ask for text."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         try:
             connection.request("GET", path)
@@ -149,8 +154,7 @@ class Server(Process):
             body = response.read()
             if response.status != 200:
                 raise self.failed(f"GET {path} gave {response.status}: {body[:300]!r}")
-            answer: dict[str, Any] = json.loads(body)
-            return answer
+            return body.decode()
         finally:
             connection.close()
 

@@ -147,8 +147,10 @@ def _version(package: str) -> str | None:
 # -- the results page
 
 
-def write_docs(name: str, command: str, tables: Sequence[Table], *, path: Path = DOCS) -> None:
-    """Put `tables` between the markers of benchmark `name`.
+def write_docs(
+    name: str, command: str, tables: Sequence[Table], *, path: Path = DOCS, images: Sequence[Path] = ()
+) -> None:
+    """Put `tables`, and `images` of the page's folder, between the markers of benchmark `name`.
 
     Raises:
         LookupError: the page has no markers for it.
@@ -157,7 +159,8 @@ def write_docs(name: str, command: str, tables: Sequence[Table], *, path: Path =
     page = path.read_text(encoding="utf-8")
     if begin not in page or end not in page:
         raise LookupError(f"{path} has no place for {name}: write {begin} and {end} where its results belong")
+    shown_images = [f"![{image.stem}]({image.relative_to(path.parent)})" for image in images]
     head, rest = page.split(begin, 1)
     tail = rest.split(end, 1)[1]
-    results = "\n\n".join([f"`{command}`", *(table.markdown() for table in tables), f"_{machine()}_"])
+    results = "\n\n".join([f"`{command}`", *(table.markdown() for table in tables), *shown_images, f"_{machine()}_"])
     path.write_text(f"{head}{begin}\n\n{results}\n\n{end}{tail}", encoding="utf-8")

@@ -63,6 +63,7 @@ SHARED: Final = (
     ),
     Family("log_read_seconds", "How long the log took to read a page of events.", "histogram"),
     Family("event_loop_lag_seconds", "How late the event loop was, looked at four times a second.", "histogram"),
+    Family("event_loop_tasks", "Tasks of the event loop; on the direct path a stream has none.", "gauge"),
     Family("replayed", "Events given to streams while they caught up; they are among the delivered ones."),
     Family("stream_bytes", "Bytes of the event streams, before transfer coding and compression."),
     Family("heartbeats", "Comments sent to silent streams."),
@@ -303,7 +304,8 @@ class ServedApp:
         """This process's stats, with what its hub knows of the log."""
         hub = self.hub.stats()
         self.stats.counters.update(log_outages=hub.outages, log_retries=hub.retries, log_epochs=hub.epochs)
-        self.stats.gauges.update(log_up=int(hub.log != "down"), log_lag=hub.lag)
+        tasks = len(asyncio.all_tasks())
+        self.stats.gauges.update(log_up=int(hub.log != "down"), log_lag=hub.lag, event_loop_tasks=tasks)
         self.stats.counters.update(replayed=hub.replayed, stream_bytes=hub.stream_bytes, heartbeats=hub.heartbeats)
         for name, counts in (("gaps", hub.gap_reasons), ("resumes", hub.resumes), ("stream_ends", hub.ends)):
             self.stats.counters.update({f"{name} {label}": count for label, count in counts.items()})
