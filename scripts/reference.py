@@ -21,6 +21,7 @@ PACKAGES: Final = (
     "newswire.contract",
     "newswire.runs",
     "newswire.runs.dialects",
+    "newswire.otel",
     "newswire.relay",
     "newswire.server",
     "newswire.doctor",

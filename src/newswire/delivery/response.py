@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from newswire.wire.headers import STREAM_HEADERS
 
 # On HTTP/2 some servers' send() never blocks: they keep what a client does not take, of each stream. A stream that
 # works reconnects after so many bytes, and goes on with its cursor.
+_UNTRACED: Final = nullcontext()
 _HTTP2_MAX_BYTES: Final = 4 * 2**20
 
 
@@ -142,7 +144,8 @@ class EventSourceResponse(StarletteCompatible):
                 await release(scope)
                 _check_open(subscription)
             warn_of_held(scope, dependencies=self.background is not None)
-            sink = await self._attach(subscription, scope, send, drain)
+            with _traced(subscription, scope):
+                sink = await self._attach(subscription, scope, send, drain)
             stop.attached = True
             if stop.stopped:
                 subscription.goodbye()
@@ -224,6 +227,11 @@ class EventSourceResponse(StarletteCompatible):
             unwatch()
             drain.leave(stream)
             hook.undo()
+
+
+def _traced(subscription: Subscription[Any], scope: Scope) -> AbstractContextManager[object]:
+    """The request's trace, where the hub has a tracer: the stream's span is a part of it."""
+    return _UNTRACED if subscription.tracer is None else subscription.tracer.request(scope)
 
 
 def _extension(scope: Scope, name: str) -> Any:

@@ -87,7 +87,7 @@ class PlainSink:
     async def stream(self, subscription: Subscription, receive: Receive) -> None:
         """Send until the stream ends, then complete the response if it ended in order. Attach before."""
         self._task = asyncio.current_task()
-        unwatch = self._watch(receive, subscription.close)
+        unwatch = self._watch(receive, subscription.client_left)
         try:
             while not self._done:
                 work = self._work(subscription)

@@ -18,6 +18,7 @@ class Counts:
     Attributes:
         followed: events that came from the log.
         delivered: events given to subscribers, counted once for each.
+        streams: streams that are open now.
         replayed: those of them that a subscriber was given while it caught up: after it came back, or was slow.
         stream_bytes: bytes of the event streams, before any transfer coding or compression.
         heartbeats: comments sent to silent streams.
@@ -31,6 +32,7 @@ class Counts:
 
     followed: int = 0
     delivered: int = 0
+    streams: int = 0
     replayed: int = 0
     stream_bytes: int = 0
     heartbeats: int = 0

@@ -376,6 +376,7 @@ class Hub(Publisher, Generic[E]):
             outages=runtime.outage.count,
             retries=runtime.outage.failures,
             epochs=runtime.epochs,
+            streams=counts.streams,
             replayed=counts.replayed,
             stream_bytes=counts.stream_bytes,
             heartbeats=counts.heartbeats,

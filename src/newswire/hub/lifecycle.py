@@ -21,6 +21,7 @@ from newswire.errors import Closed
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
 from newswire.hub.runtime import HubRuntime
+from newswire.hub.tracing import HubTracer
 from newswire.log import native
 from newswire.log.log import Log
 from newswire.log.workers import refuse_if_not_shared
@@ -45,10 +46,12 @@ class Lifecycle:
         closed: whether the hub was closed.
         contracts: those of its channels, if there are any.
         latest_rules: which of its channels have a state, if any has.
+        tracer: what traces it, if anything does.
     """
 
     contracts: Contracts[Any] | None = None
     latest_rules: LatestRules | None = None
+    tracer: HubTracer | None = None
 
     def __init__(self, log: Log, options: HubOptions) -> None:
         self.log = log

@@ -161,6 +161,12 @@ class Publisher(Lifecycle):
     def _store(
         self, batch: list[tuple[str, Event]], key: str | None, wait: float | None
     ) -> Coroutine[Any, Any, list[Position]]:
+        stored = self._storing(batch, key, wait)
+        return stored if self.tracer is None else self.tracer.publish(batch, stored)
+
+    def _storing(
+        self, batch: list[tuple[str, Event]], key: str | None, wait: float | None
+    ) -> Coroutine[Any, Any, list[Position]]:
         token = None if key is None else _token(key, batch)
         if wait is None:
             return self._append(batch, token)

@@ -26,6 +26,7 @@ class HubStats:
         outages: how often the log could not be used.
         retries: failed attempts to use it.
         epochs: how often it was another log than before: wiped, put back, taken over by another server.
+        streams: those of the subscribers that go to connections.
         replayed: events that subscribers got while they caught up; they are among `delivered`.
         stream_bytes: bytes of the streams to connections, before transfer coding and compression.
         heartbeats: comments sent to silent streams.
@@ -49,6 +50,7 @@ class HubStats:
     outages: int = 0
     retries: int = 0
     epochs: int = 0
+    streams: int = 0
     replayed: int = 0
     stream_bytes: int = 0
     heartbeats: int = 0

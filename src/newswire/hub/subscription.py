@@ -43,6 +43,7 @@ from newswire.hub.paced import Pace
 from newswire.hub.runtime import HubRuntime
 from newswire.hub.sink import Sink
 from newswire.hub.start import Start, StartPoint, gap_data
+from newswire.hub.tracing import HubTracer
 from newswire.hub.transform import Transform
 from newswire.hub.view import StateView
 from newswire.log.channels import Channels
@@ -224,6 +225,11 @@ class Subscription(Generic[E]):
         return 0 if self._state is _State.READY else max(0, self._runtime.head - self.cursor)
 
     @property
+    def tracer(self) -> HubTracer | None:
+        """What traces its hub; None: nothing does."""
+        return self._hub.tracer
+
+    @property
     def is_stream(self) -> bool:
         """Whether its events go to a connection."""
         return self._sink is not None and _is_stream(self._sink)
@@ -280,7 +286,10 @@ class Subscription(Generic[E]):
             self._attendance.begin()
         self._group = group = runtime.enter(self, options)
         if stream:
+            runtime.counts.streams += 1
             runtime.counts.resumes[self.resumed] += 1
+            if self._hub.tracer is not None:
+                self._hub.tracer.began(self)
         self.channels = group.channels  # equal; now one object for the whole group
         if options.max_age is not None:  # give or take a tenth, so that not all come back at once
             runtime.deadlines.start(self.grow_old, options.max_age * random.uniform(0.9, 1.1))
@@ -378,7 +387,10 @@ class Subscription(Generic[E]):
             self._state = _State.CLOSED
             if self._sink is not None:
                 if _is_stream(self._sink):
+                    self._runtime.counts.streams -= 1
                     self._runtime.counts.ends[self._why] += 1
+                    if self._hub.tracer is not None:
+                        self._hub.tracer.ended(self, self._why)
                 self._sink = None
                 self._moves()
                 self._runtime.left(self)
@@ -431,6 +443,10 @@ class Subscription(Generic[E]):
     def close(self) -> None:
         """End the stream in order. Idempotent."""
         self._end(None)
+
+    def client_left(self) -> None:
+        """End the stream because its client has gone."""
+        self._end(None, "client")
 
     def goodbye(self, reason: str | None = None) -> None:
         """End the stream in order and ask the client to come back.

@@ -87,6 +87,9 @@ class _Service(ServedApp):
         await self.runs.close(max(self.settings.grace - _LAST_STEPS - stopping, 0.0))
         await self.relay.close()
 
+    def runs_counted(self) -> Runs:
+        return self.runs
+
     def streams(self) -> int:
         return self.runs.reading
 

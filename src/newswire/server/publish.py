@@ -52,6 +52,15 @@ _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
 async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
+    """Store, in the request's trace if the hub has a tracer, then answer; see `_publish`."""
+    tracer = service.hub.tracer
+    if tracer is None:
+        return await _publish(service, scope, receive)
+    with tracer.request(scope):
+        return await _publish(service, scope, receive)
+
+
+async def _publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     """Store, then return the answer: JSON with the id of the event, or the ids of the batch, and a line feed.
 
     Raises:

@@ -233,15 +233,11 @@ class Service(ServedApp):
     def own(self) -> ServerStats:
         """This process's stats, those of its hub among them."""
         hub = self.hub.stats()
-        counting, counted = self.activity.subscribers, self.activity.delivered
-        if self.auth is not None:
-            counting += self.auth.revocations.subscribers
-        if self.hub.presences is not None:
-            counting += self.hub.presences.subscribers
+        counted = self.activity.delivered
         pages = self.pages.total()
         self.stats.counters.update(delivered=hub.delivered - counted, pages_read=hub.pages_read)
         self.stats.gauges.update(
-            subscribers=hub.subscribers - counting - pages,
+            subscribers=hub.streams - pages,
             pages=pages,
             stalled=hub.stalled,
             window_events=hub.window_events,

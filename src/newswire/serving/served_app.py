@@ -145,6 +145,16 @@ class ServedApp:
         """This process's stats."""
         return self.stats
 
+    def runs_counted(self) -> Any:
+        """The runs whose numbers are metrics; None: there are none."""
+        return None
+
+    def _instrument(self) -> None:
+        if self.settings.otel and self.hub.tracer is None:
+            from newswire.otel import instrument  # an extra
+
+            instrument(self.hub, runs=self.runs_counted())
+
     async def answer(self, question: dict[str, Any]) -> Any:
         """Answer another worker's question."""
         return None
@@ -162,6 +172,7 @@ class ServedApp:
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start, and stop in the end."""
+        self._instrument()
         await self.open()
         self.loop_lag.start()
         await self.calls.open()

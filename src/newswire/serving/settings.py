@@ -67,6 +67,9 @@ class ServerSettings:
     metrics_token: str | None = setting(
         None, option_types.secret(), "Only requests with this token, and admins, may read /metrics."
     )
+    otel: bool = setting(
+        False, option_types.switch(), "Trace streams and publishes, and offer metrics, by OpenTelemetry."
+    )
     log_format: Literal["text", "json"] = setting(
         "text",
         option_types.text("text or json", "text", "json"),
@@ -79,6 +82,12 @@ class ServerSettings:
             open_log(self.log, retention=self.kept)
         except (ValueError, ImportError) as error:
             raise InvalidSetting("settings", "log", self.log, "the URL of a log", why=str(error)) from None
+        if self.otel:
+            try:
+                import newswire.otel  # noqa: F401
+            except ModuleNotFoundError as error:
+                why = f"this needs {error.name}, which is not installed: pip install 'newswire[otel]'"
+                raise InvalidSetting("settings", "otel", True, "", why=why) from None
         if self.workers > 1 and self.log.startswith("memory:"):
             why = (
                 f"{self.workers} processes can't share a log in memory, each would have its own: use "

@@ -69,6 +69,8 @@ class Revocations:
         on_revoked: called with each revocation when it arrives.
     """
 
+    wire = False
+
     def __init__(self, hub: Hub, on_revoked: Callable[[Revoked], object]) -> None:
         self._hub = hub
         self._on_revoked = on_revoked
