@@ -81,7 +81,7 @@ def test_the_page_of_a_framework_has_its_example() -> None:
     """A whole application, which tests run under its servers."""
     tested = (ROOT / "tests" / "integrations" / "test_frameworks.py").read_text()
     for path in (DOCS / "frameworks").glob("*.md"):
-        [block] = blocks(path, "python3")  # which ruff does not format
+        [block] = blocks(path, "python")
         example = ROOT / block.strip().removeprefix('--8<-- "').removesuffix('"')
         assert example.is_file(), path
         assert path.stem == "starlette" or f"{path.stem}" in tested, path
