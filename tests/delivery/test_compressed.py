@@ -157,6 +157,40 @@ async def test_a_goodbye_of_a_cancelled_task(hub: Hub, held: bool) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_task_that_is_cancelled_as_its_stream_ends(hub: Hub) -> None:
+    """There is one end, and nothing behind it."""
+    client, subscription = Reader(), hub.subscribe("news")
+    async with streaming(subscription, client) as task:
+        subscription.goodbye()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert gzip.decompress(client.body).count(b"newswire.goodbye") == 1
+
+
+@pytest.mark.anyio
+async def test_an_iterable_that_is_cancelled_in_its_last_send() -> None:
+    """Nothing follows the end."""
+
+    last = asyncio.Event()
+
+    async def items() -> AsyncIterator[str]:
+        yield ROWS
+        await last.wait()
+
+    client = Reader()
+    async with streaming(items(), client) as task:
+        await client.until(lambda: ROWS in client.text)
+        client.open.clear()
+        last.set()
+        await client.until(lambda: client.waiting == 1)
+        client.on_wait = client.open.set
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert client.sent[-1]["body"] == b""
+    assert zlib.decompressobj(31).decompress(client.body).count(ROWS.encode()) == 1
+
+
+@pytest.mark.anyio
 async def test_an_iterable() -> None:
     """Its items come one by one, with heartbeats between; its end is the body's."""
     more = asyncio.Event()

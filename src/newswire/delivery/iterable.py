@@ -209,7 +209,9 @@ class IterableStream:
 
     def _last_words(self) -> bytes:
         """What is sent where the server has cancelled the task, perhaps in the middle of a send."""
-        return self._goodbye() if self._packed is None else self._packed.encode(self._goodbye())
+        if self._packed is None:
+            return self._goodbye()
+        return b"" if self._packed.over else self._packed.encode(self._goodbye())
 
     def _goodbye(self) -> bytes:
         return encode(goodbye(come_back(self._options.retry)))

@@ -137,6 +137,8 @@ class PlainSink:
             return goodbye
         # A trailer counts what went out. Where that isn't known, the body ends like that of a cut connection.
         known = self._chunk is None and not self._sending
+        if body.over:
+            return self._last.raw if known and self._last is not None else b""
         return body.end(goodbye) if known else body.encode(goodbye)
 
     async def _forward(self, chunk: Chunk, subscription: Subscription) -> None:

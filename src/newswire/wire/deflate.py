@@ -57,12 +57,14 @@ class GzipBody:
 
     Attributes:
         begun: whether `HEAD` is out.
+        over: whether its end was made.
     """
 
-    __slots__ = ("_crc", "_size", "begun")
+    __slots__ = ("_crc", "_size", "begun", "over")
 
     def __init__(self) -> None:
         self.begun = False
+        self.over = False
         self._crc = 0
         self._size = 0
 
@@ -86,5 +88,6 @@ class GzipBody:
     def end(self, data: bytes = b"") -> bytes:
         """Returns the last bytes of the body, which has `data` in the end."""
         packed = self.encode(data)
+        self.over = True
         # RFC 1952, section 2.3: CRC32, and ISIZE, "the size of the original (uncompressed) input data modulo 2^32".
         return packed + _END + self._crc.to_bytes(4, "little") + (self._size & 0xFFFFFFFF).to_bytes(4, "little")
