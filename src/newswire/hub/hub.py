@@ -222,7 +222,8 @@ class Hub(Publisher, Generic[E]):
 
     def _need_presence(self) -> Presences:
         if self._presences is None:
-            raise ValueError("this hub has no channels with members: name them, as in Hub(presence=['room.*'])")
+            how = "Hub(presence=['room.*']), or newswire serve --presence 'room.*'"
+            raise ValueError(f"this hub has no channels with members: name them, as in {how}")
         return self._presences
 
     async def history(

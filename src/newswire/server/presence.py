@@ -91,12 +91,14 @@ def member_of(service: Service, access: Access | None, query: Query) -> Member |
                 raise Problem(400, "invalid_query", f"{name} is for presence=join", field=name)
         return asked is not None
     member = _member_id(service, access, query)
-    if state is None or member is None:
-        return Member(member)
     try:
-        return Member(member, read_json(state))
+        found = None if state is None else read_json(state)
     except ValueError:
         raise Problem(400, "invalid_query", 'state is JSON, such as {"name":"Ada"}', field="state") from None
+    try:
+        return Member(member, found)
+    except ValueError as error:
+        raise Problem(400, "invalid_query", str(error), field="state") from None
 
 
 def _member_id(service: Service, access: Access | None, query: Query) -> str | None:

@@ -68,10 +68,13 @@ class Cleaner:
         due = monotonic() - self._forget_after
         cuts: dict[str, int] = {}
         upto = self._upto
-        for key, place in islice((one for one in roster.gone() if one[1].left < due), _AT_ONCE):
-            cuts[names.here(*key)], cuts[names.held(*key)] = place.here, place.held
-            upto = max(upto, place.here)
-        cuts |= self._of_nodes(roster, gone, due) | self.visitors | dict(roster.no_visitors())
+        for key in list(islice(roster.left, _AT_ONCE)):
+            place = roster.place(key)
+            if roster.left[key] < due and not place.nodes:
+                cuts[names.here(*key)], cuts[names.held(*key)] = place.here, place.held
+                upto = max(upto, place.here)
+        visitors = {names.visitors(channel, node): offset for channel, node, offset in roster.no_visitors()}
+        cuts |= self._of_nodes(roster, gone, due) | self.visitors | visitors
         if not cuts:
             return
         data = json.dumps({"channels": cuts, "upto": upto})

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from secrets import token_hex
+from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
@@ -37,6 +38,7 @@ logger = logging.getLogger("newswire.hub")
 _TRIES: Final = 100  # others that are faster; each of them has changed the note
 _AT_ONCE: Final = 500  # changes that are stored together
 _LAST_HEARTBEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
+_RENEW_SECONDS: Final = 3600.0  # a log may remove events by their age, whatever they say: members are noted again
 _SPREAD_SECONDS: Final = 0.2  # not all nodes take away what a dead one held in the same moment
 
 
@@ -82,7 +84,7 @@ class Node:
         self._gone: dict[str, int] = {}
         self._cleaner = Cleaner(log, append, options.forget_after)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._heartbeat_now = asyncio.Event()
+        self._heartbeat_now = asyncio.Event()  # others suspect that this node is dead
         lease = options.heartbeat
         self._tasks = [
             self._supervise(self._follow, "presence can't be followed"),
@@ -220,6 +222,8 @@ class Node:
             given = came or place.given or self._given.get(key) or "null"
             change, state = self._change(place, nodes, came, update, given)
             batch = []
+            if change is None and self._is_old(key, place):
+                fresh, change, state = False, "update", place.state
             if not fresh or (nodes and given != place.given):
                 batch.append((held, Event(note_held(key, nodes, given), "held")))
             if change is not None:
@@ -242,6 +246,9 @@ class Node:
         alive = {node for node in place.nodes if self._gone.get(node, 0) <= place.held}
         nodes = alive | {self.name} if self._has(key) else alive - {self.name}
         return nodes, nodes == alive == set(place.nodes)
+
+    def _is_old(self, key: Key, place: Place) -> bool:
+        return self._has(key) and place.state is not None and place.seen < monotonic() - _RENEW_SECONDS
 
     @staticmethod
     def _change(
@@ -349,16 +356,15 @@ class Node:
         self._timers.pop(name, None)
         self._gone[name] = offset
         self._dirty |= self.roster.held.get(name, set())
-        for channel, room in self.roster.rooms.items():
+        for channel, room in list(self.roster.rooms.items()) if name in self.roster.visited else ():
             if name in room.visitors and room.visitors[name][1] < offset:
-                self._cleaner.visitors[names.visitors(channel, name)] = room.visitors.pop(name)[1]
+                self._cleaner.visitors[names.visitors(channel, name)] = self.roster.drop_visitors(channel, name)
         self._news.set()
 
     async def _judge(self) -> None:
         await self.ready.wait()
         await asyncio.sleep(min(max(self._options.heartbeat / 10, 0.02), 0.5))
-        others = {*self.roster.held, *(node for room in self.roster.rooms.values() for node in room.visitors)}
-        others -= {self.name, *self._timers}
+        others = {*self.roster.held, *self.roster.visited} - {self.name, *self._timers}
         for name in await self._leases.judge(others):
             logger.info("node %s has given no heartbeat for too long: its members leave", name)
 
@@ -366,10 +372,14 @@ class Node:
         await self.ready.wait()
         await asyncio.sleep(self._cleaner.pause)
         await self._cleaner.step(self.roster, self._gone)
+        for key in self._streams:
+            if self._is_old(key, self.roster.place(key)):
+                self._mark(key)
 
     async def _repeat_heartbeat(self) -> None:
+        doubted = self._heartbeat_now.is_set()
         self._heartbeat_now.clear()
-        if self._streams or self._leaving or self._visitors:
+        if doubted or self._streams or self._leaving or self._visitors:
             await self._leases.renew()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.heartbeat / 4):

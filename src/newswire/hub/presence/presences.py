@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from newswire.errors import LogUnavailable
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.hub.presence import names
@@ -18,6 +20,9 @@ from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
+
+_READY_SECONDS: Final = 10.0
+_SERVE: Final = ", or newswire serve --presence"
 
 
 class Owner(Protocol):
@@ -72,7 +77,7 @@ class Presences:
         """
         names.check(channel)
         if channel not in self._rules:
-            raise ValueError(f"channel {channel[:100]!r} has no members here: name it in Hub(presence=[...])")
+            raise ValueError(f"channel {channel[:100]!r} has no members here: name it in Hub(presence=[...]){_SERVE}")
         return channel
 
     def among(self, channels: Channels) -> list[str]:
@@ -83,7 +88,9 @@ class Presences:
         """
         found = sorted(name for name in channels.names if name in self._rules)
         if not found:
-            raise ValueError("presence is for channels that have members, each by its name: see Hub(presence=[...])")
+            raise ValueError(
+                f"presence is for channels that have members, each by its name: see Hub(presence=[...]){_SERVE}"
+            )
         return [names.check(name) for name in found]
 
     def attend(self, channels: Sequence[str], member: Member | None) -> Attendance:
@@ -122,10 +129,18 @@ class Presences:
             node.abandon()
 
     async def opened(self) -> Node:
-        """The node, when it knows all that the log has."""
+        """The node, when it knows all that the log has.
+
+        Raises:
+            LogUnavailable: the log can't be read now.
+        """
         await self._hub.runtime()
         node = self.node()
-        await node.ready.wait()
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await node.ready.wait()
+        except TimeoutError:
+            raise LogUnavailable("the members of channels can't be read from the log now: try again") from None
         return node
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -33,7 +34,7 @@ class Place:
         given: the state that its streams came with, as JSON.
         here: the offset of the newest event that readers get; 0: none is known.
         state: what this event says, as JSON; None: the member has left, or never came.
-        left: when this process saw that it has left, by the monotonic clock.
+        seen: when this process read that event, by the monotonic clock.
     """
 
     held: int = 0
@@ -41,7 +42,7 @@ class Place:
     given: str | None = None
     here: int = 0
     state: str | None = None
-    left: float = 0.0
+    seen: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,11 +64,15 @@ class Roster:
     Attributes:
         rooms: by channel.
         held: the members that each node has.
+        left: the members who have left and are remembered, and since when, by the monotonic clock; the earliest first.
+        visited: on how many channels a node has visitors, by node.
     """
 
     def __init__(self) -> None:
         self.rooms: dict[str, Room] = {}
         self.held: dict[str, set[Key]] = {}
+        self.left: dict[Key, float] = {}
+        self.visited: Counter[str] = Counter()
 
     def place(self, key: Key) -> Place:
         """What is known of a member; nothing, at first."""
@@ -77,11 +82,6 @@ class Roster:
     def room(self, channel: str) -> Room:
         """What is known of a channel; nothing, at first."""
         return self.rooms.get(channel) or Room()
-
-    def __iter__(self) -> Iterator[tuple[Key, Place]]:
-        for channel, room in list(self.rooms.items()):
-            for member, place in list(room.places.items()):
-                yield (channel, member), place
 
     def take(self, channel: str, data: str, offset: int) -> Key | None:
         """Take note of an event. Returns whom it is about, unless it says nothing new of a member."""
@@ -100,7 +100,10 @@ class Roster:
             elif channel.startswith(HERE) and offset > place.here:
                 place.here = offset
                 place.state = None if found["change"] == "leave" else _text(found["state"])
-                place.left = monotonic()
+                place.seen = monotonic()
+                self.left.pop(key, None)
+                if place.state is None:
+                    self.left[key] = place.seen
             else:
                 return None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -116,26 +119,38 @@ class Roster:
 
     def forget(self, channels: Mapping[str, int]) -> None:
         """The log has removed the last events of channels, up to these offsets."""
-        for key, place in list(self.gone()):
-            if 0 < place.here <= channels.get(here(*key), 0):
-                del self.rooms[key[0]].places[key[1]]
-        for channel, room in list(self.rooms.items()):
-            for node, (count, offset) in list(room.visitors.items()):
-                if count == 0 and offset <= channels.get(visitors(channel, node), 0):
-                    del room.visitors[node]
-            if not room.places and not room.visitors:
-                del self.rooms[channel]
+        for key in list(self.left):
+            place = self.place(key)
+            if not place.nodes and 0 < place.here <= channels.get(here(*key), 0):
+                del self.left[key], self.rooms[key[0]].places[key[1]]
+                self._drop_empty(key[0])
+        for channel, node, offset in list(self.no_visitors()):
+            if offset <= channels.get(visitors(channel, node), 0):
+                self.drop_visitors(channel, node)
 
-    def no_visitors(self) -> Iterator[tuple[str, int]]:
-        """The channels that say that a node has no visitors, and the offsets of their events."""
+    def no_visitors(self) -> Iterator[tuple[str, str, int]]:
+        """The channels and nodes with a note that there are no visitors, and the offsets of these notes."""
         for channel, room in self.rooms.items():
             for node, (count, offset) in room.visitors.items():
                 if count == 0:
-                    yield visitors(channel, node), offset
+                    yield channel, node, offset
 
-    def gone(self) -> Iterator[tuple[Key, Place]]:
-        """The members who have left, and are remembered."""
-        return ((key, place) for key, place in self if place.state is None and not place.nodes)
+    def drop_visitors(self, channel: str, node: str) -> int:
+        """Forget how many visitors a node has. Returns the offset of the event that said so."""
+        count, offset = self.rooms[channel].visitors.pop(node)
+        self._visit(node, -bool(count))
+        self._drop_empty(channel)
+        return offset
+
+    def _visit(self, node: str, step: int) -> None:
+        self.visited[node] += step
+        if self.visited[node] == 0:
+            del self.visited[node]
+
+    def _drop_empty(self, channel: str) -> None:
+        room = self.rooms[channel]
+        if not room.places and not room.visitors:
+            del self.rooms[channel]
 
     def _set_nodes(self, key: Key, place: Place, nodes: tuple[str, ...]) -> None:
         for node in place.nodes:
@@ -149,8 +164,10 @@ class Roster:
     def set_visitors(self, channel: str, node: str, count: int, offset: int) -> None:
         """Take note of how many visitors a node has."""
         counts = self._room(channel).visitors
-        if offset > counts.get(node, (0, 0))[1]:
+        before, known = counts.get(node, (0, 0))
+        if offset > known:
             counts[node] = count, offset
+            self._visit(node, bool(count) - bool(before))
 
     def _room(self, channel: str) -> Room:
         room = self.rooms.get(channel)
