@@ -75,7 +75,7 @@ def test_a_stream_and_what_the_server_answers(open_to_all: Serve) -> None:
 
 
 def test_a_head_request_is_no_visit(open_to_all: Serve) -> None:
-    """Nobody joins by it."""
+    """It asks for the head alone, and no one joins."""
     assert httpx2.head(f"{open_to_all.url}/channels/room.head?presence=join&member=ada").status_code == 200
     assert httpx2.get(f"{open_to_all.url}/presence/room.head?count").json()["count"] == 0
 

@@ -178,17 +178,23 @@ class PresenceSuite(LogTests):
         assert changes(watcher.events) == [("ada", "join"), ("ada", "leave")]
 
     async def test_the_members_of_a_dead_node_leave(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
-        """Those that have come to another node meanwhile stay, without an event."""
+        """Those that have come to another node meanwhile stay, without an event. Visitors count, and leave too."""
         here, there = pair
         streams = [Stream(here, Member(name)) for name in ("ada", "bob", "eve")]
+        streams += [Stream(hub, Member()) for hub in (here, here, there)]
         await watcher.until("ada", "bob", "eve")
+        for hub in pair:
+            await until_count(hub, 6)
+            assert await hub.presence(ROOM).members() == {"ada": None, "bob": None, "eve": None}
         await kill(here)
-        again = Stream(there, Member("bob"))
+        streams.append(Stream(there, Member("bob")))
         assert sorted(await watcher.until("bob")) == [("ada", "leave"), ("eve", "leave")]
         assert await there.presence(ROOM).members() == {"bob": None}
-        for stream in (*streams, again):
+        await until_count(there, 2)
+        for stream in streams:
             await stream.close()
         assert await watcher.until() == [("bob", "leave")]
+        await until_count(there, 0)
 
     async def test_a_node_that_was_taken_for_dead_has_its_members_again(
         self, pair: tuple[Hub, Hub], watcher: Stream
@@ -228,21 +234,6 @@ class PresenceSuite(LogTests):
         ada = Stream(there, Member("ada"))
         assert await watcher.until("ada") == [("bob", "leave")]
         await ada.close()
-
-    async def test_visitors_count_and_have_no_name(self, pair: tuple[Hub, Hub]) -> None:
-        """On every node; those of a dead node too, until it is known to be dead."""
-        here, there = pair
-        streams = [Stream(hub, Member()) for hub in (here, here, there)]
-        streams.append(Stream(here, Member("ada")))
-        for stream in streams:
-            await stream.until("ada")
-        for hub in pair:
-            await until_count(hub, 4)
-            assert await hub.presence(ROOM).members() == {"ada": None}
-        await kill(here)
-        await until_count(there, 1)
-        for stream in streams:
-            await stream.close()
 
     async def test_states_are_stored_once_a_tick(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
         """A thousand changes of one member's cursor are a few events, and the last one counts."""
