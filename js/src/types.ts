@@ -60,6 +60,16 @@ export interface Gap {
   readonly id: string;
 }
 
+/** One change of who is on a channel: what `newswire.presence` says. */
+export interface Presence {
+  readonly channel: string;
+  readonly member: string;
+  readonly change: "join" | "update" | "leave";
+  /** What the member shows to others; none if it has left. */
+  // eslint-disable-next-line @typescript-eslint/no-explicit-any
+  readonly state?: any;
+}
+
 /** The server ends the stream, for now: a new attempt follows after `retry` milliseconds. */
 export interface Goodbye {
   readonly retry?: number;
@@ -141,6 +151,8 @@ export interface ConnectOptions<E extends object = AnyEvents> {
   onGoodbye?: (goodbye: Goodbye) => void;
   /** All that was stored has arrived; what follows is live. */
   onCaughtUp?: () => void;
+  /** A member of the channel has joined, has another state, or has left. After a gap everybody comes again. */
+  onPresence?: (change: Presence) => void;
   /** The stream is over for good, as its server says. */
   onEnd?: (end: End) => void;
   /** The state changed. */

@@ -58,6 +58,7 @@ function note(url: string, options: ConnectOptions) {
     onGoodbye: (goodbye) => told.push(["goodbye", goodbye]),
     onEnd: (end) => told.push(["end", end]),
     onCaughtUp: () => told.push(["live"]),
+    onPresence: ({ channel, member, change, state }) => told.push(["presence", channel, member, change, state]),
     ...options,
   });
   source.on("*", ({ event, data, id }) => events.push([event, data, id]));
@@ -184,6 +185,17 @@ test("data is JSON where it is some, text where it is none or is said to be", as
   const strict = await reading(url, { json: true, text: ["note"] as never }, ({ events }) => events.length >= 6);
   assert.deepEqual(data(strict), [{ a: 1 }, 42, null, "quoted", true, "42"]);
   assert.deepEqual(strict.errors.map(([error]) => [error.code, error.body]), [["payload", "hello"], ["payload", " 42"], ["payload", "{broken"]]);
+});
+
+test("the members of a channel come as they are", async () => {
+  const told = (change: string, more = "") =>
+    `event: newswire.presence\ndata: {"channel":"room.1","member":"ada","change":"${change}"${more}}\n\n`;
+  const { url } = await serve(open(told("join", ',"state":{"name":"Ada"}') + told("leave")));
+  const found = await reading(url, {}, ({ told }) => told.length > 1);
+  assert.deepEqual(found.told, [
+    ["presence", "room.1", "ada", "join", { name: "Ada" }],
+    ["presence", "room.1", "ada", "leave", undefined],
+  ]);
 });
 
 test("newswire's own events are told apart, and a goodbye is followed by another attempt", async () => {

@@ -35,7 +35,7 @@ from typing import (
 
 from newswire.errors import BadPayload
 from newswire.wire.event import Event
-from newswire.wire.reserved import GAP, LIVE
+from newswire.wire.reserved import GAP, LIVE, PRESENCE
 from newswire.wire.types import EventTypes, Unknown
 
 logger = logging.getLogger("newswire.client")
@@ -263,8 +263,8 @@ class Reader(Generic[T]):
             self._others: tuple[Any, Callable[[str], Any]] | None = None
         else:
             # A gap is no event of the user's: it goes to `Hooks.gap`, `on_gap`, or a model that is given by its name.
-            # Nor is the mark that all that was stored has come.
-            self._converters = {GAP: None, LIVE: None}
+            # Nor is the mark that all that was stored has come, or who is there.
+            self._converters = {GAP: None, LIVE: None, PRESENCE: None}
             self._others = models, _converter(models)
 
     def read(self, event: Event) -> T:
