@@ -3,7 +3,7 @@
 import { SourceError } from "./errors.ts";
 import type { Raw } from "./decoder.ts";
 import { fetchSource, type Sink, type Transport } from "./source.ts";
-import type { AnyEvents, Connection, ConnectOptions, End, EventOf, Presence, State, StreamEvent } from "./types.ts";
+import type { AnyEvents, Connection, ConnectOptions, End, EventOf, State, StreamEvent } from "./types.ts";
 
 type Handler = (event: StreamEvent<string, any>) => void;
 
@@ -62,7 +62,6 @@ export function connect<E extends object = AnyEvents>(
     if (name === "gap") call(options.onGap ?? warn, { ...known, id });
     else if (name === "goodbye") call(options.onGoodbye, known);
     else if (name === "live") call(options.onCaughtUp);
-    else if (name === "presence") call(options.onPresence, known as Presence);
     else if (name === "end") {
       end = known;
       call(options.onEnd, end);

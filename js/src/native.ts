@@ -8,7 +8,7 @@ import { SourceError } from "./errors.ts";
 import type { Sink, Transport } from "./source.ts";
 import type { ConnectOptions } from "./types.ts";
 
-const OWN = ["message", "newswire.gap", "newswire.goodbye", "newswire.end", "newswire.live", "newswire.presence"];
+const OWN = ["message", "newswire.gap", "newswire.goodbye", "newswire.end", "newswire.live"];
 
 export function source(url: string, options: ConnectOptions, sink: Sink): Transport {
   if (options.headers || options.body != null || !/^get$/i.test(options.method ?? "get")) {

@@ -56,7 +56,6 @@ export function useEvents<E extends object = AnyEvents>(
       onGap: newest.current.options.onGap && ((gap) => newest.current.options.onGap?.(gap)),
       onGoodbye: (goodbye) => newest.current.options.onGoodbye?.(goodbye),
       onCaughtUp: () => newest.current.options.onCaughtUp?.(),
-      onPresence: (change) => newest.current.options.onPresence?.(change),
       onEnd(end) {
         setConnected((known) => ({ ...known, end }));
         newest.current.options.onEnd?.(end);

@@ -60,7 +60,11 @@ export interface Gap {
   readonly id: string;
 }
 
-/** One change of who is on a channel: what `newswire.presence` says. */
+/**
+ * One change of the members of a channel: the data of `newswire.presence`. After a gap everybody comes again.
+ *
+ *     connect<Events & { "newswire.presence": Presence }>(url).on("newswire.presence", ({ data }) => …)
+ */
 export interface Presence {
   readonly channel: string;
   readonly member: string;
@@ -151,8 +155,6 @@ export interface ConnectOptions<E extends object = AnyEvents> {
   onGoodbye?: (goodbye: Goodbye) => void;
   /** All that was stored has arrived; what follows is live. */
   onCaughtUp?: () => void;
-  /** A member of the channel has joined, has another state, or has left. After a gap everybody comes again. */
-  onPresence?: (change: Presence) => void;
   /** The stream is over for good, as its server says. */
   onEnd?: (end: End) => void;
   /** The state changed. */

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { once } from "node:events";
 import { after, test } from "node:test";
-import { connect, SourceError, type ConnectOptions } from "../src/index.ts";
+import { connect, SourceError, type ConnectOptions, type Presence } from "../src/index.ts";
 
 type Answer = (answer: ServerResponse, request: IncomingMessage, body: string) => void;
 
@@ -58,7 +58,6 @@ function note(url: string, options: ConnectOptions) {
     onGoodbye: (goodbye) => told.push(["goodbye", goodbye]),
     onEnd: (end) => told.push(["end", end]),
     onCaughtUp: () => told.push(["live"]),
-    onPresence: ({ channel, member, change, state }) => told.push(["presence", channel, member, change, state]),
     ...options,
   });
   source.on("*", ({ event, data, id }) => events.push([event, data, id]));
@@ -187,14 +186,20 @@ test("data is JSON where it is some, text where it is none or is said to be", as
   assert.deepEqual(strict.errors.map(([error]) => [error.code, error.body]), [["payload", "hello"], ["payload", " 42"], ["payload", "{broken"]]);
 });
 
-test("the members of a channel come as they are", async () => {
+test("the members of a channel come to a handler, and to no loop", async () => {
   const told = (change: string, more = "") =>
     `event: newswire.presence\ndata: {"channel":"room.1","member":"ada","change":"${change}"${more}}\n\n`;
-  const { url } = await serve(open(told("join", ',"state":{"name":"Ada"}') + told("leave")));
-  const found = await reading(url, {}, ({ told }) => told.length > 1);
-  assert.deepEqual(found.told, [
-    ["presence", "room.1", "ada", "join", { name: "Ada" }],
-    ["presence", "room.1", "ada", "leave", undefined],
+  const { url } = await serve(open(told("join", ',"state":{"name":"Ada"}') + told("leave") + "data: last\n\n"));
+  const source = connect<{ "newswire.presence": Presence; message: string }>(url, { backoff: FAST });
+  const found: unknown[] = [];
+  source.on("newswire.presence", ({ data: { member, change, state } }) => found.push([member, change, state]));
+  for await (const event of source) {
+    assert.equal(event.data, "last");
+    break;
+  }
+  assert.deepEqual(found, [
+    ["ada", "join", { name: "Ada" }],
+    ["ada", "leave", undefined],
   ]);
 });
 

@@ -263,7 +263,7 @@ class Reader(Generic[T]):
             self._others: tuple[Any, Callable[[str], Any]] | None = None
         else:
             # A gap is no event of the user's: it goes to `Hooks.gap`, `on_gap`, or a model that is given by its name.
-            # Nor is the mark that all that was stored has come, or who is there.
+            # Nor is the mark that all that was stored has come, or a change of members.
             self._converters = {GAP: None, LIVE: None, PRESENCE: None}
             self._others = models, _converter(models)
 
