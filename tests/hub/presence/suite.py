@@ -23,6 +23,7 @@ from newswire.testing import next_event
 from newswire.testing.log_base import PATIENCE, LogTests, MakeLog
 
 ROOM = "room.1"
+STATE = {"name": "Ada ☺", "b": [1.5e3, True, None], "a": {}}
 OPTIONS = HubOptions(presence=PresenceOptions(heartbeat=0.8, grace=0.3, tick=0.02))
 
 
@@ -150,18 +151,18 @@ class PresenceSuite(LogTests):
     async def test_a_reconnect_is_no_leave_and_no_join(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
         """Whether it comes back to the same node or to the other one."""
         here, there = pair
-        ada = Stream(here, Member("ada"))
+        ada = Stream(here, Member("ada", STATE))
         await watcher.until("ada")
         for hub in (here, there, here, here, there):
             await ada.close()
-            ada = Stream(hub, Member("ada"))
+            ada = Stream(hub, Member("ada", STATE))
             await ada.until("ada")
         bob = Stream(here, Member("bob"))
         assert await watcher.until("ada", "bob") == [("bob", "join")]
         await asyncio.sleep(2 * OPTIONS.presence.grace)  # whoever had it has let it go by then
         await bob.close()
         assert await watcher.until("ada") == [("bob", "leave")]
-        assert await there.presence(ROOM).members() == {"ada": None}
+        assert await there.presence(ROOM).members() == {"ada": STATE}
         await ada.close()
         assert await watcher.until() == [("ada", "leave")]
 

@@ -53,6 +53,12 @@ class Cleaner:
         """Seconds until the next step."""
         return random.uniform(0.05, 0.15) * self._forget_after
 
+    def begin_again(self) -> None:
+        """The log is another one."""
+        self._said = self._upto = 0
+        self._nodes.clear()
+        self.visitors.clear()
+
     def take(self, data: str, offset: int) -> None:
         """An event of `FORGOTTEN` was read."""
         if offset > self._said:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
@@ -55,17 +56,22 @@ def check_id(member: object) -> str:
 
 
 def state_text(state: Any, most: int) -> str:
-    """The state of a member as JSON.
+    """The state of a member as JSON, in the one form that equal states have.
 
     Raises:
         InvalidEvent: JSON can't say it.
         LimitExceeded: it has more than `most` bytes.
     """
-    text = "null" if state is None else to_event([state]).data[1:-1]
+    text = "null" if state is None else json_text(json.loads(to_event([state]).data)[0])
     if len(text.encode()) > most:
         hint = "keep what is large elsewhere, and put where it is into the state"
         raise LimitExceeded("a member's state in bytes", limit=most, actual=len(text.encode()), hint=hint)
     return text
+
+
+def json_text(value: Any) -> str:
+    """A value as JSON: short, and always in the same form."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)

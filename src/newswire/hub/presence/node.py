@@ -82,9 +82,10 @@ class Node:
         self._news = asyncio.Event()
         # Nodes that are gone: what they noted up to an offset does not count.
         self._gone: dict[str, int] = {}
+        self._epoch = ""  # the log's
         self._cleaner = Cleaner(log, append, options.forget_after)
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._heartbeat_now = asyncio.Event()  # others suspect that this node is dead
+        self._heartbeat_now = asyncio.Event()  # others suspect that this node is dead, or it has its first member
         lease = options.heartbeat
         self._tasks = [
             self._supervise(self._follow, "presence can't be followed"),
@@ -138,6 +139,8 @@ class Node:
         if member is None:
             self._count(channel, +1)
             return
+        if not self._leases.own:
+            self._heartbeat_now.set()  # the first one: from now on its death matters
         key = channel, member
         self._streams[key] += 1
         timer = self._leaving.pop(key, None)
@@ -181,6 +184,7 @@ class Node:
         if not self._has(key) and not self.roster.place(key).nodes:
             await self._read(key)  # it may have come to another node just now
             if not self.roster.place(key).nodes:
+                self.roster.drop_unknown(key)
                 raise LookupError(f"{key[1]!r} is not on {key[0]!r} now: it has no stream there")
         self._updates[key] = state
         self._mark(key)
@@ -296,6 +300,8 @@ class Node:
         async for event in self._subscribe():
             if event.event == GAP:
                 raise LogUnavailable("the log is another one, or some of presence was removed: it is read again")
+            if Position.parse(event.id or "").epoch != self._epoch:
+                self._begin_again(Position.parse(event.id or "").epoch)
             if event.event == LIVE:
                 self._whole()
                 continue
@@ -310,6 +316,14 @@ class Node:
             else:
                 self.roster.take(channel, event.data, offset)
         raise Closed("the hub is closed")
+
+    def _begin_again(self, epoch: str) -> None:
+        """The log is another one than before: the offsets that were noted mean nothing in it."""
+        self._epoch = epoch
+        self._gone.clear()
+        self._cleaner.begin_again()
+        for name in list(self._timers):
+            self._timers.pop(name).cancel()
 
     def _forgotten(self, data: str, offset: int) -> None:
         """The log has removed the events of members and nodes that are gone."""

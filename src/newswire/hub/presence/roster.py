@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, TypeAlias
 
+from newswire.hub.presence.member import json_text
 from newswire.hub.presence.names import HELD, HERE, VISITORS, here, visitors
 
 logger = logging.getLogger("newswire.hub")
@@ -96,10 +97,10 @@ class Roster:
             if channel.startswith(HELD) and offset > place.held:
                 nodes = tuple(map(str, found["nodes"]))
                 self._set_nodes(key, place, nodes)
-                place.held, place.given = offset, _text(found.get("given"))
+                place.held, place.given = offset, json_text(found.get("given"))
             elif channel.startswith(HERE) and offset > place.here:
                 place.here = offset
-                place.state = None if found["change"] == "leave" else _text(found["state"])
+                place.state = None if found["change"] == "leave" else json_text(found["state"])
                 place.seen = monotonic()
                 self.left.pop(key, None)
                 if place.state is None:
@@ -116,6 +117,14 @@ class Roster:
         place = self._room(key[0]).places.setdefault(key[1], Place())
         self._set_nodes(key, place, _NOBODY)
         place.held, place.given = offset, None
+
+    def drop_unknown(self, key: Key) -> None:
+        """Forget a member of whom the log knows nothing."""
+        room = self.rooms.get(key[0])
+        place = None if room is None else room.places.get(key[1])
+        if room is not None and place is not None and place.held == place.here == 0:
+            del room.places[key[1]]
+            self._drop_empty(key[0])
 
     def forget(self, channels: Mapping[str, int]) -> None:
         """The log has removed the last events of channels, up to these offsets."""
@@ -187,23 +196,19 @@ class Roster:
         return members + sum(count for count, _ in room.visitors.values())
 
 
-def _text(state: Any) -> str:
-    return json.dumps(state, ensure_ascii=False, separators=(",", ":"))
-
-
 def note_held(key: Key, nodes: Iterable[str], given: str) -> str:
     """The data of an event that says which nodes have a member."""
-    channel, member = key
-    return f'{{"channel":{_text(channel)},"member":{_text(member)},"nodes":{_text(sorted(nodes))},"given":{given}}}'
+    channel, member = map(json_text, key)
+    return f'{{"channel":{channel},"member":{member},"nodes":{json_text(sorted(nodes))},"given":{given}}}'
 
 
 def note_here(key: Key, change: str, state: str | None) -> str:
     """The data of an event that readers get."""
     channel, member = key
-    text = f'{{"channel":{_text(channel)},"member":{_text(member)},"change":"{change}"'
+    text = f'{{"channel":{json_text(channel)},"member":{json_text(member)},"change":"{change}"'
     return text + ("}" if state is None else f',"state":{state}}}')
 
 
 def note_visitors(channel: str, node: str, count: int) -> str:
     """The data of an event that says how many visitors a node has."""
-    return _text({"channel": channel, "node": node, "count": count})
+    return json_text({"channel": channel, "node": node, "count": count})
