@@ -75,7 +75,7 @@ class Walk:
 
     @property
     def here(self) -> set[str]:
-        """Who has a stream."""
+        """The members with a stream."""
         return {name for name, _, _ in self.streams}
 
 

@@ -119,7 +119,7 @@ class Roster:
         place.held, place.given = offset, None
 
     def drop_unknown(self, key: Key) -> None:
-        """Forget a member of whom the log knows nothing."""
+        """Forget a member that is not in the log."""
         room = self.rooms.get(key[0])
         place = None if room is None else room.places.get(key[1])
         if room is not None and place is not None and place.held == place.here == 0:
