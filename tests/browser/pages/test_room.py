@@ -10,7 +10,7 @@ import pytest
 from tests.browser.pages.conftest import LIVE, App, strange
 
 pytestmark = pytest.mark.browser
-SAID = "[...document.querySelectorAll('#messages p')].map(each => each.textContent)"
+SAID = "[...document.querySelectorAll('#messages li:not(.pending) p')].map(each => each.textContent)"
 HERE = "[...document.querySelectorAll('#here li span:last-child')].map(each => each.textContent).join()"
 ADA = {"member": "a", "name": "Ada"}
 
@@ -66,6 +66,7 @@ def test_a_kill(app: Callable[[str], App], page: Any) -> None:
     server.kill()
     page.until(f"!({LIVE})")
     say(page, "two", "three")
+    page.until("document.querySelector('#messages .pending')?.textContent === 'two'")
     server.start()
     page.until(f"{LIVE} && {SAID}.length === 3")
     page.order(reload=True)
