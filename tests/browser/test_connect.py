@@ -12,6 +12,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from newswire.browser import FILES
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]
 
 LOAD = "import('/newswire.js').then((loaded) => { globalThis.newswire = loaded; return Object.keys(loaded).sort(); })"
@@ -55,13 +57,22 @@ def test_a_stream_outlives_its_server(server: Any, page: Any) -> None:
     assert page.evaluate("source.state") == "closed"
 
 
-def test_the_script_is_fresh_and_kept_by_browsers(server: Any) -> None:
-    """`/newswire.js` may be imported by pages of any origin, and is sent again only when it has changed."""
-    answer = httpx2.get(f"{server.url}/newswire.js")
-    assert answer.headers["content-type"] == "text/javascript; charset=utf-8"
-    assert answer.headers["access-control-allow-origin"] == "*"
-    again = httpx2.get(f"{server.url}/newswire.js", headers={"if-none-match": answer.headers["etag"]})
-    assert (again.status_code, again.content) == (304, b"")
+TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}
+
+
+def test_the_files_are_fresh_and_kept_by_browsers(server: Any) -> None:
+    """`/newswire.js` and the look may be loaded by pages of any origin, and come again only when they have changed."""
+    assert set(FILES) >= {"/newswire.js", "/newswire.css", "/newswire.svg", "/newswire-theme.js", "/newswire-chart.js"}
+    for path in FILES:
+        answer = httpx2.get(server.url + path)
+        assert answer.headers["content-type"] == TYPES[path.rpartition(".")[2]]
+        assert answer.headers["access-control-allow-origin"] == "*"
+        again = httpx2.get(server.url + path, headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        head = httpx2.head(server.url + path)
+        assert (head.headers["content-length"], head.content) == (str(len(answer.content)), b"")
+        refused = httpx2.post(server.url + path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
 class Front:
