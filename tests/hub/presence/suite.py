@@ -31,6 +31,7 @@ class Stream:
     """An open stream of a member, which is read as events come, and the members that its events show."""
 
     def __init__(self, hub: Hub, member: Member | bool, after: str | None = None) -> None:
+        self.hub = hub
         self.events: list[Event] = []
         self.here: dict[str, Any] = {}
         self._seen = 0  # of `events`, by the test
