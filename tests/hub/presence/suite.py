@@ -275,18 +275,21 @@ class PresenceSuite(LogTests):
             ada = Stream(hub, Member("ada"))
             await watcher.until("ada", "eve")
             cursor = watcher.events[-1].id
+            for number in range(5):
+                await hub.presence(ROOM).update("eve", number)
+                await watcher.until_states({"ada": None, "eve": number})
             await watcher.close()
             await ada.close()
             left = Pattern("$presence.here.room.1.*")
             with anyio.fail_after(PATIENCE):
                 while len((await hub.log.read(Channels([left]), 0, 10)).entries) != 1 or node_of(hub).roster.members(
                     ROOM
-                ) != {"eve": None}:
+                ) != {"eve": 4}:
                     await asyncio.sleep(0.02)
             fresh = Stream(hub, True)
             while (await fresh.next()).event != "newswire.live":
                 pass
-            assert changes(fresh.events) == [("eve", "join")]
+            assert changes(fresh.events) == [("eve", "update")]
             again = Stream(hub, True, after=cursor)
             while (await again.next()).event != "newswire.live":
                 pass

@@ -3,6 +3,9 @@
 The last event of such a member says that it has left. It is removed from the log; before that, an event of `FORGOTTEN`
 says so to all hubs, and up to where readers may have missed something. One node does it: the event is stored under the
 condition that no other node has stored one since. Nodes that are gone, and their visitors, are removed with them.
+
+It also removes what a newer event has replaced. A log with a retention by pattern does so by itself; NATS, an edge, and
+a log that an application made don't, and heartbeats and cursors that move would fill them.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from newswire.wire.event import Event
 
 Append: TypeAlias = Callable[[Sequence[tuple[str, Event]], Condition | None], Awaitable[list[Position] | None]]
 
-_AT_ONCE: Final = 200  # members; they fit an event, and a removal that is short
+_AT_ONCE: Final = 200  # members or channels; they fit an event, and a removal that is short
 
 
 class Cleaner:
@@ -45,6 +48,7 @@ class Cleaner:
         self._forget_after = forget_after
         self._said = 0  # the offset of the newest event of `FORGOTTEN`
         self._upto = 0  # what it says
+        self._replaced: dict[str, int] = {}  # channels, and the offsets of the newest events that this node has stored
         self._nodes: dict[str, float] = {}  # nodes that are gone, and since when
         self.visitors: dict[str, int] = {}
 
@@ -56,6 +60,7 @@ class Cleaner:
     def begin_again(self) -> None:
         """The log is another one."""
         self._said = self._upto = 0
+        self._replaced.clear()
         self._nodes.clear()
         self.visitors.clear()
 
@@ -64,6 +69,17 @@ class Cleaner:
         if offset > self._said:
             self._said, self._upto = offset, max(self._upto, read_forgotten(data)[1])
 
+    def stored(self, channel: str, offset: int) -> None:
+        """This node has stored an event: older ones of its channel are of no use."""
+        self._replaced[channel] = offset
+
+    async def _remove_replaced(self) -> None:
+        some = dict(islice(self._replaced.items(), _AT_ONCE))
+        await self._log.drop({channel: offset - 1 for channel, offset in some.items()})
+        for channel, offset in some.items():
+            if self._replaced.get(channel) == offset:
+                del self._replaced[channel]
+
     async def step(self, roster: Roster, gone: Mapping[str, int]) -> None:
         """Remove what is due.
 
@@ -71,6 +87,8 @@ class Cleaner:
             roster: all members.
             gone: the nodes that are gone, and the offsets of the events that say so.
         """
+        if self._replaced:
+            await self._remove_replaced()
         due = monotonic() - self._forget_after
         cuts: dict[str, int] = {}
         upto = self._upto
@@ -87,6 +105,7 @@ class Cleaner:
         stored = await self._append([(FORGOTTEN, Event(data, "forgotten"))], Condition(FORGOTTEN, self._said))
         if stored is not None:
             self.take(data, stored[0].offset)
+            self.stored(FORGOTTEN, stored[0].offset)
             self.visitors.clear()
             await self._log.drop({channel: offset for channel, offset in cuts.items() if offset})
 

@@ -24,7 +24,7 @@ from newswire.hub.leases import Leases
 from newswire.hub.options import PresenceOptions
 from newswire.hub.presence import names
 from newswire.hub.presence.cleaner import Append, Cleaner
-from newswire.hub.presence.roster import Key, Place, Roster, note_held, note_here, note_visitors
+from newswire.hub.presence.roster import Key, Place, Roster, change_of, note_held, note_here, note_visitors
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
@@ -224,7 +224,7 @@ class Node:
             place = self.roster.place(key)
             nodes, fresh = self._nodes(key, place)
             given = came or place.given or self._given.get(key) or "null"
-            change, state = self._change(place, nodes, came, update, given)
+            change, state = change_of(place, nodes, came, update, given)
             batch = []
             if change is None and self._is_old(key, place):
                 fresh, change, state = False, "update", place.state
@@ -239,6 +239,7 @@ class Node:
                     continue
                 for (channel, event), position in zip(batch, stored, strict=True):
                     self.roster.take(channel, event.data, position.offset)
+                    self._cleaner.stored(channel, position.offset)
             for done, what in ((self._came, came), (self._updates, update)):
                 if done.get(key) is what:
                     done.pop(key, None)
@@ -254,18 +255,6 @@ class Node:
     def _is_old(self, key: Key, place: Place) -> bool:
         return self._has(key) and place.state is not None and place.seen < monotonic() - _RENEW_SECONDS
 
-    @staticmethod
-    def _change(
-        place: Place, nodes: set[str], came: str | None, update: str | None, given: str
-    ) -> tuple[str | None, str | None]:
-        """What readers get, and the state that it says; None: nothing."""
-        if not nodes:
-            return (None, None) if place.state is None else ("leave", None)
-        if place.state is None:
-            return "join", update or given
-        state = update or (came if came != place.given else None)  # a reconnect brings the state that it came with
-        return (None, None) if state is None or state == place.state else ("update", state)
-
     async def _settle_visitors(self, channels: Iterable[str]) -> None:
         counts = [(channel, self._visitors[channel]) for channel in channels]
         if not counts:
@@ -277,6 +266,7 @@ class Node:
         stored = await self._append(notes, None)
         for (channel, count), position in zip(counts, stored or (), strict=True):
             self.roster.set_visitors(channel, self.name, count, position.offset)
+            self._cleaner.stored(names.visitors(channel, self.name), position.offset)
             if count == 0 and self._visitors[channel] == 0:
                 del self._visitors[channel]
 
@@ -395,6 +385,7 @@ class Node:
         self._heartbeat_now.clear()
         if doubted or self._streams or self._leaving or self._visitors:
             await self._leases.renew()
+            self._cleaner.stored(names.NODES + self.name, self._leases.own)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.heartbeat / 4):
                 await self._heartbeat_now.wait()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, TypeAlias
@@ -194,6 +194,29 @@ class Roster:
         room = self.room(channel)
         members = sum(place.state is not None for place in room.places.values())
         return members + sum(count for count, _ in room.visitors.values())
+
+
+def change_of(
+    place: Place, nodes: Set[str], came: str | None, update: str | None, given: str
+) -> tuple[str | None, str | None]:
+    """What readers get when other nodes have a member, or it has another state.
+
+    Args:
+        place: what they have got so far.
+        nodes: the nodes that have it now.
+        came: the state that a stream came with since, if one has.
+        update: the state that it was given since, if it was.
+        given: the state that its streams came with.
+
+    Returns:
+        the change, and the state that it says; None: nothing.
+    """
+    if not nodes:
+        return (None, None) if place.state is None else ("leave", None)
+    if place.state is None:
+        return "join", update or given
+    state = update or (came if came != place.given else None)  # a reconnect brings the state that it came with
+    return (None, None) if state is None or state == place.state else ("update", state)
 
 
 def note_held(key: Key, nodes: Iterable[str], given: str) -> str:
