@@ -35,9 +35,9 @@ async def words(count: int, pause: float = 0.0) -> AsyncIterator[str]:
 class App:
     """An application with runs: the principal is what the header `x-user` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: StreamOptions) -> None:
         self.hub = Hub()
-        self.runs = Runs(self.hub, public=True, worker=WorkerOptions(lease=1), stream=StreamOptions(heartbeat=0.2))
+        self.runs = Runs(self.hub, public=True, worker=WorkerOptions(lease=1), stream=stream)
         self.started = 0
         self.app = Starlette(
             routes=[
@@ -85,8 +85,8 @@ class App:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[App]:
-    made = App()
+async def serving(stream: StreamOptions = StreamOptions(heartbeat=0.2)) -> AsyncIterator[App]:  # noqa: B008
+    made = App(stream)
     config = uvicorn.Config(
         made.app, port=0, log_level="warning", lifespan="off", http="newswire.delivery.uvicorn:DirectHttpProtocol"
     )
@@ -136,6 +136,22 @@ async def test_post_starts_and_get_goes_on(app: App, client: httpx2.AsyncClient)
         assert events_of(by_query) == events[number:]
     assert (await client.post("/answers?key=k")).headers["content-location"] == place
     assert app.started == 1
+
+
+async def test_compressed() -> None:
+    """A run's stream is whole, with a right trailer, live and read again; as it is stored, and in a dialect."""
+    async with serving(StreamOptions(compress=True)) as app, httpx2.AsyncClient(base_url=app.url, timeout=20) as client:
+        for dialect in ("", "ai-sdk"):
+            query = {"dialect": dialect} if dialect else {}
+            first = await client.post("/answers", params={**query, "count": "300"})
+            place = first.headers["content-location"]
+            again = await client.get(place, params=query)
+            plain = await client.get(place, params=query, headers={"accept-encoding": "identity"})
+            assert first.headers["content-encoding"] == again.headers["content-encoding"] == "gzip"
+            assert "content-encoding" not in plain.headers
+            assert events_of(again) == events_of(plain)
+            assert events_of(first)[-1] == events_of(plain)[-1]
+            assert again.num_bytes_downloaded < len(plain.content)
 
 
 @pytest.mark.slow
