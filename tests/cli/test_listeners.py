@@ -16,7 +16,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, clean_environment
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, clean_environment
 
 from newswire.client import EventSource
 
@@ -255,3 +255,16 @@ def test_what_can_not_be_served_on(tmp_path: Path, case: str) -> None:
     says = {"closed": "is not open", "file": "is no socket", "silent": "does not listen", "public": "--insecure"}
     assert says[case] in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_idle_connections_are_kept_as_long_as_asked(tmp_path: Path) -> None:
+    """A load balancer needs them longer than 5 seconds; here it is shorter, which is sooner seen."""
+    with (
+        Serve(tmp_path, "--keep-alive", "100ms") as server,
+        socket.create_connection(("127.0.0.1", server.port)) as idle,
+    ):
+        idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert idle.recv(1000)
+        began = time.monotonic()
+        assert idle.recv(1000) == b""
+        assert time.monotonic() - began < 4.5  # and not after the default

@@ -134,7 +134,7 @@ def serve_app(
             grace=settings.grace,
             access_log=settings.access_log,
             json_logs=settings.log_format == "json",
-            more={"lifespan": "on", **more},
+            more={"lifespan": "on", "timeout_keep_alive": settings.keep_alive, **more},
         )
         launch(what, listeners)
 

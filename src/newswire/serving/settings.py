@@ -63,6 +63,11 @@ class ServerSettings:
     heartbeat: float | None = setting(
         15.0, option_types.duration(optional=True), "A stream that is silent for so long gets a comment."
     )
+    keep_alive: float = setting(
+        5.0,
+        option_types.duration(),
+        "A connection without a request is closed after so long; behind a load balancer, longer than it keeps them.",
+    )
     grace: float = setting(10.0, option_types.duration(), "What streams are given to end when the server stops.")
     metrics_token: str | None = setting(
         None, option_types.secret(), "Only requests with this token, and admins, may read /metrics."
