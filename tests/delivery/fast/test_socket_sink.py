@@ -214,6 +214,20 @@ def test_max_bytes() -> None:
         stream.until("null")
 
 
+def test_max_bytes_of_a_compressed_stream() -> None:
+    """It counts what is sent, and the body ends as a gzip body does; the connection serves the next request."""
+    app = site(options=StreamOptions(max_bytes=100, compress=True))
+    with uvicorn_in_thread(app) as server, httpx2.Client(timeout=30) as http:
+        for _ in range(2):
+            answer = http.get(f"http://127.0.0.1:{server.port}/events")
+            assert answer.headers["content-encoding"] == "gzip"
+            assert f"data: {'hello ' * 100}\n\n" in answer.text
+            assert answer.text.endswith("}\n\n")
+            assert "newswire.goodbye" in answer.text
+            assert 100 < answer.num_bytes_downloaded < 400
+        assert http.get(f"http://127.0.0.1:{server.port}/plain").text == "null"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("cut", [1, 5, 20, 60])
 def test_a_next_head_that_comes_in_parts(cut: int) -> None:
