@@ -18,7 +18,7 @@ from tests.docs.site import ROOT, Built, build
 
 from newswire.delivery.problem import ERRORS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]  # the first builds the site
 BELOW = "newswire/"  # where the site is on its host, as in its own address
 SIZES = {"phone": {"width": 390, "height": 844}, "desktop": {"width": 1280, "height": 900}}
 # A page of each kind: the first, code and pictures, wide tables, the API, diffs.
