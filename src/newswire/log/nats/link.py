@@ -52,6 +52,16 @@ class Refused(LogError):
         self.code = code
 
 
+class _Client(Client):
+    """A client that also closes where the connection is gone: on Python 3.12 and 3.13 asyncio can't write the rest to
+    it (AttributeError in `writelines`), and the client would tell no one."""
+
+    async def _process_op_err(self, e: Exception) -> None:
+        self._pending = []
+        self._pending_data_size = 0
+        await super()._process_op_err(e)
+
+
 class Link:
     """One connection.
 
@@ -96,7 +106,7 @@ class Link:
         Raises:
             LogUnavailable: there is none now.
         """
-        client = Client()
+        client = _Client()
         self._failure = self._denied = ""
 
         async def on_error(error: Exception) -> None:
