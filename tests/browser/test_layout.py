@@ -67,6 +67,7 @@ def test_all_can_be_reached_with_the_keyboard(demo: Demo, page: Any, place: str)
     """The Tab key goes through every control in the order of the page; each has a name, and gets a ring."""
     page.order(goto=demo.url + place)
     page.until(READY[place])
+    page.evaluate("document.querySelector('[data-sort=name]')?.click()")  # the console's rows keep their places then
     controls = page.evaluate(CONTROLS)
     assert all(name for _, name in controls), controls
     for control, _ in controls:
