@@ -3,7 +3,7 @@
 Each page of newswire is open in a Chromium of its own and gets its events from real servers, all at the same time. The
 JavaScript heap, the nodes and the listeners are counted after a forced collection. For the first third a page fills:
 lists, charts and caches grow to their limits. From there on it has to be flat: the table shows by how much the heap
-grew a minute, as a line through all its samples. The chat gets a stream of tokens: as soon as an answer ends, a new
+grew from the second third to the last. The chat gets a stream of tokens: as soon as an answer ends, a new
 chat begins, and the chat before is to be gone from memory.
 """
 
@@ -122,16 +122,20 @@ class Watched:
             )
         )
 
-    @property
-    def steady(self) -> list[Sample]:
-        """The samples after the page has filled."""
-        return self.samples[len(self.samples) // 3 :]
+    def third(self, number: int) -> list[Sample]:
+        """The samples of the second or the last third; in the first the page fills."""
+        size = len(self.samples) // 3
+        return self.samples[size : 2 * size] if number == 2 else self.samples[2 * size :]
+
+    def least(self, number: int) -> int:
+        """What is left of the heap in a third: a collection may leave much for the next one, so the least counts."""
+        return min(one.heap for one in self.third(number))
 
     @property
     def growth(self) -> float:
-        """Bytes that the heap grew by each event, once the page had filled."""
-        events = [one.events for one in self.steady]
-        return statistics.linear_regression(events, [one.heap for one in self.steady]).slope
+        """Bytes that the heap grew by each event, from the second third to the last."""
+        before, after = (statistics.mean(one.events for one in self.third(number)) for number in (2, 3))
+        return (self.least(3) - self.least(2)) / max(1.0, after - before)
 
 
 def watch(names: Sequence[str], seconds: float, rate: float, say: Say, *, samples: int = 30) -> list[Watched]:
@@ -177,14 +181,14 @@ def run(size: Size, say: Say, minutes: float | None = None, rate: float = RATE) 
 def _table(watched: Sequence[Watched], seconds: float, rate: float) -> Table:
     rows: list[list[Cell]] = []
     for one in watched:
-        first, filled, last = one.samples[0], one.steady[0], one.samples[-1]
+        first, last = one.samples[0], one.samples[-1]
         events = last.events - first.events
         minute = one.growth * events / (last.time - first.time) * 60
         rows.append(
             [
                 one.name,
                 events / (last.time - first.time),
-                *(sample.heap / 1e6 for sample in (first, filled, last)),
+                *(heap / 1e6 for heap in (first.heap, one.least(2), one.least(3))),
                 round(minute / 1e3),
                 *(f"{getattr(first, what):,} → {getattr(last, what):,}" for what in ("nodes", "listeners")),
             ]
@@ -193,14 +197,14 @@ def _table(watched: Sequence[Watched], seconds: float, rate: float) -> Table:
         "page",
         "events/s",
         "heap at first, MB",
-        "after a third, MB",
-        "at the end, MB",
-        "growth from there on, kB a minute",
+        "in the second third, MB",
+        "in the last third, MB",
+        "growth, kB a minute",
         "nodes",
         "listeners",
     )
     notes = (
-        "The heap is what JavaScript uses after a forced collection. The growth is the slope of a line through all "
-        "samples of the last two thirds.",
+        "The heap is what JavaScript uses after a forced collection: at first, and at the least in the second and the "
+        "last third of the time. The growth is from the one to the other.",
     )
     return Table(f"Each page open for {seconds / 60:.3g} min at {rate:.0f} events a second", columns, rows, notes)
