@@ -131,7 +131,8 @@ _NOTES: Final = (
     "The event is an order with names, numbers and ids that differ. Bytes are those that a client reads, with chunked "
     "coding.",
     "The server's CPU is compared with that of the same path, uncompressed and without a proxy.",
-    "Of compressed streams the ends of blocks are counted; the tests decode them.",
+    "Of compressed streams the ends of blocks are counted; the tests decode them. Events that are joined in one block "
+    "count as one, and then not all came.",
 )
 
 
