@@ -30,6 +30,7 @@ PACKAGES: Final = (
     "newswire.integrations.django",
     "newswire.integrations.fastapi",
     "newswire.integrations.flask",
+    "newswire.integrations.litestar",
     "newswire.integrations.quart",
     "newswire.integrations.sse_starlette",
     "newswire.integrations.wsgi",
