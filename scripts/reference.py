@@ -32,6 +32,7 @@ PACKAGES: Final = (
     "newswire.integrations.flask",
     "newswire.integrations.litestar",
     "newswire.integrations.quart",
+    "newswire.integrations.sanic",
     "newswire.integrations.sse_starlette",
     "newswire.integrations.wsgi",
     "newswire.browser",

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +32,27 @@ SERVERS = {
     "quart, hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", APP.format("quart")],
     "fastapi, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("fastapi")],
     "litestar, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("litestar")],
+    "sanic": lambda port: ["-m", "sanic", APP.format("sanic"), "--single-process", "--port", port],
     "aiohttp": lambda port: [
         "-m", "aiohttp.web", "-H", "127.0.0.1", "-P", port, "examples.frameworks.aiohttp_app:make_app",
     ],
 }  # fmt: skip
 pytestmark = pytest.mark.slow
+
+
+def sanics_folder() -> Path:
+    """A folder with Sanic, whose multidict is another than aiohttp's: installed there once."""
+    folder = Path(sys.prefix) / "share" / "newswire-sanic"
+    if not folder.exists():
+        with tempfile.TemporaryDirectory(dir=Path(sys.prefix)) as new:
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", f"{new}/sanic", "sanic>=25.3"]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                pytest.skip(f"Sanic can't be installed here: {done.stderr[-200:]}")
+            folder.parent.mkdir(exist_ok=True)
+            with contextlib.suppress(OSError):  # another process was first
+                Path(f"{new}/sanic").rename(folder)
+    return folder
 
 
 class Running:
@@ -54,7 +71,8 @@ class Running:
         log = f"sqlite:///{folder}/newswire.db"
         command = [sys.executable, *SERVERS[name](str(port))]
         with (folder / "output").open("wb") as output:
-            environment = clean_environment({"NEWSWIRE_LOG": log, "PYTHONPATH": str(ROOT)})
+            path = f"{ROOT}:{sanics_folder()}" if name == "sanic" else str(ROOT)
+            environment = clean_environment({"NEWSWIRE_LOG": log, "PYTHONPATH": path})
             self.process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=environment)
         deadline = time.monotonic() + PATIENCE
         while True:

@@ -44,22 +44,30 @@ def last_event_id(request: Any) -> str | None:
 
 
 def _header_and_query(request: Any) -> tuple[bytes | str | None, bytes]:
-    scope = request if isinstance(request, dict) else getattr(request, "scope", None)
+    scope = request if isinstance(request, dict) else _scope_of(request)
     if isinstance(scope, dict) and "QUERY_STRING" not in scope:
         found = (value for name, value in scope.get("headers", ()) if name.lower() == b"last-event-id")
         return next(found, None), scope.get("query_string") or b""
-    # WSGI, where a request has its environ by one of two names; and aiohttp.
+    # WSGI, where a request has its environ by one of two names; then Sanic and aiohttp.
     environ = scope or getattr(request, "environ", None) or getattr(request, "META", None)
     if isinstance(environ, dict):
         return environ.get("HTTP_LAST_EVENT_ID"), environ.get("QUERY_STRING", "").encode("latin-1", "replace")
     headers, url = getattr(request, "headers", None), getattr(request, "rel_url", None)
-    if headers is None or url is None:
+    query = getattr(request, "query_string", None) if url is None else url.raw_query_string  # Sanic, and aiohttp
+    if headers is None or not isinstance(query, str):
         raise TypeError(
             f"a {type(request).__name__} is no request that newswire knows: pass its ASGI scope, its WSGI environ, or "
             "give `after` what its Last-Event-ID header says"
         )
     text = headers.get("Last-Event-ID")
-    return None if text is None else text.encode("utf-8", "surrogateescape"), url.raw_query_string.encode()
+    return None if text is None else text.encode("utf-8", "surrogateescape"), query.encode()
+
+
+def _scope_of(request: Any) -> Any:
+    try:
+        return getattr(request, "scope", None)
+    except NotImplementedError:  # Sanic's, on its own server
+        return None
 
 
 def is_cursor(name: bytes) -> bool:
