@@ -94,6 +94,23 @@ def test_no_link_is_dead(site: Path, pages: dict[str, Built]) -> None:
     assert dead == []
 
 
+def test_no_link_of_the_repository_is_dead(pages: dict[str, Built]) -> None:
+    """Of the files that are no pages: what they lead to exists, with its anchor if it is a page."""
+    dead = []
+    for path in [*ROOT.glob("*.md"), ROOT / "js" / "README.md"]:
+        prose = re.sub(r"^```.*?^```$|`[^`]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for link in re.findall(r"\]\((?!https?:|#|mailto:)([^)\s]+)\)", prose):
+            name, _, anchor = link.partition("#")
+            target = (path.parent / name).resolve()
+            if not target.exists():
+                dead.append((path.name, link))
+            elif anchor and target.is_relative_to(ROOT / "docs"):
+                address = target.relative_to(ROOT / "docs").as_posix().removesuffix(".md").removesuffix("README") + "/"
+                if anchor not in pages[address.replace("//", "/")].ids:
+                    dead.append((path.name, link))
+    assert dead == []
+
+
 def test_each_page_has_a_title_and_headings_in_order(pages: dict[str, Built]) -> None:
     """One h1, no level left out on the way down, and a text for each picture."""
     titles = [page.title for page in pages.values()]
