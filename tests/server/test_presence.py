@@ -145,6 +145,15 @@ def test_the_member_is_the_user_of_the_token(guarded: Serve) -> None:
     assert (posted.status_code, posted.json()["code"]) == (403, "no_member")
 
 
+@pytest.mark.parametrize("path", ["$presence.here.room.1.eve", "room.1?event=newswire.presence"])
+def test_no_one_publishes_a_change(open_to_all: Serve, path: str) -> None:
+    """Neither into the channels of presence, nor as an event of its type."""
+    body = '{"channel":"room.1","member":"eve","change":"join","state":null}'
+    answer = httpx2.post(f"{open_to_all.url}/channels/{path}", content=body)
+    assert (answer.status_code, answer.json()["code"]) in ((400, "invalid_channel"), (400, "invalid_event"))
+    assert "eve" not in str(httpx2.get(f"{open_to_all.url}/presence/room.1").json())
+
+
 def test_a_server_without_members(server: Serve) -> None:
     """It says how to have them."""
     answer = httpx2.get(f"{server.url}/presence/room.1")

@@ -367,7 +367,7 @@ class Node:
 
     async def _judge(self) -> None:
         await self.ready.wait()
-        await asyncio.sleep(min(max(self._options.heartbeat / 10, 0.02), 0.5))
+        await asyncio.sleep(min(max(self._options.heartbeat / 16, 0.02), 0.5))
         others = {*self.roster.held, *self.roster.visited} - {self.name, *self._timers}
         for name in await self._leases.judge(others):
             logger.info("node %s has given no heartbeat for too long: its members leave", name)
