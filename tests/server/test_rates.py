@@ -104,5 +104,5 @@ def test_limits_over_http(tmp_path: Path) -> None:
             with Reader(url, ada) as again:  # the places are free again
                 if again.answer.status_code == 200:
                     break
-        metrics = httpx2.get(f"{server.url}/metrics").text
+        metrics = httpx2.get(f"{server.url}/metrics", headers=bearer("root", admin=True)).text
         assert "newswire_refused_total" in metrics

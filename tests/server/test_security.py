@@ -240,7 +240,7 @@ def test_slowloris_on_subscribing(tmp_path: Path) -> None:
                 assert reader.read(1)[0].data == large
             deadline = time.monotonic() + 30
             while True:
-                metrics = CLIENT.get(f"{server.url}/metrics").text
+                metrics = CLIENT.get(f"{server.url}/metrics", headers=bearer("root", admin=True)).text
                 if "newswire_subscribers 1.0" in metrics:
                     break
                 assert time.monotonic() < deadline, metrics
