@@ -314,6 +314,19 @@ def test_gevent_with_a_log_on_a_server(valkey: Valkey) -> None:
     assert run.stdout.splitlines() == ["greenlets published 40", "others went on", "a stream: hello", "too late"], run
 
 
+@pytest.mark.parametrize("call", ["publish", "open", "iterate"])
+def test_without_asyncio(call: str, hub: Hub) -> None:
+    """As under trio, which runs coroutines without asyncio's event loop: one sentence says what to do."""
+    calls = {
+        "publish": lambda: hub.publish("a", "x"),
+        "open": hub.open,
+        "iterate": lambda: anext(aiter(hub.subscribe("a"))),
+    }
+    with pytest.raises(RuntimeError, match=r"under trio, call hub\.sync in a thread"):
+        calls[call]().__await__().send(None)  # type: ignore[no-untyped-call]
+    hub.sync.close()
+
+
 def test_sync_calls_in_an_event_loop_are_refused(hub: Hub) -> None:
     """In whatever loop, the hub's own or one that the hub does not know yet: it would stand still."""
 

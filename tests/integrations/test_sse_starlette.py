@@ -576,6 +576,47 @@ async def test_wait_for_the_process_outside_a_stream() -> None:
         await waiting
 
 
+class OwnParts(EventSourceResponse):
+    """A subclass that runs the response's parts in a task group of its own, as langgraph-api's does."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async with anyio.create_task_group() as group:
+
+            async def until_end(part: Any) -> None:
+                await part()
+                group.cancel_scope.cancel()
+
+            group.start_soon(until_end, partial(self.own_stream, send))
+            group.start_soon(until_end, self._listen_for_exit_signal)
+            await until_end(partial(self._listen_for_disconnect, receive))
+
+    async def own_stream(self, send: Any) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for item in self.body_iterator:
+            await send({"type": "http.response.body", "body": ensure_bytes(item, self.sep), "more_body": True})
+        async with self._send_lock:
+            self.active = False
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+@pytest.mark.parametrize("end", ["content", "client", "process"])
+async def test_a_subclass_that_runs_the_parts_itself(end: str) -> None:
+    """It ends with its content, its client and the process."""
+    seen: list[str] = []
+    connection = Connection()
+    stop = anyio.Event() if end == "content" else None
+    running = asyncio.create_task(stream(OwnParts(endless(seen, stop)), connection))
+    await connection.until(b"tick")
+    if stop is not None:
+        stop.set()
+    elif end == "client":
+        connection.gone.set()
+    else:
+        AppStatus.should_exit = True
+    await running
+    assert seen == ["farewell" if end == "content" else "cancelled"]
+
+
 @pytest.mark.parametrize("value", [0, 0.5, 7])
 def test_an_interval_of_pings_may_be_a_float(value: float) -> None:
     """And 0 switches them off."""

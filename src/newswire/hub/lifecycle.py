@@ -109,7 +109,7 @@ class Lifecycle:
             Closed: the hub was closed in this event loop: a late call does not open it again.
             LogUnavailable, LogCorrupt, RuntimeError: see `open`.
         """
-        if self.closed and self._closed_in is not None and self._closed_in() is asyncio.get_running_loop():
+        if self.closed and self._closed_in is not None and self._closed_in() is _running_loop():
             raise Closed("the hub is closed")
         return await self.open()
 
@@ -127,7 +127,7 @@ class Lifecycle:
             RuntimeError: the hub is open in another event loop, or was open when this process was forked; or its log is
                 in memory, and this process is one of several workers of a server, which can't share it.
         """
-        loop = asyncio.get_running_loop()
+        loop = _running_loop()
         self.check_process()
         if self.loop is not None and self.loop is not loop:
             if self.loop.is_closed():
@@ -321,6 +321,16 @@ class Lifecycle:
         """Whether the event loop that the hub is or was open in is closed."""
         loop = self._closed_in() if self._closed_in is not None else self.loop
         return loop.is_closed() if loop is not None else self.closed
+
+
+def _running_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "a hub needs asyncio's event loop, and none runs here: under trio, call hub.sync in a thread "
+            "(trio.to_thread.run_sync)"
+        ) from None
 
 
 def _in_event_loop() -> bool:
