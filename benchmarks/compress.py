@@ -19,7 +19,7 @@ from typing import Final
 
 from benchmarks.contenders import ASGI, DIRECT, Contender
 from benchmarks.measure import Window, subscribed, window
-from benchmarks.processes import Process, Server, cores, free_port, loading, serving
+from benchmarks.processes import Load, Process, Server, cores, free_port, loading, serving
 from benchmarks.report import Cell, Say, Size, Table, median, spread, times
 
 TITLE: Final = "Compression"
@@ -160,13 +160,22 @@ def _measure(way: _Way, subscribers: int, rate: float, seconds: float) -> _Seen:
         port = server.port if proxy is None else proxy.port
         with loading(server, subscribers, port=port, **options) as load:
             subscribed(server, load)
+            _settle(load)
             window(server, load, rate=rate, events=4, size=1024, query="&kind=order")
+            _settle(load)
             before = 0.0 if proxy is None else proxy.cpu()
             events = max(2, round(rate * seconds))
             seen = window(server, load, rate=rate, events=events, size=1024, query="&kind=order")
             if proxy is None:
                 return _Seen(seen)
             return _Seen(seen, (proxy.cpu() - before) / seen.deliveries * 1e6, proxy.rss() / 1e6)
+
+
+def _settle(load: Load) -> None:
+    """Wait until nothing comes any more. A proxy may be behind, and what comes later would be counted as events."""
+    came = -1
+    while (now := load.wait(2**40, 0.3)["bytes"]) != came:
+        came = now
 
 
 class _Proxy(Process):

@@ -10,7 +10,7 @@
  * their head at any time. STUCK of the connections, evenly spread, ask for the stream and never read.
  *
  * With -z 1 the stream is compressed, and its stamps can't be read. Then the marks are counted that end a flush (00 00 FF
- * FF): events, if each is flushed by itself. The times are worth nothing.
+ * FF): events, if each is flushed by itself. A mark soon after another ends a flush of nothing. The times are worth nothing.
  *
  * Says {"ready": ...} when every head is there, then obeys lines on stdin, each answered with one line of JSON:
  *   reset              forget all counts
@@ -44,7 +44,7 @@ struct client {
     int stuck;
     int head;      /* bytes of the head's closing \r\n\r\n seen */
     int match;     /* bytes of the stamp seen */
-    uint64_t stamp;
+    uint64_t stamp; /* of a compressed stream: bytes since the last mark */
     uint64_t events;
 };
 
@@ -135,12 +135,16 @@ static void count(struct client *client, const char *data, size_t size) {
 static void count_flushes(struct client *client, const unsigned char *data, size_t size) {
     static const unsigned char mark[] = {0, 0, 0xFF, 0xFF};
     for (size_t i = 0; i < size; i++) {
+        client->stamp++;
         if (data[i] == mark[client->match]) {
             if (++client->match < 4) continue;
-            events++;
-            client->events++;
-            last_event = now_ns();
             client->match = 0;
+            if (client->stamp >= 32) {
+                events++;
+                client->events++;
+                last_event = now_ns();
+            }
+            client->stamp = 0;
         } else if (!(client->match == 2 && data[i] == 0)) { /* a third zero may be the second of a mark */
             client->match = data[i] == 0;
         }
