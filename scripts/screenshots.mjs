@@ -24,14 +24,23 @@ const freePort = () =>
     });
   });
 
-// Starts a command that listens, and waits until it answers. Returns its address.
+// Starts a command that listens, and waits until it answers. Returns its address. It tries again when the port, or the
+// one beside it, was taken meanwhile.
 async function serve(...command) {
+  for (let left = 4; ; left--) {
+    const url = await served(command);
+    if (url) return url;
+    if (!left) throw new Error(`${command.join(" ")} ended`);
+  }
+}
+
+async function served(command) {
   const port = await freePort();
   const process_ = spawn(python, [...command, "--port", String(port)], { cwd: root, stdio: "ignore" });
   running.push(process_);
   const url = `http://127.0.0.1:${port}`;
   for (;;) {
-    if (process_.exitCode !== null) throw new Error(`${command.join(" ")} ended`);
+    if (process_.exitCode !== null) return null;
     if ((await fetch(`${url}/health/ready`).catch(() => null))?.ok) return url;
     await pause(0.1);
   }
