@@ -54,6 +54,7 @@ RUN_BY: Final = {
     "howto/workers.md": "tests/docs/test_howto.py",
     "index.md": HERE,
     "latest.md": "tests/docs/test_latest_page.py",
+    "metrics.md": HERE,
     "outbox.md": "tests/docs/test_outbox_page.py",
     "presence.md": "tests/docs/test_presence_page.py",
     "relay.md": "tests/docs/test_relay_page.py",
@@ -303,3 +304,12 @@ def test_frameworks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert client.get("/ticks").text.count("data: {") == 3
     with TestClient(next(one["app"] for one in found if "newswire" in one)) as client:
         assert client.post("/live/channels/news", content="one").status_code == 200
+
+
+async def test_metrics() -> None:
+    """docs/metrics.md: a hub that is instrumented publishes."""
+    names: dict[str, Any] = {"__name__": "page"}
+    [block] = blocks(DOCS / "metrics.md", "python")
+    await execute(block, names)
+    async with names["hub"] as hub:
+        assert (await hub.publish("news", "one")).offset == 1
