@@ -135,7 +135,8 @@ def test_python_m_newswire_is_the_command(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "says"), [("serev", "did you mean serve?"), ("tial", "did you mean tail?"), ("x", "there are serve")]
+    ("command", "says"),
+    [("serev", "did you mean serve?"), ("tial", "did you mean tail?"), ("x", "there are init, serve")],
 )
 def test_a_slip_in_the_command_gets_a_suggestion(tmp_path: Path, command: str, says: str) -> None:
     """As options do."""

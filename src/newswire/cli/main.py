@@ -25,6 +25,7 @@ except ModuleNotFoundError:
     sys.exit(_MISSING.format("click"))
 
 _COMMANDS: Final = (
+    "init",
     "serve",
     "relay",
     "run",
@@ -37,6 +38,7 @@ _COMMANDS: Final = (
     "key",
     "top",
     "doctor",
+    "completion",
 )
 
 
@@ -67,6 +69,7 @@ def newswire(context: click.Context) -> None:
     """Server-Sent Events, end to end: publish an event, and every subscriber reads it from where it left off.
 
     \b
+    newswire init                       a newswire.toml with every setting and its default
     newswire serve                      a server on http://127.0.0.1:8000, its log in ./newswire.db
     newswire tail news                  what comes on a channel, as it comes
     newswire publish news 'It works'    an event for it

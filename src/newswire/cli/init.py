@@ -1,0 +1,70 @@
+"""`newswire init`: a newswire.toml that lists every setting of `newswire serve` with what it is for and its default.
+
+All of it comes from the settings themselves, so a new setting is in the file without a line here. Each is a comment: a
+setting that you leave so keeps following the defaults of the version that runs.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from newswire.cli.settings import FILE
+from newswire.server.settings import Settings
+from newswire.serving.settings import ServerSettings, type_of
+
+_WIDTH: Final = 100  # columns
+_HEAD: Final = """\
+# The settings of `newswire serve`. Each has its default here, as a comment: remove the # to change it.
+# A flag of the command or a variable of the environment (NEWSWIRE_PORT for port) counts more than this file.
+# `newswire serve --show-config` prints what counts, and where it comes from.
+"""
+
+
+@click.command(short_help="Write a newswire.toml with every setting.")
+@click.argument("file", default=FILE, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+def init(file: Path, force: bool) -> None:
+    """Write a file of settings for `newswire serve`, newswire.toml in this folder, with each default as a comment."""
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as written:
+            written.write(settings_file(Settings))
+    except FileExistsError:
+        raise click.ClickException(f"{file} is there already: give --force to replace it, or another name") from None
+    except OSError as error:
+        raise click.ClickException(f"{file} can't be written: {(error.strerror or str(error)).lower()}") from None
+    click.echo(f"{file} is written: `newswire serve{'' if file == Path(FILE) else f' --config {file}'}` reads it")
+
+
+def settings_file(of: type[ServerSettings]) -> str:
+    """The text of a TOML file with each of some settings as a comment."""
+    return _HEAD + "".join("\n" + "\n".join(_lines(one)) + "\n" for one in fields(of))
+
+
+def _lines(one: Field[Any]) -> Iterator[str]:
+    kind = type_of(one)
+    explained = one.metadata["help"].replace("Repeatable.", "A list.")
+    for paragraph in (explained, f"Allowed: {kind.allowed}."):
+        yield from textwrap.wrap(
+            paragraph,
+            _WIDTH,
+            initial_indent="# ",
+            subsequent_indent="# ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    yield f"#{one.name.replace('_', '-')} = {_value(one)}"
+
+
+def _value(one: Field[Any]) -> str:
+    """The default, as TOML."""
+    if one.default == ():
+        return "[]"
+    shown = type_of(one).show(one.default)
+    return shown if shown.isdecimal() or isinstance(one.default, bool) else json.dumps(shown)

@@ -1,0 +1,74 @@
+"""`newswire init` and `newswire completion`."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from tests.fixtures.serve import run_newswire
+from tests.fixtures.settings import load
+
+from newswire.cli.init import settings_file
+from newswire.cli.serve import serve
+from newswire.server import Settings
+
+
+def test_the_file_lists_each_setting_with_its_default(tmp_path: Path) -> None:
+    """Without its comment signs it gives the defaults, each from the file."""
+    text = settings_file(Settings)
+    assert not tomllib.loads(text)
+    file = tmp_path / "newswire.toml"
+    file.write_text(re.sub(r"^#(?=[a-z-]+ = )", "", text, flags=re.MULTILINE))
+    settings, sources = load(serve, Settings, {}, {}, file)
+    assert settings == Settings()
+    assert set(sources) == {one.name for one in fields(Settings)}
+    assert all(source.startswith(str(file)) for source in sources.values())
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_init_writes_a_file_that_serve_reads_and_replaces_none(tmp_path: Path) -> None:
+    """A file that is there is kept unless --force is given."""
+    done = run_newswire("init", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    file = tmp_path / "newswire.toml"
+    assert file.read_text() == settings_file(Settings)
+    file.write_text("port = 9000\n")
+    done = run_newswire("init", folder=tmp_path)
+    assert done.returncode == 1
+    assert "newswire.toml is there already: give --force" in done.stderr.decode()
+    assert file.read_text() == "port = 9000\n"
+    assert run_newswire("init", "--force", folder=tmp_path).returncode == 0
+    assert file.read_text() == settings_file(Settings)
+    done = run_newswire("init", "no/such/folder/x.toml", folder=tmp_path)
+    assert done.returncode == 1
+    assert "no such file or directory" in done.stderr.decode()
+
+
+# What asks each shell for the completions of `newswire pub`.
+ASK = {
+    "bash": "COMP_WORDS=(newswire pub); COMP_CWORD=1; _newswire_completion newswire; echo ${COMPREPLY[@]}",
+    "fish": "complete --do-complete 'newswire pub'",
+}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+@pytest.mark.slow
+def test_completion_in_a_real_shell(shell: str, tmp_path: Path) -> None:
+    """The script is one that the shell takes, and it finds the command."""
+    done = run_newswire("completion", shell, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "_NEWSWIRE_COMPLETE" in done.stdout.decode()
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed: its script was printed, but not run")
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    script = done.stdout.decode() if shell != "zsh" else ""
+    program = script + "\n" + ASK.get(shell, "exit")
+    asked = subprocess.run([shell, "-c", program], capture_output=True, env={"PATH": path, "HOME": str(tmp_path)})
+    assert asked.returncode == 0, asked.stderr
+    assert shell == "zsh" or "publish" in asked.stdout.decode()
