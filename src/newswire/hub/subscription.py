@@ -570,6 +570,8 @@ class Subscription(Generic[E]):
             after, through = runtime.text(self.cursor), runtime.text(due.lost)
             self._reported = due.lost
             self._gap = gap_data("trimmed", after, through, certain=due.certain)
+            if view is not None:
+                view.lost()
             return True
         if due.through == self.cursor:
             if self._wants_marker():

@@ -106,8 +106,8 @@ class StateView:
         self.budget = min(_FIRST, history.budget)
         self._full_since = 0.0
         self._pass: int | None = _NOT_BEGUN  # where the present pass ends; None: it gets all events
-        self._begins = True  # whether its cursor is recent enough is still to be seen
-        self._told = False  # it has a gap event that says that it is not
+        self._begins = True  # it is still to be seen whether its cursor is recent enough
+        self._told = False  # a gap event has said so, and all keys come again
         self._member = member
         self._state = state
         self._exact = None if exact is None else _Exact(member, exact, self)
@@ -138,6 +138,12 @@ class StateView:
         self.first = 0
         self._pass = _NOT_BEGUN
         self._begins, self._told = True, False
+
+    def lost(self) -> None:
+        """The member gets a gap event. A reader of members takes it as the sign to begin again, whatever is missing."""
+        if self._has_removals():
+            self._begins = self._told = self.marks = True
+            self._pass = _NOT_BEGUN
 
     def marked(self) -> None:
         """The member gets its marker."""
@@ -174,10 +180,10 @@ class StateView:
             self._table.wait(member)
             return None
         if self._begins:
-            if 0 < member.cursor < self._table.forgotten and self._has_removals():
-                if not self._told:
-                    self._told = True
-                    return Due([], member.cursor, self._table.forgotten, certain=False)  # a gap event, at its cursor
+            missed = 0 < member.cursor < self._table.forgotten and self._has_removals()
+            if missed and not self._told:
+                return Due([], member.cursor, self._table.forgotten, certain=False)  # a gap event, at its cursor
+            if missed or self._told:
                 self.first, member.cursor = max(self.first, member.cursor), 0
             self._begins = self._told = False
         rest = Due([], upto)

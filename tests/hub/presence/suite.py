@@ -299,3 +299,35 @@ class PresenceSuite(LogTests):
             assert await again.until("ada", "eve") == [("ada", "join")]
             for stream in (eve, fresh, again, back):
                 await stream.close()
+
+    async def test_after_a_gap_everybody_comes_again(self, make_log: MakeLog) -> None:
+        """Also where messages are missing and no member is: a page clears its map at any gap."""
+        shared: Log | None = None if self.durable else make_log()
+        hub, later = (Hub(shared or make_log(), presence=["room.*"], options=OPTIONS) for _ in range(2))
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(hub)
+            ada = Stream(hub, Member("ada", 1))
+            await ada.until("ada")
+            cursor = ada.events[-1].id
+            for number in range(9):
+                await hub.publish(ROOM, str(number))
+            await hub.log.drop({ROOM: (await hub.log.span()).latest - 2})
+            await stack.enter_async_context(later)  # its window is empty: what it sends is in the log
+            away = Stream(later, True, after=cursor)
+            while (await away.next()).event != "newswire.live":
+                pass
+            found = [(event.event, event.data) for event in away.events]
+            assert [each for each, _ in found] == [
+                "newswire.gap",
+                "newswire.presence",
+                "message",
+                "message",
+                "newswire.live",
+            ]
+            assert [data for each, data in found if each == "message"] == ["7", "8"]
+            assert away.here == {"ada": 1}
+            await hub.publish(ROOM, "9")
+            assert (await away.next()).data == "9"
+            await ada.close()
+            await away.until()
+            await away.close()
