@@ -263,3 +263,7 @@ def django() -> Any:
 def app() -> Any:
     """The application that the environment names."""
     return globals()[os.environ["FRAMEWORK"]]()
+
+
+if os.environ["FRAMEWORK"] == "django":
+    django_app = django()  # daphne calls no factory

@@ -45,10 +45,12 @@ def sanics_folder() -> Path:
     folder = Path(sys.prefix) / "share" / "newswire-sanic"
     if not folder.exists():
         with tempfile.TemporaryDirectory(dir=Path(sys.prefix)) as new:
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", f"{new}/sanic", "sanic>=25.3"]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                pytest.skip(f"Sanic can't be installed here: {done.stderr[-200:]}")
+            pip = [sys.executable, "-m", "pip", "--quiet", "--retries", "0", "--timeout", "10"]
+            command = [*pip, "install", "--target", f"{new}/sanic", "sanic>=25.3"]
+            try:
+                subprocess.run(command, capture_output=True, check=True, timeout=60)
+            except subprocess.SubprocessError as error:
+                pytest.skip(f"Sanic can't be installed here: {error}")
             folder.parent.mkdir(exist_ok=True)
             with contextlib.suppress(OSError):  # another process was first
                 Path(f"{new}/sanic").rename(folder)
