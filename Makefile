@@ -11,7 +11,7 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup
+.PHONY: js dist demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup
 
 setup: $(VENV)/.ready
 
@@ -40,6 +40,11 @@ page: $(VENV)/.ready-demo   ## a small application of docs/examples.md; make pag
 js: setup              ## the npm package in js/dist, and the file that Python serves; prints their sizes
 	PATH="$(abspath $(BIN)):$$PATH" node js/build.mjs
 	PATH="$(abspath $(BIN)):$$PATH" node js/sizes.mjs
+
+dist: setup            ## the wheel and the sdist, in dist: the same bytes wherever this commit is built
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -d dist
+	sha256sum dist/*
 
 docs: setup            ## the docs site, in build/docs; any web server can send these files
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -45,6 +45,7 @@ ACROSS: Final = {
     "server/test_operator": "what an operator sees",
     "server/test_security": "an attacker's ways, one by one",
     "server/test_serve": "`newswire serve` as a process",
+    "test_dist": "what is published",
     "test_layout": "this file",
     "test_public": "what the package exports",
     "testing/test_kit": "the whole kit",

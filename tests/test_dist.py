@@ -1,0 +1,187 @@
+"""What is published: the wheel and the sdist, as `make dist` builds them, and the wheel in an empty environment."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import time
+import venv
+import zipfile
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.fixtures.serve import PATIENCE, clean_environment, free_port
+
+ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
+
+
+def build(folder: Path, out: Path, umask: int) -> list[Path]:
+    """Build the sdist and the wheel of the sources in a folder."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-d", str(out)],
+        cwd=folder,
+        env=os.environ | {"SOURCE_DATE_EPOCH": "1767225600"},
+        umask=umask,
+        capture_output=True,
+        check=True,
+    )
+    return sorted(out.iterdir())
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The sdist and the wheel."""
+    [wheel, sdist] = build(ROOT, tmp_path_factory.mktemp("dist"), 0o022)
+    return sdist, wheel
+
+
+def test_each_build_gives_the_same_bytes(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """Also from the unpacked sdist, in another folder, on another day, with another umask."""
+    sdist, wheel = built
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    [folder] = tmp_path.iterdir()
+    for path in folder.rglob("*"):
+        os.utime(path, (10**9, 10**9))
+    [again_wheel, again_sdist] = build(folder, tmp_path / "dist", 0o077)
+    assert again_wheel.read_bytes() == wheel.read_bytes()
+    assert again_sdist.read_bytes() == sdist.read_bytes()
+
+
+def test_what_is_in_them(built: tuple[Path, Path]) -> None:
+    """All of src/newswire, what describes it, and nothing else."""
+    sdist, wheel = built
+    ours = {
+        path.relative_to(ROOT / "src").as_posix()
+        for path in (ROOT / "src" / "newswire").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == ours
+    assert packed >= {
+        "newswire/py.typed",
+        "newswire/browser/newswire.js",
+        "newswire/browser/newswire.css",
+        "newswire/server/static/console.html",
+        "newswire/server/static/console.js",
+        "newswire/server/static/console.css",
+    }
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    more = {".gitignore", "CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md", "pyproject.toml"}
+    assert names == {f"src/{name}" for name in ours} | more
+
+
+@pytest.fixture(scope="module")
+def empty(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `bin` of an environment that has nothing but the wheel."""
+    folder = tmp_path_factory.mktemp("empty")
+    venv.create(folder / "venv", with_pip=False, symlinks=True)
+    python = folder / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-cache-dir"]
+    offline = ["--no-index", "--find-links", str(built[1].parent)]
+    subprocess.run([*pip, *offline, "newswire"], check=True, capture_output=True, cwd=folder)
+    return python.parent
+
+
+THREE_LINES = """
+from newswire import EventSourceResponse, Hub
+hub = Hub("memory://")
+async def app(scope, receive, send): await EventSourceResponse(hub.subscribe("news"))(scope, receive, send)
+"""
+
+# Calls it as a server does, until it has sent an event.
+CALL = """
+import asyncio, sys
+from newswire import errors
+async def main():
+    sent, arrived = [], asyncio.Event()
+    async def send(message):
+        sent.append(message)
+        if b"It works" in message.get("body", b""):
+            arrived.set()
+    async def receive():
+        await asyncio.Event().wait()
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b"", "extensions": {}}
+    async with hub:
+        stream = asyncio.create_task(app(scope, receive, send))
+        while not sent:
+            await asyncio.sleep(0)
+        await hub.publish("news", "It works")
+        await asyncio.wait_for(arrived.wait(), 30)
+        stream.cancel()
+        await asyncio.wait([stream])
+asyncio.run(main())
+foreign = {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names - {"newswire", "__main__"}
+print(sorted(name for name in foreign if not name.startswith("_")))
+"""
+
+
+def test_three_lines_need_nothing_but_the_wheel(empty: Path, tmp_path: Path) -> None:
+    """A hub and its response run without any other package."""
+    (tmp_path / "app.py").write_text(THREE_LINES + CALL)
+    done = subprocess.run([empty / "python", "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "[]\n"
+
+
+def test_a_command_says_which_extra_it_needs(empty: Path, tmp_path: Path) -> None:
+    """In one line."""
+    for command in ([empty / "newswire", "serve"], [empty / "python", "-m", "newswire", "serve"]):
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 1
+        assert done.stderr == (
+            "newswire: this command needs click, which is not installed: pip install 'newswire[server]'\n"
+        )
+
+
+@pytest.mark.parametrize("start", [["newswire", "serve"], ["python", "-m", "newswire", "run", "app:app"]], ids=" ".join)
+def test_the_wheel_serves(empty: Path, tmp_path: Path, start: list[str]) -> None:
+    """With the packages of its extra beside it: the server with its console, and the three lines."""
+    (tmp_path / "app.py").write_text(THREE_LINES)
+    port = free_port()
+    # Of the folder of a path no `.pth` file counts, so newswire is that of the wheel.
+    paths = os.pathsep.join({sysconfig.get_path("purelib"), *_more_packages()})
+    server = subprocess.Popen(
+        [empty / start[0], *start[1:], "--port", str(port)],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        env=clean_environment({"PYTHONPATH": paths}),
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                with httpx2.stream("GET", url, timeout=PATIENCE) as answer:
+                    assert answer.status_code == 200
+                    kind = answer.headers["content-type"]
+                break
+            except httpx2.ConnectError:
+                assert server.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        if "serve" in start:
+            assert kind.startswith("text/html")
+            assert httpx2.get(f"{url}/newswire.js").status_code == 200
+        else:
+            assert kind.startswith("text/event-stream")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        _, said = server.communicate(timeout=PATIENCE)
+    assert server.returncode == 0, said
+
+
+def _more_packages() -> set[str]:
+    """Where the packages of this environment are, if not all are in its own folder."""
+    import click
+    import uvicorn
+
+    return {str(Path(module.__file__).parents[1]) for module in (click, uvicorn)}
