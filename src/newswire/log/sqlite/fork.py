@@ -101,10 +101,14 @@ def close(connection: sqlite3.Connection) -> None:
         _state.connections.pop(id(connection), None)
 
 
-def open_descriptor(path: str) -> int:
-    """Open a file to hold a lock on it, which a child of this process does not hold; see `close_descriptor`."""
+def open_descriptor(path: str, flags: int = os.O_RDONLY) -> int:
+    """Open a file to hold a lock on it, which a child of this process does not hold; see `close_descriptor`.
+
+    Args:
+        flags: of `os.open`. A file that is made is its owner's only.
+    """
     with _state.lock:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         _state.descriptors.add(descriptor)
         return descriptor
 

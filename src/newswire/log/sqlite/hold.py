@@ -109,12 +109,12 @@ class Note:
         """The note's file, made if there is none; None if it can't be."""
         descriptor = None
         with suppress(OSError):
-            descriptor = os.open(self._life, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = fork.open_descriptor(self._life, os.O_RDWR | os.O_CREAT)
         try:
             yield descriptor
         finally:
             if descriptor is not None:
-                os.close(descriptor)
+                fork.close_descriptor(descriptor)
 
     def _write(self, descriptor: int) -> None:
         with suppress(OSError):
@@ -155,20 +155,20 @@ def opening(path: str, patience: float) -> Iterator[None]:
     """
     descriptor = None
     with suppress(OSError):  # where no note can be kept there is none
-        descriptor = os.open(path + "-life", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = fork.open_descriptor(path + "-life", os.O_RDWR | os.O_CREAT)
     try:
         if descriptor is not None and not _lock(descriptor, patience):
             raise LogUnavailable(f"another process has been opening {path} for {patience:g} s")
         yield
     finally:
         if descriptor is not None:
-            os.close(descriptor)
+            fork.close_descriptor(descriptor)
 
 
 def _put_aside(path: str) -> bool:
     """Rename the write-ahead log of a database that was replaced, unless a log has it open."""
     try:
-        descriptor = os.open(path + "-wal", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = fork.open_descriptor(path + "-wal")
     except OSError:
         return False
     try:
@@ -180,7 +180,7 @@ def _put_aside(path: str) -> bool:
     except OSError:
         return False
     finally:
-        os.close(descriptor)
+        fork.close_descriptor(descriptor)
     return True
 
 
