@@ -13,7 +13,6 @@ import gc
 import logging
 import math
 import os
-import resource
 import signal
 import socket
 import sys
@@ -32,7 +31,7 @@ from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG
 from uvicorn.supervisors import ChangeReload, multiprocess
 
-from newswire import __version__
+from newswire import __version__, posix
 from newswire.cli.listeners import BACKLOG, address_of, is_public, listen, urls_of
 from newswire.cli.settings import Reader
 from newswire.cli.terminal import colours
@@ -126,7 +125,8 @@ def serve_app(
         given: dict[str, Any] = {"stats_folder": Path(folder) if settings.workers > 1 else None}
         if again is not None:
             given["again"] = again
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the application listens
+            if posix.HANGUP is not None:
+                signal.signal(posix.HANGUP, signal.SIG_IGN)  # until the application listens
         what = Launch(
             app=partial(create, settings, **given),
             again=again,
@@ -185,7 +185,7 @@ def _try_log(url: str) -> None:
 
 def launch(what: Launch, listeners: list[socket.socket]) -> None:
     """Run until stopped by a signal. Returns after a stop in order; exits with 3 if the application can't start."""
-    _allow_many_files()
+    posix.allow_many_files()
     timeout: Any = max(0.5, what.grace - _LAST_STEPS)  # uvicorn says int, and hands it to asyncio, which takes any
     config = _Config(
         what.app,
@@ -318,8 +318,8 @@ class _Workers(multiprocess.Multiprocess):
         self.config.app = partial(app.func, settings, **app.keywords)  # for workers that start from here on
         for process in self.processes:
             ready = process.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit)
-            if ready and process.pid is not None:
-                os.kill(process.pid, signal.SIGHUP)
+            if ready and process.pid is not None and posix.HANGUP is not None:
+                os.kill(process.pid, posix.HANGUP)
 
     def init_processes(self) -> None:
         multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn has no other way to say so
@@ -381,13 +381,3 @@ def _give_back_memory() -> None:
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _LARGE)
     except (OSError, TypeError, AttributeError):
         pass
-
-
-def _allow_many_files() -> None:
-    """Each stream is an open file, and the usual soft limit is 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (ValueError, OSError):
-            pass  # macOS allows less than it says; then it stays as it is

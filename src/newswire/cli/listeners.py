@@ -17,6 +17,8 @@ from typing import Final
 
 import click
 
+from newswire import posix
+
 # A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
 BACKLOG: Final = 4096
 _FIRST: Final = 3  # sd_listen_fds(3): "SD_LISTEN_FDS_START (3)"
@@ -105,7 +107,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
 
 def address_of(listener: socket.socket) -> tuple[str, int] | None:
     """The address and the port that a socket listens on; None: it is a Unix socket."""
-    if listener.family == socket.AF_UNIX:
+    if listener.family == posix.AF_UNIX:
         return None
     host, port, *_ = listener.getsockname()
     return str(host), int(port)

@@ -17,6 +17,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from newswire import posix
 from newswire.cli.log_options import opened, run, shown
 from newswire.cli.options import Duration
 from newswire.cli.terminal import say
@@ -76,7 +77,7 @@ class _Work:
         loop = asyncio.get_running_loop()
         if follow:
             for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, partial(self._interrupt, number))
+                posix.on_signals(loop, (number,), partial(self._interrupt, number))
         console = Console(stderr=True, highlight=False)
         columns = (
             TextColumn("{task.fields[what]}"),

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from newswire import posix
 from newswire.cli.log_options import opened, run, shown, which_log
 from newswire.cli.printer import Form, Printer
 from newswire.cli.terminal import say
@@ -103,8 +104,7 @@ class _Reading:
             begin = "earliest" if start == "earliest" else "latest"
             stream = hub.subscribe(*self._wanted, after=after, start=begin)  # type: ignore[arg-type]
             loop = asyncio.get_running_loop()
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, stream.close)
+            posix.on_signals(loop, (signal.SIGINT, signal.SIGTERM), stream.close)
             if sys.stderr.isatty():
                 say("waiting; Ctrl-C stops")
             single = self._wanted[0] if len(self._wanted) == 1 else None

@@ -34,7 +34,9 @@ from newswire.serving.settings import SECTIONS, ServerSettings, flag_of, type_of
 S = TypeVar("S", bound=ServerSettings)
 
 FILE: Final = "newswire.toml"
-_NOT_SETTINGS: Final = frozenset({"NEWSWIRE_URL", "NEWSWIRE_TOKEN", "NEWSWIRE_CONFIG", "NEWSWIRE_RUN", "NEWSWIRE_FAST"})
+_NOT_SETTINGS: Final = frozenset(
+    {"NEWSWIRE_URL", "NEWSWIRE_TOKEN", "NEWSWIRE_CONFIG", "NEWSWIRE_RUN", "NEWSWIRE_FAST", "NEWSWIRE_POSIX"}
+)
 # Kubernetes sets these in every pod beside a service named "newswire", or "newswire-relay".
 _OF_KUBERNETES: Final = re.compile(r"(service|port)_.*")
 _ARGUMENTS: Final = "newswire.cli.arguments"

@@ -22,6 +22,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import click
 
+from newswire import posix
 from newswire.cli.options import SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
 from newswire.cli.terminal import say, unreachable
@@ -124,8 +125,7 @@ class _Watch:
     ) -> None:
         """Watch until the streams end, enough has come, or a signal. The credential goes to our own server only."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupt)
+        posix.on_signals(loop, (signal.SIGINT, signal.SIGTERM), self._interrupt)
         _when_nobody_reads(loop, self._close)
         if sys.stderr.isatty():  # an empty screen would look as if it hung
             say(f"waiting for {named}; Ctrl-C stops")
@@ -218,12 +218,7 @@ def _when_nobody_reads(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
     output = sys.stdout.fileno()
     mode = os.fstat(output).st_mode
     if stat.S_ISFIFO(mode):
-
-        def gone() -> None:
-            loop.remove_reader(output)
-            call()
-
-        loop.add_reader(output, gone)  # a pipe's writing end becomes readable only when it breaks
+        posix.on_broken_pipe(loop, output, call)
 
 
 def _targets(streams: tuple[str, ...], server: str, start: str | None) -> Iterator[Target]:

@@ -21,7 +21,7 @@ import httpx2
 from rich.console import Console
 from rich.live import Live
 
-from newswire import __version__
+from newswire import __version__, posix
 from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
 from newswire.cli.terminal import say, unreachable, wants_colours
 from newswire.cli.top_view import Snapshot, view
@@ -128,11 +128,7 @@ def _watch(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Sna
 @contextmanager
 def _keys() -> Iterator[Callable[[float], str | None]]:
     """Reads keys as they are pressed. Gives a function that waits so long for one; None: none was pressed."""
-    import termios  # not on Windows, where no terminal comes here
-    import tty
-
     number = sys.stdin.fileno()
-    before = termios.tcgetattr(number)
     ended: list[str] = []
 
     def end(signal_number: int, frame: FrameType | None) -> None:
@@ -144,14 +140,15 @@ def _keys() -> Iterator[Callable[[float], str | None]]:
         until = time.monotonic() + seconds
         while not ended and (left := until - time.monotonic()) > 0:
             # A signal does not end `select`: PEP 475. So it looks four times a second whether there was one.
-            if select.select([number], [], [], min(left, 0.25))[0]:
+            if not each:
+                time.sleep(min(left, 0.25))  # Ctrl-C ends it, and no key
+            elif select.select([number], [], [], min(left, 0.25))[0]:
                 return os.read(number, 1).decode("latin-1") or "q"  # empty: the terminal is gone
         return ended[0] if ended else None
 
     try:
-        tty.setcbreak(number)
-        yield key
+        with posix.single_keys(number) as each:
+            yield key
     finally:
-        termios.tcsetattr(number, termios.TCSADRAIN, before)
         for one, handler in signals.items():
             signal.signal(one, handler)

@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from newswire import posix
 from newswire.delivery.drain import drain_of
 from newswire.delivery.problem import unavailable
 from newswire.delivery.threads import in_thread
@@ -204,7 +205,8 @@ class ServedApp:
     def _rereading(self) -> Iterator[None]:
         """Read the settings again at each SIGHUP, if that can be."""
         loop = asyncio.get_running_loop()
-        if self.again is None or threading.current_thread() is not threading.main_thread():
+        hangup = posix.HANGUP
+        if self.again is None or hangup is None or threading.current_thread() is not threading.main_thread():
             yield
             return
         tasks = set()
@@ -214,12 +216,12 @@ class ServedApp:
             tasks.add(task)
             task.add_done_callback(tasks.discard)
 
-        loop.add_signal_handler(signal.SIGHUP, Hangup(begin))
+        posix.on_signals(loop, (hangup,), Hangup(begin))
         try:
             yield
         finally:
-            loop.remove_signal_handler(signal.SIGHUP)
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # no reason to die in the middle of an orderly stop
+            loop.remove_signal_handler(hangup)
+            signal.signal(hangup, signal.SIG_IGN)  # no reason to die in the middle of an orderly stop
             for task in tasks:
                 task.cancel()
 

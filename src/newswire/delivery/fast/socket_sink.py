@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 import socket
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from newswire import posix
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink
@@ -256,7 +256,7 @@ def _tune(connection: socket.socket, write_timeout: float | None) -> Tuned | Non
     try:
         before = [own.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)]
         own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
-        if sys.platform == "linux":
+        if posix.LINUX:
             tcp = socket.IPPROTO_TCP
             before += [own.getsockopt(tcp, option) for option in (socket.TCP_NOTSENT_LOWAT, socket.TCP_USER_TIMEOUT)]
             # Report the socket writable only when little is unsent: what is new overtakes nothing in the kernel.
@@ -273,7 +273,7 @@ def _tune(connection: socket.socket, write_timeout: float | None) -> Tuned | Non
 def _restore(connection: socket.socket, before: Tuned) -> None:
     """Undo `_tune`, for the next request on the connection."""
     try:
-        if sys.platform == "linux":
+        if posix.LINUX:
             # The kernel doubles what it is given, and grows the buffer by itself again once it is unlocked.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before[0] // 2)
             with contextlib.suppress(OSError):  # before Linux 5.14

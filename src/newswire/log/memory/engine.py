@@ -8,13 +8,13 @@ in turns that let the event loop go on.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from heapq import nsmallest
 from typing import Final
 from weakref import WeakSet
 
+from newswire import posix
 from newswire.errors import EpochChanged, LogError, TokenReused, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import (
@@ -331,5 +331,4 @@ def _after_in_child() -> None:
         engine._forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_in_child)
+posix.at_fork(after_in_child=_after_in_child)

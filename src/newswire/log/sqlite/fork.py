@@ -24,6 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final, TypeAlias
 
+from newswire import posix
 from newswire.errors import LogUnavailable
 from newswire.log import native
 
@@ -108,7 +109,7 @@ def open_descriptor(path: str, flags: int = os.O_RDONLY) -> int:
         flags: of `os.open`. A file that is made is its owner's only.
     """
     with _state.lock:
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, flags | posix.OPEN, 0o600)
         _state.descriptors.add(descriptor)
         return descriptor
 
@@ -181,9 +182,9 @@ def identity_of(path: str) -> Identity:
 def _make(path: str) -> None:
     # SQLite gives the files that it makes beside it the mode of this one. What can't be made SQLite will explain.
     with suppress(OSError):
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | posix.OPEN, 0o600)
         try:
-            os.fchmod(descriptor, 0o600)  # whatever the umask
+            posix.fchmod(descriptor, 0o600)  # whatever the umask
         finally:
             os.close(descriptor)
 
@@ -227,5 +228,4 @@ def _leak(connection: sqlite3.Connection) -> None:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+posix.at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -17,19 +17,16 @@ import json
 import os
 import secrets
 import sqlite3
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from newswire import posix
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity, identity_of, kept_closed
 from newswire.log.sqlite.wal import wal_is_whole, wal_readers, wal_size
-
-if sys.platform != "win32":
-    import fcntl
 
 
 class Note:
@@ -120,9 +117,9 @@ class Note:
         with suppress(OSError):
             text = json.dumps({"database": self._database(), "wal": self._wal()}).encode()
             if os.fstat(descriptor).st_size == 0:
-                os.fchmod(descriptor, os.stat(self._path).st_mode & 0o666)
+                posix.fchmod(descriptor, os.stat(self._path).st_mode & 0o666)
             # One write over all that was there: a process that is killed leaves the former note or this one.
-            os.pwrite(descriptor, text.ljust(_NOTE_BYTES), 0)
+            posix.pwrite(descriptor, text.ljust(_NOTE_BYTES), 0)
             os.ftruncate(descriptor, _NOTE_BYTES)  # whatever else was there
 
     def _noted(self) -> tuple[list[object] | None, list[object] | None]:
@@ -186,8 +183,7 @@ def _put_aside(path: str) -> bool:
 
 def _boot() -> str:
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
+        return posix.read_proc("/proc/sys/kernel/random/boot_id").strip()
     except OSError:
         return secrets.token_hex(16)  # another for each process: whoever is alone begins a life
 
@@ -198,17 +194,15 @@ _NOTE_BYTES: Final = 256  # more than any note has
 
 def _lock(descriptor: int, patience: float) -> bool:
     """Lock a file exclusively; False if another has it locked for so many seconds."""
-    if sys.platform == "win32":
-        return True
     give_up = time.monotonic() + patience
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            posix.flock(descriptor)
         except BlockingIOError:
             if time.monotonic() >= give_up:
                 return False
             time.sleep(_POLL_SECONDS)
-        except OSError:  # a file system without such locks
+        except OSError:  # a system or a file system without such locks
             return True
         else:
             return True
@@ -264,22 +258,20 @@ class Hold:
             raise
 
     def _lock(self) -> bool:
-        if sys.platform == "win32":
-            return False
         give_up = time.monotonic() + self._patience
         with suppress(OSError):
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            posix.flock(self._descriptor)
             return True
         while True:
             try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                posix.flock(self._descriptor, shared=True)
             except BlockingIOError:
                 if time.monotonic() > give_up:
                     raise LogUnavailable(
                         f"another process has been opening {self._path} for {self._patience:g} s"
                     ) from None
                 time.sleep(_POLL_SECONDS)
-            except OSError:  # a file system without such locks
+            except OSError:  # a system or a file system without such locks
                 return False
             else:
                 return False
@@ -288,21 +280,18 @@ class Hold:
         """The file is as it should be: note that, and let others open it."""
         if self.alone:
             self.note.write()
-            if sys.platform != "win32":
-                fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            posix.flock(self._descriptor, shared=True, wait=True)
             self.alone = False
 
     def still_alone(self) -> bool:
         """Whether nobody else has the file open now. Not for sure where there are no such locks: then True."""
-        if sys.platform == "win32":
-            return True
         try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            posix.flock(self._descriptor)
         except BlockingIOError:
             return False
         except OSError:
             return True
-        fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+        posix.flock(self._descriptor, shared=True, wait=True)
         return True
 
     def close(self) -> None:

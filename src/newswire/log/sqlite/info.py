@@ -6,6 +6,7 @@ import os
 import sqlite3
 from typing import Final
 
+from newswire import posix
 from newswire.log.engine import Info
 
 _SYNCHRONOUS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -57,13 +58,12 @@ def _file_system(path: str) -> str:
     folder = os.path.realpath(path)
     best, found = "", ""
     try:
-        with open("/proc/self/mounts", encoding="utf-8") as mounts:
-            for line in mounts:
-                _, point, kind, *_ = line.split(" ")
-                point = point.replace("\\040", " ")
-                inside = folder == point or folder.startswith(point.rstrip("/") + "/")
-                if inside and len(point) >= len(best):
-                    best, found = point, kind
+        for line in posix.read_proc("/proc/self/mounts").splitlines():
+            _, point, kind, *_ = line.split(" ")
+            point = point.replace("\\040", " ")
+            inside = folder == point or folder.startswith(point.rstrip("/") + "/")
+            if inside and len(point) >= len(best):
+                best, found = point, kind
     except OSError:
         return ""
     return found

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
+from newswire import posix
 from newswire.log.sqlite.fork import Identity
 from newswire.redact import printable
 
@@ -30,12 +31,12 @@ def wal_size(wal: int) -> tuple[int, int]:
     """
     try:
         size = os.fstat(wal).st_size
-        header = os.pread(wal, _HEADER, 0)
+        header = posix.pread(wal, _HEADER, 0)
         if len(header) < _HEADER:
             return size, 0
         salts, frame = header[16:24], _FRAME_HEADER + int.from_bytes(header[8:12])
         frames = range((size - _HEADER) // frame)
-        used = bisect_left(frames, True, key=lambda index: os.pread(wal, 8, _HEADER + index * frame + 8) != salts)
+        used = bisect_left(frames, True, key=lambda index: posix.pread(wal, 8, _HEADER + index * frame + 8) != salts)
         return size, used * frame
     except OSError:
         return 0, 0
@@ -80,6 +81,8 @@ def _has_last_frame(path: str, begin: int, size: int, marks: bytes) -> bool:
 
 def wal_readers(shm: Identity) -> list[str]:
     """The processes that have a snapshot of a write-ahead log, as far as the system tells, by the file of its index."""
+    if not posix.LINUX:
+        return []
     device, inode = shm
     name = f"{os.major(device):02x}:{os.minor(device):02x}:{inode}"
     found = {process for process, file, byte in _locks() if file == name and byte in _READ_LOCKS}
@@ -89,11 +92,10 @@ def wal_readers(shm: Identity) -> list[str]:
 def _locks() -> Iterator[tuple[int, str, int]]:
     """The locks on files that the system lists: process, file, and byte."""
     try:
-        with open("/proc/locks", encoding="ascii") as file:
-            for line in file:
-                fields = line.split()
-                if len(fields) == 8 and fields[1] == "POSIX":
-                    yield int(fields[4]), fields[5], int(fields[6])
+        for line in posix.read_proc("/proc/locks").splitlines():
+            fields = line.split()
+            if len(fields) == 8 and fields[1] == "POSIX":
+                yield int(fields[4]), fields[5], int(fields[6])
     except (OSError, ValueError):
         return
 
@@ -102,7 +104,6 @@ def _name_of(process: int) -> str:
     if process == os.getpid():
         return f"this process ({process})"
     try:
-        with open(f"/proc/{process}/comm", encoding="utf-8", errors="replace") as file:
-            return f"process {process} ({printable(file.read().strip(), lines=False)})"
+        return f"process {process} ({printable(posix.read_proc(f'/proc/{process}/comm').strip(), lines=False)})"
     except OSError:
         return f"process {process}"
