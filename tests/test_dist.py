@@ -185,3 +185,12 @@ def _more_packages() -> set[str]:
     import uvicorn
 
     return {str(Path(module.__file__).parents[1]) for module in (click, uvicorn)}
+
+
+def test_each_package_that_comes_along_has_a_permissive_licence() -> None:
+    """By what the installed packages say of themselves."""
+    script = [sys.executable, "scripts/licences.py"]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout
+    assert "\nuvicorn " in done.stdout
+    assert not any(line.startswith("LOOK") for line in done.stdout.splitlines())
