@@ -81,7 +81,7 @@ async def test_litestar_serves_it_too() -> None:
     async def stream() -> str:
         return ""
 
-    app = Litestar([stream])
+    app = Litestar([stream], logging_config=None)
     describe_litestar(app, {"/events": events}, version="3.1")
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://t") as client:  # type: ignore[arg-type]
         document = (await client.get("/schema/openapi.json")).json()

@@ -152,7 +152,7 @@ async def test_rows_and_what_follows_are_the_final_state(place: tuple[str, str, 
         await writing
         await (await hub.publish("rows.x", "end", connection=writer)).wait(30)
         final = dict(reader.execute(f"SELECT id, value FROM {table}").fetchall())
-        assert len({position for position, _ in taken}) > 10
+        assert len({position for position, _ in taken}) > 3
         for position, state in taken:
             async for event in hub.subscribe("rows.x", after=position):
                 assert event.event == "message"

@@ -45,7 +45,9 @@ def fastapi_behind_a_proxy(hub: Hub[Any], settings: Any) -> Any:
 
 
 def litestar(hub: Hub[Any], settings: Any) -> Any:
-    return Litestar([asgi("/live", is_mount=True, copy_scope=True)(newswire.asgi_app(hub, settings=settings))])
+    return Litestar(
+        [asgi("/live", is_mount=True, copy_scope=True)(newswire.asgi_app(hub, settings=settings))], logging_config=None
+    )
 
 
 def by_hand(hub: Hub[Any], settings: Any) -> Any:

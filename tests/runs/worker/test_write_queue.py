@@ -119,6 +119,6 @@ async def test_an_outage_of_the_log_is_written_about_once(
         assert attempts > 3
         await run.stop()
         assert await run.text() == "stored in the end"
-    about = [record.getMessage() for record in caplog.records if "can't be stored" in record.getMessage()]
+    about = [record.getMessage() for record in caplog.records if "can't be stored now" in record.getMessage()]
     assert len(about) == 1
     assert "the disk is full" in about[0]
