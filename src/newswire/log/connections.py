@@ -1,8 +1,8 @@
 """The connections that an application may publish through, each with the way in which a statement is executed on it.
 
-A connection is recognised by the module that its class comes from. So newswire imports no driver, and who has none pays
-for none. What is known: `sqlite3`, `aiosqlite`, SQLAlchemy 2 (Connection, Session, and both with asyncio), asyncpg,
-psycopg 3 (with and without asyncio), and Django's `connection`; of SQLAlchemy and Django, on SQLite and PostgreSQL.
+A connection is recognised by the module that its class comes from. So newswire imports no driver. What is known:
+`sqlite3`, `aiosqlite`, SQLAlchemy 2 (Connection, Session, and both with asyncio), asyncpg, psycopg 3 (with and without
+asyncio), and Django's `connection`; of SQLAlchemy and Django, on SQLite and PostgreSQL.
 """
 
 from __future__ import annotations

@@ -29,11 +29,28 @@ class Retention:
         limits = {"max_age": self.max_age, "max_events": self.max_events, "max_bytes": self.max_bytes}
         return ",".join(f"{name}={limit}" for name, limit in limits.items() if limit is not None) or "everything"
 
+    @property
+    def in_words(self) -> str:
+        """The limits for a person: `for 7 days, at most 1,000 events`."""
+        words = [] if self.max_age is None else [f"for {_duration(self.max_age)}"]
+        if self.max_events is not None:
+            words.append(f"at most {self.max_events:,} events")
+        if self.max_bytes is not None:
+            words.append(f"at most {self.max_bytes:,} bytes")
+        return ", ".join(words) or "everything"
+
     def __post_init__(self) -> None:
         for name in ("max_age", "max_events", "max_bytes"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be greater than 0 (or None for no limit), not {value!r}")
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length and seconds % length == 0:
+            return f"{seconds // length:g} {unit}"
+    return f"{seconds:g} seconds"
 
 
 # One Retention for every channel, or a mapping from channel pattern to Retention: the first that matches counts.
@@ -51,6 +68,7 @@ class Rules:
     """The retention rules of a log: the first pattern that matches a channel counts; no match keeps everything.
 
     Attributes:
+        in_words: the rules for a person: `each channel for 7 days`.
         max_age, max_events, max_bytes: the limits that any rule has.
     """
 
@@ -64,6 +82,9 @@ class Rules:
         ]
         found = [rule for _, rule in self._rules]
         self._text = "; ".join(f"{pattern}:{rule}" for pattern, rule in rules.items() if rule != KEEP_ALL)
+        self.in_words = "; ".join(
+            f"{'each channel' if pattern == '>' else pattern} {rule.in_words}" for pattern, rule in rules.items()
+        )
         self.max_age = {rule.max_age for rule in found if rule.max_age is not None}
         self.max_events = {rule.max_events for rule in found if rule.max_events is not None}
         self.max_bytes = {rule.max_bytes for rule in found if rule.max_bytes is not None}

@@ -118,7 +118,7 @@ class SqliteEngine(Engine):
             if self._pid is not None:
                 raise carried(self._file.path, self._pid)
             self._pid = pid
-            logger.info("%s opens; it keeps %s", self._file.path, self._rules)
+            logger.info("%s opens; it keeps %s", self._file.path, self._rules.in_words or "everything")
             if self._rules:
                 self._reader.start()
         if self._file.is_gone:
