@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 8000
 BIN    := $(VENV)/bin
-# How many processes share the tests: one more than the cores that CI has, since a third of the time is waiting.
+# How many processes share the tests: two more than the cores that CI has, since half of the time is waiting.
 # A test that fails beside the others gets two more chances, and the summary names it.
-WORKERS ?= 3
+WORKERS ?= 4
 # The quick tests wait little, and each process collects all tests, which takes 7 s.
 QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.

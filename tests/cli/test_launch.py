@@ -28,11 +28,11 @@ def profile(frame, event, argument):
             os.kill(os.getpid(), number)
             print("SENT", file=sys.stderr, flush=True)
 
-def begin(allow=launch._allow_many_files):
+def begin(allow=launch.posix.allow_many_files):
     sys.setprofile(profile)
     allow()
 
-launch._allow_many_files = begin
+launch.posix.allow_many_files = begin
 from newswire.cli.main import main
 main()
 """
