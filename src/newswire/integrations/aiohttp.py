@@ -14,7 +14,7 @@ except ImportError as error:
 from newswire.delivery.reader import Item
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.integrations.exchange import Exchange, pairs
+from newswire.integrations.exchange import Exchange
 
 __all__ = ["stream"]
 
@@ -38,16 +38,8 @@ async def stream(
         status: the status of the response.
         headers: more headers.
     """
-    exchange = Exchange(
-        content,
-        method=request.method,
-        options=options,
-        status=status,
-        headers=headers,
-        accept_encoding=request.headers.get("Accept-Encoding"),
-    )
-    await exchange.start()
-    response = web.StreamResponse(status=exchange.status, headers=dict(pairs(exchange.headers)))
+    exchange = await Exchange.begin(request, content, options=options, status=status, headers=headers)
+    response = web.StreamResponse(status=exchange.status, headers=exchange.head)
     gone = asyncio.create_task(_leave_with(request, exchange), name="newswire watcher")
     try:
         await response.prepare(request)

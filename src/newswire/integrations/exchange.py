@@ -8,10 +8,10 @@ a status code. A reader that draws slowly holds one chunk, and its cursor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from newswire.delivery.asgi import Message
 from newswire.delivery.response import EventSourceResponse
@@ -58,6 +58,33 @@ class Exchange:
         self._given = asyncio.Event()  # there is a chunk, or no other will come
         self._taken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def begin(
+        cls,
+        request: Any,
+        content: Subscription | Any,
+        *,
+        options: StreamOptions | None,
+        status: int,
+        headers: Mapping[str, str] | None,
+    ) -> Self:
+        """Make one for a framework's request, which has a `method` and `headers`, and start it."""
+        exchange = cls(
+            content,
+            method=str(request.method),
+            options=options,
+            status=status,
+            headers=headers,
+            accept_encoding=request.headers.get("Accept-Encoding"),
+        )
+        await exchange.start()
+        return exchange
+
+    @property
+    def head(self) -> dict[str, str]:
+        """The headers of the answer, with their names as people write them."""
+        return dict(pairs(self.headers))
 
     @property
     def reason(self) -> str:
@@ -121,6 +148,14 @@ class Exchange:
         chunk, self._chunk = self._chunk, None
         self._taken.set()
         return chunk
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All chunks, for a framework that closes the iterator when the client has left."""
+        try:
+            async for chunk in self:
+                yield chunk
+        finally:
+            await self.aclose()
 
     def __aiter__(self) -> Exchange:
         return self

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 
 try:
     from quart import Response, request
@@ -12,7 +12,7 @@ except ImportError as error:
 from newswire.delivery.reader import Item
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.integrations.exchange import Exchange, pairs
+from newswire.integrations.exchange import Exchange
 
 __all__ = ["stream"]
 
@@ -25,23 +25,7 @@ async def stream(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Answer the current request with a stream; see `newswire.EventSourceResponse` for the arguments."""
-    exchange = Exchange(
-        content,
-        method=request.method,
-        options=options,
-        status=status,
-        headers=headers,
-        accept_encoding=request.headers.get("Accept-Encoding"),
-    )
-    await exchange.start()
-    response = Response(_chunks(exchange), status=exchange.status, headers=dict(pairs(exchange.headers)))
+    exchange = await Exchange.begin(request, content, options=options, status=status, headers=headers)
+    response = Response(exchange.chunks(), status=exchange.status, headers=exchange.head)
     response.timeout = None  # Quart's own would end the stream after a minute
     return response
-
-
-async def _chunks(exchange: Exchange) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in exchange:
-            yield chunk
-    finally:
-        await exchange.aclose()

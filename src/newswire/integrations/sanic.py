@@ -8,7 +8,7 @@ from typing import Any
 from newswire.delivery.reader import Item
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.integrations.exchange import Exchange, pairs
+from newswire.integrations.exchange import Exchange
 
 __all__ = ["stream"]
 
@@ -30,17 +30,9 @@ async def stream(
         status: the status of the response.
         headers: more headers.
     """
-    exchange = Exchange(
-        content,
-        method=request.method,
-        options=options,
-        status=status,
-        headers=headers,
-        accept_encoding=request.headers.get("accept-encoding"),
-    )
-    await exchange.start()
+    exchange = await Exchange.begin(request, content, options=options, status=status, headers=headers)
     try:
-        own = dict(pairs(exchange.headers))
+        own = exchange.head
         kind = own.pop("Content-Type", "text/event-stream; charset=utf-8")
         response = await request.respond(status=exchange.status, headers=own, content_type=kind)
         async for chunk in exchange:

@@ -8,7 +8,7 @@ open stream would hold a worker. There the answer is 307, with a ticket for the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -22,7 +22,7 @@ from newswire.delivery.request import last_event_id
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.django.config import config
-from newswire.integrations.exchange import Exchange, pairs
+from newswire.integrations.exchange import Exchange
 
 
 async def stream(
@@ -51,18 +51,9 @@ async def stream(
                 "an iterable can't be streamed through WSGI: serve the project by an ASGI server"
             )
         return await sync_to_async(redirect)(request, content)
-    exchange = Exchange(
-        content,
-        method=str(request.method),
-        options=options,
-        status=status,
-        headers=headers,
-        accept_encoding=request.headers.get("Accept-Encoding"),
-    )
-    await exchange.start()
+    exchange = await Exchange.begin(request, content, options=options, status=status, headers=headers)
     await sync_to_async(release_connections)()
-    found = dict(pairs(exchange.headers))  # the type among them
-    return StreamingHttpResponse(_chunks(exchange), status=exchange.status, headers=found)
+    return StreamingHttpResponse(exchange.chunks(), status=exchange.status, headers=exchange.head)
 
 
 def redirect(request: Any, content: Subscription, *, until: float | None = None) -> HttpResponse:
@@ -89,11 +80,3 @@ def release_connections() -> None:
     for connection in connections.all(initialized_only=True):
         if not connection.in_atomic_block:
             connection.close()
-
-
-async def _chunks(exchange: Exchange) -> AsyncIterator[bytes]:
-    try:
-        async for chunk in exchange:
-            yield chunk
-    finally:
-        await exchange.aclose()
