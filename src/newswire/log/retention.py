@@ -68,7 +68,7 @@ class Rules:
     """The retention rules of a log: the first pattern that matches a channel counts; no match keeps everything.
 
     Attributes:
-        in_words: the rules for a person: `each channel for 7 days`.
+        in_words: the rules for a person: `each channel for 7 days`; empty: everything is kept.
         max_age, max_events, max_bytes: the limits that any rule has.
     """
 
@@ -83,7 +83,9 @@ class Rules:
         found = [rule for _, rule in self._rules]
         self._text = "; ".join(f"{pattern}:{rule}" for pattern, rule in rules.items() if rule != KEEP_ALL)
         self.in_words = "; ".join(
-            f"{'each channel' if pattern == '>' else pattern} {rule.in_words}" for pattern, rule in rules.items()
+            f"{'each channel' if pattern == '>' else pattern} {rule.in_words}"
+            for pattern, rule in rules.items()
+            if (pattern, rule) != (">", KEEP_ALL)
         )
         self.max_age = {rule.max_age for rule in found if rule.max_age is not None}
         self.max_events = {rule.max_events for rule in found if rule.max_events is not None}
