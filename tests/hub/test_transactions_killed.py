@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -129,7 +130,9 @@ async def test_rows_and_what_follows_are_the_final_state(place: tuple[str, str, 
         await hub.publish("rows.x", "before", connection=writer)
 
         async def write() -> None:
-            for value in range(150):
+            for value in count():
+                if value >= 150 and len({position for position, _ in taken}) > 10:
+                    return  # as many snapshots as a busy machine needs time for
                 writer.execute("BEGIN" if mark == "%s" else "BEGIN IMMEDIATE")
                 for _ in range(dice.randint(1, 3)):
                     id_ = dice.randrange(8)
@@ -152,7 +155,7 @@ async def test_rows_and_what_follows_are_the_final_state(place: tuple[str, str, 
         await writing
         await (await hub.publish("rows.x", "end", connection=writer)).wait(30)
         final = dict(reader.execute(f"SELECT id, value FROM {table}").fetchall())
-        assert len({position for position, _ in taken}) > 3
+        assert len({position for position, _ in taken}) > 10
         for position, state in taken:
             async for event in hub.subscribe("rows.x", after=position):
                 assert event.event == "message"

@@ -159,7 +159,7 @@ async def test_a_leader_that_stands_still_is_replaced(postgres: Postgres) -> Non
             await connection.close()
 
 
-@pytest.mark.parametrize("held", ["lead", "log"])
+@pytest.mark.parametrize("held", ["lead", "log", "keep"])
 async def test_a_session_that_stops_in_the_middle_of_a_statement_is_ended(postgres: Postgres, held: str) -> None:
     """The server has no time limit for that; those who wait for the lead have one."""
     log = PostgresLog(postgres.url, namespace=secrets.token_hex(8))
@@ -169,8 +169,8 @@ async def test_a_session_that_stops_in_the_middle_of_a_statement_is_ended(postgr
         await log.engine._leader.close()
         leader = await asyncpg.connect(postgres.url)
         stopped = await psycopg.AsyncConnection.connect(postgres.url, autocommit=True)
-        await stopped.execute("SELECT pg_advisory_lock(%s)", [schema.lead if held == "lead" else schema.log])
-        if held == "log":
+        await stopped.execute("SELECT pg_advisory_lock(%s)", [getattr(schema, held)])
+        if held != "lead":
             await leader.execute("SELECT pg_advisory_lock($1)", schema.lead)
         with suppress(psycopg.OperationalError):  # its connection is ended
             async with stopped.pipeline():

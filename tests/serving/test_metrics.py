@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import httpx2
 import pytest
-from starlette.applications import Starlette
 from tests.fixtures.prometheus import families, problems
+from tests.serving.applications import made
 
-from newswire.relay import Upstream
-from newswire.relay.served import create_relay
-from newswire.relay.settings import RelaySettings
-from newswire.server import Settings, create_app
 from newswire.serving.metrics import Family, render
 from newswire.serving.served_app import SHARED
 from newswire.serving.stats import ServerStats
 
 pytestmark = pytest.mark.anyio
-
-
-def made(kind: str) -> Starlette:
-    if kind == "serve":
-        return create_app(Settings(log="memory://"))
-    return create_relay(RelaySettings(log="memory://", upstreams=(Upstream("http://upstream.invalid"),)))
 
 
 @pytest.mark.parametrize("kind", ["serve", "relay"])

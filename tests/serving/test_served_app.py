@@ -6,23 +6,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from starlette.applications import Starlette
+from tests.serving.applications import made
 
 from newswire.log.histogram import Histogram
-from newswire.relay import Upstream
-from newswire.relay.served import create_relay
-from newswire.relay.settings import RelaySettings
-from newswire.server import Settings, create_app
 from newswire.serving.served_app import ServedApp
 from newswire.serving.stats import ServerStats, WorkerStats
 
 pytestmark = pytest.mark.anyio
-
-
-def made(kind: str) -> Starlette:
-    if kind == "serve":
-        return create_app(Settings(log="memory://"))
-    return create_relay(RelaySettings(log="memory://", upstreams=(Upstream("http://upstream.invalid"),)))
 
 
 @pytest.mark.parametrize("kind", ["serve", "relay"])

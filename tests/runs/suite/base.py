@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import anyio
@@ -104,7 +104,13 @@ class RunTests(LogTests):
     @pytest.fixture
     async def pair(self, make_log: MakeLog) -> AsyncGenerator[tuple[Runs, Runs]]:
         """Two workers on one log."""
-        options = WorkerOptions(lease=LEASE)
+        async with self.two_workers(make_log) as pair:
+            yield pair
+
+    @asynccontextmanager
+    async def two_workers(self, make_log: MakeLog, lease: float = LEASE) -> AsyncGenerator[tuple[Runs, Runs]]:
+        """Two workers on one log, with leases of so many seconds."""
+        options = WorkerOptions(lease=lease)
         async with AsyncExitStack() as stack:
             first = await stack.enter_async_context(Hub(make_log()))
             second = await stack.enter_async_context(Hub(make_log())) if self.durable else first

@@ -25,7 +25,7 @@ logger = logging.getLogger("newswire.log")
 
 _LOCK: Final = "SELECT pg_try_advisory_lock($1)"
 # Ends the sessions that hold one of these locks and whose clients have stopped in the middle of a statement, between
-# its Parse and its Sync (PostgreSQL's message flow). The state is set anew with each message.
+# its Parse and its Sync (PostgreSQL's message flow). Each message sets the time of the state again.
 _END_STOPPED: Final = """
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '5s'
@@ -100,7 +100,7 @@ class Leader:
                 self._retry.reset()
                 if loop.time() >= look:
                     look = loop.time() + _LOOK_SECONDS
-                    await self._link.call(_END_STOPPED, [schema.lead, schema.log])
+                    await self._link.call(_END_STOPPED, [schema.lead, schema.log, schema.keep])
                 await asyncio.sleep(_TRY_SECONDS)
         pid = self._link.pid
         self._sequencer.look_at_all()

@@ -38,6 +38,7 @@ class Schema:
         channel: what NOTIFY uses.
         lead: the number of the advisory lock that the leader's session holds.
         log: that of the one under which offsets are given.
+        keep: that of the one under which events are removed.
 
     Raises:
         ValueError: it can't be the name of a schema.
@@ -51,11 +52,12 @@ class Schema:
         self.channel = self.name
         self.lead = _number(f"{self.name} leader")
         self.log = _number(f"{self.name} log")
+        self.keep = _number(f"{self.name} keep")
         self._made: dict[str, str] = {}
         self._words = {
             "schema": self.quoted,
             "log": str(self.log),
-            "keep": str(_number(f"{self.name} keep")),
+            "keep": str(self.keep),
             "channel": self.channel,
             "event_bytes": str(limits.event_bytes),
         }
