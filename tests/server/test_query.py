@@ -57,7 +57,7 @@ def test_what_a_polyfill_adds_beats_what_the_page_wrote(server: Serve) -> None:
         ("/channels/a?envelop=json", "did you mean envelope?"),
         ("/channels/a?last_event=x", "did you mean last_event_id?"),
         ("/channels/a?last_event_ids=x", "did you mean last_event_id?"),
-        ("/channels/a?channel=b", "what there is: from, envelope, live, max_rate, coalesce, "),
+        ("/channels/a?channel=b", "from, envelope, live, max_rate, coalesce, presence, member, state, last_event_id"),
         ("/channels/a?%00=1", "what there is"),
         ("/channels/a?nonsense", "what there is"),
         ("/stream?channel=a&channels=b", "did you mean channel?"),

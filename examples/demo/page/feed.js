@@ -92,7 +92,7 @@ export class Feed {
 
   gap(id, data) {
     this.counts.gaps++;
-    this.numbers.clear(); // what is missing was told: it is not lost silently
+    this.numbers.clear(); // the gap event has reported what is missing
     if (logOf(id) !== logOf(this.cursor)) this.begin(id);
     this.cursor = id;
     this.onEvent({ channel: null, event: "gap", data, id });
