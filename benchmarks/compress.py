@@ -17,9 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from tests.fixtures.ports import free_port
+
 from benchmarks.contenders import ASGI, DIRECT, Contender
 from benchmarks.measure import Window, subscribed, window
-from benchmarks.processes import Load, Process, Server, cores, free_port, loading, serving
+from benchmarks.processes import Load, Process, Server, cores, loading, serving
 from benchmarks.report import Cell, Say, Size, Table, median, spread, times
 
 TITLE: Final = "Compression"

@@ -14,7 +14,6 @@ import os
 import resource
 import select
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
+
+from tests.fixtures.ports import free_port
 
 from benchmarks.build import built
 
@@ -54,14 +55,6 @@ def _prepare(core: int) -> Callable[[], None]:
             os._exit(1)
 
     return prepare
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Process:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import uvloop
+from tests.fixtures.ports import free_port
 
-from benchmarks.processes import Process, cores, free_port
+from benchmarks.processes import Process, cores
 from benchmarks.report import Cell, Say, Size, Table, median
 
 _BODY: Final = b"x" * 200

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
+from tests.fixtures.ports import free_port
 
-from benchmarks.processes import Failed, free_port
+from benchmarks.processes import Failed
 from benchmarks.report import Cell, Say, Size, Table
 from newswire.client import AsyncEventSource, Hooks, Opened, Options
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.fixtures.serve import PATIENCE, clean_environment, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import PATIENCE, clean_environment
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.fixtures.ports import free_port
 
 HERE = Path(__file__).parent
 
@@ -141,9 +141,7 @@ class Server:
     """
 
     def __init__(self, folder: Path, more: str = "") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.config = folder / "newswire.toml"
         self.config.write_text(f'log = "sqlite:///{folder}/events.db"\nheartbeat = 0.2\nretry = 100\n{more}')

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import httpx2
 import pytest
 from tests.fixtures.gate import Gate
 from tests.fixtures.looks import FAINT
+from tests.fixtures.ports import free_port
 
 from newswire import Hub
 from newswire.runs import Runs
@@ -42,9 +42,7 @@ class Web:
     """
 
     def __init__(self, log: str, **settings: str) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._port = probe.getsockname()[1]
+        self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
         self.page = f"{self.url}/chat/#{CHAT}"
         self._log = log

@@ -9,7 +9,8 @@ import httpx2
 import pytest
 from tests.browser.conftest import Page
 from tests.docs.test_docs import ROOT, blocks
-from tests.fixtures.serve import Serve, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import Serve
 from tests.server.auth.conftest import SECRET, bearer, publish
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(120)]

@@ -16,7 +16,8 @@ import anyio
 import httpx2
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, free_port, run_newswire
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, run_newswire
 
 from newswire.client import AsyncEventSource, Backoff, Options
 from newswire.log import Retention, open_log

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, free_port, run_newswire
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, run_newswire
 
 
 def test_an_argument_is_one_event_and_its_id_is_printed(server: Serve) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import signal
 import time
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,48 @@ async def test_a_page_of_a_configured_origin_asks_reads_and_stops(
         foreign = await client.get(f"{relay.url}/v1/models", headers={"origin": "https://c.example"})
         assert "access-control-allow-origin" not in foreign.headers
     assert [call.headers.get("origin") for call in upstream.calls] == [None, None, "https://c.example"]
+
+
+async def test_compressed(upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path) -> None:
+    """Answers come as gzip, each piece at once and with its upstream's `Vary`; so does a resume. `HEAD` says the same;
+    a client that takes no gzip gets none."""
+    gone_on = asyncio.Event()
+
+    async def script(call: Call) -> None:
+        await call.head(vary="accept-language")
+        await call.chunk("one " * 100)
+        await gone_on.wait()
+        await call.chat_rest("two " * 100)
+
+    async def until(answer: httpx2.Response, mark: str) -> bytes:
+        raw, inflate, text = b"", zlib.decompressobj(31), ""
+        async for piece in answer.aiter_raw():
+            raw += piece
+            text += inflate.decompress(piece).decode()
+            if mark in text:
+                break
+        return raw
+
+    upstream.script = script
+    padding = ["--heartbeat", "1", "--heartbeat-padding", "2KiB"]
+    with Serve(tmp_path, "--upstream", upstream.url, "--compress", *padding, command="relay") as relay:
+        async with client.stream("POST", relay.url + PATH, json=BODY, headers={"accept-encoding": "gzip"}) as answer:
+            assert answer.headers["content-encoding"] == "gzip"
+            assert {"accept-encoding", "accept-language"} <= set(answer.headers["vary"].split(", "))
+            place = relay.url + answer.headers["content-location"]
+            assert len(await until(answer, "one one")) < 400
+        async with client.stream("GET", place, headers={"accept-encoding": "gzip"}) as answer:
+            assert len(await until(answer, "\n:" + " " * 2048 + "\n")) > 2048  # as they are, also here
+        gone_on.set()
+        async with client.stream("GET", place, headers={"accept-encoding": "gzip"}) as answer:
+            assert len(await until(answer, "[DONE]")) < 1000
+        for accepted in ("identity", "gzip;q=0", "br, *;q=0"):
+            plain = await client.get(place, headers={"accept-encoding": accepted})
+            assert "content-encoding" not in plain.headers
+            assert "accept-encoding" in plain.headers["vary"]
+            assert plain.text.count("two ") == 100
+        head = await client.head(place, headers={"accept-encoding": "br, gzip"})
+        assert (head.headers["content-encoding"], head.headers["incremental"]) == ("gzip", "?1")
 
 
 class Two:

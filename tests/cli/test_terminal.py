@@ -11,7 +11,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from tests.fixtures.serve import Serve, free_port, run_newswire
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import Serve, run_newswire
 from tests.fixtures.terminal import Terminal
 
 STEERING = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe\u2066 \x7f\u200f"

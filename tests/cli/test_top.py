@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from tests.fixtures.serve import Reader, Serve, free_port, run_newswire
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import Reader, Serve, run_newswire
 from tests.fixtures.terminal import Terminal
 
 from newswire.cli.top_view import Snapshot, view

@@ -18,7 +18,8 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.browser.conftest import Page
 from tests.docs.test_docs import ROOT, blocks
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, clean_environment, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, clean_environment
 
 PAGES: Final = ROOT / "docs" / "moving"
 PYTHON: Final = [sys.executable, "-m"]

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 from tests.browser.conftest import Page
 from tests.docs.test_docs import ROOT, blocks, execute
-from tests.fixtures.serve import free_port
+from tests.fixtures.ports import free_port
 
 PAGE: Final = ROOT / "docs" / "tutorial.md"
 BLOCK: Final = re.compile(r'^```(\w+)(?: title="([^"]+)")?[^\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL)

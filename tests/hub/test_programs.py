@@ -23,7 +23,8 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
-from tests.fixtures.serve import Reader, clean_environment, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import Reader, clean_environment
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0

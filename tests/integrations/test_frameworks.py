@@ -17,7 +17,8 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from tests.fixtures.serve import Reader, clean_environment, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import Reader, clean_environment
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
-from tests.fixtures.serve import clean_environment, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import clean_environment
 
 HERE = Path(__file__).parent
 PATIENCE = 60.0

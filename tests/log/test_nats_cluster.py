@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from tests.fixtures.engines import Nats, free_port
+from tests.fixtures.engines import Nats
+from tests.fixtures.ports import free_port
 from tests.log.two_logs import two_logs
 
 from newswire.errors import LogError

@@ -12,7 +12,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from pathlib import Path
 
 import pytest
-from tests.fixtures.engines import Valkey, free_port
+from tests.fixtures.engines import Valkey
+from tests.fixtures.ports import free_port
 from tests.fixtures.proxies import make_certificate
 from tests.log.redis_reader import PATIENCE, Reader
 from tests.log.two_logs import Publisher, publishing, two_logs, until_stored

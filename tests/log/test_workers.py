@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, clean_environment, free_port
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, clean_environment
 
 from newswire.log.workers import workers
 

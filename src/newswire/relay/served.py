@@ -75,7 +75,9 @@ class _Service(ServedApp):
         # Runs are removed by `keep_for`; other channels are not the relay's.
         hub = Hub(settings.log, retention=KEEP_ALL)
         super().__init__(settings, hub, stats_folder)
-        stream = StreamOptions(heartbeat=settings.heartbeat)
+        stream = StreamOptions(
+            heartbeat=settings.heartbeat, heartbeat_padding=settings.heartbeat_padding, compress=settings.compress
+        )
         self.runs = Runs(hub, worker=WorkerOptions(lease=settings.lease), stream=stream)
         self.relay = Relay(self.runs, settings.upstreams, options=settings.options)
 

@@ -97,7 +97,7 @@ class RunResponse(StarletteCompatible):
             if self.status_code in (201, 202):
                 headers["location"] = headers["content-location"]
         response = EventSourceResponse(reader, status_code=self.status_code, headers=headers, options=self._stream)
-        known = {name for name, _ in response.raw_headers}
+        known = {name for name, _ in response.raw_headers} - {b"vary"}  # which may be there twice
         response.raw_headers += [pair for pair in self.raw_headers if pair[0] not in known]
         return response
 

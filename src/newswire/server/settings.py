@@ -93,11 +93,6 @@ class Settings(ServerSettings):
         "Events a second that one user, or else one address, may publish to one process; more get a 429.",
     )
     body_timeout: float = setting(30.0, option_types.duration(), "How long a client may take to send a body.")
-    heartbeat_padding: int = setting(
-        0,
-        option_types.size(0, 64 * 2**10),
-        "Bytes that heartbeats are longer by, for proxies that hold back what is small.",
-    )
     retry: int = setting(
         3000, option_types.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`)."
     )
@@ -109,11 +104,6 @@ class Settings(ServerSettings):
     )
     max_age: float | None = setting(
         None, option_types.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
-    )
-    compress: bool = setting(
-        False,
-        option_types.switch(),
-        "Send gzip to clients that take it; each event is compressed once for all of them.",
     )
     slow: Mapping[str, SlowRule] | None = setting(
         None,

@@ -63,6 +63,16 @@ class ServerSettings:
     heartbeat: float | None = setting(
         15.0, option_types.duration(optional=True), "A stream that is silent for so long gets a comment."
     )
+    heartbeat_padding: int = setting(
+        0,
+        option_types.size(0, 64 * 2**10),
+        "Bytes that heartbeats are longer by, for proxies that hold back what is small.",
+    )
+    compress: bool = setting(
+        False,
+        option_types.switch(),
+        "Send gzip to clients that take it; each event is compressed once for all of them.",
+    )
     keep_alive: float = setting(
         5.0,
         option_types.duration(),
