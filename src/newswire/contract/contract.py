@@ -9,9 +9,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType, UnionType
-from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, overload
+from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin, overload
 
 from newswire.contract.codec import AnyCodec, Misfit, codec_of
+from newswire.contract.event import D as D_co
+from newswire.contract.event import N as N_co
 from newswire.contract.event import TypedEvent, declared
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
 from newswire.wire.event import Event
@@ -26,6 +28,26 @@ T = TypeVar("T")
 E = TypeVar("E", covariant=True)
 
 _SHOWN: Final = 8  # names, or faults, that a message lists
+
+
+class _NoName(str):
+    """A name or a value that no program has; see `_Maker`."""
+
+
+class _NoValue(str):
+    """As `_NoName`."""
+
+
+class _Maker(Protocol[N_co, D_co]):
+    """A contract, as a type checker solves the names and the types of `Contract.make`.
+
+    Where a type variable has several solutions, mypy takes what they have in common: `str` for two names. It takes
+    their union if one of them is a union, so `_declared` of a contract adds a union that nothing else belongs to.
+    """
+
+    def _declared(self) -> TypedEvent[N_co, D_co]: ...
+
+    def encode(self, data: Any, event: str | None = None) -> Event: ...
 
 
 class Contract(EventTypes[E]):
@@ -126,8 +148,12 @@ class Contract(EventTypes[E]):
         name = self._name_of(data) if event is None else event
         return Event(self._write(name, data, text=False), name)
 
-    def make(self: Contract[TypedEvent[N, D]], data: D, event: N | None = None) -> Event:
-        """Make an event of a value, as `encode` does; type checkers know which values there are.
+    if TYPE_CHECKING:
+
+        def _declared(self) -> E | TypedEvent[_NoName | _NoValue, _NoName | _NoValue]: ...
+
+    def make(self: _Maker[N, D], data: D, event: N | None = None) -> Event:
+        """Make an event of a value, as `encode` does; type checkers know which values and which names there are.
 
             await hub.publish("prices", events.make(Price(symbol="A", value=1.0)))
 

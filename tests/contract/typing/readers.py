@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import assert_never, assert_type
+from typing import Literal, assert_never, assert_type
 
 from tests.contract.shop import Event as ShopEvent
 from tests.contract.shop import Line, Note, Order, Ping, Price, Stock, events
@@ -107,7 +107,24 @@ async def what_is_published_is_checked_too(hub: Hub[ShopEvent]) -> None:
     await hub.publish("prices", events.make(Price(symbol="A", value=1)))
     await hub.publish("prices", events.make(None, "done"))
     events.make(Line(item="a", qty=1))  # error
-    events.make(Price(symbol="A", value=1), "prise")  # error: pyright
+    events.make(Price(symbol="A", value=1), "prise")  # error
+    events.make(Price(symbol="A", value=1), "price")
+    events.make("text")  # error
+
+
+Priced = TypedEvent[Literal["price"], Price] | TypedEvent[Literal["line"], Line]
+models: Contract[Priced] = Contract("models", Priced)
+one: Contract[TypedEvent[Literal["price"], Price]] = Contract("one", TypedEvent[Literal["price"], Price])
+
+
+def types_with_a_common_base_stay_apart(order: Order, line: Line) -> None:
+    models.make(line, "line")
+    models.make(order)  # error
+    models.make(line, "order")  # error
+    one.make(line)  # error
+    one.make(Price(symbol="A", value=1), "line")  # error
+    class_of_data.make(Price(symbol="A", value=1), "price")
+    class_of_data.make(line)  # error
 
 
 def takes_a_plain_hub(hub: Hub) -> None:
