@@ -112,7 +112,9 @@ async def test_nobody_there() -> None:
     report = await report_of("http://127.0.0.1:9/events")
     assert report.unreachable is not None
     assert report.findings == ()
-    assert set(report.as_json()) == {"url", "findings", "notes", "error"}
+    found = report.as_json()
+    assert [each["code"] for each in found["findings"]] == ["unreachable"]
+    assert found["findings"][0]["cure"] == CURES["unreachable"]
 
 
 def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -130,6 +132,7 @@ def test_the_command() -> None:
         done = doctor(url.removeprefix("http://"), "--for", "1", "--json")
         assert done.returncode == 1
         found = json.loads(done.stdout)
+        assert set(found) == {"url", "findings"}
         assert [set(each) for each in found["findings"]] == [{"code", "severity", "what", "cure"}]
         assert found["url"] == url
         done = doctor(url, "--for", "1", "--header", "X-A: b")

@@ -33,9 +33,13 @@ def test_on_a_server(tmp_path: Path, workers: str) -> None:
     flags = ("--access-log", "--log-format", "json", "--workers", workers)
     with Serve(tmp_path, *flags, "--trusted-proxy", "127.0.0.1") as server:
         target = "/channels/news/events?limit=5&after=zzz-1&token=SECRET"
-        httpx2.get(server.url + target, headers={"x-request-id": "from-the-proxy.1", "x-forwarded-for": "10.1.2.3"})
-        httpx2.get(f"{server.url}/channels/other/events", headers={"x-request-id": "no id, but a sentence"})
-        server.publish("news", "x")
+        given = {"x-request-id": "from-the-proxy.1", "x-forwarded-for": "10.1.2.3"}
+        assert httpx2.get(server.url + target, headers=given).headers["x-request-id"] == "from-the-proxy.1"
+        other = httpx2.get(f"{server.url}/channels/other/events", headers={"x-request-id": "no id, but a sentence"})
+        published = httpx2.post(f"{server.url}/channels/news", content=b"x")
+        with httpx2.stream("GET", f"{server.url}/channels/news?from=earliest") as stream:
+            assert len(stream.headers["x-request-id"]) == 16
+            assert any("data: x" in line for line in stream.iter_lines())
         server.stop()
     text = server.stderr()
     lines = [json.loads(one) for one in text.splitlines()]
@@ -48,6 +52,7 @@ def test_on_a_server(tmp_path: Path, workers: str) -> None:
     seen = requests["GET", target.replace("zzz-1", "[hidden]").replace("SECRET", "[hidden]")]
     assert (seen["request_id"], seen["client"], seen["status"]) == ("from-the-proxy.1", "10.1.2.3:0", 400)
     made = requests["GET", "/channels/other/events"]["request_id"], requests["POST", "/channels/news"]["request_id"]
+    assert made == (other.headers["x-request-id"], published.headers["x-request-id"])
     assert len(set(made)) == 2
     assert all(len(id_) == 16 for id_ in made)
 

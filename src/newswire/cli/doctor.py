@@ -30,7 +30,7 @@ _MARKS = {
 @click.option("--method", metavar="NAME", help="The request's method [GET, or POST with --data]. Only GET is repeated.")
 @click.option("--data", metavar="TEXT", help="A body for the request; JSON unless a header says otherwise.")
 @click.option("--origin", metavar="ORIGIN", help="A page's origin that has to be able to read the stream.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: url, findings, notes.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: url and findings, without notes.")
 def doctor(url: str, seconds: float, headers: tuple[str, ...], as_json: bool, **request: Any) -> None:
     """Watch an event stream, anyone's, and say what is wrong with it and how to cure it.
 

@@ -60,13 +60,11 @@ class Report:
     watched: Watched
 
     def as_json(self) -> dict[str, Any]:
-        """`{"url", "findings": [{"code", "severity", "what", "cure"}], "notes", "error"}`; `error` if unreachable."""
-        found: dict[str, Any] = {
-            "url": self.url,
-            "findings": [each.as_json() for each in self.findings],
-            "notes": [each.as_json() for each in self.notes],
-        }
-        return found if self.unreachable is None else found | {"error": self.unreachable}
+        """`{"url", "findings": [{"code", "severity", "what", "cure"}]}`; a stream without an answer is one finding."""
+        found = self.findings
+        if self.unreachable is not None:
+            found = (*found, finding("unreachable", Severity.ERROR, self.unreachable))
+        return {"url": self.url, "findings": [each.as_json() for each in found]}
 
 
 async def examine(patient: Patient, progress: Callable[[str], object] = lambda step: None) -> Report:

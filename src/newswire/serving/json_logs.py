@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.redact import printable, without_secrets
 
@@ -31,7 +31,9 @@ _ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 
 
 class RequestIds:
-    """Gives each request an id: that of `X-Request-ID` from a trusted proxy, or a new one. The outermost application.
+    """Gives each request an id: that of `X-Request-ID` from a trusted proxy, or a new one. The answer has it, too.
+
+    It is the outermost application.
 
     Args:
         app: the application.
@@ -46,9 +48,22 @@ class RequestIds:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Name the request's task."""
         task = asyncio.current_task()
-        if scope["type"] == "http" and task is not None:
-            task.set_name(_TASK + (self._given(scope) or secrets.token_hex(8)))
-        await self._app(scope, receive, send)
+        if scope["type"] != "http" or task is None:
+            await self._app(scope, receive, send)
+            return
+        id_ = self._given(scope) or secrets.token_hex(8)
+        task.set_name(_TASK + id_)
+        await self._app(scope, receive, self._naming(id_, send))
+
+    def _naming(self, id_: str, send: Send) -> Send:
+        header = (b"x-request-id", id_.encode("ascii"))
+
+        async def naming(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], header]}
+            await send(message)
+
+        return naming
 
     def _given(self, scope: Scope) -> str | None:
         for name, value in scope["headers"]:

@@ -21,6 +21,7 @@ from tests.server.auth.conftest import CLIENT, SECRET
 
 from newswire.delivery.problem import ERRORS
 from newswire.server.auth import Denied, Tokens, new_token, read_keys, secret_key
+from newswire.server.auth.keys import Key
 
 RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
@@ -200,12 +201,35 @@ def test_a_claim_that_is_none(keyed: Serve, change: dict[str, Any], claim: str) 
 
 
 @pytest.mark.parametrize(
-    "change", [{"sub": 5}, {"jti": 5}, {"exp": "soon"}, {"exp": 1e400}, {"exp": None, "iat": -5}, {"nbf": []}]
-)
-def test_times_and_names_that_are_none(keyed: Serve, change: dict[str, Any]) -> None:
-    """A 401, not a 500."""
+    ("change", "detail"),
+    [({"sub": 5}, "sub is no text"), ({"jti": 5}, "jti is no text"), ({"exp": "soon"}, "exp is no time in seconds"),
+     ({"exp": 1e400}, "exp is no time in seconds"), ({"exp": [1]}, "exp is no time in seconds"),
+     ({"exp": None, "iat": -5}, "iat is no time in seconds"), ({"iat": {}}, "iat is no time in seconds"),
+     ({"nbf": []}, "nbf is no time in seconds"), ({"exp": 10**30}, "exp is no time in seconds")],
+)  # fmt: skip
+def test_times_and_names_that_are_none(keyed: Serve, change: dict[str, Any], detail: str) -> None:
+    """A 401 that names the claim."""
     token = by_hand({"alg": "HS256"}, json.dumps(claims(**change)).encode(), SECRET.encode())
-    assert answer_to(keyed, token).status_code == 401
+    assert_refused(keyed, token, "bad_claim", f"the token's claim {detail}")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("key", [SECRET, EC], ids=["HS256", "ES256"])
+async def test_a_token_has_one_name(key: Any) -> None:
+    """Whoever can write a signature in another way can't give a token without `jti` a name that was not revoked."""
+    algorithm = "HS256" if key is SECRET else "ES256"
+    tokens = Tokens([secret_key(SECRET), Key(EC.public_key(), frozenset({"ES256"}))])
+    token = jwt.encode(claims(), key, algorithm)
+    name = (await tokens.verify(token)).token
+    for changed in (f"{token}=", f"{token}==", f"{token}!", f"{token}=; Domain=evil.example"):
+        with pytest.raises(Denied, match="no JSON Web Token"):
+            await tokens.verify(changed)
+    if algorithm == "ES256":
+        signed, _, signature = token.rpartition(".")
+        raw = base64.urlsafe_b64decode(f"{signature}==")
+        order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+        other = raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32)  # (r, n - s) verifies as (r, s) does
+        assert (await tokens.verify(f"{signed}.{b64(other)}")).token == name
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ _TRANSPARENT: Final = frozenset(
         ("starlette.middleware.body_limit", "RequestBodyLimitResponder.receive_with_limit"),
         ("newswire.server.metrics", "CountRequests.counted.<locals>.counted"),
         ("newswire.serving.origins", "Origins._granting.<locals>.granting"),
+        ("newswire.serving.json_logs", "RequestIds._naming.<locals>.naming"),
         ("fastapi._body_limit", "AppBodyLimitMiddleware.__call__.<locals>.send_response"),
     }
 )
