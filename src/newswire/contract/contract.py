@@ -17,6 +17,7 @@ from newswire.contract.event import N as N_co
 from newswire.contract.event import TypedEvent, declared
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
 from newswire.wire.event import Event
+from newswire.wire.named import NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
 
@@ -30,20 +31,16 @@ E = TypeVar("E", covariant=True)
 _SHOWN: Final = 8  # names, or faults, that a message lists
 
 
-class _NoName(str):
-    """A name or a value that no program has; see `_Maker`."""
+class _NoValue:
+    """A value that no program has."""
 
 
-class _NoValue(str):
-    """As `_NoName`."""
+class _NoOther:
+    """As `_NoValue`: types are solved as names are, by a union (see `newswire.wire.named`)."""
 
 
 class _Maker(Protocol[N_co, D_co]):
-    """A contract, as a type checker solves the names and the types of `Contract.make`.
-
-    Where a type variable has several solutions, mypy takes what they have in common: `str` for two names. It takes
-    their union if one of them is a union, so `_declared` of a contract adds a union that nothing else belongs to.
-    """
+    """A contract, as type checkers solve the names and the types of `Contract.make`."""
 
     def _declared(self) -> TypedEvent[N_co, D_co]: ...
 
@@ -150,7 +147,7 @@ class Contract(EventTypes[E]):
 
     if TYPE_CHECKING:
 
-        def _declared(self) -> E | TypedEvent[_NoName | _NoValue, _NoName | _NoValue]: ...
+        def _declared(self) -> E | TypedEvent[NoName, _NoValue | _NoOther]: ...
 
     def make(self: _Maker[N, D], data: D, event: N | None = None) -> Event:
         """Make an event of a value, as `encode` does; type checkers know which values and which names there are.

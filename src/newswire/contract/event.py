@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, get_args, get_origin
 
+from newswire.wire.named import Named
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs it
 else:
@@ -15,7 +17,7 @@ D = TypeVar("D", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class TypedEvent(Generic[N, D]):
+class TypedEvent(Named[N], Generic[N, D]):
     """An event of a contract, with its data as a value.
 
     `TypedEvent[Literal["price"], Price]` also declares an event: a union of such types is a contract, and a type

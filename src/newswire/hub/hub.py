@@ -36,6 +36,7 @@ from newswire.log.open import open_log
 from newswire.log.position import Lives, Position
 from newswire.log.retention import RetentionRules
 from newswire.wire.event import Event
+from newswire.wire.named import Named, NoName
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults
@@ -146,7 +147,11 @@ class Hub(Publisher, Generic[E]):
         self.latest_rules = rules or None
         self._presences = Presences(self, with_members, self.options.presence) if with_members else None
         self._coalesce = None if coalesce is None else CoalesceRules(coalesce)
-        self.sync = SyncHub(self)
+        self.sync: SyncHub[E] = SyncHub(self)
+
+    if TYPE_CHECKING:
+
+        def _names(self) -> E | Named[NoName]: ...  # type: ignore[override]  # a publisher's names are any
 
     # -- subscribe
 

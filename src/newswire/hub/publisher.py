@@ -11,7 +11,7 @@ from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
-from typing import Any, Final, overload
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.hub.lifecycle import Lifecycle
@@ -25,7 +25,10 @@ from newswire.log.position import Position
 from newswire.log.retry import keep_trying
 from newswire.log.transactions import Found, NotReady
 from newswire.wire.event import Event
+from newswire.wire.named import Named, Names
 from newswire.wire.payload import to_event
+
+N = TypeVar("N", bound=str)
 
 _KEY_CHARACTERS: Final = 255
 
@@ -41,13 +44,17 @@ class Publisher(Lifecycle):
         super().__init__(log, options)
         self.versions = Versions(log, self._append_if, self._epoch)
 
+    if TYPE_CHECKING:
+
+        def _names(self) -> Named[str]: ...
+
     @overload
     async def publish(
-        self,
+        self: Names[N],
         channel: str,
         data: Any,
         *,
-        event: str = ...,
+        event: N = ...,
         idempotency_key: str | None = ...,
         version: int | None = ...,
         connection: None = ...,
@@ -56,7 +63,13 @@ class Publisher(Lifecycle):
 
     @overload
     async def publish(
-        self, channel: str, data: Any, *, event: str = ..., idempotency_key: str | None = ..., connection: object
+        self: Names[N],
+        channel: str,
+        data: Any,
+        *,
+        event: N = ...,
+        idempotency_key: str | None = ...,
+        connection: object,
     ) -> Ticket[Position]: ...
 
     async def publish(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from newswire.errors import LogUnavailable
 from newswire.hub.publisher import Publisher, check_version, first
@@ -14,23 +14,33 @@ from newswire.log.connections import run
 from newswire.log.position import Position
 from newswire.log.transactions import NotReady
 from newswire.wire.event import Event
+from newswire.wire.named import Named, Names, NoName
 
+E = TypeVar("E", covariant=True)
+N = TypeVar("N", bound=str)
 T = TypeVar("T")
 
 
-class SyncHub:
-    """The hub for threads: blocking calls, for any thread but the event loop's own."""
+class SyncHub(Generic[E]):
+    """The hub for threads: blocking calls, for any thread but the event loop's own.
+
+    A type checker knows the names of its events, as those of `Hub`.
+    """
 
     def __init__(self, hub: Publisher) -> None:
         self._hub = hub
 
+    if TYPE_CHECKING:
+
+        def _names(self) -> E | Named[NoName]: ...
+
     @overload
     def publish(
-        self,
+        self: Names[N],
         channel: str,
         data: Any,
         *,
-        event: str = ...,
+        event: N = ...,
         idempotency_key: str | None = ...,
         version: int | None = ...,
         connection: None = ...,
@@ -40,7 +50,13 @@ class SyncHub:
 
     @overload
     def publish(
-        self, channel: str, data: Any, *, event: str = ..., idempotency_key: str | None = ..., connection: object
+        self: Names[N],
+        channel: str,
+        data: Any,
+        *,
+        event: N = ...,
+        idempotency_key: str | None = ...,
+        connection: object,
     ) -> SyncTicket[Position]: ...
 
     def publish(

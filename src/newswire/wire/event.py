@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidEvent
+from newswire.wire.named import Named
 
 # The largest 64-bit integer: 292 million years. Larger numbers on the wire are read as this one.
 MAX_RETRY: Final = 2**63 - 1
@@ -29,7 +30,7 @@ class _Fields(NamedTuple):
     channel: str | None
 
 
-class Event(_Fields):
+class Event(_Fields, Named[str]):
     """One event of a stream. Immutable, hashable, equal by value.
 
     Args:

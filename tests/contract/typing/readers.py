@@ -12,7 +12,7 @@ from tests.contract.shop import Event as ShopEvent
 from tests.contract.shop import Line, Note, Order, Ping, Price, Stock, events
 
 import newswire
-from newswire import AsyncEventSource, EventSource, Hub, Pattern
+from newswire import AsyncEventSource, EventSource, Hub, Pattern, Position
 from newswire.contract import Contract, TypedEvent
 
 
@@ -110,6 +110,27 @@ async def what_is_published_is_checked_too(hub: Hub[ShopEvent]) -> None:
     events.make(Price(symbol="A", value=1), "prise")  # error
     events.make(Price(symbol="A", value=1), "price")
     events.make("text")  # error
+
+
+async def a_hub_knows_the_names_of_its_events(
+    hub: Hub[ShopEvent],
+    some: Hub[ShopEvent | newswire.Event],
+    by_class: Hub[TypedEvent[str, Price]],
+    plain: Hub,
+    name: str,
+) -> None:
+    await hub.publish("prices", {"symbol": "A", "value": 1}, event="price")
+    await hub.publish("prices", {"symbol": "A", "value": 1}, event="prise")  # error
+    await hub.publish("prices", Price(symbol="A", value=1))
+    await hub.publish("prices", 1, event="prise", version=3)  # error
+    await hub.publish("prices", 1, event="prise", connection=object())  # error
+    assert_type(await hub.publish("prices", None, event="done"), Position)
+    hub.sync.publish("prices", None, event="done")
+    hub.sync.publish("prices", None, event="dome")  # error
+    await some.publish("any", 1, event=name)
+    await by_class.publish("prices", Price(symbol="A", value=1), event=name)
+    await plain.publish("any", 1, event=name)
+    plain.sync.publish("any", 1, event=name)
 
 
 Priced = TypedEvent[Literal["price"], Price] | TypedEvent[Literal["line"], Line]
