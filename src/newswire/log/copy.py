@@ -164,8 +164,7 @@ class _Copier:
     async def look_again(self) -> None:
         """The original is in another life now: go on if the copy has nothing that it has lost."""
         span = await self._source.span()
-        place = span.lives.resume(self._span.epoch, self.progress.through)
-        if place is None or place.lost:
+        if span.lives.lost(self._span.epoch, self.progress.through):
             raise LogError(
                 f"the original has lost events that the copy has: it is in its life {span.epoch} now. Decide which of "
                 "the two goes on, and begin again with an empty log"

@@ -1,21 +1,27 @@
 """Group commit: what comes while a server stores one group is the next group. Used by engines on servers.
 
-An engine's writer says how a group is stored. The rest is here: one group at a time, in the order in which they were
+An engine's writer says how a server is called. The rest is here: one group at a time, in the order in which they were
 submitted; the work of telling their publishers is done while the server has the next one; and while the server is known
 to be away, publishing fails at once.
+
+A call has a number. If its answer is lost it is sent again under the same number, and the server gives the outcomes
+that it had: so a batch is never there twice. A call that the server may have got and that can't be repaired in time has
+the outcome `LogUncertain`; one that was never sent, `LogUnavailable`, at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from newswire.errors import LogError, LogUnavailable
-from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome
+from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
+from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of
 from newswire.log.position import Lives
+from newswire.log.server import LinkLost, RemoteServer
 
 # What was submitted together: batches, whom to tell, and the epoch that their conditions are about.
 Submitted: TypeAlias = tuple[Sequence[Batch], OnDone, str]
@@ -23,13 +29,43 @@ Submitted: TypeAlias = tuple[Sequence[Batch], OnDone, str]
 # Called with the newest offset before new entries, a function that makes these, and the newest offset.
 OnStored: TypeAlias = Callable[[int, Callable[[], list[Entry]], int], object]
 
-PATIENCE: Final = 3  # times the timeout, in which a call whose answer was lost is tried again
+_PATIENCE: Final = 3  # times the timeout, in which a call whose answer was lost is tried again
+_ATTEMPTS: Final = 100  # when the log begins one life after the other
+
+
+class Answer(NamedTuple):
+    """What a server says to a call.
+
+    Attributes:
+        epoch: in which it stored.
+        micros: the time of all that it stored, in microseconds since the Unix epoch.
+        before: the newest offset before.
+        offsets: a number for each batch; see `outcome_of`.
+    """
+
+    epoch: str
+    micros: int
+    before: int
+    offsets: Sequence[int]
+
+
+class RemoteLink(Protocol):
+    """A writer's connection."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    async def enter(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class GroupCommit(ABC):
     """Stores batches, a group at a time.
 
     Args:
+        server: where they are stored.
+        link: the connection to it.
         limits: how large a group may be.
         on_stored: gets what was stored, unless the log has another epoch by then.
 
@@ -37,40 +73,40 @@ class GroupCommit(ABC):
         last: when it last had an answer, in the event loop's time.
     """
 
-    def __init__(self, limits: Limits, on_stored: OnStored) -> None:
+    def __init__(self, server: RemoteServer, link: RemoteLink, limits: Limits, on_stored: OnStored) -> None:
         self.last = 0.0
+        self._server = server
+        self._link = link
         self._limits = limits
         self._on_stored = on_stored
+        self._number = itertools.count(1)
         self._queue: deque[Submitted] = deque()
         self._task: asyncio.Task[None] | None = None
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
         self._untold: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `tell`
 
-    @property
     @abstractmethod
-    def epoch(self) -> str:
-        """The log's epoch, as far as it is known."""
+    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+        """Have the server store batches, in one call. Calls `tell` as soon as the server has it to do.
 
-    @property
-    @abstractmethod
-    def away(self) -> LogUnavailable | None:
-        """What to tell publishers while the server is known to be away."""
+        Args:
+            number: of the call: the server does nothing twice that comes twice under one number.
+            batches: what to store.
+            stale: which of them, by number, have a condition that can't hold.
+            sent: whether the server may have got it before.
 
-    @abstractmethod
-    async def store(self, group: Sequence[Submitted]) -> tuple[Sequence[Outcome], str]:
-        """Store a group, whatever it takes. Returns what became of each batch, and the epoch.
-
-        It calls `tell` as soon as the server has it to do, and `stored` with what was stored.
+        Returns:
+            what it has answered; None: the log has another epoch.
         """
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
-        away = self.away
-        if self._task is not None and away is not None:  # one attempt at a time, which the others don't wait for
-            on_done([away] * len(batches), "")
+        server = self._server
+        if self._task is not None and server.away:  # one attempt at a time, which the others don't wait for
+            on_done([LogUnavailable(f"the server {server.name} can't be reached now")] * len(batches), "")
             return
-        self._queue.append((batches, on_done, self.epoch))
+        self._queue.append((batches, on_done, server.epoch))
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire log writer")
 
@@ -82,13 +118,10 @@ class GroupCommit(ABC):
             await asyncio.shield(self._answered)
 
     async def close(self) -> None:
-        """Store what was submitted."""
+        """Store what was submitted, then close the connection."""
         while self._task is not None:
             await asyncio.wait([self._task])
-
-    def stored(self, epoch: str, before: int, make: Callable[[], list[Entry]], latest: int) -> None:
-        """The group's new entries are there, after the offset `before`."""
-        self._unseen = epoch, before, make, latest
+        await self._link.close()
 
     def tell(self) -> None:
         """Tell of the outcomes of the group before: the hub's work for it is done while the server stores the next."""
@@ -97,7 +130,7 @@ class GroupCommit(ABC):
             return
         group, outcomes, epoch = untold
         unseen, self._unseen = self._unseen, None
-        if unseen is not None and unseen[0] == self.epoch:
+        if unseen is not None and unseen[0] == self._server.epoch:
             self._on_stored(*unseen[1:])
         self._release()
         at = 0
@@ -105,18 +138,12 @@ class GroupCommit(ABC):
             on_done(outcomes[at : at + len(batches)], epoch)
             at += len(batches)
 
-    def fail_queue(self, error: LogUnavailable) -> None:
-        """All that waits has this outcome."""
-        while self._queue:
-            batches, on_done, _ = self._queue.popleft()
-            on_done([error] * len(batches), "")
-
     async def _run(self) -> None:
         try:
             while self._queue:
                 group = self._next_group()
                 try:
-                    outcomes, epoch = await self.store(group)
+                    outcomes, epoch = await self._store(group)
                 except Exception as error:  # the outermost frame of a task: those who submitted get it
                     self.tell()
                     failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
@@ -128,7 +155,71 @@ class GroupCommit(ABC):
             self._task = None
             self.tell()
             self._release()
-            self.fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
+            self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
+
+    async def _store(self, group: Sequence[Submitted]) -> tuple[list[Outcome], str]:
+        """Store a group, whatever it takes. Returns what became of each batch, and the epoch."""
+        number = next(self._number)
+        batches = [batch for some, _, _ in group for batch in some]
+        server, link = self._server, self._link
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE * server.timeout
+        sent = False
+        for _ in range(_ATTEMPTS):
+            try:
+                if not link.is_open:
+                    self.tell()
+                if not server.epoch:
+                    await link.enter()
+                answer = await self._call(number, batches, _stale_batches(group, server.lives), sent)
+                self.tell()
+                if answer is not None:
+                    self.last = loop.time()
+                    return self._done(batches, answer), answer.epoch
+                await link.enter()
+            except LogUnavailable as error:
+                self.tell()
+                sent = sent or isinstance(error, LinkLost)
+                if not sent:
+                    raise
+                if not isinstance(error, LinkLost):  # the server is away
+                    self._fail_queue(error)
+                if loop.time() > deadline:
+                    hint = "the batch may be stored: append it again under the same token, or look"
+                    raise LogUncertain(f"{error}; {hint}") from None
+                await asyncio.sleep(min(server.wait(), max(deadline - loop.time(), 0.001)))
+        raise self._corrupt()
+
+    def _corrupt(self) -> LogCorrupt:
+        name = self._server.name
+        return LogCorrupt(f"the log on {name} does not agree with itself: look at what else writes to it")
+
+    def _done(self, batches: Sequence[Batch], answer: Answer) -> list[Outcome]:
+        epoch, micros, before, offsets = answer
+        stored = []
+        latest = before
+        for batch, offset in zip(batches, offsets, strict=True):
+            if offset > latest:  # it was stored now: its condition held, and its token was not known
+                stored.append((batch, offset))
+                latest = offset + len(batch.events) - 1
+        if stored and epoch == self._server.epoch:
+            self._server.seen = max(self._server.seen, latest)
+
+            def entries() -> list[Entry]:
+                time = micros / 1e6
+                return [
+                    Entry(at, channel, event.event, event.data, time)
+                    for batch, offset in stored
+                    for at, (channel, event) in enumerate(batch.events, offset)
+                ]
+
+            self._unseen = epoch, before, entries, latest
+        return [outcome_of(number) for number in offsets]
+
+    def _fail_queue(self, error: LogUnavailable) -> None:
+        while self._queue:
+            batches, on_done, _ = self._queue.popleft()
+            on_done([error] * len(batches), "")
 
     def _release(self) -> None:
         answered, self._answered = self._answered, None
@@ -148,15 +239,15 @@ class GroupCommit(ABC):
         return group
 
 
-def stale_batches(group: Sequence[Submitted], lives: Lives | None) -> set[int]:
+def _stale_batches(group: Sequence[Submitted], lives: Lives | None) -> set[int]:
     """Which batches, by number, have a condition about events that were lost when the log began another life."""
     found: set[int] = set()
     index = 0
     for batches, _, epoch in group:
         for batch in batches:
-            if epoch and lives is not None and epoch != lives.epoch and batch.condition is not None:
-                place = lives.resume(epoch, batch.condition.newest)
-                if batch.condition.newest and (place is None or place.lost):
+            condition = batch.condition
+            if epoch and lives is not None and condition is not None and condition.newest:
+                if lives.lost(epoch, condition.newest):
                     found.add(index)
             index += 1
     return found

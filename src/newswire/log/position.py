@@ -189,6 +189,24 @@ class Lives:
         end = self._ends.get(epoch)
         return None if end is None else Resumed(min(offset, end), offset > end)
 
+    def lost(self, epoch: str, offset: int) -> bool:
+        """Whether the log began another life since, without the event at this position, or does not know the epoch."""
+        place = self.resume(epoch, offset)
+        return place is None or place.lost
+
     def epoch_at(self, offset: int) -> str:
         """The epoch in which an event was stored: the one that its position was given out with."""
         return self._epochs[max(bisect_left(self._begins, offset) - 1, 0)]
+
+
+def parse_lives(text: str) -> list[Life]:
+    """Lives as `lives_text` writes them."""
+    return [Life(epoch, int(after)) for epoch, _, after in (each.partition(":") for each in text.split(",") if each)]
+
+
+def lives_text(lives: Sequence[Life], most: int = 2**31) -> str:
+    """Lives as servers keep them: the newest, in at most so many characters."""
+    text = ",".join(f"{life.epoch}:{life.after}" for life in lives)
+    while len(text) > most:
+        text = text.partition(",")[2]
+    return text

@@ -16,7 +16,9 @@ from typing import Protocol
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span
-from newswire.log.tail import Follower, Followers
+from newswire.log.server import RemoteServer
+from newswire.log.shared_tail import SharedTail
+from newswire.log.tail import Follower
 
 _abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 
@@ -71,25 +73,6 @@ class RemoteEngine(Engine):
             warnings.warn(f"unclosed log {self}", ResourceWarning, stacklevel=2, source=self)
 
 
-class SharedTail(Part, Protocol):
-    """What all followers of an engine share.
-
-    Attributes:
-        followers: those.
-    """
-
-    @property
-    def followers(self) -> Followers: ...
-
-    def enter(self, follower: Follower) -> None:
-        """Someone follows."""
-        ...
-
-    def leave(self, follower: Follower) -> None:
-        """Someone follows no more."""
-        ...
-
-
 class Submits(Part, Protocol):
     """What stores."""
 
@@ -116,17 +99,6 @@ class ReadsOn(Reads, Protocol):
     async def next(self, after: int, /) -> tuple[Sequence[Entry], int]:
         """The first entries of all channels after an offset, and the log's newest offset."""
         ...
-
-
-class Server(Protocol):
-    """A server.
-
-    Attributes:
-        epoch: of the log on it, as far as it is known.
-    """
-
-    @property
-    def epoch(self) -> str: ...
 
 
 class PagedEngine(RemoteEngine):
@@ -164,7 +136,7 @@ class PagedEngine(RemoteEngine):
 class TailedEngine(PagedEngine):
     """One with a tail that all its followers share, for a process has one connection that follows."""
 
-    _server: Server
+    _server: RemoteServer
     _tail: SharedTail
     _pages: ReadsOn
 
@@ -179,11 +151,11 @@ class TailedEngine(PagedEngine):
             found = await pages.span()
             if found.epoch != epoch:
                 raise EpochChanged(found.epoch)
-            tail.followers.reached(found.latest)
+            tail.reached(found.latest)
             while True:
                 if server.epoch != epoch:
                     raise EpochChanged(server.epoch)
-                if follower.at < tail.followers.at:
+                if follower.at < tail.at:
                     page = await pages.next(follower.at)
                     if server.epoch != epoch:
                         continue  # it is of another life

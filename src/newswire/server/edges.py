@@ -194,8 +194,7 @@ class Origin:
         if span.epoch == epoch:
             return
         for index, condition in conditions.items():
-            place = span.lives.resume(epoch, condition.newest)
-            if condition.newest and (place is None or place.lost):
+            if condition.newest and span.lives.lost(epoch, condition.newest):
                 del batches[index]
 
     async def _drop(self, call: _Call) -> Any:

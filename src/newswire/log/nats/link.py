@@ -22,6 +22,7 @@ from nats.aio.msg import Msg as Msg  # for the other modules
 from nats.aio.subscription import Subscription
 
 from newswire.errors import LogError, LogUnavailable
+from newswire.log.server import LinkLost
 
 STATUS: Final = "Status"
 _PING_SECONDS: Final = 10  # a server that does not answer two of them in a row is gone
@@ -30,10 +31,6 @@ _SECRET: Final = re.compile(r"//[^/\s]*@")
 
 # Called with an answer; None: there will be none, as the connection broke.
 OnAnswer: TypeAlias = Callable[[Msg | None], object]
-
-
-class LinkLost(LogUnavailable):
-    """The connection broke after a request was sent: whether the server has served it is not known."""
 
 
 class NoResponders(LogUnavailable):

@@ -24,7 +24,7 @@ from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.engine import TOKEN_SECONDS
 from newswire.log.nats.link import Link, NoResponders, Refused, refused
 from newswire.log.nats.subjects import Subjects
-from newswire.log.position import Life, Lives, new_epoch
+from newswire.log.position import Life, Lives, lives_text, new_epoch, parse_lives
 from newswire.log.retention import Retention
 from newswire.log.retry import Outage, Retry
 
@@ -211,7 +211,7 @@ class Stream:
         config = (await self.look())["config"]
         metadata = dict(config["metadata"])
         if lives is not None:
-            metadata[_LIVES_KEY] = _text(list(lives.all)[-_LIVES:])
+            metadata[_LIVES_KEY] = lives_text(list(lives.all)[-_LIVES:])
         if doubt > int(metadata.get(_DOUBT_KEY, 0)):
             metadata[_DOUBT_KEY] = str(doubt)
             self.doubt = doubt
@@ -262,10 +262,10 @@ class Stream:
             config, created = info["config"], info["created"]
             subjects = self._subjects(config)
             metadata = config["metadata"]
-            lives = _parse(metadata[_LIVES_KEY])
+            lives = parse_lives(metadata[_LIVES_KEY])
             record, at = await self._record(subjects)
             if record:
-                lives = [*_parse(record["lives"]), Life(record["epoch"], at - 1 if record["lives"] else 0)]
+                lives = [*parse_lives(record["lives"]), Life(record["epoch"], at - 1 if record["lives"] else 0)]
                 metadata = {**metadata, _RUN_KEY: record["run"], _MADE_KEY: record["made"]}
             last = info["state"]["last_seq"]
             again = metadata.get(_MADE_KEY, created) != created
@@ -329,7 +329,7 @@ class Stream:
 
     async def _begin(self, subjects: Subjects, lives: list[Life], at: int, created: str) -> None:
         """Begin another life, unless another process does so first."""
-        text = _text(lives[-_LIVES:])
+        text = lives_text(lives[-_LIVES:])
         body = {"epoch": new_epoch(), "lives": text, "run": self.link.run, "made": created}
         answer = await self.link.ask(subjects.life, json.dumps(body).encode(), {EXPECTED: str(at)})
         try:
@@ -341,7 +341,7 @@ class Stream:
     async def _copy(self, config: Mapping[str, Any], lives: list[Life], created: str) -> None:
         """Have the lives in the metadata, which no retention removes."""
         old = config["metadata"]
-        new = {**old, _LIVES_KEY: _text(lives[-_LIVES:]), _RUN_KEY: self.link.run or old.get(_RUN_KEY, "")}
+        new = {**old, _LIVES_KEY: lives_text(lives[-_LIVES:]), _RUN_KEY: self.link.run or old.get(_RUN_KEY, "")}
         new[_MADE_KEY] = created
         if new != old:
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, "metadata": new})
@@ -376,14 +376,6 @@ def _branches(old: Lives, new: list[Life]) -> dict[str, int]:
     return {epoch: min(place, end) for epoch, place in old.branches.items()} | dict.fromkeys(
         (life.epoch for life in gone), end
     )
-
-
-def _parse(text: str) -> list[Life]:
-    return [Life(epoch, int(after)) for epoch, _, after in (each.partition(":") for each in text.split(",") if each)]
-
-
-def _text(lives: list[Life]) -> str:
-    return ",".join(f"{life.epoch}:{life.after}" for life in lives)
 
 
 def _epoch_of(data: bytes) -> str:

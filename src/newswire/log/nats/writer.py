@@ -23,10 +23,11 @@ from typing import Any, Final
 
 from newswire.errors import LogError, LogUnavailable, LogUncertain, TokenReused
 from newswire.log.engine import Batch, Known, Limits, OnDone, Outcome
-from newswire.log.nats.link import LinkLost, Msg, NoResponders, Refused, is_nobody, refused
+from newswire.log.nats.link import Msg, NoResponders, Refused, is_nobody, refused
 from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import EXPECTED, WRONG_SEQUENCE, Stream
 from newswire.log.nats.subjects import COUNT, EVENT, type_as_header
+from newswire.log.server import LinkLost
 from newswire.wire.event import Event
 
 _MANY: Final = 512  # batches that wait: then they are stored as one, which takes less than as many answers
@@ -412,16 +413,9 @@ class Writer:
     def _is_stale(self, unit: _Unit) -> bool:
         """Whether a condition is about an event that was lost when the log began another life."""
         stream, condition = self._stream, unit.batch.condition
-        if (
-            not unit.epoch
-            or unit.epoch == stream.epoch
-            or stream.lives is None
-            or not condition
-            or not condition.newest
-        ):
+        if not unit.epoch or unit.epoch == stream.epoch or stream.lives is None or condition is None:
             return False
-        place = stream.lives.resume(unit.epoch, condition.newest)
-        return place is None or place.lost
+        return condition.newest > 0 and stream.lives.lost(unit.epoch, condition.newest)
 
     # -- outcomes
 
@@ -464,10 +458,8 @@ class Writer:
         """The log began another life within one call, which has one epoch."""
         lives = self._stream.lives
         for index, outcome in enumerate(submission.outcomes):
-            if isinstance(outcome, int) and lives is not None:
-                place = lives.resume(submission.epoch, outcome)
-                if place is None or place.lost:
-                    submission.outcomes[index] = LogUncertain(f"the log began another life; {_HINT}")
+            if isinstance(outcome, int) and lives is not None and lives.lost(submission.epoch, outcome):
+                submission.outcomes[index] = LogUncertain(f"the log began another life; {_HINT}")
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

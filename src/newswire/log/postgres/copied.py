@@ -9,7 +9,7 @@ from typing import Final
 
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Losses
-from newswire.log.position import Lives
+from newswire.log.position import lives_text
 from newswire.log.postgres.link import Link, Server
 
 _LIVES_BYTES: Final = 4000  # as in enter.sql
@@ -49,7 +49,7 @@ async def restore(server: Server, link: Link, copied: Copied) -> None:
     Raises:
         LogError: the log has events of its own.
     """
-    lives = _text(copied.lives)
+    lives = lives_text(copied.lives.all, _LIVES_BYTES)
     async with link.transaction() as run:
         await run(_LOCK)
         [[epoch, known, latest]] = await run(_STATE)
@@ -75,11 +75,3 @@ async def restore(server: Server, link: Link, copied: Copied) -> None:
                 await run(_FORGOT)
         await run("SELECT pg_notify('@channel@', $1)", copied.lives.epoch)
     server.adopt(copied.lives.epoch, max(latest, copied.through), lives)
-
-
-def _text(lives: Lives) -> str:
-    """Lives as the database keeps them."""
-    text = ",".join(f"{life.epoch}:{life.after}" for life in lives.all)
-    while len(text) > _LIVES_BYTES:
-        text = text.partition(",")[2]
-    return text

@@ -21,10 +21,10 @@ import asyncpg  # type: ignore[import-untyped]
 from asyncpg import exceptions as errors
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
-from newswire.log.position import Life, Lives, new_epoch
+from newswire.log.position import new_epoch
 from newswire.log.postgres.address import Address
 from newswire.log.postgres.schema import STEPS, Schema
-from newswire.log.retry import Outage, Retry
+from newswire.log.server import LinkLost, RemoteServer, text_of
 
 logger = logging.getLogger("newswire.log")
 
@@ -39,15 +39,11 @@ _SETTINGS: Final = {"idle_in_transaction_session_timeout": "5s"}
 _BEGIN: Final = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = '5s'"
 
 
-class LinkLost(LogUnavailable):
-    """The connection broke after something was sent: whether the server has done it is not known."""
-
-
 class Gone(LogUnavailable):
     """The tables are not there."""
 
 
-class Server:
+class Server(RemoteServer):
     """What all connections of an engine share.
 
     Args:
@@ -56,67 +52,18 @@ class Server:
         timeout: seconds to wait for a connection or an answer.
         pooled: whether a proxy is in between that pools transactions.
         create: whether to make the tables if they are missing.
-
-    Attributes:
-        epoch: the present life of the log, as far as this process knows; empty: not known yet.
-        lives: all of them.
-        seen: the newest offset that this process knows of, in that epoch.
-        made: whether this process has made tables.
-        away: whether the last attempt to connect has failed.
-        on_epoch: called when the epoch has changed.
     """
 
+    refusals = errors.InvalidAuthorizationSpecificationError, errors.InvalidCatalogNameError
+    asks_for = "this user, password or database"
+
     def __init__(self, address: Address, schema: Schema, timeout: float, pooled: bool, create: bool) -> None:
-        self.epoch = ""
-        self.lives: Lives | None = None
-        self.seen = 0
+        super().__init__(f"{address.name} ({schema.name})", timeout)
         self.schema = schema
         self.address = address
-        self.timeout = timeout
         self.pooled = pooled
         self.create = create
-        self.made = False
-        self.away = False
-        self.on_epoch: Callable[[], object] = lambda: None
-        self.name = f"{address.name} ({schema.name})"
-        self._outage = Outage("no connection to the log", logger, quiet=True)
-        self._retry = Retry(0.05, 2.0)
-        self._next_try = 0.0  # until then no one tries to connect
-        self._failure = ""
-        self._lives = ""  # as the database has them
         self._entering = asyncio.Lock()
-
-    def check_pause(self) -> None:
-        """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
-        if asyncio.get_running_loop().time() < self._next_try:
-            raise LogUnavailable(self._failure)
-
-    def failed(self, error: Exception) -> LogUnavailable:
-        """A connection could not be made. Returns what to raise."""
-        if isinstance(error, LogError):
-            failure = error if isinstance(error, LogUnavailable) else LogUnavailable(str(error))
-        elif isinstance(error, (errors.InvalidAuthorizationSpecificationError, errors.InvalidCatalogNameError)):
-            failure = LogUnavailable(
-                f"the server {self.name} refuses this user, password or database: {text_of(error)}"
-            )
-        else:
-            failure = LogUnavailable(f"the server {self.name} can't be reached: {text_of(error)}")
-        self.away = True
-        self._failure = str(failure)
-        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
-        self._outage.failed(failure)
-        return failure
-
-    def wait(self) -> float:
-        """Seconds until the next attempt to connect makes sense."""
-        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
-
-    def reached(self) -> None:
-        """A connection was made."""
-        self.away = False
-        self._next_try = 0.0
-        self._retry.reset()
-        self._outage.ended()
 
     async def enter(self, link: Link) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
@@ -133,7 +80,7 @@ class Server:
                 elif version > len(STEPS):
                     raise LogCorrupt(f"the log in {self.name} was made by a newer version: use that one")
                 else:
-                    self._found(epoch, latest, lives)
+                    self.found(epoch, latest, lives)
                     return
         raise LogCorrupt(f"the log in {self.name} lacks some of its tables: restore them, or drop the schema")
 
@@ -168,26 +115,6 @@ class Server:
         except BaseException:
             await link.close()
             raise
-
-    def adopt(self, epoch: str, latest: int, lives: str) -> None:
-        """This process has made the log a copy of another one, up to `latest`."""
-        if epoch != self.epoch:
-            self.epoch = ""  # no events were lost
-        self._found(epoch, latest, lives)
-
-    def _found(self, epoch: str, latest: int, lives: str) -> None:
-        """The log is in this life now."""
-        if epoch == self.epoch:
-            self.seen = max(self.seen, latest)
-            return
-        self._lives = lives
-        if self.epoch:
-            logger.debug("the log in %s has begun another life: it may have lost its newest events", self.name)
-        known = [each.split(":") for each in lives.split(",")]
-        self.lives = Lives([Life(name, int(after)) for name, after in known])
-        self.epoch = epoch
-        self.seen = latest
-        self.on_epoch()
 
 
 class Link:
@@ -371,11 +298,3 @@ class Link:
         if code.startswith(_LATER):
             return LogUnavailable(f"the server {name} can't serve this now: {text}")
         return LogError(f"the server {name} failed: {text}")
-
-
-def text_of(error: Exception) -> str:
-    """What a server or the system says, in one line."""
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer"
-    said = getattr(error, "message", None) or str(error)
-    return " ".join(str(said).split())[:200] or type(error).__name__

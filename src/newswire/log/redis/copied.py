@@ -10,7 +10,7 @@ from typing import Final
 
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Losses
-from newswire.log.position import Lives
+from newswire.log.position import lives_text
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import CHANNEL, KEYS, LOSE, RESTORE
 
@@ -46,7 +46,7 @@ class Copies:
             place = places.setdefault(entry.channel, len(KEYS) + 1 + len(places))
             arguments += (place, entry.offset, entry.event, entry.data, round(entry.time * 1e6))
         keys = [CHANNEL + name for name in places]
-        lives = _text(copied.lives)
+        lives = lives_text(copied.lives.all, _LIVES_BYTES)
         head = (copied.lives.epoch, lives, copied.through, len(copied.entries))
         stored, latest = await self._link.call(RESTORE, keys, *head, *arguments)
         if not stored:
@@ -65,11 +65,3 @@ class Copies:
             shapes = []
             if len(some) < _AT_ONCE:
                 return
-
-
-def _text(lives: Lives) -> str:
-    """Lives as the server keeps them."""
-    text = ",".join(f"{life.epoch}:{life.after}" for life in lives.all)
-    while len(text) > _LIVES_BYTES:
-        text = text.partition(",")[2]
-    return text

@@ -81,7 +81,7 @@ class RedisEngine(TailedEngine):
         server = self._server = Server(self._url, self._prefix, self._timeout)
         tail = self._tail = Tail(server, lambda: writer)
         server.on_epoch = tail.restart
-        writer = self._writer = Writer(server, self.limits, self._clock, tail.followers.stored)
+        writer = self._writer = Writer(server, self.limits, self._clock, tail.stored)
         self._link = Link(server)
         self._pages = Pages(server, self._link)
         self._copies = Copies(server, self._link)

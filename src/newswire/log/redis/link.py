@@ -30,14 +30,13 @@ from redis.exceptions import (
     ReadOnlyError,
     RedisError,
     ResponseError,
-    TimeoutError,
     TryAgainError,
 )
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
-from newswire.log.position import Life, Lives, new_epoch
+from newswire.log.position import new_epoch
 from newswire.log.redis.scripts import ENTER, KEYS, Script
-from newswire.log.retry import Outage, Retry
+from newswire.log.server import LinkLost, RemoteServer, text_of
 
 _pack: Callable[[Any], bytes] | None
 try:
@@ -62,15 +61,11 @@ _MOVES: Final = 4  # from one member of a cluster to the other
 _RUN: Final = re.compile(rb"\brun_id:(\w+)")
 
 
-class LinkLost(LogUnavailable):
-    """The connection broke after a request was sent: whether the server has served it is not known."""
-
-
 class _Moved(LogUnavailable):
     """Another member of the cluster has the log; the server knows it now."""
 
 
-class Server:
+class Server(RemoteServer):
     """What all connections of an engine share, and where they lead to.
 
     A member of a cluster that does not have the log says which one has it; sentinels know who is the master now.
@@ -81,39 +76,19 @@ class Server:
         timeout: seconds to wait for a connection or an answer.
 
     Attributes:
-        epoch: the present life of the log, as far as this process knows; empty: not known yet.
-        lives: all of them.
-        seen: the newest offset that this process knows of, in that epoch.
         keys: the fixed keys.
-        made: whether this process has made the log.
-        away: whether the last attempt to connect has failed.
-        on_epoch: called when the epoch has changed.
     """
 
+    refusals = AuthenticationError, NoPermissionError
+    asks_for = "this user or password"
+
     def __init__(self, url: str, prefix: str, timeout: float) -> None:
-        self.epoch = ""
-        self.lives: Lives | None = None
-        self.seen = 0
-        self.prefix = prefix
-        self.keys = tuple(prefix + key for key in KEYS)
-        self.timeout = timeout
-        self.made = False
-        self.away = False
-        self.on_epoch: Callable[[], object] = lambda: None
         self._pool, self._sentinels, self._master = _parse(url)
         self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
-        self.name = f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})"
-        self._outage = Outage("no connection to the log", logger, quiet=True)
-        self._retry = Retry(0.05, 2.0)
-        self._next_try = 0.0  # until then nobody tries to connect
-        self._failure = ""
+        super().__init__(f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})", timeout)
+        self.prefix = prefix
+        self.keys = tuple(prefix + key for key in KEYS)
         self._warned = False
-        self._lives = ""  # as the server has them
-
-    def check_pause(self) -> None:
-        """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
-        if asyncio.get_running_loop().time() < self._next_try:
-            raise LogUnavailable(self._failure)
 
     async def connect(self) -> AbstractConnection:
         """A new connection."""
@@ -147,20 +122,10 @@ class Server:
         raise failure
 
     def failed(self, error: Exception) -> LogUnavailable:
-        """A connection could not be made. Returns what to raise."""
-        if isinstance(error, LogUnavailable):
-            failure = error
-        elif isinstance(error, (AuthenticationError, NoPermissionError)):
-            failure = LogUnavailable(f"the server {self.name} refuses this user or password: {_text(error)}")
-        else:
-            failure = LogUnavailable(f"the server {self.name} can't be reached: {_text(error)}")
+        """See `RemoteServer.failed`."""
         if not self._master:
             self._pool.connection_kwargs.update(self._seed)
-        self.away = True
-        self._failure = str(failure)
-        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
-        self._outage.failed(failure)
-        return failure
+        return super().failed(error)
 
     def look_at(self, info: bytes) -> None:
         """Warn, once, of a server that throws keys away."""
@@ -171,43 +136,12 @@ class Server:
                 self.name,
             )
 
-    def wait(self) -> float:
-        """Seconds until the next attempt to connect makes sense."""
-        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
-
-    def reached(self) -> None:
-        """A connection was made."""
-        self.away = False
-        self._next_try = 0.0
-        self._retry.reset()
-        self._outage.ended()
-
     async def enter(self, link: Link, run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
         proposed = new_epoch()
         epoch, latest, lives = await link.run(ENTER, (), run, proposed, self.epoch, self.seen, self._lives)
         self.made = self.made or lives.decode() == f"{proposed}:0"
         self.found(epoch.decode(), int(latest), lives.decode())
-
-    def found(self, epoch: str, latest: int, lives: str) -> None:
-        """The log is in this life now."""
-        if epoch == self.epoch:
-            self.seen = max(self.seen, latest)
-            return
-        self._lives = lives
-        known = [each.split(":") for each in lives.split(",")]
-        if self.epoch:
-            logger.debug("the log on %s has begun another life: it may have lost its newest events", self.name)
-        self.lives = Lives([Life(name, int(after)) for name, after in known])
-        self.epoch = epoch
-        self.seen = latest
-        self.on_epoch()
-
-    def adopt(self, epoch: str, latest: int, lives: str) -> None:
-        """This process has made the log a copy of another one, up to `latest`."""
-        if epoch != self.epoch:
-            self.epoch = ""  # no events were lost
-        self.found(epoch, latest, lives)
 
 
 class Link:
@@ -346,13 +280,13 @@ class Link:
             raise refused from None
         except (RedisError, OSError) as error:
             await self.close()
-            raise LinkLost(f"the connection to {self._server.name} broke: {_text(error)}") from None
+            raise LinkLost(f"the connection to {self._server.name} broke: {text_of(error)}") from None
         except BaseException:
             await self.close()
             raise
 
     def _refused(self, error: ResponseError) -> LogError:
-        text = _text(error)
+        text = text_of(error)
         if isinstance(error, MovedError):
             self._server.moved(error.host, error.port)
             return _Moved(f"another member of the cluster has the log: {text}")
@@ -395,10 +329,3 @@ def _parse(url: str) -> tuple[ConnectionPool, list[tuple[str, int]], str]:
     else:
         return pool, places, master
     raise ValueError("this Redis URL can't be used: look at its host, port, database and options")
-
-
-def _text(error: Exception) -> str:
-    """What a server or the system says, in one line."""
-    if isinstance(error, (asyncio.TimeoutError, TimeoutError)) and not str(error):
-        return "no answer"
-    return " ".join(str(error).split())[:200] or type(error).__name__

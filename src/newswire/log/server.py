@@ -1,0 +1,115 @@
+"""What an engine knows of the server that it is on: whether it can be reached, and which life of the log goes on.
+
+All connections of an engine share one `RemoteServer`. Where a connection can't be made, all calls fail at once until
+the next attempt makes sense. A server process that is another one may have lost the newest events, and so may one that
+knows less than this process has seen: then the log begins another life, and who has to know is told here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from newswire.errors import LogError, LogUnavailable
+from newswire.log.position import Lives, parse_lives
+from newswire.log.retry import Outage, Retry
+
+logger = logging.getLogger("newswire.log")
+
+
+class LinkLost(LogUnavailable):
+    """The connection broke after a request was sent: whether the server has served it is not known."""
+
+
+class RemoteServer:
+    """A server, for one engine.
+
+    Args:
+        name: the server's and the log's, for people.
+        timeout: seconds to wait for a connection or an answer.
+
+    Attributes:
+        epoch: the present life of the log, as far as this process knows; empty: not known yet.
+        lives: all of them.
+        seen: the newest offset that this process knows of, in that epoch.
+        made: whether this process has made the log.
+        away: whether the last attempt to connect has failed.
+        on_epoch: called when the epoch has changed.
+        refusals: the client library's errors that say that the server refuses what it `asks_for`.
+    """
+
+    refusals: tuple[type[Exception], ...]
+    asks_for: str
+
+    def __init__(self, name: str, timeout: float) -> None:
+        self.epoch = ""
+        self.lives: Lives | None = None
+        self.seen = 0
+        self.name = name
+        self.timeout = timeout
+        self.made = False
+        self.away = False
+        self.on_epoch: Callable[[], object] = lambda: None
+        self._lives = ""  # as the server has them
+        self._outage = Outage("no connection to the log", logger, quiet=True)
+        self._retry = Retry(0.05, 2.0)
+        self._next_try = 0.0  # until then no one tries to connect
+        self._failure = ""
+
+    def check_pause(self) -> None:
+        """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
+        if asyncio.get_running_loop().time() < self._next_try:
+            raise LogUnavailable(self._failure)
+
+    def wait(self) -> float:
+        """Seconds until the next attempt to connect makes sense."""
+        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
+
+    def failed(self, error: Exception) -> LogUnavailable:
+        """A connection could not be made. Returns what to raise."""
+        if isinstance(error, LogError):
+            failure = error if isinstance(error, LogUnavailable) else LogUnavailable(str(error))
+        elif isinstance(error, self.refusals):
+            failure = LogUnavailable(f"the server {self.name} refuses {self.asks_for}: {text_of(error)}")
+        else:
+            failure = LogUnavailable(f"the server {self.name} can't be reached: {text_of(error)}")
+        self.away = True
+        self._failure = str(failure)
+        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
+        self._outage.failed(failure)
+        return failure
+
+    def reached(self) -> None:
+        """A connection was made."""
+        self.away = False
+        self._next_try = 0.0
+        self._retry.reset()
+        self._outage.ended()
+
+    def found(self, epoch: str, latest: int, lives: str) -> None:
+        """The log is in this life now."""
+        if epoch == self.epoch:
+            self.seen = max(self.seen, latest)
+            return
+        self._lives = lives
+        if self.epoch:
+            logger.debug("the log on %s has begun another life: it may have lost its newest events", self.name)
+        self.lives = Lives(parse_lives(lives))
+        self.epoch = epoch
+        self.seen = latest
+        self.on_epoch()
+
+    def adopt(self, epoch: str, latest: int, lives: str) -> None:
+        """This process has made the log a copy of another one, up to `latest`."""
+        if epoch != self.epoch:
+            self.epoch = ""  # no events were lost
+        self.found(epoch, latest, lives)
+
+
+def text_of(error: Exception) -> str:
+    """What a server or the system says, in one line."""
+    text = str(getattr(error, "message", None) or error)
+    if not text and isinstance(error, TimeoutError):
+        return "no answer"
+    return " ".join(text.split())[:200] or type(error).__name__
