@@ -62,11 +62,6 @@ class Bodies:
         limit = self._limit
         if announced is not None and announced > limit:
             raise _too_large(limit, announced)
-        at_hand = getattr(getattr(receive, "__self__", None), "body_at_hand", None)  # of newswire.delivery.fast.uvicorn
-        if at_hand is not None and (whole := at_hand()) is not None:
-            if len(whole) > limit:
-                raise _too_large(limit, len(whole))
-            return whole  # type: ignore[no-any-return]
         loop = asyncio.get_running_loop()
         body = _Body()
         deadline = self._reading[body] = loop.time() + self._seconds

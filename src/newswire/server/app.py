@@ -7,16 +7,16 @@ gap, because a refused EventSource never comes back.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 
 from newswire.browser import FILES
 from newswire.delivery.problem import Problem
@@ -43,6 +43,9 @@ from newswire.serving.problem import HANDLERS, problem_from
 from newswire.wire.encoder import encode
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.headers import STREAM_HEADERS
+
+if TYPE_CHECKING:
+    from newswire.delivery.fast.whole import Answer
 
 _CHANNEL: Final = "/channels/{channel}"
 
@@ -155,6 +158,14 @@ class _Server(Starlette):
         rules: Any = service.middleware()[0]
         channel = next(route for route in self.router.routes if getattr(route, "path", "") == _CHANNEL)
         return FastChannel(app, Hosts(app, **rules.kwargs), service, channel, one_channel)
+
+    def whole(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Answer] | None:
+        """Answer a request that is there already; see `newswire.delivery.fast.whole`."""
+        stack = self.middleware_stack
+        if type(stack) is not FastChannel:
+            return None
+        scope["app"] = self
+        return stack.whole(scope, body)
 
 
 async def _channel(request: Request) -> Response | ASGIApp:

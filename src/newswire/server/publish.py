@@ -15,15 +15,15 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from starlette.requests import Request
 from starlette.routing import BaseRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.delivery.problem import Problem, internal
-from newswire.delivery.stopping import DIRECT
 from newswire.errors import ContractBroken, InvalidEvent
 from newswire.server.auth import allow_all
 from newswire.server.metrics import CountRequests
@@ -37,6 +37,7 @@ from newswire.wire.strict_json import read_json, write_json
 
 if TYPE_CHECKING:
     from newswire.contract.contract import Contract
+    from newswire.delivery.fast.whole import Answer
 
 PATH: Final = "/channels/"
 HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
@@ -51,17 +52,20 @@ _WAIT_SECONDS: Final = 60.0  # the longest: then connections that wait are not a
 _CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
-async def publish(service: Service, scope: Scope, receive: Receive) -> bytes:
+async def publish(service: Service, scope: Scope, receive: Receive, body: bytes | None = None) -> bytes:
     """Store, in the request's trace if the hub has a tracer, then answer; see `_publish`."""
     tracer = service.hub.tracer
     if tracer is None:
-        return await _publish(service, scope, receive)
+        return await _publish(service, scope, receive, body)
     with tracer.request(scope):
-        return await _publish(service, scope, receive)
+        return await _publish(service, scope, receive, body)
 
 
-async def _publish(service: Service, scope: Scope, receive: Receive) -> bytes:
+async def _publish(service: Service, scope: Scope, receive: Receive, body: bytes | None) -> bytes:
     """Store, then return the answer: JSON with the id of the event, or the ids of the batch, and a line feed.
+
+    Args:
+        body: the request's, if it is there already.
 
     Raises:
         Problem, NewswireError: nothing was stored, or the log failed.
@@ -84,7 +88,8 @@ async def _publish(service: Service, scope: Scope, receive: Receive) -> bytes:
     publisher = service.publisher(scope, access)
     is_batch, announced, key, wait = _read_headers(scope)
     settings = service.settings
-    body = await service.bodies.read(receive, announced)
+    if body is None:
+        body = await service.bodies.read(receive, announced)
     if is_batch:
         events = await _parse_batch(body, event, settings.max_batch, service.hub.contract_of(channel))
         ids = await service.hub.publish_many(((channel, one) for one in events), idempotency_key=key, wait=wait)
@@ -135,8 +140,7 @@ class FastChannel:
         if not self._fits(scope):
             await self._app(scope, receive, send)
             return
-        scope["path_params"] = {"channel": scope["path"][len(PATH) :]}
-        scope["route"] = self._route
+        self._lead(scope)
         if scope["method"] == "GET":
             await self._subscribe(scope, receive, send)
             return
@@ -146,12 +150,28 @@ class FastChannel:
             await self._refuse(error, scope, receive, send)
             return
         self._app.count(scope, 200)
-        offer = (scope.get("extensions") or {}).get(DIRECT)
-        if offer is not None and offer.answer(send, _HEAD % len(answer) + answer):
-            return
         length = (b"content-length", str(len(answer)).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [length, *_HEADERS]})
         await send({"type": "http.response.body", "body": answer})
+
+    def whole(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Answer] | None:
+        """The same, where the server has all of a request; see `newswire.delivery.fast.whole`."""
+        if len(body) > self._service.settings.max_body or not self._fits(scope):
+            return None
+        self._lead(scope)
+        return self._publish_whole(scope, body)
+
+    async def _publish_whole(self, scope: Scope, body: bytes) -> Answer:
+        try:
+            answer = await publish(self._service, scope, partial(_at_hand, body), body)
+        except Exception as error:  # the outermost frame of a request
+            return partial(self._refuse, error)
+        self._app.count(scope, 200)
+        return _HEAD % len(answer) + answer
+
+    def _lead(self, scope: Scope) -> None:
+        scope["path_params"] = {"channel": scope["path"][len(PATH) :]}
+        scope["route"] = self._route
 
     async def _subscribe(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -180,6 +200,10 @@ class FastChannel:
             await internal()(scope, receive, counted)
             raise error
         await problem(scope, receive, counted)
+
+
+async def _at_hand(body: bytes) -> Message:
+    return {"type": "http.request", "body": body, "more_body": False}
 
 
 def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None, float | None]:

@@ -14,8 +14,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING, Any, Final
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
+from newswire.delivery.fast.whole import WholeHttpProtocol
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.strangers import BUDGET
 
@@ -36,7 +35,7 @@ class _Refused(Exception):
     """Raised in the parser's callbacks; the answer is in the protocol's `_refusal`."""
 
 
-class LimitedHttpProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(WholeHttpProtocol):
     """uvicorn's protocol; `DirectHttpProtocol` adds the direct path."""
 
     # Slots, because uvicorn's own attributes fill what CPython shares between instances: past 30 of them each instance
@@ -127,7 +126,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             super().data_received(piece)
             if self._reading != IDLE:
                 self._unfinished(len(piece), len(piece) < len(data))
-            elif self._holds:
+            elif self._holds and not self.answering:
                 self._release()
             if len(piece) == len(data) or self.transport.is_closing() or self.transport.get_protocol() is not self:
                 return

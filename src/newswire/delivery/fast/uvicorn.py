@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, able to lend a connection to the hub, and to answer small requests in one write.
+"""uvicorn's HTTP/1.1 protocol, able to lend a connection to the hub.
 
 `uvicorn --http newswire.delivery.uvicorn:DirectHttpProtocol module:app`, or `newswire run module:app`. Each request's
 scope offers the extension `newswire.direct`. `EventSourceResponse` accepts it after it has sent the head, and only gets
@@ -6,7 +6,7 @@ the connection if its `send` is uvicorn's own. A middleware in between may chang
 way.
 
 Saves: half the CPU of a delivery (1.08 times the floor instead of 2.12 in Starlette, at 1,000 subscribers), and the
-request: an idle stream takes 2.7 KB instead of 17. `answer` saves 10 µs a response.
+request: an idle stream takes 2.7 KB instead of 17.
 Relies on: attributes of uvicorn's protocol, cycle and flow control that are not public (`uvicorn_names`).
 Without them: they are checked at import. If one is missing, `DirectHttpProtocol` is uvicorn's own protocol, with a
 warning; streams go the ASGI way, and the limits on strangers (`newswire.delivery.fast.limits`) are uvicorn's.
@@ -45,6 +45,7 @@ logger = logging.getLogger("newswire.delivery")
 _MAX_EARLY: Final = 64 * 2**10
 # How long a request may still take to come when the server stops. Its client has sent it to a server that was there.
 _LAST_REQUEST: Final = 0.5
+_CLOSE: Final = b"connection: close\r\n"
 _NONE: Final[Any] = ()  # pipelined requests of a connection that is lent
 _addresses: dict[Any, Any] = {}  # a server has few addresses: its connections share one tuple for each
 
@@ -53,16 +54,6 @@ class _Cycle(RequestResponseCycle):
     """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
 
     stream_over: asyncio.Event | None = None  # set in the end, once the connection was lent
-
-    def body_at_hand(self) -> bytes | None:
-        """The rest of the request's body, if its end has come: what `receive` would return after a turn of 2 µs."""
-        if self.more_body or self.disconnected or self.response_complete or self.waiting_for_100_continue:
-            return None
-        self.flow.resume_reading()
-        self.message_event.clear()
-        body = bytes(self.body)
-        self.body.clear()
-        return body
 
     async def receive(self) -> Any:
         message = await super().receive()
@@ -158,7 +149,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         super().on_headers_complete()
         if self.cycle is not before:
             self.cycle.__class__ = _Http10Cycle if self.scope["http_version"] == "1.0" else _Cycle
-            if self._stopping:
+            if self._stopping or self._deaf:
                 self.cycle.keep_alive = False
                 self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
 
@@ -248,36 +239,6 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self.pipeline = deque()
 
-    def answer(self, scope: Any, send: Any, rest: bytes) -> bool:
-        """Write a whole response of 200 at once, where uvicorn would check and join its parts, which takes 10 µs more.
-
-        Args:
-            scope: the request's.
-            send: what the response would go to; only uvicorn's own will do.
-            rest: what follows the date: the head's other lines, an empty one, the body.
-
-        Returns:
-            whether it was written; if not, nothing was.
-        """
-        cycle = self._cycle_of(scope, send)
-        if (
-            cycle is None
-            or cycle.response_started
-            or cycle.disconnected
-            or cycle.more_body
-            or not cycle.keep_alive
-            or cycle.access_log
-            or self.flow.write_paused
-            or scope["http_version"] != "1.1"
-        ):
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.waiting_for_100_continue = False
-        self.transport.write(_status_line(cycle.default_headers) + rest)
-        cycle.message_event.set()
-        cycle.on_response()
-        return True
-
     def drop(self, scope: Any) -> None:
         """Drop the connection, if this request is what it is about still."""
         cycle: RequestResponseCycle | None = self.cycle
@@ -294,10 +255,24 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             return
         self.transport.set_write_buffer_limits()
         self.on_response_complete()
+        self.take_early()
+
+    def take_early(self) -> None:
         early, self._early = self._early, None
+        if early is None:
+            return
         self._release()
-        if early and not self.transport.is_closing():
+        if not self.transport.is_closing():
+            if len(early) > _MAX_EARLY:
+                self.transport.resume_reading()
             self.data_received(bytes(early))
+
+    def write_whole(self, rest: bytes) -> None:
+        close = self._stopping or self._deaf
+        self.transport.write(_status_line(self.server_state.default_headers) + (_CLOSE + rest if close else rest))
+        if close:
+            self.transport.close()
+        self.on_response_complete()
 
     def _over(self) -> None:
         """The stream has ended: whoever waits for that in `receive` gets `http.disconnect`."""
@@ -313,9 +288,9 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         if self._sink is None or self._deaf:
             super().data_received(data)
         else:
-            self._read_early(data)
+            self.hold_early(data)
 
-    def _read_early(self, data: bytes) -> None:
+    def hold_early(self, data: bytes) -> None:
         if self._early is None:
             self._early = bytearray()
         self._early += data
@@ -328,7 +303,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         return super().unfinished() if self._early is None else len(self._early)
 
     def _refuse(self, problem: Problem) -> None:
-        if self._sink is None:
+        if self._sink is None and not self.answering:
             super()._refuse(problem)
             return
         self._release()
@@ -367,6 +342,8 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             self._keep_alive = False
             if self._sink.subscription is not None:
                 self._sink.subscription.goodbye()
+        elif self.answering:
+            return
         elif cycle is None or cycle.response_complete:  # the next request may be on its way
             self._close_at(min(self._silent_until, self.loop.time() + _LAST_REQUEST))
         else:
@@ -416,10 +393,6 @@ class _Offer:
         if sink is not None:
             self._scope = None  # else scope and offer would wait for the garbage collector
         return sink
-
-    def answer(self, send: Any, rest: bytes) -> bool:
-        """See `DirectHttpProtocol.answer`."""
-        return self._protocol.answer(self._scope, send, rest)
 
     def abort(self) -> None:
         """Drop the connection of a response that goes the ASGI way, whatever its client has not taken."""

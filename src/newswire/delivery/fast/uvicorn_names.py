@@ -10,13 +10,13 @@ from types import FunctionType
 from typing import Any, Final
 
 _METHODS: Final = """
-    _unset_keepalive_if_required connection_lost connection_made data_received on_headers_complete on_message_begin
-    on_message_complete on_response_complete pause_writing resume_writing send_400_response shutdown
+    _unset_keepalive_if_required connection_lost connection_made data_received on_body on_headers_complete
+    on_message_begin on_message_complete on_response_complete pause_writing resume_writing send_400_response shutdown
     timeout_keep_alive_handler
 """
 _ATTRIBUTES: Final = """
-    cycle flow headers loop parser pipeline scope server server_state timeout_keep_alive timeout_keep_alive_task
-    transport
+    access_log app cycle expect_100_continue flow headers limit_concurrency loop parser pipeline scope server
+    server_state tasks timeout_keep_alive timeout_keep_alive_task transport
 """
 _OF_A_CYCLE: Final = """
     access_log body chunked_encoding default_headers disconnected expected_content_length keep_alive message_event
@@ -38,7 +38,7 @@ def missing(module: Any) -> list[str]:
         *_without(cycle, "send receive"),
         *_without(flow, "pause_reading resume_reading resume_writing"),
         *_not_set_by(protocol, "__init__", _ATTRIBUTES),
-        *_not_set_by(protocol, "on_message_begin", "headers scope url"),
+        *_not_set_by(protocol, "on_message_begin", "expect_100_continue headers scope url"),
         *_not_set_by(cycle, "__init__", _OF_A_CYCLE),
         *_not_set_by(flow, "__init__", "write_paused"),
         *_not_set_by(state, "__init__", "total_requests"),
