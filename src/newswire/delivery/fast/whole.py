@@ -13,11 +13,14 @@ Without them: requests go uvicorn's way; see `newswire.delivery.fast.uvicorn`.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from newswire.delivery.asgi import Message, Receive
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 # What follows the date in an answer of 200: the head's other lines, an empty one, the body. Or what answers instead.
 Answer: TypeAlias = bytes | Callable[[Any, Receive, Callable[[Message], Awaitable[None]]], Awaitable[None]]
@@ -60,7 +63,8 @@ class WholeHttpProtocol(HttpToolsProtocol):
             super().on_headers_complete()
 
     def _may_be_whole(self) -> bool:
-        parser, cycle = self.parser, self.cycle
+        parser = self.parser
+        cycle: RequestResponseCycle | None = self.cycle
         return (
             hasattr(self.app, "whole")
             and parser is not _PARSED
@@ -105,7 +109,7 @@ class WholeHttpProtocol(HttpToolsProtocol):
             path, _, query = self.url.partition(b"?")
             scope["method"], scope["raw_path"], scope["query_string"] = "POST", path, query
             scope["path"] = path.decode("ascii", "replace")
-            answer = None if b"%" in path else self.app.whole(scope, body)  # type: ignore[attr-defined]
+            answer = None if b"%" in path else self.app.whole(scope, body)
             if answer is not None:
                 self._body, self._whole = None, False
                 self.answering = True
@@ -142,11 +146,11 @@ class WholeHttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if isinstance(rest, bytes):
-            self.scope.pop("extensions")  # type: ignore[misc]  # see `on_response_complete`
+            self.scope.pop("extensions")  # see `on_response_complete`
             self.write_whole(rest)
         else:
             self._body, self._whole = b"", True
-            app, self.app = self.app, rest  # type: ignore[assignment]
+            app, self.app = self.app, rest
             self._begin()
             self.app = app
         self.take_early()
