@@ -27,7 +27,7 @@ class Application:
     """Answers with the body of each request; one of `later` after a turn or two, one of `gone` with an error.
 
     Attributes:
-        short: the bodies of those that went the short way.
+        short: the bodies that went the short way.
     """
 
     def __init__(self) -> None:
