@@ -89,7 +89,7 @@ class ContractBroken(InvalidEvent):
         super().__init__(faults[0][0], message)
         self.contract = contract
         self.event = event
-        self.faults = tuple(faults)
+        self.faults: tuple[tuple[str, str], ...] = tuple(faults)
 
 
 class _Answerable(NewswireError):
@@ -136,7 +136,7 @@ class InvalidChannel(_Answerable, ValueError):
 
     def __init__(self, channel: object, message: str) -> None:
         super().__init__(message)
-        self.channel = str(channel)[:100]
+        self.channel: str = str(channel)[:100]
 
     status_code = 400
 
@@ -340,7 +340,7 @@ class ResponseError(SourceError):
         super().__init__(f"{message}{f': {start}' if start else ''}")
         self.url = url
         self.status = status
-        self.headers = tuple(headers)
+        self.headers: tuple[tuple[str, str], ...] = tuple(headers)
         self.body = body
 
     def header(self, name: str) -> str | None:

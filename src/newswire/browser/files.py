@@ -58,7 +58,7 @@ class BrowserFile:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
 
-newswire_js = BrowserFile("newswire.js")
+newswire_js: BrowserFile = BrowserFile("newswire.js")
 _LOOK: Final = ("newswire.css", "newswire.svg", "newswire-theme.js", "newswire-chart.js")
 FILES: Final = {"/newswire.js": newswire_js} | {f"/{name}": BrowserFile(name) for name in _LOOK}
 """All files by the address at which newswire's pages expect them."""

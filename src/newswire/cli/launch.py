@@ -44,7 +44,7 @@ from newswire.serving.json_logs import JsonFormatter, RequestIds
 from newswire.serving.reload import Hangup, read_again
 from newswire.serving.settings import ServerSettings
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 S = TypeVar("S", bound=ServerSettings)
 

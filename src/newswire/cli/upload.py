@@ -86,9 +86,9 @@ class Upload:
         self._query = {} if event is None else {"event": event}
         self._wait = wait
         self._waiting = waiting
-        self.stored = 0
+        self.stored: int = 0
         self.last_id: str | None = None
-        self.last_line = 0
+        self.last_line: int = 0
 
     def one(self, data: bytes) -> str:
         """Publish one event. Returns its id."""

@@ -45,7 +45,7 @@ class CursorFile:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, interval: float = 0.0) -> None:
-        self.path = Path(path)
+        self.path: Path = Path(path)
         self.interval = interval
         self._held: str | None = None
         self._written = float("-inf")

@@ -124,12 +124,12 @@ class Protocol:
     """
 
     def __init__(self, request: Request, options: Options, *, last_event_id: str = "", now: float) -> None:
-        self.state = ReadyState.CONNECTING
-        self.last_event_id = last_event_id
+        self.state: ReadyState = ReadyState.CONNECTING
+        self.last_event_id: str = last_event_id
         self.retry: float | None = None
         self.resume_url: str | None = None
         self.control: Event | None = None
-        self.unsendable = False
+        self.unsendable: bool = False
         self.comments: list[str] = []
         self._request = request
         self._options = options

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from newswire.client.cursor import Cursor, cursor_store
+from newswire.client.cursor import Cursor, CursorStore, cursor_store
 from newswire.client.options import Opened, Options
 from newswire.client.protocol import Connect, Protocol, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
@@ -20,7 +20,7 @@ from newswire.errors import EventsLost, NewswireError, SourceError
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, GOODBYE
 
-logger = logging.getLogger("newswire.client")
+logger: logging.Logger = logging.getLogger("newswire.client")
 
 Url = str | Callable[[], str]
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
@@ -78,8 +78,8 @@ class Session:
         options: Options,
     ) -> None:
         self.options = options
-        self.store = cursor_store(cursor)
-        self.stats = Stats()
+        self.store: CursorStore | None = cursor_store(cursor)
+        self.stats: Stats = Stats()
         self._clock = options.clock
         start = last_event_id or (self.store.load() if self.store is not None else "")
         self._asked = url, method, headers, body
@@ -88,11 +88,11 @@ class Session:
         request = make_request(
             method, "http://unknown" if callable(url) else url, None if callable(headers) else headers, body
         )
-        self.protocol = Protocol(request, options, last_event_id=start, now=self._clock.now())
+        self.protocol: Protocol = Protocol(request, options, last_event_id=start, now=self._clock.now())
         self._events: deque[Event] = deque()
         self._warned = bool(start)  # that events have no ids; a source that starts with one needs no warning
         self._saved = start
-        self.last_event_id = start
+        self.last_event_id: str = start
 
     # -- events
 

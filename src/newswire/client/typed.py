@@ -38,7 +38,7 @@ from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 from newswire.wire.types import EventTypes, Unknown
 
-logger = logging.getLogger("newswire.client")
+logger: logging.Logger = logging.getLogger("newswire.client")
 
 T = TypeVar("T")
 V = TypeVar("V", covariant=True)

@@ -40,7 +40,7 @@ class Misfit(Exception):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{path or 'the value'}: {message}" for path, message in faults))
-        self.faults = tuple(faults)
+        self.faults: tuple[Fault, ...] = tuple(faults)
 
 
 class Codec(Protocol):

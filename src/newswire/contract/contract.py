@@ -21,7 +21,7 @@ from newswire.wire.named import NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
 
-logger = logging.getLogger("newswire.contract")
+logger: logging.Logger = logging.getLogger("newswire.contract")
 
 D = TypeVar("D")
 N = TypeVar("N", bound=str)

@@ -62,7 +62,7 @@ class Drain:
 
     def __init__(self) -> None:
         self.mode: Literal["goodbye", "drain"] = "goodbye"
-        self.grace = 5.0
+        self.grace: float = 5.0
         self._loop: asyncio.AbstractEventLoop | None = None  # only while there are streams: it must not be kept
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}

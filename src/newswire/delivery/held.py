@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from newswire.delivery.framework import STACKS
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 _DEPTH: Final = 4  # FastAPI's context managers in context managers, for dependencies that run in a thread
 _CONNECTION: Final = (

@@ -27,7 +27,7 @@ from newswire.wire.event import Event
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.reserved import ERROR
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 
 class _Settable(Protocol):
@@ -67,7 +67,9 @@ class IterableStream:
         on_shutdown: OnShutdown | None,
         drain: Drain,
     ) -> None:
-        self.finite = on_shutdown is None  # with `on_shutdown`, the stop is reported at once, also while others drain
+        self.finite: bool = (
+            on_shutdown is None
+        )  # with `on_shutdown`, the stop is reported at once, also while others drain
         self._options = options
         self._head = head
         self._packed = body

@@ -22,7 +22,7 @@ from newswire.delivery.stopping import STREAM, Ending
 from newswire.delivery.stream import PlainSink
 from newswire.hub.subscription import Subscription
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 _MANY: Final = 500  # streams, which then cost 3 MB more than they need to
 _waiting = 0  # streams that a framework waits for, without the middleware
@@ -103,7 +103,7 @@ class StreamOffer:
     __slots__ = ("_receive", "_send", "streams", "taken")
 
     def __init__(self, streams: dict[Ending, None], receive: Receive, send: Send) -> None:
-        self.streams = streams
+        self.streams: dict[Ending, None] = streams
         self._receive = receive
         self._send = send
         self.taken: tuple[PlainSink, Subscription] | None = None

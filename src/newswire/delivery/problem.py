@@ -30,7 +30,7 @@ from newswire.errors import (
     TokenReused,
 )
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 CONTENT_TYPE: Final = "application/problem+json"
 ERRORS: Final = "https://newswire.github.io/newswire/errors/"  # docs/errors.md on the site: an anchor for each code
@@ -58,7 +58,7 @@ class Problem(Exception):
         self.status = status
         self.code = code
         self.detail = detail
-        self.headers = {"content-type": CONTENT_TYPE, "cache-control": "no-store", **(headers or {})}
+        self.headers: dict[str, str] = {"content-type": CONTENT_TYPE, "cache-control": "no-store", **(headers or {})}
         self.more = more
 
     def members(self) -> dict[str, object]:

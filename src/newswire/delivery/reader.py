@@ -22,7 +22,7 @@ from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 Item: TypeAlias = str | bytes | Event | Any
 
@@ -185,7 +185,7 @@ class DrawingThread:
 
     def __init__(self, content: Iterable[Item], wake: Callable[[], None]) -> None:
         self.error: BaseException | None = None
-        self.over = False
+        self.over: bool = False
         self._content = content
         self._wake = wake
         self._loop = asyncio.get_running_loop()

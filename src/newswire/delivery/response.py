@@ -90,7 +90,7 @@ class EventSourceResponse(StarletteCompatible):
         self.background = background
         self._options = options
         self._on_shutdown = on_shutdown
-        self.raw_headers = list(STREAM_HEADERS)
+        self.raw_headers: list[tuple[bytes, bytes]] = list(STREAM_HEADERS)
         if headers is not None:
             own = {name for name, _ in STREAM_HEADERS}
             extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

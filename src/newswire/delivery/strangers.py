@@ -36,8 +36,8 @@ class Budget:
     """
 
     def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.used = 0
+        self.limit: int = limit
+        self.used: int = 0
         self._held: dict[Holder, int] = {}  # the oldest first
         self._lock = threading.Lock()
 

@@ -20,7 +20,7 @@ from newswire.wire.deflate import GzipBody
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 _FINAL_SECONDS: Final = 0.5
 

@@ -31,7 +31,7 @@ class Threads:
 
     def __init__(self, limit: int = 256) -> None:
         self.limit = limit
-        self.count = 0
+        self.count: int = 0
         self._lock = threading.Lock()
 
     def enter(self) -> None:

@@ -26,7 +26,7 @@ from newswire.log.retention import DEFAULT_RETENTION
 from newswire.log.retry import Outage
 from newswire.log.sqlite import SqliteLog
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _CATCH_UP: Final = 50_000  # events that the stream brings for the cache alone; a cache that lacks more begins again
 _QUEUED: Final = 20_000  # events that wait to be stored; then the cache begins again
@@ -43,7 +43,7 @@ class Cache:
     """
 
     def __init__(self, path: Path) -> None:
-        self.at = 0
+        self.at: int = 0
         self._path = path
         self._log: SqliteLog | None = None
         self._lives: Lives | None = None

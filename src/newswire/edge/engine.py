@@ -34,7 +34,7 @@ from newswire.log.remote import Part, RemoteEngine
 from newswire.log.retry import Outage
 from newswire.wire.event import Event
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _MOST_BYTES: Final = 256 * 2**20  # of one event of the stream: far above what an origin sends
 _SILENCE: Final = 60.0  # seconds without a byte after which the stream is opened again
@@ -60,7 +60,7 @@ class EdgeLog(Log):
 class EdgeEngine(RemoteEngine):
     """The engine of an `EdgeLog`, which has the same arguments."""
 
-    limits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
+    limits: LogLimits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
 
     def __init__(self, url: str, timeout: float, cache: Path | None) -> None:
         self._url = url

@@ -34,11 +34,11 @@ class Origin:
         parts = urlsplit(url)
         key = unquote(parts.password or parts.username or "")
         host = parts.netloc.rpartition("@")[2]
-        self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self.name = without_userinfo(self.url)
-        self.headers = {"authorization": f"Bearer {key}"} if key else {}
+        self.url: str = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+        self.name: str = without_userinfo(self.url)
+        self.headers: dict[str, str] = {"authorization": f"Bearer {key}"} if key else {}
         self.timeout = timeout
-        self.away = False
+        self.away: bool = False
         self._client: httpx2.AsyncClient | None = None
 
     async def call(self, name: str, payload: object = None) -> Any:

@@ -46,15 +46,20 @@ class Frame:
     """
 
     __slots__ = ("_envelope", "_named", "_plain", "channel", "data", "epoch", "event", "offset", "size", "time")
+    offset: int
+    channel: str
+    event: str
+    data: str
+    time: float
 
     def __init__(self, epoch: str, entry: Entry) -> None:
         # Nothing but text and numbers, and no container beside it: the window keeps many, see `untracked`.
         untrack(self)
-        self.epoch = epoch
+        self.epoch: str = epoch
         self.offset, self.channel, self.event, data, self.time = entry
         self.data = data
         # isascii() is O(1) in CPython; 3 bytes a character bounds what UTF-8 makes of nearly all other text.
-        self.size = 80 + len(self.channel) + (len(data) if data.isascii() else 3 * len(data))
+        self.size: int = 80 + len(self.channel) + (len(data) if data.isascii() else 3 * len(data))
         self._plain: bytes | None = None
         self._named: bytes | None = None
         self._envelope: bytes | None = None
@@ -119,7 +124,7 @@ class Chunk:
     __slots__ = ("_form", "_raw", "coded", "frames", "packed")
 
     def __init__(self, frames: Sequence[Frame] = (), form: Form = Form.PLAIN, raw: bytes | None = None) -> None:
-        self.frames = frames
+        self.frames: Sequence[Frame] = frames
         self.coded: bytes | None = None
         self.packed: Chunk | None = None
         self._form = form
@@ -180,7 +185,7 @@ class Chunks:
     LIMIT: Final = 4096
 
     def __init__(self, counts: Counts) -> None:
-        self.counts = counts
+        self.counts: Counts = counts
         self._chunks: dict[tuple[object, ...], Chunk] = {}
 
     def join(self, frames: Sequence[Frame], form: Form) -> Chunk:

@@ -23,7 +23,7 @@ from newswire.hub.history import History
 from newswire.hub.scheduler import Scheduler
 from newswire.log.channels import Channels
 
-logger = logging.getLogger("newswire.hub")
+logger: logging.Logger = logging.getLogger("newswire.hub")
 
 # So many writes between two looks at the clock: some 0.4 ms.
 STEP: Final = 64
@@ -100,13 +100,13 @@ class Group:
         scheduler: Scheduler,
         chunks: Chunks,
     ) -> None:
-        self.channels = channels
-        self.form = form
-        self.heartbeat = heartbeat
-        self.wire = wire
-        self.head = history.window.head
-        self.size = 0
-        self.queued = False
+        self.channels: Channels = channels
+        self.form: Form = form
+        self.heartbeat: float | None = heartbeat
+        self.wire: bool = wire
+        self.head: int = history.window.head
+        self.size: int = 0
+        self.queued: bool = False
         self._history = history
         self._scheduler = scheduler
         self._chunks = chunks

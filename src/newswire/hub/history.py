@@ -109,9 +109,9 @@ class History:
         outage: Outage,
         went_back: Callable[[LogError], None],
     ) -> None:
-        self.window = Window(window_bytes, start=span.latest)
+        self.window: Window = Window(window_bytes, start=span.latest)
         self.budget = budget
-        self.pages_read = 0
+        self.pages_read: int = 0
         self._log = log
         self._lives = span.lives
         self._went_back = went_back

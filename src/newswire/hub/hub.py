@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults
 
     from newswire.contract.contract import Contract
-    from newswire.hub.contracts import ContractRules
+    from newswire.hub.contracts import ContractRules, Contracts
 
     E = TypeVar("E", covariant=True, default=Event)
 else:
@@ -140,11 +140,12 @@ class Hub(Publisher, Generic[E]):
         if isinstance(log, str):
             log = open_log(log, retention=rules.kept(retention, log))
         super().__init__(log, options or HubOptions())
+        self.contracts: Contracts[Any] | None = None
         if contract is not None:
             from newswire.hub.contracts import Contracts  # a hub without contracts imports nothing of them
 
             self.contracts = Contracts(contract)
-        self.latest_rules = rules or None
+        self.latest_rules: LatestRules | None = rules or None
         self._presences = Presences(self, with_members, self.options.presence) if with_members else None
         self._coalesce = None if coalesce is None else CoalesceRules(coalesce)
         self.sync: SyncHub[E] = SyncHub(self)

@@ -51,7 +51,7 @@ class IteratorSink:
     wire = False
 
     def __init__(self, stream: Stream) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._stream = stream
         self._frames: deque[Frame] = deque()
         self._waiter: asyncio.Future[None] | None = None  # there while the reader waits

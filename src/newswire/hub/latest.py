@@ -134,8 +134,8 @@ class LatestTable:
 
     def __init__(self, rules: LatestRules, log: Log, span: Span, outage: Outage, *, head: Callable[[], int]) -> None:
         self.rules = rules
-        self.complete = span.latest == 0
-        self.forgotten = 0
+        self.complete: bool = span.latest == 0
+        self.forgotten: int = 0
         self._log = log
         self._lives = span.lives
         self._outage = outage

@@ -38,7 +38,7 @@ class Leases:
     def __init__(
         self, log: Log, prefix: str, name: str, lease: float, *, taken: Callable[[Entry, str, Mapping[str, Any]], None]
     ) -> None:
-        self.own = 0
+        self.own: int = 0
         self._log = log
         self._prefix = prefix
         self._name = name

@@ -57,7 +57,7 @@ class Lifecycle:
         self.log = log
         self.options = options
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.closed = False
+        self.closed: bool = False
         self._runtime: HubRuntime | None = None
         self._pid: int | None = None  # the process that opened the hub
         self._opening: asyncio.Task[HubRuntime] | None = None

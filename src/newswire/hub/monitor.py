@@ -51,7 +51,7 @@ class LogMonitor:
     """
 
     def __init__(self, log: Log, receiver: Receiver, outage: Outage, changed: Callable[[LogError], None]) -> None:
-        self.latest = receiver.head
+        self.latest: int = receiver.head
         self._log = log
         self._receiver = receiver
         self._outage = outage

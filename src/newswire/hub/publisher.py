@@ -42,7 +42,7 @@ class Publisher(Lifecycle):
 
     def __init__(self, log: Log, options: HubOptions) -> None:
         super().__init__(log, options)
-        self.versions = Versions(log, self._append_if, self._epoch)
+        self.versions: Versions = Versions(log, self._append_if, self._epoch)
 
     if TYPE_CHECKING:
 

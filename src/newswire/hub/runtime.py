@@ -32,11 +32,11 @@ from newswire.hub.view import StateView
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
-from newswire.log.position import Position
+from newswire.log.position import Lives, Position
 from newswire.log.retry import Outage
 from newswire.wire.encoder import opening
 
-logger = logging.getLogger("newswire.hub")
+logger: logging.Logger = logging.getLogger("newswire.hub")
 
 _BEGINNINGS_BYTES: Final = 2 * 2**20  # what a storm of clients that come back from a few hundred places begins with
 
@@ -101,11 +101,11 @@ class HubRuntime:
         loop: asyncio.AbstractEventLoop,
         latest: LatestRules | None = None,
     ) -> None:
-        self.epoch = span.epoch
-        self.lives = span.lives
-        self.counts = Counts()
-        self.outage = Outage("the log is not available", logger)
-        self.history = History(
+        self.epoch: str = span.epoch
+        self.lives: Lives = span.lives
+        self.counts: Counts = Counts()
+        self.outage: Outage = Outage("the log is not available", logger)
+        self.history: History = History(
             log,
             span,
             window_bytes=options.window_bytes,
@@ -116,14 +116,14 @@ class HubRuntime:
         self.latest: LatestTable | None = None
         if latest is not None:
             self.latest = LatestTable(latest, log, span, self.outage, head=lambda: self.head)
-        self.chunks = Chunks(self.counts)
-        self.scheduler = Scheduler(loop, self._clear)
-        self.deadlines = Deadlines(loop)
-        self.index = ChannelIndex()
+        self.chunks: Chunks = Chunks(self.counts)
+        self.scheduler: Scheduler = Scheduler(loop, self._clear)
+        self.deadlines: Deadlines = Deadlines(loop)
+        self.index: ChannelIndex = ChannelIndex()
         self.members: dict[Member, None] = {}
         self.stalled: dict[Member, None] = {}
-        self.epochs = 0
-        self.draining = False
+        self.epochs: int = 0
+        self.draining: bool = False
         self.on_empty: list[Callable[[], None]] = []
         self.on_news: set[Callable[[], None]] = set()
         self._log = log
@@ -132,9 +132,9 @@ class HubRuntime:
         self._last_opening: tuple[tuple[object, ...], Chunk] = ((), HEARTBEAT)
         self._beginnings: dict[tuple[object, ...], Beginning] = {}
         self._beginnings_bytes = 0
-        self.tickets = TicketWatch(log, lambda call: self.on_news.add(call))
-        self.follower = LogFollower(log, self, self.outage)
-        self.monitor = LogMonitor(log, self, self.outage, self.follower.restart)
+        self.tickets: TicketWatch = TicketWatch(log, lambda call: self.on_news.add(call))
+        self.follower: LogFollower = LogFollower(log, self, self.outage)
+        self.monitor: LogMonitor = LogMonitor(log, self, self.outage, self.follower.restart)
 
     # -- from the log, called by the follower
 

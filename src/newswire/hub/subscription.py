@@ -169,16 +169,16 @@ class Subscription(Generic[E]):
         live: bool = False,
         pace: Pace | None = None,
     ) -> None:
-        self.channels = channels
-        self.form = form
-        self.cursor = 0
-        self.pace = pace
-        self.queued = False
-        self.began = 0
+        self.channels: Channels = channels
+        self.form: Form = form
+        self.cursor: int = 0
+        self.pace: Pace | None = pace
+        self.queued: bool = False
+        self.began: int = 0
         self.client: str | None = None
         self.subject: str | None = None
-        self.resumed = "new"
-        self.wire = True
+        self.resumed: str = "new"
+        self.wire: bool = True
         self.write: Callable[[Chunk], bool] = _swallow
         self._hub = hub
         self._runtime: HubRuntime  # from `open` on

@@ -45,6 +45,7 @@ class Writing:
         self._events = events
         self._key = key
         self._tokens: Sequence[str] = ()
+        self.transactions: Transactions
         self._caller, self.transactions = through(log, connection)
 
     async def write(self) -> None:

@@ -25,7 +25,7 @@ from newswire.log.log import Log
 from newswire.log.position import MAX_OFFSET, KnownPosition, Position
 from newswire.wire.event import Event
 
-logger = logging.getLogger("newswire.hub")
+logger: logging.Logger = logging.getLogger("newswire.hub")
 
 _KNOWN: Final = 10_000  # channels whose newest version is remembered
 _CUT: Final = 200  # records that may be left over before they are removed

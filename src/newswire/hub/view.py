@@ -101,9 +101,9 @@ class StateView:
         history: History,
         first: int,
     ) -> None:
-        self.marks = True
-        self.first = first
-        self.budget = min(_FIRST, history.budget)
+        self.marks: bool = True
+        self.first: int = first
+        self.budget: int = min(_FIRST, history.budget)
         self._full_since = 0.0
         self._pass: int | None = _NOT_BEGUN  # where the present pass ends; None: it gets all events
         self._begins = True  # it is still to be seen whether its cursor is recent enough

@@ -80,8 +80,9 @@ class Window:
         self._limit = max_bytes
         self._all = _Ring()
         self._channels: dict[str, Frame | _Ring] = {}
-        self.floor = self.head = start
-        self.bytes = 0
+        self.floor: int = start
+        self.head: int = start
+        self.bytes: int = 0
 
     def append(self, frame: Frame) -> None:
         """Take the next frame of the log; the oldest make room."""

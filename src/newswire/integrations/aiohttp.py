@@ -8,8 +8,8 @@ from typing import Final
 
 try:
     from aiohttp import ClientConnectionResetError, web
-except ImportError as error:
-    raise ImportError("newswire.integrations.aiohttp needs aiohttp: pip install aiohttp") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.aiohttp needs aiohttp: pip install aiohttp") from _error
 
 from newswire.delivery.reader import Item
 from newswire.hub.options import StreamOptions

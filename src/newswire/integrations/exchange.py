@@ -45,7 +45,7 @@ class Exchange:
         headers: Mapping[str, str] | None = None,
         accept_encoding: str | None = None,
     ) -> None:
-        self.status = status
+        self.status: int = status
         self.headers: list[tuple[str, str]] = []
         self._app = EventSourceResponse(content, status_code=status, headers=headers, options=options)
         accepts = (

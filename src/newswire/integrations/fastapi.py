@@ -25,8 +25,8 @@ from typing import Any, TypeAlias
 try:
     from fastapi import sse
     from fastapi.sse import KEEPALIVE_COMMENT, ServerSentEvent, format_sse_event
-except ImportError as error:
-    raise ImportError("newswire.integrations.fastapi needs FastAPI 0.135: pip install 'fastapi>=0.135'") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.fastapi needs FastAPI 0.135: pip install 'fastapi>=0.135'") from _error
 
 from newswire.delivery import response
 from newswire.delivery.drain import drain_of

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 try:
     from flask import Response, request
-except ImportError as error:
-    raise ImportError("newswire.integrations.flask needs Flask: pip install flask") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.flask needs Flask: pip install flask") from _error
 
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions

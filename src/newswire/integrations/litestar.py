@@ -18,8 +18,8 @@ try:
     from litestar import Request, get
     from litestar.channels.backends.base import ChannelsBackend
     from litestar.handlers import HTTPRouteHandler
-except ImportError as error:
-    raise ImportError("newswire.integrations.litestar needs Litestar: pip install litestar") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.litestar needs Litestar: pip install litestar") from _error
 
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
@@ -31,7 +31,7 @@ from newswire.log.channels import Channels, Pattern
 
 __all__ = ["HubChannels"]
 
-logger = logging.getLogger("newswire.integrations.litestar")
+logger: logging.Logger = logging.getLogger("newswire.integrations.litestar")
 
 _PAGE: Final = 1000
 _OUTAGE_SECONDS: Final = 60.0  # how long a publish waits for a log that is away

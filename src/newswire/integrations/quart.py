@@ -6,8 +6,8 @@ from collections.abc import AsyncIterable, Iterable, Mapping
 
 try:
     from quart import Response, request
-except ImportError as error:
-    raise ImportError("newswire.integrations.quart needs Quart: pip install quart") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.quart needs Quart: pip install quart") from _error
 
 from newswire.delivery.reader import Item
 from newswire.hub.options import StreamOptions

@@ -40,7 +40,7 @@ class StreamServer:
     def __init__(self, url: str, *, secret: str | None = None, hub: Hub[Any] | None = None) -> None:
         if not url.startswith(("http://", "https://", "/")) or "?" in url or "#" in url:
             raise InvalidSetting("StreamServer", "url", url, "https://live.example.org, or a path such as /live")
-        self.url = url.rstrip("/")
+        self.url: str = url.rstrip("/")
         self._hub = hub
         self._secret = secret
         self._key: bytes | None = None

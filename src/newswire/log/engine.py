@@ -211,9 +211,9 @@ class Batch:
     def __init__(
         self, events: Sequence[tuple[str, Event]], condition: Condition | None = None, token: str | None = None
     ) -> None:
-        self.events = events
-        self.condition = condition
-        self.token = token
+        self.events: Sequence[tuple[str, Event]] = events
+        self.condition: Condition | None = condition
+        self.token: str | None = token
         self.sizes: Sequence[int]
 
 

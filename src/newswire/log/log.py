@@ -40,7 +40,7 @@ from newswire.log.position import KnownPosition, Position, positions
 from newswire.log.submissions import Submissions, wrong_number
 from newswire.wire.event import Event
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
@@ -66,8 +66,8 @@ class Log:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.append_seconds = Histogram(LOG_BOUNDS)
-        self.read_seconds = Histogram(LOG_BOUNDS)
+        self.append_seconds: Histogram = Histogram(LOG_BOUNDS)
+        self.read_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.limits: Limits = engine.limits
         self._closed = False
         self._check = BatchCheck(engine.limits, engine.known).check

@@ -162,14 +162,14 @@ class Lives:
     __slots__ = ("_begins", "_ends", "_epochs", "all", "branches", "epoch")
 
     def __init__(self, lives: Sequence[Life], branches: Mapping[str, int] = {}) -> None:
-        self.epoch = lives[-1].epoch
+        self.epoch: str = lives[-1].epoch
         self._epochs = [life.epoch for life in lives]
         # A later life may have lost what an earlier one began with: it counts from the lowest place after it.
-        self.all = tuple(lives)
+        self.all: tuple[Life, ...] = tuple(lives)
         self._begins = [life.after for life in lives]
         for index in range(len(lives) - 2, -1, -1):
             self._begins[index] = min(self._begins[index], self._begins[index + 1])
-        self.branches = dict(branches)
+        self.branches: dict[str, int] = dict(branches)
         self._ends = self.branches | dict(zip(self._epochs, self._begins[1:], strict=False))
 
     @classmethod

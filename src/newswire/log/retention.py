@@ -82,14 +82,14 @@ class Rules:
         ]
         found = [rule for _, rule in self._rules]
         self._text = "; ".join(f"{pattern}:{rule}" for pattern, rule in rules.items() if rule != KEEP_ALL)
-        self.in_words = "; ".join(
+        self.in_words: str = "; ".join(
             f"{'each channel' if pattern == '>' else pattern} {rule.in_words}"
             for pattern, rule in rules.items()
             if (pattern, rule) != (">", KEEP_ALL)
         )
-        self.max_age = {rule.max_age for rule in found if rule.max_age is not None}
-        self.max_events = {rule.max_events for rule in found if rule.max_events is not None}
-        self.max_bytes = {rule.max_bytes for rule in found if rule.max_bytes is not None}
+        self.max_age: set[float] = {rule.max_age for rule in found if rule.max_age is not None}
+        self.max_events: set[int] = {rule.max_events for rule in found if rule.max_events is not None}
+        self.max_bytes: set[int] = {rule.max_bytes for rule in found if rule.max_bytes is not None}
 
     def __str__(self) -> str:
         return self._text or "everything"

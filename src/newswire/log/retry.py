@@ -42,7 +42,7 @@ class Retry:
     def __init__(self, first: float = 0.1, longest: float = 5.0) -> None:
         self._first = first
         self._longest = longest
-        self.wait = first
+        self.wait: float = first
 
     def next(self) -> float:
         """How long to wait now, after one more failure."""
@@ -109,9 +109,9 @@ class Outage:
     __slots__ = ("_last", "_logger", "_quiet", "_since", "_suffering", "count", "failures", "what")
 
     def __init__(self, what: str, logger: logging.Logger, *, quiet: bool = False) -> None:
-        self.what = what
-        self.count = 0
-        self.failures = 0
+        self.what: str = what
+        self.count: int = 0
+        self.failures: int = 0
         self._logger = logger
         self._quiet = quiet
         self._last = ""
@@ -181,7 +181,7 @@ class SupervisedTask:
         on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self.failure: BaseException | None = None
-        self.over = False
+        self.over: bool = False
         self._call = call
         self._outage = outage
         self._retry = retry or Retry()

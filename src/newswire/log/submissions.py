@@ -16,7 +16,7 @@ from newswire.log.engine import Batch, Engine, OnDone, Outcome
 from newswire.log.failures import as_log_error
 from newswire.log.histogram import Histogram
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 
 class Submissions:

@@ -32,7 +32,7 @@ class ChannelTemplate:
     def __init__(self, text: str) -> None:
         self.text = text
         self._parts = _PART.split(text)  # literal, column, literal, column, …, literal
-        self.columns = self._parts[1::2]
+        self.columns: list[str] = self._parts[1::2]
         literal = "x".join(self._parts[::2])
         if "{" in literal or "}" in literal:
             raise InvalidChannel(text, f"{text[:100]!r} has a brace without its other one: write 'orders.{{id}}'")

@@ -31,7 +31,7 @@ from newswire.hub.tracing import TracedStream
 from newswire.log.position import Position
 from newswire.wire.event import Event
 
-logger = logging.getLogger("newswire.otel")
+logger: logging.Logger = logging.getLogger("newswire.otel")
 
 NOTES: Final = "$trace.notes"
 LINKS: Final = 32  # of one stream; the first ones. A stream that has them costs nothing more

@@ -78,7 +78,7 @@ class Relay:
         options: RelayOptions | None = None,
         client: Any = None,
     ) -> None:
-        self.stats = RelayStats()
+        self.stats: RelayStats = RelayStats()
         self._runs = runs
         self._options = options or RelayOptions()
         self._bodies = Bodies(self._options.body_timeout, self._options.max_body, each=True)

@@ -17,7 +17,7 @@ from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal
 from newswire.relay.upstream import library_of, send, set_timeouts
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 
 class ProxiedRequest:

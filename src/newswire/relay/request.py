@@ -33,13 +33,13 @@ class RelayRequest:
     def __init__(self, scope: Scope, receive: Receive) -> None:
         root = str(scope.get("root_path") or "").rstrip("/")
         path = str(scope["path"])
-        self.method = str(scope["method"])
-        self.scheme = str(scope.get("scheme") or "http")
-        self.path = path.removeprefix(root) if path.startswith(f"{root}/") else path
-        self.root = quote(root)
+        self.method: str = str(scope["method"])
+        self.scheme: str = str(scope.get("scheme") or "http")
+        self.path: str = path.removeprefix(root) if path.startswith(f"{root}/") else path
+        self.root: str = quote(root)
         raw: bytes = scope.get("raw_path") or quote(path).encode()
         begins = self.root.encode()
-        self.raw_path = raw.removeprefix(begins) if begins and raw.startswith(begins + b"/") else raw
+        self.raw_path: bytes = raw.removeprefix(begins) if begins and raw.startswith(begins + b"/") else raw
         self.query: bytes = scope.get("query_string") or b""
         self.headers: Headers = [(name.lower(), value) for name, value in scope["headers"]]
         self._receive = receive

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -67,7 +67,7 @@ def create_relay(settings: RelaySettings, *, stats_folder: Path | None = None) -
 
 class _Service(ServedApp):
     settings: RelaySettings
-    families = FAMILIES
+    families: ClassVar[tuple[Family, ...]] = FAMILIES
     # Clients of AI services send dozens of headers of their own, and read some of their upstreams'.
     grants = Grants(methods="GET, HEAD, POST, PUT, PATCH, DELETE", headers="*, Authorization", exposed="*", hide=True)
 

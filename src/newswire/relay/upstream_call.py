@@ -61,7 +61,7 @@ class RelayStats:
         self.streaming_seconds += seconds
 
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 CONTENT: Final = (Text, Reasoning, ToolCall, ToolInput)  # parts that are a piece of an answer
 _MAX_REFUSAL: Final = 2**20  # bytes of an upstream's error that are kept

@@ -51,7 +51,9 @@ class RunResponse(StarletteCompatible):
         stream: StreamOptions,
     ) -> None:
         super().__init__(status_code)
-        self.raw_headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        self.raw_headers: list[tuple[bytes, bytes]] = [
+            (name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()
+        ]
         self._readers = readers
         self._find = find
         self._location = location

@@ -26,6 +26,7 @@ from newswire.runs.options import RunOptions, WorkerOptions
 from newswire.runs.reading.reader import Readers
 from newswire.runs.reading.run import Run
 from newswire.runs.response import RunAccepted, RunResponse, location_of
+from newswire.runs.stats import RunStats
 from newswire.runs.store.record import Anyone, Record, check_name, is_id, out_channel
 from newswire.runs.store.store import RunStore
 from newswire.runs.worker.sources import Source, discard
@@ -68,10 +69,10 @@ class Runs:
         stream: StreamOptions | None = None,
     ) -> None:
         self.hub = hub
-        self.store = RunStore(hub.log)
-        self.stats = self.store.stats
+        self.store: RunStore = RunStore(hub.log)
+        self.stats: RunStats = self.store.stats
         self.producers: dict[str, Callable[..., Any]] = {}
-        self.sync = SyncRuns(self)
+        self.sync: SyncRuns = SyncRuns(self)
         self._public = public
         self._options = options or RunOptions()
         self._worker_options = worker or WorkerOptions()

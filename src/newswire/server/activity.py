@@ -26,7 +26,7 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 _KEPT: Final = 5_000  # channels; past this the half that was silent the longest is forgotten
 _AT_ONCE: Final = 1_000  # the newest kept events, counted before the server serves; also a page of the others
@@ -65,8 +65,8 @@ class ActivityCounter:
     wire = False
 
     def __init__(self, hub: Hub) -> None:
-        self.delivered = 0
-        self.complete = False
+        self.delivered: int = 0
+        self.complete: bool = False
         self._hub = hub
         self._channels: dict[str, Activity] = {}
         self._seconds: deque[list[int]] = deque(maxlen=_SECONDS)  # [second, events] in order, no empty ones

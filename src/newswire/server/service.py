@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from starlette.requests import Request
 from starlette.types import Scope
@@ -31,6 +31,7 @@ from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
 from newswire.server.policy import check_room, for_channels, patient, times
 from newswire.server.rates import Rates
 from newswire.server.settings import Settings
+from newswire.serving.metrics import Family
 from newswire.serving.origins import Grants
 from newswire.serving.served_app import ServedApp
 from newswire.serving.settings import ServerSettings
@@ -59,8 +60,8 @@ class Service(ServedApp):
     """
 
     settings: Settings
-    families = FAMILIES
-    grants = Grants(
+    families: ClassVar[tuple[Family, ...]] = FAMILIES
+    grants: Grants = Grants(
         methods="GET, HEAD, POST",
         headers="Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Prefer",
     )
@@ -70,21 +71,22 @@ class Service(ServedApp):
     ) -> None:
         super().__init__(settings, hub, stats_folder, settings.drain)
         self.authorize = authorize
-        self.auth = authorize if isinstance(authorize, Auth) else None
+        self.auth: Auth | None = authorize if isinstance(authorize, Auth) else None
         if self.auth is None:
-            self.streams_open = OpenStreams()
+            self.streams_open: OpenStreams = OpenStreams()
         else:
             self.streams_open = self.auth.streams
             self.grants = replace(self.grants, credentials=True)
         self.streams_open.per_subject = settings.max_streams_per_subject
         self.streams_open.per_address = settings.max_streams_per_address
-        self.parameters = tuple(parameters)
-        self.stream_parameters = self.parameters if self.auth is None else (*parameters, TICKET)
-        self.bodies = Bodies(settings.body_timeout, settings.max_body)
-        self.publish_seconds = self.stats.histograms["publish_seconds"] = Histogram(PUBLISH_BOUNDS)
+        self.parameters: tuple[str, ...] = tuple(parameters)
+        self.stream_parameters: tuple[str, ...] = self.parameters if self.auth is None else (*parameters, TICKET)
+        self.bodies: Bodies = Bodies(settings.body_timeout, settings.max_body)
+        self.publish_seconds: Histogram = Histogram(PUBLISH_BOUNDS)
+        self.stats.histograms["publish_seconds"] = self.publish_seconds
         self.rates = None if settings.publish_rate is None else Rates(settings.publish_rate)
-        self.presence_rates = Rates(settings.state_rate)
-        self.activity = ActivityCounter(hub)
+        self.presence_rates: Rates = Rates(settings.state_rate)
+        self.activity: ActivityCounter = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
         self.answers: dict[str, Callable[[Service, dict[str, Any]], Awaitable[Any]]] = {}
         self._publishable: set[str] = set()  # channels whose names were checked

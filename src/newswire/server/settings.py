@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from newswire.errors import InvalidSetting
 from newswire.hub.options import PresenceOptions, StreamOptions
@@ -29,7 +29,7 @@ _DEFAULT_AGE: Final = option_types.duration().show(DEFAULT_RETENTION.max_age)
 class Settings(ServerSettings):
     """How `newswire serve` behaves. Times are in seconds, sizes in bytes; None switches a limit off."""
 
-    reloadable = frozenset(
+    reloadable: ClassVar[frozenset[str]] = frozenset(
         (
             *("max_body", "max_batch", "max_channels", "max_channel_bytes", "body_timeout", "publish_rate"),
             *("slow", "max_lag", "max_streams", "max_streams_per_subject", "max_streams_per_address"),

@@ -23,8 +23,8 @@ class LoopLag:
     """
 
     def __init__(self) -> None:
-        self.seconds = Histogram(BOUNDS)
-        self.sustained = 0.0
+        self.seconds: Histogram = Histogram(BOUNDS)
+        self.sustained: float = 0.0
         self._last = 0.0
         self._timer: asyncio.TimerHandle | None = None
 

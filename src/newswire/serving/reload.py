@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from newswire.serving.settings import ServerSettings
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 S = TypeVar("S", bound=ServerSettings)
 

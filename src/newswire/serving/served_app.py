@@ -41,7 +41,7 @@ from newswire.serving.settings import ServerSettings
 from newswire.serving.stats import ServerStats, WorkerStats
 from newswire.serving.worker_calls import WorkerCalls
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 _LOG_SECONDS: Final = 2.0  # a log that needs longer to say where it is has no strength to serve
 _WRITE_SECONDS: Final = 1.0
@@ -104,17 +104,17 @@ class ServedApp:
         stats_folder: Path | None,
         drain: Literal["goodbye", "drain"] | None = None,
     ) -> None:
-        self.settings = settings
+        self.settings: ServerSettings = settings
         self.hub = hub
-        self.stats = ServerStats()
-        self.workers = WorkerStats(stats_folder)
-        self.started = time.time()
+        self.stats: ServerStats = ServerStats()
+        self.workers: WorkerStats = WorkerStats(stats_folder)
+        self.started: float = time.time()
         self.stopping = False
         self.again: Again | None = None
         self._one_rereads = asyncio.Lock()
         self._drain = drain
-        self.loop_lag = LoopLag()
-        self.calls = WorkerCalls(stats_folder, self.workers.worker, self.answer)
+        self.loop_lag: LoopLag = LoopLag()
+        self.calls: WorkerCalls = WorkerCalls(stats_folder, self.workers.worker, self.answer)
 
     # -- what each application has of its own
 

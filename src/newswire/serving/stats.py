@@ -76,8 +76,8 @@ class WorkerStats:
     """
 
     def __init__(self, folder: Path | None) -> None:
-        self.worker = f"{os.getpid()}-{secrets.token_hex(3)}"
-        self.shared = folder is not None
+        self.worker: str = f"{os.getpid()}-{secrets.token_hex(3)}"
+        self.shared: bool = folder is not None
         self._folder = folder
 
     def write(self, stats: ServerStats, channels: dict[str, int]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 Answer: TypeAlias = Callable[[dict[str, Any]], Awaitable[Any]]
 

@@ -26,7 +26,7 @@ class Exchange:
     """
 
     def __init__(self, app: App, scope: dict[str, Any], body: bytes) -> None:
-        self.status = 0
+        self.status: int = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._request = body
         self._asked = False

@@ -29,7 +29,7 @@ class LogTests:
             it refuses rules for patterns, and tells readers of what it removed by `Page.doubt`.
     """
 
-    pytestmark = pytest.mark.anyio
+    pytestmark: pytest.MarkDecorator = pytest.mark.anyio
     durable: ClassVar[bool] = True
     per_channel: ClassVar[bool] = True
 

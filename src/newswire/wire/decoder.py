@@ -61,7 +61,7 @@ class Decoder(LineSplitter[Event]):
         on_comment: Callable[[str], object] | None = None,
     ) -> None:
         super().__init__(max_line)
-        self.last_event_id = last_event_id
+        self.last_event_id: str = last_event_id
         self.retry: int | None = None
         self._on_comment = on_comment
         self._max_event = max_event

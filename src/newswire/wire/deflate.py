@@ -63,8 +63,8 @@ class GzipBody:
     __slots__ = ("_crc", "_size", "begun", "over")
 
     def __init__(self) -> None:
-        self.begun = False
-        self.over = False
+        self.begun: bool = False
+        self.over: bool = False
         self._crc = 0
         self._size = 0
 

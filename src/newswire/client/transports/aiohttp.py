@@ -22,7 +22,7 @@ class AiohttpConnection:
 
     def __init__(self, aiohttp: Any, response: Any) -> None:
         headers = tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.raw_headers)
-        self.head = Opened(url=str(response.url), status=response.status, headers=headers)
+        self.head: Opened = Opened(url=str(response.url), status=response.status, headers=headers)
         self._aiohttp = aiohttp
         self._response = response
 

@@ -104,7 +104,7 @@ class HttpxConnection:
     """A `Connection` over a sync response."""
 
     def __init__(self, transport: HttpxTransport, response: Any, timeouts: Timeouts, inflater: Inflater | None) -> None:
-        self.head = _head(response)
+        self.head: Opened = _head(response)
         self._transport = transport
         self._response = response
         self._inactivity = timeouts.inactivity
@@ -226,7 +226,7 @@ class AsyncHttpxConnection:
     """An `AsyncConnection` over an async response."""
 
     def __init__(self, httpx: ModuleType, response: Any, inflater: Inflater | None) -> None:
-        self.head = _head(response)
+        self.head: Opened = _head(response)
         self._httpx = httpx
         self._response = response
         self._inflater = inflater

@@ -29,7 +29,7 @@ from newswire.hub.frames import Chunk
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 try:
     from asyncio import _enter_task, _leave_task

@@ -39,7 +39,7 @@ else:  # `missing`, below, finds what a uvicorn lacks
     RequestResponseCycle = getattr(httptools_impl, "RequestResponseCycle", object)
     FlowControl = getattr(httptools_impl, "FlowControl", object)
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 # A client has nothing to say during a stream but its next request. More than this is read when the stream has ended.
 _MAX_EARLY: Final = 64 * 2**10
@@ -122,6 +122,14 @@ class DirectHttpProtocol(LimitedHttpProtocol):
     """Give this class to uvicorn as `http`."""
 
     __slots__ = ("_early", "_ending", "_keep_alive", "_lent", "_sink", "_stopping")
+    # uvicorn's, which knows no None here: a lent connection drops them.
+    cycle: Any
+    flow: Any
+    headers: Any
+    parser: Any
+    pipeline: Any
+    scope: Any
+    server: tuple[str, int | None] | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -225,7 +233,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         """Drop what only a request needs, of uvicorn's 3 KB a connection: `_regain` makes it again."""
         self.flow.resume_reading()
         self.flow.resume_writing()  # the sink hears of a full buffer from here on
-        self.flow = self.parser = self.cycle = self.scope = None  # type: ignore[assignment]
+        self.flow = self.parser = self.cycle = self.scope = None
         self.pipeline = self.headers = _NONE
         self.url = b""
 

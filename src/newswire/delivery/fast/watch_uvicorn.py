@@ -19,7 +19,7 @@ from newswire.delivery import asgi
 from newswire.delivery.asgi import Message, Receive
 from newswire.delivery.fast import ENABLED
 
-logger = logging.getLogger("newswire.delivery")
+logger: logging.Logger = logging.getLogger("newswire.delivery")
 
 _NEEDS_NO_TASK: Final = frozenset(
     {"uvicorn.protocols.http.httptools_impl", "uvicorn.protocols.http.h11_impl", "newswire.delivery.fast.uvicorn"}

@@ -33,7 +33,7 @@ from newswire.log.retry import Outage, Retry, SupervisedTask
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 
-logger = logging.getLogger("newswire.hub")
+logger: logging.Logger = logging.getLogger("newswire.hub")
 
 _TRIES: Final = 100  # others that are faster; each of them has changed the note
 _AT_ONCE: Final = 500  # changes that are stored together
@@ -60,9 +60,9 @@ class Node:
     def __init__(
         self, log: Log, options: PresenceOptions, *, append: Append, subscribe: Callable[[], AsyncIterator[Event]]
     ) -> None:
-        self.name = token_hex(6)
-        self.roster = Roster()
-        self.ready = asyncio.Event()
+        self.name: str = token_hex(6)
+        self.roster: Roster = Roster()
+        self.ready: asyncio.Event = asyncio.Event()
         self._log = log
         self._options = options
         self._append = append

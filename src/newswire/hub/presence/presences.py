@@ -192,7 +192,7 @@ class Presence:
 
     def __init__(self, presences: Presences, channel: str, subscribe: Callable[..., Any]) -> None:
         self._presences = presences
-        self.channel = presences.check(channel)
+        self.channel: str = presences.check(channel)
         self._subscribe = subscribe
 
     def __repr__(self) -> str:

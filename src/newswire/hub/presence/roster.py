@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from newswire.hub.presence.member import json_text
 from newswire.hub.presence.names import HELD, HERE, VISITORS, here, visitors
 
-logger = logging.getLogger("newswire.hub")
+logger: logging.Logger = logging.getLogger("newswire.hub")
 
 Key: TypeAlias = tuple[str, str]
 """A channel and a member."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 try:
     import django as _django  # type: ignore[import-untyped]  # noqa: F401
-except ImportError as error:
-    raise ImportError("newswire.integrations.django needs Django: pip install django") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.django needs Django: pip install django") from _error
 
 from newswire.integrations.django.asgi import asgi_application
 from newswire.integrations.django.config import hub

@@ -22,8 +22,8 @@ import sys
 
 try:
     import starlette as _starlette  # noqa: F401
-except ImportError as error:
-    raise ImportError("newswire.integrations.sse_starlette needs Starlette: pip install starlette") from error
+except ImportError as _error:
+    raise ImportError("newswire.integrations.sse_starlette needs Starlette: pip install starlette") from _error
 
 from newswire.integrations.sse_starlette import event, sse
 from newswire.integrations.sse_starlette.appstatus import AppStatus

@@ -28,7 +28,7 @@ __all__ = [
     "ensure_bytes",
 ]
 
-logger = logging.getLogger("newswire.integrations.sse_starlette")
+logger: logging.Logger = logging.getLogger("newswire.integrations.sse_starlette")
 
 _SEPARATORS: Final = ("\r\n", "\r", "\n")
 
@@ -93,14 +93,14 @@ class EventSourceResponse(Response):
             content if isinstance(content, AsyncIterable) else iterate_in_threadpool(content)
         )
         self.status_code = status_code
-        self.media_type = media_type or self.media_type
+        self.media_type: str | None = media_type or self.media_type
         self.background = background
         self.data_sender_callable = data_sender_callable
         self.send_timeout = send_timeout
         self.ping_interval = self.DEFAULT_PING_INTERVAL if ping is None else ping
         self.ping_message_factory = ping_message_factory
         self.client_close_handler_callable = client_close_handler_callable
-        self.active = True
+        self.active: bool = True
         self._shutdown_event = shutdown_event
         self._shutdown_grace_period = shutdown_grace_period
         self._cleanup_timeout = cleanup_timeout

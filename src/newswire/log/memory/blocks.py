@@ -19,7 +19,7 @@ from newswire.log.retention import Retention
 
 _SIZE: Final = 1024  # entries that a block is begun with at most
 _FEW: Final = 128  # entries that a block has at least, or the one before it has many
-offset_of = itemgetter(0)
+offset_of: itemgetter[int] = itemgetter(0)
 
 
 def weight(data: str) -> int:
@@ -126,11 +126,11 @@ class Channel:
 
     def __init__(self, rule: Retention, born: int) -> None:
         self.entries: list[Entry] = []
-        self.start = 0
-        self.rule = rule
-        self.bytes = 0
-        self.born = born
-        self.newest = -math.inf
+        self.start: int = 0
+        self.rule: Retention = rule
+        self.bytes: int = 0
+        self.born: int = born
+        self.newest: float = -math.inf
         self._holes = False  # whether an entry that was not the first has been taken out
         untrack(self.entries)
         untrack(self)

@@ -35,7 +35,7 @@ from newswire.log.engine import (
     Span,
 )
 from newswire.log.log import Log
-from newswire.log.memory.blocks import offset_of
+from newswire.log.memory.blocks import Channel, offset_of
 from newswire.log.memory.kept import TAKEN, Kept
 from newswire.log.position import Lives, new_epoch
 from newswire.log.retention import RetentionRules, Rules
@@ -81,7 +81,7 @@ class MemoryEngine(Engine):
         rules = Rules(retention)
         self._rules = rules
         self._kept = Kept(rules, max_bytes)
-        self.known = self._kept.channels
+        self.known: dict[str, Channel] = self._kept.channels
         self._clock = clock
         self._earliest = 0  # no event up to here is kept
         self._followers: set[Follower] = set()

@@ -47,16 +47,16 @@ class Kept:
     """
 
     def __init__(self, rules: Rules, max_bytes: int) -> None:
-        self.all = Blocks()
-        self.losses = Losses()
-        self.latest = 0
-        self.buried = 0
-        self.limited = bool(rules)
+        self.all: Blocks = Blocks()
+        self.losses: Losses = Losses()
+        self.latest: int = 0
+        self.buried: int = 0
+        self.limited: bool = bool(rules)
         self._rules = rules
         self.max_bytes = max_bytes
         self._once: dict[str, int] = {}  # channels of one event, which have no limits: its offset
         self.channels: dict[str, Channel] = {}  # the others
-        self.events = 0
+        self.events: int = 0
         self._bytes = 0
         self._graves: deque[Entry] = deque()  # taken by retention, still in `all`
         self._graves_bytes = 0

@@ -49,7 +49,7 @@ class Losses:
     """
 
     def __init__(self) -> None:
-        self.forgotten = Forgotten()
+        self.forgotten: Forgotten = Forgotten()
         self._since: int | None = None  # the offset of the newest event when the first was forgotten
         self.lost: dict[str, int] = {}  # a channel stands in one of the two
         self.empty: dict[str, int] = {}

@@ -88,7 +88,7 @@ class NatsEngine(PagedEngine):
             raise ValueError(f"replicas are 1 to 5, not {replicas}")
         if max_payload < 2 * _HEADERS:
             raise ValueError(f"max_payload is at least {2 * _HEADERS} bytes, not {max_payload}")
-        self.limits = Limits(
+        self.limits: Limits = Limits(
             event_bytes=max_payload - _HEADERS, batch_events=_BATCH, group_events=_BATCH, group_bytes=8 * 2**20
         )
         self._server = server

@@ -78,11 +78,11 @@ class Link:
 
     def __init__(self, url: str, timeout: float, creds: str | None = None, ca: str | None = None) -> None:
         self._servers, self._options = _parse(url, creds, ca)
-        self.name = ", ".join(each.partition("//")[2] for each in self._servers)
+        self.name: str = ", ".join(each.partition("//")[2] for each in self._servers)
         self.timeout = timeout
-        self.run = ""
-        self.version = ""
-        self.max_payload = 0
+        self.run: str = ""
+        self.version: str = ""
+        self.max_payload: int = 0
         self.on_lost: list[Callable[[], object]] = []
         self._client: Client | None = None
         self._inbox = ""

@@ -28,7 +28,7 @@ from newswire.log.position import Life, Lives, lives_text, new_epoch, parse_live
 from newswire.log.retention import Retention
 from newswire.log.retry import Outage, Retry
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 WRONG_SEQUENCE: Final = (10071, 10164)
@@ -87,14 +87,14 @@ class Stream:
     def __init__(self, link: Link, name: str, retention: Retention, replicas: int) -> None:
         self.link = link
         self.name = name
-        self.epoch = ""
+        self.epoch: str = ""
         self.lives: Lives | None = None
-        self.seen = 0
-        self.doubt = 0
-        self.subjects = Subjects(name, "")
-        self.single = True
-        self.made = False
-        self.away = False
+        self.seen: int = 0
+        self.doubt: int = 0
+        self.subjects: Subjects = Subjects(name, "")
+        self.single: bool = True
+        self.made: bool = False
+        self.away: bool = False
         self.on_epoch: list[Callable[[], object]] = []
         self._retention = retention
         self._replicas = replicas

@@ -42,11 +42,11 @@ class Subjects:
     def __init__(self, namespace: str, birth: str) -> None:
         base = f"{namespace}.{birth}."
         self.birth = birth
-        self.all = base + ">"
-        self.marks = base + "d.>"
-        self.floor = base + "f"
-        self.hole = base + "h"
-        self.life = base + "l"
+        self.all: str = base + ">"
+        self.marks: str = base + "d.>"
+        self.floor: str = base + "f"
+        self.hole: str = base + "h"
+        self.life: str = base + "l"
         self._public = base + "c."
         self._internal = base + "i."
         self._mark = base + "d."

@@ -20,7 +20,7 @@ from newswire.log.nats.stream import Stream
 from newswire.log.nats.subjects import entry
 from newswire.log.retry import Outage, Retry
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _HEARTBEAT: Final = 0.3  # seconds
 _SILENCE: Final = 3 * _HEARTBEAT  # then the stream is looked at

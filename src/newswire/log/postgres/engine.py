@@ -101,7 +101,7 @@ class PostgresEngine(TailedEngine):
 
     # One transaction: while the database stores it, the hub sends on what was in the one before. PostgreSQL's texts
     # have no NUL, and a message to it at most 1 GiB.
-    limits = Limits(nul=False, batch_bytes=256 * 2**20, group_events=512)
+    limits: Limits = Limits(nul=False, batch_bytes=256 * 2**20, group_events=512)
 
     def __init__(self, way: Way, names: tuple[str, str], retention: RetentionRules, clock: Callable[[], float]) -> None:
         self._way = way
@@ -125,7 +125,7 @@ class PostgresEngine(TailedEngine):
         self._link = Link(server)
         self._pages = Pages(server, self._link)
         self._keeper = Keeper(server, self._link, self._rules, self._clock)
-        self.outbox = Outbox(server, self._link, self._clock, tail.look)
+        self.outbox: Outbox = Outbox(server, self._link, self._clock, tail.look)
         self._leader = Leader(server, self._direct, self._rules, self._clock, self.outbox)
 
     def _parts(self) -> Sequence[Part]:

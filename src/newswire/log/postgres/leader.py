@@ -21,7 +21,7 @@ from newswire.log.postgres.outbox import Outbox, Sequencer
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, Retry, end
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _LOCK: Final = "SELECT pg_try_advisory_lock($1)"
 # Ends the sessions that hold one of these locks and whose clients have stopped in the middle of a statement, between
@@ -55,7 +55,7 @@ class Leader:
     def __init__(
         self, server: Server, direct: Address | None, rules: Rules, clock: Callable[[], float], outbox: Outbox
     ) -> None:
-        self.leads = False
+        self.leads: bool = False
         self._server = server
         self._outbox = outbox
         self._link = Link(server, direct, _SETTINGS)

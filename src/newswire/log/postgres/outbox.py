@@ -37,7 +37,7 @@ from newswire.errors import LogUnavailable
 from newswire.log.position import Position
 from newswire.log.postgres.link import Link, Server
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _MOVE: Final = """
     SELECT o_status, o_snapshot::text, o_rest, o_moved, o_missed, o_refused, o_before, o_latest
@@ -69,9 +69,9 @@ class Outbox:
         self._clock = clock
         self._on_moved = on_moved
         self._expected = asyncio.Event()
-        self.name = server.name
+        self.name: str = server.name
         table = server.schema.sql("@schema@.outbox")
-        self.place_query = f"""SELECT pg_postmaster_start_time() || ' ' || current_database() || ' ' ||
+        self.place_query: str = f"""SELECT pg_postmaster_start_time() || ' ' || current_database() || ' ' ||
             coalesce(to_regclass('{table}')::oid::text, 'nowhere')"""
 
     async def place(self) -> str:

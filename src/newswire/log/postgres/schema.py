@@ -45,14 +45,14 @@ class Schema:
     """
 
     def __init__(self, schema: str, namespace: str, limits: Limits) -> None:
-        self.name = f"{schema}_{namespace}" if namespace else schema
+        self.name: str = f"{schema}_{namespace}" if namespace else schema
         if not _NAME.fullmatch(self.name) or len(self.name.encode()) > 63 or self.name.startswith("pg_"):
             raise ValueError("a schema and namespace are letters, digits, '_', '-' and '.', at most 63 bytes together")
-        self.quoted = f'"{self.name}"'
-        self.channel = self.name
-        self.lead = _number(f"{self.name} leader")
-        self.log = _number(f"{self.name} log")
-        self.keep = _number(f"{self.name} keep")
+        self.quoted: str = f'"{self.name}"'
+        self.channel: str = self.name
+        self.lead: int = _number(f"{self.name} leader")
+        self.log: int = _number(f"{self.name} log")
+        self.keep: int = _number(f"{self.name} keep")
         self._made: dict[str, str] = {}
         self._words = {
             "schema": self.quoted,

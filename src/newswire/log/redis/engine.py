@@ -63,7 +63,7 @@ class RedisEngine(TailedEngine):
     _server: Server
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
-    limits = Limits(group_events=128)
+    limits: Limits = Limits(group_events=128)
 
     def __init__(
         self, url: str, namespace: str, retention: RetentionRules, timeout: float, clock: Callable[[], float]

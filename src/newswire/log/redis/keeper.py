@@ -19,7 +19,7 @@ from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, end
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 
 _SECONDS: Final = 1.0

@@ -42,8 +42,8 @@ class Script:
 
     def __init__(self, name: str, *needs: str) -> None:
         folder = files(__package__) / "lua"
-        self.text = "".join((folder / f"{each}.lua").read_text("utf-8") for each in ("head", *needs, name))
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        self.text: str = "".join((folder / f"{each}.lua").read_text("utf-8") for each in ("head", *needs, name))
+        self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 APPEND: Final = Script("append")

@@ -38,7 +38,7 @@ from newswire.log.sqlite.transactions import SqliteTransactions
 from newswire.log.sqlite.writer import Writer
 from newswire.log.tail import Follower
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 

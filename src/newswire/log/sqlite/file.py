@@ -24,7 +24,7 @@ from newswire.log.sqlite.fork import Identity
 from newswire.log.sqlite.hold import Hold, Note, opening
 from newswire.log.sqlite.schema import STEPS, begin_life, is_ours, lives_of, migrate, version_of
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 # From this size on, what is in the WAL is moved to the database in the background.
 WAL_CHECKPOINT: Final = 16 * 2**20
@@ -57,10 +57,10 @@ class LogFile:
     def __init__(
         self, path: str | os.PathLike[str], *, synchronous: str, patience: float, replaces: bool = False
     ) -> None:
-        self.path = os.path.abspath(path)
+        self.path: str = os.path.abspath(path)
         self._replaces = replaces
-        self.epoch = ""
-        self.lives = Lives.single("")
+        self.epoch: str = ""
+        self.lives: Lives = Lives.single("")
         self._synchronous = synchronous
         self._patience = patience
         self._hold: Hold | None = None

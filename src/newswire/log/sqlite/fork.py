@@ -22,7 +22,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from newswire import posix
 from newswire.errors import LogUnavailable
@@ -53,7 +53,7 @@ class Working:
     """
 
     def __init__(self) -> None:
-        self.lock = native.lock()
+        self.lock: Any = native.lock()
         with _state.lock:
             _state.working.add(self)
 

@@ -47,7 +47,7 @@ class Note:
     def __init__(self, path: str, *, replaces: bool = False) -> None:
         self._path = path
         self._life = path + "-life"
-        self.whole = True
+        self.whole: bool = True
         database, wal = self._noted()
         if wal is None:
             return
@@ -252,7 +252,7 @@ class Hold:
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
         self._descriptor = fork.open_descriptor(self._paths[1])
         try:
-            self.alone = self._lock()
+            self.alone: bool = self._lock()
         except BaseException:
             fork.close_descriptor(self._descriptor)
             raise

@@ -59,7 +59,7 @@ class Planner:
 
     def __init__(self, rules: Rules) -> None:
         self.over: set[int] = set()
-        self.least = (_least(rules.max_events), _least(rules.max_bytes))
+        self.least: tuple[int, int] = (_least(rules.max_events), _least(rules.max_bytes))
         self._rules = rules
         self._counting = bool(rules.max_events or rules.max_bytes)
         self._youngest = min(rules.max_age, default=math.inf)

@@ -24,7 +24,7 @@ from newswire.log.sqlite.retention import RetentionJob
 from newswire.log.sqlite.schema import NEWEST
 from newswire.log.sqlite.thread import DatabaseThread, Job
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Reader(DatabaseThread):
         keeper: RetentionJob | None = None,
     ) -> None:
         super().__init__(file)
-        self.watching = False
+        self.watching: bool = False
         self._noticed = noticed
         self._own = own
         self._keeper = keeper

@@ -167,7 +167,7 @@ class RetentionJob:
     """
 
     def __init__(self, planner: Planner, clock: Callable[[], float]) -> None:
-        self.due = time.monotonic() + _TICK_SECONDS
+        self.due: float = time.monotonic() + _TICK_SECONDS
         self._clock = clock
         self._name = secrets.token_hex(8)
         self._planner = planner

@@ -31,7 +31,7 @@ class Tail:
     """
 
     def __init__(self) -> None:
-        self.newest = 0
+        self.newest: int = 0
         self.broken: LogError | None = None
         self.followers: set[Follower] = set()
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -23,7 +23,7 @@ from newswire.log import native
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import Working
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
@@ -45,9 +45,9 @@ class Job(Generic[T]):
         done: asyncio.Future[T] | None = None,
         over: Callable[[], object] | None = None,
     ) -> None:
-        self.call = call
-        self.done = done
-        self.over = over
+        self.call: Callable[[sqlite3.Connection], T] = call
+        self.done: asyncio.Future[T] | None = done
+        self.over: Callable[[], object] | None = over
 
     def succeed(self, result: T) -> None:
         """It was done."""
@@ -79,7 +79,7 @@ class DatabaseThread:
         self._awaiting_end: list[asyncio.Future[None]] = []
         self._taken: list[Any] = []  # items that were taken from the queue and have not come to an end
         self._connection: sqlite3.Connection | None = None
-        self.working = Working()
+        self.working: Working = Working()
 
     # -- for the event loop
 

@@ -29,7 +29,7 @@ from newswire.log.sqlite.retention import read_forgotten
 from newswire.log.sqlite.schema import NEWEST
 from newswire.log.sqlite.thread import DatabaseThread, Job, tell
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 # What goes into one transaction: bounded so that the first batch does not wait long for the last.
 _GROUP_EVENTS: Final = 4096
@@ -62,11 +62,11 @@ class Submission:
     __slots__ = ("batches", "bytes", "events", "loop", "on_done")
 
     def __init__(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        self.batches = batches
-        self.on_done = on_done
-        self.loop = asyncio.get_running_loop()
-        self.events = sum(len(batch.sizes) for batch in batches)
-        self.bytes = sum(sum(batch.sizes) for batch in batches)
+        self.batches: Sequence[Batch] = batches
+        self.on_done: OnDone = on_done
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self.events: int = sum(len(batch.sizes) for batch in batches)
+        self.bytes: int = sum(sum(batch.sizes) for batch in batches)
 
 
 class _Stored(NamedTuple):
@@ -111,7 +111,7 @@ class Writer(DatabaseThread):
         committed: Callable[[int, int, Callable[[], list[Entry]]], None],
     ) -> None:
         super().__init__(file)
-        self.newest = 0
+        self.newest: int = 0
         self._clock = clock
         self._committed = committed
         self._channels: dict[str, int] = {}

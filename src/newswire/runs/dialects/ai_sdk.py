@@ -15,7 +15,8 @@ is told before it: the SDK's own client passes over `abort` and would take the a
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
 
 from newswire.runs.dialects.base import Dialect, Head, Problem, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
@@ -32,7 +33,7 @@ class AISDK(Dialect):
     """A run as UI message chunks."""
 
     name = "ai-sdk"
-    headers = (("x-vercel-ai-ui-message-stream", "v1"),)
+    headers: ClassVar[Sequence[tuple[str, str]]] = (("x-vercel-ai-ui-message-stream", "v1"),)
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)

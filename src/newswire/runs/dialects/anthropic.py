@@ -172,7 +172,7 @@ class AnthropicParser(UpstreamParser):
             finish: list[Part] = [Finish(_FINISH_REASONS.get(reason, reason))] if reason else []
             return [*finish, *self._used(mapping(data.get("usage")))]
         if kind == "message_stop":
-            self.finished = True
+            self.finish()
         elif kind == "error":
             error = mapping(data.get("error"))
             self.fail(error.get("type"), error.get("message"))

@@ -115,7 +115,8 @@ class OpenAIChatParser(UpstreamParser):
     def take(self, event: Event) -> list[Part] | None:
         """See `UpstreamParser.take`."""
         if event.event == "message" and event.data.strip() == "[DONE]":
-            self.finished = self._done = True
+            self._done = True
+            self.finish()
             return []
         return super().take(event)
 
@@ -213,7 +214,7 @@ class OpenAIChatParser(UpstreamParser):
         if reason == "error":
             self.fail(None, None)
             return []
-        self.finished = True
+        self.finish()
         return [Finish(_FINISH_REASONS.get(reason, reason))]
 
 

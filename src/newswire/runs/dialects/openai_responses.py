@@ -47,7 +47,7 @@ class OpenAIResponses(Dialect):
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
-        self.sequence = 0
+        self.sequence: int = 0
         self._output: list[dict[str, Any]] = []
         self._calls = ToolCalls()
         self._places: dict[str, int] = {}  # the output index of each call
@@ -278,7 +278,7 @@ class OpenAIResponsesParser(UpstreamParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sequence = -1
+        self.sequence: int = -1
         self._calls: dict[Any, str] = {}  # the id of the call in the item at this place
         self._unanswered: set[str] = set()
         self._said: set[Any] = set()  # the places of items whose deltas came
@@ -376,12 +376,12 @@ class OpenAIResponsesParser(UpstreamParser):
 
     def _ended(self, kind: str, response: dict[str, Any]) -> list[Part]:
         if kind == "response.completed":
-            self.finished = True
+            self.finish()
             return [Finish("tool_calls" if self._unanswered else "stop"), *_usage_of(response)]
         if kind == "response.incomplete":
             reason = clean(mapping(response.get("incomplete_details")).get("reason"))
             if reason and reason != _STOPPED:
-                self.finished = True
+                self.finish()
                 return [Finish(_SHORT.get(reason, reason)), *_usage_of(response)]
             self.fail(reason, f"The upstream's response is incomplete: {reason or 'it does not say why'}.")
         elif kind in ("response.failed", "response.cancelled"):

@@ -112,16 +112,16 @@ class OpenAIChatPassthrough(Passthrough):
     """Raw chat completion chunks."""
 
     name = "openai-chat"
-    reads = OpenAIChatParser
-    inner = OpenAIChat
+    reads: ClassVar[type[UpstreamParser]] = OpenAIChatParser
+    inner: ClassVar[type[Dialect]] = OpenAIChat
 
 
 class OpenAIResponsesPassthrough(Passthrough):
     """Raw events of the Responses API."""
 
     name = "openai-responses"
-    reads = OpenAIResponsesParser
-    inner = OpenAIResponses
+    reads: ClassVar[type[UpstreamParser]] = OpenAIResponsesParser
+    inner: ClassVar[type[Dialect]] = OpenAIResponses
 
     def _dialect(self) -> Dialect:
         told = super()._dialect()
@@ -135,8 +135,8 @@ class AnthropicPassthrough(Passthrough):
     """Raw events of the Messages API."""
 
     name = "anthropic"
-    reads = AnthropicParser
-    inner = Anthropic
+    reads: ClassVar[type[UpstreamParser]] = AnthropicParser
+    inner: ClassVar[type[Dialect]] = Anthropic
 
 
 class Transcoded(Dialect):

@@ -41,11 +41,11 @@ class Call:
     __slots__ = ("_depth", "_escaped", "_object", "_pieces", "_quoted", "answered", "id", "index", "name", "whole")
 
     def __init__(self, id: str, name: str, index: int) -> None:
-        self.id = id
-        self.name = name
-        self.index = index
-        self.whole = False
-        self.answered = False
+        self.id: str = id
+        self.name: str = name
+        self.index: int = index
+        self.whole: bool = False
+        self.answered: bool = False
         self._pieces: list[str] = []
         self._object: bool | None = None  # whether the input is a JSON object, whose end it says itself
         self._depth = 0
@@ -177,7 +177,7 @@ class SerializedToolCalls:
     __slots__ = ("_held", "_turn", "calls")
 
     def __init__(self) -> None:
-        self.calls = ToolCalls()
+        self.calls: ToolCalls = ToolCalls()
         self._turn: Call | None = None
         self._held: list[Part] = []
 

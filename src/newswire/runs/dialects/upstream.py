@@ -74,7 +74,7 @@ class UpstreamParser:
     name: ClassVar[str]
 
     def __init__(self) -> None:
-        self.finished = False
+        self.finished: bool = False
         self.error: Mapping[str, str] | None = None
         self.id: str | None = None
         self.model: str | None = None
@@ -151,6 +151,10 @@ class UpstreamParser:
         for kind, id in halves:
             parts.append(ToolInput(id, _NO_TEXT) if kind is ToolInput else kind(_NO_TEXT))  # type: ignore[call-arg]
         return parts
+
+    def finish(self) -> None:
+        """The upstream said that the answer is whole."""
+        self.finished = True
 
     def fail(self, kind: Any, message: Any) -> None:
         """Take note of an error that the upstream reported."""

@@ -130,9 +130,9 @@ class RunReader(Transform):
     def __init__(
         self, record: Record, on_open: Callable[[], Awaitable[None]], readers: dict[str, set[RunReader]]
     ) -> None:
-        self.run_id = record.id
-        self.begun = record.begun
-        self.seen = 0
+        self.run_id: str = record.id
+        self.begun: int = record.begun
+        self.seen: int = 0
         self.upto: int | None = None
         self._on_open = on_open
         self._opened = False  # `on_open` was awaited

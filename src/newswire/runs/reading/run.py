@@ -35,9 +35,9 @@ class Run:
     """
 
     def __init__(self, readers: Readers, record: Record, *, started: bool = False, taken_over: bool = False) -> None:
-        self.id = record.id
-        self.name = record.name
-        self.created = record.created
+        self.id: str = record.id
+        self.name: str = record.name
+        self.created: float = record.created
         self.meta: Mapping[str, Any] = record.meta
         self.record = record
         self.started = started

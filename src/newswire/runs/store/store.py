@@ -32,7 +32,7 @@ from newswire.runs.store.record import (
 from newswire.wire.event import Event
 from newswire.wire.reserved import FOLDED
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 _PAGE: Final = 1000
 
@@ -48,7 +48,7 @@ class RunStore:
 
     def __init__(self, log: Log) -> None:
         self.log = log
-        self.stats = RunStats()
+        self.stats: RunStats = RunStats()
         self.unfinished: dict[str, Record] = {}
         self._secret: bytes | None = None
 

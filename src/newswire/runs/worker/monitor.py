@@ -28,7 +28,7 @@ from newswire.runs.store.record import RECORDS, WORKERS, Record, worker_channel
 from newswire.runs.worker.expiry import Expiry
 from newswire.wire.reserved import GAP
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 _RECORD_PREFIX: Final = RECORDS.removesuffix(">")
 _WORKER_PREFIX: Final = WORKERS.removesuffix(">")
@@ -75,10 +75,10 @@ class LivenessMonitor:
     """
 
     def __init__(self, readers: Readers, worker: str, lease: float, listener: MonitorListener) -> None:
-        self.unfinished = readers.store.unfinished
+        self.unfinished: dict[str, Record] = readers.store.unfinished
         self.unfinished.clear()
-        self.seen = asyncio.Event()
-        self.expiry = Expiry(readers)
+        self.seen: asyncio.Event = asyncio.Event()
+        self.expiry: Expiry = Expiry(readers)
         self._readers = readers
         self._store = readers.store
         self._worker = worker

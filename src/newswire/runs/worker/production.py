@@ -18,7 +18,7 @@ from newswire.runs.worker.sources import Source, discard, run_source
 from newswire.runs.worker.write_queue import Claim
 from newswire.runs.worker.writer import RunWriter
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 
 class Production:
@@ -40,7 +40,7 @@ class Production:
         self.writer = writer
         self.claim = claim
         self.started_at: float | None = None
-        self.readers_at = monotonic()
+        self.readers_at: float = monotonic()
         self._source = source
         self._args = args
         self._wanted: asyncio.Event | None = asyncio.Event() if claim.record.state == "waiting" else None

@@ -18,13 +18,14 @@ from newswire.runs.dialects.base import End
 from newswire.runs.options import WorkerOptions
 from newswire.runs.reading.reader import Readers
 from newswire.runs.store.record import Record
+from newswire.runs.store.store import RunStore
 from newswire.runs.worker.monitor import LivenessMonitor
 from newswire.runs.worker.production import Production
 from newswire.runs.worker.sources import Source
 from newswire.runs.worker.write_queue import Claim, WriteQueue
 from newswire.runs.worker.writer import RunWriter
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 
 class Worker:
@@ -45,19 +46,19 @@ class Worker:
     """
 
     def __init__(self, readers: Readers, producers: Mapping[str, Callable[..., Any]], options: WorkerOptions) -> None:
-        self.id = secrets.token_hex(6)
-        self.store = readers.store
+        self.id: str = secrets.token_hex(6)
+        self.store: RunStore = readers.store
         self.readers = readers
         self.producers = producers
         self.productions: dict[str, Production] = {}
-        self.closed = False
+        self.closed: bool = False
         self._options = options
         self._idle = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()  # one for each production, until its source has ended …
         self._refused: set[asyncio.Task[None]] = set()  # … and these end runs that the log refused to store
         self._ticked = monotonic()
         self._queue = WriteQueue(self.store.log, asyncio.get_running_loop())
-        self.monitor = LivenessMonitor(readers, self.id, options.lease, self)
+        self.monitor: LivenessMonitor = LivenessMonitor(readers, self.id, options.lease, self)
 
     async def close(self, grace: float) -> None:
         """See `Runs.close`."""

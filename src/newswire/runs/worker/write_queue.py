@@ -30,7 +30,7 @@ from newswire.log.retry import Outage, Retry
 from newswire.runs.store.record import Record, out_channel, record_channel
 from newswire.wire.event import Event
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 # How far all producers of a process may be ahead of the log, in bytes: some 500 tokens, which a disk stores in a few
 # milliseconds. A producer of which nothing is pending may write one event all the same.
@@ -56,10 +56,10 @@ class Claim:
 
     def __init__(self, queue: WriteQueue, record: Record) -> None:
         self.record = record
-        self.over = False
-        self.written = 0
+        self.over: bool = False
+        self.written: int = 0
         self.first_at: float | None = None
-        self.last_at = monotonic()
+        self.last_at: float = monotonic()
         self.error: LogError | None = None
         self.suspect = False
         self.producer: asyncio.Task[Any] | None = None
@@ -278,7 +278,7 @@ class WriteQueue:
     def __init__(self, log: Log, loop: asyncio.AbstractEventLoop) -> None:
         self.log = log
         # Characters of an event that no encoding makes too large, and that need no other look.
-        self.unweighed = log.limits.event_bytes // 4 if log.limits.nul else -1
+        self.unweighed: int = log.limits.event_bytes // 4 if log.limits.nul else -1
         self._loop = loop
         self.ahead = 0
         self._queue: list[Claim] = []

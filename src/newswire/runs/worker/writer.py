@@ -26,7 +26,7 @@ from newswire.runs.store.store import as_ended, last_events
 from newswire.runs.worker.write_queue import Claim
 from newswire.wire.strict_json import as_read
 
-logger = logging.getLogger("newswire.runs")
+logger: logging.Logger = logging.getLogger("newswire.runs")
 
 T = TypeVar("T")
 

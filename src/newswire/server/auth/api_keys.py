@@ -22,7 +22,7 @@ from newswire.server.auth.access import Access
 from newswire.server.auth.patterns import read_grants
 from newswire.server.auth.tokens import invalid
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 PREFIX: Final = "nwk_"
 _LOOK: Final = 1.0  # seconds between two looks at the file

@@ -61,8 +61,8 @@ class Auth:
         secret: str | None = None,
     ) -> None:
         self.hub = hub
-        self.streams = OpenStreams()
-        self.revocations = Revocations(hub, lambda revoked: self.streams.revoked(revoked))
+        self.streams: OpenStreams = OpenStreams()
+        self.revocations: Revocations = Revocations(hub, lambda revoked: self.streams.revoked(revoked))
         self._tokens = tokens
         self._keys = keys
         self._secret = secret

@@ -20,7 +20,7 @@ from newswire.delivery.threads import in_thread
 from newswire.redact import printable, without_userinfo
 from newswire.server.auth.keys import Key, keys_of_set
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 _FRESH: Final = 300.0
 _TIMEOUT: Final = 5.0
@@ -54,7 +54,7 @@ class JwksUrl:
         self.url = url
         self._shown = without_userinfo(url)
         self.keys: Sequence[Key] = ()
-        self.fetched = 0
+        self.fetched: int = 0
         self._due = 0.0  # when to fetch again, by the monotonic clock
         self._budget = _BURST
         self._filled = time.monotonic()

@@ -28,7 +28,7 @@ from newswire.log.channels import Channels
 from newswire.log.position import Position
 from newswire.server.auth.access import Access
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 CHANNEL: Final = "$auth.revoked"
 _FOLLOWING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)

@@ -24,7 +24,7 @@ from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
 from newswire.server.auth.patterns import read_grants
 
-logger = logging.getLogger("newswire.server")
+logger: logging.Logger = logging.getLogger("newswire.server")
 
 REALM: Final = 'Bearer realm="newswire"'
 _NOT_QUOTED: Final = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")  # in an error_description (RFC 6750, section 3)
