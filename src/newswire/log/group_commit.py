@@ -74,7 +74,7 @@ class GroupCommit(ABC):
     """
 
     def __init__(self, server: RemoteServer, link: RemoteLink, limits: Limits, on_stored: OnStored) -> None:
-        self.last = 0.0
+        self.last: float = 0.0
         self._server = server
         self._link = link
         self._limits = limits

@@ -15,7 +15,7 @@ from newswire.errors import LogError, LogUnavailable
 from newswire.log.position import Lives, parse_lives
 from newswire.log.retry import Outage, Retry
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 
 class LinkLost(LogUnavailable):
@@ -43,13 +43,13 @@ class RemoteServer:
     asks_for: str
 
     def __init__(self, name: str, timeout: float) -> None:
-        self.epoch = ""
+        self.epoch: str = ""
         self.lives: Lives | None = None
-        self.seen = 0
+        self.seen: int = 0
         self.name = name
         self.timeout = timeout
         self.made = False
-        self.away = False
+        self.away: bool = False
         self.on_epoch: Callable[[], object] = lambda: None
         self._lives = ""  # as the server has them
         self._outage = Outage("no connection to the log", logger, quiet=True)

@@ -22,7 +22,7 @@ class SharedTail(ABC):
     """
 
     def __init__(self, server: RemoteServer) -> None:
-        self.at = 0
+        self.at: int = 0
         self._server = server
         self._followers: set[Follower] = set()
         self._task: asyncio.Task[None] | None = None

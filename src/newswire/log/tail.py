@@ -18,7 +18,7 @@ class Follower:
     __slots__ = ("_loop", "_on_entries", "_waiting", "_wake", "at")
 
     def __init__(self, at: int, on_entries: OnEntries) -> None:
-        self.at = at
+        self.at: int = at
         self._on_entries = on_entries
         self._waiting = False  # it has caught up
         self._loop = asyncio.get_running_loop()

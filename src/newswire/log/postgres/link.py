@@ -26,7 +26,7 @@ from newswire.log.postgres.address import Address
 from newswire.log.postgres.schema import STEPS, Schema
 from newswire.log.server import LinkLost, RemoteServer, text_of
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 ENTER: Final = "SELECT * FROM @schema@.enter($1, $2, $3, $4, $5)"
 # What a server says that has no place for this now, and may have later: by the first letters of its codes.
@@ -54,7 +54,10 @@ class Server(RemoteServer):
         create: whether to make the tables if they are missing.
     """
 
-    refusals = errors.InvalidAuthorizationSpecificationError, errors.InvalidCatalogNameError
+    refusals: tuple[type[Exception], ...] = (
+        errors.InvalidAuthorizationSpecificationError,
+        errors.InvalidCatalogNameError,
+    )
     asks_for = "this user, password or database"
 
     def __init__(self, address: Address, schema: Schema, timeout: float, pooled: bool, create: bool) -> None:

@@ -44,7 +44,7 @@ try:
 except ImportError:  # redis-py without its extra: slower, and as right
     _pack = None
 
-logger = logging.getLogger("newswire.log")
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 # What a server answers to requests that it will serve later, or that another server has to: redis-py's classes of
 # errors, and the first words of what it has no class for.
@@ -79,7 +79,7 @@ class Server(RemoteServer):
         keys: the fixed keys.
     """
 
-    refusals = AuthenticationError, NoPermissionError
+    refusals: tuple[type[Exception], ...] = AuthenticationError, NoPermissionError
     asks_for = "this user or password"
 
     def __init__(self, url: str, prefix: str, timeout: float) -> None:
@@ -87,7 +87,7 @@ class Server(RemoteServer):
         self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
         super().__init__(f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})", timeout)
         self.prefix = prefix
-        self.keys = tuple(prefix + key for key in KEYS)
+        self.keys: tuple[str, ...] = tuple(prefix + key for key in KEYS)
         self._warned = False
 
     async def connect(self) -> AbstractConnection:
