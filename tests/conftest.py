@@ -19,7 +19,7 @@ pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a faile
 
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey  # noqa: E402
 from tests.fixtures.llm import LLM, is_installed  # noqa: E402
-from tests.fixtures.matrix import frameworks, matrix  # noqa: E402
+from tests.fixtures.matrix import HTTP2, SHOWN, matrix, shown  # noqa: E402
 
 # The folders that start browsers and servers of their own, the slowest first.
 SLOW_FOLDERS: Final = ("browser", "benchmarks", "cli", "examples", "docs")
@@ -78,15 +78,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Show which suite ran on which engine, and what was shown of which framework."""
+    """Show which suite ran on which engine, and what was shown of which framework and of which way to HTTP/2."""
     stats = terminalreporter.stats
     results = [
-        (report.nodeid, outcome)
+        (report.nodeid, dict(report.user_properties).get("shown", outcome) if outcome == "passed" else outcome)
         for outcome, kind in (("passed", "passed"), ("failed", "failed"), ("failed", "error"), ("skipped", "skipped"))
         for report in stats.get(kind, ())
         if getattr(report, "when", "") == "call" or kind in ("error", "skipped")
     ]
-    for title, lines in (("suites and engines", matrix(results)), ("frameworks", frameworks(results))):
+    for title, lines in (
+        ("suites and engines", matrix(results)),
+        ("frameworks", shown(results, SHOWN)),
+        ("HTTP/2", shown(results, HTTP2)),
+    ):
         if lines:
             terminalreporter.section(title)
         for line in lines:

@@ -66,9 +66,10 @@ def test_100_idle_and_100_busy_streams_end_in_time(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_http_2_streams_end_in_time() -> None:
+@pytest.mark.parametrize("name", ["hypercorn", "granian"])
+def test_http_2_streams_end_in_time(name: str) -> None:
     """The same on HTTP/2: every stream of every connection, 200 in all."""
-    with running("hypercorn") as server, contextlib.ExitStack() as stack:
+    with running(name) as server, contextlib.ExitStack() as stack:
         connections = [
             stack.enter_context(Http2Streams(server.port, [path] * 50))
             for path in ("/events?channel=quiet", "/events?channel=quiet", "/events", "/endless")

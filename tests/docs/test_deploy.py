@@ -6,14 +6,13 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 import yaml
-from tests.browser.conftest import Page
 from tests.fixtures.http2 import Http2Streams
 from tests.fixtures.proxies import DEPLOY, HOST, Caddy, Nginx, Proxy
 from tests.fixtures.serve import Serve, run_newswire
@@ -85,14 +84,9 @@ async def test_the_doctor_finds_nothing(proxy: Proxy) -> None:
     assert report.watched.version == "HTTP/2"
 
 
-async def test_heartbeats_pass_an_idle_timeout(servers: list[Serve]) -> None:
-    """A stream that brings nothing outlives nginx's read time-out, since heartbeats come sooner."""
-    with Nginx(servers[0].port, replace=[(r"proxy_read_timeout 60s", "proxy_read_timeout 2s")]) as proxy:
-        async with client(proxy) as http, http.stream("GET", "/channels/quiet") as answer:
-            await until(answer.aiter_text(), r"(\n:\n.*){4}|(:\n){4}")
-
-
-def test_stalled_readers_cost_bounded_memory(proxy: Proxy, servers: list[Serve]) -> None:
+def test_stalled_readers_cost_bounded_memory(
+    proxy: Proxy, servers: list[Serve], record_property: Callable[[str, object], None]
+) -> None:
     """20 streams of one HTTP/2 connection that take nothing, of 20 MB each: no server and no proxy keeps that."""
     paths = ["/channels/news"] * 20
     with Http2Streams(proxy.port, paths, stalled=True, trust=proxy.trust) as client:
@@ -104,7 +98,9 @@ def test_stalled_readers_cost_bounded_memory(proxy: Proxy, servers: list[Serve])
             for _ in range(340):
                 assert http.post(f"{servers[0].url}/channels/news", content="x" * 60_000).status_code == 200
         # All of it would be 400 MB. A hub's window has 16 MB for all, and SQLite's pages and the last body are beside.
-        assert all(resident(pid) - was < 80 * 2**20 for pid, was in zip(pids, before, strict=True))
+        grown = [(resident(pid) - was) / 2**20 for pid, was in zip(pids, before, strict=True)]
+        record_property("shown", f"{max(grown[:2]):.0f} MB, the proxy {grown[2]:.0f}")
+        assert max(grown) < 80
 
 
 def resident(pid: int) -> int:
@@ -180,27 +176,6 @@ async def test_a_rolling_restart_loses_nothing(proxy: Proxy, servers: list[Serve
     assert pages == []
     assert len(sent) > 20
     assert seen == [sent] * len(seen)
-
-
-@pytest.mark.browser
-def test_chromium_opens_20_streams(proxy: Proxy, servers: list[Serve]) -> None:
-    """On one origin, where HTTP/1.1 would stop at six."""
-    with contextlib.closing(Page()) as page:
-        open_20(page, proxy, servers[0])
-
-
-def open_20(page: Page, proxy: Proxy, server: Serve) -> None:
-    page.order(goto=f"{proxy.url}/health/live")
-    page.evaluate(
-        """Promise.all(Array.from({ length: 20 }, () => new Promise((done) => {
-          const source = new EventSource("/channels/news");
-          source.onopen = done;
-          source.onmessage = () => { globalThis.count = (globalThis.count ?? 0) + 1; };
-        }))).then(() => true)"""
-    )
-    server.publish("news", "hello")
-    page.until("globalThis.count === 20")
-    assert page.evaluate("performance.getEntriesByType('navigation')[0].nextHopProtocol") == "h2"
 
 
 def test_the_flags_in_the_examples_exist() -> None:
