@@ -26,6 +26,8 @@ def test_a_stream_from_its_head_to_a_live_event(server: Server) -> None:
         assert "200 ok" in head
         assert "content-type: text/event-stream; charset=utf-8" in head
         assert "cache-control: no-cache, no-transform" in head
+        assert "x-accel-buffering: no" in head
+        assert "incremental: ?1" in head
         id = server.publish("hello\nworld")
         stream.until(f"id: {id}\ndata: hello\ndata: world\n\n")
 

@@ -126,6 +126,7 @@ def test_a_framework(app: Running) -> None:
         assert (event.data, event.id) == ("one", first)
         assert reader.answer.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert reader.answer.headers["x-accel-buffering"] == "no"
+        assert reader.answer.headers["incremental"] == "?1"
     second = app.publish("two")
     with Reader(app.url, {"Last-Event-ID": first}) as reader:
         assert [event.id for event in reader.read(1)] == [second]

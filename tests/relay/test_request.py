@@ -78,6 +78,20 @@ async def test_everything_else_is_passed_on_as_it_is(world: World) -> None:
     assert odd.json()["body"] == "{not json"
 
 
+async def test_a_stream_that_is_passed_on_asks_proxies_not_to_buffer(world: World) -> None:
+    """With what its upstream does not say itself; what is no stream stays as it is."""
+
+    async def script(call: Call) -> None:
+        kind = "application/json" if call.target == "/v1/models" else "text/event-stream"
+        await call.answer(200, b"data: x\n\n", content_type=kind, cache_control="private")
+
+    world.upstream.script = script
+    stream = (await world.get("/v1/threads/1/events")).response
+    assert [stream.headers[name] for name in ("x-accel-buffering", "incremental")] == ["no", "?1"]
+    assert [stream.headers[name] for name in ("content-type", "cache-control")] == ["text/event-stream", "private"]
+    assert "incremental" not in (await world.get("/v1/models")).response.headers
+
+
 async def test_a_request_names_no_host(world: World) -> None:
     """Whatever its path looks like, it goes to the upstream or nowhere."""
 

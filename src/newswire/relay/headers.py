@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from newswire.redact import is_credential
+from newswire.wire.headers import STREAM_HEADERS, is_event_stream
 
 Headers: TypeAlias = Sequence[tuple[bytes, bytes]]
 
@@ -58,6 +59,14 @@ def for_client(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -> list
     if not cookies:
         left_out |= {b"set-cookie", b"set-cookie2"}
     return [(name, value) for name, value in lower if name not in left_out and not name.startswith(_CORS)]
+
+
+def as_stream(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """An answer's headers; those of an event stream also ask the proxies on the way to the client not to buffer it."""
+    if not is_event_stream(value_of(headers, b"content-type")):
+        return headers
+    known = {name for name, _ in headers}
+    return [*headers, *(pair for pair in STREAM_HEADERS if pair[0] not in known)]
 
 
 def extra_headers(headers: Headers) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from newswire.delivery.asgi import Receive, Send, watch
 from newswire.delivery.bodies import ClientGone
-from newswire.relay.headers import for_client, for_upstream
+from newswire.relay.headers import as_stream, for_client, for_upstream
 from newswire.relay.options import RelayOptions
 from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal
@@ -98,7 +98,7 @@ class ProxiedRequest:
             raise refusal(408, "body_timeout", "the request's body did not come in time") from None
         self.status = response.status_code
         try:
-            headers = for_client(response.headers.raw, cookies=self._options.cookies)
+            headers = as_stream(for_client(response.headers.raw, cookies=self._options.cookies))
             await answer({"type": "http.response.start", "status": response.status_code, "headers": headers})
             async for chunk in response.aiter_raw():
                 await answer({"type": "http.response.body", "body": chunk, "more_body": True})
