@@ -106,6 +106,18 @@ def test_what_can_not_be_used_changes_nothing(tmp_path: Path) -> None:
         assert "Traceback" not in server.stderr()
 
 
+def test_a_file_that_is_gone_changes_nothing(tmp_path: Path) -> None:
+    """Else a server whose file is just being replaced would go on with the defaults."""
+    file = tmp_path / "newswire.toml"
+    file.write_text("retry = 1000\n")
+    with Serve(tmp_path) as server:
+        file.unlink()
+        assert "newswire.toml is not there any more" in reload(server, "the settings were not read again")
+        assert retry_of(server) == "retry: 1000"
+        file.write_text("retry = 7000\n")
+        assert "retry changed" in reload(server)
+
+
 @pytest.mark.slow
 def test_all_workers_read_them(tmp_path: Path) -> None:
     """Those that run, and one that starts later."""

@@ -41,6 +41,7 @@ _NOT_SETTINGS: Final = frozenset(
 _OF_KUBERNETES: Final = re.compile(r"(service|port)_.*")
 _ARGUMENTS: Final = "newswire.cli.arguments"
 _PLACES: Final = "newswire.cli.settings"  # of `Context.meta`: where the file has each setting, by name
+_FOUND: Final = "newswire.cli.file"  # of `Context.meta`: the file that was read, or None
 
 
 def with_settings(
@@ -89,16 +90,20 @@ class Reader(Generic[S]):
         command: where the command is, such as `newswire.cli.serve:serve`, because a command can't be pickled.
         of: its settings.
         arguments: what it was called with.
+        file: the file that it began with; without it, its settings would silently be the defaults.
         fixed: settings that the server has found out by itself.
     """
 
     command: str
     of: type[S]
     arguments: Sequence[str]
+    file: Path | None = None
     fixed: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self) -> S:
         """See `newswire.serving.reload.Again`."""
+        if self.file is not None and not self.file.is_file():
+            raise click.ClickException(f"{self.file} is not there any more: the server began with it")
         command: click.Command = pkgutil.resolve_name(self.command)
         with command.make_context(command.name, list(self.arguments)) as context:
             return replace(settings_of(context, self.of)[0], **self.fixed)
@@ -115,7 +120,8 @@ class ServingCommand(click.Command):
 
 def reader_of(command: str, of: type[S]) -> Reader[S]:
     """What reads the settings of the command that runs now again; the command is a `ServingCommand`."""
-    return Reader(command=command, of=of, arguments=click.get_current_context().meta[_ARGUMENTS])
+    meta = click.get_current_context().meta
+    return Reader(command=command, of=of, arguments=meta[_ARGUMENTS], file=meta[_FOUND])
 
 
 def settings_of(context: click.Context, of: type[S]) -> tuple[S, dict[str, str]]:
@@ -219,6 +225,7 @@ def _configure(
     """Read the file into the context's default map, and look for names that no setting has."""
     if file is None and Path(FILE).is_file():
         file = Path(FILE)
+    context.meta[_FOUND] = file
     table = {} if file is None else _read(file)
     top = {key: value for key, value in table.items() if key not in SECTIONS}
     found = table.get(of.section, {}) if of.section else top
