@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 from pathlib import Path
+from secrets import token_hex
 
 import anyio
 import pytest
@@ -62,6 +63,24 @@ def test_no_other_command_makes_a_log(tmp_path: Path) -> None:
         said = log(tmp_path, command, "--log", "sqlite:///slip.db", status=1)
         assert said == "Error: there is no file slip.db: `newswire log init` makes it\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_other_command_makes_a_log_on_a_server(
+    valkey: Valkey, nats: Nats, postgres: Postgres, tmp_path: Path
+) -> None:
+    """A slip in a namespace must not look like an empty log either, nor leave one behind."""
+    name = token_hex(6)
+    for server in (valkey, nats, postgres):
+        url = f"{server.url}?namespace={name}"
+        for command in ("info", "trim", "verify", "tail"):
+            said = log(tmp_path, command, "--log", url, status=1)
+            assert said.startswith("Error: there is no log ")
+            assert said.endswith(": run `newswire log init`\n")
+        said = log(tmp_path, "copy", "--from", url, "--to", "sqlite:///copy.db", status=1)
+        assert said.startswith("Error: there is no log ")
+        assert log(tmp_path, "init", f"{url}&create=0").startswith("made the ")
+        assert log(tmp_path, "init", url).startswith("the log is there ")
+        assert json.loads(log(tmp_path, "info", "--json", url))["latest"] == 0
 
 
 def test_info_for_people_and_as_json(folder: Path) -> None:

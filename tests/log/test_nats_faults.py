@@ -240,7 +240,7 @@ async def test_somebody_elses_stream(nats: Nats, namespace: str) -> None:
 
 
 async def test_settings_follow_who_stores(nats: Nats, namespace: str) -> None:
-    """Whoever only reads changes no retention of the stream."""
+    """Whoever only reads, or removes once what it does not keep, changes no retention of the stream."""
     async with operator(nats) as client:
 
         async def age() -> object:
@@ -253,7 +253,15 @@ async def test_settings_follow_who_stores(nats: Nats, namespace: str) -> None:
             async with opened(NatsLog(nats.url, namespace=namespace, retention=Retention(max_age=60))) as other:
                 assert [entry.data for entry in await read_all(other, "a")] == ["1"]
                 assert await age() == 3600 * 10**9
-                await publish(other, "a", "2")
+            async with opened(NatsLog(nats.url, namespace=namespace, retention=Retention(max_events=1))) as operator_s:
+                assert await operator_s.trim() == 0
+                await publish(log, "a", "2")
+                assert await operator_s.trim() == 1
+            assert await age() == 3600 * 10**9
+            await publish(log, "a", "3")
+            assert [entry.data for entry in await read_all(log, "a")] == ["2", "3"]
+            async with opened(NatsLog(nats.url, namespace=namespace, retention=Retention(max_age=60))) as other:
+                await publish(other, "a", "4")
                 assert await age() == 60 * 10**9
 
 

@@ -31,6 +31,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _DEFAULT: Final = "sqlite:///newswire.db"
+# Logs that are no server's: a file is looked for here, and an edge makes nothing.
+_OTHERS: Final = ("memory", "sqlite", "http", "https")
 _RULES: Final = option_types.retention()
 
 
@@ -85,13 +87,15 @@ def opened(url: str, *, retention: RetentionRules = KEEP_ALL, make: bool = False
     Args:
         url: where it is.
         retention: what is kept while it is open; by default nothing is removed.
-        make: whether it may be a file that is not there.
+        make: whether it may be one that is not there.
 
     Raises:
         click.ClickException: there is none; the message says why.
     """
+    scheme = url.partition(":")[0].lower()
+    options = {} if make or scheme in _OTHERS else {"create": False}
     try:
-        log = open_log(url, retention=retention)
+        log = open_log(url, retention=retention, **options)
     except (ValueError, ImportError) as error:
         raise click.ClickException(shown(str(error))) from None
     if not log.engine.shared:

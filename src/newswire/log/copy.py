@@ -142,7 +142,9 @@ class _Copier:
         if ours.isdisjoint(life.epoch for life in target.lives.all):
             raise LogError(f"the target has events of its own (its epoch is {target.epoch}): copy into an empty log")
         if not resume:
-            raise LogError(f"the target has the events up to {target.latest:,} of this log already: go on with resume")
+            raise LogError(
+                f"the target has the events up to {target.latest:,} of this log already: go on with --resume"
+            )
         begun = target.lives.all[-1]
         if begun.epoch not in ours and begun.after < target.latest:
             raise LogError(

@@ -72,7 +72,7 @@ def _redis(scheme: str, parts: SplitResult, retention: RetentionRules, options: 
         from newswire.log.redis.engine import RedisLog
     except ImportError as error:
         raise ImportError("a redis:// log needs redis-py: pip install 'newswire[redis]'") from error
-    known: _Known = {"namespace": str, "timeout": float}
+    known: _Known = {"namespace": str, "timeout": float, "create": _flag}
     address, own = _split(parts, known)
     return RedisLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
 
@@ -107,6 +107,7 @@ def _nats(scheme: str, parts: SplitResult, retention: RetentionRules, options: d
         "max_payload": int,
         "creds": str,
         "ca": str,
+        "create": _flag,
     }
     address, own = _split(parts, known)
     return NatsLog(address, retention=_kept(retention), **_options(scheme, own, options, known))

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.position import Lives, parse_lives
@@ -28,6 +30,7 @@ class RemoteServer:
     Args:
         name: the server's and the log's, for people.
         timeout: seconds to wait for a connection or an answer.
+        create: whether to make a log where there is none.
 
     Attributes:
         epoch: the present life of the log, as far as this process knows; empty: not known yet.
@@ -42,12 +45,13 @@ class RemoteServer:
     refusals: tuple[type[Exception], ...]
     asks_for: str
 
-    def __init__(self, name: str, timeout: float) -> None:
+    def __init__(self, name: str, timeout: float, create: bool) -> None:
         self.epoch: str = ""
         self.lives: Lives | None = None
         self.seen: int = 0
         self.name = name
         self.timeout = timeout
+        self.create = create
         self.made = False
         self.away: bool = False
         self.on_epoch: Callable[[], object] = lambda: None
@@ -105,6 +109,31 @@ class RemoteServer:
         if epoch != self.epoch:
             self.epoch = ""  # no events were lost
         self.found(epoch, latest, lives)
+
+
+class Makes(Protocol):
+    """What finds the log.
+
+    Attributes:
+        create: whether it makes one where there is none.
+    """
+
+    create: bool
+
+
+@contextmanager
+def making(where: Makes) -> Iterator[None]:
+    """In this block a log is made where there is none: `newswire log init`."""
+    create, where.create = where.create, True
+    try:
+        yield
+    finally:
+        where.create = create
+
+
+def no_log(place: str) -> LogUnavailable:
+    """There is no log, and none is to be made."""
+    return LogUnavailable(f"there is no log {place}, and it is not to be made here: run `newswire log init`")
 
 
 def text_of(error: Exception) -> str:

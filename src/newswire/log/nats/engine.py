@@ -25,6 +25,7 @@ from newswire.log.nats.tail import Tail
 from newswire.log.nats.writer import Writer
 from newswire.log.remote import PagedEngine, Part
 from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
+from newswire.log.server import making
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _MAX_PAYLOAD: Final = 2**20  # a server's, unless it is set otherwise
@@ -47,6 +48,7 @@ class NatsLog(Log):
         max_payload: the server's setting of this name, in bytes: an event is smaller by 8 KiB.
         creds: a file with a user's credentials (JWT and seed).
         ca: a file with the certificates of those whom to trust, for `tls://`.
+        create: whether to make the stream if there is none. Else `newswire log init` has to be run first.
     """
 
     def __init__(
@@ -60,13 +62,21 @@ class NatsLog(Log):
         max_payload: int = _MAX_PAYLOAD,
         creds: str | None = None,
         ca: str | None = None,
+        create: bool = True,
     ) -> None:
         server = _Server(url, namespace, timeout, creds, ca)
+        server.create = create
         super().__init__(NatsEngine(server, one_rule(retention), replicas, max_payload))
 
 
 class _Server:
-    """Where a log is."""
+    """Where a log is.
+
+    Attributes:
+        create: whether to make it there.
+    """
+
+    create = True
 
     def __init__(self, url: str, namespace: str, timeout: float, creds: str | None, ca: str | None) -> None:
         if not _NAMESPACE.fullmatch(namespace):
@@ -98,7 +108,8 @@ class NatsEngine(PagedEngine):
 
     def _begin(self) -> None:
         link = self._link = self._server.link()
-        stream = self._stream = Stream(link, self._server.namespace, self._retention, self._replicas)
+        server = self._server
+        stream = self._stream = Stream(link, server.namespace, self._retention, self._replicas, server.create)
         self._pages = Pages(stream)
         self._drops = Drops(stream, self._pages)
         self._copies = Copies(stream)
@@ -126,8 +137,10 @@ class NatsEngine(PagedEngine):
         return await info_of(self._stream)
 
     async def init(self) -> str:
-        """See `Engine.init`."""
-        epoch = (await self.span()).epoch
+        """See `Engine.init`. Makes the stream also where the URL says that it is not to be made at first use."""
+        self._enter()
+        with making(self._stream):
+            epoch = (await self.span()).epoch
         what = "made the stream of the log" if self._stream.made else "the log is there"
         return f"{what} on {self._stream}, in its life {epoch}"
 
@@ -146,7 +159,7 @@ class NatsEngine(PagedEngine):
         self._enter()
         await self._stream.ready()
         before = await self._stream.state()
-        await self._stream.apply()
+        await self._stream.enforce()
         after = await self._stream.state()
         return max(before.messages + after.last - before.last - after.messages, 0)
 

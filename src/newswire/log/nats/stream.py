@@ -27,6 +27,7 @@ from newswire.log.nats.subjects import Subjects
 from newswire.log.position import Life, Lives, lives_text, new_epoch, parse_lives
 from newswire.log.retention import Retention
 from newswire.log.retry import Outage, Retry
+from newswire.log.server import no_log
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -42,6 +43,7 @@ _LIVES_KEY: Final = "newswire.lives"
 _RUN_KEY: Final = "newswire.run"
 _MADE_KEY: Final = "newswire.made"
 _DOUBT_KEY: Final = "newswire.doubt"
+_LIMITS: Final = ("max_age", "max_msgs", "max_bytes", "duplicate_window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +84,12 @@ class Stream:
         made: whether this process has made the stream.
         away: whether the last attempt to get to it has failed.
         on_epoch: called when the epoch has changed.
+        create: whether to make a stream where there is none.
     """
 
-    def __init__(self, link: Link, name: str, retention: Retention, replicas: int) -> None:
+    def __init__(self, link: Link, name: str, retention: Retention, replicas: int, create: bool = True) -> None:
         self.link = link
+        self.create = create
         self.name = name
         self.epoch: str = ""
         self.lives: Lives | None = None
@@ -167,6 +171,24 @@ class Stream:
             logger.info("the stream %s gets other settings: %s", self, told)
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**info["config"], **changed})
         self._applied = True
+
+    async def enforce(self) -> None:
+        """Have the server remove, now, what this process's retention does not keep.
+
+        The stream keeps the limits of those who store: any other process, such as an operator's, has them put back.
+        """
+        await self.ready()
+        if self._applied:
+            return
+        config = (await self._info())["config"]
+        wanted = self._settings()
+        limits = {name: wanted[name] for name in _LIMITS if config.get(name) != wanted[name]}
+        if not limits:
+            return
+        await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, **limits})
+        now = (await self._info())["config"]
+        own = {name: config[name] for name, value in limits.items() if now.get(name) == value}
+        await self.link.api(f"STREAM.UPDATE.{self.name}", {**now, **own})
 
     async def state(self, marks: str = "") -> State:
         """What the stream has now, in the life that is known: if it is another, look at `epoch`.
@@ -282,6 +304,8 @@ class Stream:
         raise LogUnavailable(f"the log on {self} begins one life after the other")
 
     async def _make(self) -> None:
+        if not self.create:
+            raise no_log(f"on {self}")
         epoch = new_epoch()
         body = {
             "name": self.name,

@@ -30,6 +30,7 @@ from newswire.log.postgres.transactions import Place, PostgresTransactions
 from newswire.log.postgres.writer import Writer
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
+from newswire.log.server import making
 
 _DROP = "SELECT * FROM @schema@.drop_events($1, $2, $3)"
 _DROPPED = 1000  # events removed in one call: some milliseconds
@@ -167,13 +168,10 @@ class PostgresEngine(TailedEngine):
 
     async def init(self) -> str:
         """See `Engine.init`. Makes the tables also where the URL says that they are not to be made at first use."""
+        self._enter()
         server = self._server
-        create, server.create = server.create, True
-        try:
-            self._enter()
+        with making(server):
             epoch = (await self.span()).epoch
-        finally:
-            server.create = create
         what = "made the tables of the log" if server.made else "the log is there"
         return f"{what} in {server.name}, in its life {epoch}"
 

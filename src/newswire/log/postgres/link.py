@@ -24,7 +24,7 @@ from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import new_epoch
 from newswire.log.postgres.address import Address
 from newswire.log.postgres.schema import STEPS, Schema
-from newswire.log.server import LinkLost, RemoteServer, text_of
+from newswire.log.server import LinkLost, RemoteServer, no_log, text_of
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -61,11 +61,10 @@ class Server(RemoteServer):
     asks_for = "this user, password or database"
 
     def __init__(self, address: Address, schema: Schema, timeout: float, pooled: bool, create: bool) -> None:
-        super().__init__(f"{address.name} ({schema.name})", timeout)
+        super().__init__(f"{address.name} ({schema.name})", timeout, create)
         self.schema = schema
         self.address = address
         self.pooled = pooled
-        self.create = create
         self._entering = asyncio.Lock()
 
     async def enter(self, link: Link) -> None:
@@ -91,9 +90,7 @@ class Server(RemoteServer):
         """Make the tables that are missing."""
         schema = self.schema
         if not self.create:
-            raise LogUnavailable(
-                f"there is no log in {self.name}, and it is not to be made here: run `newswire log init`"
-            )
+            raise no_log(f"in {self.name}")
         script = f"""
             {_BEGIN};
             SET LOCAL statement_timeout = 0;

@@ -25,6 +25,7 @@ from newswire.log.redis.tail import Tail
 from newswire.log.redis.writer import Writer
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
+from newswire.log.server import making
 
 _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
 _DROPPED = 500  # events removed in one call: some milliseconds
@@ -42,6 +43,7 @@ class RedisLog(Log):
         retention: what to keep of each channel; enforced each second by one of the processes that share the log.
         timeout: seconds to wait for a connection or an answer. A batch whose answer was lost is tried again for three
             times as long.
+        create: whether to make a log where there is none. Else `newswire log init` has to be run first.
         clock: what time it is, in seconds since the Unix epoch.
     """
 
@@ -52,9 +54,10 @@ class RedisLog(Log):
         namespace: str = "newswire",
         retention: RetentionRules = None,
         timeout: float = 5.0,
+        create: bool = True,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(RedisEngine(url, namespace, retention, timeout, clock))
+        super().__init__(RedisEngine(url, namespace, retention, timeout, create, clock))
 
 
 class RedisEngine(TailedEngine):
@@ -66,19 +69,26 @@ class RedisEngine(TailedEngine):
     limits: Limits = Limits(group_events=128)
 
     def __init__(
-        self, url: str, namespace: str, retention: RetentionRules, timeout: float, clock: Callable[[], float]
+        self,
+        url: str,
+        namespace: str,
+        retention: RetentionRules,
+        timeout: float,
+        create: bool,
+        clock: Callable[[], float],
     ) -> None:
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError("a namespace is a text of up to 100 characters without white space and braces")
         self._url = url
         self._prefix = f"{{{namespace}}}:"
         self._timeout = timeout
+        self._create = create
         self._rules = Rules(retention)
         self._clock = clock
         super().__init__()
 
     def _begin(self) -> None:
-        server = self._server = Server(self._url, self._prefix, self._timeout)
+        server = self._server = Server(self._url, self._prefix, self._timeout, self._create)
         tail = self._tail = Tail(server, lambda: writer)
         server.on_epoch = tail.restart
         writer = self._writer = Writer(server, self.limits, self._clock, tail.stored)
@@ -123,9 +133,10 @@ class RedisEngine(TailedEngine):
         return await info_of(self._server, self._link, str(self._rules) if self._rules else "")
 
     async def init(self) -> str:
-        """See `Engine.init`."""
+        """See `Engine.init`. Makes the log also where the URL says that it is not to be made at first use."""
         self._enter()
-        epoch = (await self.span()).epoch
+        with making(self._server):
+            epoch = (await self.span()).epoch
         return (
             f"{'made the log' if self._server.made else 'the log is there'} on {self._server.name}, in its life {epoch}"
         )

@@ -36,7 +36,7 @@ from redis.exceptions import (
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import new_epoch
 from newswire.log.redis.scripts import ENTER, KEYS, Script
-from newswire.log.server import LinkLost, RemoteServer, text_of
+from newswire.log.server import LinkLost, RemoteServer, no_log, text_of
 
 _pack: Callable[[Any], bytes] | None
 try:
@@ -74,6 +74,7 @@ class Server(RemoteServer):
         url: where the server is; see `RedisLog`.
         prefix: of all keys.
         timeout: seconds to wait for a connection or an answer.
+        create: whether to make a log where there is none.
 
     Attributes:
         keys: the fixed keys.
@@ -82,10 +83,10 @@ class Server(RemoteServer):
     refusals: tuple[type[Exception], ...] = AuthenticationError, NoPermissionError
     asks_for = "this user or password"
 
-    def __init__(self, url: str, prefix: str, timeout: float) -> None:
+    def __init__(self, url: str, prefix: str, timeout: float, create: bool = True) -> None:
         self._pool, self._sentinels, self._master = _parse(url)
         self._seed = {name: self._pool.connection_kwargs.get(name) for name in ("host", "port")}
-        super().__init__(f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})", timeout)
+        super().__init__(f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})", timeout, create)
         self.prefix = prefix
         self.keys: tuple[str, ...] = tuple(prefix + key for key in KEYS)
         self._warned = False
@@ -139,7 +140,10 @@ class Server(RemoteServer):
     async def enter(self, link: Link, run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
         proposed = new_epoch()
-        epoch, latest, lives = await link.run(ENTER, (), run, proposed, self.epoch, self.seen, self._lives)
+        known = self.epoch, self.seen, self._lives
+        epoch, latest, lives = await link.run(ENTER, (), run, proposed, *known, int(self.create))
+        if not epoch:
+            raise no_log(f"on {self.name}")
         self.made = self.made or lives.decode() == f"{proposed}:0"
         self.found(epoch.decode(), int(latest), lives.decode())
 

@@ -1,6 +1,7 @@
 -- A process has made a connection. ARGV: the server's run id, an epoch to begin a life with, the epoch that the process
--- knows (or nothing), the newest offset that it has seen in it, the lives that it knows.
--- Returns: epoch, newest offset, lives.
+-- knows (or nothing), the newest offset that it has seen in it, the lives that it knows, whether a log may be made (0
+-- or 1).
+-- Returns: epoch, newest offset, lives; an empty epoch if there is no log and none was made.
 
 local meta = call('HMGET', META, 'epoch', 'latest', 'run', 'lives')
 local epoch, latest, run, lives = meta[1], tonumber(meta[2]) or 0, meta[3], meta[4]
@@ -26,6 +27,7 @@ local function begin(after)
   call('HSETNX', META, 'time', '0')
 end
 if not epoch then
+  if not there and ARGV[6] == '0' then return {'', '0', ''} end
   lives = false
   latest = top
   begin(0)
