@@ -21,7 +21,7 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of
 from newswire.log.position import Lives
-from newswire.log.server import LinkLost, RemoteServer
+from newswire.log.server import HINT, LinkLost, RemoteServer
 
 # What was submitted together: batches, whom to tell, and the epoch that their conditions are about.
 Submitted: TypeAlias = tuple[Sequence[Batch], OnDone, str]
@@ -185,8 +185,7 @@ class GroupCommit(ABC):
                 if not isinstance(error, LinkLost):  # the server is away
                     self._fail_queue(error)
                 if loop.time() > deadline:
-                    hint = "the batch may be stored: append it again under the same token, or look"
-                    raise LogUncertain(f"{error}; {hint}") from None
+                    raise LogUncertain(f"{error}; {HINT}") from None
                 await asyncio.sleep(min(server.wait(), max(deadline - loop.time(), 0.001)))
         raise self._corrupt()
 

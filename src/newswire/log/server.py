@@ -11,13 +11,15 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Final, Protocol
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.position import Lives, parse_lives
 from newswire.log.retry import Outage, Retry
 
 logger: logging.Logger = logging.getLogger("newswire.log")
+
+HINT: Final = "the batch may be stored: append it again under the same token, or look"  # with `LogUncertain`
 
 
 class LinkLost(LogUnavailable):

@@ -12,7 +12,6 @@ has `LogUnavailable`, at once.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import json
 import secrets
@@ -22,12 +21,13 @@ from functools import partial
 from typing import Any, Final
 
 from newswire.errors import LogError, LogUnavailable, LogUncertain, TokenReused
-from newswire.log.engine import Batch, Known, Limits, OnDone, Outcome
+from newswire.log.engine import Batch, Known, Limits, OnDone
 from newswire.log.nats.link import Msg, NoResponders, Refused, is_nobody, refused
 from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import EXPECTED, WRONG_SEQUENCE, Stream
 from newswire.log.nats.subjects import COUNT, EVENT, type_as_header
-from newswire.log.server import LinkLost
+from newswire.log.nats.units import Outcomes, Unit
+from newswire.log.server import HINT, LinkLost
 from newswire.wire.event import Event
 
 _MANY: Final = 512  # batches that wait: then they are stored as one, which takes less than as many answers
@@ -38,50 +38,6 @@ _ATTEMPTS: Final = 10  # at a batch that the server neither stores nor refuses f
 _DUPLICATE: Final = 10201
 _IN_PROCESS: Final = 10158
 _ID: Final = "Nats-Msg-Id"
-_HINT: Final = "the batch may be stored: append it again under the same token, or look"
-
-
-class _Submission:
-    """One call of `submit`."""
-
-    __slots__ = ("epoch", "left", "on_done", "outcomes")
-
-    def __init__(self, count: int, on_done: OnDone) -> None:
-        self.on_done = on_done
-        self.outcomes: list[Outcome] = [None] * count
-        self.left = count
-        self.epoch = ""  # that its offsets are places in
-
-
-class _Unit:
-    """One batch, until it has its outcome."""
-
-    __slots__ = (
-        "attempts",
-        "batch",
-        "epoch",
-        "expected",
-        "id",
-        "index",
-        "number",
-        "resent",
-        "sent",
-        "single",
-        "submission",
-    )
-
-    def __init__(self, batch: Batch, submission: _Submission, index: int, epoch: str) -> None:
-        self.batch = batch
-        self.submission = submission
-        self.index = index
-        self.epoch = epoch  # that its condition is about
-        self.single = len(batch.sizes) == 1 and batch.condition is None
-        self.expected = None if batch.condition is None else batch.condition.newest
-        self.id = None if batch.token is None else _id_of(batch.token)
-        self.attempts = 0
-        self.number = 0  # in the order of sending
-        self.sent = 0.0  # when it was first
-        self.resent = False  # an answer was lost
 
 
 class Writer:
@@ -91,12 +47,12 @@ class Writer:
         self._stream = stream
         self._pages = pages
         self._limits = limits
-        self._queue: deque[_Unit] = deque()
-        self._submissions: deque[_Submission] = deque()
-        self._flight: dict[_Unit, str] = {}
-        self._lost: list[_Unit] = []  # whose answers were
-        self._nobody: list[_Unit] = []  # that no stream took
-        self._known: list[tuple[_Unit, int]] = []  # whose tokens are known, and the offsets
+        self._queue: deque[Unit] = deque()
+        self._outcomes = Outcomes(stream)
+        self._flight: dict[Unit, str] = {}
+        self._lost: list[Unit] = []  # whose answers were
+        self._nobody: list[Unit] = []  # that no stream took
+        self._known: list[tuple[Unit, int]] = []  # whose tokens are known, and the offsets
         self._look = False  # an answer can't be of the stream that is known
         self._number = itertools.count(1)
         self._answered_number = 0
@@ -113,9 +69,7 @@ class Writer:
         if self._task is not None and stream.away:  # one attempt at a time, which the others don't wait for
             on_done([LogUnavailable(f"the server {stream} can't be reached now")] * len(batches), "")
             return
-        submission = _Submission(len(batches), on_done)
-        self._submissions.append(submission)
-        self._queue += [_Unit(batch, submission, index, stream.epoch) for index, batch in enumerate(batches)]
+        self._queue += self._outcomes.expect(batches, on_done)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire nats writer")
         else:
@@ -175,7 +129,7 @@ class Writer:
 
     # -- single events
 
-    async def _send_single(self, unit: _Unit) -> None:
+    async def _send_single(self, unit: Unit) -> None:
         [(channel, event)] = unit.batch.events
         headers = None if event.event == "message" else {EVENT: type_as_header(event.event)}
         if unit.id is not None:
@@ -191,12 +145,12 @@ class Writer:
         except LogError as error:
             self._flight.pop(unit, None)
             link.forget(reply)
-            self._settle(unit, error)
+            self._outcomes.settle(unit, error)
         else:
             if not unit.sent:
                 unit.sent = self._now()
 
-    def _answered(self, unit: _Unit, message: Msg | None) -> None:
+    def _answered(self, unit: Unit, message: Msg | None) -> None:
         reply = self._flight.pop(unit, None)
         if reply is None:
             return
@@ -212,43 +166,43 @@ class Writer:
         if not self._flight or (self._queue and len(self._flight) <= _FLIGHT // 2):
             self._wake.set()
 
-    def _take(self, unit: _Unit, data: bytes) -> None:
+    def _take(self, unit: Unit, data: bytes) -> None:
         try:
             seq, again = _ack(data)
         except Refused as error:
             if error.code == _IN_PROCESS and unit.attempts < _ATTEMPTS:
                 self._nobody.append(unit)
             else:
-                self._settle(unit, LogUnavailable(f"the stream {self._stream} can't store it: {error}"))
+                self._outcomes.settle(unit, LogUnavailable(f"the stream {self._stream} can't store it: {error}"))
             return
         if again:
             self._known.append((unit, seq))
         else:
             self._stored([unit], seq)
 
-    def _stored(self, units: Sequence[_Unit], first: int) -> None:
+    def _stored(self, units: Sequence[Unit], first: int) -> None:
         stream = self._stream
         epoch = stream.epoch
         newest, known = self._newest
         if first <= newest and known == epoch:  # it was made again, by someone else
             self._look = True
             for unit in units:
-                self._settle(unit, LogUncertain(f"the stream {stream} was made again; {_HINT}"))
+                self._outcomes.settle(unit, LogUncertain(f"the stream {stream} was made again; {HINT}"))
             return
         last = first + sum(len(unit.batch.sizes) for unit in units) - 1
         self._newest = last, epoch
         stream.seen = max(stream.seen, last)
         for unit in units:
-            self._settle(unit, first, epoch)
+            self._outcomes.settle(unit, first, epoch)
             first += len(unit.batch.sizes)
 
-    async def _settle_known(self, unit: _Unit, first: int) -> None:
+    async def _settle_known(self, unit: Unit, first: int) -> None:
         """A batch with this token is stored: by an attempt whose answer was lost, or by somebody else."""
         count = await self._pages.count(first)
         if count not in (None, len(unit.batch.sizes)):
-            self._settle(unit, TokenReused())
+            self._outcomes.settle(unit, TokenReused())
         else:
-            self._settle(unit, first if unit.resent else Known(first), self._stream.epoch)
+            self._outcomes.settle(unit, first if unit.resent else Known(first), self._stream.epoch)
 
     async def _repair(self) -> None:
         """Decide what becomes of events whose answers were lost, or that no stream took; or whose tokens are known."""
@@ -260,14 +214,14 @@ class Writer:
         again = []
         for unit in lost:
             if unit.id is None:
-                self._settle(unit, LogUncertain(f"{self._stream} did not answer; {_HINT}"))
+                self._outcomes.settle(unit, LogUncertain(f"{self._stream} did not answer; {HINT}"))
             else:
                 unit.resent = True
                 again.append(unit)
         for unit in nobody:
             unit.attempts += 1
             if unit.attempts > _ATTEMPTS or unit.number < self._answered_number:  # others are stored already
-                self._settle(unit, LogUnavailable(f"the stream {self._stream} is away"))
+                self._outcomes.settle(unit, LogUnavailable(f"the stream {self._stream} is away"))
             else:
                 again.append(unit)
         again.sort(key=lambda unit: unit.number)
@@ -287,9 +241,9 @@ class Writer:
             for unit in units:
                 unit.attempts += 1
                 if isinstance(error, LinkLost) and unit.id is None:
-                    self._settle(unit, LogUncertain(f"{error}; {_HINT}"))
+                    self._outcomes.settle(unit, LogUncertain(f"{error}; {HINT}"))
                 elif unit.attempts > _ATTEMPTS:
-                    self._settle(unit, error)
+                    self._outcomes.settle(unit, error)
                 else:
                     unit.resent = unit.resent or isinstance(error, LinkLost)
                     again.append(unit)
@@ -298,12 +252,12 @@ class Writer:
                 await self._stream.look_again()
         except LogError as error:
             for unit in units:
-                self._settle(unit, error)
+                self._outcomes.settle(unit, error)
         except BaseException:
             self._queue.extendleft(reversed(units))
             raise
 
-    def _next_group(self) -> list[_Unit]:
+    def _next_group(self) -> list[Unit]:
         queue = self._queue
         first = queue.popleft()
         group = [first]
@@ -317,14 +271,14 @@ class Writer:
                 group.append(queue.popleft())
         return group
 
-    async def _store_group(self, units: Sequence[_Unit]) -> None:
+    async def _store_group(self, units: Sequence[Unit]) -> None:
         unit = units[0]
         events = [event for each in units for event in each.batch.events]
         first: dict[str, str] = {}
         condition = unit.batch.condition
         if condition is not None:
-            if self._is_stale(unit):
-                self._settle(unit, None)
+            if unit.is_stale(self._stream):
+                self._outcomes.settle(unit, None)
                 return
             first[EXPECTED] = str(unit.expected)
             first[f"{EXPECTED}-Subject"] = self._stream.subjects.of(condition.channel)
@@ -347,15 +301,15 @@ class Writer:
             else:
                 self._stored(units, seq)
 
-    async def _judge(self, unit: _Unit) -> None:
+    async def _judge(self, unit: Unit) -> None:
         """A batch without events stores nothing; only its condition counts."""
         condition = unit.batch.condition
         if condition is not None:
             [newest] = await self._pages.newest([condition.channel])
             if (newest.offset if newest else 0) != condition.newest:
-                self._settle(unit, None)
+                self._outcomes.settle(unit, None)
                 return
-        self._settle(unit, self._stream.seen + 1, self._stream.epoch)
+        self._outcomes.settle(unit, self._stream.seen + 1, self._stream.epoch)
 
     async def _exchange(self, events: Sequence[tuple[str, Event]], first: dict[str, str]) -> tuple[int, bool]:
         """Store events. Returns the offset of the first, and whether it was there before."""
@@ -378,7 +332,7 @@ class Writer:
         seq, again = _ack(answer.data)
         return seq - count + 1, again
 
-    async def _refused(self, unit: _Unit, error: Refused) -> None:
+    async def _refused(self, unit: Unit, error: Refused) -> None:
         """Find out why a batch was refused: whether its token is known, or its condition does not hold."""
         unit.attempts += 1
         if unit.id is not None and error.code in (*WRONG_SEQUENCE, _DUPLICATE):
@@ -392,12 +346,12 @@ class Writer:
             if newest is None and 0 < condition.newest <= (await self._stream.state()).floor:
                 unit.expected = 0  # retention has removed all of the channel, and no one knows which was the newest
             elif (newest.offset if newest else 0) != condition.newest:
-                self._settle(unit, None)
+                self._outcomes.settle(unit, None)
                 return
         elif error.code not in (_DUPLICATE, _IN_PROCESS):
             unit.attempts = _ATTEMPTS + 1
         if unit.attempts > _ATTEMPTS:
-            self._settle(unit, LogUnavailable(f"the stream {self._stream} can't store it: {error}"))
+            self._outcomes.settle(unit, LogUnavailable(f"the stream {self._stream} can't store it: {error}"))
         else:
             self._queue.appendleft(unit)
 
@@ -410,13 +364,6 @@ class Writer:
         except Refused:
             return None
 
-    def _is_stale(self, unit: _Unit) -> bool:
-        """Whether a condition is about an event that was lost when the log began another life."""
-        stream, condition = self._stream, unit.batch.condition
-        if not unit.epoch or unit.epoch == stream.epoch or stream.lives is None or condition is None:
-            return False
-        return condition.newest > 0 and stream.lives.lost(unit.epoch, condition.newest)
-
     # -- outcomes
 
     async def _failed(self, error: LogError) -> None:
@@ -427,7 +374,7 @@ class Writer:
         others = [unit for unit in self._queue if not unit.sent or now >= unit.sent + patience]
         self._queue = deque(kept)
         for unit in others:
-            self._settle(unit, LogUncertain(f"{error}; {_HINT}") if unit.sent else error)
+            self._outcomes.settle(unit, LogUncertain(f"{error}; {HINT}") if unit.sent else error)
         if kept:
             await asyncio.sleep(min(stream.wait(), max(kept[0].sent + patience - now, 0.001)))
 
@@ -439,34 +386,10 @@ class Writer:
         self._flight.clear()
         self._queue.clear()
         for unit in units:
-            self._settle(unit, LogUncertain(f"{error}; {_HINT}") if unit.sent else error)
-
-    def _settle(self, unit: _Unit, outcome: Outcome, epoch: str = "") -> None:
-        submission = unit.submission
-        if epoch:
-            if submission.epoch and epoch != submission.epoch:
-                self._carry(submission)
-            submission.epoch = epoch
-        submission.outcomes[unit.index] = outcome
-        submission.left -= 1
-        submissions = self._submissions
-        while submissions and submissions[0].left == 0:
-            done = submissions.popleft()
-            done.on_done(done.outcomes, done.epoch)
-
-    def _carry(self, submission: _Submission) -> None:
-        """The log began another life within one call, which has one epoch."""
-        lives = self._stream.lives
-        for index, outcome in enumerate(submission.outcomes):
-            if isinstance(outcome, int) and lives is not None and lives.lost(submission.epoch, outcome):
-                submission.outcomes[index] = LogUncertain(f"the log began another life; {_HINT}")
+            self._outcomes.settle(unit, LogUncertain(f"{error}; {HINT}") if unit.sent else error)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-def _id_of(token: str) -> str:
-    return hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
 
 
 def _ack(data: bytes) -> tuple[int, bool]:

@@ -1,0 +1,101 @@
+"""Batches on their way to the server, until they have their outcomes, in the order in which they were submitted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+
+from newswire.errors import LogUncertain
+from newswire.log.engine import Batch, OnDone, Outcome
+from newswire.log.nats.stream import Stream
+from newswire.log.server import HINT
+
+
+class _Submission:
+    """One call of `submit`."""
+
+    __slots__ = ("epoch", "left", "on_done", "outcomes")
+
+    def __init__(self, count: int, on_done: OnDone) -> None:
+        self.on_done = on_done
+        self.outcomes: list[Outcome] = [None] * count
+        self.left = count
+        self.epoch = ""  # that its offsets are places in
+
+
+class Unit:
+    """One batch, until it has its outcome."""
+
+    __slots__ = (
+        "attempts",
+        "batch",
+        "epoch",
+        "expected",
+        "id",
+        "index",
+        "number",
+        "resent",
+        "sent",
+        "single",
+        "submission",
+    )
+
+    def __init__(self, batch: Batch, submission: _Submission, index: int, epoch: str) -> None:
+        self.batch = batch
+        self.submission = submission
+        self.index = index
+        self.epoch = epoch  # that its condition is about
+        self.single = len(batch.sizes) == 1 and batch.condition is None
+        self.expected = None if batch.condition is None else batch.condition.newest
+        self.id = None if batch.token is None else _id_of(batch.token)
+        self.attempts = 0
+        self.number = 0  # in the order of sending
+        self.sent = 0.0  # when it was first
+        self.resent = False  # an answer was lost
+
+    def is_stale(self, stream: Stream) -> bool:
+        """Whether a condition is about an event that was lost when the log began another life."""
+        condition = self.batch.condition
+        if not self.epoch or self.epoch == stream.epoch or stream.lives is None or condition is None:
+            return False
+        return condition.newest > 0 and stream.lives.lost(self.epoch, condition.newest)
+
+
+class Outcomes:
+    """Tells those who submitted."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._submissions: deque[_Submission] = deque()
+
+    def expect(self, batches: Sequence[Batch], on_done: OnDone) -> list[Unit]:
+        """One call of `Engine.submit`."""
+        submission = _Submission(len(batches), on_done)
+        self._submissions.append(submission)
+        return [Unit(batch, submission, index, self._stream.epoch) for index, batch in enumerate(batches)]
+
+    def settle(self, unit: Unit, outcome: Outcome, epoch: str = "") -> None:
+        """A batch has its outcome, in this epoch."""
+        submission = unit.submission
+        if epoch:
+            if submission.epoch and epoch != submission.epoch:
+                self._carry(submission)
+            submission.epoch = epoch
+        submission.outcomes[unit.index] = outcome
+        submission.left -= 1
+        submissions = self._submissions
+        while submissions and submissions[0].left == 0:
+            done = submissions.popleft()
+            done.on_done(done.outcomes, done.epoch)
+
+    def _carry(self, submission: _Submission) -> None:
+        """The log began another life within one call, which has one epoch."""
+        lives = self._stream.lives
+        for index, outcome in enumerate(submission.outcomes):
+            if isinstance(outcome, int) and lives is not None and lives.lost(submission.epoch, outcome):
+                submission.outcomes[index] = LogUncertain(f"the log began another life; {HINT}")
+
+
+def _id_of(token: str) -> str:
+    return hashlib.blake2b(token.encode(), digest_size=16).hexdigest()
