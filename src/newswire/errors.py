@@ -1,7 +1,7 @@
 """Every exception that newswire raises, in one tree.
 
 A program acts on an error's class and attributes; its message tells a person what is wrong and what to do. Every floor
-raises from this file, so it imports no other module of newswire.
+raises from this file, so it imports no other module of newswire. It is one file, however long, as it is one tree.
 
     NewswireError
     ├── InvalidEvent          the wire format can't carry a field (also a ValueError)

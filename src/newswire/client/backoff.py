@@ -10,6 +10,8 @@ argument. The protocol asks here before each attempt; nothing here waits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 # Doubling is what servers that shed load count on. Other factors reach the same `cap` a few failures sooner or later.
@@ -75,3 +77,21 @@ class Backoff:
         """How long to wait if the server said when to come back (`Retry-After`): never earlier, and spread a little."""
         seconds = min(seconds, self.longest)
         return seconds + chance * min(seconds / 10, self.cap)
+
+
+def retry_after(value: str, date: str) -> float | None:
+    """The seconds that a `Retry-After` asks for, a number or a date (RFC 9110, section 10.2.3); None: it can't be read.
+
+    A date is compared with the answer's own `Date`, not with our clock.
+    """
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return float(value[:12])
+    try:
+        return max(0.0, (_utc(parsedate_to_datetime(value)) - _utc(parsedate_to_datetime(date))).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

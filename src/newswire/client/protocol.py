@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from operator import itemgetter
 from typing import Final
 
+from newswire.client.backoff import retry_after
 from newswire.client.options import Opened, Options
 from newswire.client.request import Request, moved, resolve, with_cursor
 from newswire.errors import (
@@ -196,7 +195,7 @@ class Protocol:
             self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
             return
         error = BadStatus(f"{url} answered {status}", url=url, status=status, headers=headers, body=body)
-        asked = _retry_after(self._head)
+        asked = retry_after(self._head.header("retry-after") or "", self._head.header("date") or "")
         may = self._may_go_on() or (status in _NOT_TAKEN and asked is not None)
         if not (status in _NOT_NOW or 500 <= status <= 599) or not may:
             self._stop(error)
@@ -388,22 +387,3 @@ class Protocol:
         """ "fail the connection": "set the readyState attribute to CLOSED" and never reconnect (9.2.3)."""
         self.state = ReadyState.CLOSED
         self.step = Stop(error)
-
-
-def _retry_after(head: Opened) -> float | None:
-    """The seconds that a `Retry-After` asks for (RFC 9110, section 10.2.3).
-
-    The field has a number or a date. A date is compared with the answer's own `Date`, not with our clock.
-    """
-    value = (head.header("retry-after") or "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:12])
-    try:
-        until = _utc(parsedate_to_datetime(value))
-        return max(0.0, (until - _utc(parsedate_to_datetime(head.header("date") or ""))).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

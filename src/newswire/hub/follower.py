@@ -19,9 +19,7 @@ from newswire.log.retry import Outage, Retry, SupervisedTask
 
 # A log that has failed counts as back when it was followed for as long as was waited before, and at most so long.
 _PROBATION: Final = 1.0  # seconds
-_LIFE_SECONDS: Final = (
-    2.0  # how long a stream waits for the hub to take in another life of the log, before it is refused
-)
+_LIFE_SECONDS: Final = 2.0  # how long a stream waits for the hub to take in another life of the log; then it is refused
 _LOOK_SECONDS: Final = 0.02  # between two looks at whether it has
 
 

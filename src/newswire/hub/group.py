@@ -62,6 +62,7 @@ class Group:
 
     Attributes:
         channels, form, heartbeat, wire: what its members have in common.
+        key: all of that, as the runtime knows it by; it sets this.
         head: the offset up to which the ready members have everything, or will once the present round has ended.
         size: how many members there are, ready or not.
         queued: it waits for a turn.
@@ -84,6 +85,7 @@ class Group:
         "head",
         "beat",
         "heartbeat",
+        "key",
         "queued",
         "size",
         "wire",
@@ -104,6 +106,7 @@ class Group:
         self.form: Form = form
         self.heartbeat: float | None = heartbeat
         self.wire: bool = wire
+        self.key: tuple[object, ...] = ()
         self.head: int = history.window.head
         self.size: int = 0
         self.queued: bool = False

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from newswire.errors import EpochChanged, LogError, LogUnavailable, LogUncertain
+from newswire.hub.follower import Receiver
 from newswire.log.log import Log
 from newswire.log.retry import Outage, Retry, SupervisedTask
 
@@ -20,21 +21,6 @@ LogState: TypeAlias = Literal["up", "behind", "down"]
 
 _LOOK_SECONDS: Final = 2.0
 _PUBLISH_SECONDS: Final = 5.0  # how long a publish that failed counts, if none has succeeded since
-
-
-class Receiver(Protocol):
-    """What gets the log's events.
-
-    Attributes:
-        epoch: of the log that it has events of.
-        head: the offset of the newest event that it has.
-    """
-
-    @property
-    def epoch(self) -> str: ...
-
-    @property
-    def head(self) -> int: ...
 
 
 class LogMonitor:

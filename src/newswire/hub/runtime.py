@@ -255,10 +255,11 @@ class HubRuntime:
         """Take in a subscription."""
         shared = (member.channels, member.form, options.heartbeat, member.wire, member.pace)
         beat = heartbeat_chunk(options.heartbeat_padding)
-        group = self._groups.get((*shared, beat))
+        key = (*shared, beat)
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[(*shared, beat)] = self._group(*shared)
-            group.beat = beat
+            group = self._groups[key] = self._group(*shared)
+            group.key, group.beat = key, beat
             self.index.add(group)
             if options.heartbeat is not None:  # first at a random moment, so that not all come at once
                 self.deadlines.start(group.send_heartbeat, random.uniform(0, options.heartbeat / 2))
@@ -281,7 +282,7 @@ class HubRuntime:
         group.leave(member)
         group.size -= 1
         if group.size == 0:
-            del self._groups[group.channels, group.form, group.heartbeat, group.wire, member.pace, group.beat]
+            del self._groups[group.key]
             group.close()
             self.index.remove(group)
             self.deadlines.cancel(group.send_heartbeat)

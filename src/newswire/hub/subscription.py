@@ -23,6 +23,8 @@ way a stream takes:
 
 A log that is replaced while streams are open sets every cursor to its place in the new one (`place_again`), behind a
 gap. Only the scheduler calls `step`; sinks call `resume` and `ended`. Iterating needs none of that: `async for`.
+
+It is one file, however long: whatever opens a stream, ends it, times it out or catches up changes this one state.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 An engine stores, reads and calls back. Here is what all have in common: batches are checked, those of one pass of the
 event loop are gathered, calls have deadlines, and whatever an engine raises becomes an error of ours. A waiting call is
-the call that calls back, and waiting. Nothing here knows where an engine keeps its events.
+the call that calls back, and waiting. Nothing here knows where an engine keeps its events. The file is one class: what
+its calls promise is most of it.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -26,7 +27,7 @@ from starlette.routing import Route
 
 from newswire import posix
 from newswire.delivery.drain import drain_of
-from newswire.delivery.problem import unavailable
+from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.threads import in_thread
 from newswire.errors import LogError
 from newswire.hub.hub import Hub
@@ -34,7 +35,6 @@ from newswire.log.position import Position
 from newswire.serving.hosts import Hosts
 from newswire.serving.loop_lag import LoopLag
 from newswire.serving.metrics import Family, render
-from newswire.serving.operators import has_token, token_needed
 from newswire.serving.origins import Grants, Origins
 from newswire.serving.reload import Again, Hangup, read_again
 from newswire.serving.settings import ServerSettings
@@ -136,7 +136,7 @@ class ServedApp:
             Problem: it may not.
         """
         if self.settings.metrics_token is not None:
-            raise token_needed(request)
+            raise _token_needed(request)
 
     def change(self, settings: ServerSettings) -> None:
         """Go on with other settings; called in the event loop. What raises here must have changed nothing."""
@@ -304,7 +304,7 @@ class ServedApp:
         Raises:
             Problem: the request's credential is missing, or not good for this.
         """
-        if not has_token(request, self.settings.metrics_token):
+        if not _has_token(request, self.settings.metrics_token):
             await self.check_scraper(request)
         stats = self.all()
         try:
@@ -360,3 +360,20 @@ class _Stop:
     def elapsed(self) -> float:
         """Seconds since the server began to stop."""
         return 0.0 if self._at is None else time.monotonic() - self._at
+
+
+def _has_token(request: Request, token: str | None) -> bool:
+    """Whether a request brings this token: `Authorization: Bearer TOKEN`. False if there is no such token."""
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if token is None or scheme.lower() != "bearer":
+        return False
+    return compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
+
+
+def _token_needed(request: Request) -> Problem:
+    """The answer to a request without it."""
+    if "authorization" in request.headers:
+        detail = "this is not the metrics token: send Authorization: Bearer and what --metrics-token says"
+    else:
+        detail = "the metrics need a credential: send Authorization: Bearer and the server's --metrics-token"
+    return Problem(401, "unauthenticated", detail, headers={"www-authenticate": 'Bearer realm="newswire"'})
