@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.against import compare
 from benchmarks.build import BuildError
@@ -70,16 +70,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--minutes", type=float, help="with `heap` (10) and `soak` (30): how long")
     parser.add_argument("--rate", type=float, help="with `heap` (200) and `soak` (500): events a second")
+    parser.add_argument("--page", help="with `heap`: one page alone, such as chat")
     parser.add_argument("--rounds", type=int, default=5, help="how many rounds --against takes (5)")
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(available()):
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(available())}")
-    given = {name: value for name in ("minutes", "rate") if (value := getattr(options, name)) is not None}
+    given = {name: value for name in ("minutes", "rate", "page") if (value := getattr(options, name)) is not None}
     if given and options.names not in (["heap"], ["soak"]):
         parser.error(
             f"--{next(iter(given))} is for `heap` or `soak`: python -m benchmarks soak --{next(iter(given))} …"
         )
-    if any(value <= 0 for value in given.values()):
+    if options.page and options.names != ["heap"]:
+        parser.error("--page is for `heap`")
+    if any(value <= 0 for value in (options.minutes, options.rate) if value is not None):
         parser.error("--minutes and --rate are more than 0")
     if sys.platform != "linux":
         parser.error("the benchmarks read /proc and use epoll: they need Linux")
@@ -117,11 +120,13 @@ def _run(
     name: str,
     size: Size,
     kinds: Sequence[str | None],
-    given: Mapping[str, float],
+    given: Mapping[str, Any],
     *,
     docs: bool,
 ) -> None:
-    options = "".join(f" --{option} {value:g}" for option, value in given.items())
+    options = "".join(
+        f" --{option} {value if isinstance(value, str) else format(value, 'g')}" for option, value in given.items()
+    )
     for kind in kinds:
         place = name if kind is None else f"{name} {kind}"
         command = f"python -m benchmarks {name}{options}" + ("" if kind is None else f" --log-kind {kind}")

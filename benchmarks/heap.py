@@ -1,7 +1,8 @@
 """What a page holds while events come: `python -m benchmarks heap --minutes 10 --rate 200`.
 
 Each page of newswire is open in a Chromium of its own and gets its events from real servers, all at the same time. The
-JavaScript heap, the nodes and the listeners are counted after a forced collection. For the first third a page fills:
+JavaScript heap, the nodes and the listeners are counted after a forced collection, and the CPU time that the page's
+main thread took. With `--page`, one page alone. For the first third a page fills:
 lists, charts and caches grow to their limits. From there on it has to be flat: the table shows by how much the heap
 grew from the second third to the last. The chat gets a stream of tokens: as soon as an answer ends, a new
 chat begins, and the chat before is to be gone from memory.
@@ -23,6 +24,7 @@ from tests.browser.conftest import Page
 from tests.fixtures.demo import Cluster, Demo
 
 from benchmarks.heap_sources import chat_server, console_server, dashboard_server
+from benchmarks.processes import Failed
 from benchmarks.report import Cell, Say, Size, Table
 
 TITLE: Final = "Heap of the pages"
@@ -90,11 +92,13 @@ class Sample:
         events: that had come.
         heap: bytes in use by JavaScript, after a collection.
         nodes, listeners: of the DOM.
+        busy: seconds of CPU that its main thread took since the sample before.
     """
 
     time: float
     events: int
     heap: int
+    busy: float
     nodes: int
     listeners: int
 
@@ -117,6 +121,7 @@ class Watched:
                 time.monotonic() - began,
                 events,
                 int(found["JSHeapUsedSize"]),
+                float(found["busy"]),
                 int(found["Nodes"]),
                 int(found["JSEventListeners"]),
             )
@@ -170,11 +175,14 @@ def _open(name: str, stack: ExitStack, folder: Path, rate: float) -> Watched:
     return Watched(name, page, place)
 
 
-def run(size: Size, say: Say, minutes: float | None = None, rate: float = RATE) -> list[Table]:
-    """Measure; ten minutes in full, or as many as `--minutes` says."""
+def run(size: Size, say: Say, minutes: float | None = None, rate: float = RATE, page: str | None = None) -> list[Table]:
+    """Measure; ten minutes in full, or as many as `--minutes` says; all pages at once, or the one of `--page`."""
+    if page is not None and page not in PLACES:
+        raise Failed(f"there is no page {page}: choose of {', '.join(PLACES)}")
     seconds = size.pick(600, 120, 1) if minutes is None else minutes * 60
     smoke = size is Size.SMOKE
-    watched = watch(SMOKE if smoke else list(PLACES), seconds, rate, say, samples=6 if smoke else 30)
+    pages = [page] if page else SMOKE if smoke else list(PLACES)
+    watched = watch(pages, seconds, rate, say, samples=6 if smoke else 30)
     return [_table(watched, seconds, rate)]
 
 
@@ -188,6 +196,7 @@ def _table(watched: Sequence[Watched], seconds: float, rate: float) -> Table:
             [
                 one.name,
                 events / (last.time - first.time),
+                f"{100 * sum(each.busy for each in one.samples[1:]) / (last.time - first.time):.0f}%",
                 *(heap / 1e6 for heap in (first.heap, one.least(2), one.least(3))),
                 round(minute / 1e3),
                 *(f"{getattr(first, what):,} → {getattr(last, what):,}" for what in ("nodes", "listeners")),
@@ -196,6 +205,7 @@ def _table(watched: Sequence[Watched], seconds: float, rate: float) -> Table:
     columns = (
         "page",
         "events/s",
+        "main thread",
         "heap at first, MB",
         "in the second third, MB",
         "in the last third, MB",
@@ -206,5 +216,6 @@ def _table(watched: Sequence[Watched], seconds: float, rate: float) -> Table:
     notes = (
         "The heap is what JavaScript uses after a forced collection: at first, and at the least in the second and the "
         "last third of the time. The growth is from the one to the other.",
+        "The main thread is the share of one core that the page itself takes: scripts, layout and painting's commands.",
     )
     return Table(f"Each page open for {seconds / 60:.3g} min at {rate:.0f} events a second", columns, rows, notes)

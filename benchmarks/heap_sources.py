@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from tests.fixtures.serve import ROOT, Serve
 
 _CHANNELS: Final = 40  # as many that stay, and as many that come and go
 _BATCH_SECONDS: Final = 0.05
-_TOKENS: Final = 400  # of each answer
+_TOKENS: Final = 2000  # of each answer
 _WORDS: Final = (
     "**It** ",
     "was ",
@@ -64,7 +65,7 @@ def _publishing(url: str, rate: float) -> Iterator[None]:
 def chat_server(stack: ExitStack, folder: Path, rate: float) -> str:
     """The chat, and a model that answers at a rate. Returns the page's address."""
     url = stack.enter_context(_model(rate))
-    environment = {"CHAT_LOG": f"sqlite:///{folder}/chat.db", "CHAT_MODEL_URL": url, "CHAT_MAX_TOKENS": "1000"}
+    environment = {"CHAT_LOG": f"sqlite:///{folder}/chat.db", "CHAT_MODEL_URL": url, "CHAT_MAX_TOKENS": str(_TOKENS)}
     chat = ("examples.chat.app:app", "--app-dir", str(ROOT))
     server = stack.enter_context(Serve(folder, *chat, command="run", environment=environment))
     return f"{server.url}/chat/"
@@ -79,15 +80,20 @@ def dashboard_server(stack: ExitStack, folder: Path, rate: float) -> str:
 
 @contextmanager
 def _model(rate: float) -> Iterator[str]:
+    began: float | None = None  # when the first answer began
+    sent = count()
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["content-length"]))
             self.send_response(200)
             self.send_header("content-type", "text/event-stream")
             self.end_headers()
-            began = time.monotonic()
+            nonlocal began
+            began = time.monotonic() if began is None else began
             for number in range(_TOKENS):
-                time.sleep(max(0, began + number / rate - time.monotonic()))
+                # What the pause between two answers has cost is made up, so that the page gets the whole rate.
+                time.sleep(max(0, began + next(sent) / rate - time.monotonic()))
                 word = {"content": _WORDS[number % len(_WORDS)]}
                 self.wfile.write(b"data: %b\n\n" % json.dumps({"choices": [{"delta": word}]}).encode())
             self.wfile.write(b"data: [DONE]\n\n")

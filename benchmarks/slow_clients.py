@@ -4,7 +4,8 @@
 
 Says `ready` when all have their stream. At the end of its input it prints what they saw, as JSON. An event is stale if
 a newer one of its key was published before it was read; its staleness is how long before. One more connection, which
-takes all, knows what was published when.
+takes all, knows what was published when. What a client may be behind is what its connection holds: the bytes in the
+kernel's buffers of both ends, which it reads at its rate. The most of any client, once a second, is `allowed` seconds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import socket
 import sys
 import time
 from bisect import bisect_right
+from pathlib import Path
 from typing import Any
 
 _EVENT = re.compile(rb"channel: (\S+)\ndata: t=(\d{19})")
@@ -64,7 +66,11 @@ def main() -> None:
     stamps: dict[bytes, list[int]] = {}
     read: list[tuple[int, bytes, int]] = []
     turn, share = time.monotonic(), max(1, int(rate * _TURN))
+    held, asked = 0, time.monotonic()
     while not select.select([sys.stdin], [], [], 0)[0]:
+        if time.monotonic() > asked:
+            held = max(held, most_held(port, {client.socket.getsockname()[1] for client in clients}))
+            asked = time.monotonic() + 1
         while events := everything.read(2**20):
             for key, stamp in events:
                 stamps.setdefault(key, []).append(stamp)
@@ -74,7 +80,21 @@ def main() -> None:
             read += [(now, key, stamp) for key, stamp in client.read(share)]
         turn += _TURN
         time.sleep(max(0.0, turn - time.monotonic()))
-    print(json.dumps(_summary(stamps, read)), flush=True)
+    print(json.dumps({**_summary(stamps, read), "allowed": held / rate}), flush=True)
+
+
+def most_held(port: int, clients: set[int]) -> int:
+    """The most bytes that are on their way to one of the clients, which these ports are of: sent and not yet read."""
+    held: dict[int, int] = {}
+    for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        here, there = (int(address.rpartition(":")[2], 16) for address in (local, remote))
+        sending, unread = (int(queue, 16) for queue in queues.split(":"))
+        if there == port and here in clients:
+            held[here] = held.get(here, 0) + unread
+        elif here == port and there in clients:
+            held[there] = held.get(there, 0) + sending
+    return max(held.values(), default=0)
 
 
 def _summary(stamps: dict[bytes, list[int]], read: list[tuple[int, bytes, int]]) -> dict[str, Any]:

@@ -1,13 +1,17 @@
 """Channels with a state: many keys, many readers, some of which take a kilobyte a second.
 
-What do slow readers cost the others, and how old is what they get? The same load with and without them, in turns.
+What do slow readers cost the others, and how old is what they get? The same load with and without them, in turns. And
+what does one of them hold in memory, beyond what a reader holds that keeps up?
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import select
 from typing import Final
+
+from tests.fixtures.slow_readers import cost_of_one
 
 from benchmarks.contenders import DIRECT
 from benchmarks.measure import Window, subscribed, window
@@ -18,7 +22,7 @@ TITLE: Final = "State: the newest of each key"
 _RATE: Final = 1000  # bytes a second that a slow reader takes
 _COLUMNS: Final = (
     *("case", "p50 ms", "p99 ms", "p99, rounds", "x without", "CPU µs/delivery", "RSS growth MB"),
-    *("slow ones read", "of it stale", "worst, s"),
+    *("slow ones read", "of it stale", "worst, s", "allowed, s"),
 )
 
 
@@ -50,14 +54,32 @@ def run(size: Size, say: Say) -> list[Table]:
                 if saw
                 else None,
                 max(each["worst"] for each in saw) if saw else None,
+                max(each["allowed"] for each in saw) if saw else None,
             ]
         )
-    note = (
-        "An event is stale if a newer one of its key was published before it was read; the worst is by how long. What "
-        "a slow reader's connection holds (the two sockets' buffers, some 20 KB) takes it some 20 s to read."
+    notes = (
+        "The goal: the p99 of the fast readers is at most 1.10x of theirs without the slow ones.",
+        "An event is stale if a newer one of its key was published before it was read; the worst is by how long. Its "
+        f"bandwidth allows what its connection holds, the bytes in both sockets' buffers, at {_RATE:,} a second.",
     )
     title = f"{keys:,} keys, {rate:g} events a second of 200 of them"
-    return [Table(title, _COLUMNS, rows, (note,))]
+    return [Table(title, _COLUMNS, rows, notes), _memory(200 if size is Size.SMOKE else 3_000, say)]
+
+
+def _memory(events: int, say: Say) -> Table:
+    say("what a slow reader holds")
+    rows: list[list[Cell]] = []
+    whole: dict[bool, float] = {}
+    for slow in (False, True):
+        begun, more = asyncio.run(cost_of_one(slow=slow, events=events))
+        whole[slow] = begun + more
+        beyond = round(whole[True] - whole[False]) if slow else None
+        rows.append(["takes nothing more" if slow else "keeps up", round(begun), round(more), beyond])
+    columns = ("a reader that", "bytes when it begins", f"more after {events:,} events", "beyond one that keeps up")
+    note = (
+        "What Python holds for one more reader, by tracemalloc: its subscription and its cursor. The goal: 1,000 bytes."
+    )
+    return Table("Memory of one more reader", columns, rows, (note,))
 
 
 def _measure(keys: int, readers: int, slow: int, rate: float, seconds: float) -> tuple[Window, dict[str, float], float]:

@@ -46,9 +46,11 @@ async def work() -> None:
     """Publish twice a second, or as often as the environment says. Each batch is stored as a whole, or not at all."""
     random = Random(1)
     seconds = float(os.environ.get("DASHBOARD_SECONDS", "0.5"))
+    due = time()
     while True:
         await hub.publish_many(measure(random, time()))
-        await asyncio.sleep(seconds)
+        due = max(due + seconds, time())
+        await asyncio.sleep(due - time())
 
 
 async def events(request: Request) -> EventSourceResponse:

@@ -10,9 +10,11 @@ type Shared = "headers" | "method" | "body" | "fetch" | "lastEventId" | "cursorP
 
 export interface EventSourceOptions extends EventSourceInit, Pick<ConnectOptions, Shared | "inactivity" | "timeout"> {}
 
-type Handler<E extends Event> = ((this: EventSource, event: E) => unknown) | null;
+// Handlers are the DOM's own in type too: a library that asks for its EventSource takes this one.
+type Native = globalThis.EventSource;
+type Handler<E extends Event> = ((this: Native, event: E) => any) | null;
 
-class EventSource extends EventTarget {
+class EventSource extends EventTarget implements Native {
   static readonly CONNECTING = 0;
   static readonly OPEN = 1;
   static readonly CLOSED = 2;
@@ -112,22 +114,22 @@ class EventSource extends EventTarget {
 interface EventSource {
   addEventListener<K extends keyof EventSourceEventMap>(
     type: K,
-    listener: (this: EventSource, event: EventSourceEventMap[K]) => unknown,
+    listener: (this: Native, event: EventSourceEventMap[K]) => any,
     options?: boolean | AddEventListenerOptions,
   ): void;
   addEventListener(
     type: string,
-    listener: ((this: EventSource, event: MessageEvent) => unknown) | EventListenerObject | null,
+    listener: ((this: Native, event: MessageEvent) => any) | EventListenerObject | null,
     options?: boolean | AddEventListenerOptions,
   ): void;
   removeEventListener<K extends keyof EventSourceEventMap>(
     type: K,
-    listener: (this: EventSource, event: EventSourceEventMap[K]) => unknown,
+    listener: (this: Native, event: EventSourceEventMap[K]) => any,
     options?: boolean | EventListenerOptions,
   ): void;
   removeEventListener(
     type: string,
-    listener: ((this: EventSource, event: MessageEvent) => unknown) | EventListenerObject | null,
+    listener: ((this: Native, event: MessageEvent) => any) | EventListenerObject | null,
     options?: boolean | EventListenerOptions,
   ): void;
 }

@@ -1,5 +1,5 @@
 // Tests of types: `tsc` fails if a line below an @ts-expect-error is no error, or any other line is one.
-import { connect, type EventOf } from "../src/index.ts";
+import { connect, EventSource, type EventOf } from "../src/index.ts";
 
 interface Events {
   price: { symbol: string; value: number };
@@ -60,3 +60,11 @@ export async function loop(): Promise<void> {
 
 // Untyped, any name and any data go.
 connect("/channels/news").on("headline", (e) => e.data.title);
+
+// A library that asks for the DOM's EventSource, or for its class, takes this one.
+export const source_: globalThis.EventSource = new EventSource("/channels/news", { headers: { authorization: "Bearer a" } });
+export const class_: typeof globalThis.EventSource = EventSource;
+source_.onmessage = (e) => e.data;
+source_.addEventListener("error", function () {
+  this.close();
+});

@@ -1,6 +1,6 @@
 // As page.mjs, for what a page's life needs: pages that the browser may hide and freeze. (Playwright holds all its pages
 // visible and awake, and a page that is held so is never frozen.) It speaks the DevTools protocol itself: {"goto": url},
-// {"evaluate": script}, {"heap": true}: what the page holds after a collection, {"lifecycle": "frozen"}, {"crash": true}, {"close": true}; with {"tab": 1} in another tab.
+// {"evaluate": script}, {"heap": true}: what the page holds after a collection, and how busy it was, {"lifecycle": "frozen"}, {"crash": true}, {"close": true}; with {"tab": 1} in another tab.
 import { spawn } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -55,14 +55,25 @@ async function evaluate(expression, session) {
   return result.value;
 }
 
-// The collector is called until it finds nothing more: what one call frees may have held something else.
+async function measure(session) {
+  const { metrics } = await send("Performance.getMetrics", {}, session);
+  return Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
+}
+
+// The collector is called until it finds nothing more: what one call frees may have held something else. `busy` is the
+// CPU time that the page's main thread took since the last call, in seconds, without these collections.
+const collected = new Map(); // by session, the main thread's time after the last collection
 async function heap(session) {
-  await send("Performance.enable", {}, session);
+  await send("Performance.enable", { timeDomain: "threadTicks" }, session);
+  const { TaskDuration } = await measure(session);
+  const busy = TaskDuration - (collected.get(session) ?? TaskDuration);
   for (let last = Infinity; ; ) {
     await send("HeapProfiler.collectGarbage", {}, session);
-    const { metrics } = await send("Performance.getMetrics", {}, session);
-    const found = Object.fromEntries(metrics.map(({ name, value }) => [name, value]));
-    if (found.JSHeapUsedSize > last * 0.998) return found;
+    const found = await measure(session);
+    if (found.JSHeapUsedSize > last * 0.998) {
+      collected.set(session, found.TaskDuration);
+      return { ...found, busy };
+    }
     last = found.JSHeapUsedSize;
   }
 }

@@ -267,11 +267,21 @@ def test_a_tab_that_comes_later_gets_the_state(server: Any, pages: Any) -> None:
 
 
 def test_without_locks_each_tab_has_its_own(server: Any, pages: Any) -> None:
-    """Where the browser gives no locks, as on plain-http addresses of a network, `shared` changes nothing."""
+    """The browser gives no locks to plain-http addresses of a network. There, `shared` changes nothing."""
+    server.kill()
+    server.config.write_text(server.config.read_text() + 'allowed_hosts = ["plain.test"]\n')
+    server.start()
     tabs = pages.tabs(2)
     for tab in tabs:
-        tab.order(goto=f"{server.url}/health/live")
-        tab.evaluate("void Object.defineProperty(navigator, 'locks', { value: undefined })")
+        tab.order(goto=f"http://plain.test:{server.port}/health/live")
+        assert tab.evaluate("[isSecureContext, navigator.locks ?? null]") == [False, None]
         tab.evaluate(OPEN % ("/channels/news", "true"))
         tab.until("source.state === 'open'")
     assert subscribers(server) == 2
+    with Publisher(server.url, "news") as publisher:
+        await_more(tabs)
+        tabs[0].order(close=True)
+        await_more(tabs[1:])
+        sent = publisher.stop()
+    tabs[1].until(f"seen.at(-1)?.[1] === {sent - 1}")
+    all_from_first(numbers(tabs[1]), sent)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.contract.shop import Price, events
+from tests.fixtures.slow_readers import cost_of_one
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, StreamOptions
 from newswire.hub.frames import Chunk, Frame
@@ -488,50 +488,13 @@ async def test_a_log_that_is_replaced_gives_the_state_of_the_new_one(tmp_path: P
         assert await take(reader) == ["a"]
 
 
-class FullSink:
-    """A connection that takes one write and has no room again."""
-
-    __slots__ = ()
-
-    def write(self, chunk: Chunk) -> bool:
-        return False
-
-    def end(self, last: Chunk | None) -> None:
-        pass
-
-    def cut(self) -> None:
-        pass
-
-
-async def cost_of(readers: int) -> tuple[int, int]:
-    """The memory that so many slow readers take when they begin, and what is taken more while much is published."""
-    async with Hub(latest=["p.*"], options=HubOptions(window_bytes=50_000)) as hub:
-        for key in range(100):
-            await hub.publish(f"p.{key}", "x" * 100)
-        tracemalloc.start()
-        try:
-            before = tracemalloc.get_traced_memory()[0]
-            for _ in range(readers):
-                each = hub.subscribe(STATE)
-                await each.open()
-                each.attach(FullSink(), StreamOptions(heartbeat=None, write_timeout=None))
-            await asyncio.sleep(0.05)
-            begun = tracemalloc.get_traced_memory()[0]
-            for turn in range(3_000):
-                await hub.publish(f"p.{turn % 100}", f"{turn}".ljust(100))
-            after = tracemalloc.get_traced_memory()[0]
-        finally:
-            tracemalloc.stop()
-        assert hub.stats().stalled == readers
-        return begun - before, after - begun
-
-
 @pytest.mark.slow
 async def test_a_slow_reader_holds_a_cursor_and_no_events() -> None:
-    """Subscription, cursor and all, each takes some 1.2 KB, and no more while much is published."""
-    few, many = await cost_of(10), await cost_of(510)
-    assert (many[0] - few[0]) / 500 < 1_500
-    assert (many[1] - few[1]) / 500 < 64
+    """It takes what a reader takes that keeps up, and no more while much is published."""
+    fast, slow = await cost_of_one(slow=False), await cost_of_one(slow=True)
+    assert fast[0] < 1_500
+    assert abs(slow[0] - fast[0]) < 500
+    assert max(slow[1], fast[1]) < 64
 
 
 @pytest.mark.slow

@@ -49,28 +49,38 @@ def test_the_core_is_small() -> None:
     assert core["gzip"] <= 4096, sizes
 
 
-@pytest.mark.slow
-def test_what_npm_would_publish(tmp_path: Path) -> None:
-    """`npm pack` builds the package: each entry point is there, runs under node, and has types and a map."""
+@pytest.fixture(scope="module")
+def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what `npm pack` makes in its node_modules, and React."""
+    folder = tmp_path_factory.mktemp("application")
     npm = Path(NODE).with_name("npm")
-    pack = [str(npm), "pack", "--json", "--pack-destination", str(tmp_path)]
     path = f"{Path(NODE).parent}:{os.environ['PATH']}"
+    pack = [str(npm), "pack", "--json", "--pack-destination", str(folder)]
     subprocess.run(
         pack, cwd=ROOT / "js", capture_output=True, check=True, timeout=100, env={**os.environ, "PATH": path}
     )
-    (packed,) = tmp_path.glob("newswire-*.tgz")
+    (packed,) = folder.glob("newswire-*.tgz")
     with tarfile.open(packed) as archive:
-        names = {name.removeprefix("package/") for name in archive.getnames()}
-        archive.extractall(tmp_path / "node_modules", filter="data")
-    (tmp_path / "node_modules" / "package").rename(tmp_path / "node_modules" / "newswire")
-    package = json.loads((tmp_path / "node_modules" / "newswire" / "package.json").read_text())
+        archive.extractall(folder / "node_modules", filter="data")
+    (folder / "node_modules" / "package").rename(folder / "node_modules" / "newswire")
+    for name in ("react", "react-dom", "scheduler", "@types", "csstype"):
+        (folder / "node_modules" / name).symlink_to((ROOT / "node_modules" / name).resolve())
+    (folder / "package.json").write_text('{"type": "module"}')
+    return folder
+
+
+@pytest.mark.slow
+def test_what_npm_would_publish(application: Path) -> None:
+    """`npm pack` builds the package: each entry point is there, runs under node, and has types and a map."""
+    packed = application / "node_modules" / "newswire"
+    names = {path.relative_to(packed).as_posix() for path in packed.rglob("*") if path.is_file()}
+    package = json.loads((packed / "package.json").read_text())
     assert {"package.json", "README.md", "LICENSE", "src/index.ts", "dist/index.js.map"} <= names
     assert not [name for name in names if name.startswith(("test", "node_modules"))]
     assert "dependencies" not in package
     for entry in package["exports"].values():
         for target in [entry] if isinstance(entry, str) else entry.values():
             assert target.removeprefix("./") in names
-    (tmp_path / "node_modules" / "react").symlink_to((ROOT / "node_modules" / "react").resolve())
     program = """
       import { connect, EventSource, SourceError, streamRun, streamChat, resumeRun } from "newswire";
       import { useEvents, useRun } from "newswire/react";
@@ -78,19 +88,79 @@ def test_what_npm_would_publish(tmp_path: Path) -> None:
       console.log(Same === EventSource && [connect, SourceError, streamRun, streamChat, resumeRun, useEvents, useRun]
         .every((one) => typeof one === "function"));
     """
-    (tmp_path / "try.mjs").write_text(program)
-    done = subprocess.run([NODE, "try.mjs"], cwd=tmp_path, capture_output=True, text=True, check=True)
+    (application / "try.mjs").write_text(program)
+    done = subprocess.run([NODE, "try.mjs"], cwd=application, capture_output=True, text=True, check=True)
     assert done.stdout == "true\n"
-    (tmp_path / "try.ts").write_text(
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "resolution",
+    [
+        ("--module", "node16"),
+        ("--module", "nodenext"),
+        ("--module", "esnext", "--moduleResolution", "bundler"),
+        ("--module", "preserve"),
+    ],
+    ids="-".join,
+)
+def test_the_types_are_found(application: Path, resolution: tuple[str, ...]) -> None:
+    """Each entry point has its types, however TypeScript resolves modules; the package's own are checked too."""
+    (application / "try.ts").write_text(
         'import { connect } from "newswire";\n'
         'import { useEvents } from "newswire/react";\n'
+        'import { EventSource } from "newswire/eventsource";\n'
         "interface Events { price: { value: number } }\n"
         'connect<Events>("/x").on("price", (e) => e.data.value.toFixed());\n'
+        "// @ts-expect-error: no such event\n"
+        'connect<Events>("/x").on("prise", () => {});\n'
+        "export const inPlaceOfTheDom: typeof globalThis.EventSource = EventSource;\n"
         'export const Shown = () => useEvents<Events>("/x", { price: (e) => e.data.value.toFixed() }).state;\n'
     )
-    types = (ROOT / "node_modules" / "@types").resolve()
-    (tmp_path / "node_modules" / "@types").symlink_to(types)
-    (tmp_path / "node_modules" / "csstype").symlink_to((ROOT / "node_modules" / "csstype").resolve())
     tsc = str(ROOT / "node_modules" / "typescript" / "bin" / "tsc")
-    options = ["--strict", "--noEmit", "--module", "nodenext", "--target", "es2022", "--lib", "es2023,dom"]
-    subprocess.run([NODE, tsc, *options, "--types", "", "try.ts"], cwd=tmp_path, check=True)
+    options = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2023,dom", "--skipLibCheck", "false"]
+    done = subprocess.run(
+        [NODE, tsc, *options, *resolution, "--types", "", "try.ts"], cwd=application, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_a_server_renders_the_hooks(application: Path) -> None:
+    """Where there is no DOM, the package loads, and the hooks draw their first state and open nothing."""
+    program = """
+      import { createElement } from "react";
+      import { renderToString } from "react-dom/server";
+      import { useEvents, useRun } from "newswire/react";
+      globalThis.fetch = () => { throw new Error("it opens a stream"); };
+      function Shown() {
+        const { state } = useEvents("/x", { message() {} }, { shared: true });
+        return `${state} ${useRun("/y", { remember: "chat" }).state}`;
+      }
+      console.log(renderToString(createElement(Shown)), typeof document);
+    """
+    (application / "render.mjs").write_text(program)
+    done = subprocess.run([NODE, "render.mjs"], cwd=application, capture_output=True, text=True, check=True)
+    assert done.stdout == "connecting idle undefined\n"
+
+
+@pytest.mark.slow
+def test_a_bundler_leaves_out_what_a_page_does_not_use(application: Path) -> None:
+    """`connect` alone brings no runs and no class; what it loads on request is in files of its own."""
+    (application / "page.js").write_text('import { connect } from "newswire";\nconnect("/channels/news");\n')
+    program = f"""
+      import {{ build }} from {json.dumps((ROOT / "node_modules/esbuild/lib/main.js").as_uri())};
+      const {{ metafile }} = await build({{ entryPoints: ["page.js"], bundle: true, splitting: true, minify: true,
+        format: "esm", outdir: "out", metafile: true }});
+      const files = Object.entries(metafile.outputs);
+      const from = ([, {{ inputs }}]) => Object.keys(inputs).map((path) => path.split("/").at(-1)).sort();
+      const [first] = files.filter(([path]) => path.endsWith("page.js"));
+      const later = files.filter(([, {{ entryPoint }}]) => entryPoint?.includes("newswire")).flatMap(from);
+      console.log(JSON.stringify([from(first), later.sort()]));
+    """
+    (application / "bundle.mjs").write_text(program)
+    done = subprocess.run([NODE, "bundle.mjs"], cwd=application, capture_output=True, text=True, check=True)
+    first, later = json.loads(done.stdout)
+    assert {"connect.js", "page.js"} <= set(first)
+    assert not {"run.js", "eventsource.js", "react.js", "shared.js", "native.js"} & set(first)
+    assert later == ["native.js", "shared.js"]
