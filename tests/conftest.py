@@ -6,9 +6,10 @@ other tests stay together by file, so that what a module sets up is set up once.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -20,9 +21,15 @@ pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a faile
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey  # noqa: E402
 from tests.fixtures.llm import LLM, is_installed  # noqa: E402
 from tests.fixtures.matrix import HTTP2, SHOWN, matrix, shown  # noqa: E402
-
-# The folders that start browsers and servers of their own, the slowest first.
-SLOW_FOLDERS: Final = ("browser", "benchmarks", "cli", "examples", "docs")
+from tests.fixtures.quick import (  # noqa: E402
+    SLOW_FOLDERS,
+    folder_of,
+    is_quick_run,
+    is_slow,
+    is_slow_file,
+    refuse_processes,
+    running,
+)
 
 # Tests of the suites for every log and for runs: each log inherits them, so a mark can't stand at them.
 SLOW_OF_SUITES: Final = frozenset(
@@ -51,12 +58,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def folder_of(path: str) -> str:
-    """The folder of `tests` that a test file or a test's id is in."""
-    parts = path.split("/")
-    return parts[parts.index("tests") + 1]
-
-
 def start_order(item: pytest.Item) -> int:
     """The slow folders first, then what is marked slow: two processes then end at about the same time."""
     folder = folder_of(item.path.as_posix())
@@ -65,13 +66,40 @@ def start_order(item: pytest.Item) -> int:
     return len(SLOW_FOLDERS) + (item.get_closest_marker("slow") is None)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold quick tests to their rule. What collects garbage waits until all tests are known: nearly all of it stays."""
+    if is_quick_run(config):
+        refuse_processes()
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on the collector looks at what tests make, and not at a million objects of modules and tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """A quick run does not import what it leaves out."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if is_test and is_quick_run(config) and is_slow_file(collection_path) else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Name the test that runs, for the message about a process that it must not start."""
+    with running(item.nodeid):
+        return (yield)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow folders, and put what is slow first."""
+    """Mark what is slow by the rule of `tests/fixtures/quick.py`, and put it first."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     for item in ours:
         name = getattr(item, "originalname", item.name)
-        if folder_of(item.path.as_posix()) in SLOW_FOLDERS or name in SLOW_OF_SUITES:
+        if name in SLOW_OF_SUITES or is_slow(item):
             item.add_marker(pytest.mark.slow)
     if len(ours) == len(items):
         items.sort(key=start_order)
