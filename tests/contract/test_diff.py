@@ -59,6 +59,20 @@ class ChangedTree(BaseModel):
     children: list[ChangedTree] = []
 
 
+class Cat(BaseModel):
+    kind: Literal["cat"]
+    lives: int
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"]
+
+
+class ChangedCat(BaseModel):
+    kind: Literal["cat"]
+    lives: str
+
+
 Positive = Annotated[int, Field(gt=0)]
 
 
@@ -88,6 +102,9 @@ Positive = Annotated[int, Field(gt=0)]
         (Closed, ClosedMore, "e.b", "take no fields that they don't know"),
         (Tree, ChangedTree, "e.name", "was a string, is an integer"),
         (None, int, "e", "was null, is an integer"),
+        (model(a=Literal[1]), model(a=Literal[True]), "e.a", "was 1, is true"),
+        (Cat | Dog, ChangedCat | Dog, "e.lives", "was an integer, is a string"),
+        (model(a=int) | model(b=int), model(a=int) | model(b=int) | model(c=int), "e", "may now be"),
     ],
 )
 def test_changes_that_break(old: Any, new: Any, place: str, says: str) -> None:
@@ -111,6 +128,7 @@ def test_changes_that_break(old: Any, new: Any, place: str, says: str) -> None:
         (model(a=Any), model(a=int), None, None),
         (Tree, OtherTree, None, None),
         (bool, Literal[True], "e", "is not false any more"),
+        (model(a=Literal[1, True, 0, False]), model(a=Literal[1, True, 0, False]), None, None),
     ],
 )  # fmt: skip
 def test_changes_that_are_safe(old: Any, new: Any, place: str | None, says: str | None) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from enum import Flag, IntFlag
+from typing import Any, NamedTuple
 
 import jsonschema
 import msgspec
@@ -60,6 +61,47 @@ def test_a_field_with_a_default_is_required_if_it_is_always_sent(kind: Any, requ
     contract = Contract("x", {"e": kind})
     if kind is not Order:
         assert set(required) == set(json.loads(contract.encode(kind()).data))
+
+
+class Rights(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+class Days(Flag):
+    MONDAY = 1
+    TUESDAY = 2
+
+
+class Point(NamedTuple):
+    x: int
+    y: int = 0
+
+
+class Model(BaseModel):
+    rights: Rights
+    days: list[Days]
+    point: Point
+
+
+class Struct(msgspec.Struct):
+    rights: Rights
+    days: list[Days]
+    point: Point
+
+
+@pytest.mark.parametrize("kind", [Model, Struct])
+def test_sums_of_flags_and_whole_tuples_are_sent(kind: Any) -> None:
+    """A flag may be any sum of its members, and a named tuple is sent with its defaults: the document says so."""
+    contract = Contract("x", {"e": kind})
+    document = json_schema(contract)
+    validator = jsonschema.Draft202012Validator(document)
+    value = kind(rights=Rights.READ | Rights.WRITE, days=[Days.MONDAY | Days.TUESDAY], point=Point(1))
+    data = json.loads(contract.encode(value).data)
+    assert data == {"rights": 3, "days": [3], "point": [1, 0]}
+    validator.validate({"event": "e", "data": data})
+    with pytest.raises(jsonschema.ValidationError):
+        validator.validate({"event": "e", "data": {**data, "point": [1]}})
 
 
 def test_types_of_one_name_stay_apart() -> None:

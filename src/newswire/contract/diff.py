@@ -81,6 +81,8 @@ class _Comparison:
             tried = {index: self._member(each, member, place) for index, each in enumerate(old)}
             fits = {index: changes for index, changes in tried.items() if not any(each.breaking for each in changes)}
             alike = [index for index in tried if _kind(old[index]) == _kind(member) and "const" not in member]
+            if len(alike) > 1:
+                alike = _nearest(old, member, alike)
             if fits:
                 best = min(fits, key=lambda index: len(fits[index]))
                 met.add(best)
@@ -101,7 +103,7 @@ class _Comparison:
         if _is_any(new):
             return [Change(True, place, f"may now be anything; it was {_shown(old)}")]
         if "const" in old:
-            return [] if new == old else [Change(True, place, f"was {_shown(old)}, is {_shown(new)}")]
+            return [] if _equal(old, new) else [Change(True, place, f"was {_shown(old)}, is {_shown(new)}")]
         if "const" in new:
             same = _kind(old) == _kind(new) or (_kind(old) == "number" and _kind(new) == "integer")
             return [] if same else [Change(True, place, f"was {_shown(old)}, is {_shown(new)}")]
@@ -191,6 +193,25 @@ def _members(schema: Any, defs: Mapping[str, Any]) -> Iterator[Any]:
             yield from _members({**schema, "type": kind}, defs)
     else:
         yield schema
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """Whether two schemas, or values of JSON, are equal; to Python true is 1, too."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _nearest(old: Sequence[Any], new: Any, alike: list[int]) -> list[int]:
+    """Those of the objects of a union that a new one stands for: by the constants that tell them apart, or by name."""
+    for mark in (_constants, lambda schema: schema.get("title")):
+        found = [index for index in alike if mark(new) and _equal(mark(old[index]), mark(new))]
+        if len(found) == 1:
+            return found
+    return alike
+
+
+def _constants(schema: Mapping[str, Any]) -> dict[str, Any]:
+    fields: Mapping[str, Any] = schema.get("properties", {})
+    return {name: field["const"] for name, field in fields.items() if isinstance(field, Mapping) and "const" in field}
 
 
 def _is_any(schema: Any) -> bool:

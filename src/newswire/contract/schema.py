@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from enum import Flag
 from typing import Any, Final
 
 from newswire.contract.codec import MsgspecCodec, PydanticCodec
@@ -100,7 +101,20 @@ def _data_schemas(contract: Contract[Any]) -> tuple[dict[str, Any], dict[str, An
         }
         defs |= {renamed.get(name, name): _rename(one, renamed) for name, one in components.items()}
         found |= {event: _rename(schema, renamed) for event, schema in more.items()}
-    return {event: found[event] for event in contract.events}, defs
+    return _whole({event: found[event] for event in contract.events}), _whole(defs)
+
+
+def _whole(schema: Any) -> Any:
+    """A copy of a schema in which tuples are sent whole: what has a default, as in a named tuple, is there too."""
+    if isinstance(schema, list):
+        return [_whole(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copy = {key: _whole(value) for key, value in schema.items()}
+    first = copy.get("prefixItems")
+    if isinstance(first, list) and copy.get("maxItems") == len(first):
+        copy["minItems"] = len(first)
+    return copy
 
 
 def _of_pydantic(adapters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -114,6 +128,11 @@ def _of_pydantic(adapters: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str,
             if field["type"] == "typed-dict-field":
                 return bool(field.get("required", total))
             return field.get("serialization_exclude_if") is None
+
+        def enum_schema(self, schema: Any) -> dict[str, Any]:
+            """Flags are sent as a number, also several at once."""
+            found = super().enum_schema(schema)
+            return _number(found) if issubclass(schema["cls"], Flag) else found
 
     schemas, rest = TypeAdapter.json_schemas(
         [(event, "serialization", adapter) for event, adapter in adapters.items()],
@@ -130,7 +149,11 @@ def _of_msgspec(codecs: Mapping[str, MsgspecCodec]) -> tuple[dict[str, Any], dic
     schemas, components = msgspec.json.schema_components(kinds, ref_template=REF + "{name}")
     infos: dict[type, Any] = {}
     for info in msgspec.inspect.multi_type_info(kinds):
-        infos |= {each.cls: each for each in _structs(info, msgspec.inspect.StructType, set())}
+        infos |= {each.cls: each for each in _described(info, msgspec.inspect.StructType, set())}
+        for each in _described(info, msgspec.inspect.EnumType, set()):
+            name = each.cls.__name__
+            if issubclass(each.cls, Flag) and components.get(name, {}).get("enum") == [one.value for one in each.cls]:
+                components[name] = _number(components[name])
     titles: dict[str, list[Any]] = {}
     for info in infos.values():
         titles.setdefault(info.cls.__name__, []).append(info)
@@ -150,18 +173,23 @@ def _of_msgspec(codecs: Mapping[str, MsgspecCodec]) -> tuple[dict[str, Any], dic
     )
 
 
-def _structs(info: Any, struct: type, seen: set[int]) -> Iterator[Any]:
-    """The structs in msgspec's description of a type."""
+def _number(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of the sums of some flags, by the schema of each alone."""
+    return {**{key: value for key, value in flags.items() if key != "enum"}, "type": "integer"}
+
+
+def _described(info: Any, kind: type, seen: set[int]) -> Iterator[Any]:
+    """The structs, or the enums, in msgspec's description of a type."""
     if id(info) in seen:
         return
     seen.add(id(info))
-    if isinstance(info, struct):
+    if isinstance(info, kind):
         yield info
     values = [getattr(info, name) for name in getattr(info, "__struct_fields__", ())]
     for value in values:
         for each in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(each, "__struct_fields__"):
-                yield from _structs(each, struct, seen)
+                yield from _described(each, kind, seen)
 
 
 def _free(name: str, *taken: Mapping[str, Any]) -> str:
