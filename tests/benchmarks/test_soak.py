@@ -80,6 +80,7 @@ def test_two_minutes() -> None:
     command = [sys.executable, "-m", "benchmarks", "soak", "--quick", "--minutes", "2", "--rate", "100"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False, timeout=880)
     assert done.returncode == 0, done.stderr
+    assert re.search(r"(?m)^published +[\d,]+ +(as asked|TOO FEW)$", done.stdout), done.stdout
     for name in ("lost", "doubled", "gaps", "answers of 5xx"):
         assert re.search(rf"(?m)^{name} +0 +none$", done.stdout), done.stdout
     for name in ("memory, MB", "file descriptors", "tasks", "loop lag, 99% below, ms"):

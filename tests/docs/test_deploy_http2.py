@@ -61,7 +61,13 @@ def way(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Way]:
             def stop_all() -> None:
                 assert [server.stop() for server in servers] == [0, 0]
 
-            publish = lambda data: servers[0].publish("news", data)  # noqa: E731
+            http = stack.enter_context(
+                httpx2.Client(base_url=servers[0].url, timeout=PATIENCE)
+            )  # to make one takes long
+
+            def publish(data: str) -> None:
+                assert http.post("/channels/news", content=data).status_code == 200
+
             yield Way(proxy.url, "/health/live", "/channels/news", publish, stop_all)
         else:
             certificate, key = map(str, make_certificate(tmp_path, "localhost"))
