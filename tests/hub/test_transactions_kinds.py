@@ -268,9 +268,13 @@ async def test_another_database(postgres: Postgres, tmp_path: Path) -> None:
     other = await asyncpg.connect(postgres.url.rpartition("/")[0] + f"/{schema}")
     async with Hub(f"{postgres.url}?schema={schema}") as hub:
         async with other.transaction():
-            with pytest.raises(Exception, match="has not the log"):
+            with pytest.raises(InvalidConnection, match="has not the log"):
                 await hub.publish("a", "1", connection=other)
             assert await other.fetchval("SELECT 1") == 1
+        with pytest.raises(InvalidConnection, match="has not the log"):
+            async with hub.snapshot(other):
+                pass
+        assert not other.is_in_transaction()
         with pytest.raises(InvalidConnection, match="to an SQLite file, and the log is in PostgreSQL"):
             await hub.publish("a", "1", connection=sqlite3.connect(tmp_path / "x.db"))
     await other.close()

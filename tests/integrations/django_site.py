@@ -1,12 +1,13 @@
 """A project of Django: `python django_site.py FOLDER SCENARIO ...`, or its `application` and `wsgi` by a server.
 
 A process of its own for each: a process has one configuration of Django. FOLDER (or the variable SITE) has its database
-and, if there is one, the JSON of its `NEWSWIRE`.
+and, if there are such files, the JSON of its `NEWSWIRE` and of another database (`newswire.json`, `database.json`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -19,13 +20,18 @@ from django.conf import settings
 
 FOLDER = Path(sys.argv[1] if __name__ == "__main__" else os.environ["SITE"])
 _config = FOLDER / "newswire.json"
+_database = FOLDER / "database.json"
 settings.configure(
     ROOT_URLCONF=__name__,
     SECRET_KEY="of the tests, and of nothing else",
     ALLOWED_HOSTS=["*"],
     USE_TZ=True,
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
-    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": str(FOLDER / "site.db")}},
+    DATABASES={
+        "default": json.loads(_database.read_text())
+        if _database.exists()
+        else {"ENGINE": "django.db.backends.sqlite3", "NAME": str(FOLDER / "site.db")}
+    },
     INSTALLED_APPS=[
         "django.contrib.contenttypes",
         "django.contrib.auth",
@@ -49,7 +55,7 @@ from django.contrib.auth import get_user_model, login  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.management import call_command, execute_from_command_line  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.db import connection, models, transaction  # noqa: E402
+from django.db import DatabaseError, connection, models, transaction  # noqa: E402
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse  # noqa: E402
 from django.test import override_settings  # noqa: E402
 from django.urls import path  # noqa: E402
@@ -178,6 +184,33 @@ def publishing() -> Any:
     return stored()
 
 
+def order_of_commits() -> Any:
+    """What Django calls after the commit publishes behind what the transaction published; savepoints may nest."""
+    with transaction.atomic():
+        transaction.on_commit(lambda: publish("news", "after"))
+        publish("news", "first")
+        with transaction.atomic():
+            publish("news", "second")
+            with transaction.atomic():
+                publish("news", "third")
+        with contextlib.suppress(Undone), transaction.atomic():
+            with transaction.atomic():  # released, then rolled back with the one around it
+                publish("news", "undone")
+            transaction.on_commit(lambda: publish("news", "never"))
+            raise Undone
+    transaction.set_autocommit(False)
+    publish("news", "undone, by hand")
+    transaction.rollback()
+    publish("news", "by hand")
+    transaction.commit()
+    transaction.set_autocommit(True)
+    with contextlib.suppress(DatabaseError), transaction.atomic():
+        publish("news", "undone, too")
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT * FROM there_is_no_such_table")
+    return stored()
+
+
 def saves() -> Any:
     """Each save and deletion, with its transaction."""
     one = Order.objects.create(state="new")
@@ -197,7 +230,11 @@ def saves() -> Any:
 def other_log() -> Any:
     """A log that is elsewhere gets the event after the commit; what can't be published is an error within."""
     found: list[str] = []
-    with override_settings(NEWSWIRE={"LOG": f"sqlite:///{FOLDER}/other.db"}):
+    here = connection.settings_dict
+    elsewhere = f"postgresql://postgres@/postgres?host={here['HOST']}&port={here['PORT']}&schema={here['NAME']}"
+    with override_settings(
+        NEWSWIRE={"LOG": elsewhere if connection.vendor == "postgresql" else f"sqlite:///{FOLDER}/other.db"}
+    ):
         _since.append(None)
         try:
             with transaction.atomic():

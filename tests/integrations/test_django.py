@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import httpx2
 import psutil
 import pytest
+from tests.fixtures.engines import Postgres
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import Reader, clean_environment
 
@@ -35,13 +37,20 @@ SERVERS: dict[str, Callable[[str], list[str]]] = {
 }  # fmt: skip
 
 
-SCENARIOS = ("publishing", "saves", "other_log", "checks", "commands")
+SCENARIOS = ("publishing", "order_of_commits", "saves", "other_log", "checks", "commands")
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def project(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """A project with its database, and what its scenarios found: one process, since each start costs a second."""
     folder = tmp_path_factory.mktemp("project")
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        name = f"site_{uuid4().hex[:8]}"
+        server.sql(f"CREATE DATABASE {name}")
+        place = {"USER": "postgres", "HOST": str(server.folder), "PORT": server.port}  # its socket
+        database = {"ENGINE": "django.db.backends.postgresql", "NAME": name, **place}
+        (folder / "database.json").write_text(json.dumps(database))
     done = subprocess.run(
         [sys.executable, str(SITE), str(folder), *SCENARIOS],
         capture_output=True,
@@ -59,6 +68,13 @@ def test_publishing_with_the_commit(project: tuple[Path, dict[str, Any]]) -> Non
         ["news", "message", "outside"],
         ["news", "tick", "committed"],
         ["news", "message", "outer"],
+    ]
+
+
+def test_the_order_of_commits(project: tuple[Path, dict[str, Any]]) -> None:
+    """`on_commit` comes last. A savepoint goes with the one around it, and everything with a failed statement."""
+    assert project[1]["order_of_commits"] == [
+        ["news", "message", each] for each in ("first", "second", "third", "after", "by hand")
     ]
 
 
@@ -223,9 +239,13 @@ for database in (
     {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:memorydb_default?mode=memory&cache=shared"},
     {"ENGINE": "django.db.backends.postgresql", "NAME": "shop", "USER": "a b", "PASSWORD": "p@ss", "HOST": "db"},
     {"ENGINE": "django.contrib.gis.db.backends.postgis", "NAME": "shop", "USER": "", "HOST": "", "PORT": 6432},
+    {
+        "ENGINE": "django.db.backends.postgresql", "NAME": "shop", "USER": "ada", "HOST": "/run/own", "PORT": 6432,
+        "OPTIONS": {"sslmode": "verify-full", "sslrootcert": "/x/root.crt", "pool": True},
+    },
     {"ENGINE": "django.db.backends.mysql", "NAME": "shop"},
 ):
-    connections["default"].settings_dict.update(database)
+    connections["default"].settings_dict.update({"OPTIONS": {}, "PORT": "", "PASSWORD": "", **database})
     try:
         found.append(config.config().log_url)
     except Exception as error:
@@ -237,9 +257,11 @@ print("\\n".join(found))
         [sys.executable, "-c", "import django_site" + code], capture_output=True, text=True, env={**environment}
     )
     assert done.returncode == 0, done.stderr
-    first, second, third, fourth, fifth = done.stdout.splitlines()
+    first, second, third, fourth, fifth, sixth = done.stdout.splitlines()
     assert first == "sqlite:////x/site.db"
     assert second == "memory://"
-    assert third == "postgresql://a%20b:p%40ss@db:5432/shop"
-    assert fourth == "postgresql://localhost:6432/shop"
-    assert "set NEWSWIRE['LOG']" in fifth
+    assert third == "postgresql://a%20b:p%40ss@db/shop"
+    assert fourth == "postgresql:///shop?port=6432"  # through its socket, as Django goes there
+    tls = "sslmode=verify-full&sslrootcert=%2Fx%2Froot.crt"
+    assert fifth == f"postgresql://ada@/shop?{tls}&host=%2Frun%2Fown&port=6432"
+    assert "set NEWSWIRE['LOG']" in sixth

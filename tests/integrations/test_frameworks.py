@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import httpx2
 import psutil
 import pytest
+from tests.fixtures.apart import installed_apart
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import Reader, clean_environment
 
@@ -41,23 +41,6 @@ SERVERS = {
 pytestmark = pytest.mark.slow
 
 
-def sanics_folder() -> Path:
-    """A folder with Sanic, whose multidict is another than aiohttp's: installed there once."""
-    folder = Path(sys.prefix) / "share" / "newswire-sanic"
-    if not folder.exists():
-        with tempfile.TemporaryDirectory(dir=Path(sys.prefix)) as new:
-            pip = [sys.executable, "-m", "pip", "--quiet", "--retries", "0", "--timeout", "10"]
-            command = [*pip, "install", "--target", f"{new}/sanic", "sanic>=25.3"]
-            try:
-                subprocess.run(command, capture_output=True, check=True, timeout=60)
-            except subprocess.SubprocessError as error:
-                pytest.skip(f"Sanic can't be installed here: {error}")
-            folder.parent.mkdir(exist_ok=True)
-            with contextlib.suppress(OSError):  # another process was first
-                Path(f"{new}/sanic").rename(folder)
-    return folder
-
-
 class Running:
     """One application under one server.
 
@@ -74,7 +57,8 @@ class Running:
         log = f"sqlite:///{folder}/newswire.db"
         command = [sys.executable, *SERVERS[name](str(port))]
         with (folder / "output").open("wb") as output:
-            path = f"{ROOT}:{sanics_folder()}" if name == "sanic" else str(ROOT)
+            # Sanic's multidict is another than aiohttp's.
+            path = f"{ROOT}:{installed_apart('sanic', 'sanic>=25.3')}" if name == "sanic" else str(ROOT)
             environment = clean_environment({"NEWSWIRE_LOG": log, "PYTHONPATH": path})
             self.process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, env=environment)
         deadline = time.monotonic() + PATIENCE

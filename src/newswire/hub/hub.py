@@ -26,7 +26,7 @@ from newswire.hub.start import From
 from newswire.hub.stats import HubStats
 from newswire.hub.subscription import Subscription
 from newswire.hub.sync import SyncHub
-from newswire.hub.transactions import through
+from newswire.hub.transactions import elsewhere, through
 from newswire.hub.transform import Transform
 from newswire.log.channels import Channels
 from newswire.log.connections import run_async
@@ -293,7 +293,8 @@ class Hub(Publisher, Generic[E]):
         try:
             try:
                 await snapshot.hold()
-                await run_async(caller, snapshot.begin())
+                with elsewhere():
+                    await run_async(caller, snapshot.begin())
                 position = await snapshot.settle()
             finally:
                 await snapshot.abandon()

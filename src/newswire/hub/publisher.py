@@ -17,7 +17,7 @@ from newswire.errors import LogError, LogUnavailable
 from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
 from newswire.hub.ticket import Ticket
-from newswire.hub.transactions import Writing
+from newswire.hub.transactions import Writing, elsewhere
 from newswire.hub.versions import Versions
 from newswire.log.engine import Condition
 from newswire.log.log import Log
@@ -235,7 +235,8 @@ class Publisher(Lifecycle):
                 await writing.transactions.prepare()
             except LogUnavailable as error:
                 raise missing from error
-            await writing.write()
+            with elsewhere():
+                await writing.write()
         return writing
 
     # -- for newswire itself

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 from newswire.errors import LogUnavailable
 from newswire.hub.publisher import Publisher, check_version, first
 from newswire.hub.ticket import SyncTicket
-from newswire.hub.transactions import require_sync, through
+from newswire.hub.transactions import elsewhere, require_sync, through
 from newswire.log.connections import run
 from newswire.log.position import Position
 from newswire.log.transactions import NotReady
@@ -142,7 +142,8 @@ class SyncHub(Generic[E]):
                 self.call(writing.transactions.prepare)
             except LogUnavailable as error:
                 raise missing from error
-            writing.write_sync()
+            with elsewhere():
+                writing.write_sync()
         return SyncTicket(writing.ticket(self._hub, result), self.call)
 
     @contextmanager
@@ -157,7 +158,8 @@ class SyncHub(Generic[E]):
         try:
             try:
                 self.call(snapshot.hold)
-                run(caller, snapshot.begin())
+                with elsewhere():
+                    run(caller, snapshot.begin())
                 position = self.call(snapshot.settle)
             finally:
                 self.call(snapshot.abandon)

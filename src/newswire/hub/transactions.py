@@ -7,7 +7,8 @@ for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from newswire.errors import InvalidConnection
@@ -15,7 +16,7 @@ from newswire.hub.ticket import Finder, Ticket
 from newswire.log.connections import Caller, caller_of, run, run_async
 from newswire.log.log import Log
 from newswire.log.position import Position
-from newswire.log.transactions import Transactions
+from newswire.log.transactions import NotReady, Transactions
 from newswire.wire.event import Event
 
 T = TypeVar("T")
@@ -88,6 +89,19 @@ def through(log: Log, connection: object) -> tuple[Caller, Transactions]:
             "the hub the URL of the connection's database, or publish without `connection` after the commit"
         )
     return caller, transactions
+
+
+@contextmanager
+def elsewhere() -> Iterator[None]:
+    """The second try through a connection, now that the log is open: a database that still has not got it is another.
+
+    Raises:
+        InvalidConnection: it is.
+    """
+    try:
+        yield
+    except NotReady as still:
+        raise InvalidConnection(str(still)) from None
 
 
 def require_sync(caller: Caller) -> None:

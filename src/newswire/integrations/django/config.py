@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from django.conf import settings  # type: ignore[import-untyped]
 from django.core.exceptions import ImproperlyConfigured  # type: ignore[import-untyped]
@@ -29,6 +29,11 @@ from newswire.integrations.redirect import StreamServer
 from newswire.log.retention import Retention
 
 NAME: Final = "NEWSWIRE"
+
+# What psycopg's options have in common with the log's own driver.
+_OPTIONS: Final = frozenset(
+    {"passfile", "service", "sslcert", "sslcrl", "sslkey", "sslmode", "sslpassword", "sslrootcert"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +143,25 @@ def _url_of_database() -> str:
     if engine.endswith("sqlite3"):
         return "memory://" if ":memory:" in name or "mode=memory" in name else f"sqlite:///{name}"
     if "postgresql" in engine or "postgis" in engine:
-        user = quote(str(database.get("USER") or ""), safe="")
-        password = quote(str(database.get("PASSWORD") or ""), safe="")
-        host, port = str(database.get("HOST") or "localhost"), database.get("PORT") or 5432
-        login = f"{user}{':' if password else ''}{password}@" if user else ""
-        if host.startswith("/"):  # the folder of a socket
-            return f"postgresql://{login}/{name}?host={host}&port={port}"
-        return f"postgresql://{login}{host}:{port}/{name}"
+        return _url_of_postgres(database, name)
     raise ImproperlyConfigured(
         f"the database 'default' ({engine}) can't have a log in it: set {NAME}['LOG'] to the URL of one, such as "
         "sqlite:///newswire.db or redis://localhost:6379/0"
     )
+
+
+def _url_of_postgres(database: Mapping[str, Any], name: str) -> str:
+    """The same server by the same way: through its socket if there is no host, and with its options for TLS."""
+    user = quote(str(database.get("USER") or ""), safe="")
+    password = quote(str(database.get("PASSWORD") or ""), safe="")
+    host, port = str(database.get("HOST") or ""), str(database.get("PORT") or "")
+    login = f"{user}{':' if password else ''}{password}@" if user else ""
+    query = {key: str(value) for key, value in (database.get("OPTIONS") or {}).items() if key in _OPTIONS}
+    place = host
+    if not host or host.startswith("/"):  # the folder of a socket; the driver knows the usual ones
+        place = ""
+        query |= {"host": host} if host else {}
+        query |= {"port": port} if port else {}
+    elif port:
+        place = f"{host}:{port}"
+    return f"postgresql://{login}{place}/{quote(name)}{f'?{urlencode(query)}' if query else ''}"

@@ -16,9 +16,9 @@ from newswire.integrations.django.config import hub
 def publish(channel: str, data: Any, *, event: str | None = None, using: str = DEFAULT_DB_ALIAS) -> None:
     """Publish to the project's hub, from a thread: a view, a signal, a task, `sync_to_async`.
 
-    Outside a transaction the event is stored when this returns. Within `transaction.atomic` it is stored with the
-    transaction, in the order of the commits, if the log is in the same database (`newswire.Hub.publish` with
-    `connection`); with another log it is published right after the commit, and a crash in between loses it.
+    Outside a transaction the event is stored when this returns. In a transaction it is stored with that, in the order
+    of the commits, if the log is in the same database (`newswire.Hub.publish` with `connection`); with another log it
+    is published right after the commit, and a crash in between loses it.
 
     Args:
         channel: its name.
@@ -32,7 +32,7 @@ def publish(channel: str, data: Any, *, event: str | None = None, using: str = D
     sync = hub().sync
     more = {} if event is None else {"event": event}
     connection = connections[using]
-    if not connection.in_atomic_block:
+    if _is_direct(connection):
         sync.publish(channel, data, **more)
         return
     try:
@@ -40,6 +40,15 @@ def publish(channel: str, data: Any, *, event: str | None = None, using: str = D
     except InvalidConnection:
         hub().events_of([(channel, data)])  # what can't be published is an error now, where it can be handled
         transaction.on_commit(partial(sync.publish, channel, data, **more), using=using)
+
+
+def _is_direct(connection: Any) -> bool:
+    """Whether an event needs no connection: there is no transaction, and none that it could overtake.
+
+    PostgreSQL's outbox is read some milliseconds after the commit, so there everything goes through it.
+    """
+    idle = not connection.in_atomic_block and connection.get_autocommit()
+    return idle and connection.vendor != "postgresql"
 
 
 def publish_saves(

@@ -28,7 +28,8 @@ __all__ = [
     "ensure_bytes",
 ]
 
-logger: logging.Logger = logging.getLogger("newswire.integrations.sse_starlette")
+# Its name is sse-starlette's: applications set the level of that, and filter what it says.
+logger: logging.Logger = logging.getLogger("sse_starlette.sse")
 
 _SEPARATORS: Final = ("\r\n", "\r", "\n")
 
@@ -204,9 +205,9 @@ class EventSourceResponse(Response):
             try:
                 await aclose()
             except Exception:  # the stream's own error is the one to raise
-                logger.exception("closing the iterator of a stream that broke failed")
+                logger.exception("the cleanup of a stream's iterator failed")
         if limit.cancel_called:
-            logger.warning("closing the iterator of a stream took more than %s s: cancelled", self._cleanup_timeout)
+            logger.warning("the cleanup of a stream's iterator took more than %s s: cancelled", self._cleanup_timeout)
 
     async def _ping(self, send: Send) -> None:
         while self.active:

@@ -1,0 +1,65 @@
+"""langgraph-api on our `sse_starlette`, read by its official client.
+
+Its pins (protobuf below 7, jsonschema-rs below 0.45) fit no environment of ours, so it is installed apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from tests.fixtures.apart import installed_apart
+from tests.fixtures.ports import free_port
+from tests.fixtures.serve import ROOT, clean_environment
+
+HERE = Path(__file__).parent
+PATIENCE = 120.0
+INSTALLATION = 600.0
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(INSTALLATION + 2 * PATIENCE)]
+
+
+@contextmanager
+def serving(folder: Path, environment: dict[str, str]) -> Iterator[str]:
+    """The server, once it listens. In the end it is stopped, and has to stop. What it prints is in `output`."""
+    port = free_port()
+    command = [sys.executable, str(HERE / "langgraph_server.py"), str(port)]
+    output = folder / "output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file, env=environment)
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                break
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+        process.terminate()
+        process.wait(PATIENCE)
+    finally:
+        process.kill()
+        process.wait(PATIENCE)
+
+
+def test_langgraph_streams_on_it(tmp_path: Path) -> None:
+    """A run is streamed, and a stream that is joined later goes on after an event's id."""
+    packages = installed_apart("langgraph", "langgraph-cli[inmem]>=0.4", "langgraph-sdk>=0.4", seconds=INSTALLATION)
+    settings = {"LANGSMITH_TRACING": "false", "LANGGRAPH_NO_VERSION_CHECK": "true", "PYTHONUNBUFFERED": "1"}
+    # Its packages come before ours, which have other versions of the same; newswire itself needs few.
+    environment = clean_environment({**settings, "PYTHONPATH": f"{packages}:{ROOT / 'src'}"})
+    with serving(tmp_path, environment) as url:
+        command = [sys.executable, str(HERE / "langgraph_client.py"), url]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
+        output = (tmp_path / "output").read_text()
+    assert "streams by newswire.integrations.sse_starlette.sse" in output
+    expected = ["streamed 1", "streamed 2", "streamed 3", "joined [1, 2, 3]", "resumed 2", "resumed 3"]
+    assert done.stdout.splitlines() == expected, done.stderr + output
