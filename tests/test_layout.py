@@ -28,6 +28,7 @@ ACROSS: Final = {
     "hub/test_every_subscriber": "a random walk",
     "integrations/test_frameworks": "each framework's application",
     "hub/test_programs": "the ways in which people start programs",
+    "integrations/test_langgraph": "langgraph-api and its client",
     "integrations/test_pools": "streams of every framework beside a database",
     "log/test_jsonl": "an engine that only tests have",
     "log/test_values": "positions, channels and rules of retention",
