@@ -188,3 +188,41 @@ async def test_whoever_chains_after_the_drain_goes_through_it_to_the_server(told
         while told.count("SIGTERM") < 2:
             await asyncio.sleep(0)
     assert told[3:] == ["heard above", "stop", "SIGTERM"]
+
+
+class Worker:
+    """As gunicorn's, which clears this when a signal comes."""
+
+    alive = True
+
+
+async def test_streams_end_with_their_worker() -> None:
+    """Where requests are threads and see no signal, as under gunicorn."""
+    told: list[str] = []
+    drain, worker, stream = Drain(), Worker(), Stream(told)
+    drain.enter(stream)
+    drain.follow(worker)
+    drain.follow(worker)  # each request does
+    worker.alive = False
+    await stream.changed.wait()
+    drain.leave(stream)
+    later = Stream(told)
+    drain.follow(worker)
+    drain.enter(later)  # comes too late
+    await later.changed.wait()
+    drain.leave(later)
+    assert told == ["stop", "stop"]
+
+
+async def test_only_streams_look_at_their_worker() -> None:
+    """The first one begins to, also if it comes later."""
+    told: list[str] = []
+    drain, worker = Drain(), Worker()
+    drain.follow(worker)
+    drain.enter(first := Stream(told))
+    drain.leave(first)
+    worker.alive = False
+    drain.enter(second := Stream(told))
+    await second.changed.wait()
+    drain.leave(second)
+    assert told == ["stop"]

@@ -8,11 +8,15 @@ the server threads enough (`gunicorn --worker-class gthread --threads 200`). The
 
 from __future__ import annotations
 
+import asyncio
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 from urllib.parse import parse_qs
 
+from newswire.delivery.drain import Worker, drain_of
 from newswire.delivery.problem import Problem, not_found, problem_of, title
 from newswire.delivery.request import last_event_id
 from newswire.errors import NewswireError
@@ -67,12 +71,27 @@ class WsgiStream:
     def open(self, method: str, accept_encoding: str | None = None) -> Body:
         """Begin the stream; the head is known then. Both arguments are the request's."""
 
+        worker = _gunicorns_worker()
+
         async def begin() -> Exchange:
+            if worker is not None:
+                drain_of(asyncio.get_running_loop()).follow(worker)
             exchange = Exchange(self._content, method=method, accept_encoding=accept_encoding, **self._more)
             await exchange.start()
             return exchange
 
         return Body(self._hub, self._hub.sync.call(begin))
+
+
+def _gunicorns_worker() -> Worker | None:
+    """The worker of gunicorn's that calls us, if one does. Nothing that it gives an application leads to it."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        found = frame.f_locals.get("self")
+        if hasattr(found, "alive") and any(kind.__module__ == "gunicorn.workers.base" for kind in type(found).__mro__):
+            return found  # type: ignore[no-any-return]
+        frame = frame.f_back
+    return None
 
 
 class Body:
