@@ -23,7 +23,7 @@ from tests.fixtures.serve import Reader, clean_environment
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs" / "frameworks").glob("*.md"))
 PATIENCE = 60.0
-# How each server is told another port than the page's 8000: tests run side by side.
+# The option of each server for another port than the page's 8000: tests run side by side.
 PORT = {
     "aiohttp.web": "--port {}",
     "gunicorn": "--bind 127.0.0.1:{}",

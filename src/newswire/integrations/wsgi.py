@@ -89,7 +89,7 @@ def _gunicorns_worker() -> Worker | None:
     while frame is not None:
         found = frame.f_locals.get("self")
         if hasattr(found, "alive") and any(kind.__module__ == "gunicorn.workers.base" for kind in type(found).__mro__):
-            return found  # type: ignore[no-any-return]
+            return found
         frame = frame.f_back
     return None
 
