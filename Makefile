@@ -61,7 +61,7 @@ test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each i
 	bash scripts/test_all.sh
 
 quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
-	$(BIN)/python -m pytest -q -n $(QUICK_WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -q -n $(QUICK_WORKERS) -m "not slow and not outside"
 
 delivery-versions: setup   ## delivery's tests on the oldest and newest uvicorn and Starlette, with delivery/fast and without
 	$(BIN)/python scripts/delivery_versions.py

@@ -24,9 +24,9 @@ from tests.fixtures.matrix import HTTP2, SHOWN, matrix, shown  # noqa: E402
 from tests.fixtures.quick import (  # noqa: E402
     SLOW_FOLDERS,
     folder_of,
+    is_left_out,
+    is_outside,
     is_quick_run,
-    is_slow,
-    is_slow_file,
     refuse_processes,
     running,
 )
@@ -67,9 +67,14 @@ def start_order(item: pytest.Item) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hold quick tests to their rule. What collects garbage waits until all tests are known: nearly all of it stays."""
+    """Hold quick tests to their rule, with fewer random examples.
+
+    What collects garbage waits until all tests are known: nearly all of it stays.
+    """
     if is_quick_run(config):
         refuse_processes()
+        settings.register_profile("quick", settings.get_profile("newswire"), max_examples=25)
+        settings.load_profile("quick")
     gc.disable()
 
 
@@ -83,7 +88,7 @@ def pytest_collection_finish() -> None:
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """A quick run does not import what it leaves out."""
     is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
-    return True if is_test and is_quick_run(config) and is_slow_file(collection_path) else None
+    return True if is_test and is_quick_run(config) and is_left_out(collection_path) else None
 
 
 @pytest.hookimpl(wrapper=True)
@@ -94,13 +99,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow by the rule of `tests/fixtures/quick.py`, and put it first."""
+    """Mark what is slow or outside (`tests/fixtures/quick.py`), and put what is slow first."""
     here = Path(__file__).parent
     ours = [item for item in items if item.path.is_relative_to(here)]
     for item in ours:
         name = getattr(item, "originalname", item.name)
-        if name in SLOW_OF_SUITES or is_slow(item):
+        if folder_of(item.path.as_posix()) in SLOW_FOLDERS or name in SLOW_OF_SUITES:
             item.add_marker(pytest.mark.slow)
+        if is_outside(item):
+            item.add_marker(pytest.mark.outside)
     if len(ours) == len(items):
         items.sort(key=start_order)
 

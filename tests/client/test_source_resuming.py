@@ -159,6 +159,7 @@ def _keep_alive_server(hung: threading.Event) -> Any:
 # -- the cursor
 
 
+@pytest.mark.slow
 def test_a_cursor_file_never_holds_none(tmp_path: Path) -> None:
     """Whichever threads save and flush at once; what is saved last is what is there."""
     file = CursorFile(tmp_path / "cursor", interval=1e-9)
