@@ -75,13 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if unknown := set(options.names) - set(available()):
         parser.error(f"there is no {', '.join(sorted(unknown))}: choose of {', '.join(available())}")
+    if options.page and (options.names != ["heap"] or options.write_docs):
+        parser.error("--page is for `heap`, and not for the results page, which has all pages")
     given = {name: value for name in ("minutes", "rate", "page") if (value := getattr(options, name)) is not None}
     if given and options.names not in (["heap"], ["soak"]):
         parser.error(
             f"--{next(iter(given))} is for `heap` or `soak`: python -m benchmarks soak --{next(iter(given))} …"
         )
-    if options.page and options.names != ["heap"]:
-        parser.error("--page is for `heap`")
     if any(value <= 0 for value in (options.minutes, options.rate) if value is not None):
         parser.error("--minutes and --rate are more than 0")
     if sys.platform != "linux":

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # `benchmarks` stands beside the package and is not installed
 
-from benchmarks.__main__ import available  # noqa: E402
+from benchmarks.__main__ import available, main  # noqa: E402
 from benchmarks.report import DOCS, Table, shown, write_docs  # noqa: E402
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks use /proc and epoll")
@@ -35,6 +35,23 @@ def test_runs_and_prints_a_table(name: str) -> None:
     assert done.returncode == 0, done.stderr
     assert f"python -m benchmarks {name}" in done.stdout
     assert "-----" in done.stdout
+
+
+@linux
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["state", "--page", "chat"], "--page is for `heap`"),
+        (["heap", "--page", "chat", "--write-docs"], "the results page, which has all pages"),
+        (["fanout", "--minutes", "1"], "--minutes is for `heap` or `soak`"),
+        (["heap", "--rate", "0"], "more than 0"),
+    ],
+)
+def test_options_that_fit_no_benchmark(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are refused before anything runs."""
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert says in " ".join(capsys.readouterr().err.split())
 
 
 @linux
