@@ -11,7 +11,7 @@ begins to stop:
 * A `StreamMiddleware` around the application sees the lifespan message `lifespan.shutdown`.
 
 The way from a request to its server leads through what `receive` and `send` hold on to, past any middleware. Where it
-leads nowhere, there are only signals.
+leads nowhere, what the event loop's tasks are at may tell; else there are only signals.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def on_server_stop(scope: Any, receive: Any, send: Any, stream: Ending) -> Hook:
     if offer is not None:
         hook: Hook = offer.on_stop(stream)
         return hook
-    server = _server_of(receive, send)
+    server = _server_of(receive, send) or _hypercorn()
     if hasattr(server, "terminated"):
         return _OnTerminated(server, stream)
     if server is not None:
@@ -149,19 +149,34 @@ async def _end_when(event: Any, streams: dict[Ending, None]) -> None:
 
 # By event loop, the streams that end with the embedded server of granian's that runs on it; None: there is none.
 _embedded: WeakKeyDictionary[Any, dict[Ending, None] | None] = WeakKeyDictionary()
+# By event loop, the context of hypercorn's connections, where there is only one; see `_server_of`.
+_contexts: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
 def _granian() -> dict[Ending, None] | None:
     """The streams that end with granian's embedded server, if one runs on this event loop."""
     loop = asyncio.get_running_loop()
     if loop not in _embedded:
-        server = _embedded_server(loop) if "granian.server.embed" in sys.modules else None
-        if server is None:
-            _embedded[loop] = None
-        else:
-            streams = _embedded[loop] = {}
-            server.shutdown = partial(_shut_down, server, streams)
+        _embedded[loop] = None
+        for server in _locals(loop, "self", "granian.server.embed"):
+            if hasattr(server, "shutdown"):
+                streams = _embedded[loop] = {}
+                server.shutdown = partial(_shut_down, server, streams)
+                break
     return _embedded[loop]
+
+
+def _hypercorn() -> Any:
+    """The context of hypercorn's connections. Starlette 1.0's `BaseHTTPMiddleware` hides the way to it."""
+    loop = asyncio.get_running_loop()
+    if loop not in _contexts:
+        found = {id(each): each for each in _locals(loop, "context", "hypercorn", "anycorn") if _is_context(each)}
+        _contexts[loop] = next(iter(found.values())) if len(found) == 1 else None
+    return _contexts[loop]
+
+
+def _is_context(found: Any) -> bool:
+    return hasattr(getattr(found, "terminated", None), "wait")
 
 
 async def _shut_down(server: Any, streams: dict[Ending, None], *args: Any) -> None:
@@ -170,17 +185,17 @@ async def _shut_down(server: Any, streams: dict[Ending, None], *args: Any) -> No
     await type(server).shutdown(server, *args)
 
 
-def _embedded_server(loop: asyncio.AbstractEventLoop) -> Any:
-    """Look for it among what the loop's tasks wait for: nothing else that an application gets leads to it."""
+def _locals(loop: asyncio.AbstractEventLoop, name: str, *packages: str) -> Iterator[Any]:
+    """What the functions of some packages have under a name, of those that the loop's tasks are in."""
+    if not any(package in sys.modules for package in packages):
+        return
     for task in asyncio.all_tasks(loop):
         waiting: Any = task.get_coro()
         while waiting is not None:
             frame = getattr(waiting, "cr_frame", None)
-            found = None if frame is None else frame.f_locals.get("self")
-            if type(found).__module__ == "granian.server.embed" and hasattr(found, "shutdown"):
-                return found
+            if frame is not None and name in frame.f_locals and frame.f_globals["__name__"].startswith(packages):
+                yield frame.f_locals[name]
             waiting = getattr(waiting, "cr_await", None)
-    return None
 
 
 def _server_of(receive: Any, send: Any) -> Any:
@@ -194,7 +209,7 @@ def _server_of(receive: Any, send: Any) -> Any:
                     return protocol
         elif modules[0].startswith(("hypercorn.", "anycorn.")):
             context = getattr(found, "context", None)
-            if hasattr(getattr(context, "terminated", None), "wait"):
+            if _is_context(context):
                 return context
     return None
 
