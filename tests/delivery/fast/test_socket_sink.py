@@ -30,7 +30,7 @@ from uvicorn.protocols.http import flow_control, httptools_impl
 
 import newswire.delivery.fast.uvicorn as direct
 from newswire import EventSourceResponse, Hub, StreamOptions
-from newswire.delivery.fast import limits, uvicorn_names
+from newswire.delivery.fast import limits, uvicorn_cycle, uvicorn_names
 from newswire.delivery.middleware import StreamMiddleware
 from newswire.server.app import create_app
 from newswire.server.settings import Settings
@@ -350,7 +350,9 @@ def test_a_private_method_that_is_gone(
 def test_each_private_name_is_in_the_check() -> None:
     """Whatever of uvicorn's the protocol uses or overrides is looked for at import."""
     ours = ast.parse(
-        inspect.getsource(direct) + inspect.getsource(limits).replace("from __future__ import annotations", "")
+        "\n".join(inspect.getsource(module) for module in (direct, limits, uvicorn_cycle)).replace(
+            "from __future__ import annotations", ""
+        )
     )
     used = {node.attr for node in ast.walk(ours) if isinstance(node, ast.Attribute)} | methods(ours)
     theirs: set[str] = set()

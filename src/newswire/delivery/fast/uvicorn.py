@@ -27,6 +27,7 @@ from uvicorn.protocols.http import httptools_impl
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.fast.limits import IDLE, LimitedHttpProtocol
 from newswire.delivery.fast.socket_sink import DirectSink, direct_sink
+from newswire.delivery.fast.uvicorn_cycle import Cycle, HeldHead, Http10Cycle
 from newswire.delivery.fast.uvicorn_names import missing
 from newswire.delivery.problem import Problem
 from newswire.delivery.stopping import DIRECT, Ending, Hook
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from uvicorn.protocols.http.flow_control import FlowControl
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 else:  # `missing`, below, finds what a uvicorn lacks
-    RequestResponseCycle = getattr(httptools_impl, "RequestResponseCycle", object)
     FlowControl = getattr(httptools_impl, "FlowControl", object)
 
 logger: logging.Logger = logging.getLogger("newswire.delivery")
@@ -48,74 +48,6 @@ _LAST_REQUEST: Final = 0.5
 _CLOSE: Final = b"connection: close\r\n"
 _NONE: Final[Any] = ()  # pipelined requests of a connection that is lent
 _addresses: dict[Any, Any] = {}  # a server has few addresses: its connections share one tuple for each
-
-
-class _Cycle(RequestResponseCycle):
-    """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
-
-    stream_over: asyncio.Event | None = None  # set in the end, once the connection was lent
-
-    async def receive(self) -> Any:
-        message = await super().receive()
-        if self.stream_over is not None:
-            await self.stream_over.wait()  # the client's disconnect, or the end of the stream
-        return message
-
-
-class _HeldHead:
-    """A transport for a response's head alone: it is kept here, so that a stream sends it with its first bytes."""
-
-    __slots__ = ("_cycle", "_real", "_head")
-
-    def __init__(self, cycle: Any) -> None:
-        self._cycle = cycle
-        self._real: asyncio.Transport = cycle.transport
-        self._head = b""
-        cycle.transport = self
-
-    def __getattr__(self, name: str) -> Any:  # whatever else a transport has
-        return getattr(self._real, name)
-
-    def write(self, data: bytes) -> None:
-        if not self._head:
-            self._head = data
-        else:  # a middleware has sent more
-            self.let_go()
-            self._real.write(data)
-
-    def close(self) -> None:
-        self.let_go()
-        self._real.close()
-
-    def take(self) -> bytes:
-        """The head, which is the caller's to write; empty if it was not sent, or written already."""
-        self._cycle.transport = self._real
-        head, self._head = self._head, b""
-        return head
-
-    def let_go(self) -> None:
-        """Write the head, as if it had never been held. Idempotent."""
-        head = self.take()
-        if head:
-            self._real.write(head)
-
-
-class _Http10Cycle(_Cycle):
-    """A response to an HTTP/1.0 client, which knows no chunked coding: its body ends with the connection."""
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            names = {name.lower() for name, _ in message.get("headers", ())}
-            if b"content-length" not in names:
-                self.chunked_encoding = False
-                self.expected_content_length = 0
-        elif self.chunked_encoding is False and not self._has_length:
-            self.expected_content_length = len(message.get("body", b""))
-        await super().send(message)
-
-    @property
-    def _has_length(self) -> bool:
-        return self.expected_content_length > 0
 
 
 class DirectHttpProtocol(LimitedHttpProtocol):
@@ -156,7 +88,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            self.cycle.__class__ = _Http10Cycle if self.scope["http_version"] == "1.0" else _Cycle
+            self.cycle.__class__ = Http10Cycle if self.scope["http_version"] == "1.0" else Cycle
             if self._stopping or self._deaf:
                 self.cycle.keep_alive = False
                 self.cycle.default_headers = [*self.cycle.default_headers, (b"connection", b"close")]
@@ -178,12 +110,12 @@ class DirectHttpProtocol(LimitedHttpProtocol):
 
     # -- detaching
 
-    def hold_head(self, scope: Any) -> _HeldHead | None:
+    def hold_head(self, scope: Any) -> HeldHead | None:
         """Keep back the head of the response, which is about to be sent; None where that can't be."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is None or cycle.scope is not scope or cycle.response_started:
             return None
-        return _HeldHead(cycle)
+        return HeldHead(cycle)
 
     def _cycle_of(self, scope: Any, send: Any) -> RequestResponseCycle | None:
         """The present request, if it is the one of `scope`, and `send` is uvicorn's own for it."""
@@ -191,7 +123,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         theirs: Any = getattr(send, "__self__", None)
         return cycle if cycle is not None and cycle is theirs and cycle.scope is scope else None
 
-    def detach(self, scope: Any, options: StreamOptions, send: Any, held: _HeldHead | None) -> DirectSink | None:
+    def detach(self, scope: Any, options: StreamOptions, send: Any, held: HeldHead | None) -> DirectSink | None:
         """Hand the connection over, if the response's head was sent and nothing else is going on.
 
         Args:
@@ -380,7 +312,7 @@ class _Offer:
         self._protocol = protocol
         self._scope = scope
         self._accepted = False
-        self._held: _HeldHead | None = None
+        self._held: HeldHead | None = None
 
     def hold_head(self) -> None:
         """Keep back the head that is sent next, until `accept`, or else `let_head_go`, which must follow."""
