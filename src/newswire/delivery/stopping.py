@@ -186,7 +186,7 @@ async def _shut_down(server: Any, streams: dict[Ending, None], *args: Any) -> No
 
 
 def _locals(loop: asyncio.AbstractEventLoop, name: str, *packages: str) -> Iterator[Any]:
-    """What the functions of some packages have under a name, of those that the loop's tasks are in."""
+    """What functions of some packages have under a name, where the tasks of the loop are in them."""
     if not any(package in sys.modules for package in packages):
         return
     for task in asyncio.all_tasks(loop):
