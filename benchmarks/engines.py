@@ -9,8 +9,6 @@ delivery, a hub in another process has a subscriber, and both read the same cloc
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,11 +19,10 @@ import uvloop
 from tests.fixtures.engines import Valkey
 
 from benchmarks import on_nats, on_postgres
+from benchmarks.on_servers import DATA, delivery, published
 from benchmarks.report import Cell, Say, Size, Table, median
-from newswire import Event, Hub
 
 TITLE: Final = "Engines on servers"
-_DATA: Final = "x" * 100
 _PIPELINE: Final = 64
 _SERVERS: Final = {"no sync": (), "appendfsync always": ("--appendonly", "yes", "--appendfsync", "always")}
 
@@ -46,12 +43,12 @@ def run(size: Size, say: Say) -> list[Table]:
     rounds = size.count(3, 1, 1)
     cases: dict[str, _Case] = {
         "raw XADD, 1 task": lambda url, seconds: _raw(url, seconds, 1, 1),
-        "hub.publish, 1 publisher": lambda url, seconds: _published(url, seconds, 1, 1),
+        "hub.publish, 1 publisher": lambda url, seconds: published(url, seconds, 1, 1),
         "raw XADD, 64 tasks": lambda url, seconds: _raw(url, seconds, 64, 1),
         "raw XADD, pipelines of 64, 4 tasks": lambda url, seconds: _raw(url, seconds, 4, _PIPELINE),
-        "hub.publish, 64 publishers": lambda url, seconds: _published(url, seconds, 64, 1),
-        "hub.publish, 256 publishers": lambda url, seconds: _published(url, seconds, 256, 1),
-        "hub.publish_many of 64, 4 publishers": lambda url, seconds: _published(url, seconds, 4, _PIPELINE),
+        "hub.publish, 64 publishers": lambda url, seconds: published(url, seconds, 64, 1),
+        "hub.publish, 256 publishers": lambda url, seconds: published(url, seconds, 256, 1),
+        "hub.publish_many of 64, 4 publishers": lambda url, seconds: published(url, seconds, 4, _PIPELINE),
     }
     tables = []
     for setting, options in _SERVERS.items():
@@ -78,15 +75,6 @@ def run(size: Size, say: Say) -> list[Table]:
         say("delivery from one process to another")
         tables.append(delivery("Valkey", server.url, size))
     return [*tables, *on_nats.tables(size, say), *on_postgres.tables(size, say)]
-
-
-def delivery(name: str, url: str, size: Size) -> Table:
-    """How long an event takes to another process."""
-    waits = sorted(delivered(url, size.count(4000, 1000, 50)))
-    rows: list[list[Cell]] = [
-        [what, waits[int(part * (len(waits) - 1))] * 1e3] for what, part in (("p50", 0.5), ("p99", 0.99), ("most", 1.0))
-    ]
-    return Table("Delivery to another process, 500 events/s", (name, "ms"), rows, ())
 
 
 def _measured(server: Valkey, case: _Case, seconds: float) -> _Result:
@@ -117,7 +105,7 @@ async def _raw(url: str, seconds: float, tasks: int, batch: int) -> int:
 
     async def store() -> None:
         nonlocal stored
-        fields = {"c": "bench", "d": _DATA}
+        fields = {"c": "bench", "d": DATA}
         while time.perf_counter() < end:
             if batch == 1:
                 await client.xadd("raw", fields)
@@ -131,61 +119,3 @@ async def _raw(url: str, seconds: float, tasks: int, batch: int) -> int:
     await asyncio.gather(*(store() for _ in range(tasks)))
     await client.aclose()
     return stored
-
-
-async def _published(url: str, seconds: float, publishers: int, batch: int) -> int:
-    stored = 0
-    end = time.perf_counter() + seconds
-    events = [("bench", Event(_DATA))] * batch
-    async with Hub(url) as hub:
-
-        async def publish() -> None:
-            nonlocal stored
-            while time.perf_counter() < end:
-                if batch == 1:
-                    await hub.publish("bench", _DATA)
-                else:
-                    await hub.publish_many(events)
-                stored += batch
-
-        await asyncio.gather(*(publish() for _ in range(publishers)))
-    return stored
-
-
-_READER: Final = """
-import sys, time, uvloop
-from newswire import Hub
-
-async def main():
-    async with Hub(sys.argv[1]) as hub:
-        waits = []
-        subscription = hub.subscribe("bench")
-        print("ready", flush=True)
-        async for event in subscription:
-            if event.data == "end":
-                break
-            waits.append(time.time() - float(event.data))
-        print(*waits)
-
-uvloop.run(main())
-"""
-
-
-def delivered(url: str, count: int) -> list[float]:
-    """How long each event takes to a subscriber of another hub, in seconds."""
-    command = [sys.executable, "-c", _READER, url]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        uvloop.run(_paced(url, count))
-        waits = [float(text) for text in process.stdout.readline().split()]
-    return waits[len(waits) // 10 :]  # the first ones warm up
-
-
-async def _paced(url: str, count: int) -> None:
-    async with Hub(url) as hub:
-        await asyncio.sleep(0.5)  # until the other hub follows
-        for _ in range(count):
-            await hub.publish("bench", str(time.time()))
-            await asyncio.sleep(0.002)
-        await hub.publish("bench", "end")

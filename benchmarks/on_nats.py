@@ -16,18 +16,15 @@ import psutil
 import uvloop
 from tests.fixtures.engines import Nats
 
+from benchmarks.on_servers import DATA, delivery, published
 from benchmarks.report import Cell, Say, Size, Table, median
-from newswire import Event, Hub
 
-_DATA: Final = "x" * 100
 _PENDING: Final = 4000
 _Case: TypeAlias = Callable[[str, float], Awaitable[int]]
 
 
 def tables(size: Size, say: Say) -> list[Table]:
     """Measure; a minute in full."""
-    from benchmarks.engines import delivery
-
     found = [_throughput(size, say)]
     with Nats() as server:
         say("NATS: delivery from one process to another")
@@ -41,14 +38,14 @@ def _throughput(size: Size, say: Say) -> Table:
     raw_one, raw_many = "raw publish_async, 1 task", "raw publish_async, 64 tasks"
     cases: dict[str, _Case] = {
         "raw publish, 1 task that awaits each": lambda url, seconds: _raw(url, seconds, 1, awaited=True),
-        "hub.publish, 1 publisher": lambda url, seconds: _published(url, seconds, 1, 1),
+        "hub.publish, 1 publisher": lambda url, seconds: published(url, seconds, 1, 1),
         raw_one: lambda url, seconds: _raw(url, seconds, 1, awaited=False),
         raw_many: lambda url, seconds: _raw(url, seconds, 64, awaited=False),
         "raw publish, 64 tasks that await each": lambda url, seconds: _raw(url, seconds, 64, awaited=True),
-        "hub.publish, 64 publishers": lambda url, seconds: _published(url, seconds, 64, 1),
-        "hub.publish, 1,000 publishers": lambda url, seconds: _published(url, seconds, 1000, 1),
-        "hub.publish_many of 64, 4 publishers": lambda url, seconds: _published(url, seconds, 4, 64),
-        "hub.publish_many of 1,000, 1 publisher": lambda url, seconds: _published(url, seconds, 1, 1000),
+        "hub.publish, 64 publishers": lambda url, seconds: published(url, seconds, 64, 1),
+        "hub.publish, 1,000 publishers": lambda url, seconds: published(url, seconds, 1000, 1),
+        "hub.publish_many of 64, 4 publishers": lambda url, seconds: published(url, seconds, 4, 64),
+        "hub.publish_many of 1,000, 1 publisher": lambda url, seconds: published(url, seconds, 1, 1000),
     }
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
     with Nats() as server:
@@ -100,7 +97,7 @@ async def _raw(url: str, seconds: float, tasks: int, *, awaited: bool) -> int:
     client = await nats.connect(url)
     stream = client.jetstream(publish_async_max_pending=_PENDING)
     await stream.add_stream(name="raw", subjects=["raw.>"])
-    data, stored = _DATA.encode(), 0
+    data, stored = DATA.encode(), 0
     end = time.perf_counter() + seconds
 
     async def store() -> None:
@@ -118,23 +115,4 @@ async def _raw(url: str, seconds: float, tasks: int, *, awaited: bool) -> int:
     if not awaited:
         await stream.publish_async_completed()
     await client.close()
-    return stored
-
-
-async def _published(url: str, seconds: float, publishers: int, batch: int) -> int:
-    stored = 0
-    end = time.perf_counter() + seconds
-    events = [("bench", Event(_DATA))] * batch
-    async with Hub(url) as hub:
-
-        async def publish() -> None:
-            nonlocal stored
-            while time.perf_counter() < end:
-                if batch == 1:
-                    await hub.publish("bench", _DATA)
-                else:
-                    await hub.publish_many(events)
-                stored += batch
-
-        await asyncio.gather(*(publish() for _ in range(publishers)))
     return stored

@@ -18,10 +18,10 @@ import psutil
 import uvloop
 from tests.fixtures.engines import Postgres
 
+from benchmarks.on_servers import DATA, delivery
 from benchmarks.report import Cell, Say, Size, Table, median
 from newswire import Event, Hub
 
-_DATA: Final = "x" * 100
 _BATCH: Final = 64
 _SETTINGS: Final = {"fsync off": (), "fsync on": ("-c", "fsync=on")}
 _TABLES: Final = """
@@ -35,8 +35,6 @@ _Case: TypeAlias = Callable[[str, "_Meter"], Awaitable[None]]
 
 def tables(size: Size, say: Say) -> list[Table]:
     """Measure; a minute in full."""
-    from benchmarks.engines import delivery
-
     seconds = size.pick(2.0, 0.7, 0.05)
     rounds = size.count(3, 1, 1)
     base = "raw unnest of 64, by channel, 1 connection"
@@ -124,7 +122,7 @@ def server_cpu(server: Postgres) -> float:
 
 
 async def _published(url: str, meter: _Meter, *, publishers: int, batch: int) -> None:
-    events = [("bench", Event(_DATA))] * batch
+    events = [("bench", Event(DATA))] * batch
     stored = 0
     async with Hub(url) as hub:
         await hub.publish("bench", "first")
@@ -134,7 +132,7 @@ async def _published(url: str, meter: _Meter, *, publishers: int, batch: int) ->
             nonlocal stored
             while stored == 0 or time.perf_counter() < meter.end:
                 if batch == 1:
-                    await hub.publish("bench", _DATA)
+                    await hub.publish("bench", DATA)
                 else:
                     await hub.publish_many(events)
                 stored += batch
@@ -154,9 +152,9 @@ async def _raw(url: str, meter: _Meter, *, table: str, connections: int, batch: 
         nonlocal stored
         while stored == 0 or time.perf_counter() < meter.end:
             if batch == 1:
-                await connection.execute(one, "bench", _DATA)
+                await connection.execute(one, "bench", DATA)
             else:
-                await connection.execute(many, ["bench"] * batch, [_DATA] * batch)
+                await connection.execute(many, ["bench"] * batch, [DATA] * batch)
             stored += batch
 
     await asyncio.gather(*map(store, opened))

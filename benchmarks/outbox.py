@@ -20,6 +20,7 @@ import asyncpg
 import uvloop
 from tests.fixtures.engines import Postgres
 
+from benchmarks.on_servers import READER
 from benchmarks.report import Cell, Say, Size, Table, median
 from newswire import open_log
 
@@ -63,23 +64,6 @@ async def main():
     await asyncio.Event().wait()
 
 asyncio.run(main())
-"""
-_READER: Final = """
-import sys, time, uvloop
-from newswire import Hub
-
-async def main():
-    async with Hub(sys.argv[1]) as hub:
-        waits = []
-        subscription = hub.subscribe("bench")
-        print("ready", flush=True)
-        async for event in subscription:
-            if event.data == "end":
-                break
-            waits.append(time.time() - float(event.data))
-        print(*waits)
-
-uvloop.run(main())
 """
 
 
@@ -158,7 +142,7 @@ async def _transactions(url: str, statement: str, seconds: float) -> tuple[float
 
 def _delays(url: str, count: int, *, beside: bool) -> list[float]:
     """How long each event takes from its commit to a subscriber of another process, in seconds."""
-    with subprocess.Popen([sys.executable, "-c", _READER, url], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", READER, url], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
         uvloop.run(_paced(url, count, beside))

@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 import newswire.delivery.fast.uvicorn as direct
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.problem import Problem
+from newswire.delivery.strangers import BUDGET
 
 pytestmark = [
     pytest.mark.anyio,
@@ -250,6 +251,7 @@ async def test_one_that_is_refused_for_what_it_holds_is_answered_first(app: Appl
     app.held = asyncio.Event()
     wire.protocol.data_received(request(b"first"))
     wire.protocol.data_received(request(b"second")[:-1])
+    BUDGET.release(wire.protocol)  # as the budget does before it refuses
     wire.protocol.refuse_unfinished()
     await asyncio.sleep(0)
     assert wire.written == b""

@@ -1,0 +1,82 @@
+"""What benchmarks of engines on servers have in common: publishing for some time, and the way to another process."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from typing import Final
+
+import uvloop
+
+from benchmarks.report import Cell, Size, Table
+from newswire import Event, Hub
+
+DATA: Final = "x" * 100
+READER: Final = """
+import sys, time, uvloop
+from newswire import Hub
+
+async def main():
+    async with Hub(sys.argv[1]) as hub:
+        waits = []
+        subscription = hub.subscribe("bench")
+        print("ready", flush=True)
+        async for event in subscription:
+            if event.data == "end":
+                break
+            waits.append(time.time() - float(event.data))
+        print(*waits)
+
+uvloop.run(main())
+"""
+
+
+async def published(url: str, seconds: float, publishers: int, batch: int) -> int:
+    """Publish to a log from so many tasks, `batch` events at a time. Returns how many were stored."""
+    stored = 0
+    end = time.perf_counter() + seconds
+    events = [("bench", Event(DATA))] * batch
+    async with Hub(url) as hub:
+
+        async def publish() -> None:
+            nonlocal stored
+            while time.perf_counter() < end:
+                if batch == 1:
+                    await hub.publish("bench", DATA)
+                else:
+                    await hub.publish_many(events)
+                stored += batch
+
+        await asyncio.gather(*(publish() for _ in range(publishers)))
+    return stored
+
+
+def delivery(name: str, url: str, size: Size) -> Table:
+    """How long an event takes to another process."""
+    waits = sorted(delivered(url, size.count(4000, 1000, 50)))
+    rows: list[list[Cell]] = [
+        [what, waits[int(part * (len(waits) - 1))] * 1e3] for what, part in (("p50", 0.5), ("p99", 0.99), ("most", 1.0))
+    ]
+    return Table("Delivery to another process, 500 events/s", (name, "ms"), rows, ())
+
+
+def delivered(url: str, count: int) -> list[float]:
+    """How long each event takes to a subscriber of another hub, in seconds."""
+    command = [sys.executable, "-c", READER, url]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        uvloop.run(_paced(url, count))
+        waits = [float(text) for text in process.stdout.readline().split()]
+    return waits[len(waits) // 10 :]  # the first ones warm up
+
+
+async def _paced(url: str, count: int) -> None:
+    async with Hub(url) as hub:
+        await asyncio.sleep(0.5)  # until the other hub follows
+        for _ in range(count):
+            await hub.publish("bench", str(time.time()))
+            await asyncio.sleep(0.002)
+        await hub.publish("bench", "end")
