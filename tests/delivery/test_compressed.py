@@ -21,6 +21,7 @@ from tests.fixtures.asgi_servers import PATIENCE, running
 from newswire import EventSourceResponse, Hub, StreamOptions
 from newswire.delivery.compressed import CompressedSink
 from newswire.hub import frames
+from newswire.hub.counts import Counts
 from newswire.hub.frames import HEARTBEAT, Chunk
 from newswire.wire import Decoder, Event
 from newswire.wire.deflate import GzipBody
@@ -248,19 +249,24 @@ class Collected:
 )
 def test_readers_that_share_chunks_in_any_way(texts: list[bytes], whose: list[set[int]], last: bytes | None) -> None:
     """Whichever chunks a reader gets, with heartbeats between, it decodes them, and its trailer is right."""
+    counts = Counts()
     sinks = [Collected() for _ in range(4)]
-    readers = [CompressedSink(sink, GzipBody()) for sink in sinks]
+    readers = [CompressedSink(sink, GzipBody(), counts) for sink in sinks]
     wanted = [b""] * 4
     for text, takers in zip(texts, whose, strict=False):
         for chunk in (Chunk(raw=text), HEARTBEAT):
             for number in takers:
                 assert readers[number].write(chunk)
                 wanted[number] += chunk.raw
+    sent = 0
     for reader, sink, expected in zip(readers, sinks, wanted, strict=True):
         reader.end(None if last is None else Chunk(raw=last))
+        sent += sum(len(chunk.raw) for chunk in sink.chunks)
         assert gzip.decompress(b"".join(chunk.raw for chunk in sink.chunks)) == expected + (last or b"")
         reader.cut()
         assert sink.chunks == []
+    assert counts.compressed_from == sum(map(len, wanted)) + 4 * len(last or b"")
+    assert counts.compressed_to == sent
 
 
 @pytest.mark.slow

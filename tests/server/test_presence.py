@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx2
 import pytest
-from tests.fixtures.serve import Reader, Serve
+from tests.fixtures.serve import PATIENCE, Reader, Serve
 
 from newswire.server.auth import new_token
 
@@ -35,6 +37,11 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
 def bearer(subject: str | None, *subscribe: str) -> dict[str, str]:
     """The header of a token."""
     return {"authorization": f"Bearer {new_token(SECRET, subject=subject, subscribe=list(subscribe))}"}
+
+
+def admin() -> dict[str, str]:
+    """The header of a token of an admin."""
+    return {"authorization": f"Bearer {new_token(SECRET, subject='root', admin=True)}"}
 
 
 def changes(reader: Reader, count: int) -> list[dict[str, Any]]:
@@ -72,6 +79,55 @@ def test_a_stream_and_what_the_server_answers(open_to_all: Serve) -> None:
             again = httpx2.post(f"{url}/presence/{room}?member=ada", json=3)
             assert (again.status_code, again.json()["code"]) == (429, "too_fast")
         assert changes(watcher, 1) == [{"channel": room, "member": "ada", "change": "leave"}]
+
+
+def numbers(reader: Reader, until: int) -> list[int]:
+    """The numbers of a stream, up to one."""
+    found: list[int] = []
+    while not found or found[-1] != until:
+        [event] = reader.read(1)
+        assert event.event == "newswire.count"
+        data = json.loads(event.data)
+        assert set(data) == {"channel", "count"}
+        found.append(data["count"])
+    return found
+
+
+def test_everybody_may_watch_how_many_there_are(guarded: Serve) -> None:
+    """Live, without a credential and without a name, also where the channel itself is not for everybody."""
+    url = f"{guarded.url}/presence/room.counted?count"
+    stream = {"accept": "text/event-stream"}
+    assert httpx2.head(url, headers=stream).headers["content-type"].startswith("text/event-stream")
+    with Reader(url, headers=stream) as watcher:
+        assert numbers(watcher, 0) == [0]
+        with Reader(f"{guarded.url}/channels/room.counted?presence=join", headers=bearer("ada", "room.*")) as member:
+            assert changes(member, 1)[0]["member"] == "ada"
+            assert numbers(watcher, 1) == [1]
+            metrics = httpx2.get(f"{guarded.url}/metrics", headers=admin()).text
+            assert 'newswire_presence_changes_total{change="join"}' in metrics
+            assert "newswire_presence_members 1.0" in metrics
+        assert numbers(watcher, 0) == [0]
+    assert httpx2.get(url).json() == {"channel": "room.counted", "count": 0}
+
+
+def test_streams_of_numbers_count_as_streams(tmp_path: Path) -> None:
+    """A stranger can't open more of them than of others, and what was closed counts no more."""
+    flags = ("--presence", "room.*", "--max-streams-per-address", "2")
+    stream = {"accept": "text/event-stream"}
+    with Serve(tmp_path, *flags) as server:
+        url = f"{server.url}/presence/room.1?count"
+        for _ in range(2):
+            with Reader(url, headers=stream) as one, Reader(f"{server.url}/channels/a") as other:
+                assert numbers(one, 0) == [0]
+                other.opened()
+                answer = httpx2.get(url, headers=stream)
+                assert (answer.status_code, answer.json()["code"]) == (429, "too_many_of_address")
+            deadline = time.monotonic() + PATIENCE
+            while True:
+                with httpx2.stream("GET", url, headers=stream) as again:
+                    if again.status_code == 200:
+                        break
+                assert time.monotonic() < deadline
 
 
 def test_a_head_request_is_no_visit(open_to_all: Serve) -> None:

@@ -35,3 +35,14 @@ def test_a_record() -> None:
     )  # fmt: skip
     assert HideSecrets().filter(record)
     assert record.getMessage() == ('127.0.0.1:1 - "GET /stream?channel=a&ticket=[hidden]&envelope=json HTTP/1.1" 200')
+
+
+def test_a_token_wherever_it_is() -> None:
+    """In the path, or behind a second question mark, by mistake."""
+    ticket = "eyJhbGciOiJIUzI1NiIsInR5cCI6Im5ld3N3aXJlLXRpY2tldCJ9.eyJqdGkiOiI2NSJ9._jZN3-fLpe"
+    for target in (f"/channels/{ticket}", f"//channels/a?b=c?ticket={ticket}", f"/x?q={ticket}"):
+        args = ("127.0.0.1:1", "GET", target, "1.1", 404)
+        record = logging.LogRecord("uvicorn.access", logging.INFO, "", 1, '%s - "%s %s HTTP/%s" %d', args, None)
+        HideSecrets().filter(record)
+        assert ticket.split(".")[1] not in record.getMessage()
+        assert "[hidden]" in record.getMessage()

@@ -8,6 +8,7 @@ costs nothing. What the sink beneath counts, holds and cuts is compressed.
 from __future__ import annotations
 
 from newswire.delivery.asgi import Scope
+from newswire.hub.counts import Counts
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink
@@ -38,13 +39,15 @@ class CompressedSink:
     Args:
         sink: the connection's.
         body: the response's.
+        counts: the hub's.
     """
 
-    __slots__ = ("_body", "_sink")
+    __slots__ = ("_body", "_counts", "_sink")
 
-    def __init__(self, sink: Sink, body: GzipBody) -> None:
+    def __init__(self, sink: Sink, body: GzipBody, counts: Counts) -> None:
         self._sink = sink
         self._body = body
+        self._counts = counts
 
     def write(self, chunk: Chunk) -> bool:
         packed = chunk.packed or chunk.compressed  # a property costs a call
@@ -52,10 +55,17 @@ class CompressedSink:
         body.count(chunk.raw)
         if not body.begun:
             packed = Chunk(raw=body.begin(packed.raw))
+        counts = self._counts
+        counts.compressed_from += len(chunk.raw)
+        counts.compressed_to += len(packed.raw)
         return self._sink.write(packed)
 
     def end(self, last: Chunk | None) -> None:
-        self._sink.end(Chunk(raw=self._body.end(b"" if last is None else last.raw)))
+        raw = b"" if last is None else last.raw
+        packed = self._body.end(raw)
+        self._counts.compressed_from += len(raw)
+        self._counts.compressed_to += len(packed)
+        self._sink.end(Chunk(raw=packed))
 
     def cut(self) -> None:
         self._sink.cut()

@@ -166,6 +166,7 @@ class EventSourceResponse(StarletteCompatible):
         options = subscription.options_for(self._options or StreamOptions())
         offer = _extension(scope, DIRECT)
         body = body_for(scope, self._options, self.raw_headers)
+        counts = subscription.runtime.counts
         direct = sink = None
         if offer is None or self.background is not None:
             await send(self._head(body))
@@ -177,13 +178,13 @@ class EventSourceResponse(StarletteCompatible):
             finally:
                 offer.let_head_go()
         if direct is not None:
-            direct.start(subscription, options, None if body is None else CompressedSink(direct, body))
+            direct.start(subscription, options, None if body is None else CompressedSink(direct, body, counts))
         else:
             if options.max_bytes is None and scope.get("http_version") == "2":
                 options = replace(options, max_bytes=_HTTP2_MAX_BYTES)
             sink = new_sink(unwrap(send), options.max_bytes, None if offer is None else offer.abort)
             sink.body = body
-            subscription.attach(sink if body is None else CompressedSink(sink, body), options)
+            subscription.attach(sink if body is None else CompressedSink(sink, body, counts), options)
         drain.watch(subscription.runtime)  # not before: it ends with the last stream that is attached
         return sink
 

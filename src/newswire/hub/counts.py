@@ -21,6 +21,7 @@ class Counts:
         streams: streams that are open now.
         replayed: those of them that a subscriber was given while it caught up: after it came back, or was slow.
         stream_bytes: bytes of the event streams, before any transfer coding or compression.
+        compressed_from, compressed_to: bytes of compressed streams, before and after compression.
         heartbeats: comments sent to silent streams.
         gaps: gap events by their reason: `trimmed`, `epoch`, `future`, `invalid`, `slow`.
         resumes: streams by where they began: `new` (no cursor), `current` (a cursor that had missed nothing), `window`
@@ -35,6 +36,8 @@ class Counts:
     streams: int = 0
     replayed: int = 0
     stream_bytes: int = 0
+    compressed_from: int = 0
+    compressed_to: int = 0
     heartbeats: int = 0
     gaps: Counter[str] = field(default_factory=Counter)
     resumes: Counter[str] = field(default_factory=Counter)

@@ -369,7 +369,8 @@ class Hub(Publisher, Generic[E]):
         runtime = self._runtime
         if runtime is None:
             return HubStats(0, 0, 0, 0, 0, 0, 0, 0, "down")
-        window, counts = runtime.history.window, runtime.counts
+        window, counts, presences = runtime.history.window, runtime.counts, self._presences
+        members, visitors = (0, 0) if presences is None else presences.here()
         return HubStats(
             followed=counts.followed,
             delivered=counts.delivered,
@@ -387,10 +388,15 @@ class Hub(Publisher, Generic[E]):
             streams=counts.streams,
             replayed=counts.replayed,
             stream_bytes=counts.stream_bytes,
+            compressed_from=counts.compressed_from,
+            compressed_to=counts.compressed_to,
             heartbeats=counts.heartbeats,
             gap_reasons=dict(counts.gaps),
             resumes=dict(counts.resumes),
             ends=dict(counts.ends),
+            members=members,
+            visitors=visitors,
+            presence_changes={} if presences is None else dict(presences.changes.counts),
             append=self.log.append_seconds.copy(),
             read=self.log.read_seconds.copy(),
         )

@@ -29,11 +29,14 @@ class HubStats:
         streams: those of the subscribers that go to connections.
         replayed: events that subscribers got while they caught up; they are among `delivered`.
         stream_bytes: bytes of the streams to connections, before transfer coding and compression.
+        compressed_from, compressed_to: bytes of those that are compressed, before and after compression.
         heartbeats: comments sent to silent streams.
         gap_reasons: `gaps` by reason.
         resumes: streams to connections by where they began: `new`, `current`, `window`, `log`, `gap`.
         ends: streams to connections by how they ended: `client`, `slow`, `goodbye`, `max_age`, `expired`, `revoked`,
             `closed`, `cut`, `failed`.
+        members, visitors: of the channels with presence, those with a stream in this process.
+        presence_changes: those that this process has stored, by kind: `join`, `update`, `leave`, `expire`.
         append, read: how long the log took to answer to batches (not measured in memory), and to read pages.
     """
 
@@ -53,9 +56,14 @@ class HubStats:
     streams: int = 0
     replayed: int = 0
     stream_bytes: int = 0
+    compressed_from: int = 0
+    compressed_to: int = 0
     heartbeats: int = 0
     gap_reasons: Mapping[str, int] = field(default_factory=dict)
     resumes: Mapping[str, int] = field(default_factory=dict)
     ends: Mapping[str, int] = field(default_factory=dict)
+    members: int = 0
+    visitors: int = 0
+    presence_changes: Mapping[str, int] = field(default_factory=dict)
     append: Histogram = field(default_factory=lambda: Histogram(LOG_BOUNDS))
     read: Histogram = field(default_factory=lambda: Histogram(LOG_BOUNDS))

@@ -47,10 +47,15 @@ def observe(hub: Hub[Any], runs: SupportsRunStats | None, provider: MeterProvide
     counter("newswire.delivered", of(lambda now: now.delivered), "{event}", "Events given to subscribers.")
     counter("newswire.replayed", of(lambda now: now.replayed), "{event}", "Those given while they caught up.")
     counter("newswire.stream.io", of(lambda now: now.stream_bytes), "By", "Bytes of event streams, uncompressed.")
+    counter("newswire.stream.compressed.from", of(lambda now: now.compressed_from), "By", "Before compression.")
+    counter("newswire.stream.compressed.to", of(lambda now: now.compressed_to), "By", "After compression.")
     counter("newswire.heartbeats", of(lambda now: now.heartbeats), "{comment}", "Comments sent to silent streams.")
     counter("newswire.gaps", of(lambda now: now.gap_reasons, "reason"), "{event}", "Gap events, by reason.")
     counter("newswire.resumes", of(lambda now: now.resumes, "kind"), "{stream}", "Streams by where they began.")
     counter("newswire.stream.ends", of(lambda now: now.ends, "reason"), "{stream}", "Streams by how they ended.")
+    gauge("newswire.presence.members", of(lambda now: now.members), "{member}", "Members with a stream here.")
+    gauge("newswire.presence.visitors", of(lambda now: now.visitors), "{stream}", "Visitors with a stream here.")
+    counter("newswire.presence.changes", of(lambda now: now.presence_changes, "change"), "{change}", "By their kind.")
     counter("newswire.log.outages", of(lambda now: now.outages), "{outage}", "Times that the log could not be used.")
     for name, what in (("append", "store batches"), ("read", "read pages")):
         counter(

@@ -10,6 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.delivery.problem import Problem
+from newswire.hub.presence.changes import KINDS
 from newswire.serving.metrics import Family
 from newswire.serving.stats import ServerStats
 
@@ -23,6 +24,9 @@ FAMILIES: Final = (
     Family("refused", "Streams refused because the server had as many as it may."),
     Family("subscribers", "Open streams.", "gauge"),
     Family("stalled", "Open streams whose client takes nothing now.", "gauge"),
+    Family("presence_members", "Members with a stream in a process, over all channels that have members.", "gauge"),
+    Family("presence_visitors", "Streams there that have no member's name.", "gauge"),
+    Family("presence_changes", "Changes of members that were stored.", labels=("change",), values=KINDS),
     Family("window_events", "Events that the windows hold in memory.", "gauge"),
     Family("window_bytes", "Memory that the windows hold, in bytes, roughly.", "gauge"),
     Family("http_requests", "Answers, by route, method and status.", labels=("route", "method", "status")),

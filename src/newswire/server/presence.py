@@ -6,24 +6,29 @@ server asks for no credentials, `member=` says who it is. A client without eithe
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
 from newswire.delivery.problem import Problem, not_found
+from newswire.delivery.response import EventSourceResponse
 from newswire.errors import InvalidChannel
-from newswire.hub.presence.member import Member, check_id
+from newswire.hub.presence.member import Member, check_id, json_text
 from newswire.hub.presence.presences import Presence
 from newswire.server.auth import Access, allow_all
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
+from newswire.wire.event import Event
+from newswire.wire.reserved import COUNT
 from newswire.wire.strict_json import read_json
 
 PARAMETERS: Final = ("presence", "member", "state")
 
 
-async def presence(request: Request) -> Response:
+async def presence(request: Request) -> Response | ASGIApp:
     """Answer with the members of a channel, or take a member's new state."""
     service = service_of(request)
     query = Query(request.scope["query_string"])
@@ -32,10 +37,33 @@ async def presence(request: Request) -> Response:
         return await _update(request, service, found, query)
     query.only("count", also=service.parameters)
     if query.choice("count", "", "1") is not None:
+        if "text/event-stream" in request.headers.get("accept", ""):
+            return await _stream_of_counts(request, service, found)
         return _answer({"channel": found.channel, "count": await found.count()})
     await service.allow(request, "subscribe", found.channel)
     members = [{"member": member, "state": state} for member, state in (await found.members()).items()]
     return _answer({"channel": found.channel, "count": await found.count(), "members": members})
+
+
+async def _stream_of_counts(request: Request, service: Service, found: Presence) -> ASGIApp:
+    """How many are there, now and whenever that changes. It has no ids: a reconnect gets the number as it is then."""
+    address = service.streams_open.address_of(request.scope.get("client"))
+    if request.method != "HEAD":
+        service.check_room()
+        service.streams_open.check(None, address)
+        await found.count()  # what fails here is still a status code
+
+    async def events() -> AsyncIterator[Event]:
+        service.counting += 1
+        service.streams_open.enter(address)
+        try:
+            async for count in found.counts():
+                yield Event(json_text({"channel": found.channel, "count": count}), COUNT)
+        finally:
+            service.counting -= 1
+            service.streams_open.leave(address)
+
+    return EventSourceResponse(events(), options=service.options([found.channel]))
 
 
 async def _update(request: Request, service: Service, found: Presence, query: Query) -> Response:

@@ -56,6 +56,7 @@ class Service(ServedApp):
         activity: events by channel, for the console.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
             subscribers has them in it.
+        counting: open streams of the number of a channel's members.
         answers: what answers the questions of other workers, and of this one, by their kind.
     """
 
@@ -88,6 +89,7 @@ class Service(ServedApp):
         self.presence_rates: Rates = Rates(settings.state_rate)
         self.activity: ActivityCounter = ActivityCounter(hub)
         self.pages: Counter[str] = Counter()
+        self.counting: int = 0
         self.answers: dict[str, Callable[[Service, dict[str, Any]], Awaitable[Any]]] = {}
         self._publishable: set[str] = set()  # channels whose names were checked
 
@@ -223,7 +225,7 @@ class Service(ServedApp):
 
     def _open(self) -> int:
         gauges = self.own().gauges
-        return int(gauges["subscribers"] + gauges["pages"])
+        return int(gauges["subscribers"] + gauges["pages"]) + self.counting
 
     def options(self, channels: Sequence[str]) -> StreamOptions:
         """How a new stream of these channels behaves, as things are now."""
@@ -238,12 +240,16 @@ class Service(ServedApp):
         counted = self.activity.delivered
         pages = self.pages.total()
         self.stats.counters.update(delivered=hub.delivered - counted, pages_read=hub.pages_read)
+        changes = hub.presence_changes.items()
+        self.stats.counters.update({f"presence_changes {kind}": count for kind, count in changes})
         self.stats.gauges.update(
             subscribers=hub.streams - pages,
             pages=pages,
             stalled=hub.stalled,
             window_events=hub.window_events,
             window_bytes=hub.window_bytes,
+            presence_members=hub.members,
+            presence_visitors=hub.visitors,
         )
         return self.stats
 

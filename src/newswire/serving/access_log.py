@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 
-from newswire.redact import without_query_secrets
+from newswire.redact import without_secrets
 
 
 class HideSecrets(logging.Filter):
@@ -19,5 +19,5 @@ class HideSecrets(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Let every record through."""
         if isinstance(record.args, tuple):
-            record.args = tuple(without_query_secrets(arg) if isinstance(arg, str) else arg for arg in record.args)
+            record.args = tuple(without_secrets(arg) if isinstance(arg, str) else arg for arg in record.args)
         return True

@@ -67,6 +67,8 @@ SHARED: Final = (
     Family("event_loop_tasks", "Tasks of the event loop; on the direct path a stream has none.", "gauge"),
     Family("replayed", "Events given to streams while they caught up; they are among the delivered ones."),
     Family("stream_bytes", "Bytes of the event streams, before transfer coding and compression."),
+    Family("stream_compressed_from_bytes", "Bytes of compressed event streams, before compression."),
+    Family("stream_compressed_to_bytes", "Bytes of compressed event streams, after compression."),
     Family("heartbeats", "Comments sent to silent streams."),
     Family("gaps", "Gap events sent: losses that streams reported, by reason.", labels=("reason",), values=REASONS),
     Family("resumes", "Streams by where their cursor led.", labels=("kind",), values=_RESUMES),
@@ -320,6 +322,9 @@ class ServedApp:
         tasks = len(asyncio.all_tasks())
         self.stats.gauges.update(log_up=int(hub.log != "down"), log_lag=hub.lag, event_loop_tasks=tasks)
         self.stats.counters.update(replayed=hub.replayed, stream_bytes=hub.stream_bytes, heartbeats=hub.heartbeats)
+        self.stats.counters.update(
+            stream_compressed_from_bytes=hub.compressed_from, stream_compressed_to_bytes=hub.compressed_to
+        )
         for name, counts in (("gaps", hub.gap_reasons), ("resumes", hub.resumes), ("stream_ends", hub.ends)):
             self.stats.counters.update({f"{name} {label}": count for label, count in counts.items()})
         self.stats.histograms.update(

@@ -15,6 +15,7 @@ GOODBYE: Final = "newswire.goodbye"  # the stream ends and its client should com
 END: Final = "newswire.end"  # the stream is over for good; data: reason, and what the reason brings
 LIVE: Final = "newswire.live"  # all that was stored has been sent; it has no id of its own
 PRESENCE: Final = "newswire.presence"  # who is on a channel has changed; data: channel, member, change, state
+COUNT: Final = "newswire.count"  # how many are on a channel; data: channel, count; it has no id
 ERROR: Final = "newswire.error"  # the stream's content failed
 FOLDED: Final = "newswire.folded"  # in the log only: a run that has ended, in one event
 

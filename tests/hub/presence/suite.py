@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -191,6 +192,9 @@ class PresenceSuite(LogTests):
         await kill(here)
         streams.append(Stream(there, Member("bob")))
         assert sorted(await watcher.until("bob")) == [("ada", "leave"), ("eve", "leave")]
+        with anyio.fail_after(PATIENCE):  # a reader may have the event before the node knows that it is stored
+            while there.stats().presence_changes.get("expire") != 2:
+                await asyncio.sleep(0.02)
         assert await there.presence(ROOM).members() == {"bob": None}
         await until_count(there, 2)
         for stream in streams:
@@ -264,6 +268,28 @@ class PresenceSuite(LogTests):
         await ada.close()
         assert (await next_event(events, timeout=PATIENCE)).kind == "leave"
         await events.aclose()  # type: ignore[attr-defined]
+
+    async def test_how_many_are_there_without_their_names(self, pair: tuple[Hub, Hub]) -> None:
+        """The number as it is, then each other one, on every node; changes are counted where they were stored."""
+        here, there = pair
+        numbers = aiter(there.presence(ROOM).counts())
+        assert await next_event(numbers, timeout=PATIENCE) == 0
+        streams = [Stream(here, Member("ada")), Stream(there, Member("ada")), Stream(here, Member())]
+        for expected in (2, 0):
+            with anyio.fail_after(PATIENCE):
+                while await anext(numbers) != expected:
+                    pass
+            if expected == 2:
+                await here.presence(ROOM).update("ada", "busy")
+                counted = [hub.stats() for hub in pair]
+                assert [(each.members, each.visitors) for each in counted] == [(1, 1), (1, 0)]
+                for stream in streams:
+                    await stream.close()
+        wanted = {"join": 1, "update": 1, "leave": 1}
+        with anyio.fail_after(PATIENCE):  # see above
+            while sum((Counter(hub.stats().presence_changes) for hub in pair), Counter()) != wanted:
+                await asyncio.sleep(0.02)
+        await numbers.aclose()  # type: ignore[attr-defined]
 
     async def test_members_who_left_long_ago_are_forgotten(self, make_log: MakeLog) -> None:
         """Neither the log nor a snapshot has them. A stream that was away for longer gets a gap, then everybody."""

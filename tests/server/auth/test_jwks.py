@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.fixtures.serve import Serve
 from tests.server.auth.conftest import CLIENT
 
-from newswire.server.auth import jwks, new_token
+from newswire.server.auth import Denied, JwksUrl, Tokens, jwks, new_token
 
 KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("one", "two")}
 
@@ -28,6 +29,8 @@ class Provider:
     Attributes:
         published: their names.
         status: of its answers.
+        body: what it answers instead of the keys; None: the keys.
+        hold: its answers wait for this, if it is set.
         asked: how many requests came.
     """
 
@@ -35,13 +38,17 @@ class Provider:
         self.published: list[str] = ["one"]
         self.extra: list[Any] = []
         self.status = 200
+        self.body: bytes | None = None
+        self.hold: threading.Event | None = None
         self.asked = 0
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 provider.asked += 1
-                body = json.dumps({"keys": provider.keys()}).encode()
+                if provider.hold is not None:
+                    provider.hold.wait(30)
+                body = json.dumps({"keys": provider.keys()}).encode() if provider.body is None else provider.body
                 self.send_response(provider.status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -148,8 +155,6 @@ def test_a_secret_that_is_published_is_none(provider: Provider, tmp_path: Path) 
 @pytest.mark.anyio
 async def test_old_keys_are_fetched_again(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     """After five minutes: a key that the provider took away is then not good for tokens that are known, either."""
-    from newswire.server.auth import Denied, JwksUrl, Tokens
-
     monkeypatch.setattr(jwks, "_FRESH", 0.05)
     tokens = Tokens(url=JwksUrl(provider.url))
     good = token("one")
@@ -159,3 +164,55 @@ async def test_old_keys_are_fetched_again(provider: Provider, monkeypatch: pytes
     with pytest.raises(Denied, match="not signed with a key"):
         while time.monotonic() < deadline:
             await tokens.verify(good)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [(b" " * 600_000, "more than 524,288 bytes"), (b"<html>", "no JSON"), (b"[" * 100_000, ""), (b"\xff", "no JSON"),
+     (b"[]", "no JWK Set"), (b'{"keys": []}', "no key")],
+    ids=["huge", "html", "deep", "bytes", "list", "empty"],
+)  # fmt: skip
+async def test_an_answer_that_has_no_keys(
+    provider: Provider, caplog: pytest.LogCaptureFixture, body: bytes, says: str
+) -> None:
+    """A 503 and a line in the log; nothing is read without end."""
+    provider.body = body
+    problem = await JwksUrl(provider.url).refresh()
+    assert problem is not None
+    assert (problem.status, problem.code) == (503, "keys_unavailable")
+    assert says in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_server_that_speaks_no_http(caplog: pytest.LogCaptureFixture) -> None:
+    """The same."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"SSH-2.0-OpenSSH_9.6\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        problem = await JwksUrl(f"http://127.0.0.1:{listener.getsockname()[1]}/keys").refresh()
+    assert problem is not None
+    assert "no keys came from" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_provider_that_hangs_holds_up_no_one_who_is_known(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The keys that are known go on while fresh ones are on their way, which one request waits for a moment."""
+    monkeypatch.setattr(jwks, "_FRESH", 0.0)
+    monkeypatch.setattr(jwks, "_PATIENCE", 0.01)
+    tokens = Tokens(url=JwksUrl(provider.url))
+    assert (await tokens.verify(token("one"))).subject == "ada"
+    provider.hold = threading.Event()
+    asked = provider.asked
+    for _ in range(100):
+        assert (await tokens.verify(token("one"))).subject == "ada"
+    assert provider.asked <= asked + 1
+    provider.hold.set()

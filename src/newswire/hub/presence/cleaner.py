@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from itertools import islice
 from time import monotonic
 from typing import Final, TypeAlias
@@ -26,6 +26,7 @@ from newswire.log.position import Position
 from newswire.wire.event import Event
 
 Append: TypeAlias = Callable[[Sequence[tuple[str, Event]], Condition | None], Awaitable[list[Position] | None]]
+Subscribe: TypeAlias = Callable[[], AsyncIterator[Event]]
 
 _AT_ONCE: Final = 200  # members or channels; they fit an event, and a removal that is short
 

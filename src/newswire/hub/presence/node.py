@@ -12,10 +12,9 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from secrets import token_hex
-from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import Closed, LogCorrupt, LogUnavailable
@@ -23,7 +22,8 @@ from newswire.hub.latest import FORGOTTEN, read_forgotten
 from newswire.hub.leases import Leases
 from newswire.hub.options import PresenceOptions
 from newswire.hub.presence import names
-from newswire.hub.presence.cleaner import Append, Cleaner
+from newswire.hub.presence.changes import Changes
+from newswire.hub.presence.cleaner import Append, Cleaner, Subscribe
 from newswire.hub.presence.roster import Key, Place, Roster, change_of, note_held, note_here, note_visitors
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
@@ -38,7 +38,6 @@ logger: logging.Logger = logging.getLogger("newswire.hub")
 _TRIES: Final = 100  # others that are faster; each of them has changed the note
 _AT_ONCE: Final = 500  # changes that are stored together
 _LAST_HEARTBEAT_SECONDS: Final = 1.0  # that closing waits for it; without it the lease says the same, later
-_RENEW_SECONDS: Final = 3600.0  # a log may remove events by their age, whatever they say: members are noted again
 _SPREAD_SECONDS: Final = 0.2  # not all nodes take away what a dead one held in the same moment
 
 
@@ -50,6 +49,7 @@ class Node:
         options: how soon what happens.
         append: stores a batch, perhaps under a condition.
         subscribe: gives the newest event of each channel of presence, then `newswire.live`, then all that follow.
+        changes: is told of each.
 
     Attributes:
         name: how others know it.
@@ -58,10 +58,11 @@ class Node:
     """
 
     def __init__(
-        self, log: Log, options: PresenceOptions, *, append: Append, subscribe: Callable[[], AsyncIterator[Event]]
+        self, log: Log, options: PresenceOptions, *, append: Append, subscribe: Subscribe, changes: Changes
     ) -> None:
         self.name: str = token_hex(6)
-        self.roster: Roster = Roster()
+        self.roster: Roster = Roster(changes.happened)
+        self._changes = changes
         self.ready: asyncio.Event = asyncio.Event()
         self._log = log
         self._options = options
@@ -110,6 +111,7 @@ class Node:
         """Stop. The last heartbeat says that this node is gone: its members leave after the grace time."""
         await asyncio.gather(*(task.close() for task in self._tasks))
         self._cancel_timers()
+        self._changes.anything()
         if self._leases.own:
             try:
                 async with asyncio.timeout(_LAST_HEARTBEAT_SECONDS):
@@ -159,6 +161,10 @@ class Node:
         if self._streams[key] <= 0:
             del self._streams[key]
             self._leaving[key] = self._loop.call_later(self._options.grace, self._has_left, key)
+
+    def here(self) -> tuple[int, int]:
+        """How many members, and how many visitors, this node has."""
+        return len(self._streams.keys() | self._leaving.keys()), self._visitors.total()
 
     def _has_left(self, key: Key) -> None:
         del self._leaving[key]
@@ -225,8 +231,9 @@ class Node:
             nodes, fresh = self._nodes(key, place)
             given = came or place.given or self._given.get(key) or "null"
             change, state = change_of(place, nodes, came, update, given)
+            expires = any(self._gone.get(node, 0) > place.held for node in place.nodes)
             batch = []
-            if change is None and self._is_old(key, place):
+            if change is None and self._has(key) and place.is_old:
                 fresh, change, state = False, "update", place.state
             if not fresh or (nodes and given != place.given):
                 batch.append((held, Event(note_held(key, nodes, given), "held")))
@@ -240,6 +247,8 @@ class Node:
                 for (channel, event), position in zip(batch, stored, strict=True):
                     self.roster.take(channel, event.data, position.offset)
                     self._cleaner.stored(channel, position.offset)
+                if change is not None:
+                    self._changes.counts["expire" if change == "leave" and expires else change] += 1
             for done, what in ((self._came, came), (self._updates, update)):
                 if done.get(key) is what:
                     done.pop(key, None)
@@ -251,9 +260,6 @@ class Node:
         alive = {node for node in place.nodes if self._gone.get(node, 0) <= place.held}
         nodes = alive | {self.name} if self._has(key) else alive - {self.name}
         return nodes, nodes == alive == set(place.nodes)
-
-    def _is_old(self, key: Key, place: Place) -> bool:
-        return self._has(key) and place.state is not None and place.seen < monotonic() - _RENEW_SECONDS
 
     async def _settle_visitors(self, channels: Iterable[str]) -> None:
         counts = [(channel, self._visitors[channel]) for channel in channels]
@@ -286,7 +292,7 @@ class Node:
 
     async def _follow(self) -> None:
         self.ready.clear()
-        self.roster = Roster()
+        self.roster = Roster(self._changes.happened)
         async for event in self._subscribe():
             if event.event == GAP:
                 raise LogUnavailable("the log is another one, or some of presence was removed: it is read again")
@@ -328,6 +334,7 @@ class Node:
         """The roster has all that the log has. What this node has, the log must have too."""
         if not self.ready.is_set():
             self.ready.set()
+            self._changes.anything()
             for name, offset in list(self._gone.items()):
                 self._take_away(name, offset)
             self._mark_all()
@@ -377,7 +384,7 @@ class Node:
         await asyncio.sleep(self._cleaner.pause)
         await self._cleaner.step(self.roster, self._gone)
         for key in self._streams:
-            if self._is_old(key, self.roster.place(key)):
+            if self.roster.place(key).is_old:
                 self._mark(key)
 
     async def _repeat_heartbeat(self) -> None:

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
-from newswire.errors import LogUnavailable
+from newswire.errors import Closed, LogUnavailable
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.hub.presence import names
+from newswire.hub.presence.changes import Changes
 from newswire.hub.presence.member import Change, Member, check_id, state_text
 from newswire.hub.presence.node import Node
 from newswire.log.channels import Channels
@@ -22,6 +23,7 @@ from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 
 _READY_SECONDS: Final = 10.0
+_COUNT_SECONDS: Final = 1.0  # a number is for people: once a second is often enough, for thousands of readers
 _SERVE: Final = ", or newswire serve --presence"
 
 
@@ -51,11 +53,13 @@ class Presences:
 
     Attributes:
         options: see above.
+        changes: who came and went.
         subscribers: how many streams of this process are its own.
     """
 
     def __init__(self, hub: Owner, rules: LatestRules, options: PresenceOptions) -> None:
         self.options = options
+        self.changes: Changes = Changes()
         self._hub = hub
         self._rules = rules
         self._node: Node | None = None
@@ -112,6 +116,7 @@ class Presences:
                 self.options,
                 append=self._hub.append,
                 subscribe=lambda: aiter(self._hub.subscribe(names.ALL)),
+                changes=self.changes,
             )
             self._hub.before_close(self._close)
             return node
@@ -134,14 +139,26 @@ class Presences:
         Raises:
             LogUnavailable: the log can't be read now.
         """
-        await self._hub.runtime()
-        node = self.node()
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                await node.ready.wait()
+                return await self.in_time()
         except TimeoutError:
             raise LogUnavailable("the members of channels can't be read from the log now: try again") from None
+
+    async def in_time(self) -> Node:
+        """The same, however long the log is away.
+
+        Raises:
+            Closed: the hub is closed.
+        """
+        await self._hub.runtime()
+        node = self.node()
+        await node.ready.wait()
         return node
+
+    def here(self) -> tuple[int, int]:
+        """How many members, and how many visitors, have streams in this process, over all channels."""
+        return (0, 0) if self._node is None else self._node.here()
 
 
 class Attendance:
@@ -213,6 +230,27 @@ class Presence:
             LogUnavailable: the log can't be read.
         """
         return (await self._presences.opened()).roster.count(self.channel)
+
+    async def counts(self) -> AsyncIterator[int]:
+        """How many members and visitors are there, now and after each change; without end, once a second at most.
+
+        Raises:
+            LogUnavailable: the log can't be read at the beginning. Later the number stays as it was meanwhile.
+        """
+        node = await self._presences.opened()
+        told = -1
+        while True:
+            changed = self._presences.changes.next(self.channel)
+            count = node.roster.count(self.channel)
+            if count != told:
+                told = count
+                yield count
+                await asyncio.sleep(_COUNT_SECONDS)
+            await changed.wait()
+            try:
+                node = await self._presences.in_time()
+            except Closed:
+                return
 
     async def update(self, member: str, state: Any) -> None:
         """Change the state of a member, whichever node its stream is on. Readers get it within a tick.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, TypeAlias
@@ -22,6 +22,7 @@ logger: logging.Logger = logging.getLogger("newswire.hub")
 Key: TypeAlias = tuple[str, str]
 """A channel and a member."""
 
+_RENEW_SECONDS: Final = 3600.0  # a log may remove events by their age, whatever they say: members are noted again
 _NOBODY: Final[tuple[str, ...]] = ()
 
 
@@ -45,6 +46,11 @@ class Place:
     state: str | None = None
     seen: float = 0.0
 
+    @property
+    def is_old(self) -> bool:
+        """Whether its member, who is here, has to be noted again."""
+        return self.state is not None and self.seen < monotonic() - _RENEW_SECONDS
+
 
 @dataclass(slots=True)
 class Room:
@@ -53,14 +59,19 @@ class Room:
     Attributes:
         places: by member; those that have left lately too.
         visitors: by node: how many, and the offset of the event that says so.
+        count: how many members and visitors it has; None: to be counted.
     """
 
     places: dict[str, Place] = field(default_factory=dict)
     visitors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    count: int | None = None
 
 
 class Roster:
     """All members of all channels.
+
+    Args:
+        changed: called with a channel when who is on it, or how many, has changed.
 
     Attributes:
         rooms: by channel.
@@ -69,7 +80,8 @@ class Roster:
         visited: on how many channels a node has visitors, by node.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, changed: Callable[[str], object] = lambda channel: None) -> None:
+        self._changed = changed
         self.rooms: dict[str, Room] = {}
         self.held: dict[str, set[Key]] = {}
         self.left: dict[Key, float] = {}
@@ -100,11 +112,14 @@ class Roster:
                 place.held, place.given = offset, json_text(found.get("given"))
             elif channel.startswith(HERE) and offset > place.here:
                 place.here = offset
+                before = place.state
                 place.state = None if found["change"] == "leave" else json_text(found["state"])
                 place.seen = monotonic()
                 self.left.pop(key, None)
                 if place.state is None:
                     self.left[key] = place.seen
+                if (before is None) != (place.state is None):
+                    self._count_again(of)
             else:
                 return None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -148,6 +163,8 @@ class Roster:
         """Forget how many visitors a node has. Returns the offset of the event that said so."""
         count, offset = self.rooms[channel].visitors.pop(node)
         self._visit(node, -bool(count))
+        if count:
+            self._count_again(channel)
         self._drop_empty(channel)
         return offset
 
@@ -177,6 +194,12 @@ class Roster:
         if offset > known:
             counts[node] = count, offset
             self._visit(node, bool(count) - bool(before))
+            if count != before:
+                self._count_again(channel)
+
+    def _count_again(self, channel: str) -> None:
+        self._room(channel).count = None
+        self._changed(channel)
 
     def _room(self, channel: str) -> Room:
         room = self.rooms.get(channel)
@@ -192,8 +215,10 @@ class Roster:
     def count(self, channel: str) -> int:
         """How many members and visitors a channel has."""
         room = self.room(channel)
-        members = sum(place.state is not None for place in room.places.values())
-        return members + sum(count for count, _ in room.visitors.values())
+        if room.count is None:
+            members = sum(place.state is not None for place in room.places.values())
+            room.count = members + sum(count for count, _ in room.visitors.values())
+        return room.count
 
 
 def change_of(

@@ -2,18 +2,21 @@
 
 They are fetched when the first token comes, again every five minutes, and at once when a token names a key that is not
 among them: providers rotate keys. A stranger can name keys that never were, as often as it likes, so fetches that a
-token causes have a budget. While the URL gives nothing, the keys that are known go on; a key that the provider took
-away is gone with the next fetch.
+token causes have a budget. While the URL gives nothing, or gives it slowly, the keys that are known go on; a key that
+the provider took away is gone with the next fetch. What comes is bounded in bytes and in seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.threads import in_thread
@@ -23,7 +26,9 @@ from newswire.server.auth.keys import Key, keys_of_set
 logger: logging.Logger = logging.getLogger("newswire.server")
 
 _FRESH: Final = 300.0
-_TIMEOUT: Final = 5.0
+_TIMEOUT: Final = 5.0  # for each wait, and for the body as a whole
+_PATIENCE: Final = 0.5  # seconds that a request waits for fresh keys while it has others
+_MOST_BYTES: Final = 512 * 2**10  # hundreds of keys
 _BURST: Final = 5.0  # fetches that unknown keys may cause at once …
 _REFILL: Final = 10.0  # … and one more every so many seconds
 _AFTER_FAILURE: Final = 5.0
@@ -45,12 +50,9 @@ class JwksUrl:
     """
 
     def __init__(self, url: str) -> None:
-        from jwt import PyJWKClient
-
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it is no URL of http:// or https://")
-        self._client = PyJWKClient(url, cache_jwk_set=False, timeout=_TIMEOUT)
         self.url = url
         self._shown = without_userinfo(url)
         self.keys: Sequence[Key] = ()
@@ -66,8 +68,12 @@ class JwksUrl:
         Returns:
             a 503, if there are none, and the URL gives none now.
         """
-        if time.monotonic() >= self._due:
-            await self._fetch()
+        if time.monotonic() >= self._due and not (self.keys and self._is_fetching()):
+            fetching = self._fetch()
+            if self.keys:
+                await asyncio.wait([fetching], timeout=_PATIENCE)
+            else:
+                await asyncio.shield(fetching)
         if self.keys:
             return None
         return unavailable("the keys that tokens are verified with can't be read now", "keys_unavailable")
@@ -79,28 +85,51 @@ class JwksUrl:
         self._filled = now
         if self._budget < 1 or known(self.keys):
             return
-        if self._fetching is None:
+        if not self._is_fetching():
             self._budget -= 1
-        await self._fetch()
+        await asyncio.shield(self._fetch())
 
-    async def _fetch(self) -> None:
+    def _is_fetching(self) -> bool:
+        return self._fetching is not None and self._fetching.get_loop() is asyncio.get_running_loop()
+
+    def _fetch(self) -> asyncio.Task[None]:
         """Fetch; those that want it at one time share one fetch, which goes on if one of them is cancelled."""
-        if self._fetching is None or self._fetching.get_loop() is not asyncio.get_running_loop():
+        if self._fetching is None or not self._is_fetching():
             self._fetching = asyncio.create_task(self._fetch_now(), name="newswire fetches keys")
-        await asyncio.shield(self._fetching)
+        return self._fetching
 
     async def _fetch_now(self) -> None:
-        from jwt.exceptions import PyJWTError
-
         try:
-            value: Any = await in_thread(self._client.fetch_data)
-            self.keys = keys_of_set(value, secrets=False)
-        except (PyJWTError, ValueError, OSError) as error:
+            async with asyncio.timeout(2 * _TIMEOUT):  # a head may come byte by byte
+                self.keys = keys_of_set(await in_thread(self._read), secrets=False)
+        except (ValueError, OSError, HTTPException, RecursionError) as error:
             kept = f"; the {len(self.keys)} that are known go on" if self.keys else ""
-            logger.warning("no keys came from %s: %s%s", self._shown, printable(without_userinfo(str(error))), kept)
+            why = printable(without_userinfo(str(error) or "it is too slow"))
+            logger.warning("no keys came from %s: %s%s", self._shown, why, kept)
             self._due = time.monotonic() + _AFTER_FAILURE
         else:
             self.fetched += 1
             self._due = time.monotonic() + _FRESH
         finally:
             self._fetching = None
+
+    def _read(self) -> Any:
+        """Read the URL, in a thread.
+
+        Raises:
+            ValueError, OSError, HTTPException, RecursionError: it gives no JSON, too much of it, or too slowly.
+        """
+        request = Request(self.url, headers={"Accept": "application/json", "User-Agent": "newswire"})
+        body = bytearray()
+        with urlopen(request, timeout=_TIMEOUT) as response:
+            until = time.monotonic() + _TIMEOUT
+            while piece := response.read1(64 * 2**10):
+                body += piece
+                if len(body) > _MOST_BYTES:
+                    raise ValueError(f"the answer has more than {_MOST_BYTES:,} bytes")
+                if time.monotonic() > until:
+                    raise ValueError(f"the answer takes longer than {_TIMEOUT:g} s")
+        try:
+            return json.loads(body)
+        except ValueError:
+            raise ValueError("the answer is no JSON") from None

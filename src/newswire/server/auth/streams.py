@@ -90,14 +90,14 @@ class OpenStreams:
         self.check(access, address)
         if access is not None and access.expires is not None:
             subscription.live(max(access.expires - time.time(), 0.0) + _LATE)
-        counted = self.per_address is not None and address is not None
+        if self.per_address is None:
+            address = None
         known = access is not None and (access.subject is not None or access.token is not None)
-        if not counted and not known:
+        if address is None and not known:
             return
-        stream = OpenStream(subscription, access or Access(), address if counted else None, time.time())
+        stream = OpenStream(subscription, access or Access(), address, time.time())
         self._of_subject.setdefault(stream.access.subject, {})[stream] = None
-        if stream.address is not None:
-            self._addresses[stream.address] += 1
+        self.enter(address)
         subscription.on_end(partial(self._ended, stream))
 
     def _ended(self, stream: OpenStream) -> None:
@@ -106,10 +106,19 @@ class OpenStreams:
         del streams[stream]
         if not streams:
             del self._of_subject[subject]
-        if stream.address is not None:
-            self._addresses[stream.address] -= 1
-            if not self._addresses[stream.address]:
-                del self._addresses[stream.address]
+        self.leave(stream.address)
+
+    def enter(self, address: str | None) -> None:
+        """Count one more stream of an address."""
+        if address is not None:
+            self._addresses[address] += 1
+
+    def leave(self, address: str | None) -> None:
+        """Count one less."""
+        if address is not None:
+            self._addresses[address] -= 1
+            if not self._addresses[address]:
+                del self._addresses[address]
 
     def revoked(self, revoked: Revoked) -> None:
         """End the streams that a revocation is about."""
