@@ -195,8 +195,9 @@ def ids(seen: Watched) -> Findings:
     events = seen.events
     own = own_events(seen)
     named = [event for event in own if event.values("id")]
-    if own and not named:
-        yield finding("no-ids", WARNING, f"{len(own)} events came, and none has an id")
+    if own and not named:  # what was posted is answered once: no reader comes back to it with a Last-Event-ID
+        severity = WARNING if seen.method == "GET" else NOTE
+        yield finding("no-ids", severity, f"{len(own)} events came, and none has an id")
     null = next((event for event in events if "\0" in (event.last("id") or "")), None)
     if null is not None:
         yield finding("id-null", ERROR, f"an id has a NUL: {null.last('id')!r:.60}")

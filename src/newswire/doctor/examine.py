@@ -185,10 +185,9 @@ class _Examination:
         name = after.last("id") or ""
         seconds = max(1.0, min(_RESUME_SECONDS, self._patient.seconds))
         self._progress(f"reconnecting with Last-Event-ID: {name[:60]}")
-        wanted = sum(chunk.count(b"data:") for _, chunk in seen.chunks)
 
         def whole(again: Watched) -> bool:
-            return sum(chunk.count(b"data:") for _, chunk in again.chunks) >= wanted
+            return again.size >= seen.size
 
         again = await self._watch(seconds, headers={"Last-Event-ID": name.encode()}, enough=whole)
         found = list(checks.resume(seen, again, after))

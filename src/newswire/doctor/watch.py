@@ -20,6 +20,7 @@ class Watched:
     """What one connection gave.
 
     Attributes:
+        method: of the request.
         status: of the answer; None: there was none.
         headers: of the answer, names in lower case.
         version: of HTTP: `HTTP/1.1` or `HTTP/2`.
@@ -27,6 +28,7 @@ class Watched:
         redirects: how many there were.
         head_at: seconds from the request to the head.
         chunks: seconds from the request, and the bytes, decompressed.
+        size: how many bytes.
         seconds: how long it was watched.
         ended: whether the answer came to its end; the doctor left otherwise.
         cut: what broke the connection, if something did.
@@ -34,6 +36,7 @@ class Watched:
         certificate: whether that was the server's certificate.
     """
 
+    method: str = "GET"
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     version: str = ""
@@ -41,6 +44,7 @@ class Watched:
     redirects: int = 0
     head_at: float | None = None
     chunks: list[tuple[float, bytes]] = field(default_factory=list)
+    size: int = 0
     seconds: float = 0.0
     ended: bool = False
     cut: str | None = None
@@ -89,7 +93,7 @@ async def watch(
     """
     import httpx2
 
-    found = Watched(url=url)
+    found = Watched(url=url, method=method)
     began = time.monotonic()
     try:
         async with asyncio.timeout(seconds):
@@ -99,11 +103,10 @@ async def watch(
                 found.headers = {name.lower(): value for name, value in response.headers.items()}
                 found.version, found.url = response.http_version, str(response.url)
                 found.redirects = len(response.history)
-                size = 0
                 async for chunk in response.aiter_bytes():
                     found.chunks.append((time.monotonic() - began, chunk))
-                    size += len(chunk)
-                    if size > _MOST_BYTES or enough(found):
+                    found.size += len(chunk)
+                    if found.size > _MOST_BYTES or enough(found):
                         break
                 else:
                     found.ended = True
@@ -115,8 +118,11 @@ async def watch(
             found.error, found.certificate = text, _is_certificate(error)
         else:
             found.cut = text
-    except (httpx2.InvalidURL, httpx2.DecodingError, httpx2.TooManyRedirects, UnicodeError) as error:
-        found.error = without_userinfo(str(error) or type(error).__name__)
+    except (httpx2.InvalidURL, httpx2.DecodingError, httpx2.TooManyRedirects, UnicodeError, ExceptionGroup) as error:
+        cause: Exception = error
+        while isinstance(cause, ExceptionGroup):  # of the tasks that tried each address: a port that is none
+            cause = cause.exceptions[0]
+        found.error = without_userinfo(str(cause) or type(cause).__name__)
     found.seconds = time.monotonic() - began
     return found
 

@@ -29,7 +29,7 @@ class HubStats:
         streams: those of the subscribers that go to connections.
         replayed: events that subscribers got while they caught up; they are among `delivered`.
         stream_bytes: bytes of the streams to connections, before transfer coding and compression.
-        compressed_from, compressed_to: bytes of those that are compressed, before and after compression.
+        compressed_from, compressed_to: bytes of compressed streams, before and after compression.
         heartbeats: comments sent to silent streams.
         gap_reasons: `gaps` by reason.
         resumes: streams to connections by where they began: `new`, `current`, `window`, `log`, `gap`.

@@ -28,14 +28,14 @@ class Changes:
         self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
 
     def next(self, channel: str) -> asyncio.Event:
-        """What is set at the next change of who is on a channel. Ask before you look, so that none is missed."""
+        """An event that is set when a channel's members change next. Ask before you look, so that none is missed."""
         event = self._next.get(channel)
         if event is None:
             event = self._next[channel] = asyncio.Event()
         return event
 
     def happened(self, channel: str) -> None:
-        """Who is on a channel has changed."""
+        """The members of a channel, or their number, have changed."""
         event = self._next.pop(channel, None)
         if event is not None:
             event.set()

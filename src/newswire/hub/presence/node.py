@@ -49,7 +49,7 @@ class Node:
         options: how soon what happens.
         append: stores a batch, perhaps under a condition.
         subscribe: gives the newest event of each channel of presence, then `newswire.live`, then all that follow.
-        changes: is told of each.
+        changes: counts them, and wakes those who wait for one.
 
     Attributes:
         name: how others know it.
