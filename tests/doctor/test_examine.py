@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any
 
+import fastapi.sse
 import pytest
+import sse_starlette
+from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
@@ -109,6 +113,34 @@ async def test_ours_in_an_application_is_clean() -> None:
             await hub.publish("news", number)
         async with serving_app(Starlette(routes=[Route("/", events)])) as url:
             assert (await report_of(url)).findings == ()
+
+
+async def test_servers_of_others_are_clean() -> None:
+    """sse-starlette and FastAPI's own streams, as their documentation has them, with ids and a resume."""
+
+    def after(request: Any) -> int:
+        given = request.headers.get("last-event-id", "")
+        return int(given) if given.isdigit() else 0
+
+    async def theirs(request: Any) -> Response:
+        async def events() -> AsyncIterator[dict[str, Any]]:
+            for number in itertools.count(after(request) + 1):
+                yield {"id": str(number), "data": f"event {number}", "retry": 2000}
+                await asyncio.sleep(0.02)
+
+        return sse_starlette.EventSourceResponse(events())
+
+    fast = FastAPI()
+
+    @fast.get("/", response_class=fastapi.sse.EventSourceResponse)
+    async def items(request: fastapi.Request) -> AsyncIterator[fastapi.sse.ServerSentEvent]:
+        for number in itertools.count(after(request) + 1):
+            yield fastapi.sse.ServerSentEvent(data={"number": number}, id=str(number), retry=2000)
+            await asyncio.sleep(0.02)
+
+    for app in (Starlette(routes=[Route("/", theirs)]), fast):
+        async with serving_app(app) as url:
+            assert [(each.code, each.what) for each in (await report_of(url)).findings] == []
 
 
 async def test_a_post_is_sent_once() -> None:
