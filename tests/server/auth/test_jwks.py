@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -216,3 +217,4 @@ async def test_a_provider_that_hangs_holds_up_no_one_who_is_known(
         assert (await tokens.verify(token("one"))).subject == "ada"
     assert provider.asked <= asked + 1
     provider.hold.set()
+    await asyncio.gather(*(task for task in asyncio.all_tasks() if task.get_name() == "newswire fetches keys"))
