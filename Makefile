@@ -11,7 +11,7 @@ QUICK_WORKERS ?= 2
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js dist demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup
+.PHONY: js dist audit demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup
 
 setup: $(VENV)/.ready
 
@@ -41,10 +41,14 @@ js: setup              ## the npm package in js/dist, and the file that Python s
 	PATH="$(abspath $(BIN)):$$PATH" node js/build.mjs
 	PATH="$(abspath $(BIN)):$$PATH" node js/sizes.mjs
 
-dist: setup            ## the wheel and the sdist, in dist: the same bytes wherever this commit is built
+dist: setup            ## the wheel, the sdist and their bill of materials, in dist: the same bytes wherever this commit is built
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -d dist
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python scripts/sbom.py dist
 	sha256sum dist/*
+
+audit: setup           ## known faults of the packages in constraints.txt; asks the package index's advisory service
+	$(BIN)/python scripts/audit.py
 
 docs: setup            ## the docs site, in build/docs; any web server can send these files
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,14 +12,19 @@ import sys
 import sysconfig
 import tarfile
 import time
+import tomllib
 import venv
 import zipfile
 from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
+from packaging.requirements import Requirement
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import PATIENCE, clean_environment
+
+import newswire
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -197,6 +203,53 @@ def test_each_package_that_comes_along_has_a_permissive_licence() -> None:
     assert done.returncode == 0, done.stdout
     assert "\nuvicorn " in done.stdout
     assert not any(line.startswith("LOOK") for line in done.stdout.splitlines())
+
+
+def test_the_bill_of_materials(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """It names both files with their hashes, and each package of the extras; and it is the same when made again."""
+    made = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        for path in built:
+            shutil.copy(path, folder)
+        script = [sys.executable, ROOT / "scripts" / "sbom.py", folder]
+        done = subprocess.run(script, env=os.environ | {"SOURCE_DATE_EPOCH": "1767225600"}, timeout=60)
+        assert done.returncode == 0
+        [path] = folder.glob("*.json")
+        made.append(path.read_bytes())
+    assert made[0] == made[1]
+    bill = json.loads(made[0])
+    root = bill["metadata"]["component"]
+    assert root["version"] == newswire.__version__
+    hashes = {one["url"]: one["hashes"][0]["content"] for one in root["externalReferences"]}
+    assert hashes == {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in built}
+    parts = {one["name"].lower(): one for one in bill["components"]}
+    assert {"uvicorn", "starlette", "asyncpg", "redis", "pyjwt", "pydantic"} <= parts.keys()
+    assert not parts.keys() & {"pytest", "mkdocs", "newswire"}
+    assert all(one["licenses"] and one["scope"] == "optional" for one in parts.values())
+
+
+def test_an_audit_says_so_where_it_knows_nothing() -> None:
+    """What it finds is the advisory service's word of today, so it is not asked for here."""
+    script = [sys.executable, ROOT / "scripts" / "audit.py"]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=110)
+    assert done.returncode in (0, 1, 2), done.stderr
+    assert "packages audited" in done.stdout
+    assert ("NOT AUDITED" in done.stderr) == (done.returncode == 2)
+
+
+def test_the_recipe_for_conda_is_of_this_version() -> None:
+    """And asks for the same Python, and for what the extras ask for."""
+    recipe = yaml.safe_load((ROOT / "docs" / "deploy" / "conda-recipe.yaml").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert recipe["context"]["version"] == project["version"]
+    assert recipe["requirements"]["run"] == [f"python {project['requires-python']}"]
+    extras = project["optional-dependencies"]
+    asked = [text for name in ("client", "server", "redis", "nats", "postgres", "auth") for text in extras[name]]
+    wanted = {one.name.lower(): str(one.specifier) for one in map(Requirement, asked) if one.name != "newswire"}
+    listed = dict(text.split(" ") for text in recipe["requirements"]["run_constraints"])
+    listed["redis"] = listed.pop("redis-py")  # its name there
+    assert listed == wanted
 
 
 # Django has no types of its own, so what derives from its classes can't have any. Nothing but Django uses these.
