@@ -42,12 +42,15 @@ class WholeHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol; `LimitedHttpProtocol` adds limits."""
 
     __slots__ = ("_body", "_whole", "answering")
+    # uvicorn's, which has other things in them for a while
+    app: Any
+    parser: Any
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._body: bytes | None = None  # of a request that may go the short way
         self._whole = False  # its end is there
-        self.answering = False  # a request is on the short way; what comes meanwhile waits
+        self.answering: bool = False  # a request is on the short way; what comes meanwhile waits
 
     # -- the parser's callbacks
 
