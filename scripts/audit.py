@@ -1,7 +1,7 @@
 """Asks the advisory service of the package index whether known faults are in what newswire is built and tested with.
 
 `make audit`. It looks at every version that constraints.txt names, by pip-audit. Exit code: 0 none is known, 1 some
-are, 2 the service could not be asked about all of them, so nothing is known.
+are, 2 the service gave no answer about some of them, so nothing is known.
 """
 
 from __future__ import annotations

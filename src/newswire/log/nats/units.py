@@ -42,17 +42,17 @@ class Unit:
     )
 
     def __init__(self, batch: Batch, submission: _Submission, index: int, epoch: str) -> None:
-        self.batch = batch
-        self.submission = submission
-        self.index = index
-        self.epoch = epoch  # that its condition is about
-        self.single = len(batch.sizes) == 1 and batch.condition is None
-        self.expected = None if batch.condition is None else batch.condition.newest
-        self.id = None if batch.token is None else _id_of(batch.token)
-        self.attempts = 0
-        self.number = 0  # in the order of sending
-        self.sent = 0.0  # when it was first
-        self.resent = False  # an answer was lost
+        self.batch: Batch = batch
+        self.submission: _Submission = submission
+        self.index: int = index
+        self.epoch: str = epoch  # that its condition is about
+        self.single: bool = len(batch.sizes) == 1 and batch.condition is None
+        self.expected: int | None = None if batch.condition is None else batch.condition.newest
+        self.id: str | None = None if batch.token is None else _id_of(batch.token)
+        self.attempts: int = 0
+        self.number: int = 0  # in the order of sending
+        self.sent: float = 0.0  # when it was first
+        self.resent: bool = False  # an answer was lost
 
     def is_stale(self, stream: Stream) -> bool:
         """Whether a condition is about an event that was lost when the log began another life."""
