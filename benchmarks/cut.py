@@ -20,6 +20,8 @@ from benchmarks.report import Cell, Say, Size, Table, median
 
 TITLE: Final = "A cut"
 _MISSED: Final = 20  # events
+_WITHIN: Final = 30.0  # seconds
+_GROWTH: Final = 1.3  # of memory, times what it was with all clients connected
 _STAMP: Final = "t=" + "0" * 19  # what the load counts events by
 _STATUS: Final = re.compile(r'newswire_http_requests_total\{.*status="5\d\d".*\} (\S+)')
 
@@ -32,18 +34,24 @@ def run(size: Size, say: Say) -> list[Table]:
         say(f"round {number + 1}: {clients:,} clients")
         found.append(_cut(clients))
     seconds, before, peak, failed = zip(*found, strict=True)
+    growth = max(after / was for was, after in zip(before, peak, strict=True))
+    good = max(seconds) <= _WITHIN and growth <= _GROWTH and not any(failed)
     rows: list[list[Cell]] = [
         [
             f"{clients:,}",
             median(seconds),
             max(seconds),
             median(before),
-            f"{max(after / was for was, after in zip(before, peak, strict=True)):.2f}x",
+            f"{growth:.2f}x",
             sum(failed),
+            "good" if good else "BAD",
         ]
     ]
-    columns = ("clients", "all back, s", "at most", "MB before", "peak after", "answers of 5xx")
-    notes = [f"Each has caught up on {_MISSED} events by then. The clients use the other core."]
+    columns = ("clients", "all back, s", "at most", "MB before", "peak after", "answers of 5xx", "verdict")
+    notes = [
+        f"Good: within {_WITHIN:g} s, a peak of at most {_GROWTH:g}x, and no 5xx.",
+        f"Each has caught up on {_MISSED} events by then. The clients use the other core.",
+    ]
     return [Table("All streams cut at one moment, and back", columns, rows, notes)]
 
 
