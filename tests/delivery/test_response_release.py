@@ -16,6 +16,8 @@ from tests.fixtures.in_thread import uvicorn_in_thread
 
 from newswire import EventSourceResponse, Hub
 from newswire.delivery import held
+from newswire.integrations import fastapi
+from newswire.integrations.fastapi import ServerSentEvent, events
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio
@@ -295,3 +297,37 @@ async def test_a_dependency_holds_a_connection(
         for _ in range(2):
             assert (await client.get(path)).text == "data: one\n\n"
     assert warnings_about_sqlalchemy(caplog) == 1
+
+
+async def test_a_route_that_yields_the_events_of_a_hub(checkouts: Checkouts, caplog: pytest.LogCaptureFixture) -> None:
+    """FastAPI streams there, and `events` looks at the route that draws from it."""
+    app = FastAPI()
+    hub = Hub()
+
+    def dependency() -> Iterator[Session]:
+        with checkouts.session() as session:
+            yield session
+
+    async def first() -> AsyncIterator[ServerSentEvent]:
+        async for event in events(hub.subscribe("news", start="earliest")):
+            yield event
+            break
+
+    @app.get("/held", response_class=fastapi.EventSourceResponse)
+    async def held_(session: Annotated[Session, Depends(dependency)]) -> AsyncIterator[ServerSentEvent]:
+        async for event in events(hub.subscribe("news", start="earliest")):
+            yield event
+            break
+
+    @app.get("/free", response_class=fastapi.EventSourceResponse)
+    async def free(
+        session: Annotated[Session, Depends(dependency, scope="function")],
+    ) -> AsyncIterator[ServerSentEvent]:
+        async for event in first():
+            yield event
+
+    async with hub, asgi_client(app) as client:
+        await hub.publish("news", "one")
+        for path, warnings in (("/free", 0), ("/held", 1), ("/held", 1)):
+            assert "data: one\n" in (await client.get(path)).text
+            assert warnings_about_sqlalchemy(caplog) == warnings

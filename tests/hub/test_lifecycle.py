@@ -314,16 +314,55 @@ def test_gevent_with_a_log_on_a_server(valkey: Valkey) -> None:
     assert run.stdout.splitlines() == ["greenlets published 40", "others went on", "a stream: hello", "too late"], run
 
 
-@pytest.mark.parametrize("call", ["publish", "open", "iterate"])
+@pytest.mark.parametrize("call", ["publish", "open", "enter", "iterate"])
 def test_without_asyncio(call: str, hub: Hub) -> None:
     """As under trio, which runs coroutines without asyncio's event loop: one sentence says what to do."""
     calls = {
         "publish": lambda: hub.publish("a", "x"),
         "open": hub.open,
+        "enter": hub.__aenter__,
         "iterate": lambda: anext(aiter(hub.subscribe("a"))),
     }
     with pytest.raises(RuntimeError, match=r"under trio, call hub\.sync in a thread"):
         calls[call]().__await__().send(None)  # type: ignore[no-untyped-call]
+    hub.sync.close()
+
+
+def test_an_event_loop_that_does_not_run_now(hub: Hub) -> None:
+    """As one that a test suite keeps for a module: who would wait for it hears so, and its hub is left alone."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(hub.publish("a", "1"))
+
+    async def enter() -> None:
+        async with hub:
+            pass
+
+    with pytest.raises(RuntimeError, match=r"open in another event loop: use hub\.sync"):
+        asyncio.run(enter())
+    with pytest.raises(RuntimeError, match=r"of this thread that does not run now, so hub\.sync would wait"):
+        hub.sync.publish("a", "2")
+
+    async def elsewhere() -> None:
+        await hub.close()
+
+    with pytest.raises(RuntimeError, match="which does not run now: close it there"):
+        asyncio.run(elsewhere())
+    assert loop.run_until_complete(hub.publish("a", "2")).offset == 2
+    loop.run_until_complete(hub.close())
+    loop.close()
+
+
+def test_an_event_loop_closes_the_hub_of_threads(hub: Hub) -> None:
+    """It is closed where it is open, in the background, and late calls of the event loop don't open it again."""
+    hub.sync.publish("a", "1")
+
+    async def main() -> None:
+        await hub.close()
+        with pytest.raises(Closed):
+            await hub.publish("a", "2")
+
+    asyncio.run(main())
+    assert hub.sync.publish("a", "2")
     hub.sync.close()
 
 

@@ -15,6 +15,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from types import FrameType
 from typing import Any, Final
 
 from newswire.delivery.framework import STACKS
@@ -41,7 +42,7 @@ def warn_of_held(scope: Any, content: Any = None, *, dependencies: bool = True) 
 
     Args:
         scope: of the request.
-        content: the iterable of the stream; None for a subscription.
+        content: the iterable of the stream, or the frame that draws from it; None for a subscription.
         dependencies: whether FastAPI's dependencies with `yield` are still open.
     """
     global _warned
@@ -74,8 +75,11 @@ def _within(manager: Any, depth: int) -> Iterator[Any]:
             yield from _within(value, depth - 1)
 
 
-def _variables(generator: Any) -> list[Any]:
-    frame = getattr(generator, "ag_frame", None) or getattr(generator, "gi_frame", None)
+def _variables(source: Any) -> list[Any]:
+    """Those of a generator, or of a frame."""
+    if isinstance(source, FrameType):
+        return list(source.f_locals.values())
+    frame = getattr(source, "ag_frame", None) or getattr(source, "gi_frame", None)
     return [] if frame is None else list(frame.f_locals.values())
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
+import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -60,6 +61,7 @@ class Lifecycle:
         self.closed: bool = False
         self._runtime: HubRuntime | None = None
         self._pid: int | None = None  # the process that opened the hub
+        self._opened_by = 0  # the thread that did
         self._opening: asyncio.Task[HubRuntime] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closed_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -75,7 +77,8 @@ class Lifecycle:
         try:
             await self.open()
         except BaseException:
-            await self.close()  # without an entry there is no exit
+            if _in_event_loop() and self.loop in (None, asyncio.get_running_loop()):
+                await self.close()  # without an entry there is no exit
             raise
         return self
 
@@ -141,6 +144,7 @@ class Lifecycle:
         if self._runtime is not None:
             return self._runtime
         self.loop = loop
+        self._opened_by = threading.get_ident()
         self._pid = os.getpid()
         if self._opening is None:
             self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
@@ -197,12 +201,18 @@ class Lifecycle:
         """End every stream with a goodbye, then close the log. Idempotent.
 
         If the caller is cancelled, the hub is closed all the same before the cancellation goes on.
+
+        Raises:
+            RuntimeError: the hub is open in another event loop, which does not run; or it was carried over a fork.
         """
         if self.closed:
             return
         if self.loop is not None and self.loop.is_closed():
             self._abandon()
         self.check_process()
+        if self.loop is not None and self.loop is not asyncio.get_running_loop():
+            await self._close_elsewhere(self.loop)
+            return
         if self._ending is None:
             self._ending = asyncio.get_running_loop().create_task(self._close(), name="newswire hub closes")
         ending = self._ending
@@ -211,6 +221,13 @@ class Lifecycle:
         except asyncio.CancelledError:
             await asyncio.wait([ending])
             raise
+
+    async def _close_elsewhere(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close the hub in the event loop that it is open in, if that runs in another thread."""
+        if not loop.is_running():
+            raise RuntimeError("this hub is open in another event loop, which does not run now: close it there")
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self.close(), loop))
+        self._closed_in = weakref.ref(asyncio.get_running_loop())
 
     async def _close(self) -> None:
         try:
@@ -284,6 +301,11 @@ class Lifecycle:
             loop = self.loop
             if loop is None or loop.is_closed():
                 loop = self._start_thread()
+            elif self._opened_by == threading.get_ident() and not loop.is_running():
+                raise RuntimeError(
+                    "this hub is open in an event loop of this thread that does not run now, so hub.sync would wait "
+                    "for ever: close the hub in that loop, or await its own method there"
+                )
             future = asyncio.run_coroutine_threadsafe(self._call(call), loop)
         try:
             return native.result(future, timeout)

@@ -18,6 +18,7 @@ them, and of newswire's too. Import FastAPI's names from here, and a route may d
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, TypeAlias
@@ -30,6 +31,7 @@ except ImportError as _error:
 
 from newswire.delivery import response
 from newswire.delivery.drain import drain_of
+from newswire.delivery.held import warn_of_held
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
 from newswire.wire.event import Event
@@ -61,6 +63,7 @@ async def events(subscription: Subscription[Any]) -> AsyncIterator[ServerSentEve
     Raises:
         LogUnavailable: the log can't be read. FastAPI has sent the head then.
     """
+    warn_of_held({}, sys._getframe(1))  # the route, with its dependencies
     drain = drain_of(asyncio.get_running_loop())
     stop = _Stop(subscription)
     drain.enter(stop)
