@@ -314,8 +314,9 @@ def test_gevent_with_a_log_on_a_server(valkey: Valkey) -> None:
     assert run.stdout.splitlines() == ["greenlets published 40", "others went on", "a stream: hello", "too late"], run
 
 
+@pytest.mark.parametrize("is_open", [False, True])
 @pytest.mark.parametrize("call", ["publish", "open", "enter", "iterate"])
-def test_without_asyncio(call: str, hub: Hub) -> None:
+def test_without_asyncio(call: str, is_open: bool, hub: Hub) -> None:
     """As under trio, which runs coroutines without asyncio's event loop: one sentence says what to do."""
     calls = {
         "publish": lambda: hub.publish("a", "x"),
@@ -323,6 +324,8 @@ def test_without_asyncio(call: str, hub: Hub) -> None:
         "enter": hub.__aenter__,
         "iterate": lambda: anext(aiter(hub.subscribe("a"))),
     }
+    if is_open:
+        hub.sync.open()
     with pytest.raises(RuntimeError, match=r"under trio, call hub\.sync in a thread"):
         calls[call]().__await__().send(None)  # type: ignore[no-untyped-call]
     hub.sync.close()

@@ -112,7 +112,7 @@ class Lifecycle:
             Closed: the hub was closed in this event loop: a late call does not open it again.
             LogUnavailable, LogCorrupt, RuntimeError: see `open`.
         """
-        if self.closed and self._closed_in is not None and self._closed_in() is _running_loop():
+        if self.closed and self._closed_in is not None and self._closed_in() is running_loop():
             raise Closed("the hub is closed")
         return await self.open()
 
@@ -130,7 +130,7 @@ class Lifecycle:
             RuntimeError: the hub is open in another event loop, or was open when this process was forked; or its log is
                 in memory, and this process is one of several workers of a server, which can't share it.
         """
-        loop = _running_loop()
+        loop = running_loop()
         self.check_process()
         if self.loop is not None and self.loop is not loop:
             if self.loop.is_closed():
@@ -210,7 +210,7 @@ class Lifecycle:
         if self.loop is not None and self.loop.is_closed():
             self._abandon()
         self.check_process()
-        if self.loop is not None and self.loop is not asyncio.get_running_loop():
+        if self.loop is not None and self.loop is not running_loop():
             await self._close_elsewhere(self.loop)
             return
         if self._ending is None:
@@ -345,7 +345,7 @@ class Lifecycle:
         return loop.is_closed() if loop is not None else self.closed
 
 
-def _running_loop() -> asyncio.AbstractEventLoop:
+def running_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.get_running_loop()
     except RuntimeError:

@@ -14,7 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import LogError, LogUnavailable
-from newswire.hub.lifecycle import Lifecycle
+from newswire.hub.lifecycle import Lifecycle, running_loop
 from newswire.hub.options import HubOptions
 from newswire.hub.ticket import Ticket
 from newswire.hub.transactions import Writing, elsewhere
@@ -214,7 +214,7 @@ class Publisher(Lifecycle):
 
     async def _append(self, batch: list[tuple[str, Event]], token: str | None) -> list[Position]:
         runtime = self._runtime
-        if runtime is None or self.closed or asyncio.get_running_loop() is not self.loop:
+        if runtime is None or self.closed or running_loop() is not self.loop:
             runtime = await self.runtime()
         try:
             stored = await self.log.append(batch, token=token)
