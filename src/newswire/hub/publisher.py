@@ -6,7 +6,6 @@ before anything is stored: by the channel's contract if it has one, and by what 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
