@@ -7,10 +7,8 @@ with `prose: ok` is let through. Folders in `NOT_YET` are counted, and fail only
 from __future__ import annotations
 
 import ast
-import io
 import re
 import sys
-import tokenize
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,6 +48,11 @@ RULES: Final = {
     r"\b(?:is|are) there only for\b|\bthere is only for\b": "is visible only to",
 }
 PATTERNS: Final = [(re.compile(rule, re.IGNORECASE), advice) for rule, advice in RULES.items()]
+STRING_OR_COMMENT: Final = re.compile(
+    r"""(?P<quote>\"{3}|'{3}).*?(?<!\\)(?:\\\\)*(?P=quote)"""
+    r"""|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|(?P<comment>#[^\n]*)""",
+    re.DOTALL,
+)
 CODE: Final = re.compile(r"`[^`]*`|https?://\S+")
 
 
@@ -93,18 +96,17 @@ def complaints(path: Path) -> Iterator[tuple[int, str, str]]:
         plain = CODE.sub(lambda match: "x" * len(match[0]), piece)
         joined = re.sub(r"\s*\n\s*(?:#\s*)?", lambda match: "\n".ljust(len(match[0]), "\0"), plain)
         spaced = joined.replace("\n", " ")
-        compact, places = squeeze(spaced)
+        compact = spaced.replace("\0", "")
         for pattern, advice in PATTERNS:
             for match in pattern.finditer(compact):
-                line = begin + joined.count("\n", 0, places[match.start()])
+                line = begin + joined.count("\n", 0, places(spaced)[match.start()])
                 if line not in allowed:
                     yield line, match[0].strip(), advice
 
 
-def squeeze(text: str) -> tuple[str, list[int]]:
-    """The text without the NULs that fill it, and where each character stood."""
-    places = [index for index, character in enumerate(text) if character != "\0"]
-    return "".join(text[index] for index in places), [*places, len(text)]
+def places(text: str) -> list[int]:
+    """Where each character of a text stood before the NULs that fill it were taken out."""
+    return [*(index for index, character in enumerate(text) if character != "\0"), len(text)]
 
 
 def prose_of_markdown(text: str) -> Iterator[tuple[int, str]]:
@@ -125,7 +127,7 @@ def prose_of_markdown(text: str) -> Iterator[tuple[int, str]]:
 def prose_of_python(text: str) -> Iterator[tuple[int, str]]:
     """Docstrings, comments and the texts of errors that are raised, each with its first line's number."""
     tree = ast.parse(text)
-    for node in ast.walk(tree):
+    for node in (tree, *statements(tree)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and type(first.value.value) is str:
@@ -135,13 +137,30 @@ def prose_of_python(text: str) -> Iterator[tuple[int, str]]:
                 if isinstance(part, ast.Constant) and type(part.value) is str:
                     yield part.lineno, part.value.replace("\n", " ")
     begin, lines = 0, [""]
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            if begin + len(lines) != token.start[0]:
-                yield begin, "\n".join(lines)
-                begin, lines = token.start[0], []
-            lines.append(token.string.lstrip("#: "))
+    for number, comment in comments(text):
+        if begin + len(lines) != number:
+            yield begin, "\n".join(lines)
+            begin, lines = number, []
+        lines.append(comment.lstrip("#: "))
     yield begin, "\n".join(lines)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """The statements inside a module or a statement, without their expressions, which are most of a tree."""
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, name, ()):
+            yield child
+            yield from statements(child)
+
+
+def comments(text: str) -> Iterator[tuple[int, str]]:
+    """Each comment with its line's number: a regular expression takes a tenth of tokenize's time."""
+    number, last = 1, 0
+    for match in STRING_OR_COMMENT.finditer(text):
+        number += text.count("\n", last, match.start())
+        last = match.start()
+        if match["comment"]:
+            yield number, match["comment"]
 
 
 if __name__ == "__main__":
