@@ -67,22 +67,23 @@ def start_order(item: pytest.Item) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hold quick tests to their rule, with fewer random examples.
-
-    What collects garbage waits until all tests are known: nearly all of it stays.
-    """
+    """Hold quick tests to their rule, with fewer random examples."""
     if is_quick_run(config):
         refuse_processes()
         settings.register_profile("quick", settings.get_profile("newswire"), max_examples=25)
         settings.load_profile("quick")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage meanwhile, nor ever look at the million objects of modules and tests after that."""
     gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """From here on the collector looks at what tests make, and not at a million objects of modules and tests."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
