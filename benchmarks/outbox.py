@@ -5,7 +5,8 @@ follows the ids of such a table misses rows. The two techniques with a lock keep
 before. In the way of newswire a transaction inserts a row and waits for nothing; another process leads, and moves rows
 to the log meanwhile. The server syncs each commit to the disk.
 
-Then the delay from a commit to a subscriber in another process, alone and beside a transaction that stays open.
+Then the delay from a commit to a subscriber in another process, alone and beside an unrelated transaction that has
+written and stays open: for a minute in full.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ asyncio.run(main())
 
 
 def run(size: Size, say: Say) -> list[Table]:
-    """Measure; a minute in full."""
+    """Measure; two minutes in full."""
     seconds = size.pick(3.0, 1.0, 0.1)
     rounds = size.count(3, 1, 1)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in _WAYS}
@@ -91,9 +92,10 @@ def run(size: Size, say: Say) -> list[Table]:
         columns = ("64 connections", "transactions/s", "x bare", "p99 ms", "x bare", "ms until all were moved")
         tables = [Table("Transactions of one row of 100 bytes", columns, rows, ())]
         delays: list[list[Cell]] = []
-        for name in ("alone", "beside a transaction that stays open"):
+        for beside in (None, size.pick(60.0, 5.0, 0.2)):
+            name = "alone" if beside is None else f"beside an unrelated transaction, open for {beside:g} s"
             say(f"delay, {name}")
-            waits = sorted(_delays(server.url, size.count(2000, 500, 20), beside=name != "alone"))
+            waits = sorted(_delays(server.url, size.count(2000, 500, 20), beside))
             delays.append([name, *(waits[int(part * (len(waits) - 1))] * 1e3 for part in (0.5, 0.99, 1.0))])
     tables.append(Table("From a commit to a subscriber, 200 a second", ("", "p50 ms", "p99 ms", "most ms"), delays, ()))
     return tables
@@ -140,8 +142,13 @@ async def _transactions(url: str, statement: str, seconds: float) -> tuple[float
     return len(waits) / took, waits[int(0.99 * (len(waits) - 1))], moved
 
 
-def _delays(url: str, count: int, *, beside: bool) -> list[float]:
-    """How long each event takes from its commit to a subscriber of another process, in seconds."""
+def _delays(url: str, count: int, beside: float | None) -> list[float]:
+    """How long each event takes from its commit to a subscriber of another process, in seconds.
+
+    Args:
+        count: of the events, at least.
+        beside: for how many seconds another transaction is open meanwhile, at least; None: none is.
+    """
     with subprocess.Popen([sys.executable, "-c", READER, url], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
@@ -150,17 +157,19 @@ def _delays(url: str, count: int, *, beside: bool) -> list[float]:
     return waits[len(waits) // 10 :]  # the first ones warm up
 
 
-async def _paced(url: str, count: int, beside: bool) -> None:
+async def _paced(url: str, count: int, beside: float | None) -> None:
     connection: Any = await asyncpg.connect(url)
     other: Any = await asyncpg.connect(url)
-    if beside:
+    if beside is not None:
         await other.execute("BEGIN; SELECT pg_current_xact_id()")
+    until = time.perf_counter() + (beside or 0.0)
     statement = await connection.prepare(
         "INSERT INTO newswire.outbox (ticket, channel, event, data) VALUES (gen_random_uuid(), 'bench', NULL, $1)"
     )
     await asyncio.sleep(0.5)  # until the other hub follows
-    for _ in range(count):
+    while count > 0 or time.perf_counter() < until:
         await statement.fetch(str(time.time()))
+        count -= 1
         await asyncio.sleep(0.005)
     await statement.fetch("end")
     await connection.close()

@@ -228,7 +228,7 @@ class GroupCommit(ABC):
     def _next_group(self) -> list[Submitted]:
         queue, limits = self._queue, self._limits
         group = [queue.popleft()]
-        events, size = _weight(group[0])
+        events, size = _weight(group[0]) if queue else (0, 0)
         while queue:
             more, larger = _weight(queue[0])
             events, size = events + more, size + larger
@@ -243,12 +243,12 @@ def _stale_batches(group: Sequence[Submitted], lives: Lives | None) -> set[int]:
     found: set[int] = set()
     index = 0
     for batches, _, epoch in group:
-        for batch in batches:
-            condition = batch.condition
-            if epoch and lives is not None and condition is not None and condition.newest:
-                if lives.lost(epoch, condition.newest):
-                    found.add(index)
-            index += 1
+        if lives is not None and epoch not in ("", lives.epoch):
+            for number, batch in enumerate(batches, index):
+                condition = batch.condition
+                if condition is not None and condition.newest and lives.lost(epoch, condition.newest):
+                    found.add(number)
+        index += len(batches)
     return found
 
 

@@ -40,6 +40,10 @@ class Tail(SharedTail):
         await self._link.enter()
         self.reached(server.seen)
         while True:
+            pause = writer.last + _OWN_SECONDS - loop.time()
+            if pause > 0:  # each answer of the writer tells whether others have stored something
+                await asyncio.sleep(pause)
+                continue
             own, epoch = loop.time() - writer.last < 1.0, server.epoch
             read = (
                 "XREAD",
@@ -75,8 +79,6 @@ class Tail(SharedTail):
                 if self.at + 1 == entries[0].offset:
                     self.give(entries)
                 self.reached(int(state[1]))
-            elif own:
-                await asyncio.sleep(_OWN_SECONDS)
 
 
 def as_entry(row: Sequence[Any]) -> Entry:
