@@ -20,8 +20,8 @@ class _Submission:
     def __init__(self, count: int, on_done: OnDone) -> None:
         self.on_done = on_done
         self.outcomes: list[Outcome] = [None] * count
-        self.left = count
-        self.epoch = ""  # that its offsets are places in
+        self.left: int = count
+        self.epoch: str = ""  # that its offsets are places in
 
 
 class Unit:
