@@ -66,6 +66,9 @@ class HeldHead:
 class Http10Cycle(Cycle):
     """A response to an HTTP/1.0 client, which knows no chunked coding: its body ends with the connection."""
 
+    chunked_encoding: bool | None
+    expected_content_length: int
+
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":
             names = {name.lower() for name, _ in message.get("headers", ())}

@@ -18,7 +18,7 @@ class _Submission:
     __slots__ = ("epoch", "left", "on_done", "outcomes")
 
     def __init__(self, count: int, on_done: OnDone) -> None:
-        self.on_done = on_done
+        self.on_done: OnDone = on_done
         self.outcomes: list[Outcome] = [None] * count
         self.left: int = count
         self.epoch: str = ""  # that its offsets are places in
