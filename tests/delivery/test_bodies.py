@@ -25,12 +25,6 @@ from newswire.delivery.strangers import BUDGET
 HEAD = b"POST /channels/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 
 
-@pytest.fixture(autouse=True)
-def empty_budget() -> None:
-    """The budget is the process's: requests that earlier tests left unanswered are garbage, and counted until then."""
-    gc.collect()
-
-
 @pytest.mark.slow
 def test_withheld_bodies_share_a_budget(tmp_path: Path) -> None:
     """A hundred that withhold the end of a megabyte: the oldest are refused, and an honest publisher never is."""
