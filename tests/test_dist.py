@@ -151,6 +151,12 @@ def test_a_command_says_which_extra_it_needs(empty: Path, tmp_path: Path) -> Non
         )
 
 
+def test_the_version_needs_no_extra(empty: Path) -> None:
+    """`newswire --version` is asked first when something is wrong with an installation."""
+    done = subprocess.run([empty / "newswire", "--version"], capture_output=True, text=True, timeout=60)
+    assert done.stdout == f"newswire {newswire.__version__}\n", done.stderr
+
+
 @pytest.mark.parametrize("start", [["newswire", "serve"], ["python", "-m", "newswire", "run", "app:app"]], ids=" ".join)
 def test_the_wheel_serves(empty: Path, tmp_path: Path, start: list[str]) -> None:
     """With the packages of its extra beside it: the server with its console, and the three lines."""
