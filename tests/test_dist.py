@@ -152,9 +152,9 @@ def test_a_command_says_which_extra_it_needs(empty: Path, tmp_path: Path) -> Non
 
 
 def test_the_version_needs_no_extra(empty: Path) -> None:
-    """`newswire --version` is asked first when something is wrong with an installation."""
+    """It answers where nothing but the wheel is installed."""
     done = subprocess.run([empty / "newswire", "--version"], capture_output=True, text=True, timeout=60)
-    assert done.stdout == f"newswire {newswire.__version__}\n", done.stderr
+    assert done.stdout == f"newswire, version {newswire.__version__}\n", done.stderr
 
 
 @pytest.mark.parametrize("start", [["newswire", "serve"], ["python", "-m", "newswire", "run", "app:app"]], ids=" ".join)

@@ -23,7 +23,7 @@ try:
     from newswire.cli.terminal import wants_colours
 except ModuleNotFoundError:
     if sys.argv[1:] == ["--version"]:
-        print(f"newswire {__version__}")
+        print(f"newswire, version {__version__}")
         sys.exit()
     sys.exit(_MISSING.format("click"))
 
