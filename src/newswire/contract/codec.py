@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints, is_typeddict
 
 _MISSING: Final = "contracts need pydantic, which is not installed: pip install 'newswire[contract]'"
 
@@ -41,22 +41,6 @@ class Misfit(Exception):
     def __init__(self, faults: Sequence[Fault]) -> None:
         super().__init__("; ".join(f"{path or 'the value'}: {message}" for path, message in faults))
         self.faults: tuple[Fault, ...] = tuple(faults)
-
-
-class Codec(Protocol):
-    """What a contract needs for one type."""
-
-    def write(self, value: Any) -> str:
-        """The JSON text of a value. Raises `Misfit`."""
-        ...
-
-    def rewrite(self, text: str | bytes) -> str:
-        """The same text as `write` makes of what the text says. Raises `Misfit`."""
-        ...
-
-    def read(self, text: str) -> Any:
-        """The value of a JSON text. Raises `Misfit`."""
-        ...
 
 
 class PydanticCodec:

@@ -36,8 +36,3 @@ class RunStats:
     readers: Counter[str] = field(default_factory=Counter)
     finished: int = 0
     not_found: int = 0
-
-    def first_quantile(self, share: float) -> float | None:
-        """The time to the first content that this share of the newest runs kept to, in seconds; None without runs."""
-        ordered = sorted(self.first_seconds)
-        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] if ordered else None

@@ -8,7 +8,7 @@ secret, a PEM file, or a JSON Web Key (Set).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -157,8 +157,3 @@ def _check_size(key: Any) -> None:
     bits = getattr(key, "key_size", _RSA_BITS)
     if hasattr(key, "public_numbers") and hasattr(key.public_numbers(), "e") and bits < _RSA_BITS:
         raise ValueError(f"it is an RSA key of {bits} bits, and {_RSA_BITS} are the least")
-
-
-def algorithms_of(keys: Iterable[Key]) -> frozenset[str]:
-    """All algorithms that some keys are for."""
-    return frozenset(algorithm for key in keys for algorithm in key.algorithms)
