@@ -151,6 +151,23 @@ def test_a_command_says_which_extra_it_needs(empty: Path, tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.parametrize(
+    ("module", "package", "extra"),
+    [
+        ("newswire.server", "starlette", "server"),
+        ("newswire.server.auth", "starlette", "server"),
+        ("newswire.delivery.uvicorn", "httptools", "server"),
+        ("newswire.edge", "httpx2", "client"),
+        ("newswire.otel", "opentelemetry", "otel"),
+    ],
+)
+def test_a_module_says_which_extra_it_needs(empty: Path, tmp_path: Path, module: str, package: str, extra: str) -> None:
+    """In words, and with the name of what is missing."""
+    command = [empty / "python", "-c", f"import {module}"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert f"needs {package}, which is not installed: pip install 'newswire[{extra}]'\n" in done.stderr
+
+
 def test_the_version_needs_no_extra(empty: Path) -> None:
     """It answers where nothing but the wheel is installed."""
     done = subprocess.run([empty / "newswire", "--version"], capture_output=True, text=True, timeout=60)

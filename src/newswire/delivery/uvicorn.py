@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
-from newswire.delivery.fast.uvicorn import DirectHttpProtocol
+from newswire.extras import Extra
+
+with Extra("newswire.delivery.uvicorn", "server"):
+    from newswire.delivery.fast.uvicorn import DirectHttpProtocol
 
 __all__ = ["DirectHttpProtocol"]

@@ -7,6 +7,9 @@
 The application, or `opentelemetry-instrument`, sets up where spans and metrics go. See docs/metrics.md.
 """
 
-from newswire.otel.instrument import instrument
+from newswire.extras import Extra
+
+with Extra("newswire.otel", "otel"):
+    from newswire.otel.instrument import instrument
 
 __all__ = ["instrument"]
