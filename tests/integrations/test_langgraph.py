@@ -20,6 +20,7 @@ from tests.fixtures.ports import free_port
 from tests.fixtures.serve import ROOT, clean_environment
 
 HERE = Path(__file__).parent
+PACKAGES = ("langgraph-cli[inmem]==0.4.40", "langgraph-api==0.16.7", "langgraph-sdk==0.4.14")  # 181 MB
 PATIENCE = 120.0
 INSTALLATION = 600.0
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(INSTALLATION + 2 * PATIENCE)]
@@ -52,7 +53,7 @@ def serving(folder: Path, environment: dict[str, str]) -> Iterator[str]:
 
 def test_langgraph_streams_on_it(tmp_path: Path) -> None:
     """A run is streamed, and a stream that is joined later goes on after an event's id."""
-    packages = installed_apart("langgraph", "langgraph-cli[inmem]>=0.4", "langgraph-sdk>=0.4", seconds=INSTALLATION)
+    packages = installed_apart("langgraph", *PACKAGES, seconds=INSTALLATION)
     settings = {"LANGSMITH_TRACING": "false", "LANGGRAPH_NO_VERSION_CHECK": "true", "PYTHONUNBUFFERED": "1"}
     # Its packages come before ours, which have other versions of the same; newswire itself needs few.
     environment = clean_environment({**settings, "PYTHONPATH": f"{packages}:{ROOT / 'src'}"})
