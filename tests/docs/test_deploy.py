@@ -180,7 +180,7 @@ async def test_a_rolling_restart_loses_nothing(proxy: Proxy, servers: list[Serve
 
 def test_the_flags_in_the_examples_exist() -> None:
     """Of systemd's, Kubernetes' and Docker's files, of the configurations, and of the page."""
-    known = set(re.findall(r"--[\w-]+", run_newswire("serve", "--help", folder=DEPLOY).stdout.decode()))
+    known = {"--version", *re.findall(r"--[\w-]+", run_newswire("serve", "--help", folder=DEPLOY).stdout.decode())}
     for file in DEPLOY.iterdir():
         text = re.sub(r"pip install.*|useradd.*|kubectl.*", "", file.read_text())
         assert set(re.findall(r"(?<![\w-])--[a-z][\w-]+", text)) <= known, file.name
