@@ -6,7 +6,8 @@ A stream keeps one `receive()` waiting for as long as it lasts.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from contextvars import Context
 from typing import Any, TypeAlias
 
@@ -14,6 +15,16 @@ Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
+# What follows the date in an answer of 200: the head's other lines, an empty one, the body. Or what answers instead.
+Answer: TypeAlias = bytes | Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class AnswersWhole(ABC):
+    """An application that can answer a request whose body is there; see `newswire.delivery.fast.whole`."""
+
+    @abstractmethod
+    def whole(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Answer] | None:
+        """Answer a POST request; None: it has to come the ordinary way, and nothing was done."""
 
 
 def watch(receive: Receive, gone: Callable[[], object], context: Context | None = None) -> Callable[[], object]:

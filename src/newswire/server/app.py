@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from newswire.browser import FILES
+from newswire.delivery.asgi import Answer, AnswersWhole
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
@@ -43,9 +44,6 @@ from newswire.serving.problem import HANDLERS, problem_from
 from newswire.wire.encoder import encode
 from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.headers import STREAM_HEADERS
-
-if TYPE_CHECKING:
-    from newswire.delivery.fast.whole import Answer
 
 _CHANNEL: Final = "/channels/{channel}"
 
@@ -106,7 +104,7 @@ def auth_of(settings: Settings, hub: Hub) -> Auth:
     )
 
 
-class _Server(Starlette):
+class _Server(Starlette, AnswersWhole):
     """The application. As long as it is as it was made, requests for a channel take the short way (`FastChannel`)."""
 
     def __init__(self, settings: Settings, service: Service) -> None:

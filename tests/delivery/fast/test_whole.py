@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 import newswire.delivery.fast.uvicorn as direct
+from newswire.delivery.asgi import Answer, AnswersWhole
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.problem import Problem
 from newswire.delivery.strangers import BUDGET
@@ -24,7 +25,7 @@ pytestmark = [
 ]
 
 
-class Application:
+class Application(AnswersWhole):
     """Answers with the body of each request; one of `later` after a turn or two, one of `gone` with an error.
 
     Attributes:
@@ -35,7 +36,7 @@ class Application:
         self.short: list[bytes] = []
         self.held: asyncio.Event | None = None  # answers on the short way wait for it
 
-    def whole(self, scope: Any, body: bytes) -> Coroutine[Any, Any, Any] | None:
+    def whole(self, scope: Any, body: bytes) -> Coroutine[Any, Any, Answer] | None:
         if body.startswith(b"decline"):
             return None
         self.short.append(body)
