@@ -10,25 +10,36 @@ import tomllib
 from dataclasses import fields
 from pathlib import Path
 
+import click
 import pytest
 from tests.fixtures.serve import run_newswire
 from tests.fixtures.settings import load
 
 from newswire.cli.init import settings_file
+from newswire.cli.relay import relay
 from newswire.cli.serve import serve
+from newswire.relay.settings import RelaySettings
 from newswire.server import Settings
+from newswire.serving.settings import ServerSettings
 
 
-def test_the_file_lists_each_setting_with_its_default(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("command", "of", "flags"),
+    [(serve, Settings, {}), (relay, RelaySettings, {"upstreams": ("https://api.example",)})],
+)
+def test_the_file_lists_each_setting_with_its_default(
+    tmp_path: Path, command: click.Command, of: type[ServerSettings], flags: dict[str, tuple[str, ...]]
+) -> None:
     """Without its comment signs it gives the defaults, each from the file."""
-    text = settings_file(Settings)
-    assert not tomllib.loads(text)
+    text = settings_file()
+    assert tomllib.loads(text) == {"relay": {}}
     file = tmp_path / "newswire.toml"
     file.write_text(re.sub(r"^#(?=[a-z-]+ = )", "", text, flags=re.MULTILINE))
-    settings, sources = load(serve, Settings, {}, {}, file)
-    assert settings == Settings()
-    assert set(sources) == {one.name for one in fields(Settings)}
-    assert all(source.startswith(str(file)) for source in sources.values())
+    settings, sources = load(command, of, flags, {}, file)
+    given = {name: getattr(settings, name) for name in flags}
+    assert settings == of(**given)
+    assert set(sources) == {one.name for one in fields(of)}
+    assert all(source.startswith(str(file)) for name, source in sources.items() if name not in given)
     assert max(map(len, text.splitlines())) <= 120
 
 
@@ -37,14 +48,14 @@ def test_init_writes_a_file_that_serve_reads_and_replaces_none(tmp_path: Path) -
     done = run_newswire("init", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     file = tmp_path / "newswire.toml"
-    assert file.read_text() == settings_file(Settings)
+    assert file.read_text() == settings_file()
     file.write_text("port = 9000\n")
     done = run_newswire("init", folder=tmp_path)
     assert done.returncode == 1
     assert "newswire.toml is there already: give --force" in done.stderr.decode()
     assert file.read_text() == "port = 9000\n"
     assert run_newswire("init", "--force", folder=tmp_path).returncode == 0
-    assert file.read_text() == settings_file(Settings)
+    assert file.read_text() == settings_file()
     done = run_newswire("init", "no/such/folder/x.toml", folder=tmp_path)
     assert done.returncode == 1
     assert "no such file or directory" in done.stderr.decode()

@@ -1,4 +1,4 @@
-"""`newswire init`: a newswire.toml that lists every setting of `newswire serve` with what it is for and its default.
+"""`newswire init`: a newswire.toml that lists every setting of `newswire serve` and `relay` with its use and default.
 
 All of it comes from the settings themselves, so a new setting is in the file without a line here. Each is a comment: a
 setting that you leave so keeps following the defaults of the version that runs.
@@ -16,14 +16,20 @@ from typing import Any, Final
 import click
 
 from newswire.cli.settings import FILE
+from newswire.relay.settings import RelaySettings
 from newswire.server.settings import Settings
 from newswire.serving.settings import ServerSettings, type_of
 
 _WIDTH: Final = 100  # columns
 _HEAD: Final = """\
-# The settings of `newswire serve`. Each has its default here, as a comment: remove the # to change it.
+# The settings of `newswire serve`; those of `newswire relay` follow below [relay].
+# Each has its default here, as a comment: remove the # to change it.
 # A flag of the command or a variable of the environment (NEWSWIRE_PORT for port) counts more than this file.
 # `newswire serve --show-config` prints what counts, and where it comes from.
+"""
+_RELAY: Final = """
+# The settings of `newswire relay`. Its variables of the environment begin with NEWSWIRE_RELAY_.
+[relay]
 """
 
 
@@ -31,10 +37,10 @@ _HEAD: Final = """\
 @click.argument("file", default=FILE, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 def init(file: Path, force: bool) -> None:
-    """Write a file of settings for `newswire serve`, newswire.toml in this folder, with each default as a comment."""
+    """Write a file of settings for serve and relay, newswire.toml in this folder, with each default as a comment."""
     try:
         with file.open("w" if force else "x", encoding="utf-8") as written:
-            written.write(settings_file(Settings))
+            written.write(settings_file())
     except FileExistsError:
         raise click.ClickException(f"{file} is there already: give --force to replace it, or another name") from None
     except OSError as error:
@@ -42,9 +48,13 @@ def init(file: Path, force: bool) -> None:
     click.echo(f"{file} is written: `newswire serve{'' if file == Path(FILE) else f' --config {file}'}` reads it")
 
 
-def settings_file(of: type[ServerSettings]) -> str:
-    """The text of a TOML file with each of some settings as a comment."""
-    return _HEAD + "".join("\n" + "\n".join(_lines(one)) + "\n" for one in fields(of))
+def settings_file() -> str:
+    """The text of a TOML file with each setting as a comment."""
+    return _HEAD + _all(Settings) + _RELAY + _all(RelaySettings)
+
+
+def _all(of: type[ServerSettings]) -> str:
+    return "".join("\n" + "\n".join(_lines(one)) + "\n" for one in fields(of))
 
 
 def _lines(one: Field[Any]) -> Iterator[str]:
