@@ -1,7 +1,7 @@
-"""Finds prose that is not plain English: `python scripts/prose.py [--all] [PATH...]`.
+"""Finds prose that is not plain English: `python scripts/prose.py [PATH...]`.
 
 Reads docstrings, comments and error messages of Python files, and the text of Markdown pages; code is left out. A line
-with `prose: ok` is let through. Folders in `NOT_YET` are counted, and fail only with `--all`.
+with `prose: ok` is let through.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -26,7 +25,6 @@ WHERE: Final = (
     "CHANGELOG.md",
     "CONTRIBUTING.md",
 )
-NOT_YET: Final = ("src/newswire/log", "src/newswire/runs")
 ALLOWED: Final = "prose: ok"
 
 # Each is a habit and what to write instead.
@@ -58,21 +56,13 @@ CODE: Final = re.compile(r"`[^`]*`|https?://\S+")
 
 def main(arguments: Sequence[str]) -> int:
     """Print what is found. Returns the exit status."""
-    strict = "--all" in arguments
-    paths = [Path(argument) for argument in arguments if argument != "--all"] or [ROOT / name for name in WHERE]
-    later: Counter[str] = Counter()
+    paths = [Path(argument) for argument in arguments] or [ROOT / name for name in WHERE]
     bad = 0
     for path in sorted(file for start in paths for file in files(start)):
         name = path.resolve().relative_to(ROOT).as_posix()
-        waits = next((folder for folder in NOT_YET if name.startswith(folder)), None)
         for line, found, advice in complaints(path):
-            if waits and not strict:
-                later[waits] += 1
-            else:
-                bad += 1
-                print(f"{name}:{line}: {found!r}: {advice}")
-    if later:
-        print("still to do:", ", ".join(f"{folder} {count}" for folder, count in sorted(later.items())))
+            bad += 1
+            print(f"{name}:{line}: {found!r}: {advice}")
     if bad:
         print(f"{bad} places are not plain English; a line with `{ALLOWED}` is let through")
     return bool(bad)

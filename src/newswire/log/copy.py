@@ -65,7 +65,7 @@ async def copy(
 
     Args:
         source: the original. It may be in use; nothing in it is changed.
-        target: an empty log, which nobody uses; or with `resume` one that has the beginning of this copy. It should
+        target: an empty log, which no one uses; or with `resume` one that has the beginning of this copy. It should
             keep everything: what its own retention removes is lost to readers.
         resume: whether the target may have a part already.
         until: follow the original until this is set, and then copy what is there up to then. None: end when the copy is

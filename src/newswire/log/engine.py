@@ -10,7 +10,7 @@ default: `info`, `init`, `scan`, `losses` and `restore`. `Log` stands in between
 * A call that has no answer after `Limits.answer_seconds` ends for its caller: `LogUncertain` if it may have stored
   something, `LogUnavailable` otherwise. What the engine does later with it changes nothing.
 * Whatever an engine raises is survived. `LogUnavailable` means: later it may work. `LogCorrupt`: a person has to look.
-  Any other exception counts as `LogUnavailable` of a call that reads, and as `LogError` of one that stores.
+  Any other exception counts as `LogUnavailable` from a call that reads, and as `LogError` from one that stores.
 * Nothing is called after `close`, until the log is opened again: then the next call finds what was stored. An engine
   opens itself at the first call that needs it.
 * All methods are called in an event loop, one loop at a time, and all callbacks are called in that loop.
@@ -133,7 +133,7 @@ class Info:
 
     Attributes:
         storage: what it is, with its version: `Valkey 9.1.2`.
-        settings: those that decide what survives a crash, as the storage really has them now, not as they were asked
+        settings: those that decide what survives a crash, as the storage really has them now, not as someone set
             for. In the order in which they are shown.
         risks: how an event that was acknowledged can be lost, in a sentence each, with what to do against it. Empty:
             only with the disk.
@@ -387,7 +387,7 @@ class Engine(ABC):
 
         This log is empty, or what it has was stored by earlier calls. Afterwards it is in the same life as the other
         log, so that positions in one are positions in the other; its newest offset is `copied.through`, also if no
-        event has it. An entry that this log has already is left out. Nobody else uses the log meanwhile.
+        event has it. An entry that this log has already is left out. No one else uses the log meanwhile.
 
         Raises:
             LogError: the log can't be in another life, since it is in use or has other events.

@@ -9,7 +9,7 @@ from newswire.errors import Closed, LogError, LogUnavailable, NewswireError
 
 
 def as_log_error(error: Exception) -> LogError:
-    """What an engine raised, as an outcome: an error that is none of ours is the `__cause__` of one that is."""
+    """What an engine raised, as an outcome: an error of another package is the `__cause__` of one of ours."""
     if isinstance(error, LogError):
         return error
     failed = LogError(f"the log failed: {str(error) if isinstance(error, NewswireError) else repr(error)}")

@@ -60,8 +60,8 @@ class Forgotten:
         return max(found, self._unknown)
 
     def of_patterns(self, channels: Channels) -> tuple[int, int]:
-        """The newest offset that forgotten channels lost: of those that surely match a pattern of `channels`, and of
-        those that may."""
+        """The newest offset that forgotten channels lost: first, where a channel surely matches a pattern; then, where
+        it may."""
         lost, doubt = 0, self._unknown
         for (first, rest), offset in self._shapes.items():
             if offset <= lost:

@@ -1,4 +1,4 @@
-"""From a URL to a log. Backends are imported here, late, so that nobody pays for those not in use."""
+"""From a URL to a log. Backends are imported here, late, so that a process pays only for what it uses."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
             `sqlite:///events.db?synchronous=NORMAL&busy_timeout=10`, `memory://?max_bytes=1000000`,
             `redis://host?namespace=shop&timeout=2`. `nats://user:password@one:4222,two:4222?replicas=3` is a NATS
             server or cluster with JetStream (`tls://` with TLS).
-        retention: what to keep of each channel: one `Retention`, or a mapping from pattern to `Retention` of which the
+        retention: what to keep of each channel: one `Retention`, or a mapping from pattern to `Retention`, where the
             first that matches counts; a channel that none matches is kept whole. `Retention()` keeps everything. None:
             a file or a server keeps events for seven days, and the log in memory keeps the newest 64 MiB
             (`max_bytes`). Internal channels (`$…`) are not part of that.

@@ -2,7 +2,7 @@
 
 `Retry` counts the waits. `keep_trying` is a call that waits until the log is back. `SupervisedTask` is a task that
 depends on a log and goes on whatever the log raises: each
-attempt is a task of its own, and whatever ends one (any exception, also a cancellation that nobody asked for) begins
+attempt is a task of its own, and whatever ends one (any exception, also a cancellation that no one asked for) begins
 the next one after a wait. Each outage is logged once. Nothing here knows what an attempt does.
 """
 

@@ -2,7 +2,7 @@
 
 All connections of an engine share one `RemoteServer`. Where a connection can't be made, all calls fail at once until
 the next attempt makes sense. A server process that is another one may have lost the newest events, and so may one that
-knows less than this process has seen: then the log begins another life, and who has to know is told here.
+knows less than this process has seen: then the log begins another life, and this tells all that have to know.
 """
 
 from __future__ import annotations

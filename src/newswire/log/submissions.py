@@ -1,6 +1,6 @@
 """Batches on their way to an engine: those of one pass of the event loop together, in bounded groups, with a deadline.
 
-For engines that answer later. One that calls back before its `submit` returns is asked by `Log` itself.
+For engines that answer later. One that calls back before its `submit` returns goes to `Log` itself.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an engine does so that events are published in an application's own transaction. `Hub.publish` is what calls it.
 
 The log is in the application's own database. So an event can be written through the application's connection, and share
-the fate of its transaction: nobody sees it before the commit, nor after a rollback. Which connection that is, and
+the fate of its transaction: no one sees it before the commit, nor after a rollback. Which connection that is, and
 whether its calls are awaited, the engine does not know: it says in steps what is to be executed, and gets the rows.
 `newswire.log.connections` executes them.
 
@@ -96,7 +96,7 @@ class Transactions(ABC):
         """Where the events of these tokens are; without those that are not in the log.
 
         Raises:
-            LogUnavailable: that can't be said now.
+            LogUnavailable: the log can't say that now.
         """
 
     @abstractmethod

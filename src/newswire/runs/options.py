@@ -18,7 +18,7 @@ class RunOptions:
         lazy: don't start the producer before the first reader comes.
         abandon_after: stop the run when no reader has been there for so long, in any process; between processes it is
             exact to a quarter of the lease.
-        claim_within: a run that nobody produces yet is interrupted when nobody has claimed it for so long.
+        claim_within: a run that no one produces yet is interrupted when no one has claimed it for so long.
         takeover: when the worker dies, don't end the run, but let another go on from the last position: at once where
             the producer is registered (`Runs.producer`), else whoever starts the run with the same key again.
     """

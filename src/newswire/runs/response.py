@@ -124,7 +124,7 @@ class RunResponse(StarletteCompatible):
             or self._dialect != record.head.raw
         ):
             return False
-        # To whom an upstream's events are told as they came, its last one says the end, and nothing follows.
+        # A reader that gets an upstream's events as they came has the end from the last one, and nothing follows.
         try:
             async for piece in self._readers.store.pieces(record.id, found.offset):
                 return piece.event == END

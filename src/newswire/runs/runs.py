@@ -171,7 +171,7 @@ class Runs:
                 has done that meanwhile, theirs is found.
 
         Returns:
-            the run. What its source does wrong is told by the run's end, not here.
+            the run. Its end says what its source does wrong.
 
         Raises:
             InvalidChannel: the name breaks the rules of channels.
@@ -297,7 +297,7 @@ class Runs:
         Args:
             request: not looked at yet: what it says is read when the response is called.
             run: a `Run`, whatever its owner; or the id of a run that belongs to `owner`.
-            name, owner: which run, and who asks; see `get`.
+            name, owner: which run, and for which user; see `get`.
             dialect: how to write it (`newswire.runs.dialects`); None: the events as they are stored.
             active: answer 204 where no run goes on, as clients expect that ask at each page load.
             status_code: of the stream.

@@ -45,7 +45,7 @@ class Losses:
     Attributes:
         lost: channels with events that lost some, and the newest of those; in the order of the last losses.
         empty: channels without events that lost some, and the newest; in the order in which they lost their last.
-        forgotten: what is known of those that are in no order any more.
+        forgotten: what is known of channels in no order any more.
     """
 
     def __init__(self) -> None:

@@ -3,8 +3,8 @@
 One channel, or pattern, is one direct get; a few are as many, merged; many channels are read by a consumer with as many
 filters. What was removed is looked at after the events: a reader sees either an event, or that it may be gone.
 
-A stream with replicas answers from any of them, which may not have the newest messages yet: what a replica does not
-have, the leader is asked for, before a page says that there is no more.
+A stream with replicas answers from any of them, which may not have the newest messages yet: so before a page says that
+there is no more, it asks the leader for what a replica does not have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _MOST: Final = 4096  # entries of a page
 _FEW: Final = 8  # channels that are read by as many requests
 _FILTERS: Final = 1000  # channels that one consumer has
 _SCANNED: Final = 1000  # messages that are looked at for a page, where that is the way
-_SUBJECTS: Final = 500  # that are asked for their newest message at once; a server takes 1,024
+_SUBJECTS: Final = 500  # whose newest messages one request may ask for; a server takes 1,024
 _NO_MESSAGE: Final = 10037
 _ATTEMPTS: Final = 4
 

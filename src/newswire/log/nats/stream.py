@@ -54,7 +54,7 @@ class State:
         first, last: the offsets of its first message and of its newest ever; `first` is past `last` if it is empty.
         messages: how many.
         bytes: how large they are together.
-        marks: subjects of marks that were asked for.
+        marks: subjects of marks that a call asked for.
     """
 
     first: int
@@ -175,7 +175,7 @@ class Stream:
     async def enforce(self) -> None:
         """Have the server remove, now, what this process's retention does not keep.
 
-        The stream keeps the limits of those who store: any other process, such as an operator's, has them put back.
+        The stream keeps the limits of processes that store: any other, such as an operator's, has them put back.
         """
         await self.ready()
         if self._applied:
@@ -241,7 +241,7 @@ class Stream:
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, "metadata": metadata})
 
     def found_life(self, data: bytes) -> bool:
-        """Whether the message of a life is of one that is known."""
+        """Whether this is the message of a known life."""
         return self.lives is not None and self.lives.resume(_epoch_of(data), 0) is not None
 
     def _lost(self) -> None:

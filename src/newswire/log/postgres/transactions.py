@@ -39,8 +39,8 @@ class Place:
     """Which database the log is in, and which connections lead to it.
 
     Attributes:
-        name: what `Outbox.place` said last; empty: it was not asked yet.
-        connections: those that were asked: a connection leads to one database as long as it lives.
+        name: what `Outbox.place` said last; empty: no one has asked yet.
+        connections: those that have answered: a connection leads to one database as long as it lives.
     """
 
     def __init__(self) -> None:

@@ -23,7 +23,7 @@ def triggers(schema: str, table: str, found: tuple[str, str, Sequence[str]], tem
 
     Args:
         schema: the log's, quoted.
-        table: as it was asked for.
+        table: as the caller named it.
         found: a row of `TABLE`.
         template: of the channel.
 

@@ -33,11 +33,11 @@ _Tokens: TypeAlias = dict[str, tuple[int, int]]
 
 
 class Appender:
-    """Stores batches, and remembers what the file has while nobody else changes it. Used by one thread."""
+    """Stores batches, and remembers what the file has while no one else changes it. Used by one thread."""
 
     def __init__(self) -> None:
         self._channels: dict[str, int] = {}
-        # The newest offset, `trims` and `forgets`, when the file was last seen. As long as it has the same, nobody has
+        # The newest offset, `trims` and `forgets`, when the file was last seen. As long as it has the same, no one has
         # appended or removed anything, and what is known of channels is so.
         self._seen: tuple[int, int, int] | None = None
         self._forgotten = (-1, Forgotten())  # and `meta.forgets` when it was read
@@ -89,7 +89,7 @@ class Appender:
         """Store a few batches by one statement, if all that this needs is known; else None.
 
         Each statement lets go of Python's lock several times, and a busy event loop gives it back late. So what the
-        transaction would ask the file first is a condition of the statement: that nobody else has changed it.
+        transaction would ask the file first is a condition of the statement: that no one else has changed it.
         """
         seen = self._seen
         if seen is None or sum(len(batch.sizes) for batch in batches) > _ROWS:

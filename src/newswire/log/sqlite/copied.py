@@ -22,7 +22,7 @@ def losses_of(connection: sqlite3.Connection) -> Losses:
 
 
 def restore(connection: sqlite3.Connection, copied: Copied) -> None:
-    """Store a part of another log; whether the file is in use was asked before.
+    """Store a part of another log; the caller has seen that the file is not in use.
 
     Raises:
         LogError: it has events of its own.

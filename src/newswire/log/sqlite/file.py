@@ -237,7 +237,7 @@ class LogFile:
             raise
 
     def check(self) -> None:
-        """See that the path still leads to the file that is open: else events would go to a file nobody finds.
+        """See that the path still leads to the file that is open: else events would go to a file that no one finds.
 
         Raises:
             LogUnavailable: it, or one of the files that belong to it, was deleted, moved or replaced.
@@ -258,7 +258,7 @@ class LogFile:
         return self._hold is None or self._hold.still_alone()
 
     def adopt(self, lives: Lives) -> None:
-        """The log is in another life: a copy of another log. Nobody else has the file open."""
+        """The log is in another life: a copy of another log. No one else has the file open."""
         with self._lock:
             self.epoch, self.lives = lives.epoch, lives
 

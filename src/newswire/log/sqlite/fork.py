@@ -1,14 +1,14 @@
 """Keeps SQLite out of trouble when the process forks. Every connection of the log is opened and closed through here.
 
 SQLite can't be carried over a fork (https://www.sqlite.org/howtocorrupt.html, section 2.6). Its locks belong to the
-parent; the child's copy of its memory says that the child holds them too. A connection that the child opens *anew* to a
-file that was open at the fork finds that memory, takes no lock, and then its parent may remove the write-ahead log that
-the child stores events in. Nothing that a program can do in the child repairs this, so:
+parent; the child's copy of its memory says that the child holds them too. A connection that the child opens *again* to
+a file that was open at the fork finds that memory and takes no lock. Then its parent may remove the write-ahead log
+that the child stores events in. Nothing that a program can do in the child repairs this, so:
 
 * A file that was open when the process forked, by whatever name, is refused in the child and in its children.
 * The child leaves what it inherited as it is, for ever: closing a connection would touch the parent's file.
 * A fork waits until no thread of a log is in the middle of something, so that the child gets no lock of SQLite's that
-  nobody will release: logs on other files work in the child.
+  no one will release: logs on other files work in the child.
 
 A file that is not open at the fork is not concerned: make the log before the fork, and use it in the child first.
 """

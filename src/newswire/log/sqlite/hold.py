@@ -228,7 +228,7 @@ class Hold:
         patience: seconds to wait for another process that is opening the file.
 
     Attributes:
-        alone: whether nobody else has the file open. `share` ends it.
+        alone: whether no one else has the file open. `share` ends it.
         note: see above.
 
     Raises:
@@ -284,7 +284,7 @@ class Hold:
             self.alone = False
 
     def still_alone(self) -> bool:
-        """Whether nobody else has the file open now. Not for sure where there are no such locks: then True."""
+        """Whether no one else has the file open now. Not for sure where there are no such locks: then True."""
         try:
             posix.flock(self._descriptor)
         except BlockingIOError:

@@ -244,7 +244,7 @@ def _by_index(
 ) -> Steps[tuple[sqlite3.Connection, _Found, int]]:
     """Offset and size of the next events of these channels, and how far these are complete.
 
-    First some of each; then more of those that may have more among the earliest `limit` of all.
+    First some of each; then more, where a channel may have more among the earliest `limit` of all.
     """
     count = max(2 * limit // len(ids), _FIRST)
     found: list[int] = []

@@ -54,7 +54,7 @@ class Planner:
 
     Attributes:
         over: channels that may be over a limit, by id.
-        least: the smallest limits of any rule, of events and of bytes: who has no more is not over any.
+        least: the smallest limits of any rule, of events and of bytes: a channel with no more is not over any.
     """
 
     def __init__(self, rules: Rules) -> None:

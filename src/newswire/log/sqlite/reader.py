@@ -39,7 +39,7 @@ class Reader(DatabaseThread):
     Args:
         noticed: called in the thread with the newest offset in the file when another process has appended, and with
             the error if the file can't be watched any more.
-        own: tells the newest offset that this process has appended, which is told to followers in a shorter way.
+        own: tells the newest offset that this process has appended, which followers learn in a shorter way.
         keeper: what retention does in the background; None if there is none.
 
     Attributes:
@@ -112,7 +112,7 @@ class Reader(DatabaseThread):
 
     def _over(self, error: NewswireError) -> None:
         super()._over(error)
-        if isinstance(error, LogError):  # it has died, and nobody watches
+        if isinstance(error, LogError):  # it has died, and no one watches
             self._noticed(error)
             if self._keeper is not None:
                 with suppress(LogUnavailable):
@@ -122,7 +122,7 @@ class Reader(DatabaseThread):
         try:
             self.attempt(lambda connection: in_snapshot(connection, keeper.step))
         except LogError:
-            pass  # readers and publishers are told what is wrong; the keeper tries again later
+            pass  # readers and publishers learn what is wrong; the keeper tries again later
         except Exception:  # the outermost frame of background work: the thread goes on
             logger.exception("retention of %s failed", self.file.path)
 

@@ -93,7 +93,7 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
     (
         # The number of the steps taken, for the tables have got names that are ours alone.
         "ALTER TABLE newswire_meta ADD COLUMN format INTEGER NOT NULL DEFAULT 0",
-        # How many events the token's batch has; 0: it is of an earlier version, and nobody knows.
+        # How many events the token's batch has; 0: it is of an earlier version, and no one knows.
         "ALTER TABLE newswire_tokens ADD COLUMN events INTEGER NOT NULL DEFAULT 0",
         *OUTBOX,
     ),

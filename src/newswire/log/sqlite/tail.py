@@ -63,7 +63,7 @@ class Tail:
     def heard(self, news: int | LogError) -> None:
         """As `noticed`, from another thread."""
         if self._loop is not None:
-            with suppress(RuntimeError):  # the loop was closed before the log: nobody follows any more
+            with suppress(RuntimeError):  # the loop was closed before the log: no one follows any more
                 self._loop.call_soon_threadsafe(self.noticed, news)
 
     def readable(self, newest: int) -> None:

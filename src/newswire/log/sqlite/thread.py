@@ -1,8 +1,8 @@
-"""A thread that owns one connection to the log's file and does what it is asked, one thing after the other.
+"""A thread that owns one connection to the log's file and does one thing after the other.
 
 The SQLite log has two: one writes, one reads; the event loop never waits for a disk. A thread starts with the first
 job, opens its connection when it needs it, opens it again after an error that may come from the connection, and ends
-with `close`. Jobs are asked for in an event loop; their results go back to the loop that asked.
+with `close`. An event loop asks for jobs, and their results go back to it.
 
 Everything that is put comes to an end: it is done, it fails, or it is refused because the thread has ended. If a thread
 dies (of a `SystemExit` or a `MemoryError` in the wrong place), what it had is refused, and the next job starts another.
@@ -33,7 +33,7 @@ class Job(Generic[T]):
 
     Attributes:
         call: does it.
-        done: gets what comes of it.
+        done: gets the result.
         over: called once, in some thread, when it was done, has failed or was refused.
     """
 
@@ -248,12 +248,12 @@ def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: ob
     """Call back in the event loop."""
     try:
         loop.call_soon_threadsafe(call, *args)
-    except RuntimeError:  # the loop was closed before the log: nobody waits any more
+    except RuntimeError:  # the loop was closed before the log: no one waits any more
         pass
 
 
 def succeed(future: asyncio.Future[T], result: T) -> None:
-    """Give `future` its result, unless nobody waits any more."""
+    """Give `future` its result, unless no one waits any more."""
     if not future.done():
         future.set_result(result)
 

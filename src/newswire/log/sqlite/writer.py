@@ -206,7 +206,7 @@ class Writer(DatabaseThread):
             return
         outcomes += found
         new = [batch for batch, outcome in zip(batches, found, strict=True) if type(outcome) is int]
-        if new:  # else the newest is somebody else's, of which the watch has to tell
+        if new:  # else the newest is somebody else's: the watch has to tell of it
             stored.append(_Stored(new, first, now))
             self.newest = stored[-1].last
 
@@ -214,7 +214,7 @@ class Writer(DatabaseThread):
         """Have the write-ahead log emptied; cut it back if readers have kept it from being reused.
 
         Most of it is moved to the database while we store more. The rest is moved here, when nothing is being stored:
-        only a log that has been moved as a whole begins anew.
+        only a log that has been moved as a whole begins again.
         """
         now = time.monotonic()
         if now < self._next_wal_look:

@@ -30,7 +30,7 @@ class AGUI(Dialect):
         thread = head.meta.get("thread")
         self._run = {"threadId": thread if isinstance(thread, str) and thread else head.id, "runId": head.id}
         self._calls = ToolCalls()
-        self._ended: set[str] = set()  # calls that were told to be whole
+        self._ended: set[str] = set()  # calls whose end the client has
         self._opened = 0
         self._open: type[Text | Reasoning] | None = None  # what the message that is written to holds
         self._message = ""  # its id

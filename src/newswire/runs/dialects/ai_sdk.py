@@ -10,7 +10,7 @@ that they don't know. So the reason why the model stopped and the usage are in t
 said them.
 
 An answer that is not whole ends with an `error` chunk, and its open parts stay open. Of a stopped one an `abort` chunk
-is told before it: the SDK's own client passes over `abort` and would take the answer for whole.
+comes before it: the SDK's own client passes over `abort` and would take the answer for whole.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a dialect is: one reader's way to be told a run, in the words of an API that its client knows.
+"""What a dialect is: how one reader gets a run, in the words of an API that its client knows.
 
 A dialect is a small state machine. It is fed parts, knows what the client has seen, and says what the client is to see
 next. It does no I/O, gives no ids and knows no positions. Who feeds it, for each reader:
@@ -11,7 +11,7 @@ next. It does no I/O, gives no ids and knows no positions. Who feeds it, for eac
    (`newswire.runs.dialects.coalesce.merged`) may be given to `skip` and `write` as that one part instead;
 5. sends `end` when the run has ended, or `goodbye` when the stream has to end before it.
 
-The id of a stored event goes on the last block that came of it, `retry:` on the first block of the stream, and
+The id of a stored event goes on the last block that it became, `retry:` on the first block of the stream, and
 heartbeats (`newswire.wire.encoder.HEARTBEAT`) between blocks: real clients crash at any other place.
 
 The rule that makes a reader resumable anywhere: for every cut, what a client makes of `prelude()`, after the parts
@@ -131,7 +131,7 @@ class Dialect:
     """One reader's stream. Subclasses are named by what clients call their format.
 
     A subclass says how a stream begins (`begin`), what each part is (`write`), and how it ends (`close`, `fail`). The
-    prelude follows from these: what was skipped is told again, in as few parts as can say it. So `write` must make the
+    prelude follows from these: what was skipped comes again, in as few parts as can say it. So `write` must make the
     same of parts that follow each other as of the one that they are merged to.
 
     Attributes:
@@ -173,11 +173,11 @@ class Dialect:
         return events
 
     def write(self, part: Part) -> list[Event]:
-        """What the client is told of the next part; may be nothing. Never raises: what makes no sense is left out."""
+        """What the client gets for the next part; may be nothing. Never raises: what makes no sense is left out."""
         raise NotImplementedError
 
     def write_event(self, event: str, data: str) -> list[Event]:
-        """What the client is told of the next stored event, given by its type and data."""
+        """What the client gets for the next stored event, given by its type and data."""
         return self.write(part_of(event, data))
 
     def end(self, end: End) -> list[Event]:

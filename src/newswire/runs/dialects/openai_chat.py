@@ -3,7 +3,7 @@
 Chunks without a type; the first one has the role, then come deltas of the content, of the reasoning (as
 `reasoning_content`, like DeepSeek's and vLLM's) and of the tool calls, then one chunk with the `finish_reason`, one
 without choices that has the usage, and `[DONE]`. The format has no place for a tool's output, for progress or for other
-data: these are not told. A call that the run answers by itself is told as any other; the `finish_reason` is then not
+data: these are not told. A call that the run answers by itself is written as any other; the `finish_reason` is then not
 `tool_calls`, so that a client doesn't set out to answer it.
 
 An answer that is not whole ends with `{"error": …}`, at which OpenAI's own clients raise, and without `[DONE]`.
@@ -189,7 +189,7 @@ class OpenAIChatParser(UpstreamParser):
             parts.append(Text(text))
         for call in objects(delta.get("tool_calls")):
             parts += self._call(call)
-        if function := mapping(delta.get("function_call")):  # the only call, as it was said before there were tools
+        if function := mapping(delta.get("function_call")):  # the only call, as the API had it before there were tools
             parts += self._call({"index": -1, "function": function})
         return parts
 

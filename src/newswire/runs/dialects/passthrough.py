@@ -79,7 +79,7 @@ class Passthrough(Dialect):
         return list(self._reader.missing_tail()) if self._reader.finished else self.fail(CUT_OFF)
 
     def fail(self, problem: Problem) -> list[Event]:
-        """See `Dialect.fail`. A client that was told an error, or a whole answer and its end, is told no more."""
+        """See `Dialect.fail`. A client that has an error, or a whole answer and its end, gets no more."""
         reader = self._reader
         if reader.error is not None or (reader.finished and not reader.missing_tail()):
             return []
@@ -87,7 +87,7 @@ class Passthrough(Dialect):
         return [*(() if self._begun else told.begin()), *told.fail(problem)]
 
     def _dialect(self) -> Dialect:
-        """The format's dialect, which calls the answer as the upstream did, after all that was told."""
+        """The format's dialect, which calls the answer as the upstream did, after all that it has sent."""
         head = self.head
         model = self._reader.model or head.model
         told = self.inner(Head(self._reader.id or head.id, head.created, {**head.meta, "model": model}))
@@ -143,7 +143,7 @@ class Transcoded(Dialect):
     """A run that stores raw events, in another format than theirs.
 
     Args:
-        told: the dialect that it is told in; a new one.
+        told: the dialect that it is written in; a new one.
         reader: reads the raw events; a new one.
     """
 

@@ -258,7 +258,7 @@ class DialectReader(RunReader):
         """See `Transform.write`."""
         first = chunk.frames[0]
         if first.event == GAP and json.loads(first.data)["reason"] != "trimmed":
-            return None, False  # the stream begins anew with the run; the clients of dialects know no gaps
+            return None, False  # the stream begins again with the run; the clients of dialects know no gaps
         frames, over = self._due(chunk.frames)
         if frames and frames[-1].event == GAP:
             over = True

@@ -169,7 +169,7 @@ class Record:
         """The record as an event of its channel.
 
         Raises:
-            TypeError, ValueError: `args` or `meta` can't be said in JSON.
+            TypeError, ValueError: `args` or `meta` can't be written as JSON.
         """
         found = dict(self.more)
         found.update((name, value) for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name))

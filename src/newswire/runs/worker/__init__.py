@@ -1,1 +1,1 @@
-"""Producing runs: sources driven to an end, writes on their way into the log, and who is alive."""
+"""Producing runs: sources driven to an end, writes on their way into the log, and which workers are alive."""

@@ -144,7 +144,7 @@ class LivenessMonitor:
         self._follower.succeeded()
         async for event in self._readers.hub.subscribe(RECORDS, WORKERS, after=Position(span.epoch, at)):
             if event.event == GAP:
-                raise LogUnavailable("records were removed before they were seen")  # begin anew
+                raise LogUnavailable("records were removed before they were seen")  # begin again
             offset = Position.parse(event.id or "").offset
             self._take(Entry(offset, event.channel or "", event.event, event.data, 0.0))
 
@@ -222,7 +222,7 @@ class LivenessMonitor:
             raise failed
 
     async def _look_for_dead(self) -> None:
-        """Read the newest heartbeats of those who produce something, and judge who was silent for too long."""
+        """Read the newest heartbeats of all workers that produce something, and judge which was silent for too long."""
         workers = {record.worker for record in self.unfinished.values() if not self.is_orphaned(record)} - {
             None,
             self._worker,
@@ -267,7 +267,7 @@ class LivenessMonitor:
             await self._drop_heartbeats()
 
     async def _drop_heartbeats(self) -> None:
-        """Keep the last heartbeat of each worker; of those that died long ago, none."""
+        """Keep the last heartbeat of each worker; where one died long ago, none."""
         producing = {record.worker for record in self.unfinished.values()}
         cuts = {}
         for worker, (offset, read) in list(self._heartbeats.items()):

@@ -141,7 +141,7 @@ async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
             result = context.run(call, *args)
         except BaseException as error:  # the outermost frame of the thread: whoever waits gets it
             failure = error
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop was closed: no one waits any more
             loop.call_soon_threadsafe(settle, result, failure)
 
     threading.Thread(target=main, name="newswire run", daemon=True).start()

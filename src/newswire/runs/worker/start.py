@@ -1,4 +1,4 @@
-"""Starting a run: what was asked for is checked, and stored, or a run of the same key is found.
+"""Starting a run: the request is checked, and stored, or a run of the same key is found.
 
 `Runs.start` makes a `Start` and calls `start` in a task of its own, which goes on if the caller is cancelled: so a run
 that is in the log has a producer.
@@ -52,7 +52,7 @@ class Start:
         elif not isinstance(self.owner, str):
             raise TypeError(f"an owner is a str, such as str(user.id), not {type(self.owner).__name__}")
         elif not self.owner:
-            raise ValueError("an owner is not empty: public=True if the run belongs to nobody")
+            raise ValueError("an owner is not empty: public=True if the run belongs to no one")
         if self.key is not None and not isinstance(self.key, str):
             raise TypeError(f"a key is a str, not {type(self.key).__name__}")
 
@@ -127,7 +127,7 @@ def _registered(worker: Worker, asked: Start) -> str | None:
         return str(name)
     if asked.options.takeover and asked.key is None and source is not None:
         raise ValueError(
-            "nobody could take this run over: register its producer (@runs.producer) and give its arguments as "
+            "no one could take this run over: register its producer (@runs.producer) and give its arguments as "
             "args, or give a key, so that the run can be started again with it"
         )
     return None

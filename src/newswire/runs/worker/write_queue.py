@@ -393,5 +393,5 @@ class WriteQueue:
         if self._next is not None:
             self._next.cancel()
         for claim in {*self._storing, *self._queue}:
-            claim.lost()  # nobody is to wait for us
+            claim.lost()  # no one is to wait for us
         self._queue, self._storing = [], []
