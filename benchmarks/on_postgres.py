@@ -18,9 +18,9 @@ import psutil
 import uvloop
 from tests.fixtures.engines import Postgres
 
-from benchmarks.on_servers import DATA, delivery
+from benchmarks.on_servers import DATA, delivery, publish_until
 from benchmarks.report import Cell, Say, Size, Table, median
-from newswire import Event, Hub
+from newswire import Hub
 
 _BATCH: Final = 64
 _SETTINGS: Final = {"fsync off": (), "fsync on": ("-c", "fsync=on")}
@@ -122,23 +122,10 @@ def server_cpu(server: Postgres) -> float:
 
 
 async def _published(url: str, meter: _Meter, *, publishers: int, batch: int) -> None:
-    events = [("bench", Event(DATA))] * batch
-    stored = 0
     async with Hub(url) as hub:
         await hub.publish("bench", "first")
         meter.start()
-
-        async def publish() -> None:
-            nonlocal stored
-            while stored == 0 or time.perf_counter() < meter.end:
-                if batch == 1:
-                    await hub.publish("bench", DATA)
-                else:
-                    await hub.publish_many(events)
-                stored += batch
-
-        await asyncio.gather(*(publish() for _ in range(publishers)))
-        meter.stop(stored)
+        meter.stop(await publish_until(hub, meter.end, publishers, batch))
 
 
 async def _raw(url: str, meter: _Meter, *, table: str, connections: int, batch: int) -> None:

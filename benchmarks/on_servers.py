@@ -34,22 +34,31 @@ uvloop.run(main())
 
 
 async def published(url: str, seconds: float, publishers: int, batch: int) -> int:
-    """Publish to a log from so many tasks, `batch` events at a time. Returns how many were stored."""
-    stored = 0
+    """Publish to a log for so many seconds, the opening of the hub among them; see `publish_until`."""
     end = time.perf_counter() + seconds
-    events = [("bench", Event(DATA))] * batch
     async with Hub(url) as hub:
+        return await publish_until(hub, end, publishers, batch)
 
-        async def publish() -> None:
-            nonlocal stored
-            while time.perf_counter() < end:
-                if batch == 1:
-                    await hub.publish("bench", DATA)
-                else:
-                    await hub.publish_many(events)
-                stored += batch
 
-        await asyncio.gather(*(publish() for _ in range(publishers)))
+async def publish_until(hub: Hub, end: float, publishers: int, batch: int) -> int:
+    """Publish from so many tasks, `batch` events at a time, until `end` of the performance counter, and at least once.
+
+    Returns:
+        how many events were stored.
+    """
+    stored = 0
+    events = [("bench", Event(DATA))] * batch
+
+    async def publish() -> None:
+        nonlocal stored
+        while stored == 0 or time.perf_counter() < end:
+            if batch == 1:
+                await hub.publish("bench", DATA)
+            else:
+                await hub.publish_many(events)
+            stored += batch
+
+    await asyncio.gather(*(publish() for _ in range(publishers)))
     return stored
 
 

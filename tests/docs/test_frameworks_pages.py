@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import shlex
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
@@ -17,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.fixtures.apart import installed_apart
-from tests.fixtures.ports import free_port
+from tests.fixtures.ports import free_port, wait_for
 from tests.fixtures.serve import Reader, clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -66,14 +64,7 @@ def serving(command: list[str], folder: Path) -> Iterator[str]:
             env=environment,
         )
     try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert process.poll() is None, (folder / "output").read_text()
-            assert time.monotonic() < deadline, (folder / "output").read_text()
-            time.sleep(0.05)
+        wait_for(port, process, PATIENCE, (folder / "output").read_text)
         yield f"127.0.0.1:{port}"
     finally:
         children = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []

@@ -5,18 +5,15 @@ Its pins (protobuf below 7, jsonschema-rs below 0.45) fit no environment of ours
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from tests.fixtures.apart import installed_apart
-from tests.fixtures.ports import free_port
+from tests.fixtures.ports import free_port, wait_for
 from tests.fixtures.serve import ROOT, clean_environment
 
 HERE = Path(__file__).parent
@@ -35,14 +32,7 @@ def serving(folder: Path, environment: dict[str, str]) -> Iterator[str]:
     with output.open("wb") as file:
         process = subprocess.Popen(command, cwd=folder, stdout=file, stderr=file, env=environment)
     try:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                break
-            assert process.poll() is None, output.read_text()
-            assert time.monotonic() < deadline, output.read_text()
-            time.sleep(0.1)
+        wait_for(port, process, PATIENCE, output.read_text)
         yield f"http://127.0.0.1:{port}"
         process.terminate()
         process.wait(PATIENCE)

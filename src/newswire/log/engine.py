@@ -133,8 +133,8 @@ class Info:
 
     Attributes:
         storage: what it is, with its version: `Valkey 9.1.2`.
-        settings: those that decide what survives a crash, as the storage really has them now, not as someone set
-            for. In the order in which they are shown.
+        settings: those that decide what survives a crash, as the storage really has them now, whatever a file of
+            settings says. In the order in which they are shown.
         risks: how an event that was acknowledged can be lost, in a sentence each, with what to do against it. Empty:
             only with the disk.
         retention: what is kept, by the rules that this engine has or by those of its storage, in words. Empty: all.

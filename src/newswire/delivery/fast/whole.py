@@ -4,8 +4,9 @@ A POST whose end came with its head is offered to an application that is an `Ans
 answers, or None, and then the request goes uvicorn's way as if nothing had been. So it may leave to the ordinary way
 what is rare. `newswire serve` takes publishing so.
 
-Saves: a third of what it costs to publish over HTTP. uvicorn makes an object for the request and one for its events,
-and the application asks for a body that is there already; here the answer is one write.
+Saves: a fifth of what Python does for a publish over HTTP (110 µs before, 90 after, on a busy machine). uvicorn makes
+an object for the request and one for its events, and the application asks for a body that is there already; here the
+answer is one write.
 Relies on: attributes of uvicorn's protocol that are not public (`uvicorn_names`).
 Without them: requests go uvicorn's way; see `newswire.delivery.fast.uvicorn`.
 """
@@ -151,8 +152,10 @@ class WholeHttpProtocol(HttpToolsProtocol):
         else:
             self._body, self._whole = b"", True
             app, self.app = self.app, rest
-            self._begin()
-            self.app = app
+            try:
+                self._begin()
+            finally:
+                self.app = app
         self.take_early()
 
     # -- of the protocol that keeps what comes early
