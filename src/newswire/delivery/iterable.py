@@ -67,9 +67,8 @@ class IterableStream:
         on_shutdown: OnShutdown | None,
         drain: Drain,
     ) -> None:
-        self.finite: bool = (
-            on_shutdown is None
-        )  # with `on_shutdown`, the stop is reported at once, also while others drain
+        # With `on_shutdown`, the stop is reported at once, also while others drain.
+        self.finite: bool = on_shutdown is None
         self._options = options
         self._head = head
         self._packed = body

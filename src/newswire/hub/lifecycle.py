@@ -346,6 +346,11 @@ class Lifecycle:
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that runs here.
+
+    Raises:
+        RuntimeError: none does, as under trio; it says what to do.
+    """
     try:
         return asyncio.get_running_loop()
     except RuntimeError:
