@@ -50,6 +50,7 @@ def names_in(path: Path) -> Iterator[str]:
             yield node.attr
 
 
+@pytest.mark.slow
 def test_one_module_knows_which_system_it_is() -> None:
     """All others ask `newswire.posix`."""
     paths = [path for path in (ROOT / "src" / "newswire").rglob("*.py") if path.name != "posix.py"]

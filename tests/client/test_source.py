@@ -105,6 +105,7 @@ def test_inactivity(face) -> None:
     assert isinstance(outcome.failures[0], InactivityTimeout)
 
 
+@pytest.mark.slow
 def test_comments_are_activity(face) -> None:
     """Heartbeats keep a quiet connection: they count as activity though no reader sees them."""
     options = Options(timeouts=Timeouts(inactivity=0.5))

@@ -53,6 +53,7 @@ async def test_each_fault_is_named() -> None:
     assert len(FAULTS) > 20
 
 
+@pytest.mark.slow
 async def test_a_healthy_stream_is_clean() -> None:
     """Events, ids, retry, resume, HEAD."""
     with serving(healthy) as url:
@@ -72,6 +73,7 @@ CHANGES: dict[str, Callable[[bytes], Iterable[bytes]]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+@pytest.mark.slow
 async def test_whatever_a_healthy_stream_looks_like(change: Callable[[bytes], Iterable[bytes]]) -> None:
     """Other ends of lines, other sizes of chunks: no reader minds."""
 
@@ -105,6 +107,7 @@ async def test_ours_is_clean(tmp_path: Any) -> None:
         await publishing
 
 
+@pytest.mark.slow
 async def test_ours_in_an_application_is_clean() -> None:
     """An `EventSourceResponse` in Starlette."""
     async with Hub("memory://") as hub:
@@ -119,6 +122,7 @@ async def test_ours_in_an_application_is_clean() -> None:
             assert (await report_of(url)).findings == ()
 
 
+@pytest.mark.slow
 async def test_servers_of_others_are_clean() -> None:
     """sse-starlette and FastAPI's own streams, as their documentation has them, with ids and a resume."""
 
@@ -166,6 +170,7 @@ async def test_a_post_is_sent_once() -> None:
     assert "no-ids" in [each.code for each in report.notes]
 
 
+@pytest.mark.slow
 async def test_an_origin_that_may_not_read() -> None:
     """Only an origin that was given is judged."""
     with serving(healthy) as url:

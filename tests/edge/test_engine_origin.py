@@ -69,6 +69,7 @@ async def test_a_lost_answer_is_got_again_and_nothing_is_doubled(origins: Many, 
     assert [entry.data for entry in await read_all(log, "a", "b")] == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 async def test_an_origin_that_is_away_fails_publishing_at_once_and_readers_go_on_later(
     origins: Many, origin: str
 ) -> None:

@@ -321,6 +321,7 @@ async def test_who_began_with_the_window_is_told_of_later_loss() -> None:
         subscription.cut()
 
 
+@pytest.mark.slow
 async def test_what_is_at_hand_comes_with_the_opening() -> None:
     """Streams that start at one place begin with the same bytes in one write, and live events follow."""
     async with Hub() as hub:

@@ -169,6 +169,7 @@ async def test_many_tickets_at_once(hub: Hub, connection: sqlite3.Connection) ->
     assert [position.offset for position in found] == [number for number in range(1, 201) if number != 8]
 
 
+@pytest.mark.slow
 async def test_the_hub_is_opened_again_and_again(path: Path, connection: sqlite3.Connection) -> None:
     """The application changes its database while no hub is open: cursors from before lead to what came since."""
     url = f"sqlite:///{path}"

@@ -340,6 +340,7 @@ async def read(answer: Any, count: int) -> list[Any]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_subscription_in_a_route_that_yields() -> None:
     """With ids, so that it resumes; and nothing stays when the client leaves."""
     hub = Hub("memory://")

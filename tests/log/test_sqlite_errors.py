@@ -176,6 +176,7 @@ async def test_damaged(tmp_path: Path, damage: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["deleted", "moved", "replaced"])
+@pytest.mark.slow
 async def test_gone_while_open(tmp_path: Path, what: str) -> None:
     """Nothing is acknowledged that would go to a file that no process finds; followers fail too."""
     path = tmp_path / "log.db"

@@ -131,6 +131,7 @@ async def until_stored(log: SqliteLog, data: str) -> int:
 
 
 @pytest.mark.parametrize("what", ["deleted", "deleted with its write-ahead log", "an older copy", "a copy"])
+@pytest.mark.slow
 async def test_it_begins_with_what_is_there(what: str, tmp_path: Path) -> None:
     """A file that stays away is given up: the log goes on with what is at its path, as another life; so do others."""
     path = tmp_path / "log.db"
@@ -170,6 +171,7 @@ async def test_it_begins_with_what_is_there(what: str, tmp_path: Path) -> None:
         assert (await log.span()).epoch == after.epoch
 
 
+@pytest.mark.slow
 async def test_several_processes_that_make_one_file(tmp_path: Path) -> None:
     """However many open a new file at once, it has one life."""
     for number in range(12):

@@ -64,6 +64,7 @@ TYPES = st.text(max_size=8) | st.sampled_from(["error", "open", "newswire.x", "n
 
 @settings(max_examples=400)
 @given(channel=NAMES, event=TYPES)
+@pytest.mark.slow
 def test_the_rules_are_those_of_publish(view: sqlite3.Connection, channel: str, event: str) -> None:
     """What SQL takes is what `Hub.publish` takes, but for newswire's own channels."""
     assert taken(view, channel, "x", event) == allowed(channel, event)

@@ -56,6 +56,7 @@ def test_the_first_rule_that_covers_all_channels_counts() -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_a_loop_that_stays_late_refuses_new_streams() -> None:
     """One pause does not; a loop that is late again and again does, until it is in time."""
     lag = LoopLag()

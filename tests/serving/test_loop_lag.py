@@ -12,6 +12,7 @@ from newswire.serving.loop_lag import LoopLag
 pytestmark = pytest.mark.anyio
 
 
+@pytest.mark.slow
 async def test_a_loop_that_was_held_up_is_late() -> None:
     """What blocks the loop is measured; nothing is after the end."""
     lag = LoopLag()

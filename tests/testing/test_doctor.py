@@ -12,12 +12,14 @@ pytestmark = pytest.mark.anyio
 Check = Callable[..., Awaitable[None]]
 
 
+@pytest.mark.slow
 async def test_a_healthy_stream_passes(check_stream: Check) -> None:
     """Nothing is raised."""
     with serving(healthy) as url:
         await check_stream(url, seconds=1)
 
 
+@pytest.mark.slow
 async def test_findings_fail_the_test(check_stream: Check) -> None:
     """With the cure in the message; a finding that is ignored does not."""
     with serving(FAULTS["any_origin"][1]) as url:

@@ -150,6 +150,7 @@ class PresenceSuite(LogTests):
         for stream in (ada, again):
             await stream.close()
 
+    @pytest.mark.slow
     async def test_a_reconnect_is_no_leave_and_no_join(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
         """Whether it comes back to the same node or to the other one."""
         here, there = pair
@@ -180,6 +181,7 @@ class PresenceSuite(LogTests):
         assert await watcher.until() == [("ada", "leave")]
         assert changes(watcher.events) == [("ada", "join"), ("ada", "leave")]
 
+    @pytest.mark.slow
     async def test_the_members_of_a_dead_node_leave(self, pair: tuple[Hub, Hub], watcher: Stream) -> None:
         """Those that have come to another node meanwhile stay, without an event. Visitors count, and leave too."""
         here, there = pair
@@ -202,6 +204,7 @@ class PresenceSuite(LogTests):
         assert await watcher.until() == [("bob", "leave")]
         await until_count(there, 0)
 
+    @pytest.mark.slow
     async def test_a_node_that_was_taken_for_dead_has_its_members_again(
         self, pair: tuple[Hub, Hub], watcher: Stream
     ) -> None:
@@ -269,6 +272,7 @@ class PresenceSuite(LogTests):
         assert (await next_event(events, timeout=PATIENCE)).kind == "leave"
         await events.aclose()  # type: ignore[attr-defined]
 
+    @pytest.mark.slow
     async def test_how_many_are_there_without_their_names(self, pair: tuple[Hub, Hub]) -> None:
         """The number as it is, then each other one, on every node; changes are counted where they were stored."""
         here, there = pair
@@ -291,6 +295,7 @@ class PresenceSuite(LogTests):
                 await asyncio.sleep(0.02)
         await numbers.aclose()  # type: ignore[attr-defined]
 
+    @pytest.mark.slow
     async def test_members_who_left_long_ago_are_forgotten(self, make_log: MakeLog) -> None:
         """Neither the log nor a snapshot has them. A stream that was away for longer gets a gap, then everybody."""
         options = HubOptions(presence=PresenceOptions(heartbeat=0.8, grace=0.02, tick=0.01, forget_after=0.5))

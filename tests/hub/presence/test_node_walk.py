@@ -80,6 +80,7 @@ class Walk:
 
 
 @pytest.mark.parametrize("seed", range(4))
+@pytest.mark.slow
 async def test_everybody_knows_who_is_there(seed: int) -> None:
     """After any walk each node and each reader has exactly those with a stream; joins and leaves take turns."""
     walk = Walk(seed)

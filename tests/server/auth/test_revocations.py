@@ -145,6 +145,7 @@ def test_a_server_without_credentials_has_nothing_to_revoke(server: Serve) -> No
 
 
 @pytest.mark.anyio
+@pytest.mark.slow
 async def test_what_was_revoked_holds_after_a_start(tmp_path: Path) -> None:
     """A process that starts later reads it first; what means nothing any more is removed from the log."""
     url = f"sqlite:///{tmp_path}/events.db"
