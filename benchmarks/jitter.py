@@ -2,7 +2,7 @@
 
 All clients lose their streams at one moment. While the server is away it refuses them; when it is back it takes so many
 connections a second, keeps some waiting, and refuses what is beyond. Each client follows one rule for its next attempt.
-newswire's rules are its own code: `newswire.client.backoff` and `newswire.wire.goodbye`. No time passes.
+newswire's rules are its own code: `newswire.client.backoff` and `newswire.wire.reserved`. No time passes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from benchmarks.report import Cell, Say, Size, Table
 from benchmarks.svg import chart
 from newswire.client.backoff import Backoff
-from newswire.wire import goodbye
+from newswire.wire import reserved
 
 TITLE: Final = "Reconnect storms"
 IMAGES: Final = Path(__file__).parent.parent / "docs" / "images"
@@ -139,7 +139,7 @@ def planned(jitter: bool) -> Rule:
     def rule(failures: int, chance: float) -> float:
         if failures:
             return _client(failures, chance)
-        return goodbye.DEFAULT_RETRY / 1000 * (0.5 + chance) if jitter else goodbye.DEFAULT_RETRY / 1000
+        return reserved.DEFAULT_RETRY / 1000 * (0.5 + chance) if jitter else goodbye.DEFAULT_RETRY / 1000
 
     return rule
 

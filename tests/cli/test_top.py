@@ -11,7 +11,7 @@ from tests.fixtures.ports import free_port
 from tests.fixtures.serve import Reader, Serve, run_newswire
 from tests.fixtures.terminal import Terminal
 
-from newswire.cli.top_view import Snapshot, view
+from newswire.cli.top import Snapshot, view
 from newswire.server.auth import new_token
 
 SECRET = "a secret of sixty-four bytes, which is as long as HS512 wants it to be"

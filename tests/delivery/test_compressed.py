@@ -24,7 +24,7 @@ from newswire.hub import frames
 from newswire.hub.counts import Counts
 from newswire.hub.frames import HEARTBEAT, Chunk
 from newswire.wire import Decoder, Event
-from newswire.wire.deflate import GzipBody
+from newswire.wire.gzip import GzipBody
 
 ROWS = json.dumps([{"id": number, "name": "ada", "ok": True} for number in range(25)])
 ON_SERVERS = ["direct", "direct, wrapped", "uvicorn h11", "hypercorn, handed", "granian", "daphne"]

@@ -25,7 +25,7 @@ from newswire import AsyncEventSource, EventSource
 from newswire.client import Backoff, Options
 from newswire.doctor import Patient, examine
 from newswire.wire import Decoder
-from newswire.wire.deflate import HEAD, block
+from newswire.wire.gzip import HEAD, block
 
 ROWS = [{"id": number, "name": "ada", "ok": True} for number in range(25)]
 ACCEPTS = {"accept-encoding": "gzip"}

@@ -15,7 +15,7 @@ from tests.fixtures.asgi_request import Client
 from tests.fixtures.in_thread import uvicorn_in_thread
 
 from newswire import EventSourceResponse, Hub
-from newswire.delivery import held
+from newswire.delivery import framework
 from newswire.integrations import fastapi
 from newswire.integrations.fastapi import ServerSentEvent, events
 from newswire.testing import asgi_client
@@ -162,7 +162,7 @@ async def test_an_iterable_keeps_its_session_and_says_so(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An iterable may use what its request holds, so it stays open; one warning for a process says what to do."""
-    monkeypatch.setattr(held, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     site = Site()
     client = Client()
     scope = {"type": "http", "method": "GET", "http_version": "1.1", "path": "/rows", "query_string": b""}
@@ -180,7 +180,7 @@ async def test_no_warning_without_anything_held(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A dependency of function scope ends before the response, and a route may have none at all."""
-    monkeypatch.setattr(held, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     site = Site()
     with caplog.at_level(logging.WARNING, "newswire"):
         await begin(site, "/function")
@@ -191,7 +191,7 @@ async def test_no_warning_without_anything_held(
 
 async def test_a_background_task_may_use_it(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """With a background task what the request holds stays, with the warning."""
-    monkeypatch.setattr(held, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     site = Site()
     with caplog.at_level(logging.WARNING, "newswire"):
         await begin(site, "/background")
@@ -224,7 +224,7 @@ class Checkouts:
 
 @pytest.fixture
 async def checkouts(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Checkouts]:
-    monkeypatch.setattr(held, "_warned", False)
+    monkeypatch.setattr(framework, "_warned", False)
     made = Checkouts()
     yield made
     await made.close()

@@ -27,8 +27,7 @@ from newswire.delivery.reader import encode_item
 from newswire.errors import InvalidEvent
 from newswire.runs.parts import event_of
 from newswire.wire.event import Event
-from newswire.wire.payload import to_event
-from newswire.wire.strict_json import read_json, write_json
+from newswire.wire.payload import read_json, to_event, write_json
 
 WHEN = datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC)
 

@@ -35,8 +35,8 @@ from newswire.errors import (
 from newswire.redact import without_userinfo
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
+from newswire.wire.gzip import is_readable
 from newswire.wire.headers import is_event_stream
-from newswire.wire.inflate import is_readable
 from newswire.wire.reserved import END, GOODBYE
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})

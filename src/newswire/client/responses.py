@@ -12,7 +12,7 @@ from typing import Any
 from newswire.client.options import Limits
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
-from newswire.wire.inflate import Inflater
+from newswire.wire.gzip import Inflater
 
 _READ = 65536
 

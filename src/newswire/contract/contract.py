@@ -16,8 +16,7 @@ from newswire.contract.event import D as D_co
 from newswire.contract.event import N as N_co
 from newswire.contract.event import TypedEvent, declared
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
-from newswire.wire.event import Event
-from newswire.wire.named import NoName
+from newswire.wire.event import Event, NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
 
@@ -36,7 +35,7 @@ class _NoValue:
 
 
 class _NoOther:
-    """As `_NoValue`: types are solved as names are, by a union (see `newswire.wire.named`)."""
+    """As `_NoValue`: types are solved as names are, by a union (see `newswire.wire.event`)."""
 
 
 class _Maker(Protocol[N_co, D_co]):

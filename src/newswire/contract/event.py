@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, get_args, get_origin
 
-from newswire.wire.named import Named
+from newswire.wire.event import Named
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs it

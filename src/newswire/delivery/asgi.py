@@ -20,7 +20,7 @@ Answer: TypeAlias = bytes | Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class AnswersWhole(ABC):
-    """An application that can answer a request whose body is there; see `newswire.delivery.fast.whole`."""
+    """An application that can answer a request whose body is there; see `newswire.delivery.fast.limits`."""
 
     @abstractmethod
     def whole(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Answer] | None:

@@ -12,7 +12,7 @@ from newswire.hub.counts import Counts
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink
-from newswire.wire.deflate import GzipBody
+from newswire.wire.gzip import GzipBody
 from newswire.wire.headers import takes_gzip
 
 VARY = (b"vary", b"accept-encoding")

@@ -21,11 +21,10 @@ from newswire.delivery.drain import Drain
 from newswire.delivery.reader import Item, IterableReader
 from newswire.delivery.stream import send_final
 from newswire.hub.options import StreamOptions
-from newswire.wire.deflate import GzipBody
 from newswire.wire.encoder import encode, heartbeat, opening
 from newswire.wire.event import Event
-from newswire.wire.goodbye import come_back, goodbye
-from newswire.wire.reserved import ERROR
+from newswire.wire.gzip import GzipBody
+from newswire.wire.reserved import ERROR, come_back, goodbye
 
 logger: logging.Logger = logging.getLogger("newswire.delivery")
 

@@ -19,8 +19,7 @@ from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
-from newswire.delivery.framework import StarletteCompatible, as_http, release
-from newswire.delivery.held import warn_of_held
+from newswire.delivery.framework import StarletteCompatible, as_http, release, warn_of_held
 from newswire.delivery.iterable import IterableStream, OnShutdown, close
 from newswire.delivery.middleware import StreamOffer, count_waiting
 from newswire.delivery.problem import Problem, problem_of
@@ -30,7 +29,7 @@ from newswire.delivery.stream import PlainSink
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.wire.deflate import GzipBody
+from newswire.wire.gzip import GzipBody
 from newswire.wire.headers import STREAM_HEADERS
 
 # On HTTP/2 some servers' send() never blocks: they keep what a client does not take, of each stream. A stream that

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from newswire.delivery.asgi import Receive, Send, watch
 from newswire.delivery.stopping import Hook
 from newswire.hub.frames import Chunk
-from newswire.wire.deflate import GzipBody
+from newswire.wire.gzip import GzipBody
 
 if TYPE_CHECKING:
     from newswire.hub.subscription import Subscription

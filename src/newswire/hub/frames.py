@@ -16,10 +16,10 @@ from typing import Final
 from newswire.hub.counts import Counts
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
-from newswire.wire.deflate import block
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES
 from newswire.wire.encoder import encode, encode_entry, heartbeat
 from newswire.wire.event import Event
+from newswire.wire.gzip import block
 
 
 class Form(IntEnum):

@@ -35,8 +35,7 @@ from newswire.log.log import Log
 from newswire.log.open import open_log
 from newswire.log.position import Lives, Position
 from newswire.log.retention import RetentionRules
-from newswire.wire.event import Event
-from newswire.wire.named import Named, NoName
+from newswire.wire.event import Event, Named, NoName
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults

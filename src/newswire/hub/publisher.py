@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from newswire.errors import LogError, LogUnavailable
 from newswire.hub.lifecycle import Lifecycle, running_loop
 from newswire.hub.options import HubOptions
-from newswire.hub.ticket import Ticket
-from newswire.hub.transactions import Writing, elsewhere
+from newswire.hub.transactions import Ticket, Writing, elsewhere
 from newswire.hub.versions import Versions
 from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.log.retry import keep_trying
 from newswire.log.transactions import Found, NotReady
-from newswire.wire.event import Event
-from newswire.wire.named import Named, Names
+from newswire.wire.event import Event, Named, Names
 from newswire.wire.payload import to_event
 
 N = TypeVar("N", bound=str)

@@ -27,7 +27,7 @@ from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.paced import CoalescingGroup, Pace, RatedGroup
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.start import From, Start, StartPoint, resolve_start
-from newswire.hub.ticket import TicketWatch
+from newswire.hub.transactions import TicketWatch
 from newswire.hub.view import StateView
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry, Span

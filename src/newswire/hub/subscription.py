@@ -53,8 +53,7 @@ from newswire.log.engine import Entry
 from newswire.log.position import Position
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
-from newswire.wire.goodbye import come_back, goodbye
-from newswire.wire.reserved import GAP, LIVE
+from newswire.wire.reserved import GAP, LIVE, come_back, goodbye
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # only a type checker needs its defaults

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from newswire.errors import LogUnavailable
 from newswire.hub.publisher import Publisher, check_version, first
-from newswire.hub.ticket import SyncTicket
-from newswire.hub.transactions import elsewhere, require_sync, through
+from newswire.hub.transactions import SyncTicket, elsewhere, require_sync, through
 from newswire.log.connections import run
 from newswire.log.position import Position
 from newswire.log.transactions import NotReady
-from newswire.wire.event import Event
-from newswire.wire.named import Named, Names, NoName
+from newswire.wire.event import Event, Named, Names, NoName
 
 E = TypeVar("E", covariant=True)
 N = TypeVar("N", bound=str)

@@ -31,11 +31,11 @@ except ImportError as _error:
 
 from newswire.delivery import response
 from newswire.delivery.drain import drain_of
-from newswire.delivery.held import warn_of_held
+from newswire.delivery.framework import warn_of_held
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
 from newswire.wire.event import Event
-from newswire.wire.goodbye import come_back, goodbye
+from newswire.wire.reserved import come_back, goodbye
 
 __all__ = ["KEEPALIVE_COMMENT", "EventSourceResponse", "ServerSentEvent", "events", "format_sse_event", "lifespan"]
 

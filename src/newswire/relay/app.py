@@ -34,7 +34,7 @@ from newswire.relay.upstream import Upstream, library_of
 from newswire.relay.upstream_call import RelayStats, UpstreamCall
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.store.record import Record
-from newswire.wire.strict_json import write_json
+from newswire.wire.payload import write_json
 
 if TYPE_CHECKING:
     from newswire.runs.runs import Runs

@@ -18,7 +18,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from newswire.client.transports.base import library
 from newswire.redact import without_userinfo
 from newswire.relay.responses import refusal
-from newswire.wire.inflate import PIECE, Inflater
+from newswire.wire.gzip import PIECE, Inflater
 
 if TYPE_CHECKING:
     from newswire.relay.options import RelayOptions

@@ -31,8 +31,8 @@ from newswire.runs.parts import Part, Reasoning, Text, ToolCall, ToolInput, Usag
 from newswire.runs.worker.writer import RunWriter
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
+from newswire.wire.gzip import is_readable
 from newswire.wire.headers import is_event_stream
-from newswire.wire.inflate import is_readable
 
 _BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)  # seconds
 

@@ -13,8 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from newswire.errors import InvalidEvent
 from newswire.wire.event import Event
-from newswire.wire.payload import to_event
-from newswire.wire.strict_json import read_json, write_json
+from newswire.wire.payload import read_json, to_event, write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from newswire.server.auth.access import Access
 from newswire.server.auth.authority import Auth, denied
 from newswire.server.query import Query
 from newswire.server.service import service_of
-from newswire.wire.strict_json import read_json
+from newswire.wire.payload import read_json
 
 _MOST: Final = 64 * 2**10
 _NO_STORE: Final = {"cache-control": "no-store"}

@@ -30,8 +30,7 @@ from newswire.log.channels import name_or_pattern
 from newswire.server import access, console, presence
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
-from newswire.server.channels import channels, own_channels
-from newswire.server.connections import connections, own_connections
+from newswire.server.connections import channels, connections, own_channels, own_connections
 from newswire.server.edges import Origin
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests, outcome_of
@@ -42,8 +41,8 @@ from newswire.server.settings import Settings
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import HANDLERS, problem_from
 from newswire.wire.encoder import encode
-from newswire.wire.goodbye import come_back, goodbye
 from newswire.wire.headers import STREAM_HEADERS
+from newswire.wire.reserved import come_back, goodbye
 
 _CHANNEL: Final = "/channels/{channel}"
 
@@ -158,7 +157,7 @@ class _Server(Starlette, AnswersWhole):
         return FastChannel(app, Hosts(app, **rules.kwargs), service, channel, one_channel)
 
     def whole(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Answer] | None:
-        """Answer a request that is there already; see `newswire.delivery.fast.whole`."""
+        """Answer a request that is there already; see `newswire.delivery.fast.limits`."""
         stack = self.middleware_stack
         if type(stack) is not FastChannel:
             return None

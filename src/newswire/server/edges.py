@@ -36,8 +36,7 @@ from newswire.server.auth import Denied
 from newswire.server.auth.access import Access, Action
 from newswire.server.service import Service
 from newswire.wire.event import Event
-from newswire.wire.payload import to_event
-from newswire.wire.strict_json import read_json
+from newswire.wire.payload import read_json, to_event
 
 _ALL: Final = ">"
 _BODY: Final = 16 * 2**20  # of a request with the edge key

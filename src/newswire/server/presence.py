@@ -22,8 +22,8 @@ from newswire.server.auth import Access, allow_all
 from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 from newswire.wire.event import Event
+from newswire.wire.payload import read_json
 from newswire.wire.reserved import COUNT
-from newswire.wire.strict_json import read_json
 
 PARAMETERS: Final = ("presence", "member", "state")
 

@@ -33,8 +33,7 @@ from newswire.server.service import Service
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import problem_from
 from newswire.wire.event import Event
-from newswire.wire.payload import to_event
-from newswire.wire.strict_json import read_json, write_json
+from newswire.wire.payload import read_json, to_event, write_json
 
 if TYPE_CHECKING:
     from newswire.contract.contract import Contract
@@ -155,7 +154,7 @@ class FastChannel(AnswersWhole):
         await send({"type": "http.response.body", "body": answer})
 
     def whole(self, scope: Scope, body: bytes) -> Coroutine[Any, Any, Answer] | None:
-        """The same, where the server has all of a request; see `newswire.delivery.fast.whole`."""
+        """The same, where the server has all of a request; see `newswire.delivery.fast.limits`."""
         if len(body) > self._service.settings.max_body or not self._fits(scope):
             return None
         self._lead(scope)

@@ -28,8 +28,7 @@ from newswire.server.auth import Access, Action, Auth, Authorizer, allow_all
 from newswire.server.auth.credentials import TICKET
 from newswire.server.auth.streams import OpenStreams, address_of
 from newswire.server.metrics import FAMILIES, PUBLISH_BOUNDS
-from newswire.server.policy import check_room, for_channels, patient, times
-from newswire.server.rates import Rates
+from newswire.server.policy import Rates, check_room, for_channels, patient, times
 from newswire.server.settings import Settings
 from newswire.serving.metrics import Family
 from newswire.serving.origins import Grants

@@ -9,10 +9,33 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, Literal, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from newswire.errors import InvalidEvent
-from newswire.wire.named import Named
+
+N = TypeVar("N", covariant=True)
+
+# Two names that no event can have.
+NoName: TypeAlias = Literal["\0", "\n"]
+
+
+class Named(Generic[N]):
+    """What has a name of the type N: so type checkers learn the names of a contract's events from a hub or a contract.
+
+    A hub whose events are `TypedEvent[Literal["price"], Price] | TypedEvent[Literal["done"], None]` takes the names
+    `price` and `done`. Where a type variable has several solutions, pyright takes their union, and mypy what they have
+    in common: `str`. But mypy takes the union, too, if one of the solutions is a union. So what is declared as
+    `E | Named[NoName]` has names that are exactly those of `E`, in both.
+    """
+
+    __slots__ = ()
+
+
+class Names(Protocol[N]):
+    """What has events whose names are of the type N."""
+
+    def _names(self) -> Named[N]: ...
+
 
 # The largest 64-bit integer: 292 million years. Larger numbers on the wire are read as this one.
 MAX_RETRY: Final = 2**63 - 1

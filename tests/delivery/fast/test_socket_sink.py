@@ -30,7 +30,7 @@ from uvicorn.protocols.http import flow_control, httptools_impl
 
 import newswire.delivery.fast.uvicorn as direct
 from newswire import EventSourceResponse, Hub, StreamOptions
-from newswire.delivery.fast import limits, uvicorn_cycle, uvicorn_names
+from newswire.delivery.fast import limits, uvicorn_cycle
 from newswire.delivery.middleware import StreamMiddleware
 from newswire.server.app import create_app
 from newswire.server.settings import Settings
@@ -363,8 +363,8 @@ def test_each_private_name_is_in_the_check() -> None:
         )
         theirs |= methods(tree) | {node.attr for node in stored}
     without = types.SimpleNamespace()  # a uvicorn that has nothing of it
-    assert used & theirs - {"__init__"} <= set(uvicorn_names.missing(without))
-    assert uvicorn_names.missing(httptools_impl) == []
+    assert used & theirs - {"__init__"} <= set(uvicorn_cycle.missing(without))
+    assert uvicorn_cycle.missing(httptools_impl) == []
 
 
 def methods(tree: ast.AST) -> set[str]:

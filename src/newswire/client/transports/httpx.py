@@ -21,7 +21,7 @@ from newswire.client.request import Request
 from newswire.client.transports.base import keep_alive, library
 from newswire.errors import ConnectFailed, ConnectionLost, InactivityTimeout, SourceError
 from newswire.redact import is_credential
-from newswire.wire.inflate import Inflater, is_readable
+from newswire.wire.gzip import Inflater, is_readable
 
 
 def _default_library() -> ModuleType:

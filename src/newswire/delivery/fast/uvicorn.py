@@ -7,7 +7,7 @@ way.
 
 Saves: half the CPU of a delivery (1.08 times the floor instead of 2.12 in Starlette, at 1,000 subscribers), and the
 request: an idle stream takes 2.7 KB instead of 17.
-Relies on: attributes of uvicorn's protocol, cycle and flow control that are not public (`uvicorn_names`).
+Relies on: attributes of uvicorn's protocol, cycle and flow control that are not public (`uvicorn_cycle`).
 Without them: they are checked at import. If one is missing, `DirectHttpProtocol` is uvicorn's own protocol, with a
 warning; streams go the ASGI way, and the limits on strangers (`newswire.delivery.fast.limits`) are uvicorn's.
 """
@@ -27,8 +27,7 @@ from uvicorn.protocols.http import httptools_impl
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.fast.limits import IDLE, LimitedHttpProtocol
 from newswire.delivery.fast.socket_sink import DirectSink, direct_sink
-from newswire.delivery.fast.uvicorn_cycle import Cycle, HeldHead, Http10Cycle
-from newswire.delivery.fast.uvicorn_names import missing
+from newswire.delivery.fast.uvicorn_cycle import Cycle, HeldHead, Http10Cycle, missing
 from newswire.delivery.problem import Problem
 from newswire.delivery.stopping import DIRECT, Ending, Hook
 from newswire.hub.options import StreamOptions

@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
-from newswire.delivery.held import warn_of_held
+from newswire.delivery.framework import warn_of_held
 from newswire.integrations.sse_starlette.appstatus import AppStatus, Stopping, until_stop
 from newswire.integrations.sse_starlette.event import Content, JSONServerSentEvent, ServerSentEvent, ensure_bytes
 

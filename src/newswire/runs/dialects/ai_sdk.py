@@ -22,7 +22,7 @@ from newswire.runs.dialects.base import Dialect, Head, Problem, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
-from newswire.wire.strict_json import write_json
+from newswire.wire.payload import write_json
 
 DONE: Final = Event("[DONE]")
 # What the SDK calls the reasons; any other goes through as it is.

@@ -20,7 +20,7 @@ from newswire.runs.dialects.tool_calls import SerializedToolCalls
 from newswire.runs.dialects.upstream import UpstreamParser, clean, count, key, mapping, parsed
 from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, json_or_text
 from newswire.wire.event import Event
-from newswire.wire.strict_json import write_json
+from newswire.wire.payload import write_json
 
 _STOP_REASONS: Final = {
     "stop": "end_turn",

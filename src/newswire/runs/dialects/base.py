@@ -27,9 +27,8 @@ from typing import Any, ClassVar, Final, Literal
 from newswire.runs.dialects.coalesce import Coalescer
 from newswire.runs.parts import Part, event_of, part_of
 from newswire.wire.event import Event
-from newswire.wire.goodbye import goodbye
-from newswire.wire.reserved import END
-from newswire.wire.strict_json import write_json
+from newswire.wire.payload import write_json
+from newswire.wire.reserved import END, goodbye
 
 Reason = Literal["done", "failed", "stopped", "interrupted"]
 

@@ -30,7 +30,7 @@ from newswire.runs.dialects.upstream import (
 )
 from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, json_or_text
 from newswire.wire.event import Event
-from newswire.wire.strict_json import write_json
+from newswire.wire.payload import write_json
 
 INCOMPLETE: Final = {"length": "max_output_tokens"}
 WHOLE: Final = ("stop", "tool_calls")  # reasons of a complete response; any other makes it incomplete

@@ -18,7 +18,7 @@ from newswire.errors import InvalidEvent
 from newswire.runs.dialects.coalesce import TextDelta
 from newswire.runs.parts import Data, Finish, Part, Reasoning, Text, ToolInput, event_of, part_of
 from newswire.wire.event import Event
-from newswire.wire.strict_json import read_json, write_json
+from newswire.wire.payload import read_json, write_json
 
 OF_THE_RELAY: Final = "upstream."  # types of what a relay stores beside its upstream's events: no client's business
 RAW: Final = "upstream.raw"  # the type of an event that holds an upstream's event as it came

@@ -19,7 +19,7 @@ from newswire.runs.store.record import Anyone, Record, check_name, new_id
 from newswire.runs.worker.sources import Source, discard
 from newswire.runs.worker.worker import Worker
 from newswire.wire.event import Event
-from newswire.wire.strict_json import as_read, write_json
+from newswire.wire.payload import as_read, write_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

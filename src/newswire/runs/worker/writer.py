@@ -24,7 +24,7 @@ from newswire.runs.reading.reader import Readers
 from newswire.runs.reading.run import Run
 from newswire.runs.store.store import as_ended, last_events
 from newswire.runs.worker.write_queue import Claim
-from newswire.wire.strict_json import as_read
+from newswire.wire.payload import as_read
 
 logger: logging.Logger = logging.getLogger("newswire.runs")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from newswire.hub.liveness import Heartbeat, Liveness
+from newswire.hub.leases import Heartbeat, Liveness
 
 LEASE = 8.0
 

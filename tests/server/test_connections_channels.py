@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from newswire.server import Settings, channels, create_app
+from newswire.server import Settings, connections, create_app
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.anyio
 
 async def test_channels_with_events_and_with_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     """By name, page by page, with their streams and kept events; the server's own streams and channels are none."""
-    monkeypatch.setattr(channels, "_SLICE", 2)
+    monkeypatch.setattr(connections, "_NAMES_AT_ONCE", 2)
     app = create_app(Settings(log="memory://"))
     async with app.router.lifespan_context(app), contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(asgi_client(app, base_url="http://localhost"))

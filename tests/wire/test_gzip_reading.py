@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.wire.inflate import PIECE, Inflater, is_readable
+from newswire.wire.gzip import PIECE, Inflater, is_readable
 
 
 def _bare(data: bytes) -> bytes:

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.wire.deflate import HEAD, GzipBody, block
 from newswire.wire.encoder import heartbeat
-from newswire.wire.inflate import Inflater
+from newswire.wire.gzip import HEAD, GzipBody, Inflater, block
 
 ROWS = json.dumps([{"id": number, "name": "ada", "ok": True} for number in range(40)]).encode()
 PIECES = st.lists(st.one_of(st.binary(max_size=300), st.sampled_from([ROWS, b":\n", b"", ROWS * 60])), max_size=12)

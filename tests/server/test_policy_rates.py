@@ -10,7 +10,7 @@ from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import SECRET, bearer
 
 from newswire.delivery.problem import Problem
-from newswire.server.rates import Rates
+from newswire.server.policy import Rates
 
 
 class Clock:
