@@ -139,7 +139,7 @@ def planned(jitter: bool) -> Rule:
     def rule(failures: int, chance: float) -> float:
         if failures:
             return _client(failures, chance)
-        return reserved.DEFAULT_RETRY / 1000 * (0.5 + chance) if jitter else goodbye.DEFAULT_RETRY / 1000
+        return reserved.DEFAULT_RETRY / 1000 * (0.5 + chance) if jitter else reserved.DEFAULT_RETRY / 1000
 
     return rule
 

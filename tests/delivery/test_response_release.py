@@ -241,9 +241,9 @@ async def test_a_connection_that_the_iterable_holds(checkouts: Checkouts, caplog
         with checkouts.session() as session, checkouts.engine.connect() as connection:
             async with checkouts.async_engine.connect() as async_connection:
                 for value in (session, connection, asynchronous, async_connection):
-                    held._warned = False
+                    framework._warned = False
                     for _ in range(2):
-                        held.warn_of_held({}, checkouts.numbers(value))
+                        framework.warn_of_held({}, checkouts.numbers(value))
     assert warnings_about_sqlalchemy(caplog) == 4
 
 
@@ -265,7 +265,7 @@ async def test_sessions_that_hold_nothing(checkouts: Checkouts, caplog: pytest.L
         closed = checkouts.engine.connect()
         closed.close()
         for value in (unused, committed, closed, checkouts.engine, "text", None):
-            held.warn_of_held({"state": {"value": value}}, checkouts.numbers(value))
+            framework.warn_of_held({"state": {"value": value}}, checkouts.numbers(value))
     assert caplog.records == []
 
 
