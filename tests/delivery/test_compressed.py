@@ -21,8 +21,8 @@ from tests.fixtures.asgi_servers import PATIENCE, running
 from newswire import EventSourceResponse, Hub, StreamOptions
 from newswire.delivery.compressed import CompressedSink
 from newswire.hub import frames
-from newswire.hub.counts import Counts
 from newswire.hub.frames import HEARTBEAT, Chunk
+from newswire.hub.stats import Counts
 from newswire.wire import Decoder, Event
 from newswire.wire.gzip import GzipBody
 

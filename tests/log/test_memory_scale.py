@@ -14,7 +14,7 @@ from newswire.log.channels import Channels, Pattern
 from newswire.log.engine import Entry
 from newswire.log.forgotten import Forgotten
 from newswire.log.memory import MemoryLog
-from newswire.log.memory import losses as memory_losses
+from newswire.log.memory import kept as memory_kept
 from newswire.log.memory.blocks import Blocks
 from newswire.log.retention import Retention
 from newswire.testing.log_base import offsets, opened, publish, read_all
@@ -26,8 +26,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remember few channels, and look at few at once."""
-    monkeypatch.setattr(memory_losses, "_EMPTY_KEPT", 20)
-    monkeypatch.setattr(memory_losses, "_SLICE", 3)
+    monkeypatch.setattr(memory_kept, "_EMPTY_KEPT", 20)
+    monkeypatch.setattr(memory_kept, "_SLICE", 3)
 
 
 async def losses(log: MemoryLog, *channels: str) -> tuple[int, int]:
@@ -194,7 +194,7 @@ async def test_a_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         while not reading.done():
             await asyncio.sleep(0)
             passes += 1
-        assert passes >= 20_000 // memory_losses._SLICE
+        assert passes >= 20_000 // memory_kept._SLICE
         assert offsets((await reading).entries) == []
 
 

@@ -14,8 +14,8 @@ from tests.fixtures.serve import Reader, Serve
 from newswire.delivery.problem import Problem
 from newswire.hub.options import StreamOptions
 from newswire.server.policy import check_room, for_channels, patient, times
-from newswire.serving.loop_lag import LoopLag
 from newswire.serving.option_types import SlowRule
+from newswire.serving.stats import LoopLag
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """The `newswire` command: the group that all commands belong to, and its entry point.
 
-Each command has a module of its own, imported when it is called, so that `newswire publish` in a shell loop loads no
+A command's module is imported when it is called, so that `newswire publish` in a shell loop loads no
 server.
 """
 
@@ -27,6 +27,8 @@ except ModuleNotFoundError:
         sys.exit()
     sys.exit(_MISSING.format("click"))
 
+# Commands whose module has another name.
+_SHARED: Final = {"ticket": "token", "key": "token"}
 _COMMANDS: Final = (
     "init",
     "serve",
@@ -52,7 +54,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = getattr(importlib.import_module(f"newswire.cli.{cmd_name}"), cmd_name)
+        module = importlib.import_module(f"newswire.cli.{_SHARED.get(cmd_name, cmd_name)}")
+        command: click.Command = getattr(module, cmd_name)
         return command
 
     def resolve_command(

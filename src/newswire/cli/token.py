@@ -1,7 +1,14 @@
-"""`newswire token`: a token that a server with the same secret accepts."""
+"""`newswire token`, `ticket` and `key`: what lets a client in at a server that asks for credentials.
+
+A token and a ticket are accepted by a server with the same secret, a ticket once. An API key is for a program; the
+server's file has only a hash of it.
+"""
 
 from __future__ import annotations
 
+import os
+import time
+from pathlib import Path
 from typing import Final
 
 import click
@@ -69,4 +76,62 @@ def token(
         )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--jwt-secret") from None
+    click.echo(made)
+
+
+@click.command(short_help="Print a ticket, which opens a stream from a URL, once.")
+@SECRET
+@click.option("--sub", metavar="NAME", help="The user.")
+@click.option(
+    "--subscribe", multiple=True, required=True, metavar="PATTERN", callback=patterns, help="Channels. Repeatable."
+)
+@click.option("--ttl", type=Duration(), default="30s", metavar="TIME", show_default=True, help="Use it within this.")
+@click.option(
+    "--lease", type=Duration(), default="12h", metavar="TIME", show_default=True, help="Reconnects go on for this."
+)
+def ticket(jwt_secret: str, sub: str | None, subscribe: tuple[str, ...], ttl: float, lease: float) -> None:
+    """Print a stream ticket that `newswire serve --jwt-secret` with the same secret accepts.
+
+    For a URL, /channels/room.1?ticket=TICKET, since a browser's EventSource can't set headers. The first client that
+    uses it keeps it, and no other gets in. Applications make tickets with POST /tickets.
+    """
+    from newswire.server.auth.tickets import derived_key, new_ticket
+
+    key = derived_key(jwt_secret)
+    made, _ = new_ticket(key, subject=sub, subscribe=subscribe, first_use=ttl, until=time.time() + lease)
+    click.echo(made)
+
+
+@click.command(short_help="Make an API key for a program that publishes.")
+@click.option("--sub", required=True, metavar="NAME", help="The program that gets it.")
+@click.option("--publish", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to publish to.")
+@click.option("--subscribe", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to read. Repeatable.")
+@click.option("--admin", is_flag=True, help="It may see all connections and end those of others.")
+@click.option(
+    "--file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="NEWSWIRE_API_KEYS",
+    help="Add its line to this file, the server's --api-keys (NEWSWIRE_API_KEYS).",
+)
+def key(sub: str, publish: tuple[str, ...], subscribe: tuple[str, ...], admin: bool, file: Path | None) -> None:
+    """Print a new API key. It is shown once: the server's file has only its hash.
+
+    Programs send it as Authorization: Bearer KEY. It doesn't expire; take its line out of the file to end it.
+    """
+    from newswire.server.auth.api_keys import new_key
+
+    if not (publish or subscribe or admin):
+        raise click.UsageError("a key that is good for nothing: give --publish, --subscribe or --admin")
+    made, line = new_key(sub, subscribe=subscribe, publish=publish, admin=admin)
+    if file is None:
+        click.echo("The line for the server's file (--api-keys); --file adds it there:", err=True)
+        click.echo(line, err=True)
+    else:
+        try:
+            with os.fdopen(
+                os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w", encoding="utf-8"
+            ) as lines:
+                lines.write(line + "\n")
+        except OSError as error:
+            raise click.ClickException(f"{file} can't be written: {(error.strerror or str(error)).lower()}") from None
     click.echo(made)

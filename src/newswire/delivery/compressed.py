@@ -8,10 +8,10 @@ costs nothing. What the sink beneath counts, holds and cuts is compressed.
 from __future__ import annotations
 
 from newswire.delivery.asgi import Scope
-from newswire.hub.counts import Counts
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink
+from newswire.hub.stats import Counts
 from newswire.wire.gzip import GzipBody
 from newswire.wire.headers import takes_gzip
 

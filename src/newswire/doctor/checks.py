@@ -8,9 +8,8 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final, TypeAlias
 
-from newswire.doctor.blocks import Block
 from newswire.doctor.findings import Finding, Severity, finding
-from newswire.doctor.watch import Watched
+from newswire.doctor.watch import Block, Watched
 
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 Findings: TypeAlias = Iterator[Finding]

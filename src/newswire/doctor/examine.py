@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from newswire.doctor import checks
-from newswire.doctor.blocks import Block
 from newswire.doctor.findings import Finding, Severity, finding
-from newswire.doctor.watch import Watched, watch
+from newswire.doctor.watch import Block, Watched, watch
 
 _HEAD_SECONDS: Final = 5.0
 _RESUME_SECONDS: Final = 5.0

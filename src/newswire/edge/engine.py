@@ -31,8 +31,7 @@ from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
 from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
 from newswire.edge import form
-from newswire.edge.origin import Origin
-from newswire.edge.writer import Writer
+from newswire.edge.origin import Origin, Writer
 from newswire.errors import (
     Closed,
     EpochChanged,

@@ -1,14 +1,27 @@
-"""Requests to the origin, and what their answers mean. No credential is in what is raised here."""
+"""Requests to the origin, and what their answers mean. No credential is in what is raised here.
+
+A `Writer` publishes there: what comes while one request is on its way goes with the next. Each batch has a token, its
+publisher's or one of our own. So a request whose answer was lost goes out again, and what it has is stored once. What
+may be stored and can't be cleared up in time is `LogUncertain`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from typing import Any, Final
+import secrets
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 
+from newswire.edge import form
 from newswire.errors import LogError, LogUnavailable, LogUncertain
+from newswire.log.engine import Batch, Known, OnDone, Outcome
+from newswire.log.failures import as_log_error
+from newswire.log.retry import Retry
 from newswire.redact import without_userinfo
 
 # Below the server's own, so that no request meets a connection that is being closed.
@@ -91,3 +104,120 @@ class Origin:
 
 def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+_EVENTS: Final = 2000  # in one request …
+_BYTES: Final = 512 * 2**10  # … unless a single submission is larger
+_PATIENCE: Final = 3  # times the timeout, in which a request whose answer was lost goes out again
+
+_Submitted: TypeAlias = tuple[Sequence[Batch], list[str], OnDone, str]
+
+
+class Writer:
+    """Stores batches at the origin, one request at a time.
+
+    Args:
+        origin: where.
+        epoch: gives the epoch that conditions are about.
+    """
+
+    def __init__(self, origin: Origin, epoch: Callable[[], str]) -> None:
+        self._origin = origin
+        self._epoch = epoch
+        self._queue: deque[_Submitted] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        """See `Engine.submit`."""
+        if self._task is not None and self._origin.away:  # one attempt at a time, which the others don't wait for
+            on_done([self._away()] * len(batches), "")
+            return
+        tokens = [batch.token or secrets.token_hex(16) for batch in batches]
+        self._queue.append((batches, tokens, on_done, self._epoch()))
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire edge writer")
+
+    def _away(self) -> LogUnavailable:
+        return LogUnavailable(f"the origin {self._origin.name} can't be reached now")
+
+    def _fail_queue(self, error: LogUnavailable) -> None:
+        while self._queue:
+            batches, _, on_done, _ = self._queue.popleft()
+            on_done([error] * len(batches), "")
+
+    async def close(self) -> None:
+        """Store what was submitted."""
+        while self._task is not None:
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            while self._queue:
+                group = self._next_group()
+                try:
+                    outcomes, epoch = await self._store(group)
+                except Exception as error:  # the outermost frame of a task: those who submitted get it
+                    outcomes, epoch = [as_log_error(error)] * sum(len(batches) for batches, *_ in group), ""
+                at = 0
+                for batches, _, on_done, _ in group:
+                    on_done(outcomes[at : at + len(batches)], epoch)
+                    at += len(batches)
+        finally:
+            self._task = None
+            self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
+
+    def _next_group(self) -> list[_Submitted]:
+        """The next submissions for one request: of one epoch."""
+        queue = self._queue
+        group = [queue.popleft()]
+        events, size = _weight(group[0])
+        while queue and queue[0][3] == group[0][3]:
+            more, larger = _weight(queue[0])
+            events, size = events + more, size + larger
+            if events > _EVENTS or size > _BYTES:
+                break
+            group.append(queue.popleft())
+        return group
+
+    @staticmethod
+    def _outcomes(group: Sequence[_Submitted], found: Sequence[object]) -> list[Outcome]:
+        batches = [batch for some, *_ in group for batch in some]
+        outcomes = [form.to_outcome(each) for each in found]
+        # A token of our own that is known: an earlier attempt, whose answer was lost, has stored the batch.
+        return [
+            int(outcome) if isinstance(outcome, Known) and batch.token is None else outcome
+            for batch, outcome in zip(batches, outcomes, strict=True)
+        ]
+
+    async def _store(self, group: Sequence[_Submitted]) -> tuple[list[Outcome], str]:
+        batches = [
+            form.of_batch(batch, token)
+            for some, tokens, _, _ in group
+            for batch, token in zip(some, tokens, strict=True)
+        ]
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _PATIENCE * self._origin.timeout
+        retry = Retry(0.05, 1.0)
+        lost: LogError | None = None  # an answer was, so it may be stored
+        while True:
+            try:
+                answer = await self._origin.call("append", {"batches": batches, "epoch": group[0][3]})
+                return self._outcomes(group, answer["outcomes"]), str(answer["epoch"])
+            except LogUncertain as error:
+                if lost is not None:  # the second time in a row
+                    self._origin.away = True
+                    self._fail_queue(self._away())
+                lost = error
+            except LogUnavailable:
+                if lost is None:
+                    raise
+                self._fail_queue(self._away())
+            if loop.time() > deadline:
+                hint = "the batch may be stored: publish it again under the same token, or look"
+                raise LogUncertain(f"{lost}; {hint}") from lost
+            await asyncio.sleep(retry.next())
+
+
+def _weight(submitted: _Submitted) -> tuple[int, int]:
+    batches = submitted[0]
+    return sum(len(batch.sizes) for batch in batches), sum(sum(batch.sizes) for batch in batches)

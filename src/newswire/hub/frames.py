@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
 
-from newswire.hub.counts import Counts
+from newswire.hub.stats import Counts
 from newswire.log.engine import Entry
 from newswire.log.gc import untrack
 from newswire.wire.encoder import HEARTBEAT as HEARTBEAT_BYTES

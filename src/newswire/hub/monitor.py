@@ -10,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from newswire.errors import EpochChanged, LogError, LogUnavailable, LogUncertain
 from newswire.hub.follower import Receiver
+from newswire.hub.stats import LogState
 from newswire.log.log import Log
 from newswire.log.retry import Outage, Retry, SupervisedTask
-
-LogState: TypeAlias = Literal["up", "behind", "down"]
 
 _LOOK_SECONDS: Final = 2.0
 _PUBLISH_SECONDS: Final = 5.0  # how long a publish that failed counts, if none has succeeded since

@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from newswire.errors import Closed, EpochChanged, LogUnavailable
-from newswire.hub.counts import Counts
 from newswire.hub.follower import LogFollower
 from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame, heartbeat_chunk
 from newswire.hub.group import Group
@@ -27,6 +26,7 @@ from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.paced import CoalescingGroup, Pace, RatedGroup
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.start import From, Start, StartPoint, resolve_start
+from newswire.hub.stats import Counts
 from newswire.hub.transactions import TicketWatch
 from newswire.hub.view import StateView
 from newswire.log.channels import Channels

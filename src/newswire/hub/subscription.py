@@ -123,7 +123,7 @@ class Subscription(Generic[E]):
         pace: how its events are held back; None: they are not.
         began: when it was attached, in microseconds since the Unix epoch; different for each of its hub.
         client, subject: where its reader is, and which user, if the server has said so.
-        resumed: where it began, for the counts; see `newswire.hub.counts`.
+        resumed: where it began, for the counts; see `newswire.hub.stats`.
         wire: its events go to a connection, in the hub's own bytes.
     """
 
@@ -489,7 +489,7 @@ class Subscription(Generic[E]):
         """Drop the connection now.
 
         Args:
-            why: how it ends, for the counts; see `newswire.hub.counts`.
+            why: how it ends, for the counts; see `newswire.hub.stats`.
         """
         sink = self._sink
         if sink is not None and self._state is not _State.CLOSED:

@@ -20,7 +20,7 @@ class TracedStream(Protocol):
     Attributes:
         channels: what it subscribes to.
         cursor: the offset after which its events follow.
-        resumed: where it began; see `newswire.hub.counts`.
+        resumed: where it began; see `newswire.hub.stats`.
     """
 
     channels: Channels
@@ -51,5 +51,5 @@ class HubTracer(Protocol):
         ...
 
     def ended(self, stream: TracedStream, why: str) -> None:
-        """It has ended; see `newswire.hub.counts` for how."""
+        """It has ended; see `newswire.hub.stats` for how."""
         ...

@@ -15,10 +15,9 @@ from typing import Protocol
 
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Engine, Entry, Follower, OnDone, OnEntries, Page, Span
 from newswire.log.server import RemoteServer
 from newswire.log.shared_tail import SharedTail
-from newswire.log.tail import Follower
 
 _abandoned: list[object] = []  # what a fork, or an event loop that was closed, left in use
 

@@ -8,10 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from newswire.errors import LogUnavailable
-from newswire.log.engine import Entry
+from newswire.log.engine import Entry, Follower
 from newswire.log.retry import Outage, Retry, end
 from newswire.log.server import RemoteServer
-from newswire.log.tail import Follower
 
 
 class SharedTail(ABC):

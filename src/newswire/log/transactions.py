@@ -7,18 +7,75 @@ whether its calls are awaited, the engine does not know: it says in steps what i
 
 What is written has tokens. When the transaction is committed, and its events have their places in the log, the engine
 finds them by their tokens, for ten minutes at least. That is what a ticket waits for.
+
+`newswire log watch` writes a trigger that publishes each change of a table in the transaction that makes it. An insert
+becomes an event of the type `insert`, a change `update`, a removal `delete`; the data is the row as a JSON object, of a
+removal the row as it was. The channel is made of a `ChannelTemplate`, in which `{column}` stands for a value of the
+row. If a change leads to another channel, the old one gets a `delete` and the new one an `insert`. Engines write the
+SQL.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, TypeVar
 
-from newswire.errors import LogUnavailable
+from newswire.errors import InvalidChannel, LogUnavailable
+from newswire.log.channels import check_channel
 from newswire.log.position import Position
-from newswire.log.watch import ChannelTemplate
 from newswire.wire.event import Event
+
+_PART: Final = re.compile(r"\{([^{}]+)\}")
+
+
+class ChannelTemplate:
+    """A channel's name with `{column}` in it.
+
+    Args:
+        text: such as `orders.{id}`.
+
+    Attributes:
+        columns: the columns that it names.
+
+    Raises:
+        InvalidChannel: no channel can have such a name.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts = _PART.split(text)  # literal, column, literal, column, …, literal
+        self.columns: list[str] = self._parts[1::2]
+        literal = "x".join(self._parts[::2])
+        if "{" in literal or "}" in literal:
+            raise InvalidChannel(text, f"{text[:100]!r} has a brace without its other one: write 'orders.{{id}}'")
+        check_channel(literal)
+        if literal.startswith("$"):
+            raise InvalidChannel(text, "a channel that begins with '$' is newswire's own: take another")
+
+    def sql(self, column: str) -> str:
+        """An expression whose value is the channel.
+
+        Args:
+            column: the expression of a column, with `{}` for its name.
+        """
+        return " || ".join(
+            column.format(name(part)) if index % 2 else quoted(part)
+            for index, part in enumerate(self._parts)
+            if index % 2 or part
+        )
+
+
+def quoted(text: str) -> str:
+    """A text in SQL."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def name(text: str) -> str:
+    """The name of a table or a column in SQL."""
+    return '"' + text.replace('"', '""') + '"'
+
 
 T = TypeVar("T")
 
@@ -105,7 +162,7 @@ class Transactions(ABC):
 
     @abstractmethod
     async def watch(self, table: str, template: ChannelTemplate | None) -> str:
-        """The SQL of what publishes each change of a table; see `newswire.log.watch`.
+        """The SQL of what publishes each change of a table; see `newswire.log.transactions`.
 
         Args:
             table: a table of the application's, in the log's database.

@@ -22,8 +22,8 @@ from typing import Final
 from newswire.delivery.problem import Problem, unavailable
 from newswire.hub.options import StreamOptions
 from newswire.server.auth.patterns import first_uncovered
-from newswire.serving.loop_lag import LoopLag
 from newswire.serving.option_types import SlowRule
+from newswire.serving.stats import LoopLag
 
 _KNOWN: Final = 10_000  # publishers; a bucket that is full again is as good as none
 _ROUNDING: Final = 1e-6

@@ -14,11 +14,9 @@ with anyio); names each promise of `newswire.log.engine` in the test that shows 
 
 from __future__ import annotations
 
-from newswire.testing.log_append import AppendTests
-from newswire.testing.log_condition import ConditionTests
-from newswire.testing.log_follow import FollowTests
+from newswire.testing.log_append import AppendTests, ConditionTests
 from newswire.testing.log_keep import KeepTests
-from newswire.testing.log_read import ReadTests
+from newswire.testing.log_read import FollowTests, ReadTests
 from newswire.testing.log_submit import SubmitTests
 from newswire.testing.log_walk import WalkTests
 

@@ -25,6 +25,7 @@ from newswire.log.engine import (
     Copied,
     Engine,
     Entry,
+    Follower,
     Info,
     Known,
     Losses,
@@ -39,7 +40,6 @@ from newswire.log.memory.blocks import Channel, offset_of
 from newswire.log.memory.kept import TAKEN, Kept
 from newswire.log.position import Lives, new_epoch
 from newswire.log.retention import RetentionRules, Rules
-from newswire.log.tail import Follower
 
 _BATCH: Final = 1000  # entries that a follower is given at once
 _SCAN: Final = 4096  # entries looked at for one page of a pattern, so that a read never holds the event loop long

@@ -21,8 +21,7 @@ from newswire.errors import InvalidConnection, LimitExceeded, LogError
 from newswire.log.position import Position
 from newswire.log.postgres.outbox import Barrier, Outbox
 from newswire.log.postgres.watch import TABLE, remove, triggers
-from newswire.log.transactions import Found, NotReady, Raw, Snapshot, Statement, Steps, Transactions
-from newswire.log.watch import ChannelTemplate
+from newswire.log.transactions import ChannelTemplate, Found, NotReady, Raw, Snapshot, Statement, Steps, Transactions
 from newswire.wire.event import Event
 
 # PostgreSQL takes 65,535 parameters, and drivers no more than 32,767.

@@ -1,4 +1,4 @@
-"""The SQL of a trigger that publishes each change of a table of a PostgreSQL database; see `newswire.log.watch`."""
+"""The SQL of a trigger that publishes each change of a table in PostgreSQL; see `newswire.log.transactions`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from newswire.errors import LogError
-from newswire.log.watch import ChannelTemplate, name
+from newswire.log.transactions import ChannelTemplate, name
 
 # A table as the application writes it, and its columns.
 TABLE: Final = """

@@ -21,13 +21,12 @@ from typing import Literal, TypeVar
 
 from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Engine, Entry, Follower, Info, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.log import Log
 from newswire.log.retention import RetentionRules, Rules
-from newswire.log.sqlite.copied import losses_of
+from newswire.log.sqlite.admin import info_of, losses_of
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import carried
-from newswire.log.sqlite.info import info_of
 from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, scan, span
 from newswire.log.sqlite.plan import Planner
 from newswire.log.sqlite.reader import Reader
@@ -36,7 +35,6 @@ from newswire.log.sqlite.schema import STEPS, version_of_file
 from newswire.log.sqlite.tail import BATCH, Tail
 from newswire.log.sqlite.transactions import SqliteTransactions
 from newswire.log.sqlite.writer import Writer
-from newswire.log.tail import Follower
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 

@@ -12,8 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from newswire.errors import LogError
-from newswire.log.engine import Entry
-from newswire.log.tail import Follower
+from newswire.log.engine import Entry, Follower
 
 # Own entries kept for followers; they are taken within a pass or two of the event loop.
 _KEPT_ENTRIES: Final = 8192

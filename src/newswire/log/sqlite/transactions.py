@@ -1,8 +1,8 @@
 """Publishing through an application's own connection to the SQLite file, and the position that its rows are at.
 
 A connection inserts into the view `newswire_outbox`, which appends to the log at once; see
-`newswire.log.sqlite.outbox_view`. What the transaction does not commit was never there. This file has the statements;
-the connection is the application's.
+`newswire.log.sqlite.schema`. What the transaction does not commit was never there. This file has the statements, and
+the SQL of triggers that publish each change of a table; the connection is the application's.
 """
 
 from __future__ import annotations
@@ -14,14 +14,100 @@ import sqlite3
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from newswire.errors import InvalidConnection, LimitExceeded
+from newswire.errors import InvalidConnection, LimitExceeded, LogError
 from newswire.log.position import Position, positions
 from newswire.log.sqlite.file import fetch
 from newswire.log.sqlite.schema import NEWEST
-from newswire.log.sqlite.watch import columns_of, remove, triggers
-from newswire.log.transactions import Found, NotReady, Snapshot, Statement, Steps, Transactions
-from newswire.log.watch import ChannelTemplate
+from newswire.log.transactions import (
+    ChannelTemplate,
+    Found,
+    NotReady,
+    Snapshot,
+    Statement,
+    Steps,
+    Transactions,
+    name,
+    quoted,
+)
 from newswire.wire.event import Event
+
+_COLUMNS: Final = 40  # to one `json_object`, which takes 127 arguments in every SQLite
+_TRIGGERS: Final = ("insert", "update", "delete")
+
+
+def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
+    """The columns of a table of the application's.
+
+    Raises:
+        LogError: there is no such table.
+    """
+    found = connection.execute("SELECT type FROM sqlite_master WHERE lower(name) = lower(?)", (table,)).fetchone()
+    if found is None or found[0] != "table" or table.lower().startswith(("newswire_", "sqlite_")):
+        raise LogError(f"the file has no table {table!r} of an application: make the table first")
+    query = "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid"
+    return [column for (column,) in connection.execute(query, (table,)).fetchall()]
+
+
+def triggers(table: str, columns: list[str], template: ChannelTemplate) -> str:
+    """The statements that make the triggers.
+
+    Raises:
+        LogError: the template names a column that the table has not.
+    """
+    for column in template.columns:
+        if column.lower() not in (each.lower() for each in columns):
+            raise LogError(f"the table {table!r} has no column {column!r}; it has {', '.join(columns)}")
+    old, new = template.sql("OLD.{}"), template.sql("NEW.{}")
+    changed = " OR ".join(f"OLD.{name(each)} IS NOT NEW.{name(each)}" for each in columns)
+    return (
+        remove(table)
+        + f"""
+CREATE TRIGGER {_trigger(table, "insert")} AFTER INSERT ON {name(table)} BEGIN
+    {_publish(new, "NEW", columns, "'insert'")};
+END;
+
+CREATE TRIGGER {_trigger(table, "update")} AFTER UPDATE ON {name(table)} WHEN {changed} BEGIN
+    {_publish(old, "OLD", columns, "'delete'")}
+    WHERE ({old}) IS NOT ({new});
+    {_publish(new, "NEW", columns, f"CASE WHEN ({old}) IS ({new}) THEN 'update' ELSE 'insert' END")};
+END;
+
+CREATE TRIGGER {_trigger(table, "delete")} AFTER DELETE ON {name(table)} BEGIN
+    {_publish(old, "OLD", columns, "'delete'")};
+END;
+"""
+    )
+
+
+def remove(table: str) -> str:
+    """The statements that remove the triggers."""
+    return "".join(f"DROP TRIGGER IF EXISTS {_trigger(table, what)};\n" for what in _TRIGGERS)
+
+
+def _trigger(table: str, what: str) -> str:
+    return name(f"newswire_watch_{table}_{what}")
+
+
+def _publish(channel: str, row: str, columns: list[str], event: str) -> str:
+    return f"""INSERT INTO newswire_outbox (channel, event, data)
+    SELECT {channel}, {event}, {_object(row, columns)}"""
+
+
+def _object(row: str, columns: list[str]) -> str:
+    """An expression: the row as a JSON object, with blobs in hexadecimal digits."""
+    parts = []
+    for begin in range(0, len(columns), _COLUMNS):
+        pairs = [
+            f"{quoted(each)}, CASE typeof({row}.{name(each)}) WHEN 'blob' THEN hex({row}.{name(each)}) "
+            f"ELSE {row}.{name(each)} END"
+            for each in columns[begin : begin + _COLUMNS]
+        ]
+        parts.append(f"json_object({', '.join(pairs)})")
+    if len(parts) == 1:
+        return parts[0]
+    inner = " || ',' || ".join(f"substr({part}, 2, length({part}) - 2)" for part in parts)
+    return f"'{{' || {inner} || '}}'"
+
 
 # One statement has them all, so that also without a transaction they come together; SQLite binds 32,766 values.
 _EVENTS: Final = 8000

@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple
 from newswire.errors import LogError, NewswireError
 from newswire.log.engine import Batch, Copied, Entry, OnDone, Outcome
 from newswire.log.failures import as_log_error
+from newswire.log.sqlite.admin import restore
 from newswire.log.sqlite.append import Appender
-from newswire.log.sqlite.copied import restore
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
 from newswire.log.sqlite.thread import DatabaseThread, Job, tell
 

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from newswire.serving.loop_lag import LoopLag
+from newswire.serving.stats import LoopLag
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.doctor.blocks import blocks_of
+from newswire.doctor.watch import blocks_of
 from newswire.wire.decoder import Decoder
 
 pieces = st.lists(st.sampled_from(["data: a", "id: 1", ": c", "\n", "\r", "\r\n", "event: e", "data:b", "\n\n"]))
