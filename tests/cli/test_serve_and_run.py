@@ -133,3 +133,12 @@ def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert b"pip install 'newswire[server]'" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_a_killed_server_leaves_no_folder_behind(tmp_path: Path) -> None:
+    """What several workers share needs one; a server alone makes none that it could not take away."""
+    folder = tmp_path / "tmp"
+    folder.mkdir()
+    with Serve(tmp_path, "--log", "memory://", environment={"TMPDIR": str(folder)}) as server:
+        server.stop(signal.SIGKILL)
+    assert list(folder.iterdir()) == []

@@ -90,12 +90,12 @@ def better_sse() -> Iterator[str]:
     beside = Path(sys.executable).with_name("node")
     node = str(beside) if beside.exists() else shutil.which("node")
     assert node is not None, "node is not installed: run scripts/setup.sh"
-    with subprocess.Popen([node, HERE / "hubs" / "better_sse.mjs"], stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout is not None
+    command = [node, HERE / "hubs" / "better_sse.mjs"]  # it ends when its stdin does: `node` may be a program around it
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with process.stdin:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
-        finally:
-            process.terminate()
 
 
 @pytest.mark.parametrize("hub", [sse_starlette, fastapi, better_sse], ids=lambda hub: hub.__name__)

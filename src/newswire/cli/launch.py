@@ -121,8 +121,8 @@ def serve_app(
         again = None if again is None else replace(again, fixed=found)
         _check_public(settings, settings.host, danger)
     _announce(settings, urls_of(listeners, None if handed_over else settings.host), banner)
-    with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
-        given: dict[str, Any] = {"stats_folder": Path(folder) if settings.workers > 1 else None}
+    with shared_folder(needed=settings.workers > 1) as folder:
+        given: dict[str, Any] = {"stats_folder": folder}
         if again is not None:
             given["again"] = again
             if posix.HANGUP is not None:
@@ -137,6 +137,16 @@ def serve_app(
             more={"lifespan": "on", "timeout_keep_alive": settings.keep_alive, **more},
         )
         launch(what, listeners)
+
+
+@contextmanager
+def shared_folder(*, needed: bool) -> Iterator[Path | None]:
+    """A folder for what several processes of one server tell each other. A killed server can't take it away."""
+    if needed:
+        with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
+            yield Path(folder)
+    else:
+        yield None
 
 
 def _check_public(settings: ServerSettings, host: str, danger: str) -> None:

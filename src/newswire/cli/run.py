@@ -18,7 +18,6 @@ import site
 import socket
 import sys
 import sysconfig
-import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -28,7 +27,7 @@ from typing import Any, Final
 import click
 
 from newswire import __version__
-from newswire.cli.launch import Launch, launch, stop_in_order
+from newswire.cli.launch import Launch, launch, shared_folder, stop_in_order
 from newswire.cli.listeners import listen, urls_of
 from newswire.cli.options import Duration
 from newswire.delivery.drain import drain_of
@@ -99,14 +98,14 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     url = urls_of(listeners, None if handed_over else host, tls=options["ssl_certfile"] is not None)
     banner = f"{click.style(f'newswire {__version__}', bold=True)} runs {app} on {click.style(url, fg='cyan')}; "
     banner += "Ctrl-C stops it"
-    with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
+    with shared_folder(needed=not alone) as folder:
         passed = {name: options[name] for name in ("factory", "drain", "grace", "workers")}
-        passed |= {"app": app, "banner": banner, "folder": folder}
+        passed |= {"app": app, "banner": banner, "folder": str(folder)}
         os.environ[_VARIABLE] = json.dumps(passed)
         if alone:
             click.echo(banner, err=True)
         _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else _TARGET, options, listeners)
-        if options["workers"] > 1 and not (Path(folder) / _BEGUN).exists():
+        if options["workers"] > 1 and folder is not None and not (folder / _BEGUN).exists():
             raise SystemExit(_STARTUP_FAILURE)  # no worker got as far as that
 
 
