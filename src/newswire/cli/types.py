@@ -17,8 +17,8 @@ import click
 
 from newswire.cli.terminal import colours
 from newswire.contract.asyncapi import asyncapi
+from newswire.contract.contract import load
 from newswire.contract.diff import Change, diff
-from newswire.contract.load import load
 from newswire.contract.schema import events_of, json_schema
 from newswire.contract.typescript import typescript
 from newswire.redact import printable

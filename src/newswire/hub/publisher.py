@@ -6,6 +6,7 @@ before anything is stored: by the channel's contract if it has one, and by what 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
@@ -13,7 +14,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import LogError, LogUnavailable
-from newswire.hub.lifecycle import Lifecycle, running_loop
+from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
 from newswire.hub.transactions import Ticket, Writing, elsewhere
 from newswire.hub.versions import Versions
@@ -211,7 +212,11 @@ class Publisher(Lifecycle):
 
     async def _append(self, batch: list[tuple[str, Event]], token: str | None) -> list[Position]:
         runtime = self._runtime
-        if runtime is None or self.closed or running_loop() is not self.loop:
+        try:
+            is_here = asyncio.get_running_loop() is self.loop
+        except RuntimeError:  # under trio; `runtime` says what to do
+            is_here = False
+        if runtime is None or self.closed or not is_here:
             runtime = await self.runtime()
         try:
             stored = await self.log.append(batch, token=token)

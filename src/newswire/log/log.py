@@ -17,7 +17,6 @@ from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from newswire.errors import Closed, EpochChanged, LogError, LogUnavailable
-from newswire.log.batch_check import BatchCheck
 from newswire.log.channels import Channels
 from newswire.log.engine import (
     Batch,
@@ -38,7 +37,7 @@ from newswire.log.engine import (
 from newswire.log.failures import as_log_error, as_unavailable, own_copy
 from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import KnownPosition, Position, positions
-from newswire.log.submissions import Submissions, wrong_number
+from newswire.log.submissions import BatchCheck, Submissions, wrong_number
 from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")

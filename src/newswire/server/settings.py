@@ -184,7 +184,7 @@ class Settings(ServerSettings):
         """
         if self.contract is None:
             return None
-        from newswire.contract.load import load  # a server without a contract imports nothing of them
+        from newswire.contract.contract import load  # a server without a contract imports nothing of them
 
         try:
             return load(self.contract)
