@@ -24,7 +24,7 @@ from tests.fixtures.asgi_request import Client, Send, request_id
 from tests.fixtures.asgi_servers import SERVERS, Server, running
 
 from newswire import EventSourceResponse, Hub, StreamOptions
-from newswire.delivery import middleware
+from newswire.delivery import response
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.middleware import StreamMiddleware
 
@@ -400,8 +400,8 @@ async def test_a_warning_where_many_streams_keep_a_framework_waiting(
     site: Site, missing: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line a process says how to add the middleware; streams that have ended don't count."""
-    monkeypatch.setattr(middleware, "_MANY", 1)
-    monkeypatch.setattr(middleware, "_warned", False)
+    monkeypatch.setattr(response, "_MANY", 1)
+    monkeypatch.setattr(response, "_warned", False)
     if missing:
         site.outer = site.app  # type: ignore[assignment]
     for _ in range(3):

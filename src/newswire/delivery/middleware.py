@@ -12,35 +12,14 @@ response goes on as before. On the direct path there is nothing to take over.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.stopping import STREAM, Ending
 from newswire.delivery.stream import PlainSink
 from newswire.hub.subscription import Subscription
-
-logger: logging.Logger = logging.getLogger("newswire.delivery")
-
-_MANY: Final = 500  # streams, which then cost 3 MB more than they need to
-_waiting = 0  # streams that a framework waits for, without the middleware
-_warned = False
-
-
-def count_waiting(change: int) -> None:
-    """Count the streams that keep a framework waiting. Log a line, once in a process, when there are many."""
-    global _waiting, _warned
-    _waiting += change
-    if _waiting > _MANY and not _warned:
-        _warned = True
-        logger.warning(
-            "More than %d streams are open, and the framework keeps its frames for each, some 5 KB. To free them, wrap "
-            "the application: app = newswire.delivery.middleware.StreamMiddleware(app). `newswire run` and "
-            "newswire's protocol for uvicorn save more.",
-            _MANY,
-        )
 
 
 class StreamMiddleware:

@@ -8,34 +8,39 @@ modules beside this one explain each way.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
-from newswire.delivery.compressed import GZIP, VARY, CompressedSink, body_for
 from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
 from newswire.delivery.framework import StarletteCompatible, as_http, release, warn_of_held
 from newswire.delivery.iterable import IterableStream, OnShutdown, close
-from newswire.delivery.middleware import StreamOffer, count_waiting
+from newswire.delivery.middleware import StreamOffer
 from newswire.delivery.problem import Problem, problem_of
 from newswire.delivery.reader import Item
 from newswire.delivery.stopping import DIRECT, STREAM, on_server_stop
-from newswire.delivery.stream import PlainSink
+from newswire.delivery.stream import GZIP, VARY, CompressedSink, PlainSink, body_for
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.wire.gzip import GzipBody
 from newswire.wire.headers import STREAM_HEADERS
 
+logger: logging.Logger = logging.getLogger("newswire.delivery")
+
 # On HTTP/2 some servers' send() never blocks: they keep what a client does not take, of each stream. A stream that
 # works reconnects after so many bytes, and goes on with its cursor.
-_UNTRACED: Final = nullcontext()
 _HTTP2_MAX_BYTES: Final = 4 * 2**20
+_UNTRACED: Final = nullcontext()
+_MANY: Final = 500  # streams, which then cost 3 MB more than they need to
+_waiting = 0  # streams that a framework waits for, without the middleware
+_warned = False
 
 
 class EventSourceResponse(StarletteCompatible):
@@ -109,11 +114,11 @@ class EventSourceResponse(StarletteCompatible):
                 sink = await self._begin(self.content, scope, receive, send)
                 if sink is not None and not self._hand_over(sink, self.content, scope, receive, send):
                     waits = "app" in scope and self.background is None and _extension(scope, STREAM) is None
-                    count_waiting(+waits)
+                    _count_waiting(+waits)
                     try:
                         await sink.stream(self.content, unwrap(receive))  # a frame more a stream would be felt
                     finally:
-                        count_waiting(-waits)
+                        _count_waiting(-waits)
             else:
                 await self._iterable(self.content, scope, receive, send)
         finally:
@@ -227,6 +232,20 @@ class EventSourceResponse(StarletteCompatible):
             unwatch()
             drain.leave(stream)
             hook.undo()
+
+
+def _count_waiting(change: int) -> None:
+    """Count the streams that keep a framework waiting. Log a line, once in a process, when there are many."""
+    global _waiting, _warned
+    _waiting += change
+    if _waiting > _MANY and not _warned:
+        _warned = True
+        logger.warning(
+            "More than %d streams are open, and the framework keeps its frames for each, some 5 KB. To free them, wrap "
+            "the application: app = newswire.delivery.middleware.StreamMiddleware(app). `newswire run` and "
+            "newswire's protocol for uvicorn save more.",
+            _MANY,
+        )
 
 
 def _traced(subscription: Subscription[Any], scope: Scope) -> AbstractContextManager[object]:

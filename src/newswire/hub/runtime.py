@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from newswire.errors import Closed, EpochChanged, LogUnavailable
-from newswire.hub.follower import LogFollower
+from newswire.hub.follower import LogFollower, LogMonitor
 from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame, heartbeat_chunk
 from newswire.hub.group import Group
 from newswire.hub.group import Member as GroupMember
 from newswire.hub.history import History, Reader
 from newswire.hub.index import ChannelIndex
 from newswire.hub.latest import LatestRules, LatestTable
-from newswire.hub.monitor import LogMonitor
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.paced import CoalescingGroup, Pace, RatedGroup
 from newswire.hub.scheduler import Deadlines, Scheduler

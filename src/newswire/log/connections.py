@@ -57,19 +57,11 @@ def caller_of(connection: Any) -> Caller:
 def run(caller: Caller, steps: Steps[T]) -> T:
     """Execute steps on a connection that need not be awaited."""
     try:
-        statement = next(steps)
-        while True:
-            try:
-                answer = caller.execute(statement)
-            except Exception as error:  # the driver's: the steps may know what it means
-                statement = steps.throw(error)
-            else:
-                statement = steps.send(answer)
+        run_async(caller, steps).send(None)  # it awaits nothing, so it ends at once
     except StopIteration as end:
         result: T = end.value
         return result
-    finally:
-        steps.close()
+    raise RuntimeError("the calls of this connection are awaited")
 
 
 async def run_async(caller: Caller, steps: Steps[T]) -> T:

@@ -19,7 +19,7 @@ from tests.fixtures.asgi_request import Client
 from tests.fixtures.asgi_servers import PATIENCE, running
 
 from newswire import EventSourceResponse, Hub, StreamOptions
-from newswire.delivery.compressed import CompressedSink
+from newswire.delivery.stream import CompressedSink
 from newswire.hub import frames
 from newswire.hub.frames import HEARTBEAT, Chunk
 from newswire.hub.stats import Counts

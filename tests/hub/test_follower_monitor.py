@@ -11,7 +11,7 @@ from tests.hub.troubled import TroubledLog
 
 from newswire import Hub
 from newswire.errors import LogError, LogUnavailable
-from newswire.hub import monitor
+from newswire.hub import follower
 from newswire.log.memory import MemoryLog
 from newswire.testing import next_event
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture(autouse=True)
 def _short_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(monitor, "_LOOK_SECONDS", 0.01)
-    monkeypatch.setattr(monitor, "_PUBLISH_SECONDS", 0.05)
+    monkeypatch.setattr(follower, "_MONITOR_SECONDS", 0.01)
+    monkeypatch.setattr(follower, "_PUBLISH_SECONDS", 0.05)
 
 
 async def until_state(hub: Hub, state: str) -> None:
