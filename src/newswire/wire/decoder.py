@@ -1,8 +1,13 @@
 """Bytes to events, exactly as WHATWG HTML 9.2.6 says, for any chunking, in linear time.
 
 The client, the command line and tests feed it, and so can any program that reads a stream with an HTTP library. It does
-no I/O and knows no clock. `LineSplitter` splits the bytes into lines. `Decoder` makes fields of the lines, and
-events of blocks of fields.
+no I/O and knows no clock. It splits the bytes into lines, and makes fields of the lines and events of blocks of fields.
+CR and LF are never part of a UTF-8 sequence, so a whole line can be decoded alone, and a broken sequence can't hide the
+line end after it.
+
+The pieces of an unfinished line are kept as they came, and joined into one buffer now and then. Joining at each chunk
+would cost the square of the line's length. And a peer that sends one byte at a time can't make us keep an object for
+each.
 
 One loop does the work and holds the block in local variables: a call for each line would cost a third of the speed. The
 quotations beside its steps are from the standard.
@@ -11,34 +16,69 @@ quotations beside its steps are from the standard.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, Generic, NoReturn, TypeVar
+from typing import Final, NoReturn
 
 from newswire.errors import DecodeLimitExceeded
 from newswire.wire.event import MAX_RETRY, Event
 
-T = TypeVar("T")
-
 _BOM: Final = b"\xef\xbb\xbf"
 _GATHER: Final = 32  # a piece costs some 40 bytes beside its own, so 32 of them cost little
 
+# Some real events have megabytes (images, documents), and limits of 64 KB to 1 MB have broken real programs. No real
+# line is endless. Both limits count bytes as they came.
+MAX_LINE: Final = 16 * 2**20
+MAX_EVENT: Final = 16 * 2**20
 
-class LineSplitter(Generic[T]):
-    """Splits a stream of bytes into lines, each byte looked at a bounded number of times. A subclass makes results.
+# After so many lines an unfinished event's lines are joined, since each str costs some 50 bytes beside its text.
+_JOIN: Final = 1024
 
-    "Lines must be separated by either a U+000D CARRIAGE RETURN U+000A LINE FEED (CRLF) character pair, a single U+000A
-    LINE FEED (LF) character, or a single U+000D CARRIAGE RETURN (CR) character" (9.2.5). Nothing here decodes text. CR
-    and LF are never part of a UTF-8 sequence, so a whole line can be decoded alone, and a broken sequence can't hide
-    the line end after it.
+# Skips the checks of `Event`: an event of the wire can break none of its rules, but for a harmless NUL.
+_new_event = tuple.__new__
 
-    The pieces of an unfinished line are kept as they came, and joined into one buffer now and then. Joining at each
-    chunk would cost the square of the line's length. And a peer that sends one byte at a time can't make us keep an
-    object for each.
+
+class Decoder:
+    """An incremental decoder of one stream: feed it bytes from the network, and it returns the events.
+
+    A decoded event's `id` is the last event ID in force when the event was dispatched, even if its own block has no
+    `id`. It is None if the stream has set none, or an empty `id` has reset it. An event's `retry` comes from its own
+    block, or is None.
+
+    The end of the stream needs no call: "Once the end of the file is reached, any pending data must be discarded. (If
+    the file ends in the middle of an event, before the final empty line, the incomplete event is not dispatched.)"
+    So drop the decoder. After a reconnect, begin a new one with the old one's `last_event_id`.
 
     Args:
-        max_line: the longest line, in bytes.
+        max_line: the longest line, in bytes. While a line has no end, the limit is checked every 32 pieces.
+        max_event: the most bytes of `data` lines in one event, field names included.
+        last_event_id: the last event ID in force at the start. The standard begins each stream with an empty buffer, so
+            after a reconnect the first event without an `id` would reset the cursor. With this ID the decoder keeps the
+            cursor, as browsers do.
+        on_comment: called with the text of each comment, in order, as soon as its line ends. It must not raise.
+
+    Attributes:
+        last_event_id: the last event ID in force, which a reconnect sends; empty if there is none.
+        retry: the reconnection time that the stream set last, in milliseconds; None if it set none.
     """
 
-    def __init__(self, max_line: int) -> None:
+    def __init__(
+        self,
+        *,
+        max_line: int = MAX_LINE,
+        max_event: int = MAX_EVENT,
+        last_event_id: str = "",
+        on_comment: Callable[[str], object] | None = None,
+    ) -> None:
+        self.last_event_id: str = last_event_id
+        self.retry: int | None = None
+        self._on_comment = on_comment
+        self._max_event = max_event
+        self._room = min(max_line, max_event)  # fewer bytes than this can't break a limit
+        self._id = last_event_id  # the "last event ID buffer"
+        # The block that is unfinished between two calls: its last data line, type, retry and channel …
+        self._unfinished: tuple[str | None, str, int | None, str | None] | None = None
+        self._parts: list[str] = []  # … its data lines before the last …
+        self._joined = 0  # … of which so many are several lines, joined …
+        self._size = 0  # … and the bytes of all its data lines, as they came.
         self._max_line = max_line
         self._at_start = True
         self._after_cr = False
@@ -47,11 +87,7 @@ class LineSplitter(Generic[T]):
         self._unended = 0  # bytes since the last chunk with a line end
         self._failure: DecodeLimitExceeded | None = None
 
-    def _take(self, lines: list[bytes], size: int) -> list[T]:
-        """Returns the results of one or more whole lines, without their ends; `size` is at least their bytes."""
-        raise NotImplementedError
-
-    def feed(self, data: bytes | bytearray | memoryview) -> list[T]:
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Event]:
         """Takes bytes from the network, and returns the results that they complete. Incomplete lines are kept.
 
         A line ends at once at its CR, LF or CRLF: a CR doesn't wait for the byte after it.
@@ -97,6 +133,19 @@ class LineSplitter(Generic[T]):
             lines[0] = lines[0].removeprefix(_BOM)  # 9.2.5: "stream = [ bom ] *event"; one, and only here
         return self._take(lines, size)
 
+    def decode(self, chunks: Iterable[bytes]) -> Iterator[Event]:
+        """Feeds all `chunks`, and yields the events as they are completed.
+
+        Args:
+            chunks: bytes, such as `response.iter_bytes()` of HTTP libraries.
+
+        Raises:
+            DecodeLimitExceeded: as `feed` does. Errors of `chunks` are raised too.
+        """
+        feed = self.feed
+        for chunk in chunks:
+            yield from feed(chunk)
+
     def _whole(self) -> bytes:
         """Returns the line whose end has just come."""
         if self._gathered:
@@ -125,84 +174,8 @@ class LineSplitter(Generic[T]):
         self._gathered = bytearray(1)
         raise self._failure
 
-
-def _as_bytes(data: object) -> bytes:
-    if isinstance(data, (bytes, bytearray, memoryview)):
-        return bytes(data)
-    raise TypeError(f"feed takes bytes, as they came from the network, not {type(data).__name__}")
-
-
-# Some real events have megabytes (images, documents), and limits of 64 KB to 1 MB have broken real programs. No real
-# line is endless. Both limits count bytes as they came.
-MAX_LINE: Final = 16 * 2**20
-MAX_EVENT: Final = 16 * 2**20
-
-# After so many lines an unfinished event's lines are joined, since each str costs some 50 bytes beside its text.
-_JOIN: Final = 1024
-
-# Skips the checks of `Event`: an event of the wire can break none of its rules, but for a harmless NUL.
-_new_event = tuple.__new__
-
-
-class Decoder(LineSplitter[Event]):
-    """An incremental decoder of one stream: feed it bytes from the network, and it returns the events.
-
-    A decoded event's `id` is the last event ID in force when the event was dispatched, even if its own block has no
-    `id`. It is None if the stream has set none, or an empty `id` has reset it. An event's `retry` comes from its own
-    block, or is None.
-
-    The end of the stream needs no call: "Once the end of the file is reached, any pending data must be discarded. (If
-    the file ends in the middle of an event, before the final empty line, the incomplete event is not dispatched.)"
-    So drop the decoder. After a reconnect, begin a new one with the old one's `last_event_id`.
-
-    Args:
-        max_line: the longest line, in bytes. While a line has no end, the limit is checked every 32 pieces.
-        max_event: the most bytes of `data` lines in one event, field names included.
-        last_event_id: the last event ID in force at the start. The standard begins each stream with an empty buffer, so
-            after a reconnect the first event without an `id` would reset the cursor. With this ID the decoder keeps the
-            cursor, as browsers do.
-        on_comment: called with the text of each comment, in order, as soon as its line ends. It must not raise.
-
-    Attributes:
-        last_event_id: the last event ID in force, which a reconnect sends; empty if there is none.
-        retry: the reconnection time that the stream set last, in milliseconds; None if it set none.
-    """
-
-    def __init__(
-        self,
-        *,
-        max_line: int = MAX_LINE,
-        max_event: int = MAX_EVENT,
-        last_event_id: str = "",
-        on_comment: Callable[[str], object] | None = None,
-    ) -> None:
-        super().__init__(max_line)
-        self.last_event_id: str = last_event_id
-        self.retry: int | None = None
-        self._on_comment = on_comment
-        self._max_event = max_event
-        self._room = min(max_line, max_event)  # fewer bytes than this can't break a limit
-        self._id = last_event_id  # the "last event ID buffer"
-        # The block that is unfinished between two calls: its last data line, type, retry and channel …
-        self._unfinished: tuple[str | None, str, int | None, str | None] | None = None
-        self._parts: list[str] = []  # … its data lines before the last …
-        self._joined = 0  # … of which so many are several lines, joined …
-        self._size = 0  # … and the bytes of all its data lines, as they came.
-
-    def decode(self, chunks: Iterable[bytes]) -> Iterator[Event]:
-        """Feeds all `chunks`, and yields the events as they are completed.
-
-        Args:
-            chunks: bytes, such as `response.iter_bytes()` of HTTP libraries.
-
-        Raises:
-            DecodeLimitExceeded: as `feed` does. Errors of `chunks` are raised too.
-        """
-        feed = self.feed
-        for chunk in chunks:
-            yield from feed(chunk)
-
     def _take(self, lines: list[bytes], size: int) -> list[Event]:
+        """Returns the events that whole lines, without their ends, complete; `size` is at least their bytes."""
         if self._size + size > self._room:
             self._check(lines)
         events: list[Event] = []
@@ -312,3 +285,9 @@ def _is_data(line: bytes) -> bool:
 def _milliseconds(digits: bytes) -> int:
     """Returns the number, with a bound, since int() refuses more than 4,300 digits."""
     return min(int(digits.lstrip(b"0")[:20] or b"0"), MAX_RETRY)
+
+
+def _as_bytes(data: object) -> bytes:
+    if isinstance(data, (bytes, bytearray, memoryview)):
+        return bytes(data)
+    raise TypeError(f"feed takes bytes, as they came from the network, not {type(data).__name__}")
