@@ -18,8 +18,9 @@ from typing import Any
 import pytest
 from tests.fixtures.serve import Serve
 
-from newswire.delivery.bodies import BUDGET, Bodies
+from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem
+from newswire.delivery.strangers import BUDGET
 
 HEAD = b"POST /channels/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 

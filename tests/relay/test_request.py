@@ -16,7 +16,7 @@ from starlette.routing import Mount
 from tests.fixtures.relay import CHAT, CHAT_PATH, World, serving
 from tests.fixtures.upstream import Call
 
-from newswire.delivery.bodies import BUDGET
+from newswire.delivery.strangers import BUDGET
 from newswire.errors import RelayRefused
 from newswire.relay import Relay, RelayOptions, relay
 from newswire.testing import asgi_client

@@ -15,9 +15,9 @@ from uvicorn.server import ServerState
 
 import newswire.delivery.fast.uvicorn as direct
 from newswire.delivery.asgi import Answer, AnswersWhole
-from newswire.delivery.bodies import BUDGET
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.problem import Problem
+from newswire.delivery.strangers import BUDGET
 
 pytestmark = [
     pytest.mark.anyio,

@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1 protocol, with a short way for small requests and limits on what strangers can make it hold.
 
 A head has at most 64 KB, 256 fields and 30 seconds. All unfinished requests of a process share one budget of memory
-(`newswire.delivery.bodies`); when that is spent, the oldest get a 503.
+(`newswire.delivery.strangers`); when that is spent, the oldest get a 503.
 
 A POST whose end came with its head is offered to an application that is an `AnswersWhole`: it returns a coroutine that
 answers, or None, and then the request goes uvicorn's way as if nothing had been. So it may leave to the ordinary way
@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from newswire.delivery.asgi import Answer, AnswersWhole
-from newswire.delivery.bodies import BUDGET
 from newswire.delivery.problem import Problem, unavailable
+from newswire.delivery.strangers import BUDGET
 
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle

@@ -23,8 +23,8 @@ from starlette.routing import Route
 from tests.fixtures.asgi_servers import Server, running
 from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
 
-from newswire.delivery.bodies import BUDGET, Budget
 from newswire.delivery.fast import limits
+from newswire.delivery.strangers import BUDGET, Budget
 
 
 async def size(request: Request) -> Response:
