@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import jsonschema
 import pytest
 from fastapi import FastAPI
 from litestar import Litestar, get
@@ -89,7 +88,7 @@ async def test_litestar_serves_it_too() -> None:
     assert item_of(document, "/events") == {"schema": {"$ref": "#/components/schemas/shop.Event"}}
 
 
-def test_each_reference_leads_somewhere() -> None:
+def test_each_reference_leads_somewhere(jsonschema: Any) -> None:
     """In a document, and in the schema alone."""
     document = describe({"paths": {"/events": {"get": {}}}}, {"/events": events})
     found = set(_references(document))

@@ -6,7 +6,6 @@ import json
 from enum import Flag, IntFlag
 from typing import Any, NamedTuple
 
-import jsonschema
 import msgspec
 import pytest
 from pydantic import BaseModel
@@ -30,7 +29,7 @@ class Full(msgspec.Struct, rename="camel"):
     maybe: int | msgspec.UnsetType = msgspec.UNSET
 
 
-def test_the_document_is_a_schema_and_every_published_event_fits_it() -> None:
+def test_the_document_is_a_schema_and_every_published_event_fits_it(jsonschema: Any) -> None:
     """Event and data together, for each kind of type."""
     document = json_schema(events)
     jsonschema.Draft202012Validator.check_schema(document)
@@ -91,7 +90,7 @@ class Struct(msgspec.Struct):
 
 
 @pytest.mark.parametrize("kind", [Model, Struct])
-def test_sums_of_flags_and_whole_tuples_are_sent(kind: Any) -> None:
+def test_sums_of_flags_and_whole_tuples_are_sent(kind: Any, jsonschema: Any) -> None:
     """A flag may be any sum of its members, and a named tuple is sent with its defaults: the document says so."""
     contract = Contract("x", {"e": kind})
     document = json_schema(contract)
