@@ -4,7 +4,7 @@ A channel that was seen once is one number in a dict, since there may be a milli
 that retention limits, has a `Channel`. Retention and the bound over all take the oldest first. What retention takes
 stays in log order a little longer, so that a channel that keeps one event does not lose the followers the rest.
 
-`Losses` knows what channels lost, by name, and finds it for a pattern without looking at all of them each time.
+`LostChannels` knows what channels lost, by name, and finds it for a pattern without looking at all of them each time.
 Channels stand in the order in which they lost something last, so a pattern that was looked up before looks only at
 those that lost something since. The first time it looks at all, in slices, between which the event loop goes on.
 
@@ -53,7 +53,7 @@ class _Match:
         self.seen = 0
 
 
-class Losses:
+class LostChannels:
     """The newest offset that each channel lost.
 
     Attributes:
@@ -172,7 +172,7 @@ class Kept:
 
     def __init__(self, rules: Rules, max_bytes: int) -> None:
         self.all: Blocks = Blocks()
-        self.losses: Losses = Losses()
+        self.losses: LostChannels = LostChannels()
         self.latest: int = 0
         self.buried: int = 0
         self.limited: bool = bool(rules)
