@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import sys
 import types
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -30,13 +29,12 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 from newswire.errors import BadPayload
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
-from newswire.wire.types import EventTypes, Unknown
+from newswire.wire.types import EventTypes, Unknown, with_extensions
 
 logger: logging.Logger = logging.getLogger("newswire.client")
 
@@ -105,22 +103,12 @@ def _new_converter(model: Any) -> Callable[[str], Any]:
         _check(model)
         return lambda text: _fit(json.loads(text), model, "$")
     try:
-        adapter: Any = pydantic.TypeAdapter(_with_extensions(model))
+        adapter: Any = pydantic.TypeAdapter(with_extensions(model))
         adapter.rebuild()  # raises if an annotation can't be resolved
     except (pydantic.errors.PydanticUserError, NameError) as error:
         raise TypeError(f"{model!r} can't be read from JSON: {error}") from error
     strict = None if hasattr(model, "model_validate_json") else True
     return lambda text: adapter.validate_json(text, strict=strict)
-
-
-def _with_extensions(model: Any) -> Any:
-    """A TypedDict as pydantic wants it before Python 3.12: made by `typing_extensions`, which pydantic brings."""
-    if sys.version_info >= (3, 12) or not is_typeddict(model):
-        return model
-    import typing_extensions
-
-    hints = get_type_hints(model, include_extras=True)
-    return typing_extensions.TypedDict(model.__name__, hints, total=model.__total__)  # type: ignore[operator]
 
 
 _cached_converter = lru_cache(256)(_new_converter)

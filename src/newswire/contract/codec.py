@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Final, NamedTuple, TypeAlias, get_args, get_origin
+
+from newswire.wire.types import with_extensions
 
 _MISSING: Final = "contracts need pydantic, which is not installed: pip install 'newswire[contract]'"
 
@@ -139,7 +141,7 @@ def codec_of(kind: Any) -> AnyCodec:
     except ImportError:
         raise ImportError(_MISSING) from None
     try:
-        adapter: Any = pydantic.TypeAdapter(type(None) if kind is None else _with_extensions(kind))
+        adapter: Any = pydantic.TypeAdapter(type(None) if kind is None else with_extensions(kind))
         adapter.rebuild()  # raises if an annotation can't be resolved
     except (pydantic.errors.PydanticUserError, NameError) as error:
         raise TypeError(f"{kind!r} can't be written as JSON: {error}") from error
@@ -156,16 +158,6 @@ def parts(kind: Any) -> Iterator[Any]:
 
 def _is_struct(kind: Any) -> bool:
     return hasattr(get_origin(kind) or kind, "__struct_fields__")
-
-
-def _with_extensions(model: Any) -> Any:
-    """A TypedDict as pydantic wants it before Python 3.12: made by `typing_extensions`, which pydantic brings."""
-    if sys.version_info >= (3, 12) or not is_typeddict(model):
-        return model
-    import typing_extensions
-
-    hints = get_type_hints(model, include_extras=True)
-    return typing_extensions.TypedDict(model.__name__, hints, total=model.__total__)  # type: ignore[operator]
 
 
 def _misfit(error: Exception) -> Misfit:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_type_hints, is_typeddict
 
 from newswire.wire.event import Event
 
@@ -36,3 +37,13 @@ class EventTypes(ABC, Generic[E]):
             BadPayload: the data doesn't fit, or the type is not known and `unknown` is `raise`.
             EventsLost: the event is a gap, and `unknown` is `raise`.
         """
+
+
+def with_extensions(model: Any) -> Any:
+    """A TypedDict as pydantic wants it before Python 3.12: made by `typing_extensions`, which pydantic brings."""
+    if sys.version_info >= (3, 12) or not is_typeddict(model):
+        return model
+    import typing_extensions
+
+    hints = get_type_hints(model, include_extras=True)
+    return typing_extensions.TypedDict(model.__name__, hints, total=model.__total__)  # type: ignore[operator]
