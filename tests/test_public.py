@@ -47,6 +47,15 @@ def test_a_name_imports_only_what_it_needs(names: str, missing: tuple[str, ...])
     assert not imported_by(f"from newswire import {names}") & set(missing)
 
 
+@pytest.mark.parametrize("framework", ["aiohttp", "django", "flask", "litestar", "quart", "sanic", "wsgi"])
+def test_an_integration_needs_its_framework_alone(framework: str) -> None:
+    """`pip install newswire django` is enough: nothing of newswire's extras is needed."""
+    absent = dict.fromkeys(("starlette", "uvicorn", "httptools", "httpx2", "prometheus_client", "jwt"))
+    assert f"newswire.integrations.{framework}" in imported_by(
+        f"sys.modules.update({absent}); import newswire.integrations.{framework}"
+    )
+
+
 def test_the_test_kit_needs_no_pytest() -> None:
     """`newswire.testing` can be used with any test runner; only its suites need pytest."""
     assert "pytest" not in imported_by(
