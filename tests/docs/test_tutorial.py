@@ -125,7 +125,7 @@ class Reader:
 
     def _matches(self, wanted: str, said: str) -> re.Match[str] | None:
         """Whether the text of the page came, where each id may be any; heartbeats may come between."""
-        said = re.sub(r"^:.*\n\n?", "", said, flags=re.MULTILINE)
+        said = re.sub(r"^:\n", "", said, flags=re.MULTILINE)
         exact = re.escape(wanted.rstrip("\n")).replace(r"\-", "-")
         return re.search(ID.sub(lambda _: ID.pattern, exact), said)
 

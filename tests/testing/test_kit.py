@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from typing import Any
 
@@ -46,6 +47,13 @@ async def test_endless_stream_in_memory(library: str) -> None:
                 assert (await next_event(source)).json() == {"n": number}
             assert hub.subscribers("news") == 1
         assert hub.subscribers("news") == 0
+
+
+def test_a_library_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(ImportError, match=r"^asgi_client needs httpx2: pip install httpx2$"):
+        asgi_client(application(Hub("memory://")))
 
 
 @pytest.mark.anyio

@@ -160,7 +160,10 @@ def asgi_client(app: App, *, library: str = "httpx2", base_url: str = "http://te
     Raises:
         ImportError: the library is not installed.
     """
-    httpx = importlib.import_module(library)
+    try:
+        httpx = importlib.import_module(library)
+    except ImportError as error:
+        raise ImportError(f"asgi_client needs {library}: pip install {library}") from error
 
     class Body(httpx.AsyncByteStream):  # type: ignore[name-defined, misc]
         def __init__(self, exchange: Exchange) -> None:
