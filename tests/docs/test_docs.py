@@ -26,6 +26,7 @@ from newswire.runs import DIALECTS, RunOptions, WorkerOptions
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "README.md"
 RUNS: Final = ROOT / "docs" / "runs.md"
+ADDRESS: Final = "http://127.0.0.1:8000"  # of the page's program
 FENCE: Final = re.compile(r"^```(\w*)[^\n`]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)  # perhaps with a title
 pytestmark = pytest.mark.anyio
 
@@ -69,7 +70,7 @@ async def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
     await execute(first, names)
     async with names["hub"], names["runs"], serving(names["app"]) as names["url"]:
         for block in others:
-            await execute(block, names)
+            await execute(block.replace(ADDRESS, names["url"]), names)
         yield names
 
 
@@ -100,8 +101,8 @@ def test_the_readmes_programs(tmp_path: Path) -> None:
 
 
 def test_every_block_is_one_that_is_run() -> None:
-    """The page has code in the two languages that these tests run, and in no other."""
-    found = [language for language, _ in FENCE.findall(RUNS.read_text())]
+    """The page has code in the two languages that these tests run, and in no other; its commands are the README's."""
+    found = [language for language, _ in FENCE.findall(RUNS.read_text()) if language != "console"]
     assert set(found) == {"python", "js"}
     assert found.count("js") == 2
 
@@ -132,7 +133,7 @@ async def test_what_the_page_prints(
     app, client, handle = blocks(RUNS, "python")[:3]
     await execute(app, names)
     async with names["hub"], names["runs"], serving(names["app"]) as names["url"]:
-        await execute(client, names)
+        await execute(client.replace(ADDRESS, names["url"]), names)
         told = capsys.readouterr().out.splitlines()
         await execute(handle, names)
         first, *events = capsys.readouterr().out.splitlines()
