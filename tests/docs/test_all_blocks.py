@@ -9,7 +9,6 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -107,14 +106,15 @@ async def test_client(stream: str, capsys: pytest.CaptureFixture[str], tmp_path:
     """Both sources print, each option exists, a cursor is kept, models are made, other clients' answers are read."""
     monkeypatch.chdir(tmp_path)
     sync, asynchronous, options, cursor, functions, models, others = blocks(DOCS / "client.md", "python")
-    names: dict[str, Any] = {"url": f"{stream}?from=earliest", "stream": stream, "handle": print, "httpx2": httpx2}
+    names: dict[str, Any] = {"url": f"{stream}?from=earliest", "stream": stream, "handle": print}
 
     def here(code: str) -> str:
-        return code.replace("https://example.org/events", names["url"])
+        return code.replace("http://127.0.0.1:8000/channels/news", names["url"])
 
     printed = "print(event.id, event.event, event.data)"
     await asyncio.to_thread(asyncio.run, one_event(here(sync), names, printed))
-    await one_event(here(asynchronous), names, printed)
+    program = here(asynchronous).replace(printed, f"{printed}\n            break")
+    await asyncio.to_thread(exec, program, names)
     assert capsys.readouterr().out.count(' order {"number": 1, "total": 2.5}') == 2
     await execute(options, names)
     assert names["options"].on_gap == "raise"
@@ -128,7 +128,7 @@ async def test_client(stream: str, capsys: pytest.CaptureFixture[str], tmp_path:
         first, second = models.split("for value in ")
         found: list[Any] = []
         with EventSource(names["url"]) as source:
-            names.update(source=source, dataclass=dataclass, found=found)
+            names.update(source=source, found=found)
             exec(first.replace("    ...", "    found.append(order)\n    break"), names)
         with EventSource(names["url"]) as source:
             names.update(source=source, Refund=names["Order"])
