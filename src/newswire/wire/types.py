@@ -1,6 +1,7 @@
 """Event types: what knows the type of each event's data, and makes values of events.
 
-`newswire.contract.Contract` is one. The sources of `newswire.client` read with it; the two floors meet only here.
+`newswire.contract.Contract` is one. The sources of `newswire.client` read with it; the two floors meet only here, and
+so does what both have to know of pydantic.
 """
 
 from __future__ import annotations
