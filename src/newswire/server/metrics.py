@@ -10,7 +10,7 @@ from typing import Final
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.delivery.problem import Problem
-from newswire.hub.presence.changes import KINDS
+from newswire.hub.presence.roster import KINDS
 from newswire.serving.metrics import Family
 from newswire.serving.stats import ServerStats
 

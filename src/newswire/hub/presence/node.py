@@ -22,9 +22,8 @@ from newswire.hub.latest import FORGOTTEN, read_forgotten
 from newswire.hub.leases import Leases
 from newswire.hub.options import PresenceOptions
 from newswire.hub.presence import names
-from newswire.hub.presence.changes import Changes
 from newswire.hub.presence.cleaner import Append, Cleaner, Subscribe
-from newswire.hub.presence.roster import Key, Place, Roster, change_of, note_held, note_here, note_visitors
+from newswire.hub.presence.roster import Changes, Key, Place, Roster, change_of, note_held, note_here, note_visitors
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log

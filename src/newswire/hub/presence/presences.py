@@ -12,9 +12,9 @@ from newswire.errors import Closed, LogUnavailable
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.hub.presence import names
-from newswire.hub.presence.changes import Changes
 from newswire.hub.presence.member import Change, Member, check_id, state_text
 from newswire.hub.presence.node import Node
+from newswire.hub.presence.roster import Changes
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.log import Log

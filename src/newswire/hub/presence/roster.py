@@ -2,10 +2,15 @@
 
 What a process has stored itself is put in as soon as it is stored, and comes again when the log brings it. So each part
 keeps its offset, and only what is newer counts.
+
+`Changes` counts what changes by kind, for metrics, and wakes those who wait for it: one object a hub, for all nodes
+that it has one after the other. A thousand readers of one channel's number wait for one `asyncio.Event`. It is held by
+those who wait and by nothing else, so names of channels that somebody once asked for cost nothing.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections import Counter
@@ -13,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final, TypeAlias
+from weakref import WeakValueDictionary
 
 from newswire.hub.presence.member import json_text
 from newswire.hub.presence.names import HELD, HERE, VISITORS, here, visitors
@@ -260,3 +266,37 @@ def note_here(key: Key, change: str, state: str | None) -> str:
 def note_visitors(channel: str, node: str, count: int) -> str:
     """The data of an event that says how many visitors a node has."""
     return json_text({"channel": channel, "node": node, "count": count})
+
+
+KINDS: Final = ("join", "update", "leave", "expire")
+
+
+class Changes:
+    """The changes of one process.
+
+    Attributes:
+        counts: those that this process has stored: `join`, `update`, `leave`, and `expire`, a leave because the node
+            that had the member is dead.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._next: WeakValueDictionary[str, asyncio.Event] = WeakValueDictionary()
+
+    def next(self, channel: str) -> asyncio.Event:
+        """An event that is set when a channel's members change next. Ask before you look, so that none is missed."""
+        event = self._next.get(channel)
+        if event is None:
+            event = self._next[channel] = asyncio.Event()
+        return event
+
+    def happened(self, channel: str) -> None:
+        """The members of a channel, or their number, have changed."""
+        event = self._next.pop(channel, None)
+        if event is not None:
+            event.set()
+
+    def anything(self) -> None:
+        """Everything may have changed: the log was read again, or the node has ended."""
+        for channel in list(self._next):
+            self.happened(channel)
