@@ -15,9 +15,8 @@ from typing import Final
 from newswire.log.channels import Channels
 from newswire.log.engine import Copied, Info, Limits, Losses, OnEntries
 from newswire.log.log import Log
-from newswire.log.nats.copied import Copies
+from newswire.log.nats.admin import Copies, info_of
 from newswire.log.nats.drops import Drops
-from newswire.log.nats.info import info_of
 from newswire.log.nats.link import Link
 from newswire.log.nats.pages import Pages
 from newswire.log.nats.stream import Stream

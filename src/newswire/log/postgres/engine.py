@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from newswire.log.engine import Copied, Info, Limits, Losses
 from newswire.log.log import Log
 from newswire.log.postgres.address import Address
-from newswire.log.postgres.copied import losses_of, restore
-from newswire.log.postgres.info import info_of
+from newswire.log.postgres.admin import info_of, losses_of, restore
 from newswire.log.postgres.keeper import Keeper
 from newswire.log.postgres.leader import Leader
 from newswire.log.postgres.link import Link, Server

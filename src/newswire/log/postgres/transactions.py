@@ -1,7 +1,8 @@
 """Publishing through an application's own connection to PostgreSQL, and the position that its rows are at.
 
 A connection inserts rows into the outbox, one for each event and each with a ticket: `newswire.log.postgres.outbox`
-says what becomes of them. This file has the statements that the application's connection executes.
+says what becomes of them. This file has the statements that the application's connection executes, and the SQL of
+triggers that publish each change of a table.
 
 **A snapshot** is taken while the log stands still. The connection's transaction gets its snapshot then; what that sees
 and was not moved to the log yet is moved, and then the log goes on. So what the snapshot sees is before the position,
@@ -11,6 +12,7 @@ in the log already. `_is_stale` finds that out.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar, Final
@@ -20,8 +22,17 @@ from weakref import WeakSet
 from newswire.errors import InvalidConnection, LimitExceeded, LogError
 from newswire.log.position import Position
 from newswire.log.postgres.outbox import Barrier, Outbox
-from newswire.log.postgres.watch import TABLE, remove, triggers
-from newswire.log.transactions import ChannelTemplate, Found, NotReady, Raw, Snapshot, Statement, Steps, Transactions
+from newswire.log.transactions import (
+    ChannelTemplate,
+    Found,
+    NotReady,
+    Raw,
+    Snapshot,
+    Statement,
+    Steps,
+    Transactions,
+    name,
+)
 from newswire.wire.event import Event
 
 # PostgreSQL takes 65,535 parameters, and drivers no more than 32,767.
@@ -205,3 +216,73 @@ def _parse(snapshot: str) -> tuple[int, int, set[int]]:
     """The parts of a `pg_snapshot`: everything before the first is over, nothing from the second on has begun."""
     least, upto, open_ = snapshot.split(":")
     return int(least), int(upto), {int(number) for number in open_.split(",") if number}
+
+
+# A table as the application writes it, and its columns.
+TABLE: Final = """
+    SELECT c.oid::regclass::text, n.nspname || '.' || c.relname, (
+        SELECT array_agg(attname::text ORDER BY attnum) FROM pg_attribute
+        WHERE attrelid = c.oid AND attnum > 0 AND NOT attisdropped
+    ) FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE c.oid = to_regclass($1) AND c.relkind IN ('r', 'p')"""
+
+
+def triggers(schema: str, table: str, found: tuple[str, str, Sequence[str]], template: ChannelTemplate) -> str:
+    """The statements that make the trigger and its function.
+
+    Args:
+        schema: the log's, quoted.
+        table: as the caller named it.
+        found: a row of `TABLE`.
+        template: of the channel.
+
+    Raises:
+        LogError: the template names a column that the table has not.
+    """
+    shown, full, columns = found
+    for column in template.columns:
+        if column not in columns:
+            raise LogError(f"the table {table!r} has no column {column!r}; it has {', '.join(columns)}")
+    old, new = template.sql("OLD.{}::text"), template.sql("NEW.{}::text")
+    function = _function(schema, full)
+    outbox = f"INSERT INTO {schema}.outbox (channel, event, data)"
+    return f"""CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog AS $newswire$
+DECLARE
+    -- A name that can't be a channel's is set aside with its event: it never fails the application's transaction.
+    old_channel text := CASE WHEN TG_OP <> 'INSERT' THEN coalesce({old}, '') END;
+    new_channel text := CASE WHEN TG_OP <> 'DELETE' THEN coalesce({new}, '') END;
+BEGIN
+    IF TG_OP = 'UPDATE' AND OLD *= NEW THEN
+        RETURN NULL;
+    END IF;
+    IF old_channel = new_channel THEN
+        {outbox} VALUES (new_channel, 'update', row_to_json(NEW)::text);
+        RETURN NULL;
+    END IF;
+    IF old_channel IS NOT NULL THEN
+        {outbox} VALUES (old_channel, 'delete', row_to_json(OLD)::text);
+    END IF;
+    IF new_channel IS NOT NULL THEN
+        {outbox} VALUES (new_channel, 'insert', row_to_json(NEW)::text);
+    END IF;
+    RETURN NULL;
+END $newswire$;
+CREATE OR REPLACE TRIGGER newswire_watch AFTER INSERT OR UPDATE OR DELETE ON {shown}
+    FOR EACH ROW EXECUTE FUNCTION {function}();
+"""
+
+
+def remove(schema: str, found: tuple[str, str, Sequence[str]]) -> str:
+    """The statements that remove the trigger and its function."""
+    shown, full, _ = found
+    return f"DROP TRIGGER IF EXISTS newswire_watch ON {shown};\nDROP FUNCTION IF EXISTS {_function(schema, full)}();\n"
+
+
+def _function(schema: str, full: str) -> str:
+    """The function for a table; a long name is cut, as PostgreSQL does, but stays another for each table."""
+    found = f"watch_{full}"
+    if len(found.encode()) > 63:
+        digest = hashlib.blake2b(full.encode(), digest_size=8).hexdigest()
+        found = f"{found.encode()[:46].decode('utf-8', 'ignore')}_{digest}"
+    return f"{schema}.{name(found)}"

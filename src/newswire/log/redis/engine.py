@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from newswire.log.engine import Copied, Info, Limits, Losses
 from newswire.log.log import Log
-from newswire.log.redis.copied import Copies
-from newswire.log.redis.info import info_of
+from newswire.log.redis.admin import Copies, info_of
 from newswire.log.redis.keeper import Keeper
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.pages import Pages

@@ -24,9 +24,8 @@ from newswire.runs.dialects.base import Dialect
 from newswire.runs.dialects.base import End as RunEnd
 from newswire.runs.dialects.coalesce import merged
 from newswire.runs.parts import part_of
-from newswire.runs.store.compact import expanded
 from newswire.runs.store.record import Record, out_channel, read_end
-from newswire.runs.store.store import RunStore
+from newswire.runs.store.store import RunStore, expanded
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.reserved import END, FOLDED, GAP

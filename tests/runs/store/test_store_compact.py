@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.log.engine import Entry
-from newswire.runs.store.compact import Piece, compacted, expanded
+from newswire.runs.store.store import Piece, compacted, expanded
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["message", "reasoning", "tool", "custom"]), st.text(max_size=5)))
 
