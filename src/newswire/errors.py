@@ -111,6 +111,9 @@ class _Answerable(NewswireError):
         error: Self = super().__new__(kind, *args, **fields)
         return error
 
+    def __init__(self, *args: object) -> None:
+        Exception.__init__(self, *args)  # `super()` may lead to Starlette's, which takes a status and sets `detail`
+
     @property
     def detail(self) -> str:
         """The text of the framework's answer: the message."""

@@ -66,7 +66,10 @@ def _decode(event: Event, model: Any, convert: Callable[[str], Any]) -> Any:
         return convert(event.data)
     except Exception as error:  # the model's own code may raise anything
         errors = getattr(error, "errors", None)
-        why = _explain(errors()) if callable(errors) else str(error) or type(error).__name__
+        if isinstance(error, RecursionError):
+            why = "the data is nested too deeply"
+        else:
+            why = _explain(errors()) if callable(errors) else str(error) or type(error).__name__
         name = getattr(model, "__name__", str(model))
         message = f"event {event.id or ''} of type {event.event!r} is no {name}: {why}"
         raise BadPayload(message, event=event, model=model) from error
