@@ -105,6 +105,21 @@ def test_a_name_that_no_channel_can_have_is_cheap_too() -> None:
     assert set(trie.match(".".join("*" * 100))) == {1}
 
 
+def test_a_channel_that_is_subscribed_to_by_name_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many private channels take turns beside a pattern: each is matched at its first event only."""
+    index = ChannelIndex()
+    index.add(Group(Pattern("record.>")))  # type: ignore[arg-type]
+    names = [f"out.{number}" for number in range(6_000)]
+    for name in names:
+        index.add(Group(name))  # type: ignore[arg-type]
+    for name in names:
+        index.groups(name)
+    monkeypatch.delattr(PatternTrie, "match")
+    for name in names:
+        (group,) = index.groups(name)
+        assert name in group.channels
+
+
 @pytest.mark.slow
 def test_names_that_come_once_are_not_kept() -> None:
     """A hundred thousand channels leave the index of a pattern's subscriber as small as five thousand do."""
