@@ -56,6 +56,20 @@ def test_an_integration_needs_its_framework_alone(framework: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("module", "missing"),
+    [
+        ("server.app", {"httpx2", "newswire.client", "newswire.edge", "rich"}),
+        ("cli.publish", {"asyncio", "rich", "newswire.log", "newswire.serving"}),
+        ("cli.tail", {"httpx2", "rich", "newswire.log", "newswire.serving"}),
+    ],
+    ids=["server", "publish", "tail"],
+)
+def test_a_command_starts_with_what_it_needs(module: str, missing: set[str]) -> None:
+    """A server loads no HTTP client, and a command that is called in a shell's loop no part of a server."""
+    assert not imported_by(f"import newswire.{module}") & missing
+
+
 def test_the_test_kit_needs_no_pytest() -> None:
     """`newswire.testing` can be used with any test runner; only its suites need pytest."""
     assert "pytest" not in imported_by(

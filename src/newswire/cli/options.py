@@ -6,8 +6,6 @@ from typing import Any, Final
 
 import click
 
-from newswire.serving import option_types
-
 SERVER_URL: Final = click.option(
     "--url",
     default="http://127.0.0.1:8000",
@@ -51,6 +49,10 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """See `click.ParamType.convert`."""
+        if isinstance(value, float):  # a default
+            return value
+        from newswire.serving import option_types  # late, as it brings the log
+
         kind = option_types.duration()
         try:
             return 0.0 if self._zero and str(value) in ("0", "0.0", "0s") else float(kind.read(value))

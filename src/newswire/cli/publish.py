@@ -18,8 +18,6 @@ from urllib.parse import quote
 
 import click
 import httpx2
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from newswire import __version__
 from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
@@ -266,7 +264,6 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: st
     url = str(options["url"])
     if not url.startswith(("http://", "https://")):
         raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {url!r}")
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     limits = httpx2.Limits(
         keepalive_expiry=2.0
     )  # below the server's own, so that no request meets a closing connection
@@ -284,7 +281,7 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: st
         if data is not None:
             _publish_one(upload, data, quiet=quiet)
         else:
-            _publish_lines(upload, errors, ndjson=ndjson, quiet=quiet)
+            _publish_lines(upload, ndjson=ndjson, quiet=quiet)
 
 
 def _publish_one(upload: Upload, data: str, *, quiet: bool) -> None:
@@ -297,7 +294,11 @@ def _publish_one(upload: Upload, data: str, *, quiet: bool) -> None:
         click.echo(id)
 
 
-def _publish_lines(upload: Upload, errors: Console, *, ndjson: bool, quiet: bool) -> None:
+def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:
+    from rich.console import Console  # late: publishing an argument needs none of it
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     if sys.stdin.isatty() and not quiet:
         errors.print("Type events, one a line; Ctrl-D ends.", style="dim")
     live = not quiet and errors.is_terminal and not sys.stdin.isatty()

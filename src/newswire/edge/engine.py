@@ -30,7 +30,7 @@ from typing import Any, Final
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
 from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
-from newswire.edge import form
+from newswire.log import form
 from newswire.edge.origin import Origin, Writer
 from newswire.errors import (
     Closed,

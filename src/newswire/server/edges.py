@@ -25,7 +25,7 @@ from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
-from newswire.edge import form
+from newswire.log import form
 from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, LimitExceeded, LogError, TrimmedAway
 from newswire.hub.options import StreamOptions
 from newswire.log.channels import Channels, Pattern, is_internal
