@@ -9,12 +9,17 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pytest
 from hypothesis import settings
+
+# Hundreds of processes are started here: each would compile all of newswire, which is half of what its start costs.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a failed assertion then says what it saw
 
