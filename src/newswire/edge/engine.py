@@ -30,7 +30,6 @@ from typing import Any, Final
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
 from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
-from newswire.log import form
 from newswire.edge.origin import Origin, Writer
 from newswire.errors import (
     Closed,
@@ -42,6 +41,7 @@ from newswire.errors import (
     SourceError,
     TrimmedAway,
 )
+from newswire.log import form
 from newswire.log.channels import Channels, is_internal
 from newswire.log.engine import Batch, Copied, Entry, Info, Losses, OnDone, OnEntries, Page, Span
 from newswire.log.engine import Limits as LogLimits

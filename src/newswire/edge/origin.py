@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
 
-from newswire.log import form
 from newswire.errors import LogError, LogUnavailable, LogUncertain
+from newswire.log import form
 from newswire.log.engine import Batch, Known, OnDone, Outcome
 from newswire.log.failures import as_log_error
 from newswire.log.retry import Retry

@@ -25,9 +25,9 @@ from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
-from newswire.log import form
 from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, LimitExceeded, LogError, TrimmedAway
 from newswire.hub.options import StreamOptions
+from newswire.log import form
 from newswire.log.channels import Channels, Pattern, is_internal
 from newswire.log.engine import Batch, Entry, OnDone, Outcome
 from newswire.log.log import Log
