@@ -61,7 +61,7 @@ images: setup          ## renews the pictures in docs/images
 test: setup check      ## static checks, then the whole suite on real servers and a real browser
 	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 2 -raR
 
-test-all: setup         ## the whole suite on Python 3.11, 3.12 and 3.13, each in an environment of its own
+test-all: setup         ## the whole suite on Python 3.11 to 3.14, each in an environment of its own
 	bash scripts/test_all.sh
 
 quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
