@@ -18,6 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 from tests.browser.conftest import Page
 from tests.docs.test_docs import ROOT, blocks
+from tests.fixtures.apart import installed_apart
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, clean_environment
 
@@ -116,6 +117,28 @@ def test_what_a_diff_takes_away_is_a_program(page: str) -> None:
             text = side(page, number, sign)
             if "const " not in diff:
                 compile(text, page, "exec")
+
+
+# Of the pages whose library is not among the packages of the tests: it is installed apart, in the version of the page.
+LIBRARIES: Final = {
+    "aiohttp-sse": "aiohttp-sse==3.0",
+    "django-eventstream": "django-eventstream==5.3.4",
+    "flask-sse": "Flask-SSE==1.0.0",
+    "socketio": "python-socketio==5.18.1",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(LIBRARIES))
+def test_the_program_before(page: str, tmp_path: Path) -> None:
+    """What a page's diff begins with is a program for the library that the page is about."""
+    packages = installed_apart(page, LIBRARIES[page])
+    (tmp_path / "before.py").write_text(side(f"{page}.md", 0, "-"))
+    apps = ["django.contrib.auth", "django.contrib.contenttypes", "django_eventstream"]
+    settings = f"import django.conf\ndjango.conf.settings.configure(INSTALLED_APPS={apps})\ndjango.setup()\n"
+    program = ("import django\n" + settings if page.startswith("django") else "") + "import before"
+    environment = clean_environment() | {"PYTHONPATH": str(packages)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=PATIENCE)
 
 
 def test_fastapi(tmp_path: Path) -> None:
