@@ -21,7 +21,7 @@ transaction that moves them, and so no process that could die before it does.
 
 A row that can't be an event must not make an application's transaction fail, least of all in a trigger: another trigger
 sets it aside in `newswire_refused`, and a process that follows the log logs it. What is refused is what `Hub.publish`
-refuses; `tests/log/test_sqlite_outbox.py` compares the two.
+refuses; `tests/log/test_sqlite_outbox_view.py` compares the two.
 
 Two traps of SQLite's: the conflict clause of the outermost statement (`INSERT OR REPLACE INTO orders`) counts in all
 triggers under it, so nothing here may rely on a conflict; and text in SQLite may be no UTF-8.
