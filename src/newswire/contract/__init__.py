@@ -8,9 +8,8 @@ first contract.
 
 from newswire.contract.asyncapi import asyncapi
 from newswire.contract.check import StreamChecker
-from newswire.contract.contract import Contract
+from newswire.contract.contract import Contract, TypedEvent
 from newswire.contract.diff import Change, diff
-from newswire.contract.event import TypedEvent
 from newswire.contract.openapi import describe, describe_fastapi, describe_litestar, item_schema
 from newswire.contract.schema import json_schema
 from newswire.contract.typescript import typescript

@@ -10,15 +10,25 @@ import importlib
 import logging
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Final, Protocol, TypeVar, Union, get_args, get_origin, overload
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Final,
+    Generic,
+    Protocol,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    overload,
+)
 
 from newswire.contract.codec import AnyCodec, Misfit, codec_of
-from newswire.contract.event import D as D_co
-from newswire.contract.event import N as N_co
-from newswire.contract.event import TypedEvent, declared
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
-from newswire.wire.event import Event, NoName
+from newswire.wire.event import Event, Named, NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
 
@@ -28,8 +38,39 @@ D = TypeVar("D")
 N = TypeVar("N", bound=str)
 T = TypeVar("T")
 E = TypeVar("E", covariant=True)
+N_co = TypeVar("N_co", bound=str, covariant=True)
+D_co = TypeVar("D_co", covariant=True)
 
 _SHOWN: Final = 8  # names, or faults, that a message lists
+
+
+@dataclass(frozen=True, slots=True)
+class TypedEvent(Named[N_co], Generic[N_co, D_co]):
+    """An event of a contract, with its data as a value.
+
+    `TypedEvent[Literal["price"], Price]` also declares an event: a union of such types is a contract, and a type
+    checker then knows from `event.event` which data the event has.
+
+    Attributes:
+        event: its name.
+        data: its data, of the type that the contract declares for this name.
+        id: the text of its position.
+        channel: the channel, where the stream says it.
+    """
+
+    event: N_co
+    data: D_co
+    id: str | None = None
+    channel: str | None = None
+
+
+def declared(kind: Any) -> tuple[str, Any] | None:
+    """The name and the type of `TypedEvent[Literal[name], type]`; None for any other type."""
+    if get_origin(kind) is not TypedEvent:
+        return None
+    literal, data = get_args(kind)
+    names = get_args(literal)
+    return (names[0], data) if len(names) == 1 and isinstance(names[0], str) else None
 
 
 class _NoValue:
