@@ -48,6 +48,7 @@ ACROSS: Final = {
     "server/test_serve": "`newswire serve` as a process",
     "test_dist": "what is published",
     "test_layout": "this file",
+    "test_version": "one version in all places",
     "test_public": "what the package exports",
     "testing/test_kit": "the whole kit",
 }
