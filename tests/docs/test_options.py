@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterator
 from dataclasses import fields
@@ -29,7 +28,8 @@ def flags_in(text: str) -> set[str]:
 @pytest.mark.parametrize("name", ["publish", "tail", "run", "token", "ticket", "key", "top"])
 def test_the_options_of_a_command_are_in_its_section(name: str) -> None:
     """Each option has its place there; each flag in its tables exists; its variable is named."""
-    command = getattr(importlib.import_module(f"newswire.cli.{name}"), name)
+    command = newswire.get_command(click.Context(newswire), name)
+    assert command is not None
     section = CLI.partition(f"## newswire {name}")[2].partition("\n## ")[0]
     options = [one for one in command.params if isinstance(one, click.Option)]
     for option in options:
