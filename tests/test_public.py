@@ -70,6 +70,19 @@ def test_a_command_starts_with_what_it_needs(module: str, missing: set[str]) -> 
     assert not imported_by(f"import newswire.{module}") & missing
 
 
+def test_djangos_routes_say_which_extra_they_need() -> None:
+    """An application with the server's routes needs the server's packages, and says how to install them."""
+    program = (
+        "import sys; sys.modules['starlette'] = None; import django.conf as conf; conf.settings.configure("
+        "NEWSWIRE={'PREFIX': '/live', 'LOG': 'memory://'}); from newswire.integrations.django import asgi_application; "
+        "asgi_application()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: newswire.server needs starlette, which is not installed: pip install 'newswire[server]'"
+    )
+
+
 def test_the_test_kit_needs_no_pytest() -> None:
     """`newswire.testing` can be used with any test runner; only its suites need pytest."""
     assert "pytest" not in imported_by(

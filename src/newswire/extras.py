@@ -24,6 +24,8 @@ class Extra:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Raise the `ModuleNotFoundError` of another package again, with what to do about it."""
-        if isinstance(error, ModuleNotFoundError) and error.name and error.name.partition(".")[0] != "newswire":
-            text = f"{self._what} needs {error.name}, which is not installed: pip install 'newswire[{self._name}]'"
-            raise ModuleNotFoundError(text, name=error.name) from None
+        if isinstance(error, ModuleNotFoundError) and error.name:
+            package = error.name.partition(".")[0]
+            if package != "newswire":
+                text = f"{self._what} needs {package}, which is not installed: pip install 'newswire[{self._name}]'"
+                raise ModuleNotFoundError(text, name=error.name) from None

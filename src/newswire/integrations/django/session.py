@@ -9,14 +9,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings  # type: ignore[import-untyped]
-from starlette.requests import Request
 
 from newswire.integrations.django.streams import release_connections
 from newswire.server.auth.access import Access, Action, Denied
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
 
 
 class SessionAuthorizer:
