@@ -148,7 +148,7 @@ class Chunk:
         """`raw` as one chunk of HTTP/1.1's chunked transfer coding (RFC 9112, section 7.1)."""
         coded = self.coded
         if coded is None:
-            raw = self.raw
+            raw = self._raw or self.raw
             coded = self.coded = b"%x\r\n%b\r\n" % (len(raw), raw)
         return coded
 

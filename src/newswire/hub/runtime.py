@@ -144,32 +144,28 @@ class HubRuntime:
 
     def take(self, entries: Sequence[Entry], whole: bool) -> None:
         """Take entries where the log learns of them, and write them too, unless more may come in this pass."""
-        if whole and self.scheduler.reserve():
-            try:
-                self._take(entries)
-            finally:
+        at_once = whole and self.scheduler.reserve()
+        try:
+            window, groups, epoch, latest = self.history.window, self.index.groups, self.epoch, self.latest
+            for entry in entries:
+                if entry.offset <= window.head:
+                    continue  # a log may give something twice
+                frame = Frame(epoch, entry)
+                window.append(frame)
+                self.counts.followed += 1
+                if latest is not None and entry.channel in latest.rules:
+                    latest.put(frame)
+                for group in groups(entry.channel):
+                    group.add(frame)
+            if self.history.beyond:
+                self.history.wake_beyond()
+            if self.on_news:
+                calls, self.on_news = self.on_news, set()
+                for call in calls:
+                    call()
+        finally:
+            if at_once:
                 self.scheduler.run()
-        else:
-            self._take(entries)
-
-    def _take(self, entries: Sequence[Entry]) -> None:
-        window, groups, epoch, latest = self.history.window, self.index.groups, self.epoch, self.latest
-        for entry in entries:
-            if entry.offset <= window.head:
-                continue  # a log may give something twice
-            frame = Frame(epoch, entry)
-            window.append(frame)
-            self.counts.followed += 1
-            if latest is not None and entry.channel in latest.rules:
-                latest.put(frame)
-            for group in groups(entry.channel):
-                group.add(frame)
-        if self.history.beyond:
-            self.history.wake_beyond()
-        if self.on_news:
-            calls, self.on_news = self.on_news, set()
-            for call in calls:
-                call()
 
     def lose_track(self) -> None:
         """What was taken may not have come to all groups: they look for it in the window."""

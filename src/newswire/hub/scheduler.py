@@ -91,7 +91,7 @@ class Scheduler:
                 except (Exception, asyncio.CancelledError) as error:  # the outermost frame of a turn
                     logger.error("events could not be handed on", exc_info=error)
                     job.failed()
-                if perf_counter() > stop:
+                if queue and perf_counter() > stop:
                     break
         finally:  # whatever happened: nothing but this gives the next turns
             if queue:

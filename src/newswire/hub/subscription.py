@@ -86,11 +86,6 @@ _SHOWN: Final = {
 }
 
 
-def _is_stream(sink: Sink) -> bool:
-    """Whether it is a connection's: the hub's own sinks, which take events and no bytes, say that they are not."""
-    return getattr(sink, "wire", True)
-
-
 class Attendance(Protocol):
     """A member of the subscription's channels, as the subscription sees it."""
 
@@ -142,6 +137,7 @@ class Subscription(Generic[E]):
         "_sink",
         "_start",
         "_state",
+        "_stream",
         "_transform",
         "_view",
         "_was_ready",
@@ -191,6 +187,7 @@ class Subscription(Generic[E]):
         self._quiet = False  # nothing was written since the last heartbeat was due, while it is catching up
         self._group: Group | None = None  # while it is attached
         self._sink: Sink | None = None
+        self._stream = False  # the sink is a connection's
         self._options = _NOT_YET
         self._transform = transform
         self._lifetime: float | None = None  # seconds until `expire`, from when it is attached
@@ -233,7 +230,7 @@ class Subscription(Generic[E]):
     @property
     def is_stream(self) -> bool:
         """Whether its events go to a connection."""
-        return self._sink is not None and _is_stream(self._sink)
+        return self._sink is not None and self._stream
 
     async def open(self) -> Position:
         """Find the place to start from; nothing is sent yet.
@@ -280,13 +277,14 @@ class Subscription(Generic[E]):
         self._sink = sink
         self._options = options
         self.write = sink.write if self._transform is None else self._write_transformed
-        stream = _is_stream(sink)
-        self.wire = stream and self._transform is None
+        # The hub's own sinks, which take events and no bytes, say that they are no connection's.
+        self._stream = getattr(sink, "wire", True)
+        self.wire = self._stream and self._transform is None
         self._state = _State.CATCHING
         if self._attendance is not None:
             self._attendance.begin()
         self._group = group = runtime.enter(self, options)
-        if stream:
+        if self._stream:
             runtime.counts.streams += 1
             runtime.counts.resumes[self.resumed] += 1
             if self._hub.tracer is not None:
@@ -337,9 +335,11 @@ class Subscription(Generic[E]):
         if not chunk.frames:
             return sink.write(chunk)  # a heartbeat
         out, over = transform.write(chunk)
-        if out is not None and _is_stream(sink):
-            self._runtime.counts.stream_bytes += len(out.raw)
-        more = True if out is None else sink.write(out)
+        more = True
+        if out is not None:
+            if self._stream:
+                self._runtime.counts.stream_bytes += len(out.raw)
+            more = sink.write(out)
         if over:
             self.close()
         return more
@@ -387,7 +387,7 @@ class Subscription(Generic[E]):
             self._leave()
             self._state = _State.CLOSED
             if self._sink is not None:
-                if _is_stream(self._sink):
+                if self._stream:
                     self._runtime.counts.streams -= 1
                     self._runtime.counts.ends[self._why] += 1
                     if self._hub.tracer is not None:
@@ -510,7 +510,7 @@ class Subscription(Generic[E]):
             self._tell_end()
             return
         self._state = _State.ENDING
-        if last is not None and _is_stream(sink):
+        if last is not None and self._stream:
             self._runtime.counts.stream_bytes += len(last.raw)
         self._stalls()  # a peer that never takes the rest is cut in the end
         sink.end(last)

@@ -421,7 +421,8 @@ class Follower:
         """Give it new entries, if it waits for just these. Returns whether it did; else `wake` it."""
         if not self._waiting or self.at != entries[0].offset - 1:
             return False
-        self.give(entries, True)
+        self.at = entries[-1].offset
+        self._on_entries(entries, True)
         return True
 
     def wake(self) -> None:

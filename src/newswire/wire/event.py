@@ -83,9 +83,10 @@ class Event(_Fields, Named[str]):
             data = _text("data", data, ": encode it first, as JSON say")
         if not data.isascii() and _SURROGATE.search(data):
             raise InvalidEvent("data", "data has a lone surrogate, which UTF-8 can't carry")
-        event = _line("event", event)
-        if not event:
-            raise InvalidEvent("event", "an event's type can't be empty: leave it out for 'message'")
+        if event != "message" or type(event) is not str:
+            event = _line("event", event)
+            if not event:
+                raise InvalidEvent("event", "an event's type can't be empty: leave it out for 'message'")
         if id is not None:
             id = _line("id", id)
         if channel is not None:

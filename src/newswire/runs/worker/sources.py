@@ -96,8 +96,7 @@ async def _iterate(source: AsyncIterable[Any], claim: Claim) -> None:
     iterator = aiter(source)
     try:
         async for item in iterator:
-            claim.put(event_of(item))
-            if claim.full:
+            if claim.put(event_of(item)):
                 await claim.room()
     finally:
         close = getattr(iterator, "aclose", None)

@@ -85,8 +85,7 @@ class RunWriter(Run):
 
     async def write(self, item: Any) -> None:
         """Write to the run, and wait if the log is far behind; see `put`."""
-        self._claim.put(event_of(item))
-        if self._claim.full:
+        if self._claim.put(event_of(item)):
             await self._claim.room()
 
     async def flush(self) -> None:
