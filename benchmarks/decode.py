@@ -32,6 +32,8 @@ _MB: Final = 2**20
 
 def run(size: Size, say: Say) -> list[Table]:
     """Measure; about a minute in full."""
+    gc.collect()
+    gc.freeze()  # `_cpu` collects each time: not the peers' modules, which are a million objects
     return [*_decoding(size, say), _encoding(size, say), _growth(size, say)]
 
 

@@ -80,7 +80,7 @@ PLACES: Final = {
     ),
     "chat": _Place(chat_server, "Boolean(globalThis.chat?.cursor)", "chat.counts.events", _ASK),
 }
-SMOKE: Final = ("console", "chat")
+SMOKE: Final = ("console",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,9 @@ def tables(size: Size, say: Say) -> list[Table]:
     cases: dict[str, _Case] = {
         "raw INSERT, by channel, 1 connection": partial(_raw, table="by_channel", connections=1, batch=1),
         "hub.publish, 1 publisher": partial(_published, publishers=1, batch=1),
-        "raw INSERT, by channel, 64 connections": partial(_raw, table="by_channel", connections=64, batch=1),
+        "raw INSERT, by channel, 64 connections": partial(
+            _raw, table="by_channel", connections=size.count(64, 64, 4), batch=1
+        ),
         "raw unnest of 64, bare, 1 connection": partial(_raw, table="bare", connections=1, batch=_BATCH),
         base: partial(_raw, table="by_channel", connections=1, batch=_BATCH),
         "hub.publish, 64 publishers": partial(_published, publishers=64, batch=1),
@@ -50,7 +52,7 @@ def tables(size: Size, say: Say) -> list[Table]:
         "hub.publish_many of 64, 4 publishers": partial(_published, publishers=4, batch=_BATCH),
     }
     found = []
-    for setting, options in _SETTINGS.items():
+    for setting, options in list(_SETTINGS.items())[: size.count(2, 2, 1)]:
         results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
         with Postgres(*options) as server:
             for number in range(rounds):

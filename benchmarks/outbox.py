@@ -72,6 +72,7 @@ def run(size: Size, say: Say) -> list[Table]:
     """Measure; two minutes in full."""
     seconds = size.pick(3.0, 1.0, 0.1)
     rounds = size.count(3, 1, 1)
+    connections = size.count(_CONNECTIONS, _CONNECTIONS, 4)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in _WAYS}
     with Postgres("-c", "fsync=on", "-c", "max_connections=200") as server:
         uvloop.run(_prepare(server.url))
@@ -81,7 +82,7 @@ def run(size: Size, say: Say) -> list[Table]:
             for number in range(rounds):
                 for name, statement in _WAYS.items():
                     say(f"round {number + 1} of {rounds}: {name}")
-                    found[name].append(uvloop.run(_transactions(server.url, statement, seconds)))
+                    found[name].append(uvloop.run(_transactions(server.url, statement, seconds, connections)))
             leader.kill()
         bare = [median(one[part] for one in found[next(iter(_WAYS))]) or 1 for part in (0, 1)]
         rows: list[list[Cell]] = []
@@ -110,9 +111,9 @@ async def _prepare(url: str) -> None:
     await log.close()
 
 
-async def _transactions(url: str, statement: str, seconds: float) -> tuple[float, float, float]:
+async def _transactions(url: str, statement: str, seconds: float, count: int) -> tuple[float, float, float]:
     """Transactions a second, the longest of 99 in 100, and how long it took until the outbox was empty."""
-    connections: list[Any] = [await asyncpg.connect(url) for _ in range(_CONNECTIONS)]
+    connections: list[Any] = [await asyncpg.connect(url) for _ in range(count)]
     waits: list[float] = []
 
     async def warm(connection: Any) -> Any:

@@ -47,7 +47,7 @@ def run(size: Size, say: Say) -> list[Table]:
     heartbeat = size.pick(5.0, 3.0, 2.0)
     rounds = size.count(3, 1, 1)
     rows: list[list[Cell]] = []
-    for name, opened in (("SQLite", _sqlite), ("Valkey", _valkey)):
+    for name, opened in (("SQLite", _sqlite), ("Valkey", _valkey))[size.count(0, 0, 1) :]:
         found = []
         for number in range(rounds):
             say(f"{name}, round {number + 1} of {rounds}: {people} members on two nodes, one is killed")
@@ -70,7 +70,7 @@ def run(size: Size, say: Say) -> list[Table]:
     )
     tables = [Table(f"{people} members on two nodes, one of which is killed (kill -9)", columns, rows, notes)]
     rows = []
-    for count in (people // 4, people // 2, people):
+    for count in (people // 4, people // 2, people)[size.count(0, 0, 2) :]:
         say(f"{count} members, of whom {people // 4} change their state once")
         with _sqlite(heartbeat) as (nodes, log):
             rows.append([count, *asyncio.run(_change(nodes, log, count, people // 4))])

@@ -112,7 +112,7 @@ def run(size: Size, say: Say) -> list[Table]:
     down = size.pick(2, 2, 0.2)  # seconds between the end of the old server and the start of the new one
     tables: list[Table] = []
     rows: list[list[Cell]] = []
-    for name, number in (("SIGTERM: goodbye", signal.SIGTERM), ("kill -9", signal.SIGKILL)):
+    for name, number in (("SIGTERM: goodbye", signal.SIGTERM), ("kill -9", signal.SIGKILL))[size.count(0, 0, 1) :]:
         say(f"{clients:,} clients, {name}")
         with tempfile.TemporaryDirectory(prefix="newswire-bench-") as folder:
             server = _Serve(folder)

@@ -38,7 +38,7 @@ def run(size: Size, say: Say) -> list[Table]:
         ("heads of 60 KB without an end", [head] * count),
         ("bodies of 1 MB without their last byte", [body] * count),
         ("half of each", [head, body] * (count // 2)),
-    ):
+    )[size.count(0, 0, 2) :]:
         say(name)
         rows.append([name, _memory(requests)])
     title = f"Memory for {count:,} connections with unfinished requests"
