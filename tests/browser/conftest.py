@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import json
 import os
 import re
@@ -9,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,68 +67,140 @@ class Tab:
             raise
 
 
-class Page(Tab):
-    """The first page of a browser of its own.
+class Browser:
+    """A Chromium and the program that drives it.
 
     Args:
-        driver: the program that drives it: `page.mjs`, or `devtools.mjs` for pages that are to be hidden or frozen.
-        context: options of the browser's context, as JSON, for `page.mjs`.
+        driver: the program: `page.mjs`, or `devtools.mjs` for pages that are to be hidden or frozen.
+
+    Attributes:
+        pages: those that are open, by the number of their context.
+    """
+
+    _shared: Browser | None = None
+
+    def __init__(self, driver: str) -> None:
+        self._process = subprocess.Popen(
+            [node(), str(HERE / driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._asked = False  # an answer is still to come
+        self.pages: dict[int, Page] = {}
+        self._opened = 0
+        self.version = self._answer()
+
+    @classmethod
+    def shared(cls) -> Browser:
+        """The one that all tests of this process share, until it is closed."""
+        if cls._shared is None:
+            cls._shared = cls("page.mjs")
+            atexit.register(cls.close_shared)
+        return cls._shared
+
+    @classmethod
+    def close_shared(cls) -> None:
+        """Close it, if it is there; the next test gets another."""
+        if cls._shared is not None:
+            found, cls._shared = cls._shared, None
+            atexit.unregister(cls.close_shared)
+            found.close()
+
+    def number(self, page: Page) -> int:
+        """The number of a new page's context."""
+        self._opened += 1
+        self.pages[self._opened] = page
+        return self._opened
+
+    def tell(self, **what: Any) -> Any:
+        """Do one thing, and return the result."""
+        assert self._process.stdin is not None
+        self._asked = True
+        self._process.stdin.write(json.dumps(what) + "\n")
+        self._process.stdin.flush()
+        return self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        while line := self._process.stdout.readline():
+            answer = json.loads(line)
+            page = self.pages.get(answer.get("context", 0))
+            if "pageerror" in answer:
+                if page is not None:
+                    page.errors.append(answer["pageerror"])
+                continue
+            if "console" in answer:
+                if page is not None:
+                    page.console.append(answer["console"])
+                continue
+            self._asked = False
+            assert "error" not in answer, answer["error"]
+            return answer["value"]
+        raise AssertionError("the browser's driver ended")
+
+    def shut(self, number: int) -> None:
+        """Close a page's context, and the browser if it still works on what a test has given up."""
+        del self.pages[number]
+        if self._asked:
+            self._process.kill()
+            self.close_shared()
+        else:
+            self.tell(context=number, shut=True)
+
+    def close(self) -> None:
+        """Close the browser."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.wait(30)
+        self._process.stdout.close()
+
+
+class Page(Tab):
+    """The first page of a person: nothing that another page has stored, opened or connected is there.
+
+    Args:
+        driver: see `Browser`; with `devtools.mjs` the page has a browser of its own.
+        context: options of the browser's context, for `page.mjs`.
 
     Attributes:
         errors: exceptions that no script has caught.
         console: errors that the browser has written to its console.
     """
 
-    def __init__(self, driver: str = "page.mjs", context: str = "{}") -> None:
+    def __init__(self, driver: str = "page.mjs", context: Mapping[str, Any] | None = None) -> None:
         super().__init__(self, 0)
-        self._process = subprocess.Popen(
-            [node(), str(HERE / driver), context], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
         self.errors: list[str] = []
         self.console: list[str] = []
-        self.version = self._answer()
-
-    def _answer(self) -> Any:
-        assert self._process.stdout is not None
-        while line := self._process.stdout.readline():
-            answer = json.loads(line)
-            if "pageerror" in answer:
-                self.errors.append(answer["pageerror"])
-                continue
-            if "console" in answer:
-                self.console.append(answer["console"])
-                continue
-            assert "error" not in answer, answer["error"]
-            return answer["value"]
-        raise AssertionError("the browser's driver ended")
+        self._own = driver != "page.mjs"
+        self._at = Browser(driver) if self._own else Browser.shared()
+        self._context = self._at.number(self)
+        self.version = self._at.version
+        if not self._own:
+            self._at.tell(context=self._context, open=dict(context or {}))
 
     def second(self) -> Tab:
-        """Another page of the same browser."""
+        """Another page of the same person."""
         return Tab(self, 1)
 
     def tabs(self, count: int) -> list[Tab]:
-        """The first pages of the browser."""
+        """The first pages of the person."""
         return [self, *(Tab(self, number) for number in range(1, count))]
 
     def tell(self, **what: Any) -> Any:
         """See `Tab.order`."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(what) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
+        return self._at.tell(context=self._context, **what)
 
     def close(self) -> None:
-        """Close the browser."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
+        """Close all its pages."""
+        if self._own:
+            self._at.close()
+        else:
+            self._at.shut(self._context)
 
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    """A new page, in a browser of its own."""
+    """A new page, of somebody whom no other test knows."""
     page = Page()
     yield page
     page.close()

@@ -68,7 +68,7 @@ def chromium() -> Iterator[Page]:
 @pytest.fixture(scope="module")
 def bare() -> Iterator[Page]:
     """A browser that runs no scripts of pages."""
-    page = Page("page.mjs", '{"javaScriptEnabled": false}')
+    page = Page(context={"javaScriptEnabled": False})
     yield page
     page.close()
 
