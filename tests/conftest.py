@@ -36,6 +36,9 @@ from tests.fixtures.quick import (  # noqa: E402
     running,
 )
 
+# Slow files that stay together all the same: each process that runs a test of them starts the whole demo.
+TOGETHER: Final = frozenset({"tests/browser/test_layout.py"})
+
 # Tests of the suites for every log and for runs: each log inherits them, so a mark can't stand at them.
 SLOW_OF_SUITES: Final = frozenset(
     {
@@ -146,7 +149,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return nodeid if folder_of(file) in SLOW_FOLDERS else file
+            return nodeid if folder_of(file) in SLOW_FOLDERS and file not in TOGETHER else file
 
     config.option.loadscopereorder = False
     return ByFile(config, log)

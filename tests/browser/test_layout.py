@@ -33,7 +33,7 @@ def rules(sheet: str) -> set[tuple[str, str]]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    with Demo(tmp_path_factory.mktemp("demo")) as demo:
+    with Demo(tmp_path_factory.mktemp("demo"), rate=20) as demo:  # a page that is looked at, not loaded
         yield demo
 
 
