@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,17 +16,10 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.fixtures.node import node
 from tests.fixtures.ports import free_port
 
 HERE = Path(__file__).parent
-
-
-def node() -> str:
-    """The node that scripts/setup.sh has chosen: the wheel's if it had to install one, else the machine's."""
-    beside = Path(sys.executable).parent / "node"
-    found = str(beside) if beside.exists() else shutil.which("node")
-    assert found is not None, "no node: run `make setup`"
-    return found
 
 
 class Tab:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -20,6 +18,7 @@ from sse_starlette import EventSourceResponse as StarletteResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
+from tests.fixtures.node import node
 
 HERE = Path(__file__).parent
 
@@ -87,15 +86,12 @@ def fastapi() -> contextlib.AbstractContextManager[str]:
 @contextlib.contextmanager
 def better_sse() -> Iterator[str]:
     """npm's better-sse in node."""
-    beside = Path(sys.executable).with_name("node")
-    node = str(beside) if beside.exists() else shutil.which("node")
-    assert node is not None, "node is not installed: run scripts/setup.sh"
-    command = [node, HERE / "hubs" / "better_sse.mjs"]  # it ends when its stdin does: `node` may be a program around it
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with process.stdin:
+    with subprocess.Popen([node(), HERE / "hubs" / "better_sse.mjs"], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
             yield f"http://127.0.0.1:{int(process.stdout.readline())}/"
+        finally:
+            process.terminate()
 
 
 @pytest.mark.parametrize("hub", [sse_starlette, fastapi, better_sse], ids=lambda hub: hub.__name__)

@@ -22,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from tests.contract.shop import events
+from tests.fixtures.node import node
 from tests.fixtures.tsc import tsc
 from typing_extensions import TypedDict  # pydantic asks for this one before Python 3.12
 
@@ -299,7 +300,7 @@ def test_what_is_sent_has_the_types_of_the_contract(tmp_path: Path) -> None:
         (tmp_path / f"contract{number}.ts").write_text("\n".join(lines))
     assert tsc(tmp_path) == ""
     done = subprocess.run(
-        ["node", "-e", READ_AND_WRITE], input=json.dumps(texts), capture_output=True, text=True, check=True
+        [node(), "-e", READ_AND_WRITE], input=json.dumps(texts), capture_output=True, text=True, check=True
     )
     returned = iter(json.loads(done.stdout))
     for contract, sent in made:

@@ -17,7 +17,7 @@ import httpx
 import httpx2
 import pytest
 import requests
-from tests.browser.conftest import node
+from tests.fixtures.node import node
 from tests.fixtures.proxies import HOST, Caddy, Nginx, Proxy
 from tests.fixtures.serve import PATIENCE, Serve
 

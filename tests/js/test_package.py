@@ -12,16 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.node import node
 
 ROOT = Path(__file__).parents[2]
-NODE = next(
-    str(path) for path in (Path(sys.executable).parent / "node", shutil.which("node")) if path and Path(path).exists()
-)
 
 
-def node(*arguments: str) -> str:
+def run(*arguments: str) -> str:
     """What a node program prints; it must succeed."""
-    done = subprocess.run([NODE, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([node(), *arguments], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -29,22 +27,22 @@ def node(*arguments: str) -> str:
 @pytest.mark.slow
 def test_the_units() -> None:
     """js/test passes in node's own test runner."""
-    node("--test", "js/test/*.test.ts")
+    run("--test", "js/test/*.test.ts")
 
 
 def test_the_types() -> None:
     """`tsc --strict` accepts the package; a wrong name or field and a missing case are errors (js/test/types.ts)."""
-    node("node_modules/typescript/bin/tsc", "-p", "js/tsconfig.json", "--noEmit")
+    run("node_modules/typescript/bin/tsc", "-p", "js/tsconfig.json", "--noEmit")
 
 
 def test_the_served_file_is_fresh() -> None:
     """`newswire.js` in the wheel is what js/src gives: after a change, `make js`."""
-    node("js/build.mjs", "--check")
+    run("js/build.mjs", "--check")
 
 
 def test_the_core_is_small() -> None:
     """`connect`, with resume, back-off and watchdog, weighs at most 4 KB with gzip."""
-    sizes: list[dict[str, Any]] = json.loads(node("js/sizes.mjs", "--json"))
+    sizes: list[dict[str, Any]] = json.loads(run("js/sizes.mjs", "--json"))
     core = next(one for one in sizes if one["name"].startswith("core"))
     assert core["gzip"] <= 4096, sizes
 
@@ -53,9 +51,10 @@ def test_the_core_is_small() -> None:
 def application(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what `npm pack` makes in its node_modules, and React."""
     folder = tmp_path_factory.mktemp("application")
-    npm = Path(NODE).with_name("npm")
-    path = f"{Path(NODE).parent}:{os.environ['PATH']}"
-    pack = [str(npm), "pack", "--json", "--pack-destination", str(folder)]
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    npm = shutil.which("npm", path=path)
+    assert npm is not None, "no npm: run `make setup`"
+    pack = [npm, "pack", "--json", "--pack-destination", str(folder)]
     subprocess.run(
         pack, cwd=ROOT / "js", capture_output=True, check=True, timeout=100, env={**os.environ, "PATH": path}
     )
@@ -89,7 +88,7 @@ def test_what_npm_would_publish(application: Path) -> None:
         .every((one) => typeof one === "function"));
     """
     (application / "try.mjs").write_text(program)
-    done = subprocess.run([NODE, "try.mjs"], cwd=application, capture_output=True, text=True, check=True)
+    done = subprocess.run([node(), "try.mjs"], cwd=application, capture_output=True, text=True, check=True)
     assert done.stdout == "true\n"
 
 
@@ -120,7 +119,7 @@ def test_the_types_are_found(application: Path, resolution: tuple[str, ...]) -> 
     tsc = str(ROOT / "node_modules" / "typescript" / "bin" / "tsc")
     options = ["--strict", "--noEmit", "--target", "es2022", "--lib", "es2023,dom", "--skipLibCheck", "false"]
     done = subprocess.run(
-        [NODE, tsc, *options, *resolution, "--types", "", "try.ts"], cwd=application, capture_output=True, text=True
+        [node(), tsc, *options, *resolution, "--types", "", "try.ts"], cwd=application, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout
 
@@ -140,7 +139,7 @@ def test_a_server_renders_the_hooks(application: Path) -> None:
       console.log(renderToString(createElement(Shown)), typeof document);
     """
     (application / "render.mjs").write_text(program)
-    done = subprocess.run([NODE, "render.mjs"], cwd=application, capture_output=True, text=True, check=True)
+    done = subprocess.run([node(), "render.mjs"], cwd=application, capture_output=True, text=True, check=True)
     assert done.stdout == "connecting idle undefined\n"
 
 
@@ -159,7 +158,7 @@ def test_a_bundler_leaves_out_what_a_page_does_not_use(application: Path) -> Non
       console.log(JSON.stringify([from(first), later.sort()]));
     """
     (application / "bundle.mjs").write_text(program)
-    done = subprocess.run([NODE, "bundle.mjs"], cwd=application, capture_output=True, text=True, check=True)
+    done = subprocess.run([node(), "bundle.mjs"], cwd=application, capture_output=True, text=True, check=True)
     first, later = json.loads(done.stdout)
     assert {"connect.js", "page.js"} <= set(first)
     assert not {"run.js", "eventsource.js", "react.js", "shared.js", "native.js"} & set(first)

@@ -12,12 +12,11 @@ from __future__ import annotations
 import base64
 import json
 import random
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from tests.fixtures.node import node
 
 from newswire.wire import Decoder
 
@@ -89,22 +88,14 @@ def rounded(retry: int | None) -> float | None:
     return None if retry is None else float(retry)
 
 
-@pytest.fixture(scope="module")
-def node() -> str:
-    beside = Path(sys.executable).parent / "node"
-    found = str(beside) if beside.exists() else shutil.which("node")
-    assert found, "make setup brings node"
-    return found
-
-
 @pytest.mark.slow
-def test_the_same_events_as_the_oracle(node: str) -> None:
+def test_the_same_events_as_the_oracle() -> None:
     """Whatever the bytes and however they are cut."""
     dice = random.Random(20)
     streams = [cut(dice, make_stream(dice)) for _ in range(STREAMS)]
     lines = [json.dumps([base64.b64encode(chunk).decode() for chunk in chunks]) for chunks in streams]
     done = subprocess.run(
-        [node, str(Path(__file__).with_name("oracle.mjs"))],
+        [node(), str(Path(__file__).with_name("oracle.mjs"))],
         input="\n".join(lines).encode(),
         capture_output=True,
         check=False,

@@ -14,5 +14,4 @@ const server = createServer(async (request, response) => {
   }
   setTimeout(() => response.end(), 20); // it writes in turns of its own
 });
-process.stdin.on("end", () => process.exit()).resume();
 server.listen(0, "127.0.0.1", () => console.log(server.address().port));

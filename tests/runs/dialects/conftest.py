@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.fixtures.node import node
 
 
 class Streams:
@@ -74,11 +74,8 @@ class Streams:
 
 def run_node(script: str, urls: Sequence[str]) -> Any:
     """Have a script beside this file read these addresses; returns what it prints, which is JSON."""
-    beside = Path(sys.executable).parent / "node"
-    node = str(beside) if beside.exists() else shutil.which("node")
-    assert node is not None, "no node: run `make setup`"
     path = Path(__file__).with_name(script)
-    done = subprocess.run([node, str(path)], input=json.dumps(urls), capture_output=True, text=True, timeout=100)
+    done = subprocess.run([node(), str(path)], input=json.dumps(urls), capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
