@@ -6,8 +6,10 @@ server's file has only a hash of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +17,11 @@ import click
 
 from newswire.cli.options import Duration
 from newswire.errors import InvalidChannel
+from newswire.extras import Extra
 from newswire.log.channels import check_pattern
 
 SECRET: Final = click.option(
-    "--jwt-secret", required=True, envvar="NEWSWIRE_JWT_SECRET", help="The server's secret (NEWSWIRE_JWT_SECRET)."
+    "--jwt-secret", required=True, envvar="NEWSWIRE_JWT_SECRET", show_envvar=True, help="The server's secret."
 )
 
 
@@ -28,6 +31,16 @@ def patterns(context: click.Context, parameter: click.Parameter, value: tuple[st
         return tuple(check_pattern(one) for one in value)
     except InvalidChannel as error:
         raise click.BadParameter(str(error), context, parameter) from None
+
+
+@contextlib.contextmanager
+def needs_jwt() -> Iterator[None]:
+    """Says in one line what to install where PyJWT is missing."""
+    try:
+        with Extra("this command", "auth"):
+            yield
+    except ModuleNotFoundError as error:
+        raise click.ClickException(str(error)) from None
 
 
 @click.command(short_help="Print a token (JWT) for a client or a publisher.")
@@ -64,16 +77,17 @@ def token(
     if issuer is not None:
         more["iss"] = issuer
     try:
-        made = new_token(
-            jwt_secret,
-            subject=sub,
-            subscribe=subscribe,
-            publish=publish,
-            ttl=ttl,
-            admin=admin,
-            more=more,
-            algorithm=algorithm,
-        )
+        with needs_jwt():
+            made = new_token(
+                jwt_secret,
+                subject=sub,
+                subscribe=subscribe,
+                publish=publish,
+                ttl=ttl,
+                admin=admin,
+                more=more,
+                algorithm=algorithm,
+            )
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--jwt-secret") from None
     click.echo(made)
@@ -98,7 +112,8 @@ def ticket(jwt_secret: str, sub: str | None, subscribe: tuple[str, ...], ttl: fl
     from newswire.server.auth.tickets import derived_key, new_ticket
 
     key = derived_key(jwt_secret)
-    made, _ = new_ticket(key, subject=sub, subscribe=subscribe, first_use=ttl, until=time.time() + lease)
+    with needs_jwt():
+        made, _ = new_ticket(key, subject=sub, subscribe=subscribe, first_use=ttl, until=time.time() + lease)
     click.echo(made)
 
 

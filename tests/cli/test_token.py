@@ -1,0 +1,30 @@
+"""`newswire token`, `ticket` and `key`: what they say when something is missing. The server's tests use what they print."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from newswire.cli.main import newswire
+
+
+@pytest.mark.parametrize("name", ["token", "ticket"])
+def test_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without PyJWT they name the extra, in one line."""
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    said = CliRunner().invoke(newswire, [name, "--jwt-secret", "s" * 32, "--subscribe", "news"])
+    assert (said.exit_code, said.output) == (
+        1,
+        "Error: this command needs jwt, which is not installed: pip install 'newswire[auth]'\n",
+    )
+
+
+@pytest.mark.parametrize("name", ["token", "ticket"])
+def test_no_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a secret they name the variable that may have it."""
+    monkeypatch.delenv("NEWSWIRE_JWT_SECRET", raising=False)
+    said = CliRunner().invoke(newswire, [name, "--subscribe", "news"])
+    assert said.exit_code == 2
+    assert "'--jwt-secret' (env var: 'NEWSWIRE_JWT_SECRET')" in said.output
