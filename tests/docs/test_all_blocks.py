@@ -228,11 +228,14 @@ def test_a_rule_of_your_own(tmp_path: Path) -> None:
 
 
 def test_index(tmp_path: Path) -> None:
-    """docs/index.md: the stream of its application opens."""
+    """docs/index.md: the stream of its application opens, and gets what is published."""
     (tmp_path / "app.py").write_text(blocks(DOCS / "index.md", "python")[0].lstrip())
     with running("app:app", tmp_path) as (url, _), httpx2.stream("GET", f"{url}/news", timeout=PATIENCE) as answer:
         assert answer.status_code == 200
-        assert "retry: " in next(answer.iter_text())
+        came = answer.iter_lines()
+        assert next(came).startswith("retry: ")
+        assert httpx2.post(f"{url}/news", json={"title": "It works"}, timeout=PATIENCE).status_code == 200
+        assert next(line for line in came if line.startswith("data: ")) == 'data: {"title":"It works"}'
 
 
 async def test_explanations(capsys: pytest.CaptureFixture[str]) -> None:
