@@ -1,4 +1,4 @@
-"""`newswire token`, `ticket` and `key`: what they say when something is missing. What they print, the server's tests use."""
+"""What `newswire token`, `ticket` and `key` say when something is missing. The server's tests use what they print."""
 
 from __future__ import annotations
 
