@@ -36,7 +36,7 @@ NO_PLUGINS: Final = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 HERE: Final = "tests/docs/test_all_blocks.py"
 RUN_BY: Final = {
     "auth.md": "tests/server/test_auth.py",
-    "browser.md": "tests/browser/test_behaviour.py",
+    "browser.md": "tests/docs/test_tutorial.py",
     "client.md": HERE,
     "contracts.md": "tests/docs/test_contracts_page.py",
     "dialects.md": "tests/docs/test_dialects_page.py",

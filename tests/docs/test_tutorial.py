@@ -16,10 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import httpx2
 import pytest
+from starlette.applications import Starlette
 from tests.browser.conftest import Page
 from tests.docs.test_docs import ROOT, blocks, execute
 from tests.fixtures.ports import free_port
+from tests.fixtures.serve import running
+
+from newswire.browser import FILES
 
 PAGE: Final = ROOT / "docs" / "tutorial.md"
 BLOCK: Final = re.compile(r'^```(\w+)(?: title="([^"]+)")?[^\n]*\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -168,6 +173,38 @@ def test_word_for_word(reader: Reader) -> None:
     assert reader.browser.evaluate(STATE) == "live"
     assert "```console" not in rest
     assert len(reader.done) == len(re.findall(r"^\$ (?!pip)", PAGE.read_text(), re.MULTILINE)) == 10
+
+
+@pytest.mark.browser
+def test_with_the_package(tmp_path: Path) -> None:
+    """With the lines of docs/browser.md the same page reads by newswire.js."""
+    files = {title: code for _, title, code in BLOCK.findall(PAGE.read_text()) if title.endswith((".py", ".html"))}
+    more = {title: code for _, title, code in BLOCK.findall(PAGE.with_name("browser.md").read_text()) if "," in title}
+    script = more["page.html, its script"]
+    page, script_count = re.subn(r"<script>.*</script>\n", lambda _: script, files["page.html"], flags=re.DOTALL)
+    assert script_count == 1
+    (tmp_path / "app.py").write_text(files["app.py"] + more["app.py, at its end"])
+    (tmp_path / "page.html").write_text(page)
+    browser = Page()
+    try:
+        with running("app:app", tmp_path) as (url, _):
+            browser.order(goto=url)
+            browser.until(f"{STATE} === 'live'")
+            httpx2.post(f"{url}/news", json={"title": "It works"}, timeout=PATIENCE).raise_for_status()
+            browser.until(f"{SHOWN}.length === 1")
+            assert browser.evaluate(SHOWN) == ["It works"]
+    finally:
+        browser.close()
+
+
+def test_the_files_of_the_package() -> None:
+    """The programs of docs/browser.md add a route for each file."""
+    for block in blocks(PAGE.with_name("browser.md"), "python"):
+        names: dict[str, Any] = {"__name__": "page", "app": Starlette()}
+        exec(block, names)
+        routes = {route.path for route in names["app"].routes}
+        assert "/newswire.js" in routes
+        assert routes in ({"/newswire.js"}, set(FILES))
 
 
 @pytest.mark.anyio
