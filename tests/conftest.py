@@ -1,7 +1,7 @@
 """What every test gets: asyncio as the one event loop, and warnings as errors (pyproject.toml).
 
-With `-n 2` (pytest-xdist) two processes share the tests. The slow folders start first and are shared test by test; all
-other tests stay together by file, so that what a module sets up is set up once.
+With `-n 2` (pytest-xdist) two processes share the tests. The slow folders start first. Tests stay together by file,
+so that what a module sets up is set up once, but for the slowest files, which are shared test by test.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ from tests.fixtures.quick import (  # noqa: E402
     running,
 )
 
-# Slow files that stay together all the same: each process that runs a test of them starts the whole demo.
-TOGETHER: Final = frozenset({"tests/browser/test_layout.py"})
+# Where a file takes minutes, its tests are shared one by one; they begin with nothing that others have set up.
+BY_TEST: Final = ("tests/browser/", "tests/benchmarks/", "tests/docs/test_deploy_http2.py")
+TOGETHER: Final = frozenset({"tests/browser/test_layout.py"})  # it starts the whole demo
 
 # Tests of the suites for every log and for runs: each log inherits them, so a mark can't stand at them.
 SLOW_OF_SUITES: Final = frozenset(
@@ -143,13 +144,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share the slow folders test by test, all others file by file."""
+    """Share the slowest files test by test, all others file by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return nodeid if folder_of(file) in SLOW_FOLDERS and file not in TOGETHER else file
+            return nodeid if file.startswith(BY_TEST) and file not in TOGETHER else file
 
     config.option.loadscopereorder = False
     return ByFile(config, log)

@@ -55,8 +55,8 @@ class Plan:
 
 FULL: Final = Plan(30, 2000, 50, 80, 40, 3, 5, 1.5)
 QUICK: Final = Plan(12, 500, 10, 10, 5, 1, 2, 0.5)
-SHORT: Final = Plan(6, 200, 6, 8, 4, 0.6, 1, 0.2)
-SMOKE: Final = Plan(5, 100, 3, 4, 2, 0.3, 0.5, 0.1)
+SHORT: Final = Plan(6, 100, 6, 8, 4, 0.6, 1, 0.2)
+SMOKE: Final = Plan(2, 100, 3, 4, 2, 0.3, 0.5, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
