@@ -11,15 +11,20 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+import httpcore2
 import pytest
 from hypothesis import settings
 
 # Hundreds of processes are started here: each would compile all of newswire, which is half of what its start costs.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# Each client of httpx2 reads the system's certificates, which takes longer than most tests. Here they read them once.
+httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
 
 pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a failed assertion then says what it saw
 

@@ -29,3 +29,8 @@ class TestEdgeLog(LogSuite):
     def make_log(self, origins: Many, tmp_path: Path) -> Iterator[MakeLog]:
         yield edges_of(origins, tmp_path / "origin.db")
         origins.close()
+
+    @pytest.mark.parametrize("strange", [False, True], ids=["steady clock", "strange clock"])
+    async def test_a_random_walk(self, make_log: MakeLog, strange: bool) -> None:
+        """One walk for each clock: it is the origin that retains, and its log has walked more."""
+        await super().test_a_random_walk(make_log, 0, strange)

@@ -80,11 +80,13 @@ async def submit(log: Log, *batches: Batch) -> Sequence[Outcome]:
     return outcomes
 
 
-async def read_pages(log: Log, channels: Iterable[str], *, after: int = 0, limit: int = 100) -> list[Page]:
-    """Read page after page up to the end of the log."""
+async def read_pages(
+    log: Log, channels: Iterable[str], *, after: int = 0, limit: int = 100, end: int | None = None
+) -> list[Page]:
+    """Read page after page up to an offset, or else the end of the log."""
     pages = []
     wanted = Channels(map(name_or_pattern, channels))
-    end = (await log.span()).latest
+    end = (await log.span()).latest if end is None else end
     while after < end:
         page = await log.read(wanted, after, limit)
         assert page.through > after, "a page before the end of the log goes on"
@@ -95,9 +97,10 @@ async def read_pages(log: Log, channels: Iterable[str], *, after: int = 0, limit
     return pages
 
 
-async def read_all(log: Log, *channels: str, after: int = 0, limit: int = 100) -> list[Entry]:
+async def read_all(log: Log, *channels: str, after: int = 0, limit: int = 100, end: int | None = None) -> list[Entry]:
     """All kept entries of the channels."""
-    return [entry for page in await read_pages(log, channels, after=after, limit=limit) for entry in page.entries]
+    pages = await read_pages(log, channels, after=after, limit=limit, end=end)
+    return [entry for page in pages for entry in page.entries]
 
 
 async def lost(log: Log, *channels: str) -> int:
