@@ -37,6 +37,9 @@ class Form(IntEnum):
     """
 
 
+_PLAIN: Final = Form.PLAIN  # a look into the class costs as much as a call
+
+
 class Frame:
     """One entry and its encodings.
 
@@ -66,7 +69,7 @@ class Frame:
 
     def encoded(self, form: Form) -> bytes:
         """The complete block, blank line included."""
-        if form is Form.PLAIN:
+        if form is _PLAIN:
             if self._plain is None:
                 self._plain = encode_entry(f"{self.epoch}-{self.offset}", self.event, self.data, None)
             return self._plain

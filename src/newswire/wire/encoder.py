@@ -40,12 +40,12 @@ def encode(event: Event) -> bytes:
 
 def encode_entry(id: str, event: str, data: str, channel: str | None) -> bytes:
     """Returns the block of a stored event, whose fields are known to be valid. This is the hub's hot path."""
-    head = f"id: {id}\n" if event == "message" else f"id: {id}\nevent: {event}\n"
+    head = "" if event == "message" else f"event: {event}\n"
     if channel is not None:
         head = f"{head}channel: {channel}\n"
     if "\n" not in data and "\r" not in data:
-        return f"{head}data: {data}\n\n".encode()
-    return f"{head}{_data_lines(data)}\n".encode()
+        return f"id: {id}\n{head}data: {data}\n\n".encode()
+    return f"id: {id}\n{head}{_data_lines(data)}\n".encode()
 
 
 def _data_lines(data: str) -> str:

@@ -42,6 +42,7 @@ MAX_RETRY: Final = 2**63 - 1
 
 _BREAKS: Final = re.compile(r"[\r\n\x00]")
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
+_new: Final = tuple.__new__
 _NAMES: Final = {"\r": "a carriage return", "\n": "a line feed", "\x00": "a NUL"}
 
 
@@ -93,7 +94,7 @@ class Event(_Fields, Named[str]):
             channel = _line("channel", channel)
         if retry is not None and (type(retry) is not int or retry < 0):
             raise InvalidEvent("retry", f"retry is a number of milliseconds, 0 or more, not {retry!r}")
-        return tuple.__new__(cls, (data, event, id, retry, channel))
+        return _new(cls, (data, event, id, retry, channel))
 
     # Every way to make an event runs the checks. A named tuple's own `_make` and `_replace` would skip them.
 

@@ -42,8 +42,8 @@ class Blocks:
     def extend(self, entries: Sequence[Entry]) -> None:
         """Append entries, which come after all that are here."""
         blocks = self._blocks
-        if blocks and len(blocks[-1]) + len(entries) <= _SIZE:
-            blocks[-1] += entries
+        if blocks and len(last := blocks[-1]) + len(entries) <= _SIZE:
+            last += entries
             return
         for begin in range(0, len(entries), _SIZE):
             block = list(entries[begin : begin + _SIZE])

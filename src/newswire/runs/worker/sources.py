@@ -24,8 +24,8 @@ Source: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Awaitable[Any] | Callab
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-async def run_source(source: Source, claim: Claim, run: object, args: Mapping[str, Any]) -> Any:
-    """Write to `claim` what `source` gives, until its end.
+def run_source(source: Source, claim: Claim, run: object, args: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+    """Write to `claim` what `source` gives, until its end. To be awaited.
 
     Args:
         source: see the module.
@@ -42,7 +42,13 @@ async def run_source(source: Source, claim: Claim, run: object, args: Mapping[st
         Exception: what the source raised.
     """
     if isinstance(source, AsyncIterable):
-        return await _iterate(source, claim)
+        return _iterate(source, claim)
+    return _run_other(source, claim, run, args)
+
+
+async def _run_other(
+    source: Iterable[Any] | Awaitable[Any] | Callable[..., Any], claim: Claim, run: object, args: Mapping[str, Any]
+) -> Any:
     if inspect.isawaitable(source):
         result = await source
         return await run_source(result, claim, run, {}) if _gives_items(result) else result

@@ -79,7 +79,9 @@ class Production:
         claim.producer = asyncio.current_task()
         try:
             if not claim.over:
-                await self.writer.finish(await self._result())
+                if self._wanted is not None:
+                    await self._wanted.wait()
+                await self.writer.finish(await self._begin())
         except asyncio.CancelledError:
             if not claim.over:  # nothing of ours cancelled it
                 error = {"type": "CancelledError", "message": "the producer was cancelled"}
@@ -95,9 +97,8 @@ class Production:
         await claim.closed()
         return self.writer.ended
 
-    async def _result(self) -> Any:
-        if self._wanted is not None:
-            await self._wanted.wait()
+    def _begin(self) -> Awaitable[Any]:
+        """Start the source. Returns what gives its result: no coroutine of ours, since each token passes through."""
         self.started_at = self.readers_at = self.claim.last_at = monotonic()
         record = self.claim.record
         if record.timeout is not None:
@@ -106,8 +107,8 @@ class Production:
         if record.idle_timeout is not None:
             self._check_idle(record.idle_timeout)
         if self._source is None:
-            return await asyncio.get_running_loop().create_future()  # cancelled when the claim is over
-        return await run_source(self._source, self.claim, self.writer, self._args)
+            return asyncio.get_running_loop().create_future()  # cancelled when the claim is over
+        return run_source(self._source, self.claim, self.writer, self._args)
 
     # -- time
 

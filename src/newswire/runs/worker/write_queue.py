@@ -370,22 +370,6 @@ class WriteQueue:
     def _stored(self, outcomes: Sequence[Outcome], epoch: str) -> None:
         if self._ended:
             return
-        failed = self._settle(outcomes)
-        if failed is not None:
-            self._away = True
-            self._outage.failed(failed)
-            if self._next is not None:
-                self._next.cancel()
-            self._next = self._loop.call_later(self._retry.next(), self._store)
-            return
-        if self._away:
-            self._away = False
-            self._retry.reset()
-            self._outage.ended()
-        if self._queue and self._next is None:
-            self._next = self._loop.call_soon(self._store)
-
-    def _settle(self, outcomes: Sequence[Outcome]) -> LogError | None:
         failed: LogError | None = None
         claims, self._storing = self._storing, []
         batches, self._batches = self._batches, []
@@ -405,7 +389,19 @@ class WriteQueue:
             else:
                 logger.error("run %s can't be stored any more", claim.record.id, exc_info=outcome)
                 claim.refused(outcome)
-        return failed
+        if failed is not None:
+            self._away = True
+            self._outage.failed(failed)
+            if self._next is not None:
+                self._next.cancel()
+            self._next = self._loop.call_later(self._retry.next(), self._store)
+            return
+        if self._away:
+            self._away = False
+            self._retry.reset()
+            self._outage.ended()
+        if self._queue and self._next is None:
+            self._next = self._loop.call_soon(self._store)
 
     def close(self) -> None:
         """Stop; what is pending is not stored."""
