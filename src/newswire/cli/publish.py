@@ -268,7 +268,8 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: st
         keepalive_expiry=2.0
     )  # below the server's own, so that no request meets a closing connection
     headers = {"user-agent": f"newswire/{__version__}", **bearer(token)}
-    with httpx2.Client(base_url=url, timeout=30.0, limits=limits, headers=headers) as client:
+    tls = url.startswith("https://")  # nothing else uses the certificates, which take 20 ms to load
+    with httpx2.Client(base_url=url, verify=tls, timeout=30.0, limits=limits, headers=headers) as client:
         upload = Upload(
             client,
             channel,
