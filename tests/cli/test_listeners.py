@@ -266,5 +266,6 @@ def test_idle_connections_are_kept_as_long_as_asked(tmp_path: Path) -> None:
         idle.sendall(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert idle.recv(1000)
         began = time.monotonic()
-        assert idle.recv(1000) == b""
+        while idle.recv(1000):  # the answer's body may come by itself
+            pass
         assert time.monotonic() - began < 4.5  # and not after the default
