@@ -253,6 +253,8 @@ class Limits:
         batch_events, batch_bytes: the largest batch. None: any.
         nul: whether data may have the character NUL.
         group_events, group_bytes: what one `submit` gets at most, unless a single batch is larger.
+        part_events: how much of what came in one pass of the event loop one `submit` gets, unless a single batch is
+            larger: an engine may store a part, and tell its publishers, before the others.
         answer_seconds: how long a call may take; see the module. None: any time.
     """
 
@@ -262,6 +264,7 @@ class Limits:
     nul: bool = True
     group_events: int = 4096
     group_bytes: int = 16 * 2**20
+    part_events: int = 4096
     answer_seconds: float | None = 30.0
 
 

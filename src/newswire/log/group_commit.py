@@ -4,6 +4,11 @@ An engine's writer says how a server is called. The rest is here: one group at a
 submitted; the work of telling their publishers is done while the server has the next one; and while the server is known
 to be away, publishing fails at once.
 
+Publishers who were told publish again. If all of them were in one group, the server would have nothing to do while they
+are told, and they would wait while it stores. So a group is at most half of what they publish: the server has one half
+while this process is busy with the other. That makes more calls, each with a round trip and perhaps a sync of a disk.
+Where this process mostly waits for the server, that is what costs most, and a group is everything.
+
 A call has a number. If its answer is lost it is sent again under the same number, and the server gives the outcomes
 that it had: so a batch is never there twice. A call that the server may have got and that can't be repaired in time has
 the outcome `LogUncertain`; one that was never sent, `LogUnavailable`, at once.
@@ -16,6 +21,8 @@ import itertools
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from time import perf_counter, thread_time
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
@@ -30,6 +37,12 @@ Submitted: TypeAlias = tuple[Sequence[Batch], OnDone, str]
 OnStored: TypeAlias = Callable[[int, Callable[[], list[Entry]], int], object]
 
 _PATIENCE: Final = 3  # times the timeout, in which a call whose answer was lost is tried again
+_HALF: Final = 16  # events: a group of so many is not divided
+_DIVIDE: Final = (
+    0.4  # the part of the time between answers in which this process is busy, above which it divides groups
+)
+_JOIN: Final = 0.5  # and, where it does, below which it stops
+_SHARE: Final = 1 / 8  # of the newest answer in the mean
 _ATTEMPTS: Final = 100  # when the log begins one life after the other
 
 
@@ -40,13 +53,13 @@ class Answer(NamedTuple):
         epoch: in which it stored.
         micros: the time of all that it stored, in microseconds since the Unix epoch.
         before: the newest offset before.
-        offsets: a number for each batch; see `outcome_of`.
+        offsets: a number for each batch; see `outcome_of`. None: all were stored, one after the other.
     """
 
     epoch: str
     micros: int
     before: int
-    offsets: Sequence[int]
+    offsets: Sequence[int] | None
 
 
 class RemoteLink(Protocol):
@@ -58,6 +71,34 @@ class RemoteLink(Protocol):
     async def enter(self) -> None: ...
 
     async def close(self) -> None: ...
+
+
+class Pace:
+    """Whether groups are divided; see the module.
+
+    Dividing costs another round trip, and gives this process something to do meanwhile. So it is worth it if a call's
+    fixed time is less than what this process has to do for what all publish.
+
+    Attributes:
+        divided: the same.
+    """
+
+    def __init__(self) -> None:
+        self.divided: bool = True
+        self._busy = 1.0  # the part of the time between answers in which this thread works
+        self._at = self._worked = 0.0
+
+    def begin(self) -> None:
+        """The first call is sent."""
+        self._at, self._worked = perf_counter(), thread_time()
+
+    def answered(self) -> None:
+        """A call was answered; if there is more to do, the next one is sent now."""
+        at, worked = self._at, self._worked
+        self.begin()
+        busy = (self._worked - worked) / max(self._at - at, 1e-9)
+        self._busy += (min(busy, 1.0) - self._busy) * _SHARE
+        self.divided = self._busy > (_JOIN if self.divided else _DIVIDE)
 
 
 class GroupCommit(ABC):
@@ -81,6 +122,9 @@ class GroupCommit(ABC):
         self._on_stored = on_stored
         self._number = itertools.count(1)
         self._queue: deque[Submitted] = deque()
+        self._queued = 0  # events in it
+        self._told = 0  # events of the group that was answered last: their publishers will be back
+        self._pace = Pace()
         self._task: asyncio.Task[None] | None = None
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
@@ -106,7 +150,9 @@ class GroupCommit(ABC):
         if self._task is not None and server.away:  # one attempt at a time, which the others don't wait for
             on_done([LogUnavailable(f"the server {server.name} can't be reached now")] * len(batches), "")
             return
-        self._queue.append((batches, on_done, server.epoch))
+        submitted = batches, on_done, server.epoch
+        self._queue.append(submitted)
+        self._queued += _weight(submitted)[0]
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire log writer")
 
@@ -139,6 +185,8 @@ class GroupCommit(ABC):
             at += len(batches)
 
     async def _run(self) -> None:
+        self._told = 0
+        self._pace.begin()
         try:
             while self._queue:
                 group = self._next_group()
@@ -148,6 +196,7 @@ class GroupCommit(ABC):
                     self.tell()
                     failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
                     outcomes, epoch = [failed] * sum(len(batches) for batches, _, _ in group), ""
+                self._pace.answered()
                 self._untold = group, outcomes, epoch
                 if not self._queue:
                     self.tell()
@@ -157,7 +206,7 @@ class GroupCommit(ABC):
             self._release()
             self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
 
-    async def _store(self, group: Sequence[Submitted]) -> tuple[list[Outcome], str]:
+    async def _store(self, group: Sequence[Submitted]) -> tuple[Sequence[Outcome], str]:
         """Store a group, whatever it takes. Returns what became of each batch, and the epoch."""
         number = next(self._number)
         batches = [batch for some, _, _ in group for batch in some]
@@ -193,15 +242,22 @@ class GroupCommit(ABC):
         name = self._server.name
         return LogCorrupt(f"the log on {name} does not agree with itself: look at what else writes to it")
 
-    def _done(self, batches: Sequence[Batch], answer: Answer) -> list[Outcome]:
+    def _done(self, batches: Sequence[Batch], answer: Answer) -> Sequence[Outcome]:
         epoch, micros, before, offsets = answer
-        stored = []
-        latest = before
-        for batch, offset in zip(batches, offsets, strict=True):
-            if offset > latest:  # it was stored now: its condition held, and its token was not known
-                stored.append((batch, offset))
-                latest = offset + len(batch.events) - 1
-        if stored and epoch == self._server.epoch:
+        outcomes: Sequence[Outcome]
+        if offsets is None:
+            ends = list(accumulate((len(batch.sizes) for batch in batches), initial=before + 1))
+            latest = ends.pop() - 1
+            stored = list(zip(batches, ends, strict=True))
+            outcomes = ends
+        else:
+            outcomes = [outcome_of(number) for number in offsets]
+            stored, latest = [], before
+            for batch, offset in zip(batches, offsets, strict=True):
+                if offset > latest:  # it was stored now: its condition held, and its token was not known
+                    stored.append((batch, offset))
+                    latest = offset + len(batch.events) - 1
+        if latest > before and epoch == self._server.epoch:
             self._server.seen = max(self._server.seen, latest)
 
             def entries() -> list[Entry]:
@@ -213,11 +269,12 @@ class GroupCommit(ABC):
                 ]
 
             self._unseen = epoch, before, entries, latest
-        return [outcome_of(number) for number in offsets]
+        return outcomes
 
     def _fail_queue(self, error: LogUnavailable) -> None:
         while self._queue:
-            batches, on_done, _ = self._queue.popleft()
+            batches, on_done, _ = submitted = self._queue.popleft()
+            self._queued -= _weight(submitted)[0]
             on_done([error] * len(batches), "")
 
     def _release(self) -> None:
@@ -227,14 +284,20 @@ class GroupCommit(ABC):
 
     def _next_group(self) -> list[Submitted]:
         queue, limits = self._queue, self._limits
+        most = limits.group_events
+        if self._pace.divided:
+            most = min(most, max((self._queued + self._told + 1) // 2, _HALF))
         group = [queue.popleft()]
-        events, size = _weight(group[0]) if queue else (0, 0)
+        events, size = count, _ = _weight(group[0])
         while queue:
             more, larger = _weight(queue[0])
             events, size = events + more, size + larger
-            if events > limits.group_events or size > limits.group_bytes:
+            if events > most or size > limits.group_bytes:
                 break
             group.append(queue.popleft())
+            count = events
+        self._queued -= count
+        self._told = count
         return group
 
 

@@ -87,6 +87,7 @@ class Submissions:
     def __init__(self, engine: Engine, seconds: Histogram) -> None:
         self._engine = engine
         self._limits = engine.limits
+        self._part_events = min(engine.limits.part_events, engine.limits.group_events)
         self._seconds = seconds
         self._gathered: list[tuple[Batch, asyncio.Future[tuple[Outcome, str]]]] = []
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
@@ -95,7 +96,7 @@ class Submissions:
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
-        if len(groups := self._groups(batches)) == 1:
+        if len(groups := self._groups(batches, self._limits.group_events)) == 1:
             self._send(batches, on_done)
             return
         joined = _Joined(len(groups), on_done)
@@ -121,7 +122,7 @@ class Submissions:
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
         at = 0
-        for group in self._groups([batch for batch, _ in gathered]) if gathered else ():
+        for group in self._groups([batch for batch, _ in gathered], self._part_events) if gathered else ():
             waiting = [stored for _, stored in gathered[at : at + len(group)]]
             at += len(group)
             self._send(group, partial(_resolve, waiting))
@@ -134,7 +135,7 @@ class Submissions:
             self._timer.cancel()
             self._timer = None
 
-    def _groups(self, batches: Sequence[Batch]) -> list[Sequence[Batch]]:
+    def _groups(self, batches: Sequence[Batch], most: int) -> list[Sequence[Batch]]:
         """What goes to the engine in one call: bounded, so that the first does not wait long for the last."""
         if len(batches) == 1:
             return [batches]
@@ -144,7 +145,7 @@ class Submissions:
         for index, batch in enumerate(batches):
             events += len(batch.sizes)
             size += sum(batch.sizes)
-            if index > begin and (events > limits.group_events or size > limits.group_bytes):
+            if index > begin and (events > most or size > limits.group_bytes):
                 groups.append(batches[begin:index])
                 begin, events, size = index, len(batch.sizes), sum(batch.sizes)
         return [*groups, batches[begin:]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import uuid
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import Any, Final
 
 from newswire.log.engine import Batch, Limits
@@ -39,8 +38,7 @@ class Writer(GroupCommit):
         status, epoch, micros, before, outcomes = answer
         if status:
             return None
-        offsets = outcomes or list(accumulate((len(batch.events) for batch in batches[:-1]), initial=before + 1))
-        return Answer(epoch, micros, before, offsets)
+        return Answer(epoch, micros, before, outcomes)
 
     def _encode(self, batches: Sequence[Batch], stale: set[int]) -> list[Any]:
         events = [pair for batch in batches for pair in batch.events]

@@ -10,8 +10,10 @@ from newswire.log.engine import TOKEN_SECONDS, Batch, Limits
 from newswire.log.group_commit import Answer, GroupCommit, OnStored
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, TOKEN, WRITER
+from newswire.wire.event import Event
 
 _TOKEN_MS: Final = int(TOKEN_SECONDS * 1000)
+_FIRST: Final = len(KEYS) + 1  # the number of the writer's key
 _DONE, _OTHER_EPOCH, _BROKEN, _LATE = range(4)
 
 
@@ -26,41 +28,72 @@ class Writer(GroupCommit):
         self._key = WRITER + secrets.token_hex(8)
 
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
-        keys, arguments = self._encode(batches, stale)
-        status, *rest = await self._link.call(APPEND, keys, self._server.epoch, number, *arguments, on_sent=self.tell)
+        encoded = self._encode(batches, stale)
+        keys = [self._key, *encoded.keys]
+        now = int(self._clock() * 1e6)
+        status, *rest = await self._link.call(
+            APPEND, keys, self._server.epoch, number, now, _TOKEN_MS, *encoded.arguments, on_sent=self.tell
+        )
         if status == _LATE:
             raise self._corrupt()
         if status != _DONE:
             return None
         epoch, micros, before, *offsets = rest
-        return Answer(epoch.decode(), int(micros), int(before), offsets)
+        return Answer(epoch.decode(), int(micros), int(before), offsets or None)
 
-    def _encode(self, batches: Sequence[Batch], stale: set[int]) -> tuple[list[str], list[str]]:
-        first = len(KEYS) + 2
-        places: dict[str, str] = {}
-        keys = [self._key]
-
-        def place(key: str) -> str:
-            found = places[key] = str(first + len(keys) - 1)
-            keys.append(key)
-            return found
-
-        arguments = [str(int(self._clock() * 1e6)), str(_TOKEN_MS), str(len(batches))]
-        add = arguments.append
+    def _encode(self, batches: Sequence[Batch], stale: set[int]) -> _Encoded:
+        encoded = _Encoded()
+        if all(batch.condition is None and batch.token is None for batch in batches):
+            encoded.arguments.append("0")
+            encoded.add_runs([pair for batch in batches for pair in batch.events])
+            return encoded
+        arguments, place = encoded.arguments, encoded.place
+        arguments.append(str(len(batches)))
         for index, batch in enumerate(batches):
             condition, token = batch.condition, batch.token
             if condition is None:
                 arguments += ("0", "0")
             else:
-                key = CHANNEL + condition.channel
-                arguments += (places.get(key) or place(key), "-1" if index in stale else str(condition.newest))
-            if token is None:
-                add("0")
-            else:
-                key = TOKEN + token
-                add(places.get(key) or place(key))
-            add(str(len(batch.events)))
-            for channel, event in batch.events:
-                key = CHANNEL + channel
-                arguments += (places.get(key) or place(key), event.event, event.data)
-        return keys, arguments
+                newest = "-1" if index in stale else str(condition.newest)
+                arguments += (place(CHANNEL + condition.channel), newest)
+            arguments += ("0" if token is None else place(TOKEN + token), str(len(batch.events)), "")
+            begin = len(arguments)
+            encoded.add_runs(batch.events)
+            arguments[begin - 1] = str(len(arguments) - begin)
+        return encoded
+
+
+class _Encoded:
+    """Arguments of a call.
+
+    Attributes:
+        keys: those that follow the writer's.
+        arguments: those that say what to store; see `append.lua`.
+    """
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.arguments: list[str] = []
+        self._places: dict[str, str] = {}
+
+    def place(self, key: str) -> str:
+        """The number of a key."""
+        found = self._places.get(key)
+        if found is None:
+            self.keys.append(key)
+            found = self._places[key] = str(_FIRST + len(self.keys))
+        return found
+
+    def add_runs(self, events: Sequence[tuple[str, Event]]) -> None:
+        """Events, those one after the other of one channel and type together."""
+        arguments = self.arguments
+        begin, last, kind = -1, "", ""
+        for channel, event in events:
+            if channel != last or event.event != kind or begin < 0:
+                if begin >= 0:
+                    arguments[begin] = str(len(arguments) - begin - 3)
+                begin, last, kind = len(arguments), channel, event.event
+                arguments += ("", self.place(CHANNEL + channel), kind)
+            arguments.append(event.data)
+        if begin >= 0:
+            arguments[begin] = str(len(arguments) - begin - 3)

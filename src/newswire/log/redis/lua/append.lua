@@ -1,8 +1,11 @@
 -- Store batches. KEYS: the writer's, then others. ARGV: epoch, number of the writer's call, time, token's milliseconds,
--- number of batches; for each: the key of its condition's channel (0: none) and that offset, the key of its token (0:
--- none), number of events; for each of these: key of its channel, type, data.
--- Returns: status, epoch, time, newest offset before, and the outcome of each batch: an offset; below 0, the offset that
--- its token was given before; -2^53: its token is of a batch of another length; 0: its condition did not hold. Status 0: done; 1: the log has another epoch; 2: the log and what is known of it don't fit together; 3:
+-- number of batches. An event that goes to the same channel as the one before, with the same type, is in the same run; a
+-- run is its number of events, key of the channel, type, and the data of each. Where the number of batches is 0, all is
+-- stored, and runs follow. Else for each batch: the key of its condition's channel (0: none) and that offset, the key of
+-- its token (0: none), number of events, how many arguments its runs have, and these.
+-- Returns: status, epoch, time, newest offset before, and the outcome of each batch, unless their number is 0: an offset;
+-- below 0, the offset that its token was given before; -2^53: its token is of a batch of another length; 0: its condition
+-- did not hold. Status 0: done; 1: the log has another epoch; 2: the log and what is known of it don't fit together; 3:
 -- this call comes late, after the writer's next. In these three cases nothing is stored.
 
 local before = call('GET', KEYS[FIRST])
@@ -20,7 +23,7 @@ local now = tonumber(ARGV[3])
 if now < last then
   if last - now <= 60000000 then now = last else call('HSET', META, 'broke', text(latest)) end
 end
-local time = text(now)
+local time, pcall = text(now), redis.pcall
 
 local ends, new, sizes, order, names = {}, {}, {}, {}, {}
 local function newest(k)
@@ -40,45 +43,56 @@ local function evicted(k, ids, size)
   if tonumber(ids[1]) > 1 then call('ZADD', LOST, 'GT', text(tonumber(ids[1]) - 1), names[k]) end
 end
 
-local out, a = {0, epoch, time, text(latest)}, 6
+local first = latest
+local out = {0, epoch, time, text(latest)}
+
+-- Store the run at an argument. Returns where the next one is, and what to return at once if it can't be stored.
+local function store(at)
+  local count, k, kind = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local channel, ids, size = names[k], new[k], sizes[k]
+  if not ids then
+    channel, ids, size = name(k), {}, 0
+    names[k], new[k] = channel, ids
+    order[#order + 1] = k
+  end
+  local length = #ids
+  for i = 1, count do
+    local data, id = ARGV[at + 2 + i], text(latest + i)
+    local added = pcall('XADD', LOG, id, 'c', channel, 'e', kind, 'd', data, 't', time)
+    if type(added) == 'table' then
+      if latest + i == first + 1 and string.find(added.err, 'equal or smaller') then return 0, {2, epoch} end
+      return 0, added
+    end
+    ids[length + i] = id
+    size = size + #data + 1
+  end
+  latest = latest + count
+  sizes[k], ends[k] = size, latest
+  return at + 3 + count
+end
+
+local at, failed = 6, nil
+if ARGV[5] == '0' then
+  while at <= #ARGV do
+    at, failed = store(at)
+    if failed then return failed end
+  end
+end
 for b = 1, tonumber(ARGV[5]) do
-  local condition, token, count = tonumber(ARGV[a]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
+  local condition, token, count = tonumber(ARGV[at]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local known = token > 0 and call('GET', KEYS[token])
+  local from = at + 5
+  at = from + tonumber(ARGV[at + 4])
   if known then
-    local first, events = string.match(known, '^(%d+) (%d+)$')
-    out[b + 4] = tonumber(events) == count and -tonumber(first) or -9007199254740992
-    a = a + 4 + 3 * count
-  elseif condition > 0 and newest(condition) ~= tonumber(ARGV[a + 1]) then
+    local stored, events = string.match(known, '^(%d+) (%d+)$')
+    out[b + 4] = tonumber(events) == count and -tonumber(stored) or -9007199254740992
+  elseif condition > 0 and newest(condition) ~= tonumber(ARGV[from - 4]) then
     out[b + 4] = 0
-    a = a + 4 + 3 * count
   else
     out[b + 4] = latest + 1
-    a = a + 4
-    for _ = 1, count do
-      local k, data = tonumber(ARGV[a]), ARGV[a + 2]
-      latest = latest + 1
-      local id = text(latest)
-      local channel = names[k]
-      if not channel then
-        channel = name(k)
-        names[k] = channel
-      end
-      local added = redis.pcall('XADD', LOG, id, 'c', channel, 'e', ARGV[a + 1], 'd', data, 't', time)
-      if type(added) == 'table' then
-        if string.find(added.err, 'equal or smaller') and #order == 0 then return {2, epoch} end
-        return added
-      end
-      local ids = new[k]
-      if ids then
-        ids[#ids + 1] = id
-        sizes[k] = sizes[k] + #data + 1
-      else
-        new[k] = {id}
-        sizes[k] = #data + 1
-        order[#order + 1] = k
-      end
-      ends[k] = latest
-      a = a + 3
+    while from < at do
+      from, failed = store(from)
+      if failed then return failed end
     end
     if token > 0 then call('SET', KEYS[token], text(latest - count + 1) .. ' ' .. count, 'PX', ARGV[4]) end
   end
