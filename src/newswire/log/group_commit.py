@@ -42,6 +42,7 @@ _DIVIDE: Final = (
     0.4  # the part of the time between answers in which this process is busy, above which it divides groups
 )
 _JOIN: Final = 0.5  # and, where it does, below which it stops
+_PASSES: Final = 2  # of the event loop, in which a publisher who was told publishes again
 _SHARE: Final = 1 / 8  # of the newest answer in the mean
 _ATTEMPTS: Final = 100  # when the log begins one life after the other
 
@@ -124,11 +125,13 @@ class GroupCommit(ABC):
         self._queue: deque[Submitted] = deque()
         self._queued = 0  # events in it
         self._told = 0  # events of the group that was answered last: their publishers will be back
+        self._crowd = 0.0  # how many events all publishers together have sent at a time, lately
         self._pace = Pace()
         self._task: asyncio.Task[None] | None = None
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
         self._untold: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `tell`
+        self._returning = False  # publishers were told during this call, so they may be about to publish again
 
     @abstractmethod
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
@@ -174,6 +177,7 @@ class GroupCommit(ABC):
         untold, self._untold = self._untold, None
         if untold is None:
             return
+        self._returning = True
         group, outcomes, epoch = untold
         unseen, self._unseen = self._unseen, None
         if unseen is not None and unseen[0] == self._server.epoch:
@@ -185,11 +189,11 @@ class GroupCommit(ABC):
             at += len(batches)
 
     async def _run(self) -> None:
-        self._told = 0
         self._pace.begin()
         try:
             while self._queue:
                 group = self._next_group()
+                self._returning = False
                 try:
                     outcomes, epoch = await self._store(group)
                 except Exception as error:  # the outermost frame of a task: those who submitted get it
@@ -198,6 +202,9 @@ class GroupCommit(ABC):
                     outcomes, epoch = [failed] * sum(len(batches) for batches, _, _ in group), ""
                 self._pace.answered()
                 self._untold = group, outcomes, epoch
+                for _ in range(_PASSES if self._returning else 0):
+                    if not self._queue:
+                        await asyncio.sleep(0)
                 if not self._queue:
                     self.tell()
         finally:
@@ -285,8 +292,9 @@ class GroupCommit(ABC):
     def _next_group(self) -> list[Submitted]:
         queue, limits = self._queue, self._limits
         most = limits.group_events
+        self._crowd = max(self._queued + self._told, self._crowd * (1 - _SHARE))
         if self._pace.divided:
-            most = min(most, max((self._queued + self._told + 1) // 2, _HALF))
+            most = min(most, max(int(self._crowd / 2), _HALF))
         group = [queue.popleft()]
         events, size = count, _ = _weight(group[0])
         while queue:
