@@ -1,0 +1,221 @@
+"""Group commit, against a server that a test plays: what is in which group, and when publishers are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from newswire.errors import LogUncertain
+from newswire.log import group_commit
+from newswire.log.engine import Batch, Entry, Limits, Outcome
+from newswire.log.group_commit import Answer, GroupCommit, Pace
+from newswire.log.server import LinkLost, RemoteServer
+from newswire.wire.event import Event
+
+pytestmark = pytest.mark.anyio
+
+PUBLISHERS = 64
+
+
+class OpenLink:
+    """A connection that is always there."""
+
+    is_open = True
+
+    async def enter(self) -> None:
+        """See `RemoteLink`."""
+
+    async def close(self) -> None:
+        """See `RemoteLink`."""
+
+
+class Writer(GroupCommit):
+    """Stores in memory, when the test says so.
+
+    Attributes:
+        calls: the sizes of the groups, in the order in which they were sent.
+        stored: all events.
+        at_server: the call that the server works on; the test sets its result.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        server = RemoteServer("test", 0.02, True)
+        server.epoch = "life"
+        super().__init__(server, OpenLink(), limits, self._take)
+        self.calls: list[int] = []
+        self.stored: list[str] = []
+        self.taken: list[int] = []
+        self.at_server: asyncio.Future[None] | None = None
+
+    def _take(self, before: int, make: Callable[[], list[Entry]], latest: int) -> None:
+        self.taken += [entry.offset for entry in make()]
+
+    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+        events = [event.data for batch in batches for _, event in batch.events]
+        self.calls.append(len(events))
+        self.at_server = asyncio.get_running_loop().create_future()
+        self.tell()
+        await self.at_server
+        self.at_server = None
+        before = len(self.stored)
+        self.stored += events
+        return Answer("life", 0, before, None)
+
+
+class Publishers:
+    """Tasks that publish one event after the other, and what they were told; gathered as `Submissions` does."""
+
+    def __init__(self, writer: Writer, count: int) -> None:
+        self.told: list[tuple[str, Outcome]] = []
+        self._writer = writer
+        self._gathered: list[tuple[Batch, asyncio.Future[Outcome]]] = []
+        self._tasks = [asyncio.ensure_future(self._publish(number)) for number in range(count)]
+
+    async def _publish(self, number: int) -> None:
+        loop = asyncio.get_running_loop()
+        for round in range(10):
+            batch = Batch([("news", Event(f"{number}-{round}"))])
+            batch.sizes = [1]
+            stored: asyncio.Future[Outcome] = loop.create_future()
+            if not self._gathered:
+                loop.call_soon(self._flush)
+            self._gathered.append((batch, stored))
+            self.told.append((batch.events[0][1].data, await stored))
+
+    def _flush(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        for begin in range(0, len(gathered), 16):
+            part = gathered[begin : begin + 16]
+
+            def done(outcomes: Sequence[Outcome], _: str, part: Sequence[tuple[Batch, asyncio.Future[Outcome]]] = part):
+                for (_, stored), outcome in zip(part, outcomes, strict=True):
+                    stored.set_result(outcome)
+
+            self._writer.submit([batch for batch, _ in part], done)
+
+    async def end(self) -> None:
+        """Let the server answer at once, until all have published."""
+        while not all(task.done() for task in self._tasks):
+            await answer(self._writer)
+
+
+async def passes(count: int = 10) -> None:
+    """Let the event loop do what it has to do."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def answer(writer: Writer) -> None:
+    """The server answers the call that it is at."""
+    await passes()
+    if writer.at_server is not None:
+        writer.at_server.set_result(None)
+    await passes()
+
+
+async def test_groups_are_halves() -> None:
+    """While the server stores one half of what publishers send, the other half of them are told and publish again."""
+    writer = Writer(Limits())
+    publishers = Publishers(writer, PUBLISHERS)
+    await answer(writer)
+    for _ in range(8):
+        assert writer.calls[-1] == PUBLISHERS // 2
+        told = len(publishers.told)
+        assert told % (PUBLISHERS // 2) == 0
+        await answer(writer)
+        assert len(publishers.told) == told + PUBLISHERS // 2
+        assert writer.at_server is not None, "the server has the next group, before all are told"
+    await publishers.end()
+    assert all(offset == writer.stored.index(data) + 1 for data, offset in publishers.told)
+    assert writer.taken == list(range(1, 10 * PUBLISHERS + 1))
+
+
+async def test_a_fast_server_does_not_join_the_halves() -> None:
+    """A server that has answered before the publishers that were told are back gets their group next, and the others
+    are told after that: else all would wait for it together."""
+    writer = Writer(Limits())
+    publishers = Publishers(writer, PUBLISHERS)
+    await passes(3)
+    while not all(task.done() for task in publishers._tasks):
+        if writer.at_server is not None and not writer.at_server.done():
+            writer.at_server.set_result(None)
+        await asyncio.sleep(0)
+    # The last publishers are through before the others: the last groups may be of any size.
+    assert set(writer.calls[:-2]) == {PUBLISHERS // 2}
+
+
+async def test_groups_are_whole_where_the_server_takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this process mostly waits, a group is all that is there."""
+    writer = Writer(Limits())
+    writer._pace.divided = False
+    monkeypatch.setattr(writer._pace, "answered", lambda: None)
+    publishers = Publishers(writer, PUBLISHERS)
+    await answer(writer)
+    await answer(writer)
+    assert writer.calls[-1] == PUBLISHERS
+    await publishers.end()
+    assert len(writer.stored) == 10 * PUBLISHERS
+
+
+async def test_few_events_are_not_divided() -> None:
+    """Groups of a few events cost more than they gain."""
+    writer = Writer(Limits())
+    publishers = Publishers(writer, 16)
+    await answer(writer)
+    assert writer.calls[-1] == 16
+    await publishers.end()
+
+
+async def test_a_group_has_its_limit() -> None:
+    """A group is no larger than the limit, whatever waits."""
+    writer = Writer(Limits(group_events=20))
+    publishers = Publishers(writer, 200)
+    await publishers.end()
+    assert max(writer.calls) <= 20
+    assert len(writer.stored) == 2000
+
+
+@pytest.mark.parametrize(("part", "divided"), [(0.1, False), (0.45, False), (0.9, True)])
+def test_the_pace(part: float, divided: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups are divided as long as this process is busy for most of the time between answers."""
+    now = worked = 0.0
+    monkeypatch.setattr(group_commit, "perf_counter", lambda: now)
+    monkeypatch.setattr(group_commit, "thread_time", lambda: worked)
+    pace = Pace()
+    pace.begin()
+    assert pace.divided
+    for _ in range(40):
+        now, worked = now + 0.001, worked + 0.001 * part
+        pace.answered()
+    assert pace.divided is divided
+    for _ in range(40):
+        now, worked = now + 0.001, worked + 0.0009
+        pace.answered()
+    assert pace.divided
+
+
+async def test_an_answer_that_is_lost_while_others_wait() -> None:
+    """The half whose answer is lost is uncertain, if it can't be repeated in time; no one else is."""
+    writer = Writer(Limits())
+    lost = 0
+
+    async def call(number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+        nonlocal lost
+        if number == 2:
+            lost += 1
+            raise LinkLost("no answer")
+        return await Writer._call(writer, number, batches, stale, sent)
+
+    writer._call = call  # type: ignore[method-assign]
+    publishers = Publishers(writer, PUBLISHERS)
+    await passes()
+    while not all(task.done() for task in publishers._tasks):
+        await answer(writer)
+        await asyncio.sleep(0.001)
+    uncertain = [data for data, outcome in publishers.told if isinstance(outcome, LogUncertain)]
+    assert lost > 1, "it was tried again"
+    assert len(uncertain) == PUBLISHERS // 2
+    assert not set(uncertain) & set(writer.stored)
+    assert len(writer.stored) == 10 * PUBLISHERS - len(uncertain)
