@@ -1,4 +1,4 @@
-"""Group commit, against a server that a test plays: what is in which group, and when publishers are told."""
+"""Group commit, against a server that a test plays: what is in which group, and when publishers go on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Writer(GroupCommit):
         stored: all events.
         at_server: the call that the server works on; the test sets its result.
         fast: the server answers at once.
-        alone: how often publishers were told while the server had nothing to do.
+        alone: how often publishers got outcomes while the server had nothing to do.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -76,7 +76,7 @@ class Writer(GroupCommit):
 
 
 class Publishers:
-    """Tasks that publish one event after the other, and what they were told; gathered as `Submissions` does."""
+    """Tasks that publish one event after the other, and their outcomes; gathered as `Submissions` does."""
 
     def __init__(self, writer: Writer, count: int) -> None:
         self.told: list[tuple[str, Outcome]] = []
@@ -136,7 +136,7 @@ async def answer(writer: Writer) -> None:
 
 
 async def test_groups_are_halves() -> None:
-    """While the server stores one half of what publishers send, the other half of them are told and publish again."""
+    """While the server stores one half of what publishers send, the other half of them publish again."""
     writer = Writer(Limits())
     publishers = Publishers(writer, PUBLISHERS)
     await answer(writer)
@@ -146,15 +146,15 @@ async def test_groups_are_halves() -> None:
         assert told % (PUBLISHERS // 2) == 0
         await answer(writer)
         assert len(publishers.told) == told + PUBLISHERS // 2
-        assert writer.at_server is not None, "the server has the next group, before all are told"
+        assert writer.at_server is not None, "the server has the next group, before all publishers go on"
     await publishers.end()
     assert all(offset == writer.stored.index(data) + 1 for data, offset in publishers.told)
     assert writer.taken == list(range(1, 10 * PUBLISHERS + 1))
 
 
 async def test_a_fast_server_does_not_join_the_halves() -> None:
-    """A server that has answered before the publishers that were told are back gets their group next, and the others
-    are told after that: else all would wait for it together."""
+    """An answer that comes before the publishers of the other half have published again waits for them: the server gets
+    their group first, and has something to do while the hub works on the answer."""
     writer = Writer(Limits())
     writer.fast = True
     publishers = Publishers(writer, PUBLISHERS)

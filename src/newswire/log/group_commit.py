@@ -4,10 +4,10 @@ An engine's writer says how a server is called. The rest is here: one group at a
 submitted; the work of telling their publishers is done while the server has the next one; and while the server is known
 to be away, publishing fails at once.
 
-Publishers who were told publish again. If all of them were in one group, the server would have nothing to do while they
-are told, and they would wait while it stores. So a group is at most half of what they publish: the server has one half
-while this process is busy with the other. That makes more calls, each with a round trip and perhaps a sync of a disk.
-Where this process mostly waits for the server, that is what costs most, and a group is everything.
+Publishers that have their outcomes publish again. If all of them were in one group, the server would wait while this
+process works, and the other way round. So a group is at most half of what they publish: the server has one half while
+this process is busy with the other. That makes more calls, each with a round trip and perhaps a sync of a disk. Where
+this process mostly waits for the server, that is what costs most, and a group is everything.
 
 A call has a number. If its answer is lost it is sent again under the same number, and the server gives the outcomes
 that it had: so a batch is never there twice. A call that the server may have got and that can't be repaired in time has
@@ -42,7 +42,7 @@ _DIVIDE: Final = (
     0.4  # the part of the time between answers in which this process is busy, above which it divides groups
 )
 _JOIN: Final = 0.5  # and, where it does, below which it stops
-_PASSES: Final = 2  # of the event loop, in which a publisher who was told publishes again
+_PASSES: Final = 2  # of the event loop, in which a publisher that has its outcome publishes again
 _SHARE: Final = 1 / 8  # of the newest answer in the mean
 _ATTEMPTS: Final = 100  # when the log begins one life after the other
 
@@ -131,7 +131,7 @@ class GroupCommit(ABC):
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
         self._untold: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `tell`
-        self._returning = False  # publishers were told during this call, so they may be about to publish again
+        self._returning = False  # publishers got outcomes during this call: they may be about to publish again
 
     @abstractmethod
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
