@@ -53,7 +53,7 @@ def run(size: Size, say: Say) -> list[Table]:
     tables = []
     for setting, options in list(_SERVERS.items())[: size.count(2, 2, 1)]:
         found: dict[str, list[_Result]] = {name: [] for name in cases}
-        with Valkey(*options) as server:
+        with Valkey(*options, on_disk=True) as server:
             for number in range(rounds):
                 for name, case in cases.items():
                     say(f"Valkey, {setting}, round {number + 1} of {rounds}: {name}")
@@ -71,7 +71,7 @@ def run(size: Size, say: Say) -> list[Table]:
         ]
         columns = ("Valkey", "events/s", "x pipelined", "client CPU µs/event", "server CPU µs/event")
         tables.append(Table(f"Events of 100 bytes, {setting}", columns, rows, ()))
-    with Valkey() as server:
+    with Valkey(on_disk=True) as server:
         say("delivery from one process to another")
         tables.append(delivery("Valkey", server.url, size))
     return [*tables, *on_nats.tables(size, say), *on_postgres.tables(size, say)]

@@ -26,7 +26,7 @@ _Case: TypeAlias = Callable[[str, float], Awaitable[int]]
 def tables(size: Size, say: Say) -> list[Table]:
     """Measure; a minute in full."""
     found = [_throughput(size, say)]
-    with Nats() as server:
+    with Nats(on_disk=True) as server:
         say("NATS: delivery from one process to another")
         found.append(delivery("NATS JetStream", server.url, size))
     return found
@@ -48,7 +48,7 @@ def _throughput(size: Size, say: Say) -> Table:
         "hub.publish_many of 1,000, 1 publisher": lambda url, seconds: published(url, seconds, 1, 1000),
     }
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
-    with Nats() as server:
+    with Nats(on_disk=True) as server:
         for number in range(rounds):
             for name, case in cases.items():
                 say(f"NATS, round {number + 1} of {rounds}: {name}")

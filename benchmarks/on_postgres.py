@@ -54,7 +54,7 @@ def tables(size: Size, say: Say) -> list[Table]:
     found = []
     for setting, options in list(_SETTINGS.items())[: size.count(2, 2, 1)]:
         results: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
-        with Postgres(*options) as server:
+        with Postgres(*options, on_disk=True) as server:
             for number in range(rounds):
                 for name, case in cases.items():
                     say(f"PostgreSQL, {setting}, round {number + 1} of {rounds}: {name}")
@@ -67,7 +67,7 @@ def tables(size: Size, say: Say) -> list[Table]:
             rows.append([name, round(rate), round(rate / batches, 2), *cpu])
         columns = ("PostgreSQL", "events/s", "x unnest", "client CPU µs/event", "server CPU µs/event")
         found.append(Table(f"Events of 100 bytes, {setting}", columns, rows, ()))
-    with Postgres() as server:
+    with Postgres(on_disk=True) as server:
         say("PostgreSQL: delivery from one process to another")
         found.append(delivery("PostgreSQL", server.url, size))
     return found

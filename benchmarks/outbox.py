@@ -74,7 +74,7 @@ def run(size: Size, say: Say) -> list[Table]:
     rounds = size.count(3, 1, 1)
     connections = size.count(_CONNECTIONS, _CONNECTIONS, 4)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in _WAYS}
-    with Postgres("-c", "fsync=on", "-c", "max_connections=200") as server:
+    with Postgres("-c", "fsync=on", "-c", "max_connections=200", on_disk=True) as server:
         uvloop.run(_prepare(server.url))
         with subprocess.Popen([sys.executable, "-c", _LEADER, server.url], stdout=subprocess.PIPE, text=True) as leader:
             assert leader.stdout is not None

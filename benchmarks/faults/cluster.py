@@ -146,16 +146,18 @@ class Kind:
 
 def _valkey(folder: Path, stack: ExitStack) -> Keeper:
     return LogServer(
-        Valkey("--appendonly", "yes", "--appendfsync", "always"), "redis://127.0.0.1:{port}/0?timeout=2", stack
+        Valkey("--appendonly", "yes", "--appendfsync", "always", on_disk=True),
+        "redis://127.0.0.1:{port}/0?timeout=2",
+        stack,
     )
 
 
 def _nats(folder: Path, stack: ExitStack) -> Keeper:
-    return LogServer(Nats(), "nats://127.0.0.1:{port}?timeout=2", stack)
+    return LogServer(Nats(on_disk=True), "nats://127.0.0.1:{port}?timeout=2", stack)
 
 
 def _postgres(folder: Path, stack: ExitStack) -> Keeper:
-    return LogServer(Postgres(), "postgresql://postgres@127.0.0.1:{port}/postgres?timeout=2", stack)
+    return LogServer(Postgres(on_disk=True), "postgresql://postgres@127.0.0.1:{port}/postgres?timeout=2", stack)
 
 
 KINDS: Final[Mapping[str, Kind]] = {
