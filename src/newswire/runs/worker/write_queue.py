@@ -64,7 +64,7 @@ class Claim:
         self.error: LogError | None = None
         self.suspect = False
         self.producer: asyncio.Task[Any] | None = None
-        self.queued = False
+        self.queued: bool = False
         self._queue = queue
         self._out = out_channel(record.id)
         self._condition = Condition(record_channel(record.id), record.offset)
