@@ -146,7 +146,7 @@ async def ask_whole(app: Any, path: str, query: bytes, headers: list[tuple[bytes
 )
 @example("POST", "/channels/a", b"", [], [b"x"], False)
 @example("POST", "/channels/broken", b"", [], [b"x"], False)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_both_ways_answer_alike(
     method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], parts: list[bytes], gone: bool
 ) -> None:

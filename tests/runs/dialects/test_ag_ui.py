@@ -14,7 +14,7 @@ from tests.runs.dialects.wire import DONE, cuts, stream
 from newswire.runs.dialects import End, Head, dialect_for
 from newswire.runs.parts import Part, Text
 
-CUTS = cuts(SCRIPTS, 300)
+CUTS = cuts(SCRIPTS, 150)
 BROKEN = [(name, cut) for name in ENDS for cut in (0, 9)]
 
 

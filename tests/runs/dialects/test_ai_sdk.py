@@ -15,7 +15,7 @@ from newswire.runs.dialects import DIALECTS, End, dialect_for
 from newswire.runs.parts import Part
 
 VERSIONS = ("ai5", "ai6", "ai7")
-CUTS = cuts(SCRIPTS, 300)
+CUTS = cuts(SCRIPTS, 150)
 
 
 @dataclass
