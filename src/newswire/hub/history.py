@@ -97,7 +97,6 @@ class History:
         window: the newest events.
         budget: see above.
         pages_read: pages read from the log so far.
-        beyond: readers that have seen, by way of another process, what has not come here yet.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class History:
         self._lives = span.lives
         self._went_back = went_back
         self._outage = outage
-        self.beyond: dict[Reader, None] = {}
+        self._beyond: dict[Reader, None] = {}  # have seen, by way of another process, what has not come here yet
         self._last: dict[Reader, _Page] = {}  # the page that each read last, until it is in the window
         self._kept: OrderedDict[_Key, _Page] = OrderedDict()
         self._kept_bytes = 0
@@ -137,7 +136,7 @@ class History:
         cursor = reader.cursor
         window = self.window
         if cursor > window.head:
-            self.beyond[reader] = None
+            self._beyond[reader] = None
             return None
         last = self._last.get(reader)
         if cursor >= window.floor:
@@ -155,7 +154,7 @@ class History:
 
     def forget(self, reader: Reader) -> None:
         """`reader` has left. A page that it alone waited for is not read."""
-        self.beyond.pop(reader, None)
+        self._beyond.pop(reader, None)
         self._last.pop(reader, None)
         key = self._awaited.pop(reader, None)
         if key is None:
@@ -172,9 +171,10 @@ class History:
 
     def wake_beyond(self) -> None:
         """Something has come: those who were further than this process look again."""
-        waiting, self.beyond = self.beyond, {}
-        for reader in waiting:
-            reader.wake()
+        if self._beyond:
+            waiting, self._beyond = self._beyond, {}
+            for reader in waiting:
+                reader.wake()
 
     def skip_to(self, latest: int) -> None:
         """Go on after `latest`. What lies between never came here, and is read from pages."""

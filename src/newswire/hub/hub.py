@@ -208,7 +208,7 @@ class Hub(Publisher, Generic[E]):
         begin = From(start) if start is not None else From.LATEST if state is None else From.STATE
         if coalesce is None and self._coalesce is not None:
             coalesce = self._coalesce.of(wanted)
-        pace = None if coalesce is None and max_rate is None else pace_of(coalesce, max_rate)
+        pace = pace_of(coalesce, max_rate)
         subscription: Subscription[E] = Subscription(
             self, wanted, form, after or begin, transform, live=live, pace=pace
         )

@@ -6,7 +6,6 @@ before anything is stored: by the channel's contract if it has one, and by what 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
 from functools import partial
 from hashlib import sha256
@@ -14,7 +13,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from newswire.errors import LogError, LogUnavailable
-from newswire.hub.lifecycle import Lifecycle
+from newswire.hub.lifecycle import Lifecycle, running_loop
 from newswire.hub.options import HubOptions
 from newswire.hub.transactions import Ticket, Writing, elsewhere
 from newswire.hub.versions import Versions
@@ -212,11 +211,7 @@ class Publisher(Lifecycle):
 
     async def _append(self, batch: list[tuple[str, Event]], token: str | None) -> list[Position]:
         runtime = self._runtime
-        try:
-            is_here = asyncio.get_running_loop() is self.loop
-        except RuntimeError:  # under trio; `runtime` says what to do
-            is_here = False
-        if runtime is None or self.closed or not is_here:
+        if runtime is None or self.closed or running_loop() is not self.loop:
             runtime = await self.runtime()
         try:
             stored = await self.log.append(batch, token=token)

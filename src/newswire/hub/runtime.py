@@ -157,8 +157,7 @@ class HubRuntime:
                     latest.put(frame)
                 for group in groups(entry.channel):
                     group.add(frame)
-            if self.history.beyond:
-                self.history.wake_beyond()
+            self.history.wake_beyond()
             if self.on_news:
                 calls, self.on_news = self.on_news, set()
                 for call in calls:
