@@ -30,21 +30,35 @@ from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_o
 from newswire.log.position import Lives
 from newswire.log.server import HINT, LinkLost, RemoteServer
 
-# What was submitted together: batches, whom to tell, and the epoch that their conditions are about.
-Submitted: TypeAlias = tuple[Sequence[Batch], OnDone, str]
-
 # Called with the newest offset before new entries, a function that makes these, and the newest offset.
 OnStored: TypeAlias = Callable[[int, Callable[[], list[Entry]], int], object]
 
 _PATIENCE: Final = 3  # times the timeout, in which a call whose answer was lost is tried again
 _HALF: Final = 16  # events: a group of so many is not divided
-_DIVIDE: Final = (
-    0.4  # the part of the time between answers in which this process is busy, above which it divides groups
-)
-_JOIN: Final = 0.5  # and, where it does, below which it stops
+# Parts of the time between answers in which this process is busy: above the one it begins to divide groups, below the
+# other it stops.
+_DIVIDE: Final = 0.4
+_JOIN: Final = 0.5
 _PASSES: Final = 2  # of the event loop, in which a publisher that has its outcome publishes again
 _SHARE: Final = 1 / 8  # of the newest answer in the mean
 _ATTEMPTS: Final = 100  # when the log begins one life after the other
+
+
+class Submitted(NamedTuple):
+    """What was submitted together.
+
+    Attributes:
+        batches: what to store.
+        on_done: whom to tell.
+        epoch: what conditions of batches are about.
+        events, size: of all batches, in bytes.
+    """
+
+    batches: Sequence[Batch]
+    on_done: OnDone
+    epoch: str
+    events: int
+    size: int
 
 
 class Answer(NamedTuple):
@@ -153,9 +167,9 @@ class GroupCommit(ABC):
         if self._task is not None and server.away:  # one attempt at a time, which the others don't wait for
             on_done([LogUnavailable(f"the server {server.name} can't be reached now")] * len(batches), "")
             return
-        submitted = batches, on_done, server.epoch
-        self._queue.append(submitted)
-        self._queued += _weight(submitted)[0]
+        events, size = sum(len(batch.sizes) for batch in batches), sum(sum(batch.sizes) for batch in batches)
+        self._queue.append(Submitted(batches, on_done, server.epoch, events, size))
+        self._queued += events
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire log writer")
 
@@ -184,9 +198,10 @@ class GroupCommit(ABC):
             self._on_stored(*unseen[1:])
         self._release()
         at = 0
-        for batches, on_done, _ in group:
-            on_done(outcomes[at : at + len(batches)], epoch)
-            at += len(batches)
+        for submitted in group:
+            count = len(submitted.batches)
+            submitted.on_done(outcomes[at : at + count], epoch)
+            at += count
 
     async def _run(self) -> None:
         self._pace.begin()
@@ -199,7 +214,7 @@ class GroupCommit(ABC):
                 except Exception as error:  # the outermost frame of a task: those who submitted get it
                     self.tell()
                     failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
-                    outcomes, epoch = [failed] * sum(len(batches) for batches, _, _ in group), ""
+                    outcomes, epoch = [failed] * sum(len(submitted.batches) for submitted in group), ""
                 self._pace.answered()
                 self._untold = group, outcomes, epoch
                 for _ in range(_PASSES if self._returning else 0):
@@ -216,7 +231,7 @@ class GroupCommit(ABC):
     async def _store(self, group: Sequence[Submitted]) -> tuple[Sequence[Outcome], str]:
         """Store a group, whatever it takes. Returns what became of each batch, and the epoch."""
         number = next(self._number)
-        batches = [batch for some, _, _ in group for batch in some]
+        batches = [batch for submitted in group for batch in submitted.batches]
         server, link = self._server, self._link
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE * server.timeout
@@ -280,9 +295,9 @@ class GroupCommit(ABC):
 
     def _fail_queue(self, error: LogUnavailable) -> None:
         while self._queue:
-            batches, on_done, _ = submitted = self._queue.popleft()
-            self._queued -= _weight(submitted)[0]
-            on_done([error] * len(batches), "")
+            submitted = self._queue.popleft()
+            self._queued -= submitted.events
+            submitted.on_done([error] * len(submitted.batches), "")
 
     def _release(self) -> None:
         answered, self._answered = self._answered, None
@@ -296,16 +311,13 @@ class GroupCommit(ABC):
         if self._pace.divided:
             most = min(most, max(int(self._crowd / 2), _HALF))
         group = [queue.popleft()]
-        events, size = count, _ = _weight(group[0])
-        while queue:
-            more, larger = _weight(queue[0])
-            events, size = events + more, size + larger
-            if events > most or size > limits.group_bytes:
-                break
-            group.append(queue.popleft())
-            count = events
-        self._queued -= count
-        self._told = count
+        events, size = group[0].events, group[0].size
+        while queue and events + queue[0].events <= most and size + queue[0].size <= limits.group_bytes:
+            submitted = queue.popleft()
+            group.append(submitted)
+            events, size = events + submitted.events, size + submitted.size
+        self._queued -= events
+        self._told = events
         return group
 
 
@@ -313,16 +325,12 @@ def _stale_batches(group: Sequence[Submitted], lives: Lives | None) -> set[int]:
     """Which batches, by number, have a condition about events that were lost when the log began another life."""
     found: set[int] = set()
     index = 0
-    for batches, _, epoch in group:
+    for submitted in group:
+        epoch = submitted.epoch
         if lives is not None and epoch not in ("", lives.epoch):
-            for number, batch in enumerate(batches, index):
+            for number, batch in enumerate(submitted.batches, index):
                 condition = batch.condition
                 if condition is not None and condition.newest and lives.lost(epoch, condition.newest):
                     found.add(number)
-        index += len(batches)
+        index += len(submitted.batches)
     return found
-
-
-def _weight(submitted: Submitted) -> tuple[int, int]:
-    batches = submitted[0]
-    return sum(len(batch.sizes) for batch in batches), sum(sum(batch.sizes) for batch in batches)
