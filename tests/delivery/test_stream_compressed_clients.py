@@ -178,31 +178,25 @@ def by_event_source(url: str, seen: Seen) -> None:
     seen.encodings.add("gzip")
 
 
-def by_async_event_source(url: str, seen: Seen) -> None:
-    async def read() -> None:
-        async with AsyncEventSource(url, headers=ACCEPTS, options=OPTIONS) as source:
-            async for event in source:
-                seen.take(event.data, event.id or "")
-                if seen.over:
-                    break
-
-    asyncio.run(read())
+async def read(source: AsyncEventSource, seen: Seen) -> None:
+    async with source:
+        async for event in source:
+            seen.take(event.data, event.id or "")
+            if seen.over:
+                break
     seen.encodings.add("gzip")
+
+
+def by_async_event_source(url: str, seen: Seen) -> None:
+    asyncio.run(read(AsyncEventSource(url, headers=ACCEPTS, options=OPTIONS), seen))
 
 
 def by_async_event_source_of_aiohttp(url: str, seen: Seen) -> None:
-    async def read() -> None:
-        async with (
-            aiohttp.ClientSession() as session,
-            AsyncEventSource(url, client=session, headers=ACCEPTS, options=OPTIONS) as source,
-        ):
-            async for event in source:
-                seen.take(event.data, event.id or "")
-                if seen.over:
-                    break
+    async def read_with_session() -> None:
+        async with aiohttp.ClientSession() as session:
+            await read(AsyncEventSource(url, client=session, headers=ACCEPTS, options=OPTIONS), seen)
 
-    asyncio.run(read())
-    seen.encodings.add("gzip")
+    asyncio.run(read_with_session())
 
 
 CLIENTS: Final = {

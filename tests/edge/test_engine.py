@@ -6,17 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.fixtures.origin import Many, edges_of, many_origins
+from tests.fixtures.origin import Many, edges_of
 
 from newswire.testing import LogSuite
 from newswire.testing.log_base import MakeLog
-
-
-@pytest.fixture(scope="module")
-def origins() -> Iterator[Many]:
-    """One server for all origins."""
-    with many_origins() as many:
-        yield many
 
 
 @pytest.mark.slow

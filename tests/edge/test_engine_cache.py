@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.fixtures.origin import Many, many_origins
+from tests.fixtures.origin import Many
 from tests.fixtures.tcp_proxy import TcpProxy
 
 from newswire.edge import EdgeLog
@@ -19,19 +19,6 @@ from newswire.log.sqlite import SqliteLog
 from newswire.testing.log_base import opened, publish
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """A log lives on asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def origins() -> Iterator[Many]:
-    """One server for all origins."""
-    with many_origins() as many:
-        yield many
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.fixtures.origin import KEY, Many, many_origins
+from tests.fixtures.origin import KEY, Many
 from tests.fixtures.tcp_proxy import TcpProxy
 
 from newswire.edge import EdgeLog
@@ -19,19 +19,6 @@ from newswire.testing.log_base import closing, opened, publish, read_all, take
 from newswire.wire.event import Event
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    """A log lives on asyncio."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
-def origins() -> Iterator[Many]:
-    """One server for all origins."""
-    with many_origins() as many:
-        yield many
 
 
 @pytest.fixture

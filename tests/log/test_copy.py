@@ -25,12 +25,6 @@ pytestmark = pytest.mark.anyio
 _numbers = itertools.count()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """A log lives on asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(params=["memory", "sqlite", "valkey", "postgres", "nats"])
 def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Log]:
     """Makes a new and empty log of each engine."""

@@ -24,12 +24,6 @@ _numbers = itertools.count()
 ENGINES = ("memory", "sqlite", "valkey", "postgres", "nats")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """A log lives on asyncio."""
-    return "asyncio"
-
-
 @pytest.fixture(params=ENGINES)
 def make_log(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., Log]:
     """Makes a new and empty log of each engine."""

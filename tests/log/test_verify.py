@@ -16,12 +16,6 @@ from newswire.wire.event import Event
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    """A log lives on asyncio."""
-    return "asyncio"
-
-
 async def filled(log: Log) -> None:
     """Store events, and remove some in each way."""
     for number in range(250):
