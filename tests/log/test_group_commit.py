@@ -75,6 +75,22 @@ class Writer(GroupCommit):
         return Answer("life", 0, before, None)
 
 
+class Losing(Writer):
+    """Never gets the answer to its second call.
+
+    Attributes:
+        lost: how often it was sent.
+    """
+
+    lost = 0
+
+    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+        if number == 2:
+            self.lost += 1
+            raise LinkLost("no answer")
+        return await super()._call(number, batches, stale, sent)
+
+
 class Publishers:
     """Tasks that publish one event after the other, and their outcomes; gathered as `Submissions` does."""
 
@@ -215,24 +231,14 @@ def test_the_pace(part: float, divided: bool, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_an_answer_that_is_lost_while_others_wait() -> None:
     """The half whose answer is lost is uncertain, if it can't be repeated in time; no one else is."""
-    writer = Writer(Limits())
-    lost = 0
-
-    async def call(number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
-        nonlocal lost
-        if number == 2:
-            lost += 1
-            raise LinkLost("no answer")
-        return await Writer._call(writer, number, batches, stale, sent)
-
-    writer._call = call  # type: ignore[method-assign]
+    writer = Losing(Limits())
     publishers = Publishers(writer, PUBLISHERS)
     await passes()
     while not publishers.done:
         await answer(writer)
         await asyncio.sleep(0.001)
     uncertain = [data for data, outcome in publishers.told if isinstance(outcome, LogUncertain)]
-    assert lost > 1, "it was tried again"
+    assert writer.lost > 1, "it was tried again"
     assert len(uncertain) == PUBLISHERS // 2
     assert not set(uncertain) & set(writer.stored)
     assert len(writer.stored) == 10 * PUBLISHERS - len(uncertain)
