@@ -72,7 +72,8 @@ def compare(name: str, revision: str, size: Size, rounds: int, say: Say) -> list
 @contextlib.contextmanager
 def unpacked(revision: str) -> Iterator[Path]:
     """A revision of the repository in a folder of its own."""
-    done = subprocess.run(["git", "archive", revision, "src", "benchmarks"], cwd=ROOT, capture_output=True, check=False)
+    command = ["git", "archive", revision, "src", "benchmarks", "tests"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, check=False)
     if done.returncode:
         raise Failed(done.stderr.decode().strip())
     with tempfile.TemporaryDirectory(prefix="newswire-") as folder:
