@@ -50,8 +50,33 @@ class Refused(LogError):
 
 
 class _Client(Client):
-    """A client that also closes where the connection is gone: on Python 3.12 and 3.13 asyncio can't write the rest to
-    it (AttributeError in `writelines`), and the client would tell no one."""
+    """The client of nats-py, mended in one thing and faster in another, by two of its private methods.
+
+    It also closes where the connection is gone: on Python 3.12 and 3.13 asyncio can't write the rest to it
+    (AttributeError in `writelines`), and the client would tell no one.
+
+    What comes is handed over as it is read, and not through a queue and a task for each subscription: that saves a
+    tenth of what a publish costs. In a client that does not call `_process_msg`, or not with these arguments, it comes
+    through the queue.
+
+    Attributes:
+        direct: who takes the messages of a subscription, by its number.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.direct: dict[int, Callable[[Msg], object]] = {}
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        take = self.direct.get(sid)
+        if take is None:
+            await super()._process_msg(sid, subject, reply, data, headers)
+            return
+        parsed = await self._process_headers(headers) if headers else None
+        try:
+            take(Msg(self, subject.decode(), reply.decode(), data, parsed))
+        except Exception as error:  # the outermost frame of a callback, as in the client's own task
+            await self._error_cb(error)
 
     async def _process_op_err(self, e: Exception) -> None:
         self._pending = []
@@ -84,7 +109,7 @@ class Link:
         self.version: str = ""
         self.max_payload: int = 0
         self.on_lost: list[Callable[[], object]] = []
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._inbox = ""
         self._number = 0
         self._waiting: dict[str, OnAnswer] = {}
@@ -113,7 +138,7 @@ class Link:
             if self._client is client:
                 self._lost()
 
-        async def on_message(message: Msg) -> None:
+        def take(message: Msg) -> None:
             on_answer = self._waiting.get(message.subject[len(self._inbox) :])
             if on_answer is not None:
                 on_answer(message)
@@ -133,7 +158,7 @@ class Link:
                     **self._options,
                 )
                 self._inbox = f"{client.new_inbox()}."
-                await client.subscribe(f"{self._inbox}*", cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+                await _subscribe(client, f"{self._inbox}*", take)
         except (errors.Error, OSError, ValueError) as error:
             await _end(client)
             raise LogUnavailable(f"the server {self.name} {self._explained(error)}") from None
@@ -163,17 +188,13 @@ class Link:
         if client is None:
             raise LogUnavailable(f"there is no connection to {self.name}")
         reply = client.new_inbox()
-
-        async def on_message(message: Msg) -> None:
-            on_answer(message)
-
         try:
-            subscription = await client.subscribe(reply, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+            subscription = await _subscribe(client, reply, on_answer)
         except (errors.Error, OSError) as error:
             self.drop()
             raise LinkLost(f"the connection to {self.name} broke: {_text(error)}") from None
         self._waiting[reply] = on_answer
-        return Listener(self, subscription, reply)
+        return Listener(self, client, subscription, reply)
 
     async def send(
         self, subject: str, data: bytes = b"", reply: str = "", headers: Mapping[str, str] | None = None
@@ -314,14 +335,16 @@ class Listener:
         reply: the subject.
     """
 
-    def __init__(self, link: Link, subscription: Subscription, reply: str) -> None:
+    def __init__(self, link: Link, client: _Client, subscription: Subscription, reply: str) -> None:
         self.reply = reply
         self._link = link
+        self._client = client
         self._subscription = subscription
 
     async def close(self) -> None:
         """Listen no more."""
         self._link._waiting.pop(self.reply, None)
+        self._client.direct.pop(self._subscription._id, None)
         with suppress(errors.Error, OSError):  # the connection is gone, and so is this
             await self._subscription.unsubscribe()
 
@@ -336,6 +359,15 @@ def refused(answer: Mapping[str, Any]) -> None:
     error = answer.get("error")
     if error:
         raise Refused(int(error.get("err_code", 0)), str(error.get("description", error.get("code"))))
+
+
+async def _subscribe(client: _Client, subject: str, take: Callable[[Msg], object]) -> Subscription:
+    async def on_message(message: Msg) -> None:
+        take(message)
+
+    subscription = await client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
+    client.direct[subscription._id] = take
+    return subscription
 
 
 async def _end(client: Client) -> None:

@@ -393,6 +393,6 @@ class Writer:
 
 
 def _ack(data: bytes) -> tuple[int, bool]:
-    answer: dict[str, Any] = json.loads(data)
+    answer: dict[str, Any] = json.loads(data.decode())
     refused(answer)
     return int(answer["seq"]), bool(answer.get("duplicate"))
