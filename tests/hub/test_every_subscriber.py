@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from newswire import Decoder, Event, Hub, HubOptions, Position, Retention, StreamOptions
-from newswire.hub import history, scheduler
+from newswire.hub import group, history, runtime, scheduler, shared_rounds
 from newswire.hub.frames import Chunk
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern, name_or_pattern
@@ -248,6 +248,9 @@ def sizes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(history, "PAGE_EVENTS", dice.choice([1, 3, 16, 512]))
     monkeypatch.setattr(history, "PAGE_CACHE_BYTES", dice.choice([1, 5_000, 10**7]))
     monkeypatch.setattr(scheduler, "SLICE_SECONDS", dice.choice([1e-9, 0.004]))
+    monkeypatch.setattr(runtime, "MANY", dice.choice([1, 2, 16]))
+    for module in (group, shared_rounds):
+        monkeypatch.setattr(module, "STEP", dice.choice([1, 3, 64]))
 
 
 async def run(seed: int, logs: Callable[[RetentionRules], list[MemoryLog] | list[SqliteLog]]) -> None:

@@ -259,6 +259,43 @@ class Group:
             counts.stream_bytes += len(chunk.raw)
         return bool(self._waiting) and self._more()
 
+    # -- rounds that many groups of one member have together; see `newswire.hub.shared_rounds`
+
+    def begin_shared(self, chunk: Chunk, head: int) -> Member | None:
+        """Begin a round with a chunk that ends at `head`, in which somebody else serves the one member.
+
+        Returns:
+            the member; None, and nothing is changed, if there are more, or this one waits for something.
+        """
+        ready = self._ready
+        if self.size != 1 or self.queued or not ready:
+            return None
+        (member,) = ready
+        self.queued = True
+        self._quiet = False
+        self.head = head
+        self._chunk = chunk
+        self._round, self._turn = [member], 0
+        return member
+
+    def take_back(self, frame: Frame, member: Member) -> None:
+        """The shared round that was to bring this event to this member is not to be."""
+        self.queued = False
+        if len(self._ready) == 1 and member in self._ready:  # else someone is ready who is to have it, or has it
+            self._round = None
+            self.head = frame.offset - 1
+            if self._pending is not None:
+                self._pending.insert(0, frame)
+                self._pending_size += frame.size
+        self._scheduler.enqueue(self)
+
+    def served(self) -> None:
+        """The one member has had its turn."""
+        self._round = None
+        self.queued = False
+        if self._more():
+            self._scheduler.enqueue(self)
+
     def failed(self) -> None:
         """A step has raised: each ready member reads on for itself, so that what fails is cut and the others go on."""
         behind, members = self.head, self._round

@@ -93,6 +93,9 @@ class CoalescingGroup(Group):
         else:
             self._start()
 
+    def begin_shared(self, chunk: Chunk, head: int) -> Member | None:
+        return None  # what has come waits
+
     def _start(self) -> None:
         if self._timer is None and not self.queued:
             self._timer = self._scheduler.later(self._delay, self._fire)

@@ -24,6 +24,7 @@ from newswire.hub.latest import LatestRules, LatestTable
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.hub.paced import CoalescingGroup, Pace, RatedGroup
 from newswire.hub.scheduler import Deadlines, Scheduler
+from newswire.hub.shared_rounds import MANY, SharedRounds
 from newswire.hub.start import From, Start, StartPoint, resolve_start
 from newswire.hub.stats import Counts
 from newswire.hub.transactions import TicketWatch
@@ -128,6 +129,7 @@ class HubRuntime:
         self._log = log
         self._newest = 0  # when the newest member began
         self._groups: dict[tuple[object, ...], Group] = {}
+        self._shared = SharedRounds(self.scheduler, self.chunks)
         self._last_opening: tuple[tuple[object, ...], Chunk] = ((), HEARTBEAT)
         self._beginnings: dict[tuple[object, ...], Beginning] = {}
         self._beginnings_bytes = 0
@@ -145,6 +147,7 @@ class HubRuntime:
     def take(self, entries: Sequence[Entry], whole: bool) -> None:
         """Take entries where the log learns of them, and write them too, unless more may come in this pass."""
         at_once = whole and self.scheduler.reserve()
+        alone = len(entries) == 1  # several go out together
         try:
             window, groups, epoch, latest = self.history.window, self.index.groups, self.epoch, self.latest
             for entry in entries:
@@ -155,8 +158,12 @@ class HubRuntime:
                 self.counts.followed += 1
                 if latest is not None and entry.channel in latest.rules:
                     latest.put(frame)
-                for group in groups(entry.channel):
-                    group.add(frame)
+                wanting = groups(entry.channel)
+                if alone and len(wanting) >= MANY:
+                    self._shared.add(frame, wanting)
+                else:
+                    for group in wanting:
+                        group.add(frame)
             self.history.wake_beyond()
             if self.on_news:
                 calls, self.on_news = self.on_news, set()
@@ -190,6 +197,7 @@ class HubRuntime:
         self.history.begin_again(span)
         if self.latest is not None:
             self.latest.begin_again(span.lives)
+        self._shared.stop()
         self._clear()
         for group in self._groups.values():
             group.disperse()
