@@ -20,6 +20,8 @@ from newswire.log.channels import Channels
 _FRAME_OVERHEAD: Final = 500
 # A scan for patterns looks at so many frames at once, then lets others have their turn.
 SCAN_LIMIT: Final = 2048
+# Room is made for one part of so many of what a window holds.
+_ROOM: Final = 256
 _offset = attrgetter("offset")
 
 
@@ -48,14 +50,21 @@ class _Ring:
         self.frames = list(frames)
         self.start = 0
 
-    def drop_first(self) -> Frame:
-        frame = self.frames[self.start]
-        self.frames[self.start] = None  # type: ignore[call-overload]  # freed now, cut off below
-        self.start += 1
-        if self.start > 64 and self.start * 2 > len(self.frames):  # moving half at a time keeps this O(1)
+    def drop_first(self) -> bool:
+        """Drop the first frame. Returns whether it was the last."""
+        start, frames = self.start, self.frames
+        frames[start] = None  # type: ignore[call-overload]  # freed now, cut off below
+        self.start = start + 1
+        is_last = start + 1 == len(frames)
+        if start > 64:
+            self.cut_off()
+        return is_last
+
+    def cut_off(self) -> None:
+        """Let go of the places of what was dropped. Moving half at a time keeps this O(1)."""
+        if self.start > 64 and self.start * 2 > len(self.frames):
             del self.frames[: self.start]
             self.start = 0
-        return frame
 
     def __len__(self) -> int:
         return len(self.frames) - self.start
@@ -97,19 +106,27 @@ class Window:
             self._channels[channel] = _Ring(found, frame)
         self.head = frame.offset
         self.bytes += 2 * frame.size + _FRAME_OVERHEAD
-        while self.bytes > self._limit:
-            self._drop_first()
+        if self.bytes > self._limit:
+            self._make_room()
 
-    def _drop_first(self) -> None:
-        frame = self._all.drop_first()
+    def _make_room(self) -> None:
+        """Drop the oldest frames, and a few more than need be: one after the other, each costs half."""
+        ring, channels, size = self._all, self._channels, self.bytes
+        frames, start = ring.frames, ring.start
+        enough = self._limit - self._limit // _ROOM
+        while size > enough:
+            frame = frames[start]
+            frames[start] = None  # type: ignore[call-overload]  # freed now, cut off below
+            start += 1
+            size -= 2 * frame.size + _FRAME_OVERHEAD
+            channel = frame.channel
+            found = channels[channel]
+            if not isinstance(found, _Ring) or found.drop_first():
+                del channels[channel]
+        ring.start = start
+        ring.cut_off()
         self.floor = frame.offset
-        self.bytes -= 2 * frame.size + _FRAME_OVERHEAD
-        channel = frame.channel
-        found = self._channels[channel]
-        if isinstance(found, _Ring) and len(found) > 1:
-            found.drop_first()
-        else:
-            del self._channels[channel]
+        self.bytes = size
 
     def restart(self, start: int) -> None:
         """Begin again after offset `start`, empty."""
