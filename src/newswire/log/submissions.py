@@ -35,11 +35,12 @@ class BatchCheck:
         self._limits = limits
         self._checked: set[str] = set()
         self._known: Container[str] = self._checked if known is None else known
-        self._any_size = limits.nul and limits.batch_events is limits.batch_bytes is None
+        # Whether an event that may be stored may be stored alone.
+        self._alone = limits.batch_bytes is None or limits.batch_bytes >= limits.event_bytes
 
     def check(self, batch: Batch) -> None:
         """Raise what `Log.append` raises for it; else set `Batch.sizes`."""
-        most, known = self._limits.event_bytes, self._known
+        most, known, nul = self._limits.event_bytes, self._known, self._limits.nul
         sizes = []
         for channel, event in batch.events:
             if type(channel) is not str or channel not in known:
@@ -53,19 +54,19 @@ class BatchCheck:
                 raise InvalidEvent("id", "the log gives events their ids: publish without one")
             if retry is not None:
                 raise InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
+            if not nul and "\0" in data:
+                raise InvalidEvent("data", "this log can't store the character NUL: publish without it")
             size = len(data) if data.isascii() else len(data.encode())
             if size > most:
                 hint = "store it elsewhere and publish where it is"
                 raise LimitExceeded("an event's size in bytes", limit=most, actual=size, hint=hint)
             sizes.append(size)
         batch.sizes = sizes
-        if not self._any_size or batch.token is not None:
+        if len(sizes) > 1 or not self._alone or batch.token is not None:
             self._check_whole(batch)
 
     def _check_whole(self, batch: Batch) -> None:
         limits, sizes = self._limits, batch.sizes
-        if not limits.nul and any("\0" in event.data for _, event in batch.events):
-            raise InvalidEvent("data", "this log can't store the character NUL: publish without it")
         if limits.batch_events is not None and len(sizes) > limits.batch_events:
             raise LimitExceeded("the number of events in a batch", limit=limits.batch_events, actual=len(sizes))
         if limits.batch_bytes is not None and sum(sizes) > limits.batch_bytes:
