@@ -31,8 +31,11 @@ async def test_on_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     names: dict[str, Any] = {"__name__": "page", "seen": []}
     ours = [block for block in blocks(PAGE, "python") if "# postgresql" not in block]
     *before, snapshot = ours
+    opened: set[sqlite3.Connection] = set()  # the page's programs have other connections of the same name
     for block in before:
         await execute(block, names)
+        if isinstance(names.get("connection"), sqlite3.Connection):
+            opened.add(names["connection"])
     hub: Hub = names["hub"]
     assert names["position"].offset == 1
     await asyncio.to_thread(in_django, names["pay"], tmp_path)
@@ -47,7 +50,8 @@ async def test_on_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     await publishing
     assert names["rows"] == [(1, "paid")]
     assert names["seen"] == ["later"]
-    connection.close()
+    for each in (connection, *opened):
+        each.close()
     await names["engine"].dispose()
     await hub.close()
 

@@ -275,8 +275,11 @@ async def test_another_database(postgres: Postgres, tmp_path: Path) -> None:
             async with hub.snapshot(other):
                 pass
         assert not other.is_in_transaction()
-        with pytest.raises(InvalidConnection, match="to an SQLite file, and the log is in PostgreSQL"):
-            await hub.publish("a", "1", connection=sqlite3.connect(tmp_path / "x.db"))
+        with (
+            contextlib.closing(sqlite3.connect(tmp_path / "x.db")) as file,
+            pytest.raises(InvalidConnection, match="to an SQLite file, and the log is in PostgreSQL"),
+        ):
+            await hub.publish("a", "1", connection=file)
     await other.close()
     await admin.close()
 
