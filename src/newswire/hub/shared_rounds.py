@@ -50,11 +50,9 @@ class SharedRounds:
             round = found.get(group.form)
             if round is None:
                 round = found[group.form] = _SharedRound(frame, group.form, self._chunks, self._rounds)
+                self._scheduler.enqueue(round)
             if not round.take(group):
                 group.add(frame)
-        for round in found.values():
-            self._rounds[round] = None
-            self._scheduler.enqueue(round)
 
     def _dissolve(self) -> bool:
         """End the rounds in which none had its turn: their event goes out with what comes now.
@@ -62,10 +60,10 @@ class SharedRounds:
         Returns:
             False if there was none.
         """
-        begun = [round for round in self._rounds if not round.begun]
-        for round in begun:
+        waiting = [round for round in self._rounds if not round.begun]
+        for round in waiting:
             round.dissolve()
-        return bool(begun)
+        return bool(waiting)
 
     def stop(self) -> None:
         """End them all: the log is another one now."""
@@ -91,6 +89,7 @@ class _SharedRound:
         self._chunk = chunks.join([frame], form)
         self._chunks = chunks
         self._all = all
+        all[self] = None
         self._groups: list[Group] = []
         self._members: list[Member] = []
         self._turn = 0
@@ -125,11 +124,12 @@ class _SharedRound:
         groups = self._groups[turn:end]
         counts = self._chunks.counts
         counts.delivered += len(groups)
-        size = len(chunk.raw)
+        written = 0
         for group in groups:
-            if group.wire:
-                counts.stream_bytes += size
+            written += group.wire
             group.served()
+        if written:  # else nothing is encoded
+            counts.stream_bytes += written * len(chunk.raw)
         self._turn = end
         if end < len(self._members):
             return True
