@@ -181,7 +181,7 @@ async def test_an_origin_that_may_not_read() -> None:
 async def test_nobody_there() -> None:
     """Not a finding: there is no stream to judge."""
     report = await report_of("http://127.0.0.1:9/events")
-    assert report.unreachable is not None
+    assert report.unreachable == "connection refused"
     assert report.findings == ()
     found = report.as_json()
     assert [each["code"] for each in found["findings"]] == ["unreachable"]

@@ -21,7 +21,8 @@ import httpx2
 
 from newswire import __version__
 from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import reason, say, unreachable
+from newswire.cli.terminal import say, unreachable
+from newswire.reason import reason
 from newswire.redact import printable
 
 # The request was never sent, so it can be sent again.

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Final, TextIO
+from typing import TextIO
 from urllib.parse import urlsplit
 
 import click
 
+from newswire.reason import reason
 from newswire.redact import printable, without_userinfo
-
-# What asyncio, httpx and their kind say where the kernel has a better word.
-_GENERAL: Final = ("All connection attempts failed", "Connect call failed")
 
 
 def wants_colours() -> bool:
@@ -42,19 +40,3 @@ def unreachable(url: str, error: BaseException) -> str:
     """
     parts = urlsplit(without_userinfo(url))
     return f"{parts.scheme}://{parts.netloc} can't be reached ({reason(error)})"
-
-
-def reason(error: BaseException) -> str:
-    """Why a connection failed, in the kernel's words if it has any: `connection refused`."""
-    found: BaseException | None = error
-    for _ in range(10):
-        if found is None:
-            break
-        if isinstance(found, BaseExceptionGroup):
-            found = found.exceptions[0]
-        if isinstance(found, OSError) and found.errno:
-            # asyncio puts the address before it: "Multiple exceptions: [Errno 111] Connect call failed (…)"
-            known = os.strerror(found.errno) if found.errno > 0 else found.strerror
-            return (known or str(found)).lower()
-        found = found.__cause__ or found.__context__
-    return "no connection" if any(words in str(error) for words in _GENERAL) else str(error) or type(error).__name__

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from newswire.reason import reason
 from newswire.redact import without_userinfo
 
 
@@ -212,16 +213,13 @@ async def watch(
     except TimeoutError:
         pass
     except httpx2.TransportError as error:
-        text = without_userinfo(str(error) or type(error).__name__)
+        text = without_userinfo(reason(error))
         if found.status is None:
             found.error, found.certificate = text, _is_certificate(error)
         else:
             found.cut = text
     except (httpx2.InvalidURL, httpx2.DecodingError, httpx2.TooManyRedirects, UnicodeError, ExceptionGroup) as error:
-        cause: Exception = error
-        while isinstance(cause, ExceptionGroup):  # of the tasks that tried each address: a port that is none
-            cause = cause.exceptions[0]
-        found.error = without_userinfo(str(cause) or type(cause).__name__)
+        found.error = without_userinfo(reason(error))  # a group: of the tasks that tried each address
     found.seconds = time.monotonic() - began
     return found
 

@@ -22,6 +22,7 @@ from newswire.log import form
 from newswire.log.engine import Batch, Known, OnDone, Outcome
 from newswire.log.failures import as_log_error
 from newswire.log.retry import Retry
+from newswire.reason import reason
 from newswire.redact import without_userinfo
 
 # Below the server's own, so that no request meets a connection that is being closed.
@@ -68,9 +69,9 @@ class Origin:
             answer = await self._open().post(f"{self.url}/log/{name}", content=body, headers=headers)
         except _NOT_SENT as error:
             self.away = True
-            raise LogUnavailable(f"the origin {self.name} can't be reached: {_text(error)}") from error
+            raise LogUnavailable(f"the origin {self.name} can't be reached: {reason(error)}") from error
         except httpx2.HTTPError as error:
-            raise LogUncertain(f"the origin {self.name} gave no answer: {_text(error)}") from error
+            raise LogUncertain(f"the origin {self.name} gave no answer: {reason(error)}") from error
         self.away = False
         if answer.status_code == 200:
             return answer.json()
@@ -100,10 +101,6 @@ class Origin:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
-
-
-def _text(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 _EVENTS: Final = 2000  # in one request …

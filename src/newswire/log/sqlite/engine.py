@@ -116,7 +116,8 @@ class SqliteEngine(Engine):
             if self._pid is not None:
                 raise carried(self._file.path, self._pid)
             self._pid = pid
-            logger.info("%s opens; it keeps %s", self._file.path, self._rules.in_words or "everything")
+            rules = self._rules.in_words
+            logger.info("%s opens; it keeps %s", self._file.path, f"the events of {rules}" if rules else "everything")
             if self._rules:
                 self._reader.start()
         if self._file.is_gone:
