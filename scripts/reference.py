@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import types
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,6 +67,8 @@ def first_line(value: Any) -> str:
         paragraph = (inspect.getdoc(value) or "").partition("\n\n")[0].replace("\n", " ")
         sentence = paragraph.partition(". ")[0].rstrip(".:")
         return sentence.replace("|", "\\|")
+    if isinstance(value, types.UnionType):  # which has another name in each Python
+        return "one of several types"
     return f"a constant: `{type(value).__name__}`"
 
 

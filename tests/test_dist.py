@@ -128,7 +128,8 @@ async def main():
         stream.cancel()
         await asyncio.wait([stream])
 asyncio.run(main())
-foreign = {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names - {"newswire", "__main__"}
+foreign = {name.partition(".")[0] for name in sys.modules} - sys.stdlib_module_names
+foreign -= {"newswire", "__main__", "sitecustomize"}  # the last is the system's
 print(sorted(name for name in foreign if not name.startswith("_")))
 """
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from typing import Any
@@ -13,7 +12,7 @@ import click
 from newswire import posix
 from newswire.cli.log_options import opened, run, shown, which_log
 from newswire.cli.printer import Form, Printer
-from newswire.cli.terminal import say
+from newswire.cli.terminal import discard, say
 from newswire.errors import InvalidChannel, InvalidPosition
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, Pattern, name_or_pattern
@@ -64,7 +63,7 @@ def tail(channels: tuple[str, ...], url: str, start: str, no_follow: bool, count
             run(reading.follow(log, after, start))
     except BrokenPipeError:
         # The reader of the output has enough. Python would complain when it flushes at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
 
 
 class _Reading:

@@ -20,7 +20,7 @@ _MISSING: Final = "newswire: this command needs {}, which is not installed: pip 
 try:
     import click
 
-    from newswire.cli.terminal import wants_colours
+    from newswire.cli.terminal import discard_if_gone, wants_colours
 except ModuleNotFoundError:
     if sys.argv[1:] == ["--version"]:
         print(f"newswire, version {__version__}")
@@ -98,6 +98,9 @@ def main() -> None:
         if missing not in _EXTRA:
             raise
         sys.exit(_MISSING.format(missing))
+    finally:  # else Python's own status is 120 where a terminal was closed, whatever the command says
+        for stream in (sys.stdout, sys.stderr):
+            discard_if_gone(stream)
 
 
 if __name__ == "__main__":

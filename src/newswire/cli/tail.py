@@ -25,7 +25,7 @@ import click
 from newswire import posix
 from newswire.cli.options import SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
-from newswire.cli.terminal import say, unreachable
+from newswire.cli.terminal import discard, say, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
@@ -96,7 +96,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
         asyncio.run(watch.all(targets, request, credential, _named(streams, options["url"]), stats=options["stats"]))
     except BrokenPipeError:
         # The reader of the output has enough. Python would complain when it flushes at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
     except NewswireError as error:
         say(_explain(error))
         raise SystemExit(_FAILED) from None

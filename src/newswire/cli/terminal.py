@@ -5,6 +5,7 @@ All commands write through here what comes from outside: a server's error text, 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import TextIO
@@ -40,3 +41,17 @@ def unreachable(url: str, error: BaseException) -> str:
     """
     parts = urlsplit(without_userinfo(url))
     return f"{parts.scheme}://{parts.netloc} can't be reached ({reason(error)})"
+
+
+def discard(stream: TextIO) -> None:
+    """It has no reader any more: what is left in its buffer goes nowhere, and Python does not complain when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def discard_if_gone(stream: TextIO) -> None:
+    """The same, for a stream whose reader or terminal is gone. A full disk stays an error."""
+    try:
+        stream.flush()
+    except OSError as error:
+        if error.errno in (errno.EPIPE, errno.EIO):
+            discard(stream)

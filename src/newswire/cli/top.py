@@ -26,7 +26,7 @@ from rich.text import Text
 
 from newswire import __version__, posix
 from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import say, unreachable, wants_colours
+from newswire.cli.terminal import discard, say, unreachable, wants_colours
 from newswire.redact import printable
 
 _STATES: Final = {"live": "green", "catching_up": "yellow", "stalled": "red", "ending": "dim"}
@@ -273,7 +273,7 @@ def _print(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Sna
             snapshot = _ask(client, url, query, snapshot)
     except (KeyboardInterrupt, BrokenPipeError):
         # What is left in the buffer goes nowhere, and says nothing of it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
 
 
 def _watch(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Snapshot, interval: float) -> None:
