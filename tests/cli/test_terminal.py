@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.fixtures.ports import free_port
-from tests.fixtures.serve import Serve, run_newswire
+from tests.fixtures.serve import NEWSWIRE, Serve, run_newswire
 from tests.fixtures.terminal import Terminal
 
 STEERING = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe\u2066 \x7f\u200f"
@@ -175,3 +176,10 @@ def test_waiting_says_how_long_and_not_the_same_line(tmp_path: Path) -> None:
     assert len(lines) == len(set(lines)) == 3
     assert "Trying again for 6 s." in lines[0]
     assert "still trying, for 1 s more" in lines[1]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_shell_that_has_closed_the_output(closed: str) -> None:
+    """A command that has nowhere to write ends as it would."""
+    done = subprocess.run(["sh", "-c", f'exec "$0" --version {closed}', str(NEWSWIRE)], check=False, timeout=60)
+    assert done.returncode == 0

@@ -100,7 +100,8 @@ def main() -> None:
         sys.exit(_MISSING.format(missing))
     finally:  # else Python's own status is 120 where a terminal was closed, whatever the command says
         for stream in (sys.stdout, sys.stderr):
-            discard_if_gone(stream)
+            if stream is not None:  # as it is where the shell has closed it
+                discard_if_gone(stream)
 
 
 if __name__ == "__main__":
