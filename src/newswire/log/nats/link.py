@@ -56,8 +56,7 @@ class _Client(Client):
     (AttributeError in `writelines`), and the client would tell no one.
 
     What comes is handed over as it is read, and not through a queue and a task for each subscription: that saves a
-    tenth of what a publish costs. In a client that does not call `_process_msg`, or not with these arguments, it comes
-    through the queue.
+    sixth of what a publish costs. In a client that does not call `_process_msg` it comes through the queue.
 
     Attributes:
         direct: who takes the messages of a subscription, by its number.
