@@ -63,6 +63,8 @@ SLOW_OF_SUITES: Final = frozenset(
     }
 )
 
+FAILED: Final = pytest.StashKey[bool]()
+
 # How long an example takes says more about the machine than about newswire. A failure prints how to repeat it.
 settings.register_profile("newswire", deadline=None, print_blob=True)
 settings.load_profile("newswire")
@@ -111,6 +113,22 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Name the test that runs, for the message about a process that it must not start."""
     with running(item.nodeid):
         return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Remember a failure for the hook below."""
+    report = yield
+    item.stash[FAILED] = report.failed or item.stash.get(FAILED, False)
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """After a failure take down what its module has set up: if the test runs again, it must not find what it left."""
+    if item.stash.get(FAILED, False):
+        item.stash[FAILED] = False
+        item.session._setupstate.teardown_exact(item.session)  # type: ignore[arg-type]  # all but the session's own
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
