@@ -18,7 +18,7 @@ from starlette.routing import Route
 from newswire import Hub
 from newswire.runs import RunResponse, Runs
 
-# sqlite:///runs.db to remember, and for many processes. public: who knows a run's id may read it; with users: owner=…
+# sqlite:///runs.db to remember, and for many processes. public: a run's id is enough to read and stop it; else: owner=…
 runs = Runs(Hub("memory://"), public=True)
 
 

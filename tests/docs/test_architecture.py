@@ -32,3 +32,31 @@ def test_files_that_are_named_are_there() -> None:
     ]
     assert len(named) > 20
     assert [(str(page.relative_to(ROOT)), name) for page, name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_floors_import_what_the_page_says() -> None:
+    """The table has a row for each package, with all that its modules import directly, beside the last row's."""
+    table = PAGE.read_text().partition("| floor | what it is | it imports |\n")[2].partition("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines()[1:]]
+    *said, last = [(re.findall(r"`(\w+)`", cells[0]), set(re.findall(r"`(\w+)`", cells[2]))) for cells in rows]
+    for_all = set(last[0])
+    folders = {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+    assert {name: names for (name,), names in said} == {
+        name: imported(SOURCE / name) - for_all - {name} for name in folders - {"testing"}
+    }
+    assert {path.stem for path in SOURCE.glob("[!_]*.py")} == for_all
+
+
+def imported(folder: Path) -> set[str]:
+    """The packages and modules of newswire that a folder's modules import."""
+    codes = [re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL) for path in folder.rglob("*.py")]
+    return {name for code in codes for name in re.findall(r"^ *(?:from|import) newswire\.(\w+)", code, re.MULTILINE)}
+
+
+def test_where_to_read_has_each_package() -> None:
+    """A reader finds a few words on each package's modules."""
+    section = PAGE.read_text().partition("## Where to read")[2].partition("\n## ")[0]
+    named = {
+        floor for floors in re.findall(r"^\* \*\*(.+?)\*\*: ", section, re.MULTILINE) for floor in floors.split(", ")
+    }
+    assert named == {path.parent.name for path in SOURCE.glob("*/__init__.py")}
