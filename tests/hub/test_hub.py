@@ -9,7 +9,7 @@ import pytest
 from tests.fixtures.engines import Valkey
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, open_log
-from newswire.errors import Closed, InvalidChannel, InvalidEvent
+from newswire.errors import Closed, InvalidChannel, InvalidEvent, InvalidPosition
 from newswire.hub import history
 from newswire.hub.subscription import Subscription
 from newswire.testing import next_event
@@ -111,6 +111,15 @@ async def test_what_is_published(hub: Hub) -> None:
         ("message", "text"), ("message", "ü"), ("message", '{"n":null}'), ("kind", "e"),
     ]  # fmt: skip
     assert position.offset == 4
+
+
+async def test_history_refuses_a_position_past_the_end(hub: Hub) -> None:
+    """A reader that went on from there would miss what comes before it; from the end itself there is nothing yet."""
+    position = await hub.publish("a", "x")
+    with pytest.raises(InvalidPosition, match="past what this log has"):
+        await hub.history("a", after=Position(position.epoch, position.offset + 1))
+    page, end = await hub.history("a", after=position)
+    assert (page.entries, end) == ([], position)
 
 
 async def test_leaving_the_loop_frees_the_subscription(hub: Hub) -> None:

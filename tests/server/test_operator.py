@@ -68,6 +68,17 @@ async def test_history_of_a_log_that_was_restored(tmp_path: Path) -> None:
         assert page["gap"] == {"reason": "future", "after": f"{new.partition('-')[0]}-1", "through": None}
 
 
+def test_history_after_the_end_of_the_log(server: Serve) -> None:
+    """A position that the log has not come to is a gap, as on a stream; the end of the log is none."""
+    last = server.publish("ahead", "1")
+    epoch, _, offset = last.partition("-")
+    url = f"{server.url}/channels/ahead/events"
+    page = httpx2.get(url, params={"after": f"{epoch}-{int(offset) + 1000}"}).json()
+    assert [event["id"] for event in page["events"]] == [last]
+    assert page["gap"] == {"reason": "future", "after": None, "through": None}
+    assert "gap" not in httpx2.get(url, params={"after": last}).json()
+
+
 @pytest.mark.parametrize(
     "query",
     [

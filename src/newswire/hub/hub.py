@@ -234,13 +234,22 @@ class Hub(Publisher, Generic[E]):
     async def history(
         self, *channels: str, after: Position | str | None = None, limit: int = 100
     ) -> tuple[Page, Position]:
-        """Read kept events, oldest first.
+        """Read kept events, oldest first, and wait for no new ones (`subscribe` does).
+
+        Args:
+            channels: names and patterns; see `subscribe`.
+            after: read what comes after this position; None: from the earliest kept event.
+            limit: how many events at most; less than 1 counts as 1. A page may have fewer, or none, before the end.
 
         Returns:
-            a page, and the position that its reader goes on from.
+            a page, and the position that its reader goes on from. There is no more where that is the newest position
+            of the log, `log.span()`'s `latest`.
 
         Raises:
-            InvalidPosition: `after` is no position of this log, or past what the log has kept of its past.
+            InvalidChannel: a channel or pattern breaks the rules, or there is none.
+            InvalidPosition: `after` is no position of this log, or past what the log has: its end, or what it has kept
+                of its past.
+            LogUnavailable, Closed: the log can't be read now; the hub is closed.
         """
         await self.runtime()
         try:
@@ -250,15 +259,14 @@ class Hub(Publisher, Generic[E]):
 
     async def _page(self, channels: Sequence[str], after: Position | str | None, limit: int) -> tuple[Page, Position]:
         """A page of the log as it is now: the hub may not have taken in yet that it began another life."""
-        lives = (await self.log.span()).lives
+        span = await self.log.span()
+        lives = span.lives
         position = Position.parse(after) if after else Position(lives.epoch, 0)
         resumed = lives.resume(position.epoch, position.offset)
         if resumed is None:
             raise InvalidPosition(f"{position} is a position of another log: start again, without `after`")
-        if resumed.lost:
-            raise InvalidPosition(
-                f"{position} is past what this log has kept of its past: start again, without `after`"
-            )
+        if resumed.lost or resumed.offset > span.latest:
+            raise InvalidPosition(f"{position} is past what this log has: start again, without `after`")
         page = await self.log.read(Channels(channels), resumed.offset, limit, epoch=lives.epoch)
         return page, Position(lives.epoch, page.through)
 

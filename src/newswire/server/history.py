@@ -36,17 +36,17 @@ async def history(request: Request) -> JSONResponse:
     if last is not None:
         return await _newest(service.hub, channel, last, alone=after is None and limit is None)
     span = await service.hub.log.span()
-    begin, lost = _lost(after, span)
+    begin, gap = _begin(after, span)
     page, position = await service.hub.history(name_or_pattern(channel), after=begin, limit=limit or _DEFAULT)
     epoch = position.epoch
     events = _as_json(page.entries, span.lives)
     answer: dict[str, object] = {"events": events, "next": str(position), "more": position.offset < span.latest}
-    if lost is not None:
-        answer["gap"] = {"reason": "future", "after": lost, "through": None}
+    if gap is not None:
+        answer["gap"] = gap
     elif after is not None:
         offset, through = Position.parse(after).offset, max(page.lost, page.doubt)
         if through > offset:
-            gap: dict[str, object] = {"reason": "trimmed", "after": after, "through": str(Position(epoch, through))}
+            gap = {"reason": "trimmed", "after": after, "through": str(Position(epoch, through))}
             answer["gap"] = gap if page.lost > offset else gap | {"certain": False}
     return JSONResponse(answer, headers={"cache-control": "no-store"})
 
@@ -86,13 +86,14 @@ async def _read(hub: Hub, channels: Channels, after: int, span: Span, count: int
     return found
 
 
-def _lost(after: str | None, span: Span) -> tuple[str | None, str | None]:
-    """Where to begin; and how far a reader that has seen more than the log still has is right, else None."""
+def _begin(after: str | None, span: Span) -> tuple[str | None, dict[str, object] | None]:
+    """Where to begin; and the gap of a reader that has seen more than the log has, as a stream's would be."""
     if after is not None:
         position = Position.parse(after)
         resumed = span.lives.resume(position.epoch, position.offset)
-        if resumed is not None and resumed.lost:
-            return None, str(Position(span.epoch, resumed.offset))
+        if resumed is not None and (resumed.lost or resumed.offset > span.latest):
+            shared = str(Position(span.epoch, resumed.offset)) if resumed.lost else None
+            return None, {"reason": "future", "after": shared, "through": None}
     return after, None
 
 
