@@ -83,6 +83,30 @@ def test_djangos_routes_say_which_extra_they_need() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        ("from newswire.server.auth import Tokens; Tokens()", "verifying tokens needs jwt"),
+        ("from newswire.server.auth import new_token; new_token('x' * 32, subject=None)", "making tokens needs jwt"),
+        ("from newswire.server.auth import read_keys; read_keys('key.json')", "reading keys needs jwt"),
+        (
+            "from newswire.integrations.redirect import StreamServer as S; S('/a', secret='x').location(['a'])",
+            "making tickets needs jwt",
+        ),
+    ],
+    ids=["verify", "make", "keys", "ticket"],
+)
+def test_what_signs_says_which_extra_it_needs(
+    call: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where PyJWT is missing an application learns at once what to install, and not at its first request."""
+    (tmp_path / "key.json").write_text('{"kty": "oct", "k": "AAAA"}')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    with pytest.raises(ImportError, match=re.escape(f"{text}, which is not installed: pip install 'newswire[auth]'")):
+        exec(call, {})
+
+
 def test_the_test_kit_needs_no_pytest() -> None:
     """`newswire.testing` can be used with any test runner; only its suites need pytest."""
     assert "pytest" not in imported_by(

@@ -55,7 +55,9 @@ class StreamServer:
         first_use: float = 30.0,
         until: float | None = None,
     ) -> str:
-        """The address of a stream. Call it in a thread: the first call may read the log.
+        """The address of a stream, with a ticket in it if the server needs one.
+
+        Call it in a thread, not in an event loop: the first call may read the log.
 
         Args:
             channels: names and patterns: those of a subscription, or `["news", Pattern("room.*")]`.
@@ -67,6 +69,7 @@ class StreamServer:
         Raises:
             InvalidChannel: one of the channels is none.
             LogUnavailable: the log that keeps the secret can't be read.
+            ImportError: a ticket needs a package that is not installed; the message says which extra brings it.
         """
         if not isinstance(channels, Channels):
             channels = Channels(channels)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from newswire.extras import Extra
+
 HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
 RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
 _CURVES: Final = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512", "secp256k1": "ES256K"}
@@ -62,6 +64,7 @@ def read_keys(path: str | Path) -> list[Key]:
 
     Raises:
         ValueError: it can't be read, or has no key that verifies; the message is for people.
+        ImportError: PyJWT or cryptography is not installed.
     """
     try:
         text = Path(path).read_text("utf-8")
@@ -69,13 +72,14 @@ def read_keys(path: str | Path) -> list[Key]:
         raise ValueError(f"it can't be read: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
         raise ValueError("it is neither PEM nor JSON") from None
-    if text.lstrip().startswith("{"):
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            raise ValueError("it is not JSON") from None
-        return keys_of_set(value if "keys" in value else {"keys": [value]}, secrets=True)
-    return [_pem_key(text)]
+    with Extra("reading keys", "auth"):
+        if text.lstrip().startswith("{"):
+            try:
+                value = json.loads(text)
+            except (ValueError, RecursionError):
+                raise ValueError("it is not JSON") from None
+            return keys_of_set(value if "keys" in value else {"keys": [value]}, secrets=True)
+        return [_pem_key(text)]
 
 
 def keys_of_set(value: Any, *, secrets: bool) -> list[Key]:

@@ -24,6 +24,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 
 from newswire.errors import InvalidPosition
+from newswire.extras import Extra
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, Pattern
 from newswire.log.engine import Condition
@@ -74,8 +75,12 @@ def new_ticket(
 
     Returns:
         the ticket, and its claims.
+
+    Raises:
+        ImportError: PyJWT is not installed.
     """
-    import jwt
+    with Extra("making tickets", "auth"):
+        import jwt
 
     now = time.time()
     claims: dict[str, Any] = {"jti": secrets.token_urlsafe(15), "iat": round(now, 3)}
@@ -186,8 +191,9 @@ class Tickets:
 
 
 def _claims(ticket: str, key: bytes) -> dict[str, Any]:
-    import jwt
-    from jwt.exceptions import PyJWTError
+    with Extra("reading tickets", "auth"):
+        import jwt
+        from jwt.exceptions import PyJWTError
 
     bad = invalid("bad_signature", "the ticket is none of this server's")
     if len(ticket) > 64 * 2**10:

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from newswire.delivery.problem import Problem
+from newswire.extras import Extra
 from newswire.server.auth.access import Access, Denied
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
@@ -56,6 +57,7 @@ class Tokens:
 
     Raises:
         ValueError: there is no such algorithm.
+        ImportError: PyJWT is not installed.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Tokens:
     ) -> None:
         if unknown := set(algorithms) - ALGORITHMS:
             raise ValueError(f"{min(unknown)!r:.40} is no algorithm; there are {', '.join(sorted(ALGORITHMS))}")
+        with Extra("verifying tokens", "auth"):
+            import jwt as _  # noqa: F401  # here, and not at the first request
         self._keys = tuple(keys)
         self._url = url
         self._audiences = list(audiences)
@@ -274,8 +278,10 @@ def new_token(
 
     Raises:
         ValueError: a pattern is none.
+        ImportError: PyJWT is not installed.
     """
-    import jwt
+    with Extra("making tokens", "auth"):
+        import jwt
 
     from newswire.server.auth.keys import secret_key
 
