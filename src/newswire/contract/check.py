@@ -55,10 +55,14 @@ class StreamChecker:
         """Check events.
 
         Args:
-            events: decoded events, or the bytes of a stream.
+            events: decoded events, or the bytes of a stream. An event whose blank line has not come is none yet (WHATWG
+                HTML 9.2.6).
 
         Returns:
             pairs of an event and what is wrong with it; empty if all is well.
+
+        Raises:
+            DecodeLimitExceeded: the bytes have a line or an event of more than 16 MiB.
         """
         if isinstance(events, bytes):
             events = Decoder().feed(events)

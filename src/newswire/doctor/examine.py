@@ -67,11 +67,14 @@ class Report:
 
 
 async def examine(patient: Patient, progress: Callable[[str], object] = lambda step: None) -> Report:
-    """Examine a stream.
+    """Examine a stream. It takes `patient.seconds`, and a few more to reconnect. Cancelling closes its connections.
 
     Args:
         patient: the stream, and how to ask for it.
         progress: called with a few words when a step begins.
+
+    Returns:
+        what was found. A stream that can't be reached is a report too: see `Report.unreachable`.
 
     Raises:
         ImportError: httpx2 is not installed.

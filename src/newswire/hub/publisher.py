@@ -82,6 +82,8 @@ class Publisher(Lifecycle):
     ) -> Position | Ticket[Position]:
         """Publish one event.
 
+        If the caller is cancelled while it waits, the event may or may not be stored.
+
         Args:
             channel: where to; any name (see `newswire.log.channels`), which needs no creation.
             data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
@@ -108,11 +110,13 @@ class Publisher(Lifecycle):
 
         Raises:
             InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
+            LimitExceeded: its data has more bytes than the log can store: `hub.log.limits.event_bytes`.
             InvalidConnection: events can't be published through this connection; nothing was written.
             ContractBroken: the channel's contract does not allow it (it is an `InvalidEvent`).
             LogUnavailable: the log can't store it now; nothing was stored.
             LogUncertain: the log gave no answer: the event may be stored, or not.
             TokenReused: the key belongs to a batch with another number of events; nothing was stored.
+            Closed: the hub was closed.
             ValueError: `idempotency_key` or `version` is none, or both are given; nothing was stored.
         """
         batch = [(channel, self.event_of(channel, data, event))]
@@ -155,7 +159,11 @@ class Publisher(Lifecycle):
             connection, wait: see `publish`.
 
         Returns:
-            the events' positions, in order; with a `connection`, a ticket for them.
+            the events' positions, in order; with a `connection`, a ticket for them. An empty batch has none.
+
+        Raises:
+            LimitExceeded: an event or the whole batch is larger than the log can store (`hub.log.limits`).
+            NewswireError, ValueError: as `publish`; if one event can't be published, nothing of the batch is stored.
         """
         batch = self.events_of(events)
         if connection is None:

@@ -80,6 +80,7 @@ class SyncHub(Generic[E]):
             TimeoutError: the time is over.
             RuntimeError: called in an event loop, which it would block; or in a fork of the process that opened the
                 hub.
+            NewswireError, ValueError: what `Hub.publish` raises.
         """
         if version is not None:
             check_version(version, idempotency_key, connection)
@@ -167,11 +168,26 @@ class SyncHub(Generic[E]):
             run(caller, snapshot.end(failed))
 
     def open(self, timeout: float | None = None) -> None:
-        """Open the hub, if it is not open: where a program starts, rather than in its first request."""
+        """Open the hub, if it is not open: where a program starts, rather than in its first request.
+
+        Args:
+            timeout: seconds to wait; None: as long as it takes.
+
+        Raises:
+            LogUnavailable, LogCorrupt, Closed: see `Hub.open`.
+            TimeoutError, RuntimeError: see `publish`.
+        """
         self.call(self._hub.runtime, timeout)
 
     def close(self, timeout: float | None = None) -> None:
-        """Close the hub, and the background thread if there is one. Idempotent."""
+        """Close the hub, and the background thread if there is one. Idempotent.
+
+        Args:
+            timeout: seconds to wait; None: as long as it takes.
+
+        Raises:
+            TimeoutError, RuntimeError: see `publish`.
+        """
         self._hub.close_from_thread(timeout)
 
     def call(self, call: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = None) -> T:

@@ -62,6 +62,7 @@ async def events(subscription: Subscription[Any]) -> AsyncIterator[ServerSentEve
 
     Raises:
         LogUnavailable: the log can't be read. FastAPI has sent the head then.
+        Closed: the hub is closed, or the subscription was used before.
     """
     warn_of_held({}, sys._getframe(1))  # the route, with its dependencies
     drain = drain_of(asyncio.get_running_loop())

@@ -50,7 +50,11 @@ class HubChannels(ChannelsBackend):
         self._subscription: Subscription[Any] | None = None
 
     async def on_startup(self) -> None:
-        """Called by the plugin: what is published from here on arrives."""
+        """Called by the plugin: what is published from here on arrives.
+
+        Raises:
+            LogUnavailable, LogCorrupt: the log can't be opened.
+        """
         await self._hub.open()
         self._subscription = self._hub.subscribe(Pattern(">"), envelope=True)
         await self._subscription.open()
@@ -62,7 +66,11 @@ class HubChannels(ChannelsBackend):
         await self._hub.close()
 
     async def publish(self, data: bytes, channels: Iterable[str]) -> None:
-        """Store an event in each channel, all of them or none.
+        """Store an event in each channel, all of them or none. A log that is away is tried for a minute.
+
+        Args:
+            data: UTF-8.
+            channels: names.
 
         Raises:
             NewswireError: it can't be stored. `ChannelsPlugin.wait_published` raises that; `publish` does not
@@ -85,7 +93,11 @@ class HubChannels(ChannelsBackend):
         self._channels.difference_update(channels)
 
     async def stream_events(self) -> AsyncGenerator[tuple[str, bytes], None]:
-        """Iterate over the events of these channels, as they come."""
+        """Iterate over the events of these channels, as they come: pairs of a channel and its data as UTF-8.
+
+        Raises:
+            RuntimeError: the plugin has not started the backend.
+        """
         if self._subscription is None:
             raise RuntimeError("the backend is not started: add the ChannelsPlugin to the application's plugins")
         async for event in self._subscription:
@@ -93,7 +105,14 @@ class HubChannels(ChannelsBackend):
                 yield event.channel, event.data.encode()
 
     async def get_history(self, channel: str, limit: int | None = None) -> list[bytes]:
-        """What the log keeps of a channel, the newest `limit` of it."""
+        """What the log keeps of a channel, oldest first: the data of its newest `limit` events; None: of all.
+
+        The whole channel is read for it.
+
+        Raises:
+            InvalidChannel: it is no channel's name.
+            LogUnavailable: the log can't be read now.
+        """
         await self._hub.runtime()
         log, after = self._hub.log, 0
         span = await log.span()

@@ -109,8 +109,11 @@ class Log:
             InvalidEvent: an event has an `id` (the log gives ids) or a `retry` (a stream's setting, not stored), or
                 data that the log can't store.
             LimitExceeded: an event or the batch is larger than the log can store; see `limits`.
+            LogUnavailable, LogCorrupt, LogError: the log can't store it, now or at all; nothing was stored.
             LogUncertain: the batch may be stored, or may not.
             TokenReused: the token is of a batch of another length; nothing was stored.
+            ValueError: the token is empty or too long.
+            Closed: the log was closed.
         """
         # Without a condition there are positions. One coroutine less is a tenth of the price of the log in memory.
         return self._append(Batch(events, None, token))  # type: ignore[return-value]
@@ -201,15 +204,20 @@ class Log:
     # -- read
 
     async def read(self, channels: Channels, after: int, limit: int, *, epoch: str | None = None) -> Page:
-        """Read the kept events of these channels after offset `after`: the earliest of them, at most `limit`.
+        """Read the kept events of these channels after offset `after`: the earliest of them.
 
         A page may end early; see `Page.through`.
 
         Args:
+            channels: whose events.
+            after: an offset; 0 for the beginning.
+            limit: how many at most; less than 1 counts as 1.
             epoch: the one that `after` is a place in; None: `Page.epoch` says which one it was read in.
 
         Raises:
             EpochChanged: the log has another epoch now.
+            LogUnavailable, LogCorrupt: it can't be read, or gives no answer within `limits.answer_seconds`.
+            Closed: the log was closed.
         """
         self._check_open()
         began = perf_counter()

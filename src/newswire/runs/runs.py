@@ -215,7 +215,7 @@ class Runs:
         Raises:
             RunNotFound: there is none.
             RunOver: it has ended.
-            TypeError: see `get`.
+            LogUnavailable, Closed, TypeError: see `get`.
         """
         find = self._finder(run_id, name, owner)
 
@@ -236,6 +236,7 @@ class Runs:
 
         Raises:
             RunNotFound: there is none.
+            LogUnavailable, Closed: the log can't be read now; the hub is closed.
             TypeError: neither an id nor a name, or both.
         """
         return Run(self._readers, await self._finder(run_id, name, owner)())
@@ -325,6 +326,9 @@ class Runs:
     async def stop(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> bool:
         """End a run now, whichever process produces it; its readers get `stopped`.
 
+        It returns when the end is stored. The producer is cancelled when its process sees that; a sync one goes on in
+        its thread until it writes again, which raises `RunOver`.
+
         Args:
             run_id, name, owner: which run; see `get`.
 
@@ -333,7 +337,7 @@ class Runs:
 
         Raises:
             RunNotFound: there is none.
-            TypeError: see `get`.
+            LogUnavailable, Closed, TypeError: see `get`. The run may go on.
         """
         return await (await self.get(run_id, name=name, owner=owner)).stop()
 

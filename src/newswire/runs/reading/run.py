@@ -56,7 +56,11 @@ class Run:
         return (await self._newest()).state
 
     async def end(self) -> End | None:
-        """How it ended; None while it has not."""
+        """How it ended; None while it has not.
+
+        Raises:
+            RunNotFound: it is not kept any more.
+        """
         return (await self._newest()).end
 
     async def _newest(self) -> Record:
@@ -66,10 +70,12 @@ class Run:
         return record
 
     async def wait(self) -> End:
-        """Wait for the end.
+        """Wait for the end, for as long as it takes. Cancelling the wait changes nothing for the run.
 
         Raises:
             RunNotFound: it is not kept any more.
+            RunOver: the hub was closed before the run ended.
+            LogUnavailable: the log can't be read now.
         """
         record = await self._newest()
         if record.begun != self.record.begun:
@@ -138,6 +144,7 @@ class Run:
 
         Raises:
             RunNotFound: it is not kept any more.
+            LogUnavailable, LogUncertain: the log can't store the end now; the run may go on.
         """
         while (record := await self._newest()).state != "ended":
             if await self._readers.store.end([record], End("stopped")):

@@ -84,7 +84,7 @@ class RunWriter(Run):
             self._claim.put_from_thread(event_of(item))
 
     async def write(self, item: Any) -> None:
-        """Write to the run, and wait if the log is far behind; see `put`."""
+        """Write to the run, and wait if the log is far behind; see `put`. Cancelling the wait takes nothing back."""
         if self._claim.put(event_of(item)):
             await self._claim.room()
 

@@ -47,6 +47,9 @@ class Auth:
     Attributes:
         streams: the open streams of this process that have a credential.
         revocations: what was revoked.
+
+    Raises:
+        ValueError: `anonymous` has what is no pattern, or more than 1,000.
     """
 
     def __init__(
@@ -78,6 +81,9 @@ class Auth:
 
         Args:
             tokens, keys, anonymous, secret: see the class.
+
+        Raises:
+            ValueError: see the class.
         """
         if tokens is not None and self._tokens is not None:
             tokens.keep_fetched(self._tokens)
@@ -229,10 +235,12 @@ class Auth:
             first_use: seconds in which it has to be used.
 
         Returns:
-            `ticket`; `expires`, when it has to be used; `until`, when its streams end for good.
+            `ticket`; `expires`, when it has to be used; `until`, when its streams end for good, after 12 hours at most.
+            Both are in seconds since the Unix epoch.
 
         Raises:
             Denied: `access` does not cover that.
+            LogUnavailable: the log that keeps the secret can't be read.
         """
         missing = self._missing(access, "subscribe", channels)
         if missing is None and subject not in (None, access.subject) and not (access.admin or access.kind == "key"):
@@ -258,11 +266,15 @@ class Auth:
             subject: all credentials of this user that were made until now; or
             token: the one of this name: a token's `jti`, the id of an API key or of a ticket. What was made with it
                 goes too.
-            until: when the credential ends by itself, so that this can be forgotten; None: it is kept for good.
+            until: when the credential ends by itself, in seconds since the Unix epoch, so that this can be forgotten;
+                None: it is kept for good.
             again: only end the streams: their clients may come back.
 
         Returns:
             the position of the event in the log that says so.
+
+        Raises:
+            LogUnavailable, LogUncertain: it can't be stored now, or may not be: revoke again.
         """
         return await self.revocations.revoke(subject=subject, token=token, until=until, again=again)
 
