@@ -202,6 +202,7 @@ class EdgeLog(Log):
 class EdgeEngine(RemoteEngine):
     """The engine of an `EdgeLog`, which has the same arguments."""
 
+    tail_early = True  # it fills the cache
     limits: LogLimits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
 
     def __init__(self, url: str, timeout: float, cache: Path | None) -> None:

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
 
-from newswire.errors import EpochChanged, LogError, LogUnavailable, LogUncertain, TrimmedAway
+from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, TrimmedAway
 from newswire.hub.stats import LogState
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
@@ -62,21 +62,42 @@ class Receiver(Protocol):
 
 
 class LogFollower:
-    """Follows a log for a receiver until it is closed.
+    """Follows a log for a receiver, from `begin` on, until it is closed.
+
+    A process that only publishes needs nothing of what others publish: nothing is followed before somebody asks for it.
 
     Args:
         log: the log.
         receiver: gets its events from its `head` on.
         outage: gets each failure.
+
+    Attributes:
+        begun: the log is followed.
     """
 
     def __init__(self, log: Log, receiver: Receiver, outage: Outage) -> None:
+        self.begun: bool = False
         self._log = log
         self._receiver = receiver
-        self._tailed = False  # the log was followed before
+        self._placed = False  # the receiver has what it needs up to its head
+        self._tried = asyncio.Event()
         self._retry = Retry()
-        self._task = SupervisedTask(self._follow, outage, retry=self._retry)
-        self._task.start()
+        self._task = SupervisedTask(self._follow, outage, retry=self._retry, on_failure=lambda _: self._tried.set())
+
+    async def begin(self) -> None:
+        """Follow the log from its newest event on, if it is not followed yet. Waits until it is, or has failed."""
+        if not self._tried.is_set():
+            if not self.begun:
+                self.begun = True
+                self._task.start()
+            await self._tried.wait()
+
+    def start(self) -> None:
+        """Follow the log from the receiver's head on, if it is not followed yet. Waits for nothing."""
+        if not self.begun:
+            self.begun = self._placed = True
+            self._tried.set()
+            self._task.start()
 
     @property
     def failure(self) -> BaseException | None:
@@ -84,11 +105,12 @@ class LogFollower:
         return self._task.failure
 
     async def settle(self) -> None:
-        """As `check`, but a log that has begun another life is taken in first. That takes a moment.
+        """As `check`, but begin if nothing is followed yet, and take in another life of the log. Both take a moment.
 
         Raises:
             LogUnavailable: no events come now.
         """
+        await self.begin()
         loop = asyncio.get_running_loop()
         patience = loop.time() + _LIFE_SECONDS
         while isinstance(self._task.failure, EpochChanged) and loop.time() < patience:  # noqa: ASYNC110  rare
@@ -106,7 +128,7 @@ class LogFollower:
 
     def restart(self, error: Exception) -> None:
         """Follow again, and look whether the log is still the same: a reader found that it can't be."""
-        if self._task.failure is None:
+        if self.begun and self._task.failure is None:
             self._task.restart(error)
 
     async def close(self) -> None:
@@ -120,9 +142,7 @@ class LogFollower:
     # -- one attempt
 
     async def _follow(self) -> None:
-        if self._tailed:
-            await self._look_at_the_log()
-        self._tailed = True
+        await self._look_at_the_log()
         while True:
             try:
                 await self._tail()
@@ -137,17 +157,23 @@ class LogFollower:
                     raise  # the log contradicts itself: wait
 
     async def _look_at_the_log(self) -> bool:
-        """Begin again if the log is another one now. Returns whether it is."""
-        span = await self._log.span()
+        """Begin again if the log is another one now, or an older copy of itself. Returns whether it is."""
         receiver = self._receiver
-        other = span.epoch != receiver.epoch or span.latest < receiver.head
+        head = receiver.head
+        span = await self._log.span()
+        other = span.epoch != receiver.epoch or span.latest < head
         if other:
             receiver.begin_again(span)
             self._task.succeeded()  # the log is there
+        elif not self._placed and span.latest > receiver.head:
+            receiver.skip_to(span.latest)
+        self._placed = True
         return other
 
     async def _tail(self) -> None:
         probation = self._begin_probation()
+        if not self._tried.is_set():
+            asyncio.get_running_loop().call_soon(self._tried.set)  # a log in this process is followed by then
         try:
             await self._log.tail(self._receiver.head, self._receiver.epoch, self._take)
         finally:
@@ -179,20 +205,20 @@ class LogMonitor:
 
     Args:
         log: the log.
-        receiver: what follows it.
+        receiver: what its events come to.
         outage: what all suffer together.
-        changed: called if the log is not the one that the receiver knows.
+        follower: follows it.
 
     Attributes:
         latest: the newest offset that the log had at the last look.
     """
 
-    def __init__(self, log: Log, receiver: Receiver, outage: Outage, changed: Callable[[LogError], None]) -> None:
+    def __init__(self, log: Log, receiver: Receiver, outage: Outage, follower: LogFollower) -> None:
         self.latest: int = receiver.head
         self._log = log
         self._receiver = receiver
         self._outage = outage
-        self._changed = changed
+        self._follower = follower
         self._publish_failed = 0.0  # when; 0: the last one did not
         self._task = SupervisedTask(self._look, outage, retry=Retry(0.1, 5.0))
         self._task.start()
@@ -200,7 +226,7 @@ class LogMonitor:
     @property
     def lag(self) -> int:
         """How many events the log had at the last look that have not come here yet."""
-        return max(0, self.latest - self._receiver.head)
+        return max(0, self.latest - self._receiver.head) if self._follower.begun else 0
 
     @property
     def state(self) -> LogState:
@@ -239,4 +265,7 @@ class LogMonitor:
                 self.published()  # no publisher tries any more: what is known of the log now is that it answers
             self.latest = span.latest
             if span.epoch != self._receiver.epoch or span.latest < head:
-                self._changed(EpochChanged(span.epoch))
+                if self._follower.begun:
+                    self._follower.restart(EpochChanged(span.epoch))
+                else:
+                    self._receiver.begin_again(span)

@@ -341,9 +341,12 @@ class Hub(Publisher, Generic[E]):
 
     @property
     def following(self) -> bool:
-        """Whether events come from the log. False before the hub is opened, and while the log can't be followed: then
-        open streams wait, and new ones are refused."""
-        return self._runtime is not None and self._runtime.follower.failure is None
+        """Whether subscribers get what is published. False before the hub is opened, and while the log can't be
+        followed: then open streams wait, and new ones are refused."""
+        runtime = self._runtime
+        if runtime is None or runtime.follower.begun:
+            return runtime is not None and runtime.follower.failure is None
+        return not runtime.outage.is_on  # the first subscription begins to follow it
 
     @property
     def lives(self) -> Lives:
@@ -352,8 +355,8 @@ class Hub(Publisher, Generic[E]):
 
     @property
     def latest(self) -> int:
-        """The offset of the newest event that has come to this process; 0 before the hub is opened."""
-        return 0 if self._runtime is None else self._runtime.head
+        """The offset of the newest event that this process knows of; 0 before the hub is opened."""
+        return 0 if self._runtime is None else self._runtime.known
 
     def subscribers(self, channel: str) -> int:
         """How many open streams in this process get this channel's events, patterns included."""

@@ -264,7 +264,9 @@ class Publisher(Lifecycle):
 
     async def find(self, token: str) -> Found:
         """Wait until the log has what was written under a token."""
-        return await (await self.runtime()).tickets.find(token)
+        runtime = await self.runtime()
+        await runtime.follower.begin()  # an event that comes is a reason to look
+        return await runtime.tickets.find(token)
 
 
 def check_version(version: object, key: str | None, connection: object | None) -> None:

@@ -135,7 +135,9 @@ class HubRuntime:
         self._beginnings_bytes = 0
         self.tickets: TicketWatch = TicketWatch(log, lambda call: self.on_news.add(call))
         self.follower: LogFollower = LogFollower(log, self, self.outage)
-        self.monitor: LogMonitor = LogMonitor(log, self, self.outage, self.follower.restart)
+        self.monitor: LogMonitor = LogMonitor(log, self, self.outage, self.follower)
+        if latest is not None or log.engine.tail_early:  # every event may be the newest of its channel
+            self.follower.start()
 
     # -- from the log, called by the follower
 
@@ -143,6 +145,11 @@ class HubRuntime:
     def head(self) -> int:
         """The offset of the newest event that has come here."""
         return self.history.window.head
+
+    @property
+    def known(self) -> int:
+        """The offset of the newest event that this process knows of: it has come here, or was stored from here."""
+        return max(self.head, self._log.stored(self.epoch))
 
     def take(self, entries: Sequence[Entry], whole: bool) -> None:
         """Take entries where the log learns of them, and write them too, unless more may come in this pass."""
@@ -218,7 +225,7 @@ class HubRuntime:
             raise Closed("the hub is shutting down: connect again in a moment")
         await self.follower.settle()
         if start is From.LATEST:
-            return StartPoint(self.head)
+            return StartPoint(self.known)
         found = self.place(start)
         if isinstance(start, From) or found.gap is None:
             return found

@@ -277,6 +277,8 @@ class Engine(ABC):
         shared: whether other processes may have the same log.
         answers_get_lost: whether a batch may be stored although its publisher gets an error: over a network. Then
             those that try again give each batch a token.
+        tail_early: whether a hub follows from the beginning on, and not only when somebody subscribes: it costs next to
+            nothing, or keeps what the engine has at hand up to date.
         known: names of channels that the engine has in memory anyway, so that `Log` need not remember their check.
     """
 
@@ -284,6 +286,7 @@ class Engine(ABC):
     immediate: ClassVar[bool] = False
     shared: ClassVar[bool] = True
     answers_get_lost: ClassVar[bool] = True
+    tail_early: ClassVar[bool] = False
     known: Container[str] | None = None
 
     @property

@@ -232,6 +232,14 @@ class Log:
         self._check_open()
         return await self._ask(self.engine.newest(channels), self.limits.answer_seconds)
 
+    def stored(self, epoch: str) -> int:
+        """The offset of the newest event that was stored through this object, in this epoch, and has been answered for.
+
+        0 if there is none, and for a log that gives what it stores to its followers before it answers.
+        """
+        submissions = self._submissions
+        return submissions.stored if submissions.epoch == epoch else 0
+
     async def span(self) -> Span:
         """What the log holds now."""
         self._check_open()

@@ -83,9 +83,14 @@ class Submissions:
 
     Args:
         seconds: counts how long the engine took, from being given batches to its answer.
+
+    Attributes:
+        epoch, stored: the newest epoch that an answer was from, and the offset of the newest event stored in it.
     """
 
     def __init__(self, engine: Engine, seconds: Histogram) -> None:
+        self.epoch: str = ""
+        self.stored: int = 0
         self._engine = engine
         self._limits = engine.limits
         self._part_events = min(engine.limits.part_events, engine.limits.group_events)
@@ -152,7 +157,7 @@ class Submissions:
         return [*groups, batches[begin:]]
 
     def _send(self, batches: Sequence[Batch], on_done: OnDone) -> None:
-        submission = _Submission(batches, on_done, self._pending, self._seconds)
+        submission = _Submission(batches, on_done, self)
         try:
             self._engine.submit(batches, submission.done)
         except Exception as error:  # whatever an engine raises: it has stored nothing
@@ -162,6 +167,20 @@ class Submissions:
             self._pending[submission] = loop.time() + self._limits.answer_seconds
             if self._timer is None or len(self._pending) == 1:
                 self._watch(loop, self._limits.answer_seconds)
+
+    def answered(self, submission: _Submission, seconds: float, last: int, epoch: str) -> None:
+        """The engine has answered.
+
+        Args:
+            seconds: that it took.
+            last: the offset of the newest event that it has stored; 0: none.
+            epoch: in which it did.
+        """
+        self._seconds.observe(seconds)
+        if self._pending:
+            self._pending.pop(submission, None)
+        if last and (last > self.stored or epoch != self.epoch):
+            self.epoch, self.stored = epoch, last
 
     # -- deadlines: one timer for all
 
@@ -189,16 +208,13 @@ class Submissions:
 class _Submission:
     """One call of `Engine.submit`, until it has its outcomes."""
 
-    __slots__ = ("_batches", "_began", "_on_done", "_pending", "_seconds")
+    __slots__ = ("_batches", "_began", "_on_done", "_owner")
 
-    def __init__(
-        self, batches: Sequence[Batch], on_done: OnDone, pending: dict[_Submission, float], seconds: Histogram
-    ) -> None:
+    def __init__(self, batches: Sequence[Batch], on_done: OnDone, owner: Submissions) -> None:
         self._began = perf_counter()
-        self._seconds = seconds
         self._batches = batches
         self._on_done: OnDone | None = on_done
-        self._pending = pending
+        self._owner = owner
 
     @property
     def is_done(self) -> bool:
@@ -210,11 +226,9 @@ class _Submission:
         on_done, self._on_done = self._on_done, None
         if on_done is None:
             return
-        self._seconds.observe(perf_counter() - self._began)
-        if self._pending:
-            self._pending.pop(self, None)
         if len(outcomes) != len(self._batches):
             outcomes = wrong_number(outcomes, self._batches)
+        self._owner.answered(self, perf_counter() - self._began, _last(self._batches, outcomes), epoch)
         try:
             on_done(outcomes, epoch)
         except Exception:  # the outermost frame of a callback: others of its group wait for theirs
@@ -223,6 +237,14 @@ class _Submission:
     def fail(self, error: LogError) -> None:
         """There was no answer."""
         self.done([error] * len(self._batches), "")
+
+
+def _last(batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> int:
+    """The offset of the newest event that was stored; 0: none was. Offsets grow from batch to batch."""
+    for index in range(len(outcomes) - 1, -1, -1):
+        if type(first := outcomes[index]) is int:
+            return first + len(batches[index].sizes) - 1
+    return 0
 
 
 class _Joined:

@@ -176,6 +176,7 @@ class ServedApp:
         """Start, and stop in the end."""
         self._instrument()
         await self.open()
+        (await self.hub.runtime()).follower.start()  # its clients will come: what follows is at hand for them
         self.loop_lag.start()
         await self.calls.open()
         drain = drain_of(asyncio.get_running_loop())
@@ -288,7 +289,7 @@ class ServedApp:
         inside = await self.hub.runtime()
         if inside.draining:
             raise unavailable("the server is stopping", "stopping")
-        inside.follower.check()  # publishing may work, and nothing be delivered
+        await inside.follower.settle()  # publishing may work, and nothing be delivered
         try:
             async with asyncio.timeout(_LOG_SECONDS):
                 span = await self.hub.log.span()

@@ -73,6 +73,7 @@ class MemoryEngine(Engine):
     immediate = True
     shared = False
     answers_get_lost = False
+    tail_early = True
 
     def __init__(self, retention: RetentionRules, max_bytes: int, clock: Callable[[], float]) -> None:
         self._epoch = new_epoch()
