@@ -169,3 +169,71 @@ async def test_a_hub_moves_house_with_its_readers(make_log: Callable[..., Log]) 
             seen += [await anext(reader), await anext(reader)]
         assert [event.data for event in seen] == ["1", "2", "3"]
         assert len({(event.id or "").partition("-")[0] for event in seen}) == 1
+
+
+@pytest.mark.parametrize("saved", [False, True])
+async def test_a_target_that_loses_its_end_gets_it_again(make_source: Callable[..., Log], saved: bool) -> None:
+    """A server that keeps no file is killed and started again while it follows the original: the copy is whole."""
+    with Valkey("--dbfilename", "log.rdb") as server:
+        async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
+            until, seen = asyncio.Event(), Progress("", 0, 0, 0)
+
+            def on_progress(progress: Progress) -> None:
+                nonlocal seen
+                seen = progress
+
+            await publish(source, "a", *"123")
+            task = asyncio.create_task(copy(source, target, until=until, on_progress=on_progress))
+            await state(lambda: seen.through == 3)
+            if saved:
+                assert server.ask("SAVE") == b"+OK\r\n"
+            await publish(source, "a", *"456")
+            await state(lambda: seen.through == 6 and seen.idle > 0)
+            server.kill()
+            server.start()
+            await publish(source, "a", "7")
+            await state(lambda: task.done() or seen.through == 7)
+            until.set()
+            await task
+            assert [entry.data for entry in await read_all(target, "a")] == [*"1234567"]
+            assert await target.span() == await source.span()
+
+
+async def test_a_target_that_is_away_when_losses_are_copied(make_source: Callable[..., Log]) -> None:
+    """A copy that follows waits for it, as for every other call."""
+    with Valkey("--appendonly", "yes", "--appendfsync", "always") as server:
+        async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
+            until, seen = asyncio.Event(), Progress("", 0, 0, 0)
+
+            def on_progress(progress: Progress) -> None:
+                nonlocal seen
+                if not seen.through:
+                    server.kill()  # what the original has lost comes next
+                seen = progress
+
+            await publish(source, "a", *"123")
+            await source.drop({"a": 1})
+            task = asyncio.create_task(copy(source, target, until=until, on_progress=on_progress))
+            await state(lambda: seen.through == 3)
+            server.start()
+            await state(lambda: task.done() or seen.idle > 0)
+            until.set()
+            await task
+            assert await missing(target, "a") == 1
+
+
+async def test_a_stream_that_began_a_life_of_its_own_takes_no_more_of_a_copy(make_source: Callable[..., Log]) -> None:
+    """What the server noted when it was started again has the offset of the original's next event: that is an error."""
+    with Nats() as server:
+        async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
+            await publish(source, "a", *"123")
+            await copy(source, target)
+            server.kill()
+            server.start()
+            await publish(source, "a", *"45")
+            span = await source.span()
+            page = await source.scan(3, 10)
+            part = Copied(entries=page.entries, through=page.through, lives=span.lives, after=3)
+            with pytest.raises(LogError, match="began a life of its own after 3"):
+                await target.restore(part)
+            assert [entry.data for entry in await read_all(target, "a")] == [*"123"]

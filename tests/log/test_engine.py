@@ -112,6 +112,24 @@ async def test_a_copy_can_be_made_in_parts_which_may_come_again(original: Log, m
         assert await copy.span() == await original.span()
 
 
+async def test_a_part_is_refused_if_earlier_ones_are_gone(original: Log, make_log: Callable[..., Log]) -> None:
+    """A log that has lost its end must not get a hole that no one knows of. An empty one gets no life either."""
+    async with opened(make_log()) as copy:
+        part = await whole(original)
+        last = Copied(entries=part.entries[-1:], through=part.through, lives=part.lives, after=part.through - 1)
+        before = (await copy.span()).epoch
+        with pytest.raises(LogError, match="lost events of the copy"):
+            await copy.restore(last)
+        assert (await copy.span()).epoch == before
+        await copy.restore(Copied(entries=part.entries[:3], through=6, lives=part.lives))
+        with pytest.raises(LogError, match="lost events of the copy"):
+            await copy.restore(last)
+        assert (await copy.span()).latest == 6
+        await copy.restore(part)
+        await copy.restore(last)
+        assert await copy.span() == await original.span()
+
+
 async def test_an_empty_end_keeps_its_offsets(make_log: Callable[..., Log]) -> None:
     """Where the newest events of the other log are gone, their offsets are not given again."""
     async with opened(MemoryLog()) as original, opened(make_log()) as copy:

@@ -73,7 +73,7 @@ class Cache:
         self._log: SqliteLog | None = None
         self._lives: Lives | None = None
         self._missing = 0  # up to here the origin has removed events that are not here
-        self._queue: list[tuple[Sequence[Entry], int]] = []
+        self._queue: list[tuple[Sequence[Entry], int, int]] = []  # with the offsets that they come after and go up to
         self._queued = 0
         self._task: asyncio.Task[None] | None = None
         self._outage = Outage(f"the cache {path} can't be used", logger)
@@ -107,7 +107,7 @@ class Cache:
         """Store what came next."""
         if self._lives is None:
             return
-        self._queue.append((entries, through))
+        self._queue.append((entries, self.at, through))
         self._queued += len(entries)
         self.at = through
         if self._queued > _QUEUED:
@@ -150,8 +150,9 @@ class Cache:
             while self._queue and self._lives is not None and self._log is not None:
                 queue, self._queue = self._queue, []
                 self._queued = 0
-                entries = [entry for some, _ in queue for entry in some]
-                await self._log.restore(Copied(entries=entries, through=queue[-1][1], lives=self._lives))
+                entries = [entry for some, _, _ in queue for entry in some]
+                part = Copied(entries=entries, through=queue[-1][2], lives=self._lives, after=queue[0][1])
+                await self._log.restore(part)
         except Exception as error:  # the outermost frame of a task: the edge goes on without a cache
             self._give_up(error)
         finally:

@@ -10,6 +10,7 @@ What was lost is copied too, so that readers get the gaps that they would have g
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ from newswire.errors import EpochChanged, LimitExceeded, LogError, LogUnavailabl
 from newswire.log.engine import Copied, Entry, Losses, Page, Span
 from newswire.log.log import Log
 from newswire.log.retry import Retry
+
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _PAGE: Final = 1000  # events stored together
 _POLL_SECONDS: Final = 0.1  # how often the original's end is looked at
@@ -84,24 +87,17 @@ async def copy(
     await copier.begin(resume)
     retry = Retry()
     while True:
-        stop = until is None or until.is_set()
+        seconds = _POLL_SECONDS
         try:
-            await copier.catch_up()
-            if stop:
-                await copier.copy_losses()
+            if await copier.go_on(until is None or until.is_set()):
                 return copier.progress
             retry.reset()
-        except EpochChanged:
-            await copier.look_again()
-            continue
         except LogUnavailable:
             if until is None:
                 raise
-            await _wait(until, retry.next())
-            continue
-        await copier.idle()
-        assert until is not None
-        await _wait(until, _POLL_SECONDS)
+            seconds = retry.next()
+        if until is not None:
+            await _wait(until, seconds)
 
 
 async def _wait(until: asyncio.Event, seconds: float) -> None:
@@ -163,7 +159,45 @@ class _Copier:
                 "already. Begin again with an empty log"
             )
 
-    async def look_again(self) -> None:
+    async def go_on(self, last: bool) -> bool:
+        """Copy what is new.
+
+        Args:
+            last: whether to end when the copy is whole.
+
+        Returns:
+            whether it has ended.
+        """
+        try:
+            await self._catch_up()
+            if last:
+                await self._copy_losses()
+                return True
+            await self._idle()
+        except EpochChanged:
+            await self._look_again()
+        except LogUnavailable:
+            raise
+        except LogError:
+            if not await self._step_back():
+                raise
+        return False
+
+    async def _step_back(self) -> bool:
+        """Go on from where the target ends, if it has lost events that it had. Returns whether it has."""
+        target, progress = await self._target.span(), self.progress
+        if target.latest >= progress.through:
+            return False
+        if target.latest:
+            await self._check(self._span, target, True)
+        self._holes = [(begin, min(end, target.latest)) for begin, end in self._holes if begin <= target.latest]
+        progress.through = target.latest
+        progress.begin = min(progress.begin, target.latest)
+        self._losses_due = 0.0
+        logger.warning("the target has lost events of the copy: going on from %s", f"{target.latest:,}")
+        return True
+
+    async def _look_again(self) -> None:
         """The original is in another life now: go on if the copy has nothing that it has lost."""
         span = await self._source.span()
         if span.lives.lost(self._span.epoch, self.progress.through):
@@ -174,14 +208,15 @@ class _Copier:
         self._span = span
         self.progress.epoch = span.epoch
 
-    async def catch_up(self) -> None:
+    async def _catch_up(self) -> None:
         """Copy up to the end that the original has now."""
         progress = self.progress
         progress.latest = (await self._source.span()).latest
         while progress.through < progress.latest:
             page = await self._source.scan(progress.through, _PAGE, epoch=self._span.epoch)
             self._check_size(page.entries)
-            part = Copied(entries=page.entries, through=page.through, lives=self._span.lives)
+            through, lives = page.through, self._span.lives
+            part = Copied(entries=page.entries, through=through, lives=lives, after=progress.through)
             await self._target.restore(part)
             self._note_holes(page)
             progress.events += len(page.entries)
@@ -191,24 +226,24 @@ class _Copier:
             self._new = time.monotonic()
             self._on_progress(progress)
 
-    async def idle(self) -> None:
+    async def _idle(self) -> None:
         """There is nothing new."""
         if time.monotonic() >= self._losses_due:
             self._losses_due = time.monotonic() + _LOSSES_SECONDS
-            await self.copy_losses()
+            await self._copy_losses()
         self.progress.idle = time.monotonic() - self._new
         self._on_progress(self.progress)
 
-    async def copy_losses(self) -> None:
+    async def _copy_losses(self) -> None:
         """Copy what the original has lost that the copy does not have."""
         found = await self._source.losses()
         channels = {name: lost for name, offset in found.channels.items() if (lost := self._lost(offset))}
         shapes = {name: lost for name, offset in found.shapes.items() if (lost := self._lost(offset))}
         progress = self.progress
         lives = self._span.lives
-        await self._target.restore(
-            Copied(entries=(), through=progress.through, lives=lives, losses=Losses(channels, shapes))
-        )
+        losses = Losses(channels, shapes)
+        at = progress.through
+        await self._target.restore(Copied(entries=(), through=at, lives=lives, losses=losses, after=at))
 
     def _lost(self, offset: int) -> int:
         """The newest offset up to this one that belongs to no event in the copy; 0 if it has all.

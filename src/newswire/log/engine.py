@@ -174,12 +174,23 @@ class Copied:
         through: the offset up to which the copy then is complete.
         lives: of the other log.
         losses: what the other log lost; None: it is not known yet.
+        after: the offset up to which earlier parts have come. A log that ends before has lost some of them.
     """
 
     entries: Sequence[Entry]
     through: int
     lives: Lives
     losses: Losses | None = None
+    after: int = 0
+
+    def check_end(self, log: object, latest: int) -> None:
+        """See that a log whose newest offset is `latest` has the earlier parts. Engines call it before they store.
+
+        Raises:
+            LogError: it has lost some.
+        """
+        if latest < self.after:
+            raise LogError(f"{log} ends at {latest:,}, and has lost events of the copy up to {self.after:,}")
 
 
 class Condition(NamedTuple):
@@ -397,7 +408,8 @@ class Engine(ABC):
         event has it. An entry that this log has already is left out. No one else uses the log meanwhile.
 
         Raises:
-            LogError: the log can't be in another life, since it is in use or has other events.
+            LogError: the log can't be in another life, since it is in use or has other events; or it has lost a part
+                that came earlier (`Copied.check_end`). Nothing was stored.
         """
         raise LogError(f"{self} is of a kind that can't take over another log's offsets yet")
 

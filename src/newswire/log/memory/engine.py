@@ -311,11 +311,10 @@ class MemoryEngine(Engine):
     async def restore(self, copied: Copied) -> None:
         """See `Engine.restore`."""
         kept = self._kept
-        if self._epoch != copied.lives.epoch:
-            if self._lives is None and kept.latest:
-                raise LogError("the log in memory has events of its own: copy into an empty one")
-            self._epoch = copied.lives.epoch
-        self._lives = copied.lives
+        if self._epoch != copied.lives.epoch and self._lives is None and kept.latest:
+            raise LogError("the log in memory has events of its own: copy into an empty one")
+        copied.check_end("the log in memory", kept.latest)
+        self._epoch, self._lives = copied.lives.epoch, copied.lives
         added = kept.restore(copied)
         if self._followers and added:
             self._tell(added)

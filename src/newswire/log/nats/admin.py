@@ -81,7 +81,8 @@ class Copies:
         stream = self._stream
         await stream.apply()
         state = await stream.state()
-        if not await stream.adopt(copied.lives, empty=state.last == 0):
+        copied.check_end(stream, state.last)
+        if not await stream.adopt(copied.lives, state.last):
             raise LogError(f"the log on {stream} has events of its own: copy into another namespace")
         last = state.last
         entries = [entry for entry in copied.entries if entry.offset > last]

@@ -215,13 +215,26 @@ class Stream:
         await self.ready()
         return await self._info()
 
-    async def adopt(self, lives: Lives, *, empty: bool) -> bool:
-        """Be in the life of another log, whose copy this one is. Returns whether it can be."""
+    async def adopt(self, lives: Lives, last: int) -> bool:
+        """Be in the life of another log, whose copy this one is. Returns whether it can be.
+
+        Args:
+            lives: of the other log.
+            last: the newest offset here.
+
+        Raises:
+            LogError: a life of its own began here, whose record has an offset that an event of the other log has.
+        """
         known = self.lives.all if self.lives is not None else ()
         if lives.epoch == self.epoch:
             return True
-        if not empty and not {life.epoch for life in lives.all}.intersection(life.epoch for life in known):
+        if last and not {life.epoch for life in lives.all}.intersection(life.epoch for life in known):
             return False
+        if last and known[-1].after < last and lives.resume(known[-1].epoch, 0) is None:
+            raise LogError(
+                f"the log on {self} began a life of its own after {known[-1].after:,}, for its server was started "
+                "again, and so an offset of the original is taken: begin again with an empty log"
+            )
         await self.link.api(f"STREAM.PURGE.{self.name}", {"filter": self.subjects.life})
         await self.note(lives=lives)
         self.lives = None

@@ -98,7 +98,7 @@ async def restore(server: Server, link: Link, copied: Copied) -> None:
     """Store a part of another log.
 
     Raises:
-        LogError: the log has events of its own.
+        LogError: the log has events of its own, or has lost a part that came earlier.
     """
     lives = lives_text(copied.lives.all, _LIVES_BYTES)
     async with link.transaction() as run:
@@ -107,6 +107,7 @@ async def restore(server: Server, link: Link, copied: Copied) -> None:
         ours = {each.partition(":")[0] for each in known.split(",")}
         if epoch != copied.lives.epoch and latest and ours.isdisjoint(life.epoch for life in copied.lives.all):
             raise LogError(f"the log in {server.name} has events of its own: copy into another schema or namespace")
+        copied.check_end(f"the log in {server.name}", latest)
         entries = copied.entries
         await run(
             _INSERT,

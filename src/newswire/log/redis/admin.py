@@ -147,9 +147,10 @@ class Copies:
             arguments += (place, entry.offset, entry.event, entry.data, round(entry.time * 1e6))
         keys = [CHANNEL + name for name in places]
         lives = lives_text(copied.lives.all, _LIVES_BYTES)
-        head = (copied.lives.epoch, lives, copied.through, len(copied.entries))
+        head = (copied.lives.epoch, lives, copied.through, copied.after, len(copied.entries))
         stored, latest = await self._link.call(RESTORE, keys, *head, *arguments)
         if not stored:
+            copied.check_end(f"the log on {self._server.name}", int(latest))
             raise LogError(f"the log on {self._server.name} has events of its own: copy into another namespace")
         if copied.losses is not None:
             await self._lose(copied.losses)

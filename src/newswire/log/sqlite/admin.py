@@ -91,6 +91,7 @@ def restore(connection: sqlite3.Connection, copied: Copied) -> None:
     """
     with transaction(connection) as execute:
         epoch, newest = execute(f"SELECT epoch, {NEWEST} FROM newswire_meta").fetchone()
+        copied.check_end("the file", newest)
         if epoch != copied.lives.epoch:
             _adopt(connection, copied, newest)
         rows = [entry for entry in copied.entries if entry.offset > newest]

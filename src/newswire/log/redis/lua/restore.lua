@@ -1,6 +1,7 @@
 -- Store events of another log at their offsets. KEYS: lists of channels. ARGV: the other log's epoch, its lives, the
--- offset up to which this log is then complete, number of events; for each: key of its channel, offset, type, data, time.
--- Returns: 1, the newest offset; or 0: the log has events of its own.
+-- offset up to which this log is then complete, the one up to which it has to be before, number of events; for each:
+-- key of its channel, offset, type, data, time.
+-- Returns: 1, the newest offset; or 0, the newest offset: it ends too early, or the log has events of its own.
 
 local meta = call('HMGET', META, 'epoch', 'latest', 'time', 'lives')
 local latest, last = tonumber(meta[2]) or 0, tonumber(meta[3]) or 0
@@ -11,8 +12,9 @@ if meta[1] ~= ARGV[1] then
   end
   if not known then return {0, text(latest)} end
 end
+if latest < tonumber(ARGV[4]) then return {0, text(latest)} end
 call('HSET', META, 'epoch', ARGV[1], 'lives', ARGV[2])
-for a = 5, 4 + 5 * tonumber(ARGV[4]), 5 do
+for a = 6, 5 + 5 * tonumber(ARGV[5]), 5 do
   local k, id, data, time = tonumber(ARGV[a]), ARGV[a + 1], ARGV[a + 3], ARGV[a + 4]
   local offset, channel = tonumber(id), name(k)
   if offset > latest then
