@@ -7,6 +7,7 @@ import logging
 import secrets
 import shutil
 import ssl
+import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.open import open_log
 from newswire.log.redis.engine import RedisLog
+from newswire.log.retention import Retention
 from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
 
@@ -186,6 +188,44 @@ async def test_a_server_whose_memory_is_full() -> None:
             assert (await log.read(Channels(["a"]), stored, 3)).entries[0].data == "room"
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_retention_makes_room_where_the_memory_is_full(restarted: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """The log is read, and what is too old goes, also if the server was started again: then there is room."""
+    with Valkey("--maxmemory", "20mb", "--maxmemory-policy", "noeviction", *DURABLE) as server:
+        clock = time.time()
+        async with opened(RedisLog(server.url, retention=Retention(max_age=60), clock=lambda: clock)) as log:
+            for number in range(30):
+                await publish(log, f"a{number}", "x" * 200_000)
+            server.ask("CONFIG", "SET", "maxmemory", "5mb")
+            with pytest.raises(LogUnavailable, match="raise its maxmemory, or keep less"):
+                await publish(log, "b", "no room")
+            if restarted:
+                server.options[1] = "5mb"
+                server.kill()
+                server.start()
+            async with opened(RedisLog(server.url)) as other:
+                assert len(await read_all(other, "a1")) == 1
+                assert await other.drop({"a2": 2**40}) == 1
+            clock += 100
+            await until_stored(log, "room")
+            assert [entry.data for entry in await read_all(log, "a")] == ["room"]
+            assert (await log.read(Channels(["a1"]), 0, 10)).lost == 2
+    assert "can't be removed" not in caplog.text
+
+
+async def test_retention_that_stands_still_is_told_of(server: Valkey, caplog: pytest.LogCaptureFixture) -> None:
+    """Here for want of a replica; and that it goes on."""
+    async with opened(RedisLog(server.url, retention=Retention(max_events=1))) as log, asyncio.timeout(PATIENCE):
+        await publish(log, "a", "1", "2")
+        server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+        while "can't be removed now" not in caplog.text:
+            await asyncio.sleep(0.05)
+        assert "Not enough good replicas" in caplog.text
+        server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+        while len(await read_all(log, "a")) > 1:
+            await asyncio.sleep(0.05)
+
+
 async def test_a_server_that_throws_events_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """Once for each log."""
     with Valkey("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru") as server:
@@ -232,6 +272,10 @@ async def test_a_user_with_few_rights(server: Valkey) -> None:
     async with opened(RedisLog(url, namespace="other")) as log:
         with pytest.raises(LogUnavailable, match="does not let this user"):
             await log.span()
+    assert server.ask("ACL", "SETUSER", "hub", "~*", "-xadd") == b"+OK\r\n"
+    async with opened(RedisLog(url, namespace="mine")) as log:
+        with pytest.raises(LogUnavailable, match="does not let this user do it: ACL failure"):
+            await publish(log, "a", "2")
 
 
 async def test_a_member_of_a_cluster_that_does_not_have_the_log() -> None:

@@ -18,6 +18,7 @@ from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, end
+from newswire.log.server import LinkLost
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -127,8 +128,10 @@ class Keeper:
                         await self.forget()
                 [state] = await self._link.exchange(("HMGET", self._server.keys[0], "epoch", "latest"))
                 epoch, upto = (state[0] or b"").decode(), int(state[1] or 0)
-            except LogUnavailable:  # it was logged where the connection failed
+            except LogUnavailable as error:
                 upto = -1
+                if not self._server.away and not isinstance(error, LinkLost):  # else it was logged there
+                    self._outage.failed(error)
             except Exception as error:  # the outermost frame of a task: retention goes on
                 upto = -1
                 self._outage.failed(error)

@@ -247,10 +247,16 @@ class Link:
         """As `call`, on a connection that is there."""
         prefix = self._server.prefix
         keys = [*self._server.keys, *[prefix + key for key in own]]
+        rest = len(keys), *keys, *arguments
         try:
-            return (await self._exchange([("EVALSHA", script.sha, len(keys), *keys, *arguments)], 0.0, on_sent))[0]
-        except NoScriptError:
-            return (await self._exchange([("EVAL", script.text, len(keys), *keys, *arguments)], 0.0))[0]
+            try:
+                return (await self._exchange([("EVALSHA", script.sha, *rest)], 0.0, on_sent))[0]
+            except NoScriptError:
+                return (await self._exchange([("EVAL", script.text, *rest)], 0.0))[0]
+        except OutOfMemoryError as error:  # its first write was refused: it has done nothing
+            if script.full is None:
+                raise self._refused(error) from None
+            return (await self._exchange([("EVAL", script.full, *rest)], 0.0))[0]
 
     async def _exchange(
         self,
@@ -275,7 +281,7 @@ class Link:
                 if on_sent is not None:
                     on_sent()
                 return [await connection.read_response(disable_decoding=True) for _ in commands]
-        except NoScriptError:
+        except (NoScriptError, OutOfMemoryError):
             raise
         except ResponseError as error:
             refused = self._refused(error)
@@ -291,10 +297,14 @@ class Link:
 
     def _refused(self, error: ResponseError) -> LogError:
         text = text_of(error)
+        if isinstance(error, OutOfMemoryError):
+            return LogUnavailable(
+                f"the memory of {self._server.name} is full: raise its maxmemory, or keep less ({text})"
+            )
         if isinstance(error, MovedError):
             self._server.moved(error.host, error.port)
             return _Moved(f"another member of the cluster has the log: {text}")
-        if isinstance(error, NoPermissionError):
+        if isinstance(error, NoPermissionError) or text.startswith("ACL failure"):  # the latter of a script's commands
             return LogUnavailable(f"the server {self._server.name} does not let this user do it: {text}")
         if "WRONGTYPE" in text:
             return LogCorrupt(f"keys of {self._server.name} are something else's: use another namespace ({text})")

@@ -35,26 +35,32 @@ TOKEN: Final = "t:"
 class Script:
     """A script as the server knows it: a file of the folder `lua`, after those that it needs.
 
+    Args:
+        frees: whether it has to run where the server's memory is full, too: it frees some, or comes before all reading.
+
     Attributes:
         text: Lua.
         sha: by which it is called.
+        full: what to call in its place where the memory is full, which the server lets through; None: nothing.
     """
 
-    def __init__(self, name: str, *needs: str) -> None:
+    def __init__(self, name: str, *needs: str, frees: bool = False) -> None:
         folder = files(__package__) / "lua"
         self.text: str = "".join((folder / f"{each}.lua").read_text("utf-8") for each in ("head", *needs, name))
         self.sha: str = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+        # Only then: with flags a server refuses the whole script, not only its writes, where it can't save.
+        self.full: str | None = f"#!lua flags=allow-oom\n{self.text}" if frees else None
 
 
 APPEND: Final = Script("append")
-ENTER: Final = Script("enter")
+ENTER: Final = Script("enter", frees=True)
 STATE: Final = Script("state")
 PAGE: Final = Script("page", "doubtful")
 SCAN: Final = Script("scan", "doubtful")
 NEWEST: Final = Script("newest")
-DROP: Final = Script("drop", "remove")
-DUE: Final = Script("due")
-TRIM: Final = Script("trim", "remove")
-FORGET: Final = Script("forget")
+DROP: Final = Script("drop", "remove", frees=True)
+DUE: Final = Script("due", frees=True)
+TRIM: Final = Script("trim", "remove", frees=True)
+FORGET: Final = Script("forget", frees=True)
 RESTORE: Final = Script("restore")
 LOSE: Final = Script("lose")
