@@ -8,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from tests.fixtures.engines import Valkey
 
 from newswire import Hub, NewswireError, Pattern
 from newswire.hub import versions
@@ -77,6 +78,25 @@ async def test_at_the_same_time(url: str, monkeypatch: pytest.MonkeyPatch) -> No
             assert not (await hub.publish("a", "59", version=59)).stored
             records, _ = await hub.history("$version.a")
             assert len(records.entries) == 1
+
+
+async def test_a_wiped_log_has_no_versions() -> None:
+    """What a hub knows of the log before, and was about to remove there, means nothing in the new one."""
+    with Valkey() as server:
+        async with Hub(server.url) as one, Hub(server.url) as other:
+            await one.publish("a", "5", version=5)
+            server.ask("FLUSHALL")
+            there = await other.publish("a", "10", version=10)
+            assert await one.log.newest(["a"])  # it knows that the log is another one; the record has the same offset
+            dropped = await one.publish("a", "7", version=7)
+            assert (dropped, dropped.stored) == (there, False)
+            for version in range(11, 20):
+                assert (await one.publish("a", "more", version=version)).stored
+            server.ask("FLUSHALL")
+            assert (await other.publish("a", "100", version=100)).stored
+        async with Hub(server.url) as hub:
+            assert not (await hub.publish("a", "50", version=50)).stored
+            assert await kept(hub, "a") == ["100"]
 
 
 async def test_what_can_t_be(tmp_path: Path) -> None:

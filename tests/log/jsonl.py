@@ -209,7 +209,8 @@ class JsonLines(Engine):
             if batch.condition is not None:
                 newest = store.newest(batch.condition.channel)
                 lost = store.lost.get(batch.condition.channel, 0)
-                if max(newest.offset if newest else 0, lost) != batch.condition.newest:
+                there = max(newest.offset if newest else 0, lost)
+                if there != batch.condition.newest or batch.condition.is_lost(Lives(store.lives)):
                     outcomes.append(None)
                     continue
             outcomes.append(store.latest + 1)

@@ -39,7 +39,7 @@ class Publisher(Lifecycle):
 
     def __init__(self, log: Log, options: HubOptions) -> None:
         super().__init__(log, options)
-        self.versions: Versions = Versions(log, self._append_if, self._epoch)
+        self.versions: Versions = Versions(log, self._append_if)
 
     if TYPE_CHECKING:
 
@@ -173,7 +173,11 @@ class Publisher(Lifecycle):
     async def _store_version(self, pair: tuple[str, Event], version: int, wait: float | None) -> Position:
         self.log.check([pair])
         token = None if wait is None else token_hex()  # an attempt whose answer was lost is known by it
-        store = partial(self.versions.publish, pair, version, token)
+
+        async def store() -> Position:
+            await self.runtime()
+            return await self.versions.publish(pair, version, token)
+
         return await (store() if wait is None else keep_trying(store, wait))
 
     def _store(
@@ -196,9 +200,6 @@ class Publisher(Lifecycle):
         token = token_hex()  # so that an attempt whose answer was lost is not stored again
         stored = await keep_trying(partial(self._append, batch, token), wait)
         return [Position(position.epoch, position.offset) for position in stored]  # each was stored by this call
-
-    async def _epoch(self) -> str:
-        return (await self.runtime()).epoch
 
     async def _append_if(
         self, batch: Sequence[tuple[str, Event]], condition: Condition, token: str | None

@@ -42,10 +42,12 @@ class Newest(NamedTuple):
     Attributes:
         offset: its place; of the newest that there was, if there is none.
         version: None: there is none.
+        epoch: the life of the log that `offset` is a place in.
     """
 
     offset: int
     version: int | None
+    epoch: str
 
 
 class Versions:
@@ -54,15 +56,13 @@ class Versions:
     Args:
         log: the hub's.
         append: appends a batch under a condition, with a token if there is one.
-        epoch: the log's, of an open hub.
     """
 
-    def __init__(self, log: Log, append: Append, epoch: Callable[[], Awaitable[str]]) -> None:
+    def __init__(self, log: Log, append: Append) -> None:
         self._log = log
         self._append = append
-        self._epoch = epoch
         self._known: OrderedDict[str, Newest] = OrderedDict()
-        self._cuts: dict[str, int] = {}
+        self._cuts: dict[str, Position] = {}  # up to where old records can go
         self._left = 0  # records that have no use any more
         self._cutting: asyncio.Task[None] | None = None
 
@@ -79,7 +79,6 @@ class Versions:
         """
         name = _record_of(pair[0])
         batch = [(name, Event(str(version))), pair]
-        epoch = await self._epoch()
         newest = self._known.get(name)
         for _ in range(_TRIES):
             if newest is None or (newest.version is not None and newest.version >= version):
@@ -87,22 +86,24 @@ class Versions:
             if newest.version is not None and newest.version >= version:
                 stored = None if token is None else await self._append(batch, Condition(name, _NEVER), token)
                 self._remember(name, newest)
-                return stored[1] if stored is not None else KnownPosition(epoch, newest.offset + 1)
-            stored = await self._append(batch, Condition(name, newest.offset), token)
+                return stored[1] if stored is not None else KnownPosition(newest.epoch, newest.offset + 1)
+            stored = await self._append(batch, Condition(name, newest.offset, newest.epoch), token)
             if stored is not None:
-                self._remember(name, Newest(stored[0].offset, version))
-                self._cut(name, stored[0].offset - 1)
+                epoch, offset = stored[0].epoch, stored[0].offset
+                self._remember(name, Newest(offset, version, epoch))
+                self._cut(name, Position(epoch, offset - 1))
                 return stored[1]
             newest = None
         raise LogUnavailable(f"others publish to {pair[0]} all the time, and faster than this process: try again")
 
     async def _read(self, name: str) -> Newest:
+        epoch = (await self._log.span()).epoch  # first: if it is another one by then, the condition does not hold
         [entry] = await self._log.newest([name])
         if entry is not None:
             with suppress(ValueError):
-                return Newest(entry.offset, int(entry.data))
-            return Newest(entry.offset, None)
-        return Newest((await self._log.read(Channels([name]), 0, 1)).lost, None)
+                return Newest(entry.offset, int(entry.data), epoch)
+            return Newest(entry.offset, None, epoch)
+        return Newest((await self._log.read(Channels([name]), 0, 1)).lost, None, epoch)
 
     def _remember(self, name: str, newest: Newest) -> None:
         self._known[name] = newest
@@ -112,7 +113,7 @@ class Versions:
 
     # -- old records
 
-    def _cut(self, name: str, upto: int) -> None:
+    def _cut(self, name: str, upto: Position) -> None:
         self._cuts[name] = upto
         self._left += 1
         if self._left >= _CUT and (self._cutting is None or self._cutting.get_loop().is_closed()):
@@ -121,7 +122,10 @@ class Versions:
     async def _remove(self) -> None:
         cuts, self._cuts, self._left = self._cuts, {}, 0
         try:
-            await self._log.drop(cuts)
+            lives = (await self._log.span()).lives  # a place that the log has lost is another record's now
+            await self._log.drop(
+                {name: upto.offset for name, upto in cuts.items() if not lives.lost(upto.epoch, upto.offset)}
+            )
         except (LogError, Closed) as error:  # they go with the next ones
             self._cuts = cuts | self._cuts
             logger.debug("old versions could not be removed: %s", error)

@@ -202,10 +202,26 @@ class Condition(NamedTuple):
             dropped. Where retention has removed all events of the channel, the offset of the newest that it removed
             (`Page.lost`); an engine that does not know that any more takes any offset up to the newest that it
             has removed from any channel (its floor).
+        epoch: the life of the log that `newest` is a place in. If the log has begun another one since, without that
+            event, the condition does not hold, whatever has its offset now. Empty: the one that this process knows of
+            when it submits the batch; those who remember an offset for later say which.
     """
 
     channel: str
     newest: int
+    epoch: str = ""
+
+    def is_lost(self, lives: Lives | None, epoch: str = "") -> bool:
+        """Whether it is about an event that the log has lost by beginning another life.
+
+        Args:
+            lives: the log's; None: not known.
+            epoch: what counts if the condition names none.
+        """
+        epoch = self.epoch or epoch
+        if not self.newest or not epoch or lives is None or epoch == lives.epoch:
+            return False
+        return lives.lost(epoch, self.newest)
 
 
 class Batch:

@@ -94,7 +94,10 @@ def to_batch(found: Any) -> Batch:
     """
     events = [(str(channel), Event(str(data), str(event))) for channel, event, data in found["events"]]
     condition = found["condition"]
-    return Batch(events, None if condition is None else Condition(str(condition[0]), int(condition[1])), found["token"])
+    if condition is not None:
+        channel, newest, epoch = condition
+        condition = Condition(str(channel), int(newest), str(epoch))
+    return Batch(events, condition, found["token"])
 
 
 def of_outcome(outcome: Outcome) -> Any:

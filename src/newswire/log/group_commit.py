@@ -326,11 +326,8 @@ def _stale_batches(group: Sequence[Submitted], lives: Lives | None) -> set[int]:
     found: set[int] = set()
     index = 0
     for submitted in group:
-        epoch = submitted.epoch
-        if lives is not None and epoch not in ("", lives.epoch):
-            for number, batch in enumerate(submitted.batches, index):
-                condition = batch.condition
-                if condition is not None and condition.newest and lives.lost(epoch, condition.newest):
-                    found.add(number)
-        index += len(submitted.batches)
+        for batch in submitted.batches:
+            if batch.condition is not None and batch.condition.is_lost(lives, submitted.epoch):
+                found.add(index)
+            index += 1
     return found

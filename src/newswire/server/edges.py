@@ -167,7 +167,9 @@ class Origin:
             channels |= {batch.condition.channel for batch in batches.values() if batch.condition is not None}
             access = await self.allow(call.request, "publish", sorted(channels))
             publisher = self._service.publisher(call.request.scope, access)
-        await self._forget_stale(batches, str(call.asked["epoch"]))
+        for batch in batches.values():
+            if batch.condition is not None and not batch.condition.epoch:
+                batch.condition = batch.condition._replace(epoch=str(call.asked["epoch"]))
         epoch = ""
         if batches:
             found, epoch = await _submit(self._log, list(batches.values()))
@@ -183,18 +185,6 @@ class Origin:
         if contracts is None:
             return [(channel, to_event(event)) for channel, event in batch.events]
         return [(channel, contracts.encode(channel, event, None)) for channel, event in batch.events]
-
-    async def _forget_stale(self, batches: dict[int, Batch], epoch: str) -> None:
-        """Leave out batches whose condition is about an event that was lost when the log began another life."""
-        conditions = {index: batch.condition for index, batch in batches.items() if batch.condition is not None}
-        if not conditions or not epoch:
-            return
-        span = await self._log.span()
-        if span.epoch == epoch:
-            return
-        for index, condition in conditions.items():
-            if condition.newest and span.lives.lost(epoch, condition.newest):
-                del batches[index]
 
     async def _drop(self, call: _Call) -> Any:
         call.need_key()

@@ -208,6 +208,20 @@ class ConditionTests(LogTests):
             assert await submit(log, Batch([("claim", Event("c"))], Condition("claim", before))) == [None]
             assert await submit(log, Batch([("claim", Event("c"))], Condition("claim", newest))) != [None]
 
+    async def test_a_condition_may_name_the_life_of_its_offset(self, log: Log) -> None:
+        """It does not hold in a log that has not got the event of that life, whatever has its offset."""
+        [newest] = await publish(log, "claim", "a")
+        epoch = (await log.span()).epoch
+        other, own = (Batch([("claim", Event("b"))], Condition("claim", newest, each)) for each in ("other", epoch))
+        first = Batch([("new", Event("b"))], Condition("new", 0, "other"))  # that there is none needs no life
+        outcomes = [outcome for batch in (other, own, own, first) for outcome in await submit(log, batch)]
+        assert [outcome is None for outcome in outcomes] == [True, False, True, False]
+        assert [entry.data for entry in await read_all(log, "claim", "new")] == ["a", "b", "b"]
+        together = await submit(
+            log, *(Batch([("claim", Event("c"))], Condition("claim", newest + 1, each)) for each in ("other", epoch))
+        )
+        assert [outcome is None for outcome in together] == [True, False]
+
     @pytest.mark.parametrize("bad", [("no good", Event("x")), ("good", Event("x", id="1"))])
     async def test_a_bad_event_refuses_all(self, log: Log, bad: tuple[str, Event]) -> None:
         """What can't be stored is refused before anything of any batch is."""

@@ -22,6 +22,7 @@ from newswire.log.engine import (
     TOKEN_SECONDS,
     TOKENS_KEPT,
     Batch,
+    Condition,
     Copied,
     Engine,
     Entry,
@@ -96,8 +97,7 @@ class MemoryEngine(Engine):
         kept = self._kept
         batch = batches[0]
         if len(batches) == 1 and batch.token is None:  # a third cheaper this way
-            condition = batch.condition
-            if condition is not None and kept.newest_ever(condition.channel) != condition.newest:
+            if batch.condition is not None and not self._holds(batch.condition):
                 on_done([None], self._epoch)
                 return
             first = kept.latest + 1
@@ -113,8 +113,7 @@ class MemoryEngine(Engine):
                 first, count, _ = self._tokens[batch.token]
                 outcomes.append(Known(first) if count == len(batch.events) else TokenReused())
                 continue
-            condition = batch.condition
-            if condition is not None and kept.newest_ever(condition.channel) != condition.newest:
+            if batch.condition is not None and not self._holds(batch.condition):
                 outcomes.append(None)
                 continue
             first, now = kept.latest + 1, self._clock()
@@ -129,6 +128,11 @@ class MemoryEngine(Engine):
         if added and self._followers:
             self._tell(added)
         on_done(outcomes, self._epoch)
+
+    def _holds(self, condition: Condition) -> bool:
+        if condition.epoch not in ("", self._epoch) and condition.is_lost(self._lives or Lives.single(self._epoch)):
+            return False
+        return self._kept.newest_ever(condition.channel) == condition.newest
 
     def _remember(self, token: str, place: tuple[int, int, float]) -> None:
         tokens = self._tokens

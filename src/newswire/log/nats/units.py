@@ -57,9 +57,7 @@ class Unit:
     def is_stale(self, stream: Stream) -> bool:
         """Whether a condition is about an event that was lost when the log began another life."""
         condition = self.batch.condition
-        if not self.epoch or self.epoch == stream.epoch or stream.lives is None or condition is None:
-            return False
-        return condition.newest > 0 and stream.lives.lost(self.epoch, condition.newest)
+        return condition is not None and condition.is_lost(stream.lives, self.epoch)
 
 
 class Outcomes:

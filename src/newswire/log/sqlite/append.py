@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 from newswire.errors import TokenReused
 from newswire.log.engine import TOKEN_SECONDS, TOKENS_KEPT, Batch, Known, Outcome
 from newswire.log.forgotten import Forgotten
+from newswire.log.position import Lives
 from newswire.log.sqlite.file import fetch, roll_back
 from newswire.log.sqlite.retention import read_forgotten
 from newswire.log.sqlite.schema import NEWEST
@@ -48,9 +49,15 @@ class Appender:
         self._seen = None
         self._newest.clear()
 
-    def append(self, connection: sqlite3.Connection, batches: list[Batch], now: float) -> tuple[list[Outcome], int]:
-        """Store batches in one transaction; returns their outcomes, and the first offset that was free."""
-        found = self._store_at_once(connection, batches, now)
+    def append(
+        self, connection: sqlite3.Connection, batches: list[Batch], now: float, lives: Lives
+    ) -> tuple[list[Outcome], int]:
+        """Store batches in one transaction; returns their outcomes, and the first offset that was free.
+
+        Args:
+            lives: the log's, which conditions may be about.
+        """
+        found = self._store_at_once(connection, batches, now, lives)
         if found is not None:
             return found
         execute = connection.execute
@@ -67,7 +74,7 @@ class Appender:
             self._channels.update(fresh)
             newest = self._conditions(connection, batches)
             tokens = _known_tokens(connection, batches)
-            rows, outcomes = _rows_of(batches, self._channels, newest, tokens, seen[0], now)
+            rows, outcomes = _rows_of(batches, self._channels, newest, tokens, (seen[0], now, lives))
             for begin in range(0, len(rows), _VALUES * _ROWS):
                 part = rows[begin : begin + _VALUES * _ROWS]
                 execute(_INSERT[len(part) // _VALUES], part)
@@ -84,7 +91,7 @@ class Appender:
         return outcomes, int(seen[0]) + 1
 
     def _store_at_once(
-        self, connection: sqlite3.Connection, batches: list[Batch], now: float
+        self, connection: sqlite3.Connection, batches: list[Batch], now: float, lives: Lives
     ) -> tuple[list[Outcome], int] | None:
         """Store a few batches by one statement, if all that this needs is known; else None.
 
@@ -109,7 +116,7 @@ class Appender:
                     return None
                 if name in known:
                     newest[name] = known[name]
-        rows, outcomes = _rows_of(batches, ids, newest, {}, seen[0], now)
+        rows, outcomes = _rows_of(batches, ids, newest, {}, (seen[0], now, lives))
         count = len(rows) // _VALUES
         if not count or connection.execute(_INSERT_IF[count], (*rows, *seen)).rowcount != count:
             return None
@@ -152,16 +159,22 @@ class Appender:
 
 
 def _rows_of(
-    batches: list[Batch], ids: dict[str, int], newest: dict[str, int], tokens: _Tokens, offset: int, now: float
+    batches: list[Batch],
+    ids: dict[str, int],
+    newest: dict[str, int],
+    tokens: _Tokens,
+    place: tuple[int, float, Lives],
 ) -> tuple[list[object], list[Outcome]]:
     """The values of the rows of those batches that are to be stored, one after the other, and all outcomes.
 
     Args:
-        batches: what to judge, and to store after `offset`.
+        batches: what to judge, and to store.
         ids: of their channels.
         newest: the newest offset of channels that conditions are about; changed by what is stored.
         tokens: known tokens, and what they were given; those that are stored are added.
+        place: the offset to store after, the time, and the log's lives.
     """
+    offset, now, lives = place
     rows: list[object] = []
     outcomes: list[Outcome] = []
     for batch in batches:
@@ -170,7 +183,9 @@ def _rows_of(
             first, count = tokens[batch.token]
             outcomes.append(Known(first) if count in (0, len(batch.events)) else TokenReused())
             continue
-        if condition is not None and newest[condition.channel] != condition.newest:
+        if condition is not None and (
+            newest[condition.channel] != condition.newest or (condition.epoch and condition.is_lost(lives))
+        ):
             outcomes.append(None)
             continue
         outcomes.append(offset + 1)

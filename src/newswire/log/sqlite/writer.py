@@ -196,7 +196,9 @@ class Writer(DatabaseThread):
         """Store batches in one transaction, or, if that is of use, each in its own."""
         try:
             now = round(self._clock(), 3)
-            found, first = self.attempt(lambda connection: self._appender.append(connection, batches, now))
+            found, first = self.attempt(
+                lambda connection: self._appender.append(connection, batches, now, self.file.lives)
+            )
         except Exception as error:  # the outermost frame of a transaction: the thread goes on
             if len(batches) > 1 and not _concerns_all(error):
                 for batch in batches:  # where a large batch finds no room, a small one may
