@@ -276,6 +276,51 @@ async def test_a_larger_event_than_the_server_takes(server: Nats) -> None:
         assert [entry.data for entry in await read_all(log, "a")] == ["2"]
 
 
+async def test_headers_count_in_what_the_server_takes(server: Nats) -> None:
+    """A message that is too large with its event's type is refused alone; the others are stored, not uncertain."""
+    large = Event("x" * (1016 * 1024), "t" * 20_000)
+    async with opened(NatsLog(server.url)) as log:
+        batches = [[("a", large if number == 5 else Event(str(number)))] for number in range(10)]
+        outcomes = await asyncio.gather(*map(log.append, batches), return_exceptions=True)
+        assert [number for number, outcome in enumerate(outcomes) if isinstance(outcome, LogError)] == [5]
+        assert "1048576 bytes" in str(outcomes[5])
+        with pytest.raises(LogError, match="1048576 bytes"):
+            await log.append([("a", Event("1")), ("a", large)])
+        assert [entry.data for entry in await read_all(log, "a")] == [str(n) for n in range(10) if n != 5]
+
+
+async def test_a_server_whose_store_is_full(tmp_path: Path) -> None:
+    """It stores nothing, and says what to do. Started again it is read all the same, and goes on when there is room."""
+    config = tmp_path / "nats.conf"
+    config.write_text("jetstream { max_file_store: 2MB }")
+    with Nats("-c", str(config)) as server:
+        async with opened(NatsLog(server.url)) as log, Reader(log) as reader:
+            stored = 0
+            with pytest.raises(LogUnavailable, match="max_file_store"):
+                while True:
+                    await publish(log, "a", f"{stored} {'x' * 20_000}")
+                    stored += 1
+            before = await log.span()
+            server.stop()
+            server.start()
+            async with opened(NatsLog(server.url)) as other:
+                assert (await other.span()).epoch == before.epoch
+                assert len(await read_all(other, "a")) == stored
+                with pytest.raises(LogUnavailable, match="max_file_store"):
+                    await publish(other, "a", "no room")
+                with pytest.raises(LogUnavailable, match="max_file_store"):
+                    await other.drop({"a": 1})
+            async with opened(NatsLog(server.url, retention=Retention(max_events=10))) as small:
+                assert await small.trim() == stored - 10
+            await until_stored(log, "room")
+            await reader.saw("room")
+            assert None not in reader.seen
+            assert len(reader.seen) == stored + 1
+            after = await log.span()
+            assert after.epoch != before.epoch
+            assert after.lives.resume(before.epoch, stored) == (stored, False)
+
+
 _RIGHTS = """
 port: {port}
 authorization {{

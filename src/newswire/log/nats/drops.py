@@ -32,6 +32,7 @@ class Drops:
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
+        await self._stream.settle()
         names = [name for name, cut in cuts.items() if cut > 0]
         removed = 0
         for begin in range(0, len(names), _AT_ONCE):

@@ -27,6 +27,9 @@ from newswire.log.server import LinkLost
 STATUS: Final = "Status"
 _PING_SECONDS: Final = 10  # a server that does not answer two of them in a row is gone
 _CLOSE_SECONDS: Final = 1.0
+_HEAD: Final = len("NATS/1.0\r\n\r\n")  # around headers
+_LINE: Final = len(": \r\n")  # around the name and the value of one
+FULL: Final = (10023, 10028, 10047)  # what JetStream says that has no room left for an account, or at all
 _SECRET: Final = re.compile(r"//[^/\s]*@")
 
 # Called with an answer; None: there will be none, as the connection broke.
@@ -45,7 +48,8 @@ class Refused(LogError):
     """
 
     def __init__(self, code: int, text: str) -> None:
-        super().__init__(f"the server refuses it: {text} ({code})")
+        hint = ": raise the server's max_file_store or the account's limit, or keep less" if code in FULL else ""
+        super().__init__(f"the server refuses it: {text} ({code}){hint}")
         self.code = code
 
 
@@ -202,12 +206,16 @@ class Link:
         client = self._client
         if client is None:
             raise LogUnavailable(f"there is no connection to {self.name}")
+        size = len(data)
+        if headers:  # they count, and the client does not look: the server would end the connection
+            size += _HEAD + sum(len(name) + len(value) + _LINE for name, value in headers.items())
+        if size > self.max_payload:
+            raise LogError(
+                f"{self.name} takes messages of up to {self.max_payload} bytes, and this has {size}: publish less at a "
+                "time, or raise the server's max_payload"
+            )
         try:
             await client.publish(subject, data, reply, dict(headers) if headers else None)
-        except errors.MaxPayloadError:
-            raise LogError(
-                f"{self.name} takes messages of up to {self.max_payload} bytes, and this is larger"
-            ) from None
         except (errors.Error, OSError) as error:
             self.drop()
             raise LinkLost(f"the connection to {self.name} broke: {_text(error)}") from None

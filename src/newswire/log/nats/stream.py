@@ -7,6 +7,9 @@ condition that no other came before). Its place in the stream is where the life 
 A life begins when the server process is another one: it may have lost its newest events, and those who know best, the
 processes that have seen them, need not be there. And when the stream ends before what this process has seen of it. A
 stream that was made again is another log altogether.
+
+Where the server has no room for that message, the log is read in the life that it had: as long as nothing is stored, no
+offset is used twice. What stores calls `settle` first, which begins the life.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import Any, Final
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.engine import TOKEN_SECONDS
-from newswire.log.nats.link import Link, NoResponders, Refused, refused
+from newswire.log.nats.link import FULL, Link, NoResponders, Refused, refused
 from newswire.log.nats.subjects import Subjects
 from newswire.log.position import Life, Lives, lives_text, new_epoch, parse_lives
 from newswire.log.retention import Retention
@@ -44,6 +47,10 @@ _RUN_KEY: Final = "newswire.run"
 _MADE_KEY: Final = "newswire.made"
 _DOUBT_KEY: Final = "newswire.doubt"
 _LIMITS: Final = ("max_age", "max_msgs", "max_bytes", "duplicate_window")
+
+
+class _NoRoom(LogUnavailable):
+    """The server can store nothing now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +112,7 @@ class Stream:
         self._created = ""
         self._entered = False
         self._applied = False
+        self._unsettled: _NoRoom | None = None  # why the life that the log needs was not begun
         self._lock = asyncio.Lock()
         self._outage = Outage("no connection to the log", logger, quiet=True)
         self._retry = Retry(0.05, 2.0)
@@ -158,9 +166,21 @@ class Stream:
         """Seconds until the next attempt to connect makes sense."""
         return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
 
+    async def settle(self) -> None:
+        """Begin the life that the log needs, if there was no room for that. Done before anything is stored.
+
+        Raises:
+            LogUnavailable: there is no room still.
+        """
+        await self.ready()
+        if self._unsettled is not None:
+            await self.look_again()
+            if self._unsettled is not None:
+                raise copy(self._unsettled)
+
     async def apply(self) -> None:
         """Give the stream this process's retention and replicas, if it has others. Done by those who store."""
-        await self.ready()
+        await self.settle()
         if self._applied:
             return
         info = await self._info()
@@ -308,9 +328,16 @@ class Stream:
             lost = same and last < seen
             moved = bool(self.link.run) and metadata.get(_RUN_KEY, "") != self.link.run
             if again or lost or moved:
-                await self._begin(subjects, [] if again else lives, at, created)
-                continue
-            await self._copy(config, lives, created)
+                try:
+                    await self._begin(subjects, [] if again else lives, at, created)
+                    continue
+                except _NoRoom as error:
+                    if again or lost:
+                        raise
+                    self._unsettled = error
+            else:
+                self._unsettled = None
+                await self._copy(config, lives, created)
             self.doubt = int(metadata.get(_DOUBT_KEY, 0))
             self._found(subjects, lives, created, last, config.get("num_replicas", 1) == 1)
             return
@@ -372,6 +399,8 @@ class Stream:
         try:
             refused(json.loads(answer.data))
         except Refused as error:
+            if error.code in FULL:
+                raise _NoRoom(f"the log on {self} can't begin another life: {error}") from None
             if error.code not in WRONG_SEQUENCE:
                 raise LogUnavailable(f"the log on {self} can't begin another life: {error}") from None
 
