@@ -15,7 +15,9 @@ import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
 from tests.fixtures.serve import NEWSWIRE, clean_environment, run_newswire
 
-from newswire.log import Retention, open_log
+from newswire.log import Entry, Retention, open_log
+from newswire.log.engine import Copied
+from newswire.log.position import Life, Lives
 from newswire.wire.event import Event
 
 
@@ -163,6 +165,25 @@ def test_tail_prints_what_is_there(folder: Path) -> None:
     assert after.splitlines() == ["event 3", "event 4"]
     assert "is no position of this log" in log(folder, "tail", "--from", "other-3", "--no-follow", status=1)
     assert "is not a position" in log(folder, "tail", "--from", "other", status=2)
+
+
+def test_tail_refuses_a_position_past_what_there_is(folder: Path) -> None:
+    """Of the log's end, or of what a restored log has kept of an earlier life; events would be missing unseen."""
+    epoch = json.loads(log(folder, "info", "--json"))["epoch"]
+
+    async def restore() -> None:
+        copy = open_log(f"sqlite:///{folder}/copy.db", retention=Retention())
+        entries = [Entry(offset, "news", "message", f"event {offset}", 1.0) for offset in range(1, 8)]
+        lives = Lives([Life(epoch, 0), Life("later", 3)])
+        await copy.restore(Copied(entries=entries, through=7, lives=lives))
+        await copy.close()
+
+    anyio.run(restore)
+    begin = ("tail", "--no-follow", "--raw", "--log", f"sqlite:///{folder}/copy.db", "--from")
+    for past, end in ((f"{epoch}-6", "later-3"), ("later-8", "later-7")):
+        said = log(folder, *begin, past, status=1)
+        assert said == f"Error: {past} is past what this log has: --from {end} begins at the end of that\n"
+    assert log(folder, *begin, f"{epoch}-3").splitlines() == [f"event {offset}" for offset in range(4, 8)]
 
 
 def test_tail_follows_until_it_is_interrupted(folder: Path) -> None:

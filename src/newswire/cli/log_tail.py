@@ -80,8 +80,13 @@ class _Reading:
             reported: int | None = 0 if after else None  # what is missing at the beginning is no gap for `earliest`
             if after is not None:
                 place = span.lives.resume(after.epoch, after.offset)
-                if place is None or place.offset > span.latest:
+                if place is None:
                     raise click.ClickException(f"{after} is no position of this log, which is in its life {span.epoch}")
+                if place.lost or place.offset > span.latest:
+                    end = Position(span.epoch, place.offset if place.lost else span.latest)
+                    raise click.ClickException(
+                        f"{after} is past what this log has: --from {end} begins at the end of that"
+                    )
                 at = place.offset
             while at < span.latest:
                 page = await log.read(Channels(self._wanted), at, _PAGE, epoch=span.epoch)

@@ -17,6 +17,7 @@ from newswire.errors import LimitExceeded
 from newswire.log.channels import check_pattern
 from newswire.server.auth.access import Access
 from newswire.server.auth.authority import Auth, denied
+from newswire.server.auth.tickets import NEEDED
 from newswire.server.query import Query
 from newswire.server.service import service_of
 from newswire.wire.payload import read_json
@@ -49,7 +50,10 @@ async def tickets(request: Request) -> JSONResponse:
     if isinstance(first_use, bool) or not isinstance(first_use, (int, float)) or not low <= first_use <= high:
         raise _invalid("invalid_ticket", "ttl", f"ttl is a number of seconds from {low:g} to {high:g}")
     subject = _text(members, "subject", "invalid_ticket")
-    made = await auth.ticket(access, channels, subject=subject, first_use=float(first_use))
+    try:
+        made = await auth.ticket(access, channels, subject=subject, first_use=float(first_use))
+    except ModuleNotFoundError:
+        raise not_found(f"this server makes no tickets: {NEEDED}") from None
     if service.rates is not None and publisher is not None:
         service.rates.took(publisher, 1)
     return JSONResponse(made, 201, headers=_NO_STORE)

@@ -14,7 +14,7 @@ from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import SECRET, bearer, publish
 
 from newswire import Hub
-from newswire.server.auth import new_token
+from newswire.server.auth import Auth, new_token
 from newswire.server.auth.access import Access
 from newswire.server.auth.revocations import CHANNEL, Revocations, Revoked
 
@@ -135,6 +135,16 @@ def test_what_is_no_revocation(two: tuple[Serve, Serve], body: str, field: str) 
     """It is refused as a whole, and the field is named."""
     answer = httpx2.post(f"{two[0].url}/revoke", content=body, headers=ADMIN)
     assert (answer.status_code, answer.json()["code"], answer.json()["field"]) == (400, "invalid_revocation", field)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("named", [{}, {"subject": "ada", "token": "t1"}, {"subject": ""}, {"token": ""}])
+async def test_a_revocation_names_one(named: dict[str, str]) -> None:
+    """With none it would be about all users without a name; with both, only one would count. Nothing is stored."""
+    async with Hub() as hub:
+        with pytest.raises(ValueError, match="name a subject, or a token by its jti, and not both"):
+            await Auth(hub).revoke(**named)  # type: ignore[arg-type]
+        assert (await hub.log.span()).latest == 0
 
 
 def test_a_server_without_credentials_has_nothing_to_revoke(server: Serve) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -13,7 +15,9 @@ from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import SECRET, bearer, publish
 
 from newswire import Hub, Pattern
+from newswire.server import Settings, create_app
 from newswire.server.auth import tickets
+from newswire.server.auth.api_keys import new_key
 from newswire.server.auth.tickets import Tickets, derived_key, new_ticket
 
 APP = "https://app.example"
@@ -236,3 +240,20 @@ async def test_the_path_of_the_cookie(scope: dict[str, Any], path: str) -> None:
         made, _ = new_ticket(derived_key(SECRET), subject=None, subscribe=["a"])
         access = await one.enter(Request(whole), made, use=True)
     assert f"; Path={path}; " in (access.cookie or "")
+
+
+@pytest.mark.anyio
+async def test_a_server_without_pyjwt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has API keys alone: what looks like a ticket is a 401, and asking for one a 404, which say what is missing."""
+    monkeypatch.setitem(sys.modules, "jwt", None)
+    key, line = new_key("shop", subscribe=["orders.>"])
+    (tmp_path / "keys.jsonl").write_text(line)
+    app = create_app(Settings(log="memory://", api_keys=str(tmp_path / "keys.jsonl")))
+    transport = httpx2.ASGITransport(app=app)
+    async with app.router.lifespan_context(app), httpx2.AsyncClient(transport=transport, base_url="http://a") as http:
+        brought = await http.get("/channels/orders.1?ticket=x")
+        assert (brought.status_code, brought.json()["reason"]) == (401, "no_tickets")
+        asked = await http.post("/tickets", headers={"authorization": f"Bearer {key}"})
+        assert (asked.status_code, asked.json()["code"]) == (404, "not_found")
+        for answer in (brought, asked):
+            assert "pip install 'newswire[auth]'" in answer.json()["detail"]

@@ -241,6 +241,7 @@ class Auth:
         Raises:
             Denied: `access` does not cover that.
             LogUnavailable: the log that keeps the secret can't be read.
+            ImportError: PyJWT is not installed.
         """
         missing = self._missing(access, "subscribe", channels)
         if missing is None and subject not in (None, access.subject) and not (access.admin or access.kind == "key"):
@@ -274,6 +275,7 @@ class Auth:
             the position of the event in the log that says so.
 
         Raises:
+            ValueError: it names neither a subject nor a token, or both, or one of them is empty.
             LogUnavailable, LogUncertain: it can't be stored now, or may not be: revoke again.
         """
         return await self.revocations.revoke(subject=subject, token=token, until=until, again=again)

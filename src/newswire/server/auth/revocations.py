@@ -46,6 +46,9 @@ class Revoked:
         token: the name of a credential; None: all of `subject`.
         until: when it may be forgotten, because the credential has ended by itself; None: never.
         again: the streams end, and the credential stays good: the clients come back.
+
+    Raises:
+        ValueError: it names neither a subject nor a token, or both, or one of them is empty.
     """
 
     at: float
@@ -53,6 +56,10 @@ class Revoked:
     token: str | None = None
     until: float | None = None
     again: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.subject is None) == (self.token is None) or not (self.subject or self.token):
+            raise ValueError("name a subject, or a token by its jti, and not both")
 
     def concerns(self, access: Access) -> bool:
         """Whether it is about a credential."""
@@ -144,9 +151,12 @@ class Revocations:
 
         Returns:
             the position of the event that says so: it is stored.
+
+        Raises:
+            ValueError: see `Revoked`.
         """
-        await self.open()
         revoked = Revoked(at=time.time(), subject=subject, token=token, until=until, again=again)
+        await self.open()
         position = await self._hub.publish(CHANNEL, _text_of(revoked), event="revoked")
         self._take(revoked)  # here at once, whenever the follower comes to it
         return position

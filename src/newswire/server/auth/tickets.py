@@ -39,6 +39,8 @@ from newswire.wire.event import Event
 SECRET: Final = "$auth.secret"
 FIRST_USE: Final = 30.0
 """Seconds in which a ticket has to be used, by default."""
+NEEDED: Final = "they need PyJWT, which is not installed: pip install 'newswire[auth]'"
+"""What a server without PyJWT says about tickets."""
 LEASE: Final = 12 * 3600.0
 """Seconds for which reconnects with a ticket go on, by default, at most."""
 _USED: Final = "$auth.ticket."
@@ -191,9 +193,11 @@ class Tickets:
 
 
 def _claims(ticket: str, key: bytes) -> dict[str, Any]:
-    with Extra("reading tickets", "auth"):
+    try:
         import jwt
         from jwt.exceptions import PyJWTError
+    except ModuleNotFoundError:  # it is not needed for API keys: any request may bring what looks like a ticket
+        raise invalid("no_tickets", f"this server takes no tickets: {NEEDED}") from None
 
     bad = invalid("bad_signature", "the ticket is none of this server's")
     if len(ticket) > 64 * 2**10:
