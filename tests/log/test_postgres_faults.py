@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
+import asyncpg  # type: ignore[import-untyped]
 import pytest
 from tests.fixtures.engines import Postgres
 from tests.fixtures.tcp_proxy import TcpProxy
@@ -291,6 +292,21 @@ async def test_no_password_is_told(server: Postgres, namespace: str, caplog: pyt
     text = "\n".join([*texts, caplog.text])
     assert "s3cret" not in text
     assert "wr0ng" not in text
+
+
+async def test_what_asyncpg_says_of_itself_is_not_told(postgres: Postgres, namespace: str) -> None:
+    """Where a connection is closed at a moment that it does not expect: no one can do anything with its states."""
+
+    async def fail() -> None:
+        raise asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress")
+
+    async with opened(PostgresLog(postgres.url, namespace=namespace)) as log:
+        await log.span()
+        assert isinstance(log.engine, PostgresEngine)
+        link = log.engine._link
+        with pytest.raises(LogUnavailable, match="broke: it was closed while it was in use"):
+            await link._guarded(link._connection, fail())
+        assert (await log.span()).latest == 0
 
 
 async def test_a_log_that_is_not_to_be_made(postgres: Postgres, namespace: str) -> None:

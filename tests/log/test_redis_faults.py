@@ -226,12 +226,17 @@ async def test_retention_that_stands_still_is_told_of(server: Valkey, caplog: py
             await asyncio.sleep(0.05)
 
 
-async def test_a_server_that_throws_events_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
-    """Once for each log."""
-    with Valkey("--maxmemory", "50mb", "--maxmemory-policy", "allkeys-lru") as server:
+@pytest.mark.parametrize(("policy", "what"), [("allkeys-lru", "throws events away"), ("volatile-ttl", "forgets idem")])
+async def test_a_server_that_throws_keys_away_is_warned_of(
+    policy: str, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each log, and by `newswire log info`."""
+    with Valkey("--maxmemory", "50mb", "--maxmemory-policy", policy) as server:
         async with opened(RedisLog(server.url)) as log, Reader(log):
             await publish(log, "a", "1")
+            assert any(what in risk and policy in risk for risk in (await log.info()).risks)
     assert caplog.text.count("maxmemory-policy") == 1
+    assert what in caplog.text
 
 
 async def test_no_password_is_told(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:

@@ -33,6 +33,7 @@ ENTER: Final = "SELECT * FROM @schema@.enter($1, $2, $3, $4, $5)"
 _LATER: Final = ("25006", "40", "53", "54", "55", "57014", "58")
 # What it says when it ends the connection: whether it has done its work is not known.
 _LOST: Final = ("08", "57P")
+_IN_USE: Final = "it was closed while it was in use"  # asyncpg says what it was about to do itself
 _ATTEMPTS: Final = 4
 # A process that stands still in a transaction loses its session, and with it the log's lock.
 _SETTINGS: Final = {"idle_in_transaction_session_timeout": "5s"}
@@ -276,7 +277,9 @@ class Link:
                 raise LogError(f"this can't be stored: {text_of(error)}") from None
             await self.close()
             late = asyncio.get_running_loop().time() >= timer.when()
-            what = "no answer" if late else text_of(error)
+            what = (
+                "no answer" if late else _IN_USE if isinstance(error, asyncpg.InternalClientError) else text_of(error)
+            )
             raise LinkLost(f"the connection to {self._server.name} broke: {what}") from None
         except BaseException:
             await self.close()
