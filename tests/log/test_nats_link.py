@@ -5,24 +5,40 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncGenerator
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.aio.subscription import Subscription
 from tests.fixtures.engines import Nats
 
+from newswire.log.nats.client import DirectClient
 from newswire.log.nats.engine import NatsLog
-from newswire.log.nats.link import Link, Msg, _Client
+from newswire.log.nats.link import Link, Msg
 from newswire.testing.log_base import closing, opened, take
 from newswire.wire.event import Event
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
-@pytest.fixture(params=["direct", "queues"])
+class Numberless:
+    """A subscription of a client that numbers them otherwise."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.unsubscribe = subscription.unsubscribe
+
+
+@pytest.fixture(params=["direct", "queues", "queues, without numbers"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """How messages come. By the queues: as with a client that does not call the private method."""
+    """How messages come. By the queues: as with a client that does not have or call what is private."""
     if request.param == "queues":
-        monkeypatch.setattr(_Client, "_process_msg", Client._process_msg)
+        monkeypatch.setattr(DirectClient, "_process_msg", Client._process_msg)
+    elif request.param != "direct":
+
+        async def subscribe(self: Client, *args: Any, **options: Any) -> Numberless:
+            return Numberless(await Client.subscribe(self, *args, **options))
+
+        monkeypatch.setattr(DirectClient, "subscribe", subscribe)
     return str(request.param)
 
 
@@ -61,12 +77,14 @@ async def test_a_callback_that_fails(link: Link) -> None:
     assert "memory" in await link.api("INFO")
 
 
-async def test_nothing_is_left_of_who_listened(link: Link) -> None:
+async def test_nothing_is_left_of_who_listened(link: Link, way: str) -> None:
     """Neither what is called, nor a subscription."""
-    assert link._client is not None
-    before = len(link._client.direct), len(link._client._subs)
+    client = link._client
+    assert client is not None
+    before = dict(client._direct), list(client._subs)
     listener = await link.listen(lambda message: None)
-    assert len(link._client.direct) == before[0] + 1
+    handed_over = 0 if way == "queues, without numbers" else 1
+    assert (len(client._direct), len(client._subs)) == (len(before[0]) + handed_over, len(before[1]) + 1)
     await listener.close()
     await link.api("INFO")
-    assert (len(link._client.direct), len(link._client._subs)) == before
+    assert (dict(client._direct), list(client._subs)) == before

@@ -12,21 +12,19 @@ import json
 import re
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote, urlsplit
 
 from nats import errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg as Msg  # for the other modules
 from nats.aio.subscription import Subscription
 
 from newswire.errors import LogError, LogUnavailable
+from newswire.log.nats.client import DirectClient
 from newswire.log.server import LinkLost
 
 STATUS: Final = "Status"
 _PING_SECONDS: Final = 10  # a server that does not answer two of them in a row is gone
-_CLOSE_SECONDS: Final = 1.0
 _HEAD: Final = len("NATS/1.0\r\n\r\n")  # around headers
 _LINE: Final = len(": \r\n")  # around the name and the value of one
 FULL: Final = (10023, 10028, 10047)  # what JetStream says that has no room left for an account, or at all
@@ -51,40 +49,6 @@ class Refused(LogError):
         hint = ": raise the server's max_file_store or the account's limit, or keep less" if code in FULL else ""
         super().__init__(f"the server refuses it: {text} ({code}){hint}")
         self.code = code
-
-
-class _Client(Client):
-    """The client of nats-py, mended in one thing and faster in another, by two of its private methods.
-
-    It also closes where the connection is gone: on Python 3.12 and 3.13 asyncio can't write the rest to it
-    (AttributeError in `writelines`), and the client would tell no one.
-
-    What comes is handed over as it is read, and not through a queue and a task for each subscription: that saves a
-    sixth of what a publish costs. In a client that does not call `_process_msg` it comes through the queue.
-
-    Attributes:
-        direct: who takes the messages of a subscription, by its number.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.direct: dict[int, Callable[[Msg], object]] = {}
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        take = self.direct.get(sid)
-        if take is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-            return
-        parsed = await self._process_headers(headers) if headers else None
-        try:
-            take(Msg(self, subject.decode(), reply.decode(), data, parsed))
-        except Exception as error:  # the outermost frame of a callback, as in the client's own task
-            await self._error_cb(error)
-
-    async def _process_op_err(self, e: Exception) -> None:
-        self._pending = []
-        self._pending_data_size = 0
-        await super()._process_op_err(e)
 
 
 class Link:
@@ -112,7 +76,7 @@ class Link:
         self.version: str = ""
         self.max_payload: int = 0
         self.on_lost: list[Callable[[], object]] = []
-        self._client: _Client | None = None
+        self._client: DirectClient | None = None
         self._inbox = ""
         self._number = 0
         self._waiting: dict[str, OnAnswer] = {}
@@ -131,7 +95,7 @@ class Link:
         Raises:
             LogUnavailable: there is none now.
         """
-        client = _Client()
+        client = DirectClient()
         self._failure = self._denied = ""
 
         async def on_error(error: Exception) -> None:
@@ -161,14 +125,14 @@ class Link:
                     **self._options,
                 )
                 self._inbox = f"{client.new_inbox()}."
-                await _subscribe(client, f"{self._inbox}*", take)
+                await client.listen(f"{self._inbox}*", take)
         except (errors.Error, OSError, ValueError) as error:
-            await _end(client)
+            await client.end()
             raise LogUnavailable(f"the server {self.name} {self._explained(error)}") from None
         except BaseException:
-            await _end(client)
+            await client.end()
             raise
-        info = client._server_info
+        info = client.server_info
         self.run = "" if info.get("cluster") else str(info.get("server_id", ""))
         self.version = str(info.get("version", ""))
         self.max_payload = int(info.get("max_payload", 2**20))
@@ -192,7 +156,7 @@ class Link:
             raise LogUnavailable(f"there is no connection to {self.name}")
         reply = client.new_inbox()
         try:
-            subscription = await _subscribe(client, reply, on_answer)
+            subscription = await client.listen(reply, on_answer)
         except (errors.Error, OSError) as error:
             self.drop()
             raise LinkLost(f"the connection to {self.name} broke: {_text(error)}") from None
@@ -314,7 +278,7 @@ class Link:
         client, self._client = self._client, None
         waiting, self._waiting = self._waiting, {}
         if client is not None:
-            ending = asyncio.get_running_loop().create_task(_end(client), name="newswire nats close")
+            ending = asyncio.get_running_loop().create_task(client.end(), name="newswire nats close")
             self._ending.add(ending)
             ending.add_done_callback(self._ending.discard)
         for on_answer in waiting.values():
@@ -342,7 +306,7 @@ class Listener:
         reply: the subject.
     """
 
-    def __init__(self, link: Link, client: _Client, subscription: Subscription, reply: str) -> None:
+    def __init__(self, link: Link, client: DirectClient, subscription: Subscription, reply: str) -> None:
         self.reply = reply
         self._link = link
         self._client = client
@@ -351,9 +315,7 @@ class Listener:
     async def close(self) -> None:
         """Listen no more."""
         self._link._waiting.pop(self.reply, None)
-        self._client.direct.pop(self._subscription._id, None)
-        with suppress(errors.Error, OSError):  # the connection is gone, and so is this
-            await self._subscription.unsubscribe()
+        await self._client.leave(self._subscription)
 
 
 def is_nobody(message: Msg) -> bool:
@@ -366,26 +328,6 @@ def refused(answer: Mapping[str, Any]) -> None:
     error = answer.get("error")
     if error:
         raise Refused(int(error.get("err_code", 0)), str(error.get("description", error.get("code"))))
-
-
-async def _subscribe(client: _Client, subject: str, take: Callable[[Msg], object]) -> Subscription:
-    async def on_message(message: Msg) -> None:
-        take(message)
-
-    subscription = await client.subscribe(subject, cb=on_message, pending_msgs_limit=0, pending_bytes_limit=0)
-    client.direct[subscription._id] = take
-    return subscription
-
-
-async def _end(client: Client) -> None:
-    """Close a client, whatever state it is in; what is not sent yet is given up."""
-    transport = client._transport
-    writer = getattr(transport, "_io_writer", None)
-    with suppress(Exception):  # whatever a broken connection raises
-        async with asyncio.timeout(_CLOSE_SECONDS):
-            await client.close()
-    if writer is not None:
-        writer.transport.abort()
 
 
 def _parse(url: str, creds: str | None, ca: str | None) -> tuple[list[str], dict[str, Any]]:
