@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
-from newswire.delivery.drain import STREAM, Ending
 from newswire.delivery.fast.unwrap import unwrap
+from newswire.delivery.server_stop import STREAM, Ending
 from newswire.delivery.stream import PlainSink
 from newswire.hub.subscription import Subscription
 
@@ -75,7 +75,7 @@ class StreamOffer:
     """The extension `newswire.stream` as a response sees it.
 
     Attributes:
-        streams: end with the application's lifespan; see `newswire.delivery.drain`.
+        streams: end with the application's lifespan; see `newswire.delivery.server_stop`.
         taken: the stream that was handed over; None while there is none.
     """
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
-from newswire.delivery.drain import DIRECT, STREAM, Drain, drain_of, on_server_stop
+from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
 from newswire.delivery.fast.watch_uvicorn import watch
@@ -24,6 +24,7 @@ from newswire.delivery.iterable import IterableStream, OnShutdown, close
 from newswire.delivery.middleware import StreamOffer
 from newswire.delivery.problem import Problem, problem_of
 from newswire.delivery.reader import Item
+from newswire.delivery.server_stop import DIRECT, STREAM, on_server_stop
 from newswire.delivery.stream import GZIP, VARY, CompressedSink, PlainSink, body_for
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions

@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from newswire.delivery.asgi import Receive, Scope, Send, watch
-from newswire.delivery.drain import Hook
+from newswire.delivery.server_stop import Hook
 from newswire.hub.frames import Chunk
 from newswire.hub.options import StreamOptions
 from newswire.hub.sink import Sink

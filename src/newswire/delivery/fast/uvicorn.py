@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING, Any, Final
 import httptools
 from uvicorn.protocols.http import httptools_impl
 
-from newswire.delivery.drain import DIRECT, Ending, Hook
 from newswire.delivery.fast import ENABLED
 from newswire.delivery.fast.limits import IDLE, LimitedHttpProtocol
 from newswire.delivery.fast.socket_sink import DirectSink, direct_sink
 from newswire.delivery.fast.uvicorn_cycle import Cycle, HeldHead, Http10Cycle, missing
 from newswire.delivery.problem import Problem
+from newswire.delivery.server_stop import DIRECT, Ending, Hook
 from newswire.hub.options import StreamOptions
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
                 self._ending.end()
 
     def on_stop(self, stream: Ending) -> Hook:
-        """End `stream` when the server stops; see `newswire.delivery.drain`."""
+        """End `stream` when the server stops; see `newswire.delivery.server_stop`."""
         self._ending = stream
         if self._stopping:
             self.loop.call_soon(stream.end)

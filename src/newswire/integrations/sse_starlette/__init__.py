@@ -6,7 +6,7 @@ What an application says and gets is what sse-starlette documents: the arguments
 generator may yield, separators, pings, time-outs, callbacks. Better than there:
 
 * A server's stop ends the streams on uvicorn, granian and hypercorn alike, by signal or by flag, without a patched
-  server and without polling; see `newswire.delivery.drain`.
+  server and without polling; see `newswire.delivery.drain` and `server_stop`.
 * The default ping is a comment without a blank line after it. With one, readers of several AI SDKs fail as soon as
   events have ids. What a `ping_message_factory` returns is sent as it is.
 * Pings and events never call `send` at the same time.

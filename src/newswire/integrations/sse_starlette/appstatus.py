@@ -1,7 +1,7 @@
 """Whether the process, or the server of one stream, is stopping; streams of this package then end.
 
-A signal, the stop of the stream's own server (`newswire.delivery.drain`) and `AppStatus.should_exit` all come to the
-stream's `Stopping`. Nothing polls, and no server is changed.
+A signal, the stop of the stream's own server (`newswire.delivery.server_stop`) and `AppStatus.should_exit` all come to
+the stream's `Stopping`. Nothing polls, and no server is changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from weakref import WeakSet
 
 from newswire.delivery.asgi import Receive, Scope, Send
-from newswire.delivery.drain import drain_of, on_server_stop
+from newswire.delivery.drain import drain_of
+from newswire.delivery.server_stop import on_server_stop
 
 
 class Stopping:
