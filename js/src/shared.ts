@@ -196,6 +196,14 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   function take(events: Raw[], through: string): void {
     for (const event of events) {
       const order = compare(event.id, cursor);
+      if (event.event === "newswire.gap") {
+        // Its id is the place before what is missing. It is for those who have not got past the end of that.
+        if (compare(endOf(event), cursor) <= 0) continue;
+        if (!(order < 0)) cursor = event.id;
+        sink.event({ ...event, id: cursor });
+        if (closed) return;
+        continue;
+      }
       if (order < 0 || (order === 0 && event.own)) continue; // this tab has it
       cursor = event.id;
       if (!event.channel || !wanted.length || matches(event.channel, wanted)) sink.event(event);
@@ -443,6 +451,15 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   addEventListener("pageshow", enter);
   enter();
   return { close: () => finish(null) };
+}
+
+/** The newest position that a gap says is missing; empty if it says none. */
+function endOf(gap: Raw): string {
+  try {
+    return String(JSON.parse(gap.data).through ?? "");
+  } catch {
+    return ""; // of another server
+  }
 }
 
 function plain(error: Error): Failure {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import httpx2
 import pytest
+
+from newswire import Hub, Position
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -230,6 +233,31 @@ def test_a_tab_with_an_older_cursor_gets_what_it_lacks(server: Any, pages: Any) 
         tab.evaluate("source.close()")
     settle(lambda: subscribers(server) == 0)
     one.until("navigator.locks.query().then(({ held, pending }) => held.length + pending.length === 0)")
+
+
+def test_a_gap_is_told_to_all_that_lack_something(server: Any, pages: Any) -> None:
+    """Tabs before and within what is missing hear of it; one that has read past it does not. All get what follows."""
+    ids = [server.publish(str(number)) for number in range(10)]
+    offset = Position.parse(ids[6]).offset
+
+    async def forget() -> None:
+        async with Hub(f"sqlite:///{server.config.with_name('events.db')}") as hub:
+            await hub.log.drop({"news": offset})
+
+    server.kill()
+    asyncio.run(forget())
+    server.start()
+    tabs = pages.tabs(4)
+    for tab, after in zip(tabs, (ids[8], ids[4], ids[1], ids[1]), strict=True):
+        tab.order(goto=f"{server.url}/health/live")
+        tab.evaluate((OPEN % ("/channels/news", "true")).replace("onGap", f'lastEventId: "{after}", onGap'))
+        tab.until("source.state === 'open' && seen.at(-1)?.[1] === 9")
+    server.publish("10")
+    for tab, missed, first in zip(tabs, (0, 1, 1, 1), (9, 7, 7, 7), strict=True):
+        tab.until("seen.at(-1)?.[1] === 10")
+        assert numbers(tab) == list(range(first, 11))
+        assert (tab.evaluate("gaps") > 0) == missed
+    settle(lambda: subscribers(server) == 1)
 
 
 def test_a_tab_that_comes_later_gets_the_state(server: Any, pages: Any) -> None:
