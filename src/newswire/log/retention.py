@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -62,6 +62,35 @@ KEEP_ALL: Final = Retention()
 # What a log keeps that was made from a URL, has no bound of its own and was given no retention. It is for the channels
 # of applications: the pattern `>` matches no internal channel, and whoever writes to those removes what is over.
 DEFAULT_RETENTION: Final = Retention(max_age=7 * 86400)
+
+
+def is_over(rule: Retention, events: int, size: int) -> bool:
+    """Whether a channel with so many events, of so many bytes, is over a limit of its rule."""
+    return (rule.max_events is not None and events > rule.max_events) or (
+        rule.max_bytes is not None and size > rule.max_bytes
+    )
+
+
+def surplus(rule: Retention, events: int, size: int, oldest: Iterable[Sequence[int]]) -> list[int]:
+    """What a channel has to lose to be within the limits of its rule.
+
+    Args:
+        rule: the channel's.
+        events: how many it has.
+        size: their bytes.
+        oldest: the offset and the bytes of its first events, or of some of them.
+
+    Returns:
+        offsets.
+    """
+    found: list[int] = []
+    for offset, bytes_ in oldest:
+        if not is_over(rule, events, size):
+            break
+        found.append(offset)
+        events -= 1
+        size -= bytes_
+    return found
 
 
 class Rules:

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Final
 
 from newswire.log.postgres.link import Link
-from newswire.log.retention import Retention, Rules
+from newswire.log.retention import Retention, Rules, is_over, surplus
 
 _REMOVED: Final = 1000  # events removed in one transaction
 _LOOKED_AT: Final = 20_000  # events looked at in one step
@@ -151,24 +151,17 @@ class Planner:
             self._over.difference_update(some)
             for name, events, size in await self._link.call(_COUNTS, some):
                 room = _REMOVED - len(found)
-                surplus = await self._surplus_of(name, events, size, counted, room) if room else []
-                found += surplus
-                if surplus or not room:
+                more = await self._surplus_of(name, events, size, counted, room) if room else []
+                found += more
+                if more or not room:
                     self._over.add(name)  # until it is looked at after the removal
         return found
 
     async def _surplus_of(self, channel: str, events: int, size: int, counted: int, room: int) -> list[int]:
         rule = self._of(channel)
-        found: list[int] = []
-        if not _is_over(rule, events, size):
-            return found
-        for number, bytes_ in await self._link.call(_FIRST, channel, counted, room):
-            found.append(number)
-            events -= 1
-            size -= bytes_
-            if not _is_over(rule, events, size):
-                break
-        return found
+        if not is_over(rule, events, size):
+            return []
+        return surplus(rule, events, size, await self._link.call(_FIRST, channel, counted, room))
 
     def _of(self, channel: str) -> Retention:
         found = self._known.get(channel)
@@ -177,9 +170,3 @@ class Planner:
                 self._known.clear()
             found = self._known[channel] = self._rules.of(channel)
         return found
-
-
-def _is_over(rule: Retention, events: int, size: int) -> bool:
-    return (rule.max_events is not None and events > rule.max_events) or (
-        rule.max_bytes is not None and size > rule.max_bytes
-    )

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from newswire.log.retention import KEEP_ALL, Retention, Rules
+from newswire.log.retention import KEEP_ALL, Retention, Rules, is_over, surplus
 from newswire.log.sqlite.file import fetch
 from newswire.log.sqlite.schema import NEWEST
 
@@ -165,9 +165,9 @@ class Planner:
             query = "SELECT id, events, bytes FROM newswire_channels WHERE id IN (SELECT value FROM json_each(?))"
             for channel, events, size in self._ruled(connection, fetch(connection, 3, query, json.dumps(some)), 0):
                 room = _REMOVED - len(found)
-                surplus = self._surplus_of(connection, channel, events, size, counted, room) if room else []
-                found += surplus
-                if surplus or not room:
+                more = self._surplus_of(connection, channel, events, size, counted, room) if room else []
+                found += more
+                if more or not room:
                     self.over.add(channel)  # until it is looked at after the removal
         return found
 
@@ -175,17 +175,10 @@ class Planner:
         self, connection: sqlite3.Connection, channel: int, events: int, size: int, counted: int, room: int
     ) -> list[int]:
         rule = self._known[channel]
-        found: list[int] = []
-        if not _is_over(rule, events, size):
-            return found
+        if not is_over(rule, events, size):
+            return []
         query = "SELECT offset, size FROM newswire_events WHERE channel = ? AND offset <= ? ORDER BY offset LIMIT ?"
-        for offset, bytes_ in fetch(connection, 2, query, channel, counted, room):
-            found.append(offset)
-            events -= 1
-            size -= bytes_
-            if not _is_over(rule, events, size):
-                break
-        return found
+        return surplus(rule, events, size, fetch(connection, 2, query, channel, counted, room))
 
     # -- rules
 
@@ -205,9 +198,3 @@ class Planner:
 
 def _least(limits: Iterable[int]) -> int:
     return min(limits, default=2**62)
-
-
-def _is_over(rule: Retention, events: int, size: int) -> bool:
-    return (rule.max_events is not None and events > rule.max_events) or (
-        rule.max_bytes is not None and size > rule.max_bytes
-    )
