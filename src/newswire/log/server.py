@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from newswire.errors import LogError, LogUnavailable
+from newswire.log.engine import Span
 from newswire.log.position import Lives, parse_lives
 from newswire.log.retry import Outage, Retry
 
@@ -118,19 +118,31 @@ class Makes(Protocol):
 
     Attributes:
         create: whether it makes one where there is none.
+        made: whether it has made one.
     """
 
     create: bool
+    made: bool
 
 
-@contextmanager
-def making(where: Makes) -> Iterator[None]:
-    """In this block a log is made where there is none: `newswire log init`."""
-    create, where.create = where.create, True
+async def make_log(finder: Makes, span: Callable[[], Awaitable[Span]], what: str, place: str) -> str:
+    """Make a log where there is none, also if the log's URL says that no one is to be made at first use.
+
+    Args:
+        finder: finds the log in `span`.
+        span: the engine's.
+        what: what is made.
+        place: where, with a preposition.
+
+    Returns:
+        what was done, in a sentence.
+    """
+    create, finder.create = finder.create, True
     try:
-        yield
+        epoch = (await span()).epoch
     finally:
-        where.create = create
+        finder.create = create
+    return f"{f'made {what}' if finder.made else 'the log is there'} {place}, in its life {epoch}"
 
 
 def no_log(place: str) -> LogUnavailable:

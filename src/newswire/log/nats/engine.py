@@ -24,7 +24,7 @@ from newswire.log.nats.tail import Tail
 from newswire.log.nats.writer import Writer
 from newswire.log.remote import PagedEngine, Part
 from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
-from newswire.log.server import making
+from newswire.log.server import make_log
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _MAX_PAYLOAD: Final = 2**20  # a server's, unless it is set otherwise
@@ -136,12 +136,9 @@ class NatsEngine(PagedEngine):
         return await info_of(self._stream)
 
     async def init(self) -> str:
-        """See `Engine.init`. Makes the stream also where the URL says that it is not to be made at first use."""
+        """See `Engine.init`."""
         self._enter()
-        with making(self._stream):
-            epoch = (await self.span()).epoch
-        what = "made the stream of the log" if self._stream.made else "the log is there"
-        return f"{what} on {self._stream}, in its life {epoch}"
+        return await make_log(self._stream, self.span, "the stream of the log", f"on {self._stream}")
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""

@@ -29,7 +29,7 @@ from newswire.log.postgres.transactions import Place, PostgresTransactions
 from newswire.log.postgres.writer import Writer
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
-from newswire.log.server import making
+from newswire.log.server import make_log
 
 _DROP = "SELECT * FROM @schema@.drop_events($1, $2, $3)"
 _DROPPED = 1000  # events removed in one call: some milliseconds
@@ -166,13 +166,9 @@ class PostgresEngine(TailedEngine):
         return await info_of(self._link, str(self._rules) if self._rules else "")
 
     async def init(self) -> str:
-        """See `Engine.init`. Makes the tables also where the URL says that they are not to be made at first use."""
+        """See `Engine.init`."""
         self._enter()
-        server = self._server
-        with making(server):
-            epoch = (await self.span()).epoch
-        what = "made the tables of the log" if server.made else "the log is there"
-        return f"{what} in {server.name}, in its life {epoch}"
+        return await make_log(self._server, self.span, "the tables of the log", f"in {self._server.name}")
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""

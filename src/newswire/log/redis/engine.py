@@ -24,7 +24,7 @@ from newswire.log.redis.tail import Tail
 from newswire.log.redis.writer import Writer
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
-from newswire.log.server import making
+from newswire.log.server import make_log
 
 _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
 _DROPPED = 500  # events removed in one call: some milliseconds
@@ -132,13 +132,9 @@ class RedisEngine(TailedEngine):
         return await info_of(self._server, self._link, str(self._rules) if self._rules else "")
 
     async def init(self) -> str:
-        """See `Engine.init`. Makes the log also where the URL says that it is not to be made at first use."""
+        """See `Engine.init`."""
         self._enter()
-        with making(self._server):
-            epoch = (await self.span()).epoch
-        return (
-            f"{'made the log' if self._server.made else 'the log is there'} on {self._server.name}, in its life {epoch}"
-        )
+        return await make_log(self._server, self.span, "the log", f"on {self._server.name}")
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""
