@@ -294,6 +294,20 @@ async def test_no_password_is_told(server: Postgres, namespace: str, caplog: pyt
     assert "wr0ng" not in text
 
 
+async def test_a_server_that_takes_no_writes(postgres: Postgres, namespace: str) -> None:
+    """A standby, or one that its operator made read-only: the error says so, and what to look at."""
+    await postgres.run(
+        f"CREATE ROLE ro_{namespace} LOGIN SUPERUSER; ALTER ROLE ro_{namespace} SET default_transaction_read_only = on"
+    )
+    url = postgres.url.replace("postgres@", f"ro_{namespace}@")
+    async with opened(PostgresLog(postgres.url, namespace=namespace)) as log:
+        await publish(log, "a", "1")
+        async with opened(PostgresLog(url, namespace=namespace)) as other:
+            assert [entry.data for entry in await read_all(other, "a")] == ["1"]
+            with pytest.raises(LogUnavailable, match=r"read-only now.*default_transaction_read_only"):
+                await publish(other, "a", "2")
+
+
 async def test_what_asyncpg_says_of_itself_is_not_told(postgres: Postgres, namespace: str) -> None:
     """Where a connection is closed at a moment that it does not expect: no one can do anything with its states."""
 

@@ -30,7 +30,7 @@ logger: logging.Logger = logging.getLogger("newswire.log")
 
 ENTER: Final = "SELECT * FROM @schema@.enter($1, $2, $3, $4, $5)"
 # What a server says that has no place for this now, and may have later: by the first letters of its codes.
-_LATER: Final = ("25006", "40", "53", "54", "55", "57014", "58")
+_LATER: Final = ("40", "53", "54", "55", "57014", "58")
 # What it says when it ends the connection: whether it has done its work is not known.
 _LOST: Final = ("08", "57P")
 _IN_USE: Final = "it was closed while it was in use"  # asyncpg says what it was about to do itself
@@ -294,6 +294,11 @@ class Link:
             return LinkLost(f"the connection to {name} broke: {text}")
         if code in ("42P01", "42883", "3F000", "XX000"):
             return Gone(f"the log in {name} is not there: {text}")
+        if code == "25006":
+            return LogUnavailable(
+                f"{name} is read-only now, and a log writes: give the URL of a server that is no standby, and look at "
+                f"default_transaction_read_only ({text})"
+            )
         if code == "42501":
             return LogUnavailable(f"the server {name} does not let this user do it: {text}")
         if code == "NW002":
