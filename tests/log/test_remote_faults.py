@@ -10,6 +10,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey
@@ -90,6 +91,28 @@ async def test_a_connection_that_was_lost_while_nothing_was_sent(shared: Server,
                 proxy.cut()
                 await asyncio.sleep(0.05)
             assert [entry.data for entry in await read_all(log, "a")] == ["0", "1", "2", "3", "4"]
+
+
+async def test_an_address_that_leads_to_another_server(shared: Server, own: Server, make: Callable[[int], Log]) -> None:
+    """One connection is made again, to the other server: all are, so that what is acknowledged is where readers are."""
+    for number in range(4):
+        with TcpProxy(shared.port) as proxy:
+            async with opened(make(proxy.port)) as log, Reader(log) as reader:
+                await publish(log, "a", f"{number} before")
+                await reader.saw(f"{number} before")
+                proxy.lead_to(own.port)
+                if not proxy.cut_one(number):
+                    assert number > 0
+                    return
+                async with asyncio.timeout(PATIENCE):
+                    while len(reader.epochs) < 2:
+                        with suppress(LogUnavailable):
+                            await log.newest(["a"])
+                        await until_stored(log, f"{number} at first")
+                await until_stored(log, f"{number} after")
+                await reader.saw(f"{number} after")
+                async with opened(make(own.port)) as other:
+                    assert f"{number} after" in [entry.data for entry in await read_all(other, "a")]
 
 
 async def test_a_killed_server(own: Server, make: Callable[[int], Log]) -> None:

@@ -39,6 +39,8 @@ class RemoteServer:
         lives: all of them.
         seen: the newest offset that this process knows of, in that epoch.
         made: whether this process has made the log.
+        run: the server process that the newest connection leads to. Where an address leads to another one from now on,
+            the server of before may live on: what it acknowledged would be lost. So connections to it are made again.
         away: whether the last attempt to connect has failed.
         on_epoch: called when the epoch has changed.
         refusals: the client library's errors that say that the server refuses what it `asks_for`.
@@ -55,6 +57,7 @@ class RemoteServer:
         self.timeout = timeout
         self.create = create
         self.made = False
+        self.run: str | bytes = ""
         self.away: bool = False
         self.on_epoch: Callable[[], object] = lambda: None
         self._lives = ""  # as the server has them

@@ -34,6 +34,7 @@ _LATER: Final = ("40", "53", "54", "55", "57014", "58")
 # What it says when it ends the connection: whether it has done its work is not known.
 _LOST: Final = ("08", "57P")
 _IN_USE: Final = "it was closed while it was in use"  # asyncpg says what it was about to do itself
+_RUN: Final = "SELECT pg_postmaster_start_time()::text"
 _ATTEMPTS: Final = 4
 # A process that stands still in a transaction loses its session, and with it the log's lock.
 _SETTINGS: Final = {"idle_in_transaction_session_timeout": "5s"}
@@ -137,13 +138,16 @@ class Link:
         self._address = direct or server.address
         self._pooled = server.pooled and direct is None
         self._settings = settings or {}
+        self._run = ""  # the server process
         self._connection: asyncpg.Connection[Any] | None = None
         self._lock = asyncio.Lock()
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        return self._connection is not None and not self._connection.is_closed()
+        if self._connection is None or self._connection.is_closed():
+            return False
+        return self._pooled or self._run == self._server.run
 
     @property
     def pid(self) -> int:
@@ -224,7 +228,11 @@ class Link:
             )
             if self.on_open is not None:
                 await self.on_open(self._connection)
+            if not self._pooled:
+                [[self._run]] = await self.run_inside(_RUN)
             await server.enter(self)
+            if not self._pooled:
+                server.run = self._run
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, LogError) as error:
             await self.close()
             if isinstance(error, LogCorrupt):

@@ -166,7 +166,7 @@ class Link:
     @property
     def is_open(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        if self._connection is None or not self._connection.is_connected:
+        if self._connection is None or not self._connection.is_connected or self._run != self._server.run:
             return False
         # redis-py does not see that asyncio has closed it. From Python 3.12 on to write to it raises AttributeError, or
         # leaves its descriptor in the loop's selector: the next connection with that number never hears of an answer.
@@ -232,6 +232,7 @@ class Link:
                 self._run = found[1] if found else b"unknown"
                 server.look_at(info)
                 await server.enter(self, self._run)
+                server.run = self._run
                 break
             except (RedisError, OSError, LogError) as error:
                 await self.close()
