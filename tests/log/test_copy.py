@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -222,15 +223,62 @@ async def test_a_target_that_is_away_when_losses_are_copied(make_source: Callabl
             assert await missing(target, "a") == 1
 
 
-async def test_a_stream_that_began_a_life_of_its_own_takes_no_more_of_a_copy(make_source: Callable[..., Log]) -> None:
-    """What the server noted when it was started again has the offset of the original's next event: that is an error."""
+async def test_a_stream_whose_server_is_started_again_while_it_is_copied_to(make_source: Callable[..., Log]) -> None:
+    """The copy goes on, and is whole. What stores there first begins the life that the log needs; no cursor ends."""
+    with Nats() as server:
+        async with opened(make_source()) as source:
+            await publish(source, "a", *"123")
+            async with opened(open_log(server.url, retention=Retention())) as target:
+                await copy(source, target)
+                server.kill()
+                server.start()
+                await publish(source, "a", *"45")
+                await copy(source, target, resume=True)
+            async with opened(open_log(server.url, retention=Retention())) as target:
+                await publish(source, "a", "6")
+                await copy(source, target, resume=True)
+                span = await target.span()
+                assert span == await source.span()
+                [position] = await target.append([("a", Event("7"))])
+                assert [entry.data for entry in await read_all(target, "a")] == [*"1234567"]
+                after = await target.span()
+                assert position.epoch == after.epoch != span.epoch
+                assert after.lives.resume(span.epoch, 6) == (6, False)
+                with pytest.raises(LogError, match="a life of its own"):
+                    await copy(source, target, resume=True)
+
+
+async def test_a_stream_that_loses_its_end_gets_it_again(make_source: Callable[..., Log]) -> None:
+    """An older state of it is put back while it is copied to."""
     with Nats() as server:
         async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
             await publish(source, "a", *"123")
             await copy(source, target)
-            server.kill()
+            server.stop()
+            shutil.copytree(server.folder / "jetstream", server.folder / "old")
             server.start()
             await publish(source, "a", *"45")
+            await copy(source, target, resume=True)
+            server.kill()
+            shutil.rmtree(server.folder / "jetstream")
+            shutil.move(server.folder / "old", server.folder / "jetstream")
+            server.start()
+            await publish(source, "a", "6")
+            await copy(source, target, resume=True)
+            assert [entry.data for entry in await read_all(target, "a")] == [*"123456"]
+            assert await target.span() == await source.span()
+
+
+async def test_a_stream_that_began_a_life_of_its_own_takes_no_more_of_a_copy(make_source: Callable[..., Log]) -> None:
+    """What was noted when the server was started again has the offset of the original's next event: an error."""
+    with Nats() as server:
+        async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
+            await publish(source, "a", *"12")
+            await copy(source, target)
+            await publish(target, "a", "3")  # it is in use
+            server.kill()
+            server.start()
+            await publish(source, "a", *"34")
             span = await source.span()
             page = await source.scan(3, 10)
             part = Copied(entries=page.entries, through=page.through, lives=span.lives, after=3)

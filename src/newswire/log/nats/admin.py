@@ -79,7 +79,7 @@ class Copies:
     async def restore(self, copied: Copied) -> None:
         """See `Engine.restore`."""
         stream = self._stream
-        await stream.apply()
+        await stream.apply(copying=True)
         state = await stream.state()
         copied.check_end(stream, state.last)
         if not await stream.adopt(copied.lives, state.last):

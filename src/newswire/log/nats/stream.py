@@ -9,7 +9,8 @@ processes that have seen them, need not be there. And when the stream ends befor
 stream that was made again is another log altogether.
 
 Where the server has no room for that message, the log is read in the life that it had: as long as nothing is stored, no
-offset is used twice. What stores calls `settle` first, which begins the life.
+offset is used twice. What stores calls `settle` first, which begins the life. The same holds for a copy of another log,
+as long as only the copying stores: the message would take the offset of an event that is still to come.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ _LIVES_KEY: Final = "newswire.lives"
 _RUN_KEY: Final = "newswire.run"
 _MADE_KEY: Final = "newswire.made"
 _DOUBT_KEY: Final = "newswire.doubt"
+_COPY_KEY: Final = "newswire.copy"
 _LIMITS: Final = ("max_age", "max_msgs", "max_bytes", "duplicate_window")
 
 
@@ -113,6 +115,7 @@ class Stream:
         self._entered = False
         self._applied = False
         self._unsettled: _NoRoom | None = None  # why the life that the log needs was not begun
+        self._is_copy = False  # and nothing else has stored in it
         self._lock = asyncio.Lock()
         self._outage = Outage("no connection to the log", logger, quiet=True)
         self._retry = Retry(0.05, 2.0)
@@ -166,21 +169,31 @@ class Stream:
         """Seconds until the next attempt to connect makes sense."""
         return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
 
-    async def settle(self) -> None:
-        """Begin the life that the log needs, if there was no room for that. Done before anything is stored.
+    async def settle(self, *, copying: bool = False) -> None:
+        """Begin the life that the log needs, if that was put off. Done before anything is stored.
+
+        Args:
+            copying: what is going to be stored comes from the log that this one is a copy of.
 
         Raises:
             LogUnavailable: there is no room still.
         """
         await self.ready()
+        if self._is_copy and not copying:
+            await self.note(is_copy=False)
+            await self.look_again()
         if self._unsettled is not None:
             await self.look_again()
             if self._unsettled is not None:
                 raise copy(self._unsettled)
 
-    async def apply(self) -> None:
-        """Give the stream this process's retention and replicas, if it has others. Done by those who store."""
-        await self.settle()
+    async def apply(self, *, copying: bool = False) -> None:
+        """Give the stream this process's retention and replicas, if it has others. Done by those who store.
+
+        Args:
+            copying: see `settle`, which this calls.
+        """
+        await self.settle(copying=copying)
         if self._applied:
             return
         info = await self._info()
@@ -256,12 +269,12 @@ class Stream:
                 "again, and so an offset of the original is taken: begin again with an empty log"
             )
         await self.link.api(f"STREAM.PURGE.{self.name}", {"filter": self.subjects.life})
-        await self.note(lives=lives)
+        await self.note(lives=lives, is_copy=True)
         self.lives = None
         await self.look_again()
         return True
 
-    async def note(self, *, lives: Lives | None = None, doubt: int = 0) -> None:
+    async def note(self, *, lives: Lives | None = None, doubt: int = 0, is_copy: bool | None = None) -> None:
         """Have more in the metadata."""
         config = (await self.look())["config"]
         metadata = dict(config["metadata"])
@@ -270,6 +283,9 @@ class Stream:
         if doubt > int(metadata.get(_DOUBT_KEY, 0)):
             metadata[_DOUBT_KEY] = str(doubt)
             self.doubt = doubt
+        if is_copy is not None:
+            metadata.pop(_COPY_KEY, None)
+            metadata |= {_COPY_KEY: "1"} if is_copy else {}
         if metadata != config["metadata"]:
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**config, "metadata": metadata})
 
@@ -327,7 +343,10 @@ class Stream:
             same = lives[-1].epoch == self.epoch and created == self._created
             lost = same and last < seen
             moved = bool(self.link.run) and metadata.get(_RUN_KEY, "") != self.link.run
-            if again or lost or moved:
+            self._is_copy = not again and _COPY_KEY in config["metadata"]
+            if self._is_copy:
+                self.seen = min(self.seen, last)  # what is lost comes again
+            elif again or lost or moved:
                 try:
                     await self._begin(subjects, [] if again else lives, at, created)
                     continue
