@@ -12,6 +12,7 @@ from typing import Any
 
 import pydantic
 import pytest
+from tests.fixtures.engines import Valkey
 from tests.runs.suite.base import Noted, answer, until, words
 
 from newswire import Hub
@@ -424,3 +425,17 @@ async def test_opening_a_reader_twice_tells_its_dialect_nothing_twice() -> None:
             before = [event.json()["choices"][0]["delta"].get("content") for event in dialect.prelude()]
             assert [text for text in before if text] == ["a"]
             reader.close()
+
+
+async def test_a_key_is_one_run_after_the_log_was_wiped() -> None:
+    """Also for a process that was there before, and one that came later."""
+    with Valkey() as server:
+        async with Hub(server.url) as old, Runs(old, public=True) as before:
+            await (await before.start("job", words(1), key="first")).wait()
+            server.ask("FLUSHALL")
+            async with Hub(server.url) as new, Runs(new, public=True) as after:
+                run = await after.start("job", words(2), key="second")
+                async with asyncio.timeout(PATIENCE):
+                    while old.epoch != new.epoch:
+                        await asyncio.sleep(0.01)
+                assert (await before.start("job", words(3), key="second")).id == run.id

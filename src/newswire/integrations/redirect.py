@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
 from newswire.delivery.request import CURSOR
 from newswire.errors import InvalidSetting
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels
+
+if TYPE_CHECKING:
+    from newswire.server.auth.tickets import Tickets
 
 # `newswire.server.auth` is imported late: it needs Starlette and PyJWT, and a redirect without tickets needs neither.
 
@@ -43,7 +46,8 @@ class StreamServer:
         self.url: str = url.rstrip("/")
         self._hub = hub
         self._secret = secret
-        self._key: bytes | None = None
+        self._key: bytes | None = None  # of `secret`
+        self._tickets: Tickets | None = None  # of `hub`
         self._lock = threading.Lock()
 
     def location(
@@ -93,9 +97,10 @@ class StreamServer:
         from newswire.server.auth.tickets import Tickets, derived_key
 
         with self._lock:
-            if self._key is None:
-                if self._secret is not None:
-                    self._key = derived_key(self._secret)
-                elif self._hub is not None:
-                    self._key = self._hub.sync.call(Tickets(self._hub).key)
+            if self._hub is not None and self._secret is None:
+                if self._tickets is None:
+                    self._tickets = Tickets(self._hub)
+                return self._tickets.known_key or self._hub.sync.call(self._tickets.key)
+            if self._key is None and self._secret is not None:
+                self._key = derived_key(self._secret)
             return self._key

@@ -69,7 +69,7 @@ class Runs:
         stream: StreamOptions | None = None,
     ) -> None:
         self.hub = hub
-        self.store: RunStore = RunStore(hub.log)
+        self.store: RunStore = RunStore(hub.log, lambda: hub.lives)
         self.stats: RunStats = self.store.stats
         self.producers: dict[str, Callable[..., Any]] = {}
         self.sync: SyncRuns = SyncRuns(self)

@@ -11,10 +11,12 @@ from typing import Any
 import httpx2
 import pytest
 from starlette.requests import Request
+from tests.fixtures.engines import Valkey
 from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import SECRET, bearer, publish
 
 from newswire import Hub, Pattern
+from newswire.integrations.redirect import StreamServer
 from newswire.server import Settings, create_app
 from newswire.server.auth import tickets
 from newswire.server.auth.api_keys import new_key
@@ -219,6 +221,26 @@ async def test_what_is_over_leaves_the_log(monkeypatch: pytest.MonkeyPatch) -> N
         await Tickets(hub).enter(Request(scope), made, use=True)
         page, _ = await hub.history(Pattern("$auth.ticket.*"))
         assert len(page.entries) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_server_that_comes_after_the_log_was_wiped() -> None:
+    """Tickets of older servers are good there, and the other way round; so are tickets that a framework makes."""
+    with Valkey() as server:
+        async with Hub(server.url) as old:
+            made = Tickets(old)
+            redirect = StreamServer("https://events.example", hub=old)
+            key = await made.key()
+            assert await asyncio.to_thread(redirect._ticket_key) == key
+            server.ask("FLUSHALL")
+            async with Hub(server.url) as new:
+                other = await Tickets(new).key()  # it was first
+                async with asyncio.timeout(20):
+                    while old.epoch != new.epoch:
+                        await asyncio.sleep(0.01)
+                assert await made.key() == other != key
+                assert await asyncio.to_thread(redirect._ticket_key) == other
 
 
 @pytest.mark.anyio

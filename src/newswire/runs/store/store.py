@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
@@ -24,8 +24,8 @@ from newswire.errors import LogCorrupt
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
-from newswire.log.position import Position
-from newswire.log.secret import secret_of
+from newswire.log.position import Lives, Position
+from newswire.log.secret import SharedSecret
 from newswire.runs.dialects.base import End
 from newswire.runs.stats import RunStats
 from newswire.runs.store.record import SECRET, Record, name_channel, out_channel, record_channel
@@ -108,17 +108,21 @@ _PAGE: Final = 1000
 class RunStore:
     """The run records in a log.
 
+    Args:
+        log: where they are.
+        lives: gives the log's lives, as far as this process knows them. One without a name: it knows nothing.
+
     Attributes:
         log: where they are.
         stats: counts what happens to runs in this process.
         unfinished: the newest records of the runs that have not ended, by id, as far as this process has seen them.
     """
 
-    def __init__(self, log: Log) -> None:
+    def __init__(self, log: Log, lives: Callable[[], Lives] = lambda: Lives.single("")) -> None:
         self.log = log
         self.stats: RunStats = RunStats()
         self.unfinished: dict[str, Record] = {}
-        self._secret: bytes | None = None
+        self._secret = SharedSecret(log, SECRET, lives)
 
     # -- read
 
@@ -156,9 +160,7 @@ class RunStore:
 
     async def secret(self) -> bytes:
         """A secret of all processes that share this log. The first process that needs it makes it."""
-        if self._secret is None:
-            self._secret = await secret_of(self.log, SECRET)
-        return self._secret
+        return await self._secret.get()
 
     async def pieces(self, run_id: str, after: int, upto: Position | None = None) -> AsyncIterator[Piece]:
         """Read a run's events, compact or not: after an offset, up to a position (None: the newest now).

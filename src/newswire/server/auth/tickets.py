@@ -29,7 +29,7 @@ from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, Pattern
 from newswire.log.engine import Condition
 from newswire.log.position import Position
-from newswire.log.secret import secret_of
+from newswire.log.secret import SharedSecret
 from newswire.server.auth.access import Access
 from newswire.server.auth.streams import address_of
 from newswire.server.auth.tokens import invalid
@@ -103,15 +103,28 @@ class Tickets:
 
     def __init__(self, hub: Hub, secret: str | None = None) -> None:
         self._hub = hub
-        self._key = None if secret is None else derived_key(secret)
+        self._secret = SharedSecret(hub.log, SECRET, lambda: hub.lives)
+        self._fixed = secret is not None
+        self._derived = None if secret is None else (b"", derived_key(secret))  # from what, and the key
         self._swept = 0.0  # when what is over was last removed from the log, by the monotonic clock
 
     async def key(self) -> bytes:
         """The key that they are signed with."""
-        if self._key is None:
+        known = self.known_key
+        if known is None:
             await self._hub.runtime()
-            self._key = derived_key(await secret_of(self._hub.log, SECRET))
-        return self._key
+            secret = await self._secret.get()
+            known = derived_key(secret)
+            self._derived = secret, known
+        return known
+
+    @property
+    def known_key(self) -> bytes | None:
+        """The same, if this process has it, and does not know that the log has lost it."""
+        if self._derived is None:
+            return None
+        secret, key = self._derived
+        return key if self._fixed or secret == self._secret.known else None
 
     async def read(self, ticket: str) -> Access:
         """What a ticket opens, whoever uses it.
