@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.fixtures.engines import Valkey
 from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import SECRET, bearer, publish
 
@@ -179,6 +181,29 @@ async def test_what_was_revoked_holds_after_a_start(tmp_path: Path) -> None:
         assert not revocations.refuses(Access(subject="bob", token="t2"))
         page, _ = await hub.history(CHANNEL)
         assert len(page.entries) == 2
+
+
+@pytest.mark.anyio
+async def test_what_was_revoked_holds_after_the_log_was_wiped() -> None:
+    """A process that knows it stores it again, for those that start later; what is over by itself is left out."""
+    with Valkey() as server:
+        async with Hub(server.url) as hub, Hub(server.url) as another:
+            here, there = (Revocations(each, lambda revoked: None) for each in (hub, another))
+            await there.open()
+            await here.revoke(token="t1")
+            await here.revoke(token="over", until=time.time() - 1)
+            await here.revoke(subject="ada")
+            server.ask("FLUSHALL")
+            async with asyncio.timeout(20):
+                while len((await hub.history(CHANNEL))[0].entries) < 2:
+                    await asyncio.sleep(0.02)
+            async with Hub(server.url) as late:
+                revocations = Revocations(late, lambda revoked: None)
+                await revocations.open()
+                assert revocations.refuses(Access(subject="bob", token="t1"))
+                assert revocations.refuses(Access(subject="ada", issued=time.time() - 60))
+                assert not revocations.refuses(Access(subject="bob", token="over"))
+                assert len((await late.history(CHANNEL))[0].entries) == 2  # however many processes know them
 
 
 @pytest.mark.anyio

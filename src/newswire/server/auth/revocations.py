@@ -115,8 +115,13 @@ class Revocations:
                 self._runtime = runtime
 
     async def _read(self, latest: int) -> int:
-        """Take what is kept, up to an offset; and remove the part of it that means nothing any more."""
+        """Take what is kept, up to an offset; and remove the part of it that means nothing any more.
+
+        What this process knows and the log does not (it was wiped, or an older copy was put back) is stored again, for
+        processes that start later.
+        """
         channel, after, stale = Channels([CHANNEL]), 0, 0
+        known = {_key_of(one): one for one in (*self._tokens.values(), *self._subjects.values())}
         live: dict[str, int] = {}  # where the newest of each is
         while after < latest:
             page = await self._hub.log.read(channel, after, _PAGE)
@@ -126,14 +131,20 @@ class Revocations:
                     stale += 1
                     continue
                 self._take(revoked)
-                key = f"token {revoked.token}" if revoked.token is not None else f"subject {revoked.subject}"
+                key = _key_of(revoked)
                 stale += key in live
                 live[key] = entry.offset
+                if key in known and known[key].at <= revoked.at:
+                    del known[key]
             if page.through <= after:
                 break
             after = page.through
         if stale >= _STALE:
             await self._hub.log.drop({CHANNEL: min(live.values(), default=after + 1) - 1})
+        for key, revoked in known.items():
+            if not _is_over(revoked):
+                text = _text_of(revoked)
+                await self._hub.publish(CHANNEL, text, event="revoked", idempotency_key=f"{revoked.at} {key}"[:255])
         return after
 
     def refuses(self, access: Access) -> bool:
@@ -201,6 +212,10 @@ class Revocations:
                 logger.warning("what was revoked can't be read: %s", error)
 
         self._reading = asyncio.create_task(read(), name="newswire reads what was revoked")
+
+
+def _key_of(revoked: Revoked) -> str:
+    return f"token {revoked.token}" if revoked.token is not None else f"subject {revoked.subject}"
 
 
 def _is_over(revoked: Revoked) -> bool:
