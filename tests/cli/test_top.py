@@ -88,14 +88,14 @@ def test_what_it_may_not_see_and_what_is_not_there(guarded: Serve, tmp_path: Pat
 def test_the_picture_fits_and_shows_what_needs_a_look_first() -> None:
     """Streams that are stalled or behind come before the others; no text from outside steers the terminal."""
     stats = {
-        "worker": "1", "workers": 2, "started": 0.0, "now": 100.0, "log": "sqlite", "log_state": "behind", "lag": 7,
+        "worker": "1", "workers": 2, "started": 0.0, "now": 100.0, "log": "sqlite\x9b", "log_state": "behind", "lag": 7,
         "subscribers": 60, "stalled": 1, "delivered": 500, "gaps": 2, "kept": None, "recent": [[99, 5]],
         "channels": [{"name": f"c{n}", "subscribers": n, "events": n, "seen": 10 * n, "last": 1.0} for n in range(50)],
     }  # fmt: skip
     stream = {
         "channels": ["a\x1b[2J"],
         "subject": "eve\nx",
-        "address": None,
+        "address": "[red]\x1b[2J",
         "since": 40.0,
         "state": "live",
         "behind": 0,
@@ -114,4 +114,6 @@ def test_the_picture_fits_and_shows_what_needs_a_look_first() -> None:
     assert "stalled" in lines[head + 1]
     assert "a\\x1b[2J and 3 more" in lines[head + 1]
     assert "eve\\x0ax" in lines[head + 2]
+    assert "[red]\\x1b[2J" in lines[head + 2]
+    assert "log sqlite\\x9b" in lines[0]
     assert any(line.startswith("more: newswire top --channel") for line in lines)

@@ -7,7 +7,6 @@ server's file has only a hash of it.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,20 +132,20 @@ def key(sub: str, publish: tuple[str, ...], subscribe: tuple[str, ...], admin: b
 
     Programs send it as Authorization: Bearer KEY. It doesn't expire; take its line out of the file to end it.
     """
-    from newswire.server.auth.api_keys import new_key
+    from newswire.server.auth.api_keys import add_line, new_key
 
     if not (publish or subscribe or admin):
         raise click.UsageError("a key that is good for nothing: give --publish, --subscribe or --admin")
-    made, line = new_key(sub, subscribe=subscribe, publish=publish, admin=admin)
+    try:
+        made, line = new_key(sub, subscribe=subscribe, publish=publish, admin=admin)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--sub") from None
     if file is None:
         click.echo("The line for the server's file (--api-keys); --file adds it there:", err=True)
         click.echo(line, err=True)
     else:
         try:
-            with os.fdopen(
-                os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "w", encoding="utf-8"
-            ) as lines:
-                lines.write(line + "\n")
+            add_line(file, line)
         except OSError as error:
             raise click.ClickException(f"{file} can't be written: {(error.strerror or str(error)).lower()}") from None
     click.echo(made)

@@ -108,7 +108,9 @@ def _head(snapshot: Snapshot) -> Text:
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("newswire top", style="bold").append(f"  {printable(snapshot.url, lines=False)}  ", style="cyan")
     state = {"up": "up", "behind": f"{stats['lag']:,} events behind", "down": "away: streams wait"}[stats["log_state"]]
-    line.append(f"log {stats['log']}, ").append(state, style=None if stats["log_state"] == "up" else "bold red")
+    line.append(f"log {printable(stats['log'], lines=False)}, ").append(
+        state, style=None if stats["log_state"] == "up" else "bold red"
+    )
     if stats["workers"] > 1:
         line.append(f"  {stats['workers']:g} workers")
     line.append(f"  since {_age(stats['now'] - stats['started'])}", style="dim")
@@ -171,7 +173,7 @@ def _streams(snapshot: Snapshot, rows: int | None) -> RenderableType:
         table.add_row(
             Text(printable(" ".join(one["channels"]), lines=False) + more),
             Text(printable(one["subject"] or "–", lines=False)),
-            one["address"] or "–",
+            Text(printable(one["address"] or "–", lines=False)),
             Text(one["state"].replace("_", " "), style=_STATES.get(one["state"], "")),
             f"{one['behind']:,}",
             _age(snapshot.stats["now"] - one["since"]),

@@ -13,7 +13,7 @@ import pytest
 from tests.fixtures.serve import Serve, run_newswire
 
 from newswire.server.auth import ApiKeys, Denied
-from newswire.server.auth.api_keys import new_key
+from newswire.server.auth.api_keys import add_line, new_key
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_a_file_that_breaks_while_it_is_used(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     "change",
     [{"hash": "md5:00"}, {"hash": "sha256:00"}, {"hash": "sha256:zz"}, {"publish": ["a..b"]}, {"publishes": [">"]},
-     {"id": 5}, {"created": "soon"}],
+     {"id": 5}, {"created": "soon"}, {"hash": 5}, {"sub": 5}],
 )  # fmt: skip
 def test_a_line_that_is_no_key(tmp_path: Path, change: dict[str, object]) -> None:
     """The line is named, and its secret is not shown."""
@@ -80,6 +80,48 @@ def test_a_line_that_is_no_key(tmp_path: Path, change: dict[str, object]) -> Non
     (tmp_path / "keys").write_text(f"{line}\n{json.dumps(value)}\n")
     with pytest.raises(ValueError, match="line 2 is no key"):
         ApiKeys(tmp_path / "keys")
+
+
+@pytest.mark.parametrize("line", ["[]", '"x"', "5", "null", "[" * 100_000])
+def test_a_line_that_is_no_object(tmp_path: Path, line: str) -> None:
+    """The line is named; while the file is in use, the keys that were known stay."""
+    key, good = new_key("shop", publish=[">"])
+    file = tmp_path / "keys"
+    file.write_text(f"{good}\n")
+    keys = ApiKeys(file)
+    file.write_text(f"{good}\n{line}\n")
+    with pytest.raises(ValueError, match="line 2 is no key"):
+        ApiKeys(file)
+    keys._due = 0.0
+    assert keys.verify(key).subject == "shop"
+
+
+@pytest.mark.parametrize("subject", ["a\u2028b", "caf\x85", "\x1c", "two\nlines", "\ufeff"])
+def test_a_subject_of_any_text(tmp_path: Path, subject: str) -> None:
+    """What the command writes the server reads, whatever a line is elsewhere; also after a byte order mark."""
+    key, line = new_key(subject, publish=[">"])
+    other, second = new_key("shop", publish=[">"])
+    (tmp_path / "keys").write_text(f"\ufeff{line}\n{second}\n", "utf-8")
+    keys = ApiKeys(tmp_path / "keys")
+    assert keys.verify(key).subject == subject
+    assert keys.verify(other).subject == "shop"
+
+
+def test_a_file_whose_last_line_has_no_end(tmp_path: Path) -> None:
+    """The next key gets a line of its own, and both are good."""
+    file = tmp_path / "keys"
+    keys = [new_key(name, publish=[">"]) for name in ("one", "two", "three")]
+    file.write_text(keys[0][1])
+    add_line(file, keys[1][1])
+    add_line(file, keys[2][1])
+    known = ApiKeys(file)
+    assert [known.verify(key).subject for key, _ in keys] == ["one", "two", "three"]
+
+
+def test_a_subject_that_can_not_be_written() -> None:
+    """It is refused where the key is made, before there is a line."""
+    with pytest.raises(ValueError, match="UTF-8"):
+        new_key("ada\udcff", publish=[">"])
 
 
 def test_a_stranger_learns_nothing(tmp_path: Path) -> None:

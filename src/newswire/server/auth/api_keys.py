@@ -47,7 +47,9 @@ class ApiKeys:
     def _read(self) -> tuple[dict[str, tuple[bytes, Access]], tuple[int, int, int]]:
         try:
             state = self._path.stat()
-            lines = self._path.read_text("utf-8").splitlines()
+            lines = self._path.read_text("utf-8-sig").split(
+                "\n"
+            )  # `str.splitlines` would cut in a subject's U+2028 too
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"it can't be read: {error}") from None
         keys = {}
@@ -55,7 +57,7 @@ class ApiKeys:
             if line.strip() and not line.startswith("#"):
                 try:
                     id, digest, access = _read_line(line)
-                except (ValueError, TypeError, KeyError) as error:
+                except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                     raise ValueError(f"line {number} is no key as `newswire key` writes it: {error}") from None
                 keys[id] = (digest, access)
         return keys, (state.st_mtime_ns, state.st_ino, state.st_size)
@@ -87,9 +89,13 @@ class ApiKeys:
 
 def _read_line(line: str) -> tuple[str, bytes, Access]:
     value: Any = json.loads(line)
+    if not isinstance(value, dict):
+        raise ValueError("it is no JSON object")
     if unknown := value.keys() - _MEMBERS:
         raise ValueError(f"there is no member {min(unknown)!r}")
-    algorithm, _, digest = value["hash"].partition(":")
+    if not isinstance(value.get("sub"), str | None):
+        raise ValueError("its sub is no text")
+    algorithm, _, digest = str(value["hash"]).partition(":")
     if algorithm != "sha256" or len(bytes.fromhex(digest)) != 32:
         raise ValueError("its hash is none of sha256:…")
     access = Access(
@@ -120,7 +126,14 @@ def new_key(
 
     Returns:
         the key, for its holder, and the line for the server's file.
+
+    Raises:
+        ValueError: the subject is no text that UTF-8 can write.
     """
+    try:
+        subject.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a subject is a text that UTF-8 can write: this one has bytes that are none") from None
     id = secrets.token_hex(6)
     key = f"{PREFIX}{id}_{secrets.token_urlsafe(32)}"
     members: dict[str, Any] = {"id": id, "hash": f"sha256:{_digest(key).hex()}", "sub": subject}
@@ -128,4 +141,18 @@ def new_key(
     members |= {"subscribe": list(subscribe)} if subscribe else {}
     members |= {"publish": list(publish)} if publish else {}
     members |= {"admin": True} if admin else {}
-    return key, json.dumps(members, ensure_ascii=False)
+    return key, json.dumps(members)
+
+
+def add_line(path: Path, line: str) -> None:
+    """Add a key's line to a file, which is made, for its owner alone, if it is not there.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    with os.fdopen(os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600), "r+b") as file:
+        begin = b""
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            begin = b"" if file.read(1) == b"\n" else b"\n"  # else a last line without an end would hold both keys
+        file.write(begin + line.encode() + b"\n")
