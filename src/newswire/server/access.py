@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from newswire.delivery.problem import Problem, not_found
 from newswire.errors import LimitExceeded
 from newswire.log.channels import check_pattern
-from newswire.server.auth.access import Access
+from newswire.server.auth.access import Access, is_writable
 from newswire.server.auth.authority import Auth, denied
 from newswire.server.auth.tickets import NEEDED
 from newswire.server.query import Query
@@ -137,8 +137,8 @@ def _text(members: Mapping[str, Any], name: str, code: str) -> str | None:
     value = members.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _NAME:
-        raise _invalid(code, name, f"{name} is a text of 1 to {_NAME} characters")
+    if not isinstance(value, str) or not 0 < len(value) <= _NAME or not is_writable(value):
+        raise _invalid(code, name, f"{name} is a text of 1 to {_NAME} characters, without lone surrogates")
     return value
 
 

@@ -69,7 +69,8 @@ def test_a_file_that_breaks_while_it_is_used(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     "change",
     [{"hash": "md5:00"}, {"hash": "sha256:00"}, {"hash": "sha256:zz"}, {"publish": ["a..b"]}, {"publishes": [">"]},
-     {"id": 5}, {"created": "soon"}, {"hash": 5}, {"sub": 5}],
+     {"id": 5}, {"created": "soon"}, {"hash": 5}, {"sub": 5},
+     {"sub": "\ud800"}],
 )  # fmt: skip
 def test_a_line_that_is_no_key(tmp_path: Path, change: dict[str, object]) -> None:
     """The line is named, and its secret is not shown."""

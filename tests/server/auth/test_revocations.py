@@ -127,6 +127,8 @@ def test_who_may_revoke_what(two: tuple[Serve, Serve]) -> None:
         ('{"subject": "a", "token": "b"}', "subject"),
         ('{"subject": ""}', "subject"),
         ('{"subject": 5}', "subject"),
+        ('{"subject": "\\ud800"}', "subject"),
+        ('{"token": "\\udc00"}', "token"),
         ('{"sub": "a"}', "sub"),
         ('{"subject": "a", "until": "soon"}', "until"),
         ("[]", "body"),

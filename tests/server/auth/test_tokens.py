@@ -205,7 +205,8 @@ def test_a_claim_that_is_none(keyed: Serve, change: dict[str, Any], claim: str) 
     [({"sub": 5}, "sub is no text"), ({"jti": 5}, "jti is no text"), ({"exp": "soon"}, "exp is no time in seconds"),
      ({"exp": 1e400}, "exp is no time in seconds"), ({"exp": [1]}, "exp is no time in seconds"),
      ({"exp": None, "iat": -5}, "iat is no time in seconds"), ({"iat": {}}, "iat is no time in seconds"),
-     ({"nbf": []}, "nbf is no time in seconds"), ({"exp": 10**30}, "exp is no time in seconds")],
+     ({"nbf": []}, "nbf is no time in seconds"), ({"exp": 10**30}, "exp is no time in seconds"),
+     ({"sub": "\ud800"}, "sub has a lone surrogate"), ({"jti": "a\udc00"}, "jti has a lone surrogate")],
 )  # fmt: skip
 def test_times_and_names_that_are_none(keyed: Serve, change: dict[str, Any], detail: str) -> None:
     """A 401 that names the claim."""

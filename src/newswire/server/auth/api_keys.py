@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from newswire.server.auth.access import Access
+from newswire.server.auth.access import Access, is_writable
 from newswire.server.auth.patterns import read_grants
 from newswire.server.auth.tokens import invalid
 
@@ -93,13 +93,13 @@ def _read_line(line: str) -> tuple[str, bytes, Access]:
         raise ValueError("it is no JSON object")
     if unknown := value.keys() - _MEMBERS:
         raise ValueError(f"there is no member {min(unknown)!r}")
-    if not isinstance(value.get("sub"), str | None):
-        raise ValueError("its sub is no text")
+    if not isinstance(subject := value.get("sub"), str | None) or not is_writable(f"{subject}{value['id']}"):
+        raise ValueError("its id and its sub are no texts that UTF-8 can write")
     algorithm, _, digest = str(value["hash"]).partition(":")
     if algorithm != "sha256" or len(bytes.fromhex(digest)) != 32:
         raise ValueError("its hash is none of sha256:…")
     access = Access(
-        subject=value.get("sub"),
+        subject=subject,
         token=str(value["id"]),
         issued=float(value.get("created", 0.0)),
         subscribe=read_grants(value.get("subscribe")),
@@ -130,10 +130,8 @@ def new_key(
     Raises:
         ValueError: the subject is no text that UTF-8 can write.
     """
-    try:
-        subject.encode()
-    except UnicodeEncodeError:
-        raise ValueError("a subject is a text that UTF-8 can write: this one has bytes that are none") from None
+    if not is_writable(subject):
+        raise ValueError("a subject is a text that UTF-8 can write: this one has bytes that are none")
     id = secrets.token_hex(6)
     key = f"{PREFIX}{id}_{secrets.token_urlsafe(32)}"
     members: dict[str, Any] = {"id": id, "hash": f"sha256:{_digest(key).hex()}", "sub": subject}

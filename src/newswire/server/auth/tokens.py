@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn
 
 from newswire.delivery.problem import Problem
 from newswire.extras import Extra
-from newswire.server.auth.access import Access, Denied
+from newswire.server.auth.access import Access, Denied, is_writable
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
 from newswire.server.auth.patterns import read_grants
@@ -216,6 +216,9 @@ def _access(claims: dict[str, Any], token: str) -> Access:
         Denied: a claim is not what it has to be.
     """
     subject, id = claims.get("sub"), claims.get("jti")
+    for name in ("sub", "jti"):
+        if isinstance(claims.get(name), str) and not is_writable(claims[name]):
+            raise invalid("bad_claim", f"the token's claim {name} has a lone surrogate, which UTF-8 can't carry")
     grants = {}
     for name in ("subscribe", "publish"):
         try:
