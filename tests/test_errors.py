@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
+from typing import Any
 
+import litestar
+import litestar.testing
 import pytest
 from fastapi import FastAPI, Request
+from flask import Flask
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, Response
@@ -63,6 +69,46 @@ def test_errors_of_requests_are_answers_of_starlette() -> None:
     assert (error.status_code, error.detail) == (400, "no good")
     assert RunNotFound("x").status_code == 404
     assert not isinstance(InvalidEvent("data", "x"), HTTPException)
+
+
+@pytest.mark.parametrize(
+    ("module", "invalid", "missing"),
+    [
+        ("litestar.exceptions", "HTTPException", "HTTPException"),
+        ("werkzeug.exceptions", "HTTPException", "HTTPException"),
+        ("django.core.exceptions", "BadRequest", None),
+        ("django.http.response", None, "Http404"),
+    ],
+)
+def test_errors_of_requests_are_answers_of_other_frameworks(
+    module: str, invalid: str | None, missing: str | None
+) -> None:
+    """Of each that is imported, with the status that it has for such an error."""
+    framework = importlib.import_module(module)
+    for error, name in ((InvalidChannel("a b", "no good"), invalid), (RunNotFound("x"), missing)):
+        assert name is None or isinstance(error, getattr(framework, name))
+        assert pickle.loads(pickle.dumps(error)).__dict__ == error.__dict__
+
+
+def test_flask_and_litestar_answer_without_starlette(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status and one line of text, as in Starlette."""
+    monkeypatch.delitem(sys.modules, "starlette.exceptions")
+    app = Flask("bad_names")
+
+    @app.get("/<name>")
+    def flask_route(name: str) -> str:
+        raise InvalidChannel(name, f"no good: <{name}>")
+
+    @litestar.get("/{name:str}")
+    async def litestar_route(request: litestar.Request[Any, Any, Any]) -> None:
+        name = request.path_params["name"]
+        raise InvalidChannel(name, f"no good: <{name}>")
+
+    answer = app.test_client().get("/a b")
+    assert (answer.status_code, "no good: &lt;a b&gt;" in answer.text) == (400, True)
+    with litestar.testing.TestClient(litestar.Litestar([litestar_route])) as client:
+        found = client.get("/a b")
+    assert (found.status_code, found.json()["detail"]) == (400, "no good: <a b>")
 
 
 def _fail(number: int) -> None:

@@ -11,13 +11,13 @@ hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
 
 @get("/events/{channel:str}")
-async def events(channel: str, request: Request[Any, Any, Any]) -> EventSourceResponse:
-    return EventSourceResponse(hub.subscribe(channel, after=last_event_id(request)))
+async def events(request: Request[Any, Any, Any]) -> EventSourceResponse:
+    return EventSourceResponse(hub.subscribe(request.path_params["channel"], after=last_event_id(request)))
 
 
 @post("/events/{channel:str}", status_code=200)
-async def publish(channel: str, request: Request[Any, Any, Any]) -> dict[str, str]:
-    return {"id": await hub.publish(channel, await request.body())}
+async def publish(request: Request[Any, Any, Any]) -> dict[str, str]:
+    return {"id": await hub.publish(request.path_params["channel"], await request.body())}
 
 
 app = Litestar([events, publish], on_shutdown=[hub.close])

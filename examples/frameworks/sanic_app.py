@@ -12,12 +12,12 @@ app = Sanic("newswire")
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
 
-@app.get("/events/<channel>")
+@app.route("/events/<channel>", unquote=True)  # else the channel is "b%C3%A4r" where the client means "bär"
 async def events(request: Any, channel: str) -> None:
     await stream(request, hub.subscribe(channel, after=last_event_id(request)))
 
 
-@app.post("/events/<channel>")
+@app.route("/events/<channel>", methods=["POST"], unquote=True)
 async def publish(request: Any, channel: str) -> Any:
     return json({"id": await hub.publish(channel, request.body)})
 

@@ -44,7 +44,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Self
+from typing import Any, Final, Self
 
 
 class NewswireError(Exception):
@@ -92,12 +92,23 @@ class ContractBroken(InvalidEvent):
         self.faults: tuple[tuple[str, str], ...] = tuple(faults)
 
 
+# The errors that a framework answers with a status: the module and the class.
+_FRAMEWORKS: Final = (
+    ("starlette.exceptions", "HTTPException"),  # FastAPI too
+    ("litestar.exceptions", "HTTPException"),
+    ("werkzeug.exceptions", "HTTPException"),  # Flask, Quart
+    ("sanic.exceptions", "SanicException"),
+)
+_DJANGO: Final = {400: ("django.core.exceptions", "BadRequest"), 404: ("django.http.response", "Http404")}
+
+
 class _Answerable(NewswireError):
     """An error that a client's request can cause, which a web framework answers with a status and one line.
 
-    Names and positions come from requests. Where Starlette is in use (FastAPI too), the error is also one of its
-    `HTTPException`s. So a route that raises it answers with its status, and not with a 500 and a trace. An application
-    can handle it in another way: handlers for newswire's classes come first.
+    Names and positions come from requests. Where a framework is in use, the error is also one of its own errors that
+    have a status: in Starlette, FastAPI, Litestar, Flask, Quart, Sanic and Django. So a route that raises it answers
+    with its status, and not with a 500 and a trace. An application can handle it in another way: handlers for
+    newswire's classes come first.
     """
 
     status_code = 500
@@ -105,9 +116,13 @@ class _Answerable(NewswireError):
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         kind: Any = cls
-        starlette = sys.modules.get("starlette.exceptions")
-        if starlette is not None:
-            kind = _also(kind, starlette.HTTPException)
+        bases = []
+        for module, name in (*_FRAMEWORKS, _DJANGO.get(cls.status_code, ("", ""))):
+            base = getattr(sys.modules.get(module), name, None)
+            if base is not None and not issubclass(cls, base):
+                bases.append(base)
+        if bases:
+            kind = _also(kind, *bases)
         error: Self = super().__new__(kind, *args, **fields)
         return error
 
@@ -121,17 +136,18 @@ class _Answerable(NewswireError):
 
 
 @cache
-def _also(cls: Any, http_exception: type[Exception]) -> Any:
-    if issubclass(cls, http_exception):
-        return cls
+def _also(cls: Any, *bases: type[Exception]) -> Any:
     own: dict[str, Any] = {"__str__": BaseException.__str__, "__repr__": BaseException.__repr__}
     own["__module__"] = cls.__module__
-    own["public"] = cls  # the class that programs know, and that pickle stores
-    return type(cls.__name__, (cls, http_exception), own)
+    own["public"] = vars(cls).get("public", cls)  # the class that programs know, and that pickle stores
+    # What the frameworks read from one of theirs, beside its status and its `detail`.
+    own |= {"code": cls.status_code, "description": property(str), "response": None, "extra": None, "context": None}
+    own |= {"headers": {}, "quiet": True}
+    return type(cls.__name__, (cls, *bases), own)
 
 
 class InvalidChannel(_Answerable, ValueError):
-    """A channel name or pattern that breaks the rules. In a route of Starlette or FastAPI it is a 400.
+    """A channel name or pattern that breaks the rules. In a route of a web framework it is a 400; not in aiohttp.
 
     Attributes:
         channel: the name or pattern, cut to 100 characters.
@@ -261,7 +277,7 @@ class RunError(NewswireError):
 class RunNotFound(_Answerable, RunError, LookupError):
     """No such run exists for this owner: it never did, is not kept any more, or belongs to another owner.
 
-    In a route of Starlette or FastAPI it is a 404.
+    In a route of a web framework it is a 404; not in aiohttp.
 
     Attributes:
         run_id: the id or the name that the call gave.

@@ -123,6 +123,10 @@ def test_a_framework(app: Running) -> None:
         assert [event.data for event in reader.read(2)] == ["one", "two"]
     with Reader(app.url, {"Last-Event-ID": "nonsense"}) as reader:
         assert [event.event for event in reader.read(3)] == ["newswire.gap", "message", "message"]
+    # What is no channel's name is the client's fault, and says so.
+    bad = app.url.replace("news", "a%20b")
+    for answer in (httpx2.get(bad, timeout=PATIENCE), httpx2.post(bad, content="x", timeout=PATIENCE)):
+        assert answer.status_code == 400
     # HEAD ends.
     assert httpx2.head(app.url, timeout=PATIENCE).status_code in (200, 405)
     # The server notices that clients leave, though it sends nothing.
