@@ -206,7 +206,8 @@ def test_a_claim_that_is_none(keyed: Serve, change: dict[str, Any], claim: str) 
      ({"exp": 1e400}, "exp is no time in seconds"), ({"exp": [1]}, "exp is no time in seconds"),
      ({"exp": None, "iat": -5}, "iat is no time in seconds"), ({"iat": {}}, "iat is no time in seconds"),
      ({"nbf": []}, "nbf is no time in seconds"), ({"exp": 10**30}, "exp is no time in seconds"),
-     ({"sub": "\ud800"}, "sub has a lone surrogate"), ({"jti": "a\udc00"}, "jti has a lone surrogate")],
+     ({"sub": "\ud800"}, "sub has a lone surrogate, which UTF-8 can't carry"),
+     ({"jti": "a\udc00"}, "jti has a lone surrogate, which UTF-8 can't carry")],
 )  # fmt: skip
 def test_times_and_names_that_are_none(keyed: Serve, change: dict[str, Any], detail: str) -> None:
     """A 401 that names the claim."""
