@@ -44,6 +44,7 @@ ACROSS: Final = {
     "server/test_logs_in_trouble": "a log that is away, wiped or put back",
     "server/test_on_shared_logs": "several servers",
     "server/test_operator": "what an operator sees",
+    "server/test_query": "queries over HTTP",
     "server/test_security": "an attacker's ways, one by one",
     "server/test_serve": "`newswire serve` as a process",
     "test_dist": "what is published",

@@ -15,7 +15,9 @@ from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
 import newswire
 from newswire import Decoder, Hub, Pattern
 from newswire.errors import InvalidSetting
+from newswire.integrations.redirect import parameters_of
 from newswire.integrations.wsgi import StreamServer, WsgiApp
+from newswire.log.channels import Channels
 from newswire.server import Settings
 
 PATIENCE = 20.0
@@ -140,6 +142,82 @@ def test_bad_requests(method: str, path: str, query: str, status: str, code: str
     assert headers["Content-Type"] == "application/problem+json"
     assert int(headers["Content-Length"]) == len(body)
     hub.sync.close()
+
+
+def stored(hub: Hub[Any]) -> list[tuple[str, str]]:
+    """What the log has."""
+    entries = hub.sync.call(lambda: hub.log.read(Channels(["news"]), 0, 100)).entries
+    return [(entry.event, entry.data) for entry in entries]
+
+
+def test_what_a_post_says_counts() -> None:
+    """The type of its event, its key, and a body in pieces where the server ends it."""
+    hub = Hub("memory://")
+    app = WsgiApp(hub, StreamServer("/live"))
+    ids = [
+        json.loads(call(app, "POST", "/channels/news", "event=tick", b"one", HTTP_IDEMPOTENCY_KEY="k")[2])["id"]
+        for _ in range(2)
+    ]
+    assert ids[0] == ids[1]
+    pieces: dict[str, Any] = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+    assert call(app, "POST", "/channels/news", body=b"two", **pieces | {"CONTENT_LENGTH": ""})[0] == "200 OK"
+    assert stored(hub) == [("tick", "one"), ("message", "two")]
+    hub.sync.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "query", "code"),
+    [
+        ({"CONTENT_LENGTH": "5"}, "", "client_gone"),
+        ({"CONTENT_LENGTH": "", "HTTP_TRANSFER_ENCODING": "chunked"}, "", "length_required"),
+        ({"CONTENT_LENGTH": "9" * 5000}, "", "too_large"),
+        ({"CONTENT_LENGTH": "-5"}, "", "invalid_request"),
+        ({"CONTENT_TYPE": "application/x-ndjson"}, "", "unsupported_type"),
+        ({"CONTENT_TYPE": "multipart/form-data; boundary=x"}, "", "unsupported_type"),
+        ({"CONTENT_TYPE": "text/plain; charset=latin-1"}, "", "unsupported_charset"),
+        ({"HTTP_CONTENT_ENCODING": "gzip"}, "", "unsupported_encoding"),
+        ({"HTTP_IDEMPOTENCY_KEY": "k" * 300}, "", "invalid_idempotency_key"),
+        ({"PATH_INFO": "/channels/\xe9"}, "", "not_utf8"),
+        ({}, "evt=tick", "invalid_query"),
+        ({}, "event=%ff", "not_utf8"),
+        ({}, "event=", "invalid_event"),
+    ],
+)
+def test_what_can_not_be_published(more: dict[str, str], query: str, code: str) -> None:
+    """It is refused, and nothing is stored: a body that was cut is no event, nor is what a parameter's slip made."""
+    hub = Hub("memory://")
+    _, headers, body = call(WsgiApp(hub, StreamServer("/live")), "POST", "/channels/news", query, b"two", **more)
+    assert (json.loads(body)["code"], headers["Content-Type"]) == (code, "application/problem+json")
+    assert stored(hub) == []
+    hub.sync.close()
+
+
+def test_the_parameters_of_a_stream_are_passed_on(server: Threaded, hub: Hub[Any]) -> None:
+    """A stream from the earliest event begins there; a slip is refused, and what the authorizer reads is not."""
+    app = WsgiApp(
+        hub,
+        StreamServer(f"http://127.0.0.1:{server.port}/live", secret=SECRET),
+        authorize=lambda environ, action, channels: "ada",
+        parameters=["token"],
+    )
+    hub.sync.publish("news", "one")
+    location = call(app, "GET", "/channels/news", "from=earliest&envelope=json&token=x")[1]["Location"]
+    [event] = read(location, 1)
+    assert json.loads(event.data)["data"] == "one"
+    status, _, body = call(app, "GET", "/stream", "channel=news&form=earliest")
+    assert (status, json.loads(body)["field"]) == ("400 Bad Request", "form")
+    assert call(app, "GET", "/stream", "channel=%ff")[0] == "400 Bad Request"
+
+
+def test_a_subscription_as_parameters() -> None:
+    """Where it begins and how it is written is in them."""
+    hub = Hub("memory://")
+    assert parameters_of(hub.subscribe("news")) == []
+    assert parameters_of(hub.subscribe("news", start="earliest", envelope=True)) == [
+        ("from", "earliest"),
+        ("envelope", "json"),
+    ]
+    assert parameters_of(hub.subscribe("news", after="epoch-5")) == [("last_event_id", "epoch-5")]
 
 
 def test_an_authorizer() -> None:

@@ -197,6 +197,11 @@ class Subscription(Generic[E]):
         self._live = live  # it gets a marker when it has caught up
         self._view: StateView | None = None  # if some of its channels have a state
 
+    @property
+    def start(self) -> Start | None:
+        """Where it begins, until it is attached: what `subscribe` was given, then the position where it opened."""
+        return self._start
+
     def __repr__(self) -> str:
         return f"<Subscription {self.channels!r} {self._state.value} after {self.cursor}>"
 

@@ -15,13 +15,31 @@ from urllib.parse import quote, urlencode
 
 from newswire.delivery.request import CURSOR
 from newswire.errors import InvalidSetting
+from newswire.hub.frames import Form
 from newswire.hub.hub import Hub
+from newswire.hub.start import From
+from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels
 
 if TYPE_CHECKING:
     from newswire.server.auth.tickets import Tickets
 
 # `newswire.server.auth` is imported late: it needs Starlette and PyJWT, and a redirect without tickets needs neither.
+
+
+def parameters_of(subscription: Subscription) -> list[tuple[str, str]]:
+    """What the query of its address has to say for a stream to be as this subscription, which was not opened.
+
+    Its channels are not among them, nor its member, whom the server knows by the ticket.
+    """
+    start, found = subscription.start, []
+    if start is From.EARLIEST:
+        found.append(("from", "earliest"))
+    elif start is not None and not isinstance(start, From):
+        found.append((CURSOR, str(start)))
+    if subscription.form is Form.ENVELOPE:
+        found.append(("envelope", "json"))
+    return found
 
 
 class StreamServer:
@@ -58,6 +76,7 @@ class StreamServer:
         after: str | None = None,
         first_use: float = 30.0,
         until: float | None = None,
+        more: Iterable[tuple[str, str]] = (),
     ) -> str:
         """The address of a stream, with a ticket in it if the server needs one.
 
@@ -69,6 +88,7 @@ class StreamServer:
             after: the cursor of the request that is redirected.
             first_use: seconds in which the ticket has to be used.
             until: when the stream ends for good, in seconds since the Unix epoch; None: after 12 hours.
+            more: more parameters of the stream's query, such as `[("from", "earliest")]`.
 
         Raises:
             InvalidChannel: one of the channels is none.
@@ -79,6 +99,7 @@ class StreamServer:
             channels = Channels(channels)
         names = sorted((*channels.names, *channels.patterns))
         query = [("channel", name) for name in names] if len(names) > 1 else []
+        query += more
         if after:
             query.append((CURSOR, after))
         key = self._ticket_key()

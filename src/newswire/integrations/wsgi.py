@@ -11,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
-from urllib.parse import parse_qs
 
 from newswire.delivery.drain import Worker, drain_of
 from newswire.delivery.problem import Problem, not_found, problem_of, title
+from newswire.delivery.publish_headers import read_headers
+from newswire.delivery.query import Query
 from newswire.delivery.request import last_event_id
 from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
@@ -36,6 +37,16 @@ Authorize: TypeAlias = Callable[[Environ, Literal["subscribe", "publish"], Seque
 
 _CHANNEL: Final = "/channels/"
 _MAX_BODY: Final = 2**20
+_MOST: Final = 1000  # parameters of a query
+# What the server's streams take, which is passed on to them.
+_PASSED: Final = ("from", "envelope", "live", "max_rate", "coalesce", "presence", "member", "state")
+_HEADERS: Final = (
+    ("CONTENT_TYPE", b"content-type"),
+    ("CONTENT_LENGTH", b"content-length"),
+    ("HTTP_CONTENT_ENCODING", b"content-encoding"),
+    ("HTTP_IDEMPOTENCY_KEY", b"idempotency-key"),
+    ("HTTP_PREFER", b"prefer"),
+)
 
 
 class WsgiStream:
@@ -122,19 +133,29 @@ class Body:
 class WsgiApp:
     """A WSGI application with the routes of a hub, for a WSGI framework to mount at a prefix.
 
-    `POST /channels/NAME` publishes. `GET /channels/NAME` and `GET /stream?channel=A&channel=B` answer 307: the stream
-    is at `streams`.
+    `POST /channels/NAME` publishes its body as one event, `?event=` names its type, and an `Idempotency-Key` makes it
+    safe to send again. `GET /channels/NAME` and `GET /stream?channel=A&channel=B` answer 307: the stream is at
+    `streams`, with the parameters of the request (`from=earliest` …).
 
     Args:
         hub: the hub that publishes. It opens itself, in a thread of its own.
         streams: the server that streams, on the same log.
         authorize: decides about each request; None: everyone may do everything.
+        parameters: names of parameters of the query that `authorize` reads. Others that are not the hub's are refused.
     """
 
-    def __init__(self, hub: Hub[Any], streams: StreamServer, *, authorize: Authorize | None = None) -> None:
+    def __init__(
+        self,
+        hub: Hub[Any],
+        streams: StreamServer,
+        *,
+        authorize: Authorize | None = None,
+        parameters: Collection[str] = (),
+    ) -> None:
         self._hub = hub
         self._streams = streams
         self._authorize = authorize
+        self._parameters = tuple(parameters)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request; see PEP 3333."""
@@ -150,10 +171,11 @@ class WsgiApp:
         return [body]
 
     def _answer(self, environ: Environ) -> tuple[int, list[tuple[str, str]], bytes]:
-        path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+        path = _path_of(environ)
         method = environ["REQUEST_METHOD"]
+        query = Query(environ.get("QUERY_STRING", "").encode("latin-1", "replace"), _MOST)
         if path == "/stream":
-            channels = parse_qs(environ.get("QUERY_STRING", "")).get("channel", [])
+            channels = query.all("channel")
             allowed: tuple[str, ...] = ("GET", "HEAD")
         elif path.startswith(_CHANNEL) and len(path) > len(_CHANNEL):
             channels = [path.removeprefix(_CHANNEL)]
@@ -167,13 +189,28 @@ class WsgiApp:
             raise Problem(405, "method_not_allowed", detail, headers={"allow": ", ".join(allowed)})
         if any(map(is_internal, channels)):
             raise Problem(400, "invalid_channel", "channels that begin with '$' are not for clients", field="channel")
-        subject = self._subject(environ, "publish" if method == "POST" else "subscribe", channels)
         if method == "POST":
-            position = self._hub.sync.publish(channels[0], _body_of(environ))
-            return 200, [("Content-Type", "application/json")], json.dumps({"id": position}).encode()
+            return self._publish(environ, channels[0], query)
+        query.only(*_PASSED, *(("channel",) if path == "/stream" else ()), also=self._parameters, cursor=True)
+        more = [(name, value) for name in _PASSED if (value := query.one(name)) is not None]
+        subject = self._subject(environ, "subscribe", channels)
         asked = [name_or_pattern(channel) for channel in channels]
-        location = self._streams.location(asked, subject=subject, after=last_event_id(environ))
+        location = self._streams.location(asked, subject=subject, after=last_event_id(environ), more=more)
         return 307, [("Location", location), ("Cache-Control", "no-store")], b""
+
+    def _publish(self, environ: Environ, channel: str, query: Query) -> tuple[int, list[tuple[str, str]], bytes]:
+        query.only("event", also=self._parameters)
+        event = query.one("event")
+        self._subject(environ, "publish", [channel])
+        headers = [(name, str(environ[key]).encode("latin-1", "replace")) for key, name in _HEADERS if environ.get(key)]
+        is_batch, length, key, wait = read_headers(headers)
+        if is_batch:
+            detail = "a batch is for hub.sync.publish_many, or for newswire serve: here one body is one event"
+            raise Problem(415, "unsupported_type", detail)
+        body = _body_of(environ, length)
+        name = "message" if event is None else event
+        position = self._hub.sync.publish(channel, body, event=name, idempotency_key=key, wait=wait)
+        return 200, [("Content-Type", "application/json")], json.dumps({"id": position}).encode()
 
     def _subject(
         self, environ: Environ, action: Literal["subscribe", "publish"], channels: Sequence[str]
@@ -186,13 +223,48 @@ class WsgiApp:
             raise Problem(403, "denied", str(error) or f"you may not {action} here") from None
 
 
-def _body_of(environ: Environ) -> bytes:
-    announced = str(environ.get("CONTENT_LENGTH") or "0")
-    length = int(announced) if announced.isdecimal() else 0
-    if length > _MAX_BODY:
-        raise Problem(413, "too_large", f"an event has at most {_MAX_BODY:,} bytes here", limit=_MAX_BODY)
-    body: bytes = environ["wsgi.input"].read(length)
-    return body
+def _path_of(environ: Environ) -> str:
+    try:
+        return str(environ.get("PATH_INFO", "")).encode("latin-1").decode("utf-8")
+    except UnicodeDecodeError:
+        detail = "the channel is not UTF-8: percent-encode its UTF-8 bytes, as encodeURIComponent does"
+        raise Problem(400, "not_utf8", detail, field="channel") from None
+
+
+def _body_of(environ: Environ, length: int | None) -> bytes:
+    """The body of a request.
+
+    Args:
+        environ: the request.
+        length: of the body, as its headers say; None: they don't.
+
+    Raises:
+        Problem: it is too large, ends too early, or no one knows where it ends. A part of it is no event.
+    """
+    if length is None:
+        if environ.get("CONTENT_LENGTH"):
+            raise Problem(400, "invalid_request", "Content-Length is no number. Nothing was stored")
+        # A server that ends `wsgi.input` where the body ends says so. Others leave the pieces of a body to us.
+        if not environ.get("wsgi.input_terminated"):
+            if environ.get("HTTP_TRANSFER_ENCODING"):
+                raise Problem(411, "length_required", "this server needs a Content-Length: send the body in one piece")
+            return b""
+        length = _MAX_BODY + 1
+    elif length > _MAX_BODY:
+        raise _too_large()
+    read, body = environ["wsgi.input"].read, bytearray()
+    while len(body) < length and (piece := read(length - len(body))):
+        body += piece
+    if len(body) > _MAX_BODY:
+        raise _too_large()
+    if environ.get("CONTENT_LENGTH") and len(body) < length:
+        detail = f"the body ended after {len(body):,} of {length:,} bytes. Nothing was stored"
+        raise Problem(400, "client_gone", detail)
+    return bytes(body)
+
+
+def _too_large() -> Problem:
+    return Problem(413, "too_large", f"an event has at most {_MAX_BODY:,} bytes here", limit=_MAX_BODY)
 
 
 def _of_problem(problem: Problem) -> tuple[int, list[tuple[str, str]], bytes]:

@@ -13,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from newswire.delivery.problem import Problem, not_found
+from newswire.delivery.query import Query
 from newswire.errors import LimitExceeded
 from newswire.log.channels import check_pattern
 from newswire.server.auth.access import Access, is_writable
 from newswire.server.auth.authority import Auth, denied
 from newswire.server.auth.tickets import NEEDED
-from newswire.server.query import Query
 from newswire.server.service import service_of
 from newswire.wire.payload import read_json
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Scope
 from newswire.browser import FILES
 from newswire.delivery.asgi import Answer, AnswersWhole
 from newswire.delivery.problem import Problem
+from newswire.delivery.query import Query, channel_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import Closed, InvalidChannel
@@ -35,7 +36,6 @@ from newswire.server.edges import Origin
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests, outcome_of
 from newswire.server.publish import HEADERS, FastChannel, publish
-from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.serving.hosts import Hosts

@@ -19,10 +19,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from newswire.delivery.problem import Problem
+from newswire.delivery.query import Query
 from newswire.hub.latest import is_within
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern, check_pattern, is_internal, name_or_pattern
-from newswire.server.query import Query
 from newswire.server.service import Service, service_of
 
 _NO_STORE: Final = {"cache-control": "no-store"}

@@ -18,13 +18,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from newswire.delivery.query import Query
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import LogError
 from newswire.log.channels import Pattern, name_or_pattern
 from newswire.log.engine import Span
 from newswire.log.position import Position
-from newswire.server.query import Query
 from newswire.server.service import Service, service_of
 from newswire.serving.served_app import REASONS
 

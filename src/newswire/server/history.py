@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from newswire.delivery.problem import Problem
+from newswire.delivery.query import Query, channel_of
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, Pattern, name_or_pattern
 from newswire.log.engine import Entry, Span
 from newswire.log.position import Lives, Position
-from newswire.server.query import Query, channel_of
 from newswire.server.service import service_of
 
 _DEFAULT: Final = 100

@@ -14,12 +14,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from newswire.delivery.problem import Problem, not_found
+from newswire.delivery.query import Query, channel_of
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import InvalidChannel
 from newswire.hub.presence.member import Member, check_id, json_text
 from newswire.hub.presence.presences import Presence
 from newswire.server.auth import Access, allow_all
-from newswire.server.query import Query, channel_of
 from newswire.server.service import Service, service_of
 from newswire.wire.event import Event
 from newswire.wire.payload import read_json

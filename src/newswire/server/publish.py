@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
@@ -25,10 +24,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from newswire.delivery.asgi import Answer, AnswersWhole
 from newswire.delivery.problem import Problem, internal
+from newswire.delivery.publish_headers import read_headers
+from newswire.delivery.query import Query, channel_of
 from newswire.errors import ContractBroken, InvalidEvent
 from newswire.server.auth import allow_all
 from newswire.server.metrics import CountRequests
-from newswire.server.query import Query, channel_of
 from newswire.server.service import Service
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import problem_from
@@ -42,13 +42,8 @@ PATH: Final = "/channels/"
 HEADERS: Final = (("content-type", "application/json"), ("cache-control", "no-store"))
 _HEADERS: Final = [(name.encode(), value.encode()) for name, value in HEADERS]
 _HEAD: Final = b"content-length: %d\r\n" + b"".join(b"%s: %s\r\n" % pair for pair in _HEADERS) + b"\r\n"
-_NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
 _SLICE: Final = 250  # lines: about a millisecond
 _MEMBERS: Final = frozenset({"data", "event"})
-_KEY_BYTES: Final = 255  # as of `Hub.publish`
-_WAIT: Final = re.compile(rb"(?:^|[,; \t])wait=(\d{1,9})(?:$|[,; \t])", re.IGNORECASE)
-_WAIT_SECONDS: Final = 60.0  # the longest: then connections that wait are not as many as the outage is long
-_CHARSETS: Final = frozenset({"", "utf-8", "utf8", "us-ascii"})
 
 
 async def publish(service: Service, scope: Scope, receive: Receive, body: bytes | None = None) -> bytes:
@@ -85,7 +80,7 @@ async def _publish(service: Service, scope: Scope, receive: Receive, body: bytes
     if service.authorize is not allow_all:
         access = await service.authorize(Request(scope, receive), "publish", (channel,))
     publisher = service.publisher(scope, access)
-    is_batch, announced, key, wait = _read_headers(scope)
+    is_batch, announced, key, wait = read_headers(scope["headers"])
     settings = service.settings
     if body is None:
         body = await service.bodies.read(receive, announced)
@@ -203,50 +198,6 @@ class FastChannel(AnswersWhole):
 
 async def _at_hand(body: bytes) -> Message:
     return {"type": "http.request", "body": body, "more_body": False}
-
-
-def _read_headers(scope: Scope) -> tuple[bool, int | None, str | None, float | None]:
-    """Whether the body is a batch, its length if that was announced, the `Idempotency-Key`, and for how many seconds
-    the client lets the server try again while the log is away (`Prefer: wait=10`, RFC 7240, section 4.3).
-
-    Raises:
-        Problem: the body is one that can't be an event's data, or the key is none.
-    """
-    kind = encoding = b""
-    announced: int | None = None
-    key: str | None = None
-    wait: float | None = None
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            kind = value
-        elif name == b"content-length":
-            announced = int(value[:19]) if value.isdigit() else None
-        elif name == b"content-encoding":
-            encoding = value
-        elif name == b"idempotency-key":
-            if key is not None or not 0 < len(value.strip()) <= _KEY_BYTES:
-                detail = f"Idempotency-Key is one header, of 1 to {_KEY_BYTES} characters. Nothing was stored"
-                raise Problem(400, "invalid_idempotency_key", detail)
-            key = value.strip().decode("latin-1")
-        elif name == b"prefer":
-            found = _WAIT.search(value)
-            wait = min(float(found[1]), _WAIT_SECONDS) if found else wait
-    if encoding and (named := encoding.decode("latin-1").strip().lower()) != "identity":
-        detail = f"the body is encoded as {named[:40]!r}: send it as it is, without Content-Encoding"
-        raise Problem(415, "unsupported_encoding", detail, headers={"accept-encoding": "identity"})
-    if not kind:
-        return False, announced, key, wait
-    media, _, parameters = kind.decode("latin-1").lower().partition(";")
-    media = media.strip()
-    if parameters:
-        charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
-        if charset not in _CHARSETS:
-            detail = f"the body's charset is {charset[:40]!r}: events are UTF-8"
-            raise Problem(415, "unsupported_charset", detail)
-    if media.startswith("multipart/"):
-        detail = "a multipart body is no event: send the data itself as the body, or a batch as application/x-ndjson"
-        raise Problem(415, "unsupported_type", detail)
-    return media in _NDJSON, announced, key, wait
 
 
 async def _parse_batch(body: bytes, event: str | None, limit: int, contract: Contract[Any] | None) -> list[Event]:

@@ -18,11 +18,12 @@ from django.db import connections  # type: ignore[import-untyped]
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse  # type: ignore[import-untyped]
 
 from newswire.delivery.reader import Item
-from newswire.delivery.request import last_event_id
+from newswire.delivery.request import CURSOR, last_event_id
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.django.config import config
 from newswire.integrations.exchange import Exchange
+from newswire.integrations.redirect import parameters_of
 
 
 async def stream(
@@ -63,7 +64,8 @@ def redirect(request: Any, content: Subscription, *, until: float | None = None)
 
     Args:
         request: the request.
-        content: the subscription; only its channels count, and the cursor of the request.
+        content: the subscription: its channels, where it begins, and its `envelope`; `after` not given, the cursor of
+            the request.
         until: when the stream ends for good, in seconds since the Unix epoch; None: after 12 hours.
 
     Raises:
@@ -71,7 +73,9 @@ def redirect(request: Any, content: Subscription, *, until: float | None = None)
     """
     user = getattr(request, "user", None)
     subject = str(user.pk) if user is not None and user.is_authenticated else None
-    location = config().streams().location(content.channels, subject=subject, after=last_event_id(request), until=until)
+    more = parameters_of(content)
+    after = None if any(name == CURSOR for name, _ in more) else last_event_id(request)
+    location = config().streams().location(content.channels, subject=subject, after=after, until=until, more=more)
     return HttpResponse(status=307, headers={"Location": location, "Cache-Control": "no-store"})
 
 

@@ -13,8 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from starlette.types import Scope
-
+from newswire.delivery.asgi import Scope
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import CURSOR, is_cursor
 
