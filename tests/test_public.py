@@ -89,12 +89,8 @@ def test_djangos_routes_say_which_extra_they_need() -> None:
         ("from newswire.server.auth import Tokens; Tokens()", "verifying tokens needs jwt"),
         ("from newswire.server.auth import new_token; new_token('x' * 32, subject=None)", "making tokens needs jwt"),
         ("from newswire.server.auth import read_keys; read_keys('key.json')", "reading keys needs jwt"),
-        (
-            "from newswire.integrations.redirect import StreamServer as S; S('/a', secret='x').location(['a'])",
-            "making tickets needs jwt",
-        ),
     ],
-    ids=["verify", "make", "keys", "ticket"],
+    ids=["verify", "make", "keys"],
 )
 def test_what_signs_says_which_extra_it_needs(
     call: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -105,6 +101,23 @@ def test_what_signs_says_which_extra_it_needs(
     monkeypatch.setitem(sys.modules, "jwt", None)
     with pytest.raises(ImportError, match=re.escape(f"{text}, which is not installed: pip install 'newswire[auth]'")):
         exec(call, {})
+
+
+@pytest.mark.parametrize("more", ["secret='x'", "hub=Hub()"])
+@pytest.mark.parametrize("missing", ["jwt", "starlette"])
+def test_a_stream_server_with_tickets_says_which_extras_it_needs(more: str, missing: str) -> None:
+    """Both at once, where it is made; without tickets it needs neither."""
+    program = (
+        f"import sys; sys.modules['{missing}'] = None; from newswire import Hub; "
+        "from newswire.integrations.wsgi import StreamServer; print(StreamServer('/a').location(['a'])); "
+        f"StreamServer('/a', {more})"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "/a/channels/a\n"
+    assert done.stderr.splitlines()[-1] == (
+        f"ModuleNotFoundError: a StreamServer with tickets needs {missing}, which is not installed: "
+        "pip install 'newswire[server,auth]'"
+    )
 
 
 def test_the_test_kit_needs_no_pytest() -> None:

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from newswire.delivery.request import CURSOR
 from newswire.errors import InvalidSetting
+from newswire.extras import Extra
 from newswire.hub.frames import Form
 from newswire.hub.hub import Hub
 from newswire.hub.start import From
@@ -56,11 +57,17 @@ class StreamServer:
 
     Raises:
         InvalidSetting: `url` is no address.
+        ImportError: tickets need a package that is not installed; the message says which extras bring it.
     """
 
     def __init__(self, url: str, *, secret: str | None = None, hub: Hub[Any] | None = None) -> None:
         if not url.startswith(("http://", "https://", "/")) or "?" in url or "#" in url:
             raise InvalidSetting("StreamServer", "url", url, "https://live.example.org, or a path such as /live")
+        if hub is not None or secret is not None:
+            with Extra("a StreamServer with tickets", "server,auth"):  # here, and not at the first request
+                import jwt as _  # noqa: F401
+
+                import newswire.server.auth as _auth  # noqa: F401
         self.url: str = url.rstrip("/")
         self._hub = hub
         self._secret = secret
@@ -93,7 +100,6 @@ class StreamServer:
         Raises:
             InvalidChannel: one of the channels is none.
             LogUnavailable: the log that keeps the secret can't be read.
-            ImportError: a ticket needs a package that is not installed; the message says which extra brings it.
         """
         if not isinstance(channels, Channels):
             channels = Channels(channels)

@@ -32,8 +32,8 @@ def check_settings(app_configs: Any, **more: Any) -> list[CheckMessage]:
         messages.append(Error(f"{NAME}['LOG']: {error}", id="newswire.E002"))
     if found.server is not None:
         try:
-            StreamServer(found.server)
-        except ValueError as error:
+            StreamServer(found.server, secret=found.secret or "-")  # without one, tickets are signed with the log's
+        except (ValueError, ImportError) as error:
             messages.append(Error(f"{NAME}['SERVER']: {error}", id="newswire.E003"))
     if found.prefix is not None and (not found.prefix.startswith("/") or found.prefix.endswith("/")):
         messages.append(Error(f"{NAME}['PREFIX'] is a path such as '/live', not {found.prefix!r}", id="newswire.E004"))
