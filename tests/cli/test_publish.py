@@ -9,12 +9,16 @@ import re
 import signal
 import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import httpx2
 import pytest
+from click.testing import CliRunner
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, run_newswire
+
+from newswire.cli.main import newswire
 
 
 def test_an_argument_is_one_event_and_its_id_is_printed(server: Serve) -> None:
@@ -109,6 +113,44 @@ def test_a_server_that_is_not_there_is_status_3(tmp_path: Path) -> None:
     done = run_newswire("publish", "a", "x", "--url", f"http://127.0.0.1:{free_port()}", folder=tmp_path)
     assert done.returncode == 3
     assert "is `newswire serve` running there?" in done.stderr.decode()
+
+
+def test_a_server_of_another_kind_is_named() -> None:
+    """By its address, without a password in it, with what it says and what to check."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(b"no such\n page")
+
+        do_GET = do_POST
+
+        def log_message(self, *args: object) -> None:
+            """Nothing, since standard error is the command's."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever).start()
+        place = f"127.0.0.1:{server.server_port}"
+        try:
+            for command, path, rest in (
+                (
+                    "publish",
+                    "channels/a",
+                    " 404 Not Found, as no newswire server does: check --url. It says: no such page",
+                ),
+                ("top", "console/stats", " 404, as no newswire server does"),
+            ):
+                arguments = [
+                    command,
+                    "--url",
+                    f"http://ada:hunter2@{place}",
+                    *(["a", "x"] if command == "publish" else []),
+                ]
+                said = CliRunner().invoke(newswire, arguments)
+                assert (said.exit_code, said.stderr) == (1, f"newswire: http://{place}/{path} answers{rest}\n")
+        finally:
+            server.shutdown()
 
 
 def test_wait_goes_on_when_the_server_is_there(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,16 @@ def test_the_picture_fits_and_shows_what_needs_a_look_first() -> None:
     assert "[red]\\x1b[2J" in lines[head + 2]
     assert "log sqlite\\x9b" in lines[0]
     assert any(line.startswith("more: newswire top --channel") for line in lines)
+
+
+def test_one_of_each_and_no_password() -> None:
+    """The numbers read as words do, and a password in the server's URL stays out of the picture."""
+    stats = {
+        "workers": 1, "started": 0.0, "now": 100.0, "log": "sqlite", "log_state": "up", "lag": 0, "recent": [],
+        "subscribers": 1, "stalled": 1, "delivered": 1, "gaps": 1, "kept": 1, "channels": [],
+    }  # fmt: skip
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(view(Snapshot("http://ada:hunter2@x", stats, []), height=30))
+    head, numbers, *_ = console.export_text().splitlines()
+    assert head.startswith("newswire top  http://x  log sqlite, up")
+    assert numbers.rstrip() == "1 stream   1 stalled   0/s published   – delivered   1 event kept   1 gap"

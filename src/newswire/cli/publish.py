@@ -21,7 +21,7 @@ import httpx2
 
 from newswire import __version__
 from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import say, unreachable
+from newswire.cli.terminal import say, shown_url, unreachable
 from newswire.reason import reason
 from newswire.redact import printable
 
@@ -139,12 +139,12 @@ class Upload:
             message = f"{unreachable(str(self._client.base_url), error)}: is `newswire serve` running there?"
             raise Failed(message, refused=False) from None
         except httpx2.HTTPError as error:
-            message = f"the connection to {self._client.base_url} failed ({reason(error)})"
+            message = f"the connection to {shown_url(str(self._client.base_url))} failed ({reason(error)})"
             raise Failed(message, refused=False, unknown=True) from None
         if answer.status_code == 200:
             return _json(answer) or _not_newswire(answer)
         problem = _json(answer)
-        detail = str(problem.get("detail") or f"{answer.status_code} {answer.reason_phrase}: {answer.text[:200]}")
+        detail = str(problem.get("detail") or _unexplained(answer))
         busy = answer.status_code >= 500
         line = problem.get("line") if isinstance(problem.get("line"), int) else None
         if line is not None:  # the caller knows its number in the input, and what is stored
@@ -174,8 +174,18 @@ def _json(answer: httpx2.Response) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _unexplained(answer: httpx2.Response) -> str:
+    """An error that is no problem of newswire's: another server answers, or a proxy."""
+    said = " ".join(answer.text[:200].split())
+    text = f"{shown_url(str(answer.url))} answers {answer.status_code} {answer.reason_phrase}"
+    if answer.status_code < 500:
+        text += ", as no newswire server does: check --url"
+    return text if said in ("", answer.reason_phrase) else f"{text}. It says: {said}"
+
+
 def _not_newswire(answer: httpx2.Response) -> dict[str, Any]:
-    raise Failed(f"{answer.url} does not answer like a newswire server: check --url", refused=True, unknown=True)
+    url = shown_url(str(answer.url))
+    raise Failed(f"{url} does not answer like a newswire server: check --url", refused=True, unknown=True)
 
 
 _AHEAD: Final = 5_000  # lines read ahead of the server
@@ -264,7 +274,7 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: st
         raise click.UsageError("DATA is empty. " + _EMPTY)
     url = str(options["url"])
     if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {url!r}")
+        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {shown_url(url)!r}")
     limits = httpx2.Limits(
         keepalive_expiry=2.0
     )  # below the server's own, so that no request meets a closing connection

@@ -43,6 +43,11 @@ def unreachable(url: str, error: BaseException) -> str:
     return f"{parts.scheme}://{parts.netloc} can't be reached ({reason(error)})"
 
 
+def shown_url(url: str) -> str:
+    """A URL as it may be shown: without a password, and in one line."""
+    return printable(without_userinfo(url), lines=False)
+
+
 def discard(stream: TextIO) -> None:
     """It has no reader any more: what is left in its buffer goes nowhere, and Python does not complain when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -26,11 +26,12 @@ from rich.text import Text
 
 from newswire import __version__, posix
 from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import discard, say, unreachable, wants_colours
+from newswire.cli.terminal import discard, say, shown_url, unreachable, wants_colours
 from newswire.redact import printable
 
 _STATES: Final = {"live": "green", "catching_up": "yellow", "stalled": "red", "ending": "dim"}
 _COLUMN: Final[dict[str, Any]] = {"no_wrap": True, "overflow": "ellipsis"}
+_ONE: Final = {"streams": "stream", "events kept": "event kept", "gaps": "gap"}
 _FEWEST: Final = 3  # rows of a table, however low the terminal is
 
 
@@ -106,7 +107,7 @@ def view(snapshot: Snapshot, *, height: int | None = None) -> RenderableType:
 def _head(snapshot: Snapshot) -> Text:
     stats = snapshot.stats
     line = Text(no_wrap=True, overflow="ellipsis")
-    line.append("newswire top", style="bold").append(f"  {printable(snapshot.url, lines=False)}  ", style="cyan")
+    line.append("newswire top", style="bold").append(f"  {shown_url(snapshot.url)}  ", style="cyan")
     state = {"up": "up", "behind": f"{stats['lag']:,} events behind", "down": "away: streams wait"}[stats["log_state"]]
     line.append(f"log {printable(stats['log'], lines=False)}, ").append(
         state, style=None if stats["log_state"] == "up" else "bold red"
@@ -132,7 +133,7 @@ def _numbers(snapshot: Snapshot) -> Text:
         (f"{stats['gaps']:,.0f}", "gaps", "bold yellow" if stats["gaps"] else "bold"),
     ]
     for number, word, style in shown:
-        line.append(number, style=style).append(f" {word}   ")
+        line.append(number, style=style).append(f" {_ONE.get(word, word) if number == '1' else word}   ")
     return line
 
 
@@ -222,7 +223,7 @@ def top(url: str, token: str | None, channel: str | None, subject: str | None, i
     Exit code: 1 the server does not show this, 3 it can't be reached.
     """
     if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {url!r}")
+        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {shown_url(url)!r}")
     headers = {"user-agent": f"newswire/{__version__}", **bearer(token)}
     wanted = {"channel": channel, "subject": subject}
     query = {"limit": str(_STREAMS), **{name: value for name, value in wanted.items() if value is not None}}
@@ -258,7 +259,8 @@ def _json(answer: httpx2.Response) -> Any:
     detail = found.get("detail") if isinstance(found, dict) else None
     if answer.status_code in (401, 403):
         raise _Refused(f"{detail or 'the server asks for a credential'}; here by --token or NEWSWIRE_TOKEN")
-    raise _Refused(str(detail or f"{answer.url} answers {answer.status_code}, as no newswire server does"))
+    url = shown_url(str(answer.url))
+    raise _Refused(str(detail or f"{url} answers {answer.status_code}, as no newswire server does"))
 
 
 def _print(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Snapshot, again: float | None) -> None:
