@@ -55,9 +55,15 @@ async def test_a_relative_file_stays_where_it_was(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("events.db", "no scheme; this version knows memory://, sqlite:///"),
-        ("", "no scheme"),
-        ("sqlite:events.db", "no scheme"),
+        ("events.db", "no scheme (did you mean sqlite:///events.db?); this version knows memory://, sqlite:///"),
+        ("/var/lib/events.db", "did you mean sqlite:////var/lib/events.db?"),
+        ("", "no scheme; this"),
+        ("ada:hunter2@host", "no scheme; this"),
+        ("sqlite:events.db", "no scheme (did you mean sqlite:///events.db?)"),
+        (
+            "sqlite://events.db",
+            "needs a file: sqlite:///relative.db or sqlite:////absolute/path.db (did you mean sqlite:///events.db?)",
+        ),
         ("sqlite://", "needs a file"),
         ("sqlite:///", "needs a file"),
         ("sqlite://events.db", "needs a file: sqlite:///relative.db"),

@@ -6,8 +6,25 @@ from typing import Any, Final
 
 import click
 
+from newswire.cli.terminal import shown_url
+
+
+class ServerUrl(click.ParamType[str]):
+    """The address of a server."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See `click.ParamType.convert`."""
+        url = str(value)
+        if not url.startswith(("http://", "https://")):
+            self.fail(f"it begins with http:// or https://, and this is {shown_url(url)!r}", param, ctx)
+        return url
+
+
 SERVER_URL: Final = click.option(
     "--url",
+    type=ServerUrl(),
     default="http://127.0.0.1:8000",
     show_default=True,
     envvar="NEWSWIRE_URL",

@@ -273,8 +273,6 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: st
     if data is not None and not data.strip():
         raise click.UsageError("DATA is empty. " + _EMPTY)
     url = str(options["url"])
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {shown_url(url)!r}")
     limits = httpx2.Limits(
         keepalive_expiry=2.0
     )  # below the server's own, so that no request meets a closing connection

@@ -25,7 +25,7 @@ import click
 from newswire import posix
 from newswire.cli.options import SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
-from newswire.cli.terminal import discard, say, unreachable
+from newswire.cli.terminal import discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
@@ -224,6 +224,10 @@ def _when_nobody_reads(loop: asyncio.AbstractEventLoop, call: Callable[[], None]
 def _targets(streams: tuple[str, ...], server: str, start: str | None) -> Iterator[Target]:
     """One stream for all channels together, and one for each URL."""
     channels = [stream for stream in streams if "://" not in stream]
+    for channel in channels:
+        if "/" in channel:
+            text = f"{shown_url(channel)!r} has a slash, as no channel has: an address begins with http:// or https://"
+            raise click.UsageError(text)
     query = [] if start is None else [("from", start)]
     if channels:
         one = channels[0] if len(channels) == 1 and not set(channels[0]) & set("*>") else None

@@ -222,8 +222,6 @@ def top(url: str, token: str | None, channel: str | None, subject: str | None, i
 
     Exit code: 1 the server does not show this, 3 it can't be reached.
     """
-    if not url.startswith(("http://", "https://")):
-        raise click.UsageError(f"--url is the server's address, such as http://127.0.0.1:8000, not {shown_url(url)!r}")
     headers = {"user-agent": f"newswire/{__version__}", **bearer(token)}
     wanted = {"channel": channel, "subject": subject}
     query = {"limit": str(_STREAMS), **{name: value for name, value in wanted.items() if value is not None}}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Callable, Container, Mapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, urlunsplit
@@ -15,6 +16,7 @@ _SCHEMES: Final = (
     "nats://host:4222, "
     "https://origin.example/"
 )
+_PATH: Final = re.compile(r"[\w./-]+")
 # The options that a URL may have, each with the function that reads its text.
 _Known: TypeAlias = Mapping[str, Callable[[str], Any]]
 
@@ -42,11 +44,17 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
     scheme, separator, _ = url.partition("://")
     scheme = scheme.lower()
     if not separator:
-        raise ValueError(f"a log is named by a URL, and this has no scheme; this version knows {_SCHEMES}")
+        meant = _meant(url.removeprefix("sqlite:"))
+        raise ValueError(f"a log is named by a URL, and this has no scheme{meant}; this version knows {_SCHEMES}")
     opener = _OPENERS.get(scheme)
     if opener is None:
         raise ValueError(f"this version has no {scheme[:20]}:// log; it knows {_SCHEMES}")
     return opener(scheme, urlsplit(url), retention, options)
+
+
+def _meant(path: str) -> str:
+    """A question, if this is the path of a file, and nothing that may have a password."""
+    return f" (did you mean sqlite:///{path}?)" if _PATH.fullmatch(path) else ""
 
 
 def _memory(scheme: str, parts: SplitResult, retention: RetentionRules, options: dict[str, Any]) -> Log:
@@ -62,7 +70,8 @@ def _sqlite(scheme: str, parts: SplitResult, retention: RetentionRules, options:
 
     path = unquote(parts.path).removeprefix("/")
     if parts.netloc or not path:
-        raise ValueError("an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db")
+        meant = _meant(parts.netloc + parts.path)
+        raise ValueError(f"an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db{meant}")
     known: _Known = {"synchronous": str.upper, "busy_timeout": float}
     return SqliteLog(path, retention=_kept(retention), **_options(scheme, parts.query, options, known))
 

@@ -1,0 +1,28 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from newswire.cli.main import newswire
+
+
+@pytest.mark.parametrize("command", [["publish", "news", "x"], ["tail", "news"], ["top", "--once"]])
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://ada:hunter2@localhost"])
+def test_a_servers_address_is_a_url(command: list[str], url: str) -> None:
+    """The same words from each command, as from a variable; a password is not among them."""
+    shown = url.replace("ada:hunter2@", "")
+    for said in (
+        CliRunner().invoke(newswire, [*command, "--url", url]),
+        CliRunner().invoke(newswire, command, env={"NEWSWIRE_URL": url}),
+    ):
+        assert said.exit_code == 2
+        assert f"it begins with http:// or https://, and this is {shown!r}" in said.output
+
+
+def test_an_address_without_its_scheme_is_no_channel() -> None:
+    """curl takes `localhost:8000/channels/news`; `newswire tail` says what is missing."""
+    said = CliRunner().invoke(newswire, ["tail", "localhost:8000/channels/news"])
+    assert said.exit_code == 2
+    assert "'localhost:8000/channels/news' has a slash, as no channel has: an address begins with http:" in said.output
