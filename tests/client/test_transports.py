@@ -145,6 +145,24 @@ async def test_aiter_events(name: str, kind: str) -> None:
                 await events.aclose()
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_a_cancelled_wait_is_no_end(name: str) -> None:
+    """Where the library closes the response, the next call says so; else it waits on."""
+    with BadServer([Answer([A], chunked=True, end="hang")]) as server:
+        async with async_client(name) as client:
+            asked = client.get(server.url) if name == "aiohttp" else client.stream("GET", server.url)
+            async with asked as response:
+                events = aiter_events(response)
+                assert (await anext(events)).data == "a"
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(events), 0.05)
+                again, words = (TimeoutError, None) if name == "aiohttp" else (RuntimeError, "AsyncEventSource")
+                with pytest.raises(again, match=words):
+                    await asyncio.wait_for(anext(events), 0.05)
+                await events.aclose()
+
+
 @pytest.mark.parametrize("name", ["httpx", "requests", "requests, read later", "urllib3"])
 def test_iter_events_of_a_body_that_was_read(name: str) -> None:
     """A response that its library has read already, as without `stream=True`, gives its events."""

@@ -6,7 +6,10 @@ a cursor: `EventSource` does.
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
+from inspect import isasyncgen
 from typing import Any
 
 from newswire.client.options import Limits
@@ -37,8 +40,11 @@ def iter_events(response: Any, *, limits: Limits | None = None) -> Iterator[Even
         yield from decoder.feed(data)
 
 
-async def aiter_events(response: Any, *, limits: Limits | None = None) -> AsyncIterator[Event]:
+def aiter_events(response: Any, *, limits: Limits | None = None) -> AsyncIterator[Event]:
     """Iterates over the events of a response, as they come, in an event loop.
+
+    httpx2 and httpx close a response when a wait for it is cancelled, as by `asyncio.wait_for`. The next call raises
+    then: what comes to an end in silence would look whole. With aiohttp, call it again.
 
     Args:
         response: a response of httpx2, httpx or aiohttp, or any async iterable of bytes.
@@ -46,12 +52,39 @@ async def aiter_events(response: Any, *, limits: Limits | None = None) -> AsyncI
 
     Raises:
         DecodeLimitExceeded: a line or an event is too large.
+        RuntimeError: a wait was cancelled, and that has closed the response.
         Exception: what the library raises when the connection breaks.
     """
-    decoder = _decoder(limits)
-    async for data in _async_chunks(response):
-        for event in decoder.feed(data):
-            yield event
+    return _Events(_async_chunks(response), _decoder(limits))
+
+
+class _Events(AsyncIterator[Event]):
+    """An object and no generator, which would end in silence after a wait was cancelled."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], decoder: Decoder) -> None:
+        self._chunks = chunks
+        self._decoder = decoder
+        self._ready: deque[Event] = deque()
+        self._closed = False  # by a cancelled wait: a generator does not go on
+
+    async def __anext__(self) -> Event:
+        while not self._ready:
+            if self._closed:
+                raise RuntimeError(
+                    "a wait for an event was cancelled, which has closed the response: "
+                    "read with AsyncEventSource, whose waits can be cancelled, or wait in a task of its own"
+                )
+            try:
+                self._ready.extend(self._decoder.feed(await anext(self._chunks)))
+            except asyncio.CancelledError:
+                self._closed = isasyncgen(self._chunks)
+                raise
+        return self._ready.popleft()
+
+    async def aclose(self) -> None:
+        """Closes the generator below, if there is one; the response is the caller's."""
+        if isasyncgen(self._chunks):
+            await self._chunks.aclose()
 
 
 def _decoder(limits: Limits | None) -> Decoder:
@@ -82,14 +115,15 @@ def _urllib3_chunks(raw: Any) -> Iterable[bytes]:
     return (piece for data in iter(lambda: raw._fp.read1(_READ), b"") for piece in inflater.feed(data))
 
 
-async def _async_chunks(response: Any) -> AsyncIterator[bytes]:
+def _async_chunks(response: Any) -> AsyncIterator[bytes]:
     if hasattr(response, "aiter_bytes"):
-        chunks = response.aiter_bytes()
-    elif hasattr(response, "content") and hasattr(response.content, "iter_any"):
+        return response.aiter_bytes()  # type: ignore[no-any-return]
+    if hasattr(response, "content") and hasattr(response.content, "iter_any"):
         if getattr(response, "_body", None) is not None:  # aiohttp's `read` leaves nothing in `content`
-            yield response._body
-        chunks = response.content.iter_any()
-    else:
-        chunks = response
-    async for data in chunks:
-        yield data
+            return _one(response._body)
+        return aiter(response.content.iter_any())
+    return aiter(response)
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data

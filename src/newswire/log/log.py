@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Awaitable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -35,6 +33,7 @@ from newswire.log.engine import (
     Span,
 )
 from newswire.log.failures import as_log_error, as_unavailable, own_copy
+from newswire.log.follower import Follower
 from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import KnownPosition, Position, positions
 from newswire.log.submissions import BatchCheck, Submissions, wrong_number
@@ -44,7 +43,6 @@ logger: logging.Logger = logging.getLogger("newswire.log")
 
 T = TypeVar("T")
 
-_FOLLOWED: Final = 8192  # entries that a slow follower has in memory; then it reads on when it has taken them
 _TAIL_SECONDS: Final = 1.0  # how long a tail that was cancelled may take to end, before it is left alone
 
 
@@ -281,38 +279,17 @@ class Log:
             raise error
         raise as_unavailable(error or LogUnavailable("the log's tail ended"), closed=False) from error
 
-    async def follow(self, after: int | None = None) -> AsyncIterator[Sequence[Entry]]:
+    def follow(self, after: int | None = None) -> Follower:
         """Iterate over everything appended after `after` (None: after now), by whomever, in order, without holes.
 
         The iterator waits when it has caught up. "Now" is the call of its first `__anext__`. It ends when the log is
-        closed; closing it (`aclose`) frees what it holds. An offset that is left out belongs to no event.
+        closed; closing it (`aclose`) frees what it holds. An offset that is left out belongs to no event. Cancelling
+        loses nothing: call it again.
 
         Raises:
             EpochChanged, TrimmedAway: see `tail`.
         """
-        span = await self.span()
-        at = span.latest if after is None else max(after, 0)
-        while not self._closed:
-            queue: deque[Sequence[Entry]] = deque()
-            news = asyncio.Event()
-            tail = asyncio.create_task(self.tail(at, span.epoch, partial(_enqueue, queue, news)))
-            tail.add_done_callback(lambda _, news=news: news.set())  # type: ignore[misc]
-            try:
-                while not tail.done() or queue:
-                    await news.wait()
-                    news.clear()
-                    while queue:
-                        entries = queue.popleft()
-                        at = entries[-1].offset
-                        yield entries
-                tail.result()
-            except _TooSlow:
-                continue
-            finally:
-                tail.cancel()
-                await asyncio.wait([tail])
-                if not tail.cancelled():
-                    tail.exception()
+        return Follower(self, after)
 
     # -- the rest
 
@@ -436,14 +413,3 @@ class _Tail:
         """Call back no more."""
         self._on_entries = None
         self.task.cancel()
-
-
-class _TooSlow(Exception):
-    """A follower has enough to do."""
-
-
-def _enqueue(queue: deque[Sequence[Entry]], news: asyncio.Event, entries: Sequence[Entry], last: bool) -> None:
-    if sum(map(len, queue)) > _FOLLOWED:
-        raise _TooSlow
-    queue.append(entries)
-    news.set()

@@ -280,6 +280,16 @@ class FollowTests(LogTests):
         async with closing(log.follow(0)) as other:
             assert offsets(await take(other, 1)) == numbers
 
+    async def test_cancelled_and_called_again(self, log: Log) -> None:
+        """A follower whose wait was cancelled goes on after what it gave, and has lost nothing meanwhile."""
+        await publish(log, "a", "before")
+        async with closing(log.follow()) as follower:
+            for text in ("1", "2"):
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(follower), 0.05)
+                numbers = await publish(log, "a", text)
+                assert offsets(await take(follower, 1)) == numbers
+
     async def test_ends_with_the_log(self, make_log: MakeLog) -> None:
         """A follower that waits ends when the log is closed, and one that begins later gets an error."""
         async with opened(make_log()) as log:

@@ -273,6 +273,26 @@ class PresenceSuite(LogTests):
         await events.aclose()  # type: ignore[attr-defined]
 
     @pytest.mark.slow
+    async def test_a_wait_that_is_cancelled_loses_nothing(self, pair: tuple[Hub, Hub]) -> None:
+        """Changes and numbers go on after it: the next call gives what came meanwhile."""
+        here, there = pair
+        changes, numbers = aiter(there.presence(ROOM)), aiter(there.presence(ROOM).counts())
+        assert await anext(numbers) == 0
+        for iterator in (changes, numbers):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(iterator), 0.05)
+        stream = Stream(here, Member("ada"))
+        with anyio.fail_after(PATIENCE):
+            assert (await anext(changes)).kind == "join"
+            assert await anext(numbers) == 1
+        await stream.close()
+        await changes.aclose()  # type: ignore[attr-defined]
+        await numbers.aclose()  # type: ignore[attr-defined]
+        with pytest.raises(StopAsyncIteration):
+            await anext(changes)
+        with pytest.raises(StopAsyncIteration):
+            await anext(numbers)
+
     async def test_how_many_are_there_without_their_names(self, pair: tuple[Hub, Hub]) -> None:
         """The number as it is, then each other one, on every node; changes are counted where they were stored."""
         here, there = pair

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from newswire.errors import Closed, LogUnavailable
+from newswire.hub.iterator import EventIterator
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.hub.presence import names
@@ -231,26 +233,15 @@ class Presence:
         """
         return (await self._presences.opened()).roster.count(self.channel)
 
-    async def counts(self) -> AsyncIterator[int]:
+    def counts(self) -> AsyncIterator[int]:
         """How many members and visitors are there, now and after each change; without end, once a second at most.
+
+        Cancelling loses nothing: call the iterator again.
 
         Raises:
             LogUnavailable: the log can't be read at the beginning. Later the number stays as it was meanwhile.
         """
-        node = await self._presences.opened()
-        told = -1
-        while True:
-            changed = self._presences.changes.next(self.channel)
-            count = node.roster.count(self.channel)
-            if count != told:
-                told = count
-                yield count
-                await asyncio.sleep(_COUNT_SECONDS)
-            await changed.wait()
-            try:
-                node = await self._presences.in_time()
-            except Closed:
-                return
+        return _Counts(self._presences, self.channel)
 
     async def update(self, member: str, state: Any) -> None:
         """Change the state of a member, whichever node its stream is on. Readers get it within a tick.
@@ -270,26 +261,88 @@ class Presence:
         node = await self._presences.opened()
         await node.update((self.channel, check_id(member)), text)
 
-    async def __aiter__(self) -> AsyncIterator[Change]:
-        """Iterate over the changes, without end. What a slow reader misses it gets as the newest change of a member."""
-        here: set[str] = set()
-        doubtful: set[str] = set()  # after a gap, until it is known who is still there
-        async for event in self._subscribe(names.members_of(self.channel)):
-            if event.event == GAP:
-                doubtful = set(here)
-            elif event.event == LIVE:
-                here -= doubtful
-                for gone in sorted(doubtful):
-                    yield Change(gone, "leave")
-                doubtful.clear()
-            elif event.event == PRESENCE:
-                found = json.loads(event.data)
-                member: str = found["member"]
-                doubtful.discard(member)
-                known = member in here
-                if found["change"] != "leave":
-                    here.add(member)
-                    yield Change(member, "update" if known else "join", found["state"])
-                elif known:
-                    here.discard(member)
-                    yield Change(member, "leave")
+    def __aiter__(self) -> AsyncIterator[Change]:
+        """Iterate over the changes, without end. What a slow reader misses it gets as the newest change of a member.
+
+        Cancelling loses nothing: call the iterator again.
+        """
+        return _Changed(self._subscribe(names.members_of(self.channel)))
+
+
+# Objects and no generators: whatever cancels one waiting of a generator ends it for good, in silence.
+
+
+class _Counts(AsyncIterator[int]):
+    """How many are there; see `Presence.counts`."""
+
+    def __init__(self, presences: Presences, channel: str) -> None:
+        self._presences = presences
+        self._channel = channel
+        self._told = -1
+        self._at = 0.0  # when, by the event loop's clock
+        self._begun = False
+        self._over = False
+
+    async def __anext__(self) -> int:
+        clock = asyncio.get_running_loop().time
+        while not self._over:
+            try:
+                node = await (self._presences.in_time() if self._begun else self._presences.opened())
+            except Closed:
+                if not self._begun:
+                    raise
+                self._over = True
+                break
+            self._begun = True
+            changed = self._presences.changes.next(self._channel)
+            count = node.roster.count(self._channel)
+            rest = self._at + _COUNT_SECONDS - clock()
+            if count == self._told:
+                await changed.wait()
+            elif self._told >= 0 and rest > 0:
+                await asyncio.sleep(rest)
+            else:
+                self._told, self._at = count, clock()
+                return count
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._over = True
+
+
+class _Changed(AsyncIterator[Change]):
+    """The changes of one channel's members; see `Presence.__aiter__`."""
+
+    def __init__(self, events: Any) -> None:
+        self._events: EventIterator[Event] = aiter(events)
+        self._here: set[str] = set()
+        self._doubtful: set[str] = set()  # after a gap, until it is known who is still there
+        self._found: deque[Change] = deque()
+
+    async def __anext__(self) -> Change:
+        while not self._found:
+            self._take(await anext(self._events))
+        return self._found.popleft()
+
+    async def aclose(self) -> None:
+        self._found.clear()
+        await self._events.aclose()
+
+    def _take(self, event: Event) -> None:
+        if event.event == GAP:
+            self._doubtful = set(self._here)
+        elif event.event == LIVE:
+            self._here -= self._doubtful
+            self._found.extend(Change(gone, "leave") for gone in sorted(self._doubtful))
+            self._doubtful.clear()
+        elif event.event == PRESENCE:
+            found = json.loads(event.data)
+            member: str = found["member"]
+            self._doubtful.discard(member)
+            known = member in self._here
+            if found["change"] != "leave":
+                self._here.add(member)
+                self._found.append(Change(member, "update" if known else "join", found["state"]))
+            elif known:
+                self._here.discard(member)
+                self._found.append(Change(member, "leave"))
