@@ -9,13 +9,14 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import anyio
-from starlette.concurrency import iterate_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
 from newswire.delivery.framework import warn_of_held
+from newswire.delivery.problem import Problem
 from newswire.integrations.sse_starlette.appstatus import AppStatus, Stopping, until_stop
+from newswire.integrations.sse_starlette.drawn import DrawnItems
 from newswire.integrations.sse_starlette.event import Content, JSONServerSentEvent, ServerSentEvent, ensure_bytes
 
 __all__ = [
@@ -42,7 +43,8 @@ class EventSourceResponse(Response):
     """Stream what an iterable yields.
 
     Args:
-        content: an async or sync iterable; see `ensure_bytes` for what it may yield. A sync one runs in a thread.
+        content: an async or sync iterable; see `ensure_bytes` for what it may yield. A sync one has a thread of its
+            own.
         status_code: the status of the response.
         headers: more headers. `Cache-Control` is `no-store` unless it is among them; `Connection` and
             `X-Accel-Buffering` can't be changed.
@@ -91,7 +93,7 @@ class EventSourceResponse(Response):
             raise ValueError("cleanup_timeout must be >= 0")
         self.sep = sep or self.DEFAULT_SEPARATOR
         self.body_iterator: AsyncIterable[Content] = (
-            content if isinstance(content, AsyncIterable) else iterate_in_threadpool(content)
+            content if isinstance(content, AsyncIterable) else DrawnItems(content)
         )
         self.status_code = status_code
         self.media_type: str | None = media_type or self.media_type
@@ -146,6 +148,12 @@ class EventSourceResponse(Response):
             await self._send_with_timeout(send, self._head())
             await self._send_with_timeout(send, {"type": "http.response.body", "body": b"", "more_body": False})
         else:
+            if isinstance(self.body_iterator, DrawnItems):
+                try:
+                    self.body_iterator.begin()  # what fails here is still a status code
+                except Problem as problem:
+                    await problem(scope, receive, send)
+                    return
             warn_of_held(scope, self.body_iterator)
             with _bare(), Stopping.of(scope, receive, send):
                 await self._run(receive, send)
