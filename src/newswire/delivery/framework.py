@@ -149,8 +149,9 @@ class StarletteCompatible(_Base):
             TypeError: always; it says what to do.
         """
         raise TypeError(
-            f"{type(self).__name__} is an answer for ASGI frameworks (Starlette, FastAPI, Litestar …). In Django, "
-            "mount an ASGI application with newswire's routes beside Django's in asgi.py"
+            f"{type(self).__name__} is an answer for ASGI frameworks (Starlette, FastAPI, Litestar …). In Django: "
+            "`return await stream(request, hub.subscribe(...))` in an async view, from newswire.integrations.django, "
+            "or mount an ASGI application beside Django's in asgi.py"
         )
 
 

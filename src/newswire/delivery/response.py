@@ -1,7 +1,7 @@
 """`EventSourceResponse`: an event stream as the answer to a request, in any ASGI framework.
 
 It is an ASGI application itself, so `return EventSourceResponse(...)` works wherever a response may be one: Starlette,
-FastAPI, Litestar, Quart, or bare ASGI. It decides the way the bytes go (direct, ASGI, or drawn from an iterable); the
+FastAPI, Litestar, or bare ASGI. It decides the way the bytes go (direct, ASGI, or drawn from an iterable); the
 modules beside this one explain each way.
 """
 
