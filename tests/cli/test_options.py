@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
+from tests.fixtures.serve import Serve
 
 from newswire.cli.main import newswire
 
@@ -26,3 +29,13 @@ def test_an_address_without_its_scheme_is_no_channel() -> None:
     said = CliRunner().invoke(newswire, ["tail", "localhost:8000/channels/news"])
     assert said.exit_code == 2
     assert "'localhost:8000/channels/news' has a slash, as no channel has: an address begins with http:" in said.output
+
+
+@pytest.mark.slow
+def test_a_command_without_a_credential_says_how_to_give_it(tmp_path: Path) -> None:
+    """The server speaks of a header, and the command of its own option."""
+    with Serve(tmp_path, "--jwt-secret", "a secret of thirty-two bytes, or more") as server:
+        for command in (("publish", "news", "x"), ("tail", "news"), ("top", "--once")):
+            done = server.run(*command)
+            assert done.returncode == 1
+            assert done.stderr.decode().endswith("; here by --token or NEWSWIRE_TOKEN\n")

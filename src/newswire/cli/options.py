@@ -31,6 +31,9 @@ SERVER_URL: Final = click.option(
     help="The server (NEWSWIRE_URL).",
 )
 
+BY_TOKEN: Final = "here by --token or NEWSWIRE_TOKEN"
+"""How a credential that a server asks for is given to a command."""
+
 TOKEN: Final = click.option(
     "--token",
     envvar="NEWSWIRE_TOKEN",

@@ -20,7 +20,7 @@ import click
 import httpx2
 
 from newswire import __version__
-from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
+from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
 from newswire.cli.terminal import say, shown_url, unreachable
 from newswire.reason import reason
 from newswire.redact import printable
@@ -145,6 +145,8 @@ class Upload:
             return _json(answer) or _not_newswire(answer)
         problem = _json(answer)
         detail = str(problem.get("detail") or _unexplained(answer))
+        if answer.status_code == 401:
+            detail = f"{detail}; {BY_TOKEN}"
         busy = answer.status_code >= 500
         line = problem.get("line") if isinstance(problem.get("line"), int) else None
         if line is not None:  # the caller knows its number in the input, and what is stored

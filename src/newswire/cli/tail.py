@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import click
 
 from newswire import posix
-from newswire.cli.options import SERVER_URL, TOKEN, bearer
+from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
 from newswire.cli.terminal import discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
@@ -98,7 +98,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
         # The reader of the output has enough. Python would complain when it flushes at its exit.
         discard(sys.stdout)
     except NewswireError as error:
-        say(_explain(error))
+        say(_explain(error, ours=all(target.ours for target in targets)))
         raise SystemExit(_FAILED) from None
     except (ValueError, OSError) as error:
         raise click.ClickException(printable(without_userinfo(str(error)))) from None
@@ -269,7 +269,8 @@ def _explain(error: NewswireError, *, ours: bool = False) -> str:
     """An error in a sentence; a problem of our own server's in its own words."""
     if isinstance(error, BadStatus):
         try:
-            return f"{error.status}: {json.loads(error.body)['detail']}"
+            text = f"{error.status}: {json.loads(error.body)['detail']}"
+            return f"{text}; {BY_TOKEN}" if ours and error.status == 401 else text
         except (ValueError, KeyError, TypeError):
             pass
     url = str(error).partition(": ")[0]

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from newswire import __version__, posix
-from newswire.cli.options import SERVER_URL, TOKEN, Duration, bearer
+from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
 from newswire.cli.terminal import discard, say, shown_url, unreachable, wants_colours
 from newswire.redact import printable
 
@@ -256,7 +256,7 @@ def _json(answer: httpx2.Response) -> Any:
         return found
     detail = found.get("detail") if isinstance(found, dict) else None
     if answer.status_code in (401, 403):
-        raise _Refused(f"{detail or 'the server asks for a credential'}; here by --token or NEWSWIRE_TOKEN")
+        raise _Refused(f"{detail or 'the server asks for a credential'}; {BY_TOKEN}")
     url = shown_url(str(answer.url))
     raise _Refused(str(detail or f"{url} answers {answer.status_code}, as no newswire server does"))
 
