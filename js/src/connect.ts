@@ -7,6 +7,9 @@ import type { AnyEvents, Connection, ConnectOptions, End, EventOf, State, Stream
 
 type Handler = (event: StreamEvent<string, any>) => void;
 
+/** What a loop has not taken yet; `wake` is there once it has waited. */
+type Queue = StreamEvent[] & { wake?: () => void };
+
 const OWN = "newswire.";
 const MOST_WAITING = 1000; // events that a loop may be behind, before nothing more is read
 
@@ -25,7 +28,7 @@ export function connect<E extends object = AnyEvents>(
   options: ConnectOptions<E> = {},
 ): Connection<E> {
   const handlers = new Map<string, Set<Handler>>();
-  const loops = new Set<(event?: StreamEvent) => void>(); // each is called with an event, or without one at the end
+  const loops = new Set<Queue>();
   const address = String(url);
   let state: State = "connecting";
   let lastEventId = options.lastEventId ?? "";
@@ -33,7 +36,6 @@ export function connect<E extends object = AnyEvents>(
   let error: Error | null = null;
   let end: End | null = null;
   let transport: Transport | undefined;
-  let waiting = 0; // events that the slowest loop has not taken
   let room: (() => void) | undefined;
   let settle: (() => void) | undefined;
   const closed = new Promise<End | null>((resolve, reject) => {
@@ -82,7 +84,10 @@ export function connect<E extends object = AnyEvents>(
       for (const handler of handlers.get(raw.event) ?? []) call(handler, event);
       if (own) return told(raw.event.slice(OWN.length), raw);
       for (const handler of handlers.get("*") ?? []) call(handler, event);
-      for (const loop of loops) loop(event);
+      for (const queue of loops) {
+        queue.push(event);
+        queue.wake?.();
+      }
     },
     moved: (id) => (lastEventId = id),
     lost(failure, wait) {
@@ -95,13 +100,13 @@ export function connect<E extends object = AnyEvents>(
       turn("closed");
       options.signal?.removeEventListener("abort", close);
       if (failure) call(options.onError, failure, null);
-      for (const loop of loops) loop();
+      for (const queue of loops) queue.wake?.();
       settle?.();
     },
     resumable: (found) => (resumeUrl = found),
     names: () => handlers.keys(),
     full() {
-      return waiting > MOST_WAITING ? new Promise((go) => (room = go)) : undefined;
+      return behind(MOST_WAITING) ? new Promise((go) => (room = go)) : undefined;
     },
   };
 
@@ -120,6 +125,9 @@ export function connect<E extends object = AnyEvents>(
     }
     return { event, data, text, id, channel };
   }
+
+  /** Whether a loop has more than so many events to take. */
+  const behind = (most: number) => [...loops].some((queue) => queue[most]);
 
   function close(): void {
     transport?.close();
@@ -141,28 +149,20 @@ export function connect<E extends object = AnyEvents>(
   }
 
   function loop(): AsyncIterator<EventOf<E>> {
-    const queue: StreamEvent[] = []; // from now on, not from the first `next`
-    let wake: (() => void) | undefined;
-    const push = (event?: StreamEvent) => {
-      if (event) waiting = Math.max(waiting, queue.push(event));
-      wake?.();
-    };
-    loops.add(push);
+    const queue: Queue = []; // from now on, not from the first `next`
+    loops.add(queue);
     async function* events() {
       try {
         for (;;) {
           if (queue.length) {
             yield queue.shift() as EventOf<E>;
-            if (queue.length <= MOST_WAITING / 2) {
-              waiting = 0;
-              room?.();
-            }
-          } else if (state !== "closed") await new Promise<void>((go) => (wake = go));
+            if (!behind(MOST_WAITING / 2)) room?.();
+          } else if (state !== "closed") await new Promise<void>((go) => (queue.wake = go));
           else if (error) throw error;
           else return;
         }
       } finally {
-        loops.delete(push);
+        loops.delete(queue);
         close();
       }
     }

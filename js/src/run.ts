@@ -70,14 +70,33 @@ function newKey(): string {
  * again with the same `Idempotency-Key`, and finds what it started.
  */
 export function resumeRun<E extends object = AnyEvents>(name: string, options: RunOptions<E> = {}): Run<E> | null {
-  const known = (options.storage ?? sessionStorage).getItem(PREFIX + name);
-  if (!known) return null;
-  const { url, start, body, key, chat: isChat }: Remembered = JSON.parse(known);
+  const { url, start, body, key, chat: isChat } = remembered(name, options) ?? {};
   const more = { ...options, remember: name };
   const format = isChat ? chat : newswire;
   if (url) return read(url, { ...more, method: "GET", body: undefined }, null, format);
-  return options.idempotent && start ? read(start, { ...more, body }, key ?? newKey(), format) : null;
+  const again = { ...more, method: options.method ?? "POST", body };
+  return options.idempotent && start ? read(start, again, key ?? newKey(), format) : null;
 }
+
+// Storage may be forbidden, full, or hold what somebody else wrote. A run needs none of it.
+function storageOf({ storage }: { storage?: RunOptions["storage"] }): RunOptions["storage"] {
+  try {
+    return storage ?? sessionStorage;
+  } catch {
+    return undefined;
+  }
+}
+
+function remembered(name: string, options: { storage?: RunOptions["storage"] }): Remembered | null {
+  try {
+    return JSON.parse(storageOf(options)?.getItem(PREFIX + name) ?? "null");
+  } catch {
+    return null;
+  }
+}
+
+/** Whether JSON has all of a body: a form, a blob or a buffer would come back as another one. */
+const isPlain = (body: unknown) => / (Undefined|Null|String|Object|Array|Number|Boolean)]/.test({}.toString.call(body));
 
 /** How the events of one run are read. */
 type Format = (event: StreamEvent<string, any>) => Meaning;
@@ -85,7 +104,8 @@ type Format = (event: StreamEvent<string, any>) => Meaning;
 const newswire: Format = (event) => ({ text: event.event === "message" ? event.text : null });
 
 function read<E extends object>(url: string, options: RunOptions<E>, key: string | null, format = newswire): Run<E> {
-  const { remember, storage = remember ? sessionStorage : undefined, headers, ...rest } = options;
+  const { remember, storage: _, headers, ...rest } = options;
+  const storage = remember ? storageOf(options) : undefined;
   const listeners = new Set<(text: string, added: string) => void>();
   let text = "";
   let own: End | null = null; // the end, in a format of its own
@@ -93,9 +113,12 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
   let again = false; // the stream was opened again, and has brought nothing yet
 
   function keep(what: Remembered | null): void {
-    if (!remember) return;
-    if (what) storage!.setItem(PREFIX + remember, JSON.stringify({ ...what, chat: format !== newswire }));
-    else storage!.removeItem(PREFIX + remember);
+    try {
+      storage?.removeItem(PREFIX + remember); // what was before must not stand for this run
+      if (what) storage?.setItem(PREFIX + remember, JSON.stringify({ ...what, chat: format !== newswire }));
+    } catch (error) {
+      console.warn("newswire: the run can't be remembered", error);
+    }
   }
 
   async function withKey(): Promise<Record<string, string>> {
@@ -108,8 +131,8 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     return Object.fromEntries(given);
   }
 
-  if (key) keep({ start: url, body: options.body, key });
-  else keep({ url });
+  if (!key) keep({ url });
+  else keep(isPlain(options.body) ? { start: url, body: options.body, key } : null);
   const connection = connect<E>(url, {
     ...(rest as ConnectOptions<E>),
     headers: withKey,

@@ -27,7 +27,7 @@ type Term = readonly [number: number, tab: string];
 type Head = { url: string; status: number; headers: [string, string][] };
 type Failure = { code: ErrorCode; message: string; status: number; body: string };
 
-type Stream = { ready: boolean; past: boolean | null; lives: boolean; channels: string[]; cursor: string };
+type Stream = { ready: boolean; reading: number; past: boolean | null; lives: boolean; channels: string[]; cursor: string };
 
 type Message =
   | { is: "join"; tab: string; channels: string[]; cursor: string }
@@ -35,6 +35,7 @@ type Message =
   | { is: "ping" }
   // What the leader's stream has, how far it is, and whether it is open. `ready`: it has asked for that stream. `past`: a
   // reader without a cursor first gets what was before (up to `newswire.live`, if `lives`); null if that is not known yet.
+  // `reading`: counts how often it has begun to read at another place.
   | ({ is: "lead"; term: Term; head: Head | null; hidden: boolean } & Stream)
   | { is: "events"; term: Term; events: Raw[]; cursor: string }
   | { is: "lost"; term: Term; failure: Failure | null; wait: number }
@@ -70,6 +71,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
 
   let term: Term = [0, ""]; // of the leader that this tab hears
   let admitted = false; // what the leader sends has all that this tab is to get
+  let level = false; // … and nothing that it has: the leader has come to where this tab is
   let open = false;
   let opens = 0;
   let closed = false;
@@ -82,7 +84,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   let ticking: ReturnType<typeof setInterval> | undefined;
   let past = address.searchParams.get("from") === "earliest"; // known to this tab, which may lead
   let lives = false; // this tab has read a `newswire.live`
-  let stream: Stream = { ready: false, past, lives, channels: [], cursor: "" };
+  let stream: Stream = { ready: false, reading: 0, past, lives, channels: [], cursor: "" };
   let since = ""; // where the leader was then
   let held: Raw[] | undefined; // what came while `past` was not known
   let solo: Transport | undefined; // reads for this tab alone
@@ -117,6 +119,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     if (message.is === "closed") return finish(message.failure && failed(message.failure));
     if (message.is === "lead") {
       const { head, hidden } = message;
+      if (message.reading !== stream.reading) level = cursor === message.cursor;
       stream = message;
       past ||= !!stream.past;
       admit();
@@ -138,7 +141,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       // From now on, if this stream has no past.
       if (!held) [held, since] = [[], stream.cursor];
       if (stream.past === null) return;
-      [admitted, cursor] = [true, since];
+      [admitted, level, cursor] = [true, true, since];
       const events = held;
       held = undefined;
       sink.moved(cursor);
@@ -148,7 +151,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     if (solo && stream.lives && !lives) return; // its state is not whole yet
     const order = compare(cursor, stream.cursor);
     if (covered && order >= 0) {
-      admitted = true;
+      [admitted, level] = [true, order === 0];
       const own = solo;
       solo = undefined; // so that its end means nothing
       own?.close();
@@ -204,13 +207,18 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
         if (closed) return;
         continue;
       }
-      if (order < 0 || (order === 0 && event.own)) continue; // this tab has it
+      // Ids are compared only until the leader is where this tab is: those of other servers may repeat, or go back.
+      if (!level && order < 0) continue; // this tab has it
+      const has = !level && order === 0 && event.own;
+      level ||= order >= 0;
+      if (has) continue;
       cursor = event.id;
       if (!event.channel || !wanted.length || matches(event.channel, wanted)) sink.event(event);
       else sink.moved(cursor);
       if (closed) return;
     }
-    if (through && !(compare(through, cursor) <= 0)) sink.moved((cursor = through));
+    level ||= compare(through, cursor) >= 0;
+    if (through && (level ? through !== cursor : !(compare(through, cursor) <= 0))) sink.moved((cursor = through));
   }
 
   function lost(error: Error | null, wait: number): void {
@@ -268,6 +276,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     let headAt = 0;
     let source: Transport | undefined;
     let stopped = false;
+    let reading = 0;
     let batch: Raw[] = [];
     let batched = false;
     let missing: string[] = []; // tabs that have not said where they are
@@ -282,7 +291,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     function show(): void {
       const known = past || (head && Date.now() - headAt > SETTLED) ? past : null;
       const { hidden } = document;
-      tell({ is: "lead", term: mine, ready: !!source, past: known, lives, channels, cursor: at, head, hidden });
+      tell({ is: "lead", term: mine, ready: !!source, reading, past: known, lives, channels, cursor: at, head, hidden });
     }
 
     function pinged(): void {
@@ -294,6 +303,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       source?.close();
       flush();
       head = null;
+      reading++;
       channels = [...new Set([...tabs.values()].flatMap((one) => one.channels))].sort();
       for (const one of tabs.values()) {
         if (one.cursor && (!at || compare(one.cursor, at) < 0)) at = one.cursor;

@@ -256,6 +256,28 @@ test("a loop that is slow makes the server wait", async () => {
   source.close();
 });
 
+test("the slowest of several loops makes the server wait", async () => {
+  let sent = 0;
+  const line = new TextEncoder().encode("data: x\n\n".repeat(10));
+  const body = new ReadableStream({ pull: (controller) => (sent += 10, controller.enqueue(line)) }, { highWaterMark: 0 });
+  const head = { headers: { "content-type": "text/event-stream" } };
+  const source = connect("http://localhost/", { fetch: async () => new Response(body, head) });
+  const [slow, quick] = [source[Symbol.asyncIterator](), source[Symbol.asyncIterator]()];
+  let taken = 0;
+  const reading = (async () => { while (!(await quick.next()).done) taken++; })();
+  let before = -1;
+  while (before !== sent) {
+    before = sent;
+    await new Promise((go) => setTimeout(go, 100));
+    assert.ok(sent < 5000, `${sent} events were taken though one loop wanted none`);
+  }
+  assert.ok(taken > 1000);
+  for (let n = 0; n < 1000; n++) await slow.next();
+  while (before === sent) await new Promise((go) => setTimeout(go, 5));
+  source.close();
+  await reading;
+});
+
 test("a handler that throws ends nothing", async () => {
   const { url } = await serve(open("data: 1\n\ndata: 2\n\n"));
   const thrown: string[] = [];

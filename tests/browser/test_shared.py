@@ -260,6 +260,30 @@ def test_a_gap_is_told_to_all_that_lack_something(server: Any, pages: Any) -> No
     settle(lambda: subscribers(server) == 1)
 
 
+def test_ids_of_another_server(server: Any, pages: Any) -> None:
+    """Ids that repeat, or go back, leave no event out, as they leave none out of a stream that is not shared."""
+    [tab] = pages.tabs(1)
+    tab.order(goto=f"{server.url}/health/live")
+    tab.evaluate("""import('/newswire.js').then(({ connect }) => {
+      let body;
+      const stream = new ReadableStream({ start: (controller) => void (body = controller) });
+      const head = { headers: { 'content-type': 'text/event-stream' } };
+      const push = (text) => body.enqueue(new TextEncoder().encode(text));
+      Object.assign(globalThis, { seen: [], push });
+      const fetch = async () => new Response(stream, head);
+      globalThis.source = connect('/elsewhere', { shared: true, json: false, fetch });
+      source.on('*', ({ data }) => seen.push(data));
+    })""")
+    tab.until("source.state === 'open'")
+    blocks = ["id: 5\\ndata: a\\n\\n", "id: 5\\ndata: b\\n\\nid: 5\\ndata: c\\n\\n", "id: 3\\ndata: d\\n\\n",
+              "id: 4\\ndata: e\\n\\ndata: f\\n\\n"]  # fmt: skip
+    for block in blocks:
+        tab.evaluate(f'push("{block}")')
+    tab.until("seen.length >= 6")
+    assert tab.evaluate("seen.join('')") == "abcdef"
+    assert tab.evaluate("source.lastEventId") == "4"
+
+
 def test_a_tab_that_comes_later_gets_the_state(server: Any, pages: Any) -> None:
     """On channels that have a state, and with `from=earliest`, a tab first gets what a reader without a cursor gets."""
     server.kill()

@@ -1,0 +1,76 @@
+// `streamRun` and `resumeRun`: what is remembered, and what is not.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { resumeRun, streamRun, type RunOptions } from "../src/index.ts";
+
+const NAME = "newswire:run:chat";
+
+function place() {
+  const kept = new Map<string, string>();
+  const storage = {
+    getItem: (key: string) => kept.get(key) ?? null,
+    setItem: (key: string, value: string) => void kept.set(key, value),
+    removeItem: (key: string) => void kept.delete(key),
+  };
+  return { kept, storage };
+}
+
+/** Options of a run whose requests never come back, and the requests. */
+function lost(storage: RunOptions["storage"]) {
+  const sent: RequestInit[] = [];
+  const options = {
+    storage,
+    idempotent: true,
+    fetch: (_: unknown, init: RequestInit) => (sent.push(init), new Promise<Response>(() => {})),
+  };
+  return { sent, options: options as unknown as RunOptions };
+}
+
+/** One turn of the event loop: the request is out then. */
+const turn = () => new Promise((go) => setTimeout(go));
+
+test("a POST without an answer is sent again with its body and its key", async () => {
+  for (const body of [{ question: "why?" }, "why?", ["why?"], undefined]) {
+    const { storage } = place();
+    const { sent, options } = lost(storage);
+    const run = streamRun("http://localhost/answers", { ...options, body, method: "POST", remember: "chat" });
+    await turn();
+    run.close();
+    resumeRun("chat", options)!.close();
+    const again = resumeRun("chat", options)!;
+    await turn();
+    again.close();
+    const [first, second] = [sent[0]!, sent.at(-1)!];
+    assert.deepEqual([second.method, second.body], ["POST", first.body]);
+    assert.equal(new Headers(second.headers).get("idempotency-key"), new Headers(first.headers).get("idempotency-key"));
+  }
+});
+
+test("a body that JSON can't hold is not remembered as another one", async () => {
+  for (const body of [new FormData(), new URLSearchParams("a=b"), new Blob(["x"]), new Uint8Array(2), new ArrayBuffer(2)]) {
+    const { kept, storage } = place();
+    kept.set(NAME, JSON.stringify({ url: "http://localhost/answers/old" }));
+    const { sent, options } = lost(storage);
+    const run = streamRun("http://localhost/answers", { ...options, body, remember: "chat" });
+    await turn();
+    run.close();
+    assert.equal(sent[0]!.body, body);
+    assert.equal(resumeRun("chat", options), null);
+  }
+});
+
+test("storage that is full, forbidden or spoilt stops no run", async (context) => {
+  const warned = context.mock.method(console, "warn", () => {});
+  const { kept, storage } = place();
+  kept.set(NAME, "no JSON");
+  const full = { ...storage, setItem: () => { throw new DOMException("full", "QuotaExceededError"); } };
+  const { sent, options } = lost(full);
+  assert.equal(resumeRun("chat", options), null);
+  const run = streamRun("http://localhost/answers", { ...options, body: {}, remember: "chat" });
+  await turn();
+  run.close();
+  assert.deepEqual([sent.length, kept.size, warned.mock.callCount()], [1, 0, 1]);
+  const forbidden = lost(undefined); // node has no sessionStorage, and a browser may refuse it
+  assert.equal(resumeRun("chat", forbidden.options), null);
+  streamRun("http://localhost/answers", { ...forbidden.options, body: {}, remember: "chat" }).close();
+});
