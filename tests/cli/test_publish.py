@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, run_newswire
+from tests.fixtures.tcp_proxy import TcpProxy
 
 from newswire.cli.main import newswire
 
@@ -163,6 +164,21 @@ def test_wait_goes_on_when_the_server_is_there(tmp_path: Path) -> None:
         with Serve(tmp_path, port=port) as server:
             assert process.wait(PATIENCE) == 0
             assert server.stored("later") == ["x"]
+
+
+def test_wait_goes_on_after_a_lost_answer(server: Serve) -> None:
+    """The server has stored what it did not answer, and stores it once, an argument as well as lines."""
+    with TcpProxy(server.port) as proxy:
+        more = ("--wait", "60", "--url", f"http://127.0.0.1:{proxy.port}")
+        for arguments, stdin in ((("lost", "one", *more), b""), (("lost", *more), b"two\nthree\n")):
+            proxy.cut_answers = 1
+            done = server.run("publish", *arguments, stdin=stdin)
+            assert done.returncode == 0, done.stderr
+            assert b"); trying again for" in done.stderr
+        proxy.cut_answers = 1
+        done = server.run("publish", "lost", "four", *more[2:])
+        assert (done.returncode, b"may be stored all the same" in done.stderr) == (3, True)
+    assert server.stored("lost") == ["one", "two", "three", "four"]
 
 
 def test_lines_are_published_as_they_come(server: Serve) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import queue
+import secrets
 import sys
 import threading
 import time
@@ -28,6 +29,7 @@ from newswire.redact import printable
 # The request was never sent, so it can be sent again.
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _PAUSE: Final = 0.5  # seconds between attempts while waiting
+_KNOWN: Final = 540.0  # seconds in which a request may go out again after a lost answer: a log knows its key for 600
 _SHOWN_AGAIN: Final = 5.0  # seconds after which a message says that the wait goes on
 
 
@@ -37,17 +39,26 @@ class Failed(Exception):
     Attributes:
         refused: the server said no, and will again; else it can't be reached, or can't answer now.
         unknown: whether the events of the request may have been stored all the same.
+        final: trying again can't help.
         line: the line of the batch that is at fault, from 1; None if none is.
         batch: the lines that were sent.
         too_large: the request was too large as a whole; smaller ones may pass.
     """
 
     def __init__(
-        self, message: str, *, refused: bool, unknown: bool = False, line: int | None = None, too_large: bool = False
+        self,
+        message: str,
+        *,
+        refused: bool,
+        unknown: bool = False,
+        final: bool = False,
+        line: int | None = None,
+        too_large: bool = False,
     ) -> None:
         super().__init__(printable(message, lines=False))
         self.refused = refused
         self.unknown = unknown
+        self.final = final
         self.line = line
         self.too_large = too_large
         self.batch: Sequence[Line] = ()
@@ -118,23 +129,30 @@ class Upload:
         self.last_id, self.last_line = printable(str(ids[-1]), lines=False), batch[-1].number
 
     def _post(self, body: bytes, kind: str) -> dict[str, Any]:
+        headers = {"content-type": kind}
+        if self._wait:  # by its key the server stores a request once, though it goes out again after a lost answer
+            headers["idempotency-key"] = secrets.token_hex(16)
         deadline = time.monotonic() + self._wait
+        unknown = False
         reason_shown, show_next = "", 0.0
         while True:
             try:
-                return self._attempt(body, kind)
+                return self._attempt(body, headers)
             except Failed as error:
+                if error.unknown and not unknown:
+                    unknown, deadline = True, min(deadline, time.monotonic() + _KNOWN)
+                error.unknown = unknown
                 left = deadline - time.monotonic()
-                if error.refused or error.unknown or left <= 0:
+                if error.refused or error.final or left <= 0:
                     raise
                 if str(error) != reason_shown or left < show_next:
                     self._waiting("" if str(error) == reason_shown else str(error), left)
                     reason_shown, show_next = str(error), left - _SHOWN_AGAIN
             time.sleep(min(_PAUSE, max(left, 0.01)))
 
-    def _attempt(self, body: bytes, kind: str) -> dict[str, Any]:
+    def _attempt(self, body: bytes, headers: dict[str, str]) -> dict[str, Any]:
         try:
-            answer = self._client.post(self._path, params=self._query, content=body, headers={"content-type": kind})
+            answer = self._client.post(self._path, params=self._query, content=body, headers=headers)
         except _NEVER_SENT as error:
             message = f"{unreachable(str(self._client.base_url), error)}: is `newswire serve` running there?"
             raise Failed(message, refused=False) from None
@@ -155,6 +173,7 @@ class Upload:
             detail,
             refused=not busy,
             unknown=busy and answer.status_code != 503,
+            final=answer.status_code in (500, 501),
             line=line,
             too_large=answer.status_code == 413,
         )
@@ -263,7 +282,7 @@ _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
     type=Duration(zero=True),
     default=0.0,
     metavar="TIME",
-    help="Go on trying so long while the server can't be reached or can't store. Nothing is sent twice.",
+    help="Go on trying so long while the server can't be reached or can't store. Nothing is stored twice.",
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing unless something fails.")
 def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: str | None, **options: object) -> None:
@@ -287,7 +306,9 @@ def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: st
             event=None if options["event"] is None else str(options["event"]),
             wait=float(str(options["wait"])),
             waiting=lambda why, left: say(
-                f"{why} Trying again for {left:.0f} s." if why else f"still trying, for {left:.0f} s more"
+                f"{why}{' T' if why.endswith('?') else '; t'}rying again for {left:.0f} s."
+                if why
+                else f"still trying, for {left:.0f} s more"
             ),
         )
         if data is not None:
@@ -343,7 +364,8 @@ def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:
 def _so_far(upload: Upload) -> str:
     if not upload.stored:
         return "Nothing is stored."
-    return f"{upload.stored:,} events are stored, through line {upload.last_line:,} ({upload.last_id})."
+    events = "event is" if upload.stored == 1 else "events are"
+    return f"{upload.stored:,} {events} stored, through line {upload.last_line:,} ({upload.last_id})."
 
 
 def _what_now(upload: Upload, error: Failed) -> str:
@@ -351,7 +373,8 @@ def _what_now(upload: Upload, error: Failed) -> str:
     parts = [str(error) if bad is None else f"line {bad:,} of the input {error}", _so_far(upload)]
     if error.unknown and error.batch:
         first, last = error.batch[0].number, error.batch[-1].number
-        parts.append(f"Lines {first:,} to {last:,} were sent, and may be stored or not: look, then go on.")
+        sent = f"Line {first:,} was" if first == last else f"Lines {first:,} to {last:,} were"
+        parts.append(f"{sent} sent, and may be stored or not: look, then go on.")
         return "\n".join(parts)
     mend = "" if bad is None else f"Correct line {bad:,}. "
     if upload.stored:
