@@ -111,7 +111,7 @@ class Publishers:
         loop = asyncio.get_running_loop()
         for round in range(10):
             batch = Batch([("news", Event(f"{number}-{round}"))])
-            batch.sizes = [1]
+            batch.sizes, batch.size = [1], 1
             stored: asyncio.Future[Outcome] = loop.create_future()
             if not self._gathered:
                 loop.call_soon(self._flush)

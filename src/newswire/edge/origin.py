@@ -19,7 +19,7 @@ import httpx2
 
 from newswire.errors import LogError, LogUnavailable, LogUncertain
 from newswire.log import form
-from newswire.log.engine import Batch, Known, OnDone, Outcome
+from newswire.log.engine import Batch, Known, OnDone, Outcome, weigh
 from newswire.log.failures import as_log_error
 from newswire.log.retry import Retry
 from newswire.reason import reason
@@ -217,4 +217,4 @@ class Writer:
 
 def _weight(submitted: _Submitted) -> tuple[int, int]:
     batches = submitted[0]
-    return sum(len(batch.sizes) for batch in batches), sum(sum(batch.sizes) for batch in batches)
+    return weigh(batches)

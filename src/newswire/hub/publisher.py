@@ -183,18 +183,14 @@ class Publisher(Lifecycle):
     def _store(
         self, batch: list[tuple[str, Event]], key: str | None, wait: float | None
     ) -> Coroutine[Any, Any, list[Position]]:
-        stored = self._storing(batch, key, wait)
-        return stored if self.tracer is None else self.tracer.publish(batch, stored)
-
-    def _storing(
-        self, batch: list[tuple[str, Event]], key: str | None, wait: float | None
-    ) -> Coroutine[Any, Any, list[Position]]:
         token = None if key is None else _token(key, batch)
         if wait is None:
-            return self._append(batch, token)
-        if token is not None:
-            return keep_trying(partial(self._append, batch, token), wait)
-        return self._keep_trying(batch, wait)
+            stored = self._append(batch, token)
+        elif token is not None:
+            stored = keep_trying(partial(self._append, batch, token), wait)
+        else:
+            stored = self._keep_trying(batch, wait)
+        return stored if self.tracer is None else self.tracer.publish(batch, stored)
 
     async def _keep_trying(self, batch: list[tuple[str, Event]], wait: float) -> list[Position]:
         token = token_hex()  # so that an attempt whose answer was lost is not stored again

@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
@@ -232,9 +232,10 @@ class Batch:
         condition: when to store them; None: always.
         token: see the module. None: none.
         sizes: the UTF-8 bytes of each event's data; what `Retention.max_bytes` counts. `Log` fills it in.
+        size: of all together. `Log` fills it in.
     """
 
-    __slots__ = ("condition", "events", "sizes", "token")
+    __slots__ = ("condition", "events", "size", "sizes", "token")
 
     def __init__(
         self, events: Sequence[tuple[str, Event]], condition: Condition | None = None, token: str | None = None
@@ -243,6 +244,16 @@ class Batch:
         self.condition: Condition | None = condition
         self.token: str | None = token
         self.sizes: Sequence[int]
+        self.size: int
+
+
+def weigh(batches: Iterable[Batch]) -> tuple[int, int]:
+    """The number of events in batches, and the UTF-8 bytes of their data."""
+    events = size = 0
+    for batch in batches:
+        events += len(batch.sizes)
+        size += batch.size
+    return events, size
 
 
 class Known(int):

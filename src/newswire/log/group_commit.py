@@ -26,7 +26,7 @@ from time import perf_counter, thread_time
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of
+from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of, weigh
 from newswire.log.position import Lives
 from newswire.log.server import HINT, LinkLost, RemoteServer
 
@@ -167,7 +167,7 @@ class GroupCommit(ABC):
         if self._task is not None and server.away:  # one attempt at a time, which the others don't wait for
             on_done([LogUnavailable(f"the server {server.name} can't be reached now")] * len(batches), "")
             return
-        events, size = sum(len(batch.sizes) for batch in batches), sum(sum(batch.sizes) for batch in batches)
+        events, size = weigh(batches)
         self._queue.append(Submitted(batches, on_done, server.epoch, events, size))
         self._queued += events
         if self._task is None:
@@ -268,17 +268,13 @@ class GroupCommit(ABC):
         epoch, micros, before, offsets = answer
         outcomes: Sequence[Outcome]
         if offsets is None:
-            ends = list(accumulate((len(batch.sizes) for batch in batches), initial=before + 1))
+            ends = list(accumulate([len(batch.sizes) for batch in batches], initial=before + 1))
             latest = ends.pop() - 1
-            stored = list(zip(batches, ends, strict=True))
+            stored = ends
             outcomes = ends
         else:
             outcomes = [outcome_of(number) for number in offsets]
-            stored, latest = [], before
-            for batch, offset in zip(batches, offsets, strict=True):
-                if offset > latest:  # it was stored now: its condition held, and its token was not known
-                    stored.append((batch, offset))
-                    latest = offset + len(batch.events) - 1
+            batches, stored, latest = _stored(batches, offsets, before)
         if latest > before and epoch == self._server.epoch:
             self._server.seen = max(self._server.seen, latest)
 
@@ -286,7 +282,7 @@ class GroupCommit(ABC):
                 time = micros / 1e6
                 return [
                     Entry(at, channel, event.event, event.data, time)
-                    for batch, offset in stored
+                    for batch, offset in zip(batches, stored, strict=True)
                     for at, (channel, event) in enumerate(batch.events, offset)
                 ]
 
@@ -319,6 +315,18 @@ class GroupCommit(ABC):
         self._queued -= events
         self._told = events
         return group
+
+
+def _stored(batches: Sequence[Batch], offsets: Sequence[int], latest: int) -> tuple[list[Batch], list[int], int]:
+    """Which batches were stored now: their conditions held, and their tokens were not known. Where, and up to where."""
+    found: list[Batch] = []
+    at: list[int] = []
+    for batch, offset in zip(batches, offsets, strict=True):
+        if offset > latest:
+            found.append(batch)
+            at.append(offset)
+            latest = offset + len(batch.events) - 1
+    return found, at, latest
 
 
 def _stale_batches(group: Sequence[Submitted], lives: Lives | None) -> set[int]:

@@ -104,24 +104,21 @@ class Outage:
     Attributes:
         count: how many there have been.
         failures: attempts that failed.
+        is_on: whether something fails now.
     """
 
-    __slots__ = ("_last", "_logger", "_quiet", "_since", "_suffering", "count", "failures", "what")
+    __slots__ = ("_last", "_logger", "_quiet", "_since", "_suffering", "count", "failures", "is_on", "what")
 
     def __init__(self, what: str, logger: logging.Logger, *, quiet: bool = False) -> None:
         self.what: str = what
         self.count: int = 0
         self.failures: int = 0
+        self.is_on: bool = False
         self._logger = logger
         self._quiet = quiet
         self._last = ""
         self._since = 0.0
         self._suffering: set[object] = set()
-
-    @property
-    def is_on(self) -> bool:
-        """Whether something fails now."""
-        return bool(self._suffering)
 
     def failed(self, error: BaseException, who: object = None) -> None:
         """An attempt of `who` has failed."""
@@ -130,6 +127,7 @@ class Outage:
             self.count += 1
             self._since = time.monotonic()
         self._suffering.add(who)
+        self.is_on = True
         text = f"{type(error).__name__}: {error}"
         # A log that is away has many words for it.
         kind = "away" if isinstance(error, (LogUnavailable, LogUncertain)) else text
@@ -152,7 +150,8 @@ class Outage:
     def left(self, who: object) -> bool:
         """`who` makes no more attempts. Returns whether nothing fails any more."""
         self._suffering.discard(who)
-        if self._suffering:
+        self.is_on = bool(self._suffering)
+        if self.is_on:
             return False
         self._last = ""
         return True

@@ -39,9 +39,9 @@ class BatchCheck:
         self._alone = limits.batch_bytes is None or limits.batch_bytes >= limits.event_bytes
 
     def check(self, batch: Batch) -> None:
-        """Raise what `Log.append` raises for it; else set `Batch.sizes`."""
+        """Raise what `Log.append` raises for it; else set `Batch.sizes` and `Batch.size`."""
         most, known, nul = self._limits.event_bytes, self._known, self._limits.nul
-        sizes = []
+        sizes, size = [], 0
         for channel, event in batch.events:
             if type(channel) is not str or channel not in known:
                 check_channel(channel)
@@ -61,16 +61,17 @@ class BatchCheck:
                 hint = "store it elsewhere and publish where it is"
                 raise LimitExceeded("an event's size in bytes", limit=most, actual=size, hint=hint)
             sizes.append(size)
-        batch.sizes = sizes
+        batch.sizes, batch.size = sizes, size
         if len(sizes) > 1 or not self._alone or batch.token is not None:
+            batch.size = sum(sizes)
             self._check_whole(batch)
 
     def _check_whole(self, batch: Batch) -> None:
         limits, sizes = self._limits, batch.sizes
         if limits.batch_events is not None and len(sizes) > limits.batch_events:
             raise LimitExceeded("the number of events in a batch", limit=limits.batch_events, actual=len(sizes))
-        if limits.batch_bytes is not None and sum(sizes) > limits.batch_bytes:
-            raise LimitExceeded("a batch's size in bytes", limit=limits.batch_bytes, actual=sum(sizes))
+        if limits.batch_bytes is not None and batch.size > limits.batch_bytes:
+            raise LimitExceeded("a batch's size in bytes", limit=limits.batch_bytes, actual=batch.size)
         if batch.token is not None and not 0 < len(batch.token) <= _TOKEN_CHARACTERS:
             raise ValueError(f"a token has 1 to {_TOKEN_CHARACTERS} characters, not {len(batch.token)}")
 
@@ -111,8 +112,9 @@ class Submissions:
 
     def gather(self, batch: Batch) -> asyncio.Future[tuple[Outcome, str]]:
         """Submit a batch with all that come in this pass of the event loop."""
-        loop = asyncio.get_running_loop()
-        if not self._gathered or loop is not self._loop:
+        loop = self._loop
+        if not self._gathered or loop is None or not loop.is_running():
+            loop = asyncio.get_running_loop()
             self._gathered = []  # of a loop that was closed
             self._loop = loop
             loop.call_soon(self._flush)
@@ -150,10 +152,10 @@ class Submissions:
         groups: list[Sequence[Batch]] = []
         for index, batch in enumerate(batches):
             events += len(batch.sizes)
-            size += sum(batch.sizes)
+            size += batch.size
             if index > begin and (events > most or size > limits.group_bytes):
                 groups.append(batches[begin:index])
-                begin, events, size = index, len(batch.sizes), sum(batch.sizes)
+                begin, events, size = index, len(batch.sizes), batch.size
         return [*groups, batches[begin:]]
 
     def _send(self, batches: Sequence[Batch], on_done: OnDone) -> None:

@@ -262,10 +262,10 @@ class Writer:
         first = queue.popleft()
         group = [first]
         if first.expected is None and first.id is None:
-            count, size = len(first.batch.sizes), sum(first.batch.sizes)
+            count, size = len(first.batch.sizes), first.batch.size
             while queue and queue[0].expected is None and queue[0].id is None:
-                sizes = queue[0].batch.sizes
-                count, size = count + len(sizes), size + sum(sizes)
+                batch = queue[0].batch
+                count, size = count + len(batch.sizes), size + batch.size
                 if count > (self._limits.batch_events or 1) or size > _BATCH_BYTES:
                     break
                 group.append(queue.popleft())

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import LogError, NewswireError
-from newswire.log.engine import Batch, Copied, Entry, OnDone, Outcome
+from newswire.log.engine import Batch, Copied, Entry, OnDone, Outcome, weigh
 from newswire.log.failures import as_log_error
 from newswire.log.sqlite.admin import restore
 from newswire.log.sqlite.append import Appender
@@ -46,8 +46,9 @@ class Submission:
         self.batches: Sequence[Batch] = batches
         self.on_done: OnDone = on_done
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self.events: int = sum(len(batch.sizes) for batch in batches)
-        self.bytes: int = sum(sum(batch.sizes) for batch in batches)
+        self.events: int
+        self.bytes: int
+        self.events, self.bytes = weigh(batches)
 
 
 class _Stored(NamedTuple):
