@@ -20,6 +20,7 @@ from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, r
 from tests.fixtures.tcp_proxy import TcpProxy
 
 from newswire.cli.main import newswire
+from newswire.cli.publish import Failed, Line, Upload
 
 
 def test_an_argument_is_one_event_and_its_id_is_printed(server: Serve) -> None:
@@ -150,6 +151,36 @@ def test_a_server_of_another_kind_is_named() -> None:
                 ]
                 said = CliRunner().invoke(newswire, arguments)
                 assert (said.exit_code, said.stderr) == (1, f"newswire: http://{place}/{path} answers{rest}\n")
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b'{"ids": []}', b'{"id": 5, "ids": 5}', b"no JSON", b"[" * 100_000])
+def test_what_no_newswire_server_answers(body: bytes) -> None:
+    """One sentence with what to check, whatever JSON another server's 200 has."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, *args: object) -> None:
+            """Nothing, since standard error is the command's."""
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            for arguments in (["publish", "a", "x"], ["top", "--once"]):
+                said = CliRunner().invoke(newswire, [*arguments, "--url", url])
+                assert (said.exit_code, type(said.exception)) == (1, SystemExit)
+                assert said.stderr.startswith(f"newswire: {url}/")
+                assert "newswire server" in said.stderr
+            with httpx2.Client(base_url=url) as client, pytest.raises(Failed, match="newswire server"):
+                Upload(client, "a", event=None, wait=0.0, waiting=print).lines([Line(1, b"x")], ndjson=False)
         finally:
             server.shutdown()
 

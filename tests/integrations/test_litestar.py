@@ -14,7 +14,7 @@ from litestar.channels import ChannelsPlugin
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException
 
-from newswire import Decoder, Hub
+from newswire import Decoder, Hub, HubOptions, Retention
 from newswire.errors import InvalidChannel
 from newswire.integrations.litestar import HubChannels
 from newswire.testing import asgi_client
@@ -126,6 +126,21 @@ async def test_the_application_starts_again() -> None:
         async with started(hub) as (plugin, _):
             await plugin.wait_published("x", "news")
         assert hub.closed
+
+
+async def test_what_is_missing_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A log that lost events before the plugin took them says so in a line, and goes on."""
+    hub = Hub("memory://", retention=Retention(max_events=1), options=HubOptions(window_bytes=1))
+    backend = HubChannels(hub)
+    await backend.on_startup()
+    await backend.subscribe(["news"])
+    for number in range(3):
+        await hub.publish("news", f"{number}")
+    await hub.log.trim()
+    async with asyncio.timeout(PATIENCE):
+        assert await anext(backend.stream_events()) == ("news", b"2")
+    assert "events are missing" in caplog.text
+    await backend.on_shutdown()
 
 
 async def test_not_started() -> None:

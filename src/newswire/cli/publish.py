@@ -27,6 +27,7 @@ from newswire.reason import reason
 from newswire.redact import printable
 
 # The request was never sent, so it can be sent again.
+_BATCH: Final = "application/x-ndjson"
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 _PAUSE: Final = 0.5  # seconds between attempts while waiting
 _KNOWN: Final = 540.0  # seconds in which a request may go out again after a lost answer: a log knows its key for 600
@@ -116,7 +117,7 @@ class Upload:
         """
         body = b"\n".join(line.content if ndjson else _as_json(line) for line in batch)
         try:
-            ids = self._post(body, "application/x-ndjson")["ids"]
+            ids = self._post(body, _BATCH)["ids"]
         except Failed as error:
             if error.too_large and len(batch) > 1:
                 half = len(batch) // 2
@@ -160,7 +161,9 @@ class Upload:
             message = f"the connection to {shown_url(str(self._client.base_url))} failed ({reason(error)})"
             raise Failed(message, refused=False, unknown=True) from None
         if answer.status_code == 200:
-            return _json(answer) or _not_newswire(answer)
+            found = _json(answer)
+            name, wanted = ("ids", list) if kind == _BATCH else ("id", str)
+            return found if isinstance(found.get(name), wanted) and found[name] else _not_newswire(answer)
         problem = _json(answer)
         detail = str(problem.get("detail") or _unexplained(answer))
         if answer.status_code == 401:
@@ -190,7 +193,7 @@ def _as_json(line: Line) -> bytes:
 def _json(answer: httpx2.Response) -> dict[str, Any]:
     try:
         value = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -358,7 +361,7 @@ def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:
         raise SystemExit(_INTERRUPTED) from None
     if not quiet:
         last = f", the last as {upload.last_id}" if upload.last_id else ""
-        errors.print(f"{upload.stored:,} event{'' if upload.stored == 1 else 's'} stored{last}")
+        errors.print(f"{upload.stored:,} event{'' if upload.stored == 1 else 's'} stored{last}", markup=False)
 
 
 def _so_far(upload: Upload) -> str:

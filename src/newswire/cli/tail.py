@@ -271,7 +271,7 @@ def _explain(error: NewswireError, *, ours: bool = False) -> str:
         try:
             text = f"{error.status}: {json.loads(error.body)['detail']}"
             return f"{text}; {BY_TOKEN}" if ours and error.status == 401 else text
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
     url = str(error).partition(": ")[0]
     if not url.startswith(("http://", "https://")):

@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -200,6 +200,11 @@ def _age(seconds: float) -> str:
 _STREAMS: Final = 200  # in one picture
 _PIPE_WIDTH: Final = 120
 _REFUSED, _UNREACHABLE = 1, 3
+# What a picture is drawn from. Another server's answer has none of it.
+_STATS: Final = {
+    *("worker", "workers", "started", "now", "channels", "delivered", "recent", "subscribers"),
+    *("stalled", "kept", "gaps", "log", "log_state", "lag"),
+}
 
 
 class _Refused(Exception):
@@ -241,18 +246,20 @@ def top(url: str, token: str | None, channel: str | None, subject: str | None, i
 
 
 def _ask(client: httpx2.Client, url: str, query: dict[str, str], before: Snapshot | None) -> Snapshot:
-    stats = _json(client.get("console/stats"))
+    stats = _json(client.get("console/stats"), _STATS)
     answer = client.get("connections", params=query)
-    page: dict[str, Any] = {"connections": None, "next": None} if answer.status_code == 404 else _json(answer)
+    page: dict[str, Any] = (
+        {"connections": None, "next": None} if answer.status_code == 404 else _json(answer, {"connections", "next"})
+    )
     return Snapshot(url, stats, page["connections"], page["next"] is not None, before)
 
 
-def _json(answer: httpx2.Response) -> Any:
+def _json(answer: httpx2.Response, names: Set[str]) -> Any:
     try:
         found = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    if answer.status_code == 200 and isinstance(found, dict):
+    if answer.status_code == 200 and isinstance(found, dict) and found.keys() >= names:
         return found
     detail = found.get("detail") if isinstance(found, dict) else None
     if answer.status_code in (401, 403):

@@ -80,7 +80,7 @@ class Origin:
     def _refused(self, status: int, body: str) -> LogError:
         try:
             detail = str(json.loads(body)["detail"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             detail = body[:200]
         if status in (401, 403):
             return LogUnavailable(f"the origin {self.name} does not let this edge do it ({status}): {detail}")

@@ -28,6 +28,7 @@ from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern
+from newswire.wire.reserved import GAP
 
 __all__ = ["HubChannels"]
 
@@ -95,13 +96,17 @@ class HubChannels(ChannelsBackend):
     async def stream_events(self) -> AsyncGenerator[tuple[str, bytes], None]:
         """Iterate over the events of these channels, as they come: pairs of a channel and its data as UTF-8.
 
+        Where events are missing, a line in the log says so.
+
         Raises:
             RuntimeError: the plugin has not started the backend.
         """
         if self._subscription is None:
             raise RuntimeError("the backend is not started: add the ChannelsPlugin to the application's plugins")
         async for event in self._subscription:
-            if event.channel in self._channels:
+            if event.event == GAP:  # the plugin has no word for it
+                logger.warning("events are missing: the plugin's subscribers get none of them: %s", event.data[:200])
+            elif event.channel in self._channels:
                 yield event.channel, event.data.encode()
 
     async def get_history(self, channel: str, limit: int | None = None) -> list[bytes]:
