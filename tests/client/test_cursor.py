@@ -122,3 +122,16 @@ def test_an_event_that_is_handled_while_the_source_closes_is_saved(face, tmp_pat
                 if event.data == "b":
                     source.close()
     assert file.load() == "2"
+
+
+def test_a_file_that_is_no_cursors(face, tmp_path: Path) -> None:
+    """It is named before anything is read, with what to do; and so is a folder that is not there."""
+    path = tmp_path / "cursor"
+    path.write_bytes(b"\x80\xff")
+    with BadServer([Answer(TWO, end="hang")]) as server:
+        with pytest.raises(ValueError, match=f"{path} is no file of a cursor"):
+            face.read(server.url, cursor=path, stop_after=1)
+        with pytest.raises(FileNotFoundError, match="no such folder") as caught:
+            face.read(server.url, cursor=tmp_path / "none" / "cursor", stop_after=1)
+        assert caught.value.filename == str(tmp_path / "none")
+    assert path.read_bytes() == b"\x80\xff"

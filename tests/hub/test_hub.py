@@ -73,6 +73,13 @@ async def test_any_cursor_gives_a_stream(hub: Hub, cursor: str) -> None:
     assert events[0].json()["reason"] in ("invalid", "epoch", "future")
 
 
+@pytest.mark.parametrize("after", [5, 1.5, b"x-1", ("x", 1)])
+async def test_what_is_no_cursor_by_its_type(hub: Hub, after: object) -> None:
+    """It is a mistake of the program's, and said to be."""
+    with pytest.raises(TypeError, match="`after` is a position"):
+        await anext(aiter(hub.subscribe("a", after=after)))  # type: ignore[arg-type]
+
+
 async def test_loss_to_retention_is_told(tmp_path: Path) -> None:
     """A cursor behind what is kept gets a gap that says what is missing, then the earliest kept event."""
     log = open_log(f"sqlite:///{tmp_path}/log.db", retention={"a": Retention(max_events=3)})

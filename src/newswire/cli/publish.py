@@ -162,7 +162,7 @@ class Upload:
             raise Failed(message, refused=False, unknown=True) from None
         if answer.status_code == 200:
             found = _json(answer)
-            name, wanted = ("ids", list) if kind == _BATCH else ("id", str)
+            name, wanted = ("ids", list) if headers["content-type"] == _BATCH else ("id", str)
             return found if isinstance(found.get(name), wanted) and found[name] else _not_newswire(answer)
         problem = _json(answer)
         detail = str(problem.get("detail") or _unexplained(answer))

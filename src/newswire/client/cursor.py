@@ -7,6 +7,7 @@ earlier. So after a crash in the middle of an event, that event comes once more 
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import threading
@@ -53,10 +54,23 @@ class CursorFile:
         self._lock = threading.Lock()
 
     def load(self) -> str:
+        """The ID in the file; empty if there is none.
+
+        Raises:
+            ValueError: the file is no cursor's.
+            OSError: it can't be read, or there is no folder for it: better now than with the first event.
+        """
         try:
             return self.path.read_text("utf-8").removesuffix("\n")
         except FileNotFoundError:
+            if not self.path.parent.is_dir():
+                folder = str(self.path.parent)
+                raise FileNotFoundError(errno.ENOENT, "there is no such folder for a cursor", folder) from None
             return ""
+        except UnicodeDecodeError:
+            raise ValueError(
+                f"{self.path} is no file of a cursor: it is not UTF-8. Name another, or remove it to begin without"
+            ) from None
 
     def save(self, id: str) -> None:
         with self._lock:
