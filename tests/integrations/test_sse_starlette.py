@@ -10,6 +10,7 @@ import sys
 import threading
 import unittest.mock
 from collections.abc import AsyncIterator, Iterator
+from enum import Enum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,17 @@ def test_an_event_has_the_same_bytes_as_theirs(given: dict[str, Any], sep: str |
     """Any fields, and any line ends in them."""
     ours, theirs = ServerSentEvent(**given, sep=sep), oracle.ServerSentEvent(**given, sep=sep)
     assert ours.encode() == theirs.encode()
+
+
+def test_fields_that_are_enums() -> None:
+    """An Enum that is a str is its value, as there."""
+
+    class Kind(str, Enum):  # noqa: UP042  # the older form, whose `str()` is not its value
+        NEWS = "news"
+
+    given: dict[str, Any] = {"data": "x", "event": Kind.NEWS, "id": Kind.NEWS}
+    assert ServerSentEvent(**given).encode() == oracle.ServerSentEvent(**given).encode()
+    assert b"event: news" in ensure_bytes(given, "\n")
 
 
 @given(st.recursive(st.one_of(st.none(), st.booleans(), st.integers(), texts), st.lists, max_leaves=4), fields)

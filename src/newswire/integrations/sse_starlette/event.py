@@ -62,15 +62,20 @@ class ServerSentEvent:
         if self.comment is not None:
             yield from (f": {line}" for line in _LINE_ENDS.split(str(self.comment)))
         if self.id is not None:
-            yield "id: " + _LINE_ENDS.sub("", str(self.id))
+            yield "id: " + _LINE_ENDS.sub("", _text(self.id))
         if self.event is not None:
-            yield "event: " + _LINE_ENDS.sub("", str(self.event))
+            yield "event: " + _LINE_ENDS.sub("", _text(self.event))
         if self.data is not None:
             yield from (f"data: {line}" for line in _LINE_ENDS.split(str(self.data)))
         if self.retry is not None:
             if not isinstance(self.retry, int):
                 raise TypeError("retry argument must be int")
             yield f"retry: {self.retry}"
+
+
+def _text(value: object) -> str:
+    """The text of a field: of an Enum that is a str, its value, as there."""
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 class JSONServerSentEvent(ServerSentEvent):
