@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -18,8 +21,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 from tests.fixtures.engines import Valkey
 
-from newswire import Hub
+from newswire import EventSourceResponse, Hub
 from newswire.errors import Closed
+from newswire.integrations import sse_starlette
+from newswire.integrations.fastapi import events
 from newswire.log.memory import MemoryLog
 from newswire.log.sqlite import SqliteLog
 from newswire.runs import Runs
@@ -174,7 +179,7 @@ def test_runs_of_a_hub_that_was_opened_again(hub: Hub) -> None:
 
 FORK = """
 import asyncio, os, sys
-from newswire import Hub
+from newswire import EventSourceResponse, Hub
 hub = Hub(sys.argv[1])
 if sys.argv[2] == "sync":
     hub.sync.publish("a", "parent")
@@ -209,7 +214,7 @@ def test_a_hub_that_was_only_made_before_the_fork_works() -> None:
     """As with gunicorn's --preload. Each process has a log of its own then, and the positions show it."""
     code = """
 import os
-from newswire import Hub
+from newswire import EventSourceResponse, Hub
 hub = Hub()
 child = os.fork()
 position = hub.sync.publish("a", "x")
@@ -245,7 +250,7 @@ patches = {
     "late": lambda: None,
 }
 patches[sys.argv[1]]()
-from newswire import Hub
+from newswire import EventSourceResponse, Hub
 from newswire.integrations.wsgi import WsgiStream
 hub = Hub(sys.argv[2])
 hub.sync.publish("a", "x", timeout=30)
@@ -328,6 +333,35 @@ def test_without_asyncio(call: str, is_open: bool, hub: Hub) -> None:
         hub.sync.open()
     with pytest.raises(RuntimeError, match=r"under trio, call hub\.sync in a thread"):
         calls[call]().__await__().send(None)  # type: ignore[no-untyped-call]
+    hub.sync.close()
+
+
+@pytest.mark.parametrize("kind", ["a subscription", "an iterable", "sse-starlette's", "FastAPI's"])
+def test_streams_without_asyncio(kind: str, hub: Hub) -> None:
+    """So do responses, under a server that runs trio."""
+    scope = {"type": "http", "method": "GET", "headers": []}
+
+    async def never(*message: object) -> dict[str, object]:
+        raise AssertionError("nothing is sent")
+
+    calls: dict[str, Callable[[], Any]] = {
+        "a subscription": lambda: EventSourceResponse(hub.subscribe("a"))(scope, never, never),
+        "an iterable": lambda: EventSourceResponse(["x"])(scope, never, never),
+        "sse-starlette's": lambda: sse_starlette.EventSourceResponse(["x"])(scope, never, never),
+        "FastAPI's": lambda: anext(events(hub.subscribe("a"))),
+    }
+    with pytest.raises(RuntimeError, match="streams need asyncio's event loop"):
+        calls[kind]().__await__().send(None)
+    hub.sync.close()
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_hub_is_not_copied(copied: Callable[[object], object], hub: Hub) -> None:
+    """As `multiprocessing` does with the arguments of a process it spawns: the error says what to send instead."""
+    with pytest.raises(TypeError, match="send the URL of its log"):
+        copied(hub)
+    with pytest.raises(TypeError, match="send the URL of its log"):
+        pickle.dumps(hub.sync.publish)
     hub.sync.close()
 
 

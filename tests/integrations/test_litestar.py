@@ -44,6 +44,12 @@ async def take(subscriber: Any, count: int) -> list[bytes]:
     return found
 
 
+def test_a_path_that_names_no_channel() -> None:
+    """It is refused where the handler is made, not at the first request."""
+    with pytest.raises(ValueError, match=r"\{channel:str\}"):
+        HubChannels(Hub("memory://")).handler("/events/{name:str}")
+
+
 async def test_subscribers_of_the_plugin() -> None:
     """They get what is published to their channels, from the moment in which they subscribe."""
     async with started(Hub("memory://")) as (plugin, _):

@@ -27,6 +27,21 @@ class AnswersWhole(ABC):
         """Answer a POST request; None: it has to come the ordinary way, and nothing was done."""
 
 
+def running_loop() -> asyncio.AbstractEventLoop:
+    """The event loop that a stream runs in.
+
+    Raises:
+        RuntimeError: none does, as under trio; it says what to do.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            "newswire's streams need asyncio's event loop, and none runs here: serve the application with asyncio, not "
+            "with trio (hypercorn --worker-class asyncio)"
+        ) from None
+
+
 def watch(receive: Receive, gone: Callable[[], object], context: Context | None = None) -> Callable[[], object]:
     """Call `gone` once the client has left.
 

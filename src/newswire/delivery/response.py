@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.delivery.asgi import Message, Receive, Scope, Send
+from newswire.delivery.asgi import Message, Receive, Scope, Send, running_loop
 from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
@@ -137,7 +137,7 @@ class EventSourceResponse(StarletteCompatible):
         Returns:
             the sink, if there is something left to do for this task: not on the direct path.
         """
-        drain = drain_of(asyncio.get_running_loop())
+        drain = drain_of(running_loop())
         stop = _Stop(subscription, drain)
         hook = on_server_stop(scope, receive, send, stop)
         drain.enter(stop)  # until its hub is entered below
@@ -207,7 +207,7 @@ class EventSourceResponse(StarletteCompatible):
         warn_of_held(scope, content)
         offer = _extension(scope, DIRECT)
         body = body_for(scope, self._options, self.raw_headers)
-        drain = drain_of(asyncio.get_running_loop())
+        drain = drain_of(running_loop())
         try:
             stream = IterableStream(
                 content,

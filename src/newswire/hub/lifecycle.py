@@ -73,6 +73,17 @@ class Lifecycle:
         self._thread: native.Thread
         self._thread_pid = 0  # the process that the thread belongs to
 
+    def __reduce__(self) -> Any:
+        """A hub is no value that can be copied or sent.
+
+        Raises:
+            TypeError: always; it says what to do.
+        """
+        raise TypeError(
+            "a hub can't be copied, pickled or sent to another process: make it in a module that each process imports, "
+            "or send the URL of its log and make a hub of that there"
+        )
+
     async def __aenter__(self) -> Self:
         try:
             await self.open()

@@ -17,7 +17,6 @@ them, and of newswire's too. Import FastAPI's names from here, and a route may d
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -30,6 +29,7 @@ except ImportError as _error:
     raise ImportError("newswire.integrations.fastapi needs FastAPI 0.135: pip install 'fastapi>=0.135'") from _error
 
 from newswire.delivery import response
+from newswire.delivery.asgi import running_loop
 from newswire.delivery.drain import drain_of
 from newswire.delivery.framework import warn_of_held
 from newswire.hub.hub import Hub
@@ -65,7 +65,7 @@ async def events(subscription: Subscription[Any]) -> AsyncIterator[ServerSentEve
         Closed: the hub is closed, or the subscription was used before.
     """
     warn_of_held({}, sys._getframe(1))  # the route, with its dependencies
-    drain = drain_of(asyncio.get_running_loop())
+    drain = drain_of(running_loop())
     stop = _Stop(subscription)
     drain.enter(stop)
     try:

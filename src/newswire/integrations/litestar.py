@@ -139,7 +139,12 @@ class HubChannels(ChannelsBackend):
             path: with `{channel:str}` in it.
             options: see `StreamOptions`.
             more: more arguments of `litestar.get`: `guards`, say, which decide who may read what.
+
+        Raises:
+            ValueError: there is no `{channel:str}` in `path`.
         """
+        if "{channel:str}" not in path:
+            raise ValueError(f"the path names the channel: '/events/{{channel:str}}', say, not {path!r}")
         hub = self._hub
 
         @get(path, **more)

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-from newswire.delivery.asgi import Receive, Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send, running_loop
 from newswire.delivery.drain import drain_of
 from newswire.delivery.server_stop import on_server_stop
 
@@ -24,7 +24,7 @@ class Stopping:
     finite = False  # its iterator is stopped at once; `shutdown_grace_period` is its own time
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = running_loop()
         self._event = asyncio.Event()
 
     def stop(self) -> None:
