@@ -39,6 +39,7 @@ settings.configure(
         "newswire.integrations.django",
     ],
     MIDDLEWARE=[
+        "django.middleware.gzip.GZipMiddleware",
         "django.contrib.sessions.middleware.SessionMiddleware",
         "django.contrib.auth.middleware.AuthenticationMiddleware",
     ],

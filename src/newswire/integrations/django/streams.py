@@ -54,7 +54,20 @@ async def stream(
         return await sync_to_async(redirect)(request, content)
     exchange = await Exchange.begin(request, content, options=options, status=status, headers=headers)
     await sync_to_async(release_connections)()
-    return StreamingHttpResponse(exchange.chunks(), status=exchange.status, headers=exchange.head)
+    return _Stream(exchange.chunks(), status=exchange.status, headers=exchange.head)
+
+
+class _Stream(StreamingHttpResponse):  # type: ignore[misc]
+    """A response that middleware leaves uncompressed.
+
+    Django's `GZipMiddleware` makes a gzip file of each chunk, and browsers read no further than the first one.
+    """
+
+    def has_header(self, header: str) -> bool:
+        """Whether there is this header. Middleware that compresses asks so whether another one has compressed."""
+        return header.lower() == "content-encoding" or bool(super().has_header(header))
+
+    __contains__ = has_header
 
 
 def redirect(request: Any, content: Subscription, *, until: float | None = None) -> HttpResponse:
