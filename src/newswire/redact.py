@@ -66,7 +66,14 @@ CREDENTIAL_HEADERS: Final = frozenset(
 _LOOKS_LIKE_ONE: Final = re.compile(
     r"(?:^|[-_])(?:[a-z]*(?:auth|token|jwt|secret|password|passwd|passphrase|credentials?)|authorization|authentication"
     r"|(?:access|account|api|app|auth|client|license|master|private|secret|service|session|subscription|user)?key"
-    r"|session(?:id)?|signature|bearer|pat|cookie2?)(?:$|[-_])"
+    r"|session(?:id)?|sid|signature|bearer|pat|cookie2?)(?:$|[-_])"
+)
+# The names by which proxies and gateways say whose a request is: Cloudflare Access, Pomerium, Tailscale, Kong, APISIX,
+# and client certificates.
+_NAMES_A_USER: Final = re.compile(
+    r"(?:^|[-_])(?:user|userid|username|userinfo|login|email|principal|subject|consumer|tenant|client[-_](?:cert|s?[-_]?dn)"
+    r"|(?:org|organization|account)[-_]id)(?:[-_](?:custom[-_])?(?:id|name|username|email|login|dn|idp|info))*$"
+    r"|[-_]claim[-_]"
 )
 # Names with such a word that are no secret: they identify a request or a cached answer.
 _NO_CREDENTIAL: Final = frozenset(
@@ -77,10 +84,14 @@ _PARAMETER: Final = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
 _CURSOR: Final = re.compile(r"(?:evs_)?last[-_]?event[-_]?id|after|since|cursor")
 # A JWT, which a ticket is too: its header is a JSON object (RFC 7519), so it begins with `{"` in Base64. An API key.
 _TOKEN: Final = re.compile(r"\beyJ[\w-]{6,}\.[\w-]+\.[\w-]*|\bnwk_[\w-]{8,}")
-# A credential or cursor after its header's name or scheme, as texts about requests have them.
-_HEADER: Final = re.compile(
-    r"""(?i)(\b(?:bearer|basic)\s+|\b(?:last-event-id|x-api-key|cookie)["']?\s*[:=,]\s*["']?)[^\s"',;]{4,}"""
+# A credential or cursor after its scheme, or after its name, as texts about requests have them: headers, and the forms
+# of Python and JSON. Of cookies there may be many.
+_SCHEME: Final = re.compile(r"""(?i)\b((?:bearer|basic)\s+)[^\s"',;]{4,}""")
+_NAMED: Final = re.compile(
+    r"""(?i)(?<![\w-])([a-z][\w-]{1,60})(["']?\s*[:=]\s*(?:b?["'])?|["'],\s*b?["'])((?:(?:token|digest|negotiate|apikey)\s+)?)([^\s"',;]{4,})"""
 )
+_COOKIES: Final = re.compile(r"""(?i)\b((?:set-)?cookie2?["']?\s*[:=,]\s*(?:b?["'])?)[^"'\n]{4,}""")
+_ALONE: Final = frozenset({"password", "passwd", "pwd", "secret", "apikey", "last-event-id"})  # without a dash
 _SECRET_PARAMETER: Final = re.compile(
     r"(?:^|[-_.])(?:ticket|code|sig|signature|credential|pwd|pass|private)(?:$|[-_.])|token|secret|passw|apikey|jwt"
 )
@@ -114,7 +125,7 @@ def without_userinfo(text: str) -> str:
 
 
 def is_credential(header: str | bytes) -> bool:
-    """Whether a header of a request carries a credential: its name is on the list, or looks like a credential's.
+    """Whether a header of a request carries a credential, or names a user: its name is on the list, or looks like that.
 
     Such headers show whose a request is. They stay out of logs and stored answers, and don't follow a redirect to
     another origin.
@@ -123,6 +134,11 @@ def is_credential(header: str | bytes) -> bool:
         header: the header's name, in any case.
     """
     name = (header.decode("latin-1") if isinstance(header, bytes) else header).strip().lower()
+    return is_secret(name) or _NAMES_A_USER.search(name) is not None
+
+
+def is_secret(name: str) -> bool:
+    """Whether a header or a parameter of this name, in lower case, carries a credential by itself."""
     if name in CREDENTIAL_HEADERS:
         return True
     return name not in _NO_CREDENTIAL and _LOOKS_LIKE_ONE.search(name) is not None
@@ -144,11 +160,21 @@ def without_secrets(text: str) -> str:
         text: a message, or a traceback.
     """
     text = without_query_secrets(without_userinfo(text))
-    return _TOKEN.sub("[hidden]", _HEADER.sub(r"\1[hidden]", text))
+    text = _COOKIES.sub(r"\1[hidden]", _SCHEME.sub(r"\1[hidden]", text))
+    return _TOKEN.sub("[hidden]", _NAMED.sub(_hide_named, text))
+
+
+def _hide_named(found: re.Match[str]) -> str:
+    name = found[1].lower()
+    if name in _ALONE or name in CREDENTIAL_HEADERS or (("-" in name or "_" in name) and is_secret(name)):
+        if found[4].lower() in ("bearer", "basic"):  # its credential is hidden already
+            return found[0]
+        return f"{found[1]}{found[2]}{found[3]}[hidden]"
+    return found[0]
 
 
 def _hide(found: re.Match[str]) -> str:
     name = unquote(found[2]).strip().lower()
-    if found[3] and (_CURSOR.fullmatch(name) or _SECRET_PARAMETER.search(name) or is_credential(name)):
+    if found[3] and (_CURSOR.fullmatch(name) or _SECRET_PARAMETER.search(name) or is_secret(name)):
         return f"{found[1]}{found[2]}=[hidden]"
     return found[0]

@@ -19,6 +19,7 @@ HEADERS = [
     *("authorization", "x-api-key", "api-key", "cf-aig-authorization", "x-goog-api-key", "ocp-apim-subscription-key"),
     *("x-amz-security-token", "proxy-authorization", "cookie", "x-portkey-api-key", "helicone-auth", "x-auth-token"),
     *("x-usertoken", "x-appsecret", "x-accountkey", "x-pat", "x-forwarded-user", "x-ms-client-principal-id"),
+    *("cf-access-authenticated-user-email", "tailscale-user-login", "x-consumer-id", "x-tenant-id", "x-user-id"),
 ]
 
 

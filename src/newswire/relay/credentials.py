@@ -16,7 +16,7 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import parse_qsl, quote
 
-from newswire.redact import is_credential
+from newswire.redact import is_credential, is_secret
 from newswire.relay.headers import Headers
 
 REDACTED: Final = "[redacted]"
@@ -48,7 +48,7 @@ def credentials_of(headers: Headers, query: bytes = b"", also: Collection[str] =
     ]
     # Latin-1 keeps every byte apart, and `parse_qsl` undoes what clients may have encoded or not.
     pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, encoding="latin-1")
-    found += [(f"?{name}", value) for name, value in pairs if is_credential(name) or name.lower() in _IN_QUERY]
+    found += [(f"?{name}", value) for name, value in pairs if is_secret(name.lower()) or name.lower() in _IN_QUERY]
     return sorted(pair for pair in found if pair[1] and pair[1].lower() not in _SCHEMES)
 
 
