@@ -15,6 +15,7 @@ from newswire.hub.hub import Hub
 from newswire.log import Channels, Log, MemoryLog, open_log
 from newswire.log.channels import Pattern
 from newswire.log.engine import Condition
+from newswire.testing import Answer, BadServer
 from newswire.testing.log_base import closing, opened, publish, read_all, take
 from newswire.wire.event import Event
 
@@ -165,3 +166,18 @@ async def test_the_stream_to_an_edge_is_compressed(origins: Many) -> None:
     origins.close()
     assert came[False] > 70_000
     assert came[True] < 10_000
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"null", b"<html>", b"[" * 100_000, b'{"lives": 5}', b"\xff"])
+async def test_an_address_of_another_server(body: bytes) -> None:
+    """What answers there in another way is named, with what to check: it is no fault of the log's."""
+    with BadServer(lambda seen: Answer(body)) as server:
+        log = EdgeLog(server.url, timeout=2)
+        try:
+            for call in (log.span, log.info, log.losses, log.trim):
+                with pytest.raises(LogUnavailable, match="check the address of the log"):
+                    await call()
+            with pytest.raises(LogUnavailable, match="check the address of the log"):
+                await log.read(Channels(["a"]), 0, 1)
+        finally:
+            await log.close()

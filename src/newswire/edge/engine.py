@@ -22,10 +22,10 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
@@ -179,6 +179,8 @@ class Cache:
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
+T = TypeVar("T")
+
 _MOST_BYTES: Final = 256 * 2**20  # of one event of the stream: far above what an origin sends
 _SILENCE: Final = 60.0  # seconds without a byte after which the stream is opened again
 
@@ -238,18 +240,21 @@ class EdgeEngine(RemoteEngine):
             if cached is not None:
                 return cached
         wanted = {"channels": form.of_channels(channels), "after": max(after, 0), "limit": limit}
-        page = form.to_page(await self._ask("read", wanted))
+        page = await self._ask("read", form.to_page, wanted)
         self._epoch = page.epoch
         return page
 
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
         """See `Engine.newest`."""
-        found = await self._ask("newest", {"channels": list(channels)})
-        return [None if row is None else Entry(*row) for row in found["entries"]]
+
+        def read(found: Any) -> list[Entry | None]:
+            return [None if row is None else Entry(*row) for row in found["entries"]]
+
+        return await self._ask("newest", read, {"channels": list(channels)})
 
     async def span(self) -> Span:
         """See `Engine.span`."""
-        span = form.to_span(await self._ask("span"))
+        span = await self._ask("span", form.to_span)
         self._epoch, self._lives = span.epoch, span.lives
         return span
 
@@ -316,15 +321,15 @@ class EdgeEngine(RemoteEngine):
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`. Needs the edge key."""
-        return int((await self._ask("drop", {"cuts": dict(cuts)}))["removed"])
+        return await self._ask("drop", _removed, {"cuts": dict(cuts)})
 
     async def trim(self) -> int:
         """See `Engine.trim`. Needs the edge key."""
-        return int((await self._ask("trim"))["removed"])
+        return await self._ask("trim", _removed)
 
     async def info(self) -> Info:
         """See `Engine.info`: the origin's."""
-        info = form.to_info(await self._ask("info"))
+        info = await self._ask("info", form.to_info)
         storage = f"the newswire server {self._origin.name}, on {info.storage}"
         return Info(
             storage=storage,
@@ -337,16 +342,20 @@ class EdgeEngine(RemoteEngine):
 
     async def scan(self, after: int, limit: int) -> Page:
         """See `Engine.scan`."""
-        return form.to_page(await self._ask("scan", {"after": max(after, 0), "limit": limit}))
+        return await self._ask("scan", form.to_page, {"after": max(after, 0), "limit": limit})
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""
-        return form.to_losses(await self._ask("losses"))
+        return await self._ask("losses", form.to_losses)
 
-    async def _ask(self, name: str, payload: object = None) -> Any:
+    async def _ask(self, name: str, read: Callable[[Any], T], payload: object = None) -> T:
         """Ask for something; asking twice does no harm."""
         self._enter()
         try:
-            return await self._origin.call(name, payload)
+            return await self._origin.call(name, read, payload)
         except LogUncertain as error:
             raise LogUnavailable(str(error)) from error
+
+
+def _removed(found: Any) -> int:
+    return int(found["removed"])

@@ -12,7 +12,8 @@ import json
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeAlias
+from functools import partial
+from typing import Any, Final, TypeAlias, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 import httpx2
@@ -24,6 +25,8 @@ from newswire.log.failures import as_log_error
 from newswire.log.retry import Retry
 from newswire.reason import reason
 from newswire.redact import without_userinfo
+
+T = TypeVar("T")
 
 # Below the server's own, so that no request meets a connection that is being closed.
 _KEEP_SECONDS: Final = 2.0
@@ -55,11 +58,16 @@ class Origin:
         self.away: bool = False
         self._client: httpx2.AsyncClient | None = None
 
-    async def call(self, name: str, payload: object = None) -> Any:
+    async def call(self, name: str, read: Callable[[Any], T], payload: object = None) -> T:
         """Ask the origin.
 
+        Args:
+            name: of the call.
+            read: makes what is returned of the JSON of the answer.
+            payload: what the call is about.
+
         Raises:
-            LogUncertain: it was sent, and there is no answer.
+            LogUncertain: it was sent, and there is no answer, or one that no newswire server gives.
             LogUnavailable: the origin can't be reached, can't answer now, or refuses this edge.
             LogError: the origin refuses this request.
         """
@@ -74,7 +82,11 @@ class Origin:
             raise LogUncertain(f"the origin {self.name} gave no answer: {reason(error)}") from error
         self.away = False
         if answer.status_code == 200:
-            return answer.json()
+            try:
+                return read(answer.json())
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+                message = f"{self.name} does not answer as a newswire server does: check the address of the log"
+                raise LogUncertain(message) from error
         raise self._refused(answer.status_code, answer.text)
 
     def _refused(self, status: int, body: str) -> LogError:
@@ -186,6 +198,9 @@ class Writer:
             for batch, outcome in zip(batches, outcomes, strict=True)
         ]
 
+    def _read(self, group: Sequence[_Submitted], answer: Any) -> tuple[list[Outcome], str]:
+        return self._outcomes(group, answer["outcomes"]), str(answer["epoch"])
+
     async def _store(self, group: Sequence[_Submitted]) -> tuple[list[Outcome], str]:
         batches = [
             form.of_batch(batch, token)
@@ -198,8 +213,8 @@ class Writer:
         lost: LogError | None = None  # an answer was, so it may be stored
         while True:
             try:
-                answer = await self._origin.call("append", {"batches": batches, "epoch": group[0][3]})
-                return self._outcomes(group, answer["outcomes"]), str(answer["epoch"])
+                asked = {"batches": batches, "epoch": group[0][3]}
+                return await self._origin.call("append", partial(self._read, group), asked)
             except LogUncertain as error:
                 if lost is not None:  # the second time in a row
                     self._origin.away = True
