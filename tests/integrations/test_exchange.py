@@ -126,6 +126,17 @@ def test_wsgi() -> None:
     hub.sync.close()
 
 
+def test_wsgi_when_the_hub_closes() -> None:
+    """As at the stop of a server: the stream is over, and nothing is raised into the server."""
+    hub = Hub("memory://")
+    body: Any = WsgiStream(hub, hub.subscribe("news"))({"REQUEST_METHOD": "GET"}, lambda *head: None)
+    assert next(body).startswith(b"retry: ")
+    hub.sync.call(lambda: hub.shutdown(0.0, "cut"))  # else closing waits for whoever draws
+    hub.sync.close()
+    assert list(body) == []
+    body.close()
+
+
 async def test_compressed() -> None:
     """If the options say so and the request takes it, the head and every chunk is."""
     options = StreamOptions(compress=True)

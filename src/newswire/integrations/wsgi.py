@@ -12,6 +12,8 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 
@@ -20,7 +22,7 @@ from newswire.delivery.problem import Problem, not_found, problem_of, title
 from newswire.delivery.publish_headers import read_headers
 from newswire.delivery.query import Query
 from newswire.delivery.request import last_event_id
-from newswire.errors import NewswireError
+from newswire.errors import Closed, NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
@@ -37,6 +39,8 @@ Authorize: TypeAlias = Callable[[Environ, Literal["subscribe", "publish"], Seque
 
 _CHANNEL: Final = "/channels/"
 _MAX_BODY: Final = 2**20
+# The hub was closed while a stream was open, or the process ends: the stream has said goodbye, and is over.
+_STOPPED: Final = (Closed, CancelledError)
 _MOST: Final = 1000  # parameters of a query
 # What the server's streams take, which is passed on to them.
 _PASSED: Final = ("from", "envelope", "live", "max_rate", "coalesce", "presence", "member", "state")
@@ -120,14 +124,18 @@ class Body:
         return self
 
     def __next__(self) -> bytes:
-        chunk = self._hub.sync.call(self.exchange.next)
+        try:
+            chunk = self._hub.sync.call(self.exchange.next)
+        except _STOPPED:
+            chunk = None
         if chunk is None:
             raise StopIteration
         return chunk
 
     def close(self) -> None:
         """Called by the server when the client has left, or has everything."""
-        self._hub.sync.call(self.exchange.aclose)
+        with suppress(*_STOPPED):
+            self._hub.sync.call(self.exchange.aclose)
 
 
 class WsgiApp:
