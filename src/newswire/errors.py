@@ -355,7 +355,9 @@ class ResponseError(SourceError):
     def __init__(
         self, message: str, *, url: str, status: int, headers: Sequence[tuple[str, str]], body: bytes = b""
     ) -> None:
-        start = body[:200].decode("utf-8", "replace").strip()
+        start = " ".join(body[:200].decode("utf-8", "replace").split())
+        # What a terminal would obey is shown: the text is the server's, and errors are printed.
+        start = "".join(each if each.isprintable() else ascii(each)[1:-1] for each in start)
         super().__init__(f"{message}{f': {start}' if start else ''}")
         self.url = url
         self.status = status

@@ -15,7 +15,7 @@ import urllib3
 from tests.fixtures.tasks import only
 
 from newswire.client import AsyncEventSource, EventSource, Hooks, Options, Timeouts, aiter_events, iter_events
-from newswire.errors import BadStatus, InactivityTimeout
+from newswire.errors import BadStatus, InactivityTimeout, ResponseError
 from newswire.testing import Answer, BadServer, FakeClock
 
 A = "id: ü\ndata: a\n\n".encode()
@@ -192,6 +192,18 @@ async def test_aiter_events_of_a_body_that_was_read(name: str) -> None:
 def test_iter_events_of_plain_bytes() -> None:
     """Any iterable of bytes is a stream: a file, a list."""
     assert [event.id for event in iter_events([A[:5], A[5:], B])] == ["ü", "2"]
+
+
+@pytest.mark.parametrize("answer", [Answer(b"\x1b[2J\xc2\x9b\n x", status=404),
+                                    Answer(b"", headers={"content-type": "text/\x9bx"})])  # fmt: skip
+def test_an_error_steers_no_terminal(face, answer: Answer) -> None:
+    """What a server says is shown in it, on one line; the attributes have it as it came."""
+    with BadServer([answer]) as server:
+        error = face.read(server.url).error
+    assert isinstance(error, ResponseError)
+    assert str(error).isprintable()
+    assert "\\x9b" in str(error)
+    assert error.body == answer.body
 
 
 def test_error_keeps_the_start_of_its_body(face) -> None:

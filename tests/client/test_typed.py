@@ -344,3 +344,20 @@ def test_what_needs_pydantic_raises_at_once(model: Any) -> None:
         pytest.raises(TypeError, match=r"pydantic|resolved|the type itself"),
     ):
         source.json(model)
+
+
+@pytest.mark.parametrize("data", ['{"a": "%s"}', "%s"])
+def test_no_text_of_a_server_steers_a_terminal(data: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Not through what a bad payload says, nor through a line of the log; it stays on one line."""
+    evil = "\x1b[2J\x9b31m\u202e"
+    bad = Event(data % evil, f"x{evil}", f"1{evil}")
+    with pytest.raises(BadPayload) as caught:
+        decode_as(bad, int)
+    reader = typed.Reader(int, "skip", None)
+    for event in (bad, Event(f'{{"reason": "{evil}"}}', "newswire.gap")):
+        reader.read(event)
+    assert len(caplog.messages) == 2
+    for text in (str(caught.value), *caplog.messages):
+        assert text.isprintable()
+        assert "\\x1b" in text
+    assert caught.value.event == bad

@@ -32,7 +32,7 @@ from newswire.errors import (
     TooManyAttempts,
     WrongContentType,
 )
-from newswire.redact import without_userinfo
+from newswire.redact import printable, without_userinfo
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.gzip import is_readable
@@ -191,7 +191,8 @@ class Protocol:
             # "if res's status is not 200, or if res's `Content-Type` is not `text/event-stream`, then fail the
             # connection." (9.2.2)
             kind = self._head.header("content-type")
-            message = f"{url} answered with {kind or 'no content type'}, not with text/event-stream"
+            kind = printable(kind, lines=False) if kind else "no content type"
+            message = f"{url} answered with {kind}, not with text/event-stream"
             self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
             return
         error = BadStatus(f"{url} answered {status}", url=url, status=status, headers=headers, body=body)

@@ -32,6 +32,7 @@ from typing import (
 )
 
 from newswire.errors import BadPayload
+from newswire.redact import printable
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 from newswire.wire.types import EventTypes, Unknown, with_extensions
@@ -71,7 +72,7 @@ def _decode(event: Event, model: Any, convert: Callable[[str], Any]) -> Any:
         else:
             why = _explain(errors()) if callable(errors) else str(error) or type(error).__name__
         name = getattr(model, "__name__", str(model))
-        message = f"event {event.id or ''} of type {event.event!r} is no {name}: {why}"
+        message = printable(f"event {event.id or ''} of type {event.event!r} is no {name}: {why}", lines=False)
         raise BadPayload(message, event=event, model=model) from error
 
 
@@ -267,7 +268,7 @@ class Reader(Generic[T]):
         known = self._converters.get(event.event, self._others)
         if known is None:
             if event.event == GAP:
-                logger.warning("the server lost events: %s", event.data[:200])
+                logger.warning("the server lost events: %s", printable(event.data[:200], lines=False))
             return _NOTHING  # type: ignore[no-any-return]
         try:
             return _decode(event, *known)  # type: ignore[no-any-return]

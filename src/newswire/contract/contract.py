@@ -28,6 +28,7 @@ from typing import (
 
 from newswire.contract.codec import AnyCodec, Misfit, codec_of
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
+from newswire.redact import printable
 from newswire.wire.event import Event, Named, NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
@@ -248,6 +249,7 @@ class Contract(EventTypes[E]):
             data = codec.read(event.data)
         except Misfit as misfit:
             message = f"event {event.id or ''} does not fit {name!r} of the contract {self.name!r}: {misfit}"
+            message = printable(message, lines=False)
             raise BadPayload(message, event=event, model=self.events[name]) from misfit
         read: Any = TypedEvent(name, data, event.id, event.channel)
         return read  # type: ignore[no-any-return]
@@ -260,9 +262,9 @@ class Contract(EventTypes[E]):
                 raise EventsLost(event)
             if not is_reserved(event.event):
                 message = f"event {event.id or ''} is {event.event!r}, which the contract {self.name!r} does not have"
-                raise BadPayload(message, event=event, model=self)
+                raise BadPayload(printable(message, lines=False), event=event, model=self)
         elif event.event == GAP:
-            logger.warning("events were lost: %s", event.data[:200])
+            logger.warning("events were lost: %s", printable(event.data[:200], lines=False))
 
 
 def _declarations(events: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from newswire.errors import DecodeLimitExceeded, RelayRefused
 from newswire.log.histogram import Histogram
+from newswire.redact import printable
 from newswire.relay.credentials import Redactor
 from newswire.relay.headers import extra_headers, for_client, kept
 from newswire.relay.options import RelayOptions
@@ -211,7 +212,8 @@ class _Copying:
             except (httpx.HTTPError, httpx.StreamError, TimeoutError, ValueError):
                 pass  # nothing that anybody waits for
         else:
-            logger.warning("run %s: the upstream failed (%s): %s", self._run.id, error["type"], error["message"])
+            why = printable(f"({error['type']}): {error['message']}", lines=False)
+            logger.warning("run %s: the upstream failed %s", self._run.id, why)
             await self._run.fail(End("failed", error))
 
     async def _events(self, chunks: Any) -> Mapping[str, str] | None:
