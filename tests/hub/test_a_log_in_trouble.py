@@ -68,7 +68,7 @@ class Walk:
         subscription = self.hub.subscribe(*names, after=Position(self.hub.epoch, after))
         try:
             await subscription.open()
-        except (LogUnavailable, LogCorrupt, Closed):
+        except (LogUnavailable, LogCorrupt, Closed, Odd):
             self.refused += 1
             return
         reader = Reader(self.hub, wanted, after, subscription)
