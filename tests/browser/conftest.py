@@ -54,7 +54,8 @@ class Tab:
         try:
             return self.evaluate(condition)
         except AssertionError as error:
-            if "Execution context was destroyed" in str(error):  # the page is on its way to another
+            # The page is on its way to another, or has not yet what the expression looks for.
+            if "Execution context was destroyed" in str(error) or "Cannot read properties of null" in str(error):
                 return None
             raise
 
