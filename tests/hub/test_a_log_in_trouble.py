@@ -15,7 +15,7 @@ from tests.hub.test_hub_life import Connection
 from tests.hub.troubled import ERRORS, Odd, TroubledLog
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, StreamOptions
-from newswire.errors import Closed, LogCorrupt, LogUnavailable
+from newswire.errors import Closed, LogError, LogUnavailable
 from newswire.hub import history
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
@@ -68,7 +68,7 @@ class Walk:
         subscription = self.hub.subscribe(*names, after=Position(self.hub.epoch, after))
         try:
             await subscription.open()
-        except (LogUnavailable, LogCorrupt, Closed, Odd):
+        except (LogError, Closed, Odd):
             self.refused += 1
             return
         reader = Reader(self.hub, wanted, after, subscription)
