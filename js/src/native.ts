@@ -44,6 +44,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     };
     current.onerror = () => {
       const error = new SourceError("network", `${url}: no connection, or a wrong answer`);
+      if (opens && options.reconnect === false) return finish(error); // whether it ended or broke, no one says
       if (current.readyState !== EventSource.CLOSED) return sink.lost(error, 0); // the browser tries again by itself
       failures++;
       if (options.reconnect === false || failures >= (options.attempts ?? Infinity)) return finish(error);
