@@ -108,7 +108,7 @@ def test_a_gap_is_told_beside_the_events(server: Serve) -> None:
     url = f"{server.url}/channels/gap?last_event_id=junk"
     done = server.run("tail", url, "-n", "2", "--raw", "--stats")
     assert b"events are missing here" in done.stderr
-    assert b"1 gaps" in done.stderr
+    assert b", 1 gap\n" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from newswire.cli.log_options import opened, or_argument, run
+from newswire.cli.terminal import counted
 from newswire.log.log import Log
 from newswire.log.verify import Report
 from newswire.log.verify import verify as look_through
@@ -65,7 +66,7 @@ def _as_json(report: Report) -> dict[str, object]:
 def _show(report: Report) -> None:
     holes = f", {report.holes:,} offsets whose events were removed" if report.holes else ""
     end = f"{report.span.epoch}-{report.span.latest}"
-    click.echo(f"{report.events:,} events of {report.channels:,} channels up to {end}{holes}")
+    click.echo(f"{counted(report.events, 'event')} of {counted(report.channels, 'channel')} up to {end}{holes}")
     for finding in report.findings:
         click.secho("wrong: ", fg="red", bold=True, nl=False)
         click.echo(printable(finding, lines=False))

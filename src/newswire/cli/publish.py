@@ -22,7 +22,7 @@ import httpx2
 
 from newswire import __version__
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import say, shown_url, unreachable
+from newswire.cli.terminal import counted, say, shown_url, unreachable
 from newswire.reason import reason
 from newswire.redact import printable
 
@@ -361,7 +361,7 @@ def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:
         raise SystemExit(_INTERRUPTED) from None
     if not quiet:
         last = f", the last as {upload.last_id}" if upload.last_id else ""
-        errors.print(f"{upload.stored:,} event{'' if upload.stored == 1 else 's'} stored{last}", markup=False)
+        errors.print(f"{counted(upload.stored, 'event')} stored{last}", markup=False)
 
 
 def _so_far(upload: Upload) -> str:

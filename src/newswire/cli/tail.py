@@ -25,7 +25,7 @@ import click
 from newswire import posix
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
-from newswire.cli.terminal import discard, say, shown_url, unreachable
+from newswire.cli.terminal import counted, discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
@@ -185,8 +185,8 @@ class _Watch:
         seconds = max(0.001, time.monotonic() - began)
         reconnects = max(0, total.opened - len(self._sources))
         return (
-            f"{total.events:,} events, {total.bytes / 1e6:,.1f} MB in {seconds:,.1f} s "
-            f"({total.events / seconds:,.0f}/s), {reconnects} reconnects, {total.gaps} gaps"
+            f"{counted(total.events, 'event')}, {total.bytes / 1e6:,.1f} MB in {seconds:,.1f} s "
+            f"({total.events / seconds:,.0f}/s), {counted(reconnects, 'reconnect')}, {counted(total.gaps, 'gap')}"
         )
 
 
