@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from newswire.cli.log_options import opened, or_argument, run, shown, which_log, with_rules
+from newswire.cli.terminal import counted
 from newswire.errors import InvalidChannel
 from newswire.log.engine import Info, Span
 from newswire.log.log import Log
@@ -90,7 +91,7 @@ def trim(place: str | None, url: str, retention: Any, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"removed": removed, "earliest": span.earliest, "latest": span.latest}))
     else:
-        click.echo(f"{removed:,} event{'' if removed == 1 else 's'} removed; {_span(span)}")
+        click.echo(f"{counted(removed, 'event')} removed; {_span(span)}")
 
 
 async def _look(log: Log) -> tuple[Span, Info]:

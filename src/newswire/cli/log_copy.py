@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from newswire import posix
 from newswire.cli.log_options import opened, run, shown
 from newswire.cli.options import Duration
-from newswire.cli.terminal import say
+from newswire.cli.terminal import counted, say
 from newswire.log.copy import Progress as Copied
 from newswire.log.copy import copy as copy_log
 from newswire.log.log import Log
@@ -56,7 +56,7 @@ def copy(source: str, target: str, resume: bool, follow: bool, until_idle: float
     if as_json:
         click.echo(json.dumps({"epoch": done.epoch, "events": done.events, "through": done.through}))
         return
-    click.echo(f"{done.events:,} events copied; {shown(target)} has all up to {done.epoch}-{done.through}")
+    click.echo(f"{counted(done.events, 'event')} copied; {shown(target)} has all up to {done.epoch}-{done.through}")
     if follow or until_idle is not None:
         click.echo(f"start the servers with --log {shown(target)} now: readers go on from their cursors")
 

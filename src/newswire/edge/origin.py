@@ -179,9 +179,9 @@ class Writer:
         """The next submissions for one request: of one epoch."""
         queue = self._queue
         group = [queue.popleft()]
-        events, size = _weight(group[0])
+        events, size = weigh(group[0][0])
         while queue and queue[0][3] == group[0][3]:
-            more, larger = _weight(queue[0])
+            more, larger = weigh(queue[0][0])
             events, size = events + more, size + larger
             if events > _EVENTS or size > _BYTES:
                 break
@@ -228,8 +228,3 @@ class Writer:
                 hint = "the batch may be stored: publish it again under the same token, or look"
                 raise LogUncertain(f"{lost}; {hint}") from lost
             await asyncio.sleep(retry.next())
-
-
-def _weight(submitted: _Submitted) -> tuple[int, int]:
-    batches = submitted[0]
-    return weigh(batches)

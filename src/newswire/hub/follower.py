@@ -86,11 +86,10 @@ class LogFollower:
 
     async def begin(self) -> None:
         """Follow the log from its newest event on, if it is not followed yet. Waits until it is, or has failed."""
-        if not self._tried.is_set():
-            if not self.begun:
-                self.begun = True
-                self._task.start()
-            await self._tried.wait()
+        if not self.begun:
+            self.begun = True
+            self._task.start()
+        await self._tried.wait()
 
     def start(self) -> None:
         """Follow the log from the receiver's head on, if it is not followed yet. Waits for nothing."""
