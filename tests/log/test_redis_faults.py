@@ -226,17 +226,36 @@ async def test_retention_that_stands_still_is_told_of(server: Valkey, caplog: py
             await asyncio.sleep(0.05)
 
 
-@pytest.mark.parametrize(("policy", "what"), [("allkeys-lru", "throws events away"), ("volatile-ttl", "forgets idem")])
-async def test_a_server_that_throws_keys_away_is_warned_of(
-    policy: str, what: str, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_server_that_throws_keys_away_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """Once for each log, and by `newswire log info`."""
+    what, policy = "throws events away", "allkeys-lru"
     with Valkey("--maxmemory", "50mb", "--maxmemory-policy", policy) as server:
         async with opened(RedisLog(server.url)) as log, Reader(log):
             await publish(log, "a", "1")
             assert any(what in risk and policy in risk for risk in (await log.info()).risks)
     assert caplog.text.count("maxmemory-policy") == 1
     assert what in caplog.text
+
+
+@pytest.mark.parametrize("policy", ["volatile-ttl", "volatile-lru"])
+async def test_a_server_that_throws_away_what_expires(policy: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Where its memory is full it keeps tokens and the calls of writers: what is published again is there once."""
+    with Valkey("--maxmemory", "8mb", "--maxmemory-policy", policy) as server:
+        async with opened(RedisLog(server.url)) as log:
+            event = Event("once")
+            [first] = await log.append([("once", event)], token="order-1")
+            with pytest.raises(LogUnavailable, match="maxmemory"):
+                while True:
+                    await publish(log, "a", "x" * 100_000)
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+            [again] = await log.append([("once", event)], token="order-1")
+            assert (again, again.stored) == (first, False)
+            assert len(await read_all(log, "once")) == 1
+            keys = server.ask("KEYS", "{newswire}:*").split(b"\r\n")[2::2]
+            expire = {key for key in map(bytes.decode, keys) if server.ask("TTL", key) != b":-1\r\n"}
+            assert expire <= {"{newswire}:keeper", "{newswire}:now"}
+            assert not any(policy in risk for risk in (await log.info()).risks)
+    assert "maxmemory-policy" not in caplog.text
 
 
 async def test_no_password_is_told(valkey: Valkey, caplog: pytest.LogCaptureFixture) -> None:

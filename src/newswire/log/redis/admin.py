@@ -13,7 +13,7 @@ from typing import Final
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Info, Losses
 from newswire.log.position import lives_text
-from newswire.log.redis.link import EVICTED, Link, Server
+from newswire.log.redis.link import EVICTS, Link, Server
 from newswire.log.redis.scripts import CHANNEL, KEYS, LOSE, RESTORE
 
 _CONFIG: Final = ("appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy")
@@ -107,9 +107,8 @@ def _risks(settings: dict[str, str], found: dict[str, str]) -> list[str]:
             + ". Readers then get a gap"
         )
     policy = settings["maxmemory-policy"]
-    evicted = EVICTED.get(policy.partition("-")[0])
-    if evicted is not None and settings["maxmemory"] != "no limit":
-        risks.append(f"the server {evicted}: {policy}. Set maxmemory-policy noeviction")
+    if policy.startswith("allkeys-") and settings["maxmemory"] != "no limit":
+        risks.append(f"the server {EVICTS}: {policy}. Set maxmemory-policy noeviction")
     return risks
 
 

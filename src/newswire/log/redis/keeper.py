@@ -1,7 +1,8 @@
 """Retention: each second, one of the processes that share a log removes what the rules don't keep.
 
 The server knows which channels have something new, and when the first event of each is too old; rules are patterns, and
-known here. Nothing is removed in its first second, so that those who follow see it.
+known here. Nothing is removed in its first second, so that those who follow see it. Also removed, by each process and
+without rules too: calls and tokens that need not be known any more.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 from newswire.errors import LogUnavailable
 from newswire.log.forgotten import Forgotten
 from newswire.log.redis.link import Link, Server
-from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, TRIM
+from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, KNOWN_MS, SWEEP, TRIM
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, end
 from newswire.log.server import LinkLost
@@ -31,6 +32,8 @@ _WALK_SECONDS: Final = 60.0  # how often channels are looked at whose events are
 _ALL: Final = 2**53
 _EMPTY: Final = 100_000  # channels without events whose names are kept
 _FORGOTTEN: Final = 500  # in one call
+_SWEEP_SECONDS: Final = 10.0  # how often calls and tokens are removed
+_SWEPT: Final = 500  # in one call
 
 
 class Keeper:
@@ -46,8 +49,8 @@ class Keeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin, if there is anything to do, and it has not begun."""
-        if self._task is None and self._rules:
+        """Begin, if it has not begun."""
+        if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire redis keeper")
 
     async def close(self) -> None:
@@ -116,11 +119,23 @@ class Keeper:
             arguments = ((forgets or b"0").decode(), len(channels), *names, *changed)
             forgotten += await self._link.call(FORGET, (), *arguments)
 
+    async def sweep(self, known_ms: int = KNOWN_MS) -> None:
+        """Remove calls and tokens that are older than so many milliseconds."""
+        while await self._link.call(SWEEP, (), known_ms, _SWEPT):
+            pass
+
     async def _run(self) -> None:
         upto, epoch, walked = -1, "", 0.0
         loop = asyncio.get_running_loop()
+        swept = loop.time()
         while True:
             try:
+                if loop.time() - swept >= _SWEEP_SECONDS:
+                    swept = loop.time()
+                    await self.sweep()
+                if not self._rules:
+                    await asyncio.sleep(_SWEEP_SECONDS)
+                    continue
                 if upto >= 0 and epoch == self._server.epoch:
                     walk = loop.time() - walked >= _WALK_SECONDS
                     walked = loop.time() if walk else walked

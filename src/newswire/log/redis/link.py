@@ -58,13 +58,8 @@ _LATER: Final = (
 )
 _LATER_WORDS: Final = re.compile("BUSY|MISCONF|NOREPLICAS|ERR max number of clients")
 _MOVES: Final = 4  # from one member of a cluster to the other
-_POLICY: Final = re.compile(rb"maxmemory_policy:(allkeys|volatile)-")
-# What a server throws away, by the kind of its policy.
-EVICTED: Final = {
-    "allkeys": "throws events away when its memory is full",
-    "volatile": "forgets idempotency keys, and calls whose answers were lost, when its memory is full, so that what is "
-    "published again can be there twice",
-}
+_EVICTS: Final = b"maxmemory_policy:allkeys-"
+EVICTS: Final = "throws events away when its memory is full"  # a server with this policy
 _RUN: Final = re.compile(rb"\brun_id:(\w+)")
 
 
@@ -137,11 +132,9 @@ class Server(RemoteServer):
 
     def look_at(self, info: bytes) -> None:
         """Warn, once, of a server that throws keys away."""
-        policy = _POLICY.search(info)
-        if not self._warned and policy and b"\nmaxmemory:0\r" not in info:
+        if not self._warned and _EVICTS in info and b"\nmaxmemory:0\r" not in info:
             self._warned = True
-            what = EVICTED[policy[1].decode()]
-            logger.warning("the server %s %s: set maxmemory-policy to noeviction", self.name, what)
+            logger.warning("the server %s %s: set maxmemory-policy to noeviction", self.name, EVICTS)
 
     async def enter(self, link: Link, run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""

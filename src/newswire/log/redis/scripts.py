@@ -14,8 +14,13 @@ All keys of a log have one prefix, `{namespace}:`, so that a cluster has them in
   before the first event of channels that came after the first was forgotten.
 * `due`, a sorted set: when retention has to look at a channel, in microseconds; -inf: at once.
 * `w:ID`: the last call of a writing process, and its outcome, for the case that the answer was lost.
+* `writers`, a sorted set: when it was last seen which call that is, by the server's clock.
 * `keeper`: which process enforces retention.
 * `t:TOKEN`: the first offset of the batch with this token, and the number of its events.
+* `tokens`, a sorted set: when each was given, by the server's clock.
+* `now`: tells the server's clock.
+
+Only `keeper` and `now` have an expiry: where memory is full, a server with a `volatile-…` policy evicts nothing else.
 
 Times are microseconds since the Unix epoch. Lua counts in doubles: offsets are exact up to 2^53.
 """
@@ -26,10 +31,13 @@ import hashlib
 from importlib.resources import files
 from typing import Final
 
+from newswire.log.engine import TOKEN_SECONDS
+
 KEYS: Final = ("meta", "log", "bytes", "lost", "due", "keeper", "empty", "shapes", "born")
 WRITER: Final = "w:"
 CHANNEL: Final = "c:"
 TOKEN: Final = "t:"
+KNOWN_MS: Final = int(TOKEN_SECONDS * 1000)  # how long calls and tokens are known
 
 
 class Script:
@@ -52,7 +60,7 @@ class Script:
         self.full: str | None = f"#!lua flags=allow-oom\n{self.text}" if frees else None
 
 
-APPEND: Final = Script("append")
+APPEND: Final = Script("append", "known")
 ENTER: Final = Script("enter", frees=True)
 STATE: Final = Script("state")
 PAGE: Final = Script("page", "doubtful")
@@ -62,5 +70,6 @@ DROP: Final = Script("drop", "remove", frees=True)
 DUE: Final = Script("due", frees=True)
 TRIM: Final = Script("trim", "remove", frees=True)
 FORGET: Final = Script("forget", frees=True)
+SWEEP: Final = Script("sweep", "known", frees=True)
 RESTORE: Final = Script("restore")
 LOSE: Final = Script("lose")

@@ -6,13 +6,12 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from newswire.log.engine import TOKEN_SECONDS, Batch, Limits
+from newswire.log.engine import Batch, Limits
 from newswire.log.group_commit import Answer, GroupCommit, OnStored
 from newswire.log.redis.link import Link, Server
-from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, TOKEN, WRITER
+from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, KNOWN_MS, TOKEN, WRITER
 from newswire.wire.event import Event
 
-_TOKEN_MS: Final = int(TOKEN_SECONDS * 1000)
 _FIRST: Final = len(KEYS) + 1  # the number of the writer's key
 _DONE, _OTHER_EPOCH, _BROKEN, _LATE = range(4)
 
@@ -32,7 +31,7 @@ class Writer(GroupCommit):
         keys = [self._key, *encoded.keys]
         now = int(self._clock() * 1e6)
         status, *rest = await self._link.call(
-            APPEND, keys, self._server.epoch, number, now, _TOKEN_MS, *encoded.arguments, on_sent=self.tell
+            APPEND, keys, self._server.epoch, number, now, KNOWN_MS, *encoded.arguments, on_sent=self.tell
         )
         if status == _LATE:
             raise self._corrupt()

@@ -1,5 +1,5 @@
--- Store batches. KEYS: the writer's, then others. ARGV: epoch, number of the writer's call, time, token's milliseconds,
--- number of batches. An event that goes to the same channel as the one before, with the same type, is in the same run; a
+-- Store batches. KEYS: the writer's, then others. ARGV: epoch, number of the writer's call, time, milliseconds for which
+-- calls and tokens are known, number of batches. An event that goes to the same channel as the one before, with the same type, is in the same run; a
 -- run is its number of events, key of the channel, type, and the data of each. Where the number of batches is 0, all is
 -- stored, and runs follow. Else for each batch: the key of its condition's channel (0: none) and that offset, the key of
 -- its token (0: none), number of events, how many arguments its runs have, and these.
@@ -71,7 +71,7 @@ local function store(at)
   return at + 3 + count
 end
 
-local at, failed = 6, nil
+local at, failed, server_time, tokens = 6, nil, nil, 0
 if ARGV[5] == '0' then
   while at <= #ARGV do
     at, failed = store(at)
@@ -81,6 +81,11 @@ end
 for b = 1, tonumber(ARGV[5]) do
   local condition, token, count = tonumber(ARGV[at]), tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local known = token > 0 and call('GET', KEYS[token])
+  if token > 0 then server_time = server_time or clock() end
+  if known then
+    local since = call('ZSCORE', own('tokens'), name(token))
+    if since and tonumber(since) < server_time - tonumber(ARGV[4]) then known = false end
+  end
   local from = at + 5
   at = from + tonumber(ARGV[at + 4])
   if known then
@@ -94,7 +99,11 @@ for b = 1, tonumber(ARGV[5]) do
       from, failed = store(from)
       if failed then return failed end
     end
-    if token > 0 then call('SET', KEYS[token], text(latest - count + 1) .. ' ' .. count, 'PX', ARGV[4]) end
+    if token > 0 then
+      call('SET', KEYS[token], text(latest - count + 1) .. ' ' .. count)
+      call('ZADD', own('tokens'), text(server_time), name(token))
+      tokens = tokens + 1
+    end
   end
 end
 
@@ -113,5 +122,12 @@ for _, k in ipairs(order) do
 end
 for i = 1, #due, 4000 do call('ZADD', DUE, unpack(due, i, math.min(i + 3999, #due))) end
 if #order > 0 then call('HSET', META, 'latest', text(latest), 'time', time) end
-call('SET', KEYS[FIRST], cjson.encode({tonumber(ARGV[2]), unpack(out)}), 'PX', ARGV[4])
+call('SET', KEYS[FIRST], cjson.encode({tonumber(ARGV[2]), unpack(out)}))
+-- Each new one makes up for two old ones: as many are kept as come in their time.
+if tokens > 0 then forget_tokens(server_time - tonumber(ARGV[4]), 2 * tokens) end
+if not before then
+  server_time = server_time or clock()
+  call('ZADD', own('writers'), text(server_time), name(FIRST) .. ' ' .. ARGV[2])
+  forget_calls(server_time, server_time - tonumber(ARGV[4]), 4)
+end
 return out
