@@ -14,6 +14,7 @@ from newswire.log.channels import Channels, Pattern
 from newswire.log.engine import Entry
 from newswire.log.forgotten import Forgotten
 from newswire.log.memory import MemoryLog
+from newswire.log.memory import engine as memory_engine
 from newswire.log.memory import kept as memory_kept
 from newswire.log.memory.blocks import Blocks
 from newswire.log.retention import Retention
@@ -168,6 +169,40 @@ async def test_a_channel_that_came_back_has_no_doubt_of_what_it_knows() -> None:
         [again] = await publish(log, "user.11000", "y")
         page = await log.read(Channels(["user.11000"]), 0, 10)
         assert (page.lost, page.doubt, offsets(page.entries)) == (11_001, 0, [again])
+
+
+@pytest.mark.parametrize("rule", [None, Retention(max_events=40)])
+async def test_pages_of_a_pattern_in_pieces(monkeypatch: pytest.MonkeyPatch, rule: Retention | None) -> None:
+    """Pages of any size have all that a pattern matches and retention keeps, once and in order."""
+    monkeypatch.setattr(memory_engine, "_SCAN", 32)
+    dice = random.Random(8)
+    async with opened(MemoryLog(retention=None if rule is None else {"a.*": rule})) as log:
+        for _ in range(60):
+            await log.append([(f"{dice.choice('abbb')}.{dice.randrange(3)}", Event("x")) for _ in range(10)])
+        for wanted in ("a.*", "b.1", ">", "none.*"):
+            everything = [
+                entry for name in "ab" for each in range(3) for entry in await read_all(log, f"{name}.{each}")
+            ]
+            expected = sorted(entry for entry in everything if entry.channel in Channels([Pattern(wanted)]))
+            for limit in (1, 2, 3, 4, 5, 31, 32, 33, 1000):
+                assert await read_all(log, Pattern(wanted), limit=limit) == expected
+
+
+async def test_a_small_page_looks_at_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a page of a pattern costs depends on its size, where most events match."""
+    async with opened(MemoryLog()) as log:
+        await log.append([(f"user.{number % 50}", Event("x")) for number in range(10_000)])
+        looked: list[Entry] = []
+        has = memory_kept.Kept.has
+
+        def look(kept: memory_kept.Kept, entry: Entry) -> bool:
+            looked.append(entry)
+            return has(kept, entry)
+
+        monkeypatch.setattr(memory_kept.Kept, "has", look)
+        page = await log.read(Channels([Pattern("user.*")]), 3000, 10)
+        assert offsets(page.entries) == [*range(3001, 3011)]
+        assert len(looked) < 50
 
 
 async def test_a_large_drop_in_turns() -> None:

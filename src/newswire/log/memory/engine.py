@@ -203,18 +203,39 @@ class MemoryEngine(Engine):
 
     async def _scan(self, channels: Channels, after: int, limit: int) -> Page:
         if self._kept.limited:
-            for name in self._scanned(channels, after)[0]:
-                await self._trim_all(name, self._clock())
+            trimmed: set[str] = set()
+            while names := self._scanned(channels, after, limit)[0] - trimmed:
+                removed = [await self._trim_all(name, self._clock()) for name in names]
+                if not any(removed):
+                    break  # what comes next is what came here
+                trimmed |= names
         lost, doubt = await self._kept.losses.of_patterns(channels)
-        _, found, through = self._scanned(channels, after)
-        return self._cut([entry for entry in found if self._kept.has(entry)], limit, through, lost, doubt)
+        _, found, through = self._scanned(channels, after, limit)
+        return self._cut(found, limit, through, lost, doubt)
 
-    def _scanned(self, channels: Channels, after: int) -> tuple[set[str], list[Entry], int]:
-        """The entries of some channels in the next part of the log, and how far that goes."""
-        part = self._kept.all.after(after, _SCAN)
-        wanted = {name for name in {entry.channel for entry in part} if name in channels}
-        found = [entry for entry in part if entry.channel in wanted]
-        return wanted, found, max(self._kept.latest, after) if len(part) < _SCAN else part[-1].offset
+    def _scanned(self, channels: Channels, after: int, limit: int) -> tuple[set[str], list[Entry], int]:
+        """The next entries of some channels, and how far the part of the log goes that was looked at.
+
+        Returns:
+            The channels met, the entries, which are enough for a page or all of that part, and its last offset.
+        """
+        kept = self._kept
+        met: set[str] = set()
+        wanted: set[str] = set()
+        found: list[Entry] = []
+        at, left, size = after, _SCAN, min(max(limit, 8), _SCAN)
+        while left > 0 and len(found) < limit:
+            piece = kept.all.after(at, size)
+            names = {entry.channel for entry in piece} - met
+            met |= names
+            wanted.update(name for name in names if name in channels)
+            found += [entry for entry in piece if entry.channel in wanted and kept.has(entry)]
+            if len(piece) < size:
+                return wanted, found, max(kept.latest, after)
+            at = piece[-1].offset
+            left -= size
+            size = min(size * 2, left)
+        return wanted, found, at
 
     def _cut(self, found: list[Entry], limit: int, through: int, lost: int, doubt: int) -> Page:
         """A page of the first `limit` of what was found, or fewer if they are large; at least one."""
