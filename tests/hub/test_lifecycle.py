@@ -232,9 +232,9 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
 def test_a_script_need_not_close_its_hub(url: str, tmp_path: Path) -> None:
-    """It ends without a word, though the background thread has a hub open."""
+    """It ends without a word, not even a ResourceWarning, though the background thread has a hub open."""
     code = "import sys, newswire; hub = newswire.Hub(sys.argv[1]); hub.sync.publish('a', 'x'); print('done')"
-    arguments = [sys.executable, "-c", code, url.format(folder=tmp_path)]
+    arguments = [sys.executable, "-X", "dev", "-c", code, url.format(folder=tmp_path)]
     run = subprocess.run(arguments, check=True, timeout=60, capture_output=True, text=True)
     assert (run.stdout, run.stderr) == ("done\n", "")
 

@@ -27,6 +27,9 @@ GEVENT = ["-m", "gunicorn", "--worker-class", "gevent", "--bind"]
 SERVERS = {
     "flask, gunicorn": lambda port: [*GUNICORN, f"127.0.0.1:{port}", APP.format("flask")],
     "flask, gunicorn gevent": lambda port: [*GEVENT, f"127.0.0.1:{port}", APP.format("flask")],
+    "flask, granian": lambda port: [
+        "-m", "granian", "--interface", "wsgi", "--blocking-threads", "20", "--port", port, APP.format("flask"),
+    ],
     "django, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("django")],
     "django, daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", port, APP.format("django")],
     "quart, hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", APP.format("quart")],

@@ -5,9 +5,8 @@ deploy. So the first stream on an event loop chains itself before the handlers o
 puts them back). On a signal every stream ends; then the server's own handler runs.
 
 Signals belong to the main thread: in another one, the application calls `await hub.shutdown()` itself. hypercorn's
-workers get no signal at all, but an event of multiprocessing's that they look at ten times a second. gunicorn's workers
-for WSGI get one in the main thread, and clear their `alive`. The drain looks at these ten times a second, there alone,
-and while there are streams.
+workers get no signal at all, but an event of multiprocessing's that they look at ten times a second. The drain looks at
+it as often, there alone, and while there are streams.
 
 A server may also stop while its process goes on: see `newswire.delivery.server_stop`.
 """
@@ -47,12 +46,6 @@ class Stoppable(Protocol):
         ...
 
 
-class Worker(Protocol):
-    """What serves requests until it is no longer `alive`: one of gunicorn's workers."""
-
-    alive: bool
-
-
 class Idle(Stoppable, Protocol):
     """A `Stoppable` that says when its last stream has ended."""
 
@@ -76,7 +69,6 @@ class Drain:
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
         self._told = False
-        self._workers: dict[Worker, None] = {}
         self._glance: asyncio.TimerHandle | None = None
 
     @property
@@ -105,12 +97,6 @@ class Drain:
         if streams not in self._streams:
             self.enter(streams)
             streams.on_empty.append(lambda: self.leave(streams))
-
-    def follow(self, worker: Worker) -> None:
-        """Stop also when this worker stops: its requests come from threads, in which no signal can be seen."""
-        self._workers[worker] = None
-        if self._streams and self._glance is None:
-            self._look()
 
     def stop(self) -> None:
         """Tell every stream to end; drop those that have not when the grace time is over."""
@@ -190,9 +176,9 @@ class Drain:
     def _look(self) -> None:
         """Look at what says that the server stops, where that is no signal."""
         event = _hypercorns_event()
-        if self._told or (event is None and not self._workers):
+        if self._told or event is None:
             return
-        if (event is not None and event.is_set()) or not all(worker.alive for worker in self._workers):
+        if event.is_set():
             self.stop()
         else:
             self._glance = asyncio.get_running_loop().call_later(_GLANCE, self._look)

@@ -7,6 +7,7 @@ reaches an application, and a server that waits for its open streams would wait 
 * uvicorn calls `shutdown()` on each connection. The stream puts itself before that call, on its own connection only.
 * hypercorn and anycorn set an event in the context that their connections share. One task a context waits for it.
 * granian's embedded server has a method `shutdown`, called on the server. The streams put themselves before it.
+* A WSGI server tells nothing. What draws for it looks for it; see `newswire.integrations.wsgi_stop`.
 * A `StreamMiddleware` around the application sees the lifespan message `lifespan.shutdown`.
 
 The way from a request to its server leads through what `receive` and `send` hold on to, past any middleware. Where it
@@ -26,6 +27,7 @@ from weakref import WeakKeyDictionary
 
 DIRECT: Final = "newswire.direct"  # the ASGI extension of newswire.delivery.uvicorn
 STREAM: Final = "newswire.stream"  # the ASGI extension of newswire.delivery.middleware
+SERVER: Final = "newswire.server"  # the ASGI extension of newswire.integrations.exchange
 _STEPS: Final = 200  # how far to look; a request behind ten middlewares takes some 40
 
 
@@ -59,6 +61,9 @@ def on_server_stop(scope: Any, receive: Any, send: Any, stream: Ending) -> Hook:
     if offer is not None:
         hook: Hook = offer.on_stop(stream)
         return hook
+    drawn = extensions.get(SERVER)
+    if drawn is not None:
+        return _Listed(drawn.streams, stream)
     server = _server_of(receive, send) or _hypercorn()
     if hasattr(server, "terminated"):
         return _OnTerminated(server, stream)

@@ -14,9 +14,9 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar
 
 from newswire.errors import Closed
 from newswire.hub.latest import LatestRules
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from newswire.hub.contracts import Contracts
 
 T = TypeVar("T")
+_EXIT_SECONDS: Final = 2.0  # for closing a hub when the process ends
 Mode: TypeAlias = Literal["goodbye", "drain", "cut"]
 
 
@@ -289,14 +290,22 @@ class Lifecycle:
         self._closed_for_threads = True
         self._end_thread()
 
+    def _at_exit(self) -> None:
+        """The process ends with the background thread: close the hub, unless it is open elsewhere. Then end the thread,
+        whose tasks would be destroyed, with tracebacks."""
+        if self._background is not None and self.loop is self._background and self._thread_pid == os.getpid():
+            with suppress(Exception):  # nothing is left that could hear of it
+                self.call_from_thread(self.close, _EXIT_SECONDS)
+        self._end_thread()
+
     def _end_thread(self) -> None:
-        """End the background thread. At the end of the process too: its tasks would be destroyed, with tracebacks."""
+        """End the background thread."""
         if self._background is None or self._thread_pid != os.getpid():
             return  # in a fork, the thread and perhaps the lock are the parent's
         with self._lock:
             loop, self._background = self._background, None
         if loop is not None:
-            atexit.unregister(self._end_thread)
+            atexit.unregister(self._at_exit)
             loop.call_soon_threadsafe(loop.stop)
             self._thread.join(1.0)
 
@@ -347,7 +356,7 @@ class Lifecycle:
             self._thread_pid = os.getpid()
             self._thread = native.Thread(partial(_run_loop, loop), "newswire hub")
             self._thread.start()
-            atexit.register(self._end_thread)
+            atexit.register(self._at_exit)
         return self._background
 
     def _loop_is_gone(self) -> bool:

@@ -15,8 +15,10 @@ from typing import Any, Self
 
 from newswire.delivery.asgi import Message
 from newswire.delivery.response import EventSourceResponse
+from newswire.delivery.server_stop import SERVER
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
+from newswire.integrations.wsgi_stop import Server
 
 
 class Exchange:
@@ -29,6 +31,7 @@ class Exchange:
         status: of the response.
         headers: more headers of the response.
         accept_encoding: what the request's `Accept-Encoding` says.
+        server: ends the stream when it stops; None: it is found, or signals say so.
 
     Attributes:
         status: of the answer; once `start` has returned.
@@ -44,6 +47,7 @@ class Exchange:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         accept_encoding: str | None = None,
+        server: Server | None = None,
     ) -> None:
         self.status: int = status
         self.headers: list[tuple[str, str]] = []
@@ -51,7 +55,9 @@ class Exchange:
         accepts = (
             [] if accept_encoding is None else [(b"accept-encoding", accept_encoding.encode("latin-1", "replace"))]
         )
-        self._scope = {"type": "http", "method": method, "headers": accepts, "http_version": "1.1"}
+        self._scope: dict[str, Any] = {"type": "http", "method": method, "headers": accepts, "http_version": "1.1"}
+        if server is not None:
+            self._scope["extensions"] = {SERVER: server}
         self._left = asyncio.Event()  # the client
         self._head: asyncio.Future[Message] | None = None
         self._chunk: bytes | None = None

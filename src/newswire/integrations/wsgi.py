@@ -8,16 +8,12 @@ the server threads enough (`gunicorn --worker-class gthread --threads 200`). The
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from types import FrameType
 from typing import Any, Final, Literal, TypeAlias
 
-from newswire.delivery.drain import Worker, drain_of
 from newswire.delivery.problem import Problem, not_found, problem_of, title
 from newswire.delivery.publish_headers import read_headers
 from newswire.delivery.query import Query
@@ -28,6 +24,7 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
 from newswire.integrations.redirect import StreamServer
+from newswire.integrations.wsgi_stop import OPEN, Server, teller
 from newswire.log.channels import is_internal, name_or_pattern
 
 __all__ = ["Authorize", "StreamServer", "WsgiApp", "WsgiStream"]
@@ -86,27 +83,17 @@ class WsgiStream:
     def open(self, method: str, accept_encoding: str | None = None) -> Body:
         """Begin the stream; the head is known then. Both arguments are the request's."""
 
-        worker = _gunicorns_worker()
+        found = teller()
 
-        async def begin() -> Exchange:
-            if worker is not None:
-                drain_of(asyncio.get_running_loop()).follow(worker)
-            exchange = Exchange(self._content, method=method, accept_encoding=accept_encoding, **self._more)
+        async def begin() -> tuple[Exchange, Server]:
+            server = Server.of(found)
+            more = {**self._more, "accept_encoding": accept_encoding, "server": server}
+            exchange = Exchange(self._content, method=method, **more)
             await exchange.start()
-            return exchange
+            server.watch()
+            return exchange, server
 
-        return Body(self._hub, self._hub.sync.call(begin))
-
-
-def _gunicorns_worker() -> Worker | None:
-    """The worker of gunicorn's that calls us, if one does. Nothing that it gives an application leads to it."""
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        found = frame.f_locals.get("self")
-        if hasattr(found, "alive") and any(kind.__module__ == "gunicorn.workers.base" for kind in type(found).__mro__):
-            return found
-        frame = frame.f_back
-    return None
+        return Body(self._hub, *self._hub.sync.call(begin))
 
 
 class Body:
@@ -116,9 +103,10 @@ class Body:
         exchange: whose chunks these are.
     """
 
-    def __init__(self, hub: Hub, exchange: Exchange) -> None:
+    def __init__(self, hub: Hub, exchange: Exchange, server: Server) -> None:
         self._hub = hub
         self.exchange = exchange
+        OPEN.add(self, server)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -134,6 +122,7 @@ class Body:
 
     def close(self) -> None:
         """Called by the server when the client has left, or has everything."""
+        OPEN.remove(self)
         with suppress(*_STOPPED):
             self._hub.sync.call(self.exchange.aclose)
 
