@@ -8,7 +8,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 
 import asyncpg  # type: ignore[import-untyped]
 import pytest
@@ -306,6 +306,82 @@ async def test_a_server_that_takes_no_writes(postgres: Postgres, namespace: str)
             assert [entry.data for entry in await read_all(other, "a")] == ["1"]
             with pytest.raises(LogUnavailable, match=r"read-only now.*default_transaction_read_only"):
                 await publish(other, "a", "2")
+
+
+async def test_a_server_that_takes_no_writes_after_a_restart(namespace: str) -> None:
+    """Readers go on from their cursors, without a gap; publishing fails with what to do, and goes on when it can."""
+    with Postgres() as server:
+        settings = server.folder / "data" / "postgresql.auto.conf"
+        async with opened(PostgresLog(server.url, namespace=namespace)) as log, Reader(log) as reader:
+            await publish(log, "a", "1", "2")
+            await reader.saw("2")
+            before = await log.span()
+            server.stop()
+            settings.write_text("default_transaction_read_only = on\n")
+            server.start()
+            with suppress(LogUnavailable):  # its connection has gone
+                await log.span()
+            async with opened(PostgresLog(server.url, namespace=namespace)) as other:
+                for each in (log, other):
+                    assert [entry.data for entry in await read_all(each, "a")] == ["1", "2"]
+                    assert await each.span() == before
+                    with pytest.raises(LogUnavailable, match=r"read-only now.*default_transaction_read_only"):
+                        await publish(each, "a", "3")
+                    with pytest.raises(LogUnavailable, match="read-only now"):
+                        await each.drop({"a": 1})
+                settings.write_text("")
+                await server.run("SELECT pg_reload_conf()")
+                await until_stored(log, "3")
+                await publish(other, "a", "4")
+            await reader.saw("4")
+            assert reader.seen == ["1", "2", "3", "4"]
+            after = await log.span()
+            assert after.epoch != before.epoch
+            assert after.lives.resume(before.epoch, 2) == (2, False)
+
+
+async def test_a_standby(namespace: str) -> None:
+    """It is read and followed in the life that the primary is in."""
+    with Postgres() as server, Postgres() as standby:
+        async with opened(PostgresLog(server.url, namespace=namespace)) as log:
+            await publish(log, "a", "1")
+            server.stop()
+            standby.stop()
+            shutil.rmtree(standby.folder / "data")
+            _copy(server.folder / "data", standby.folder / "data")
+            (standby.folder / "data" / "standby.signal").touch()
+            with (standby.folder / "data" / "postgresql.auto.conf").open("a") as settings:
+                settings.write(f"primary_conninfo = 'host=127.0.0.1 port={server.port} user=postgres'\n")
+            server.start()
+            await until_stored(log, "2")
+            standby.start()
+            async with opened(PostgresLog(standby.url, namespace=namespace)) as other, asyncio.timeout(30):
+                while (await other.span()).latest < 2:
+                    await asyncio.sleep(0.02)
+                async with Reader(other) as reader:
+                    await publish(log, "a", "3")
+                    await reader.saw("3")
+                with pytest.raises(LogUnavailable, match=r"read-only now.*no standby"):
+                    await publish(other, "a", "4")
+                assert [entry.data for entry in await read_all(other, "a")] == ["1", "2", "3"]
+
+
+async def test_a_user_who_may_only_read(server: Postgres, namespace: str) -> None:
+    """Reads also if no one who may write has come since the server was started; the error says what is refused."""
+    async with opened(PostgresLog(server.url, namespace=namespace)) as log:
+        await publish(log, "a", "1")
+    role, schema = f"reader_{namespace}", f"newswire_{namespace}"
+    await server.run(
+        f"CREATE ROLE {role} LOGIN PASSWORD 'pw'; GRANT USAGE ON SCHEMA {schema} TO {role}; "
+        f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
+    )
+    server.stop()
+    server.start()
+    url = server.url.replace("postgres@", f"{role}:pw@")
+    async with opened(PostgresLog(url, namespace=namespace)) as other:
+        assert [entry.data for entry in await read_all(other, "a")] == ["1"]
+        with pytest.raises(LogUnavailable, match=r"does not let this user do it: permission denied for table"):
+            await publish(other, "a", "2")
 
 
 async def test_what_asyncpg_says_of_itself_is_not_told(postgres: Postgres, namespace: str) -> None:

@@ -101,6 +101,7 @@ async def restore(server: Server, link: Link, copied: Copied) -> None:
         LogError: the log has events of its own, or has lost a part that came earlier.
     """
     lives = lives_text(copied.lives.all, _LIVES_BYTES)
+    await link.settle()
     async with link.transaction() as run:
         await run(_LOCK)
         [[epoch, known, latest]] = await run(_STATE)

@@ -145,6 +145,7 @@ class PostgresEngine(TailedEngine):
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
         self._enter()
+        await self._link.settle()
         removed = 0
         for name, cut in cuts.items():
             more = True

@@ -58,6 +58,8 @@ class Keeper:
         """Remove now what the rules don't keep. Returns how many events were removed."""
         removed, more = 0, bool(self._rules)
         self.look_again()
+        if more:
+            await self._link.settle()
         while more:
             count, more, _ = await self._some(None)
             removed += count

@@ -107,6 +107,7 @@ class Leader:
         self._keeper.look_again()
         busy = keep = 0.0
         while True:
+            await self._link.settle()
             self.leads = True
             if await self._sequencer.step():
                 busy = loop.time() + 1

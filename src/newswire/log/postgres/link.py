@@ -54,6 +54,10 @@ class Server(RemoteServer):
         timeout: seconds to wait for a connection or an answer.
         pooled: whether a proxy is in between that pools transactions.
         create: whether to make the tables if they are missing.
+
+    Attributes:
+        refusal: why another life of the log, which has to begin before anything is written, could not begin: the
+            server's code and words. Empty: it need not.
     """
 
     refusals: tuple[type[Exception], ...] = (
@@ -67,6 +71,7 @@ class Server(RemoteServer):
         self.schema = schema
         self.address = address
         self.pooled = pooled
+        self.refusal: str = ""
         self._entering = asyncio.Lock()
 
     async def enter(self, link: Link) -> None:
@@ -78,15 +83,33 @@ class Server(RemoteServer):
                 except Gone:
                     await self._make(link)
                     continue
-                version, epoch, latest, lives = row[0]
+                version, epoch, latest, lives, refusal = row[0]
                 if version < len(STEPS):
                     await self._make(link)
                 elif version > len(STEPS):
                     raise LogCorrupt(f"the log in {self.name} was made by a newer version: use that one")
                 else:
+                    self.refusal = refusal or ""
                     self.found(epoch, latest, lives)
                     return
         raise LogCorrupt(f"the log in {self.name} lacks some of its tables: restore them, or drop the schema")
+
+    def refused(self, code: str, text: str) -> LogError:
+        """What to raise for an answer of the server's that is an error."""
+        if code in ("42P01", "42883", "3F000", "XX000"):
+            return Gone(f"the log in {self.name} is not there: {text}")
+        if code == "25006":
+            return LogUnavailable(
+                f"{self.name} is read-only now: its log can be read; to publish give the URL of a server that is no "
+                f"standby, and look at default_transaction_read_only ({text})"
+            )
+        if code == "42501":
+            return LogUnavailable(f"the server {self.name} does not let this user do it: {text}")
+        if code == "NW002":
+            return LogUnavailable(f"{self.name} can't have a log: {text}")
+        if code.startswith(_LATER):
+            return LogUnavailable(f"the server {self.name} can't serve this now: {text}")
+        return LogError(f"the server {self.name} failed: {text}")
 
     async def _make(self, link: Link) -> None:
         """Make the tables that are missing."""
@@ -206,6 +229,19 @@ class Link:
             if not await self._connect():
                 await self._server.enter(self)
 
+    async def settle(self) -> None:
+        """Before anything is written: begin the life of the log that has to begin.
+
+        Raises:
+            LogUnavailable: it can't begin, since the server lets nothing be written.
+        """
+        server = self._server
+        if server.refusal:
+            await self.enter()
+            if server.refusal:
+                code, _, text = server.refusal.partition(" ")
+                raise server.refused(code, text)
+
     async def close(self) -> None:
         """Close the connection, if there is one."""
         connection, self._connection = self._connection, None
@@ -296,21 +332,8 @@ class Link:
             timer.cancel()
 
     async def _refused(self, error: asyncpg.PostgresError) -> LogError:
-        name, text, code = self._server.name, text_of(error), error.sqlstate or ""
+        text, code = text_of(error), error.sqlstate or ""
         if code.startswith(_LOST) or (self._connection is not None and self._connection.is_closed()):
             await self.close()
-            return LinkLost(f"the connection to {name} broke: {text}")
-        if code in ("42P01", "42883", "3F000", "XX000"):
-            return Gone(f"the log in {name} is not there: {text}")
-        if code == "25006":
-            return LogUnavailable(
-                f"{name} is read-only now, and a log writes: give the URL of a server that is no standby, and look at "
-                f"default_transaction_read_only ({text})"
-            )
-        if code == "42501":
-            return LogUnavailable(f"the server {name} does not let this user do it: {text}")
-        if code == "NW002":
-            return LogUnavailable(f"{name} can't have a log: {text}")
-        if code.startswith(_LATER):
-            return LogUnavailable(f"the server {name} can't serve this now: {text}")
-        return LogError(f"the server {name} failed: {text}")
+            return LinkLost(f"the connection to {self._server.name} broke: {text}")
+        return self._server.refused(code, text)

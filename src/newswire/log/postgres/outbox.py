@@ -119,6 +119,7 @@ class Outbox:
         link = Link(self._server)
         try:
             await link.enter()
+            await link.settle()
             await link.script(self._server.schema.sql(_BARRIER))
             yield Barrier(self, link)
         finally:

@@ -2,8 +2,8 @@
 
 It listens for the one notification that each stored batch sends, and reads what is new. A notification is a reason to
 look and never the data, so one that is lost costs a second and no event. What this process itself stores comes from its
-writer, without a way over the database. Where nothing can be heard (behind a proxy that pools transactions) it looks
-some times a second.
+writer, without a way over the database. Where nothing can be heard (behind a proxy that pools transactions, or on a
+standby) it looks some times a second.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 from typing import Any, Final
 
 import asyncpg  # type: ignore[import-untyped]
+from asyncpg import exceptions as errors
 
 from newswire.log.postgres.link import Link, Server
 from newswire.log.postgres.pages import Pages
@@ -36,7 +37,8 @@ class Tail(SharedTail):
         self._writes = writes
         self._link = link
         self._ears = ears
-        self._seconds = poll if ears is None else _IDLE_SECONDS
+        self._poll = poll
+        self._listens = ears is not None
         self._pages = Pages(server, link)
         self._news = asyncio.Event()
         if ears is not None:
@@ -58,7 +60,11 @@ class Tail(SharedTail):
 
     async def _listen(self, connection: asyncpg.Connection[Any]) -> None:
         connection.add_termination_listener(lambda _: self._news.set())
-        await connection.add_listener(self._channel, self._heard)
+        try:
+            await connection.add_listener(self._channel, self._heard)
+            self._listens = True
+        except errors.ReadOnlySQLTransactionError:  # a standby
+            self._listens = False
 
     def _heard(self, _: Any, pid: int, channel: str, payload: object) -> None:
         """Look, unless it is of what this process stored itself, or knows."""
@@ -91,7 +97,7 @@ class Tail(SharedTail):
                 await self._ears.enter()
                 continue
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(_IDLE_SECONDS if self._listens else self._poll):
                     await self._news.wait()
             except TimeoutError:
                 pass

@@ -29,6 +29,7 @@ class Writer(GroupCommit):
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
         server, call = self._server, uuid.UUID(int=self._name | number)
         arguments = self._encode(batches, stale)
+        await self._link.settle()
         try:
             [answer] = await self._link.call(
                 APPEND, server.epoch, server.seen, call, sent, *arguments, on_sent=self.tell
