@@ -24,7 +24,7 @@ _MARKS = {
 @click.argument("url")
 @click.option(
     "--for", "seconds", type=click.FloatRange(1, 3600), default=20.0, show_default=True, metavar="SECONDS",
-    help="How long to watch. Whether there are heartbeats shows after their interval, mostly 15 s.",
+    help="How long to watch. Longer than the interval of heartbeats, mostly 15 s, or it can't see them.",
 )  # fmt: skip
 @click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of each request.")
 @click.option("--method", metavar="NAME", help="The request's method [GET, or POST with --data]. Only GET is repeated.")

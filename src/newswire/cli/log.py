@@ -36,7 +36,7 @@ class _Group(click.Group):
 def log() -> None:
     """Make a log, look at it, move it. The log is a URL, as for `newswire serve --log`.
 
-    No command but init makes a log. None but trim removes events: what `newswire serve` keeps is not their business.
+    Only `init` and `copy` make a log that is not there, and only `trim` removes events.
     """
 
 

@@ -61,7 +61,7 @@ def with_rules(command: F) -> F:
         envvar="NEWSWIRE_RETENTION",
         default=lambda: _from_file("retention") or "default",
         metavar="RULES",
-        help="What to keep, by channel pattern: 'orders.>:max_age=7d,max_events=1000'. As of `newswire serve`.",
+        help="What to keep, by channel pattern, as for `newswire serve`: 'orders.>:max_age=7d,max_events=1000'.",
     )(command)
 
 

@@ -289,7 +289,7 @@ _REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print nothing unless something fails.")
 def publish(channel: str, data: str | None, quiet: bool, ndjson: bool, token: str | None, **options: object) -> None:
-    """Publish DATA to CHANNEL, or each line of standard input. What is empty is no event.
+    """Publish DATA to CHANNEL, or each line of standard input that is not empty.
 
     With DATA the event's id is printed. Lines are published as they come, so `tail -f file | newswire publish news`
     is live; a large file goes in batches, each of which is stored whole or not at all.

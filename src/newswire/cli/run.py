@@ -53,7 +53,7 @@ _BEGUN: Final = "begun"  # a file, left by the first process that has its applic
     type=click.Choice(["goodbye", "drain"]),
     default="goodbye",
     show_default=True,
-    help="On SIGTERM: every stream says goodbye at once, or finite ones may end by themselves first.",
+    help="On SIGTERM: end every stream with a goodbye at once, or let those that have an end come to it first.",
 )
 @click.option(
     "--grace",
@@ -61,7 +61,7 @@ _BEGUN: Final = "begun"  # a file, left by the first process that has its applic
     default="10s",
     metavar="TIME",
     show_default=True,
-    help="What streams are given to end when the server stops.",
+    help="How long streams may take to end when the server stops.",
 )
 @click.option("--ssl-certfile", type=click.Path(exists=True, dir_okay=False), help="Serve HTTPS with this certificate.")
 @click.option("--ssl-keyfile", type=click.Path(exists=True, dir_okay=False), help="Its key.")

@@ -47,12 +47,18 @@ def needs_jwt() -> Iterator[None]:
 @click.option("--sub", metavar="NAME", help="The user: the claim sub.")
 @click.option("--subscribe", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to read. Repeatable.")
 @click.option("--publish", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to publish to.")
-@click.option("--ttl", type=Duration(), default="1h", metavar="TIME", show_default=True, help="It expires after this.")
+@click.option(
+    "--ttl", type=Duration(), default="1h", metavar="TIME", show_default=True, help="How long it is good for."
+)
 @click.option("--audience", multiple=True, metavar="NAME", help="The claim aud: servers that it is for. Repeatable.")
 @click.option("--issuer", metavar="NAME", help="The claim iss.")
 @click.option("--admin", is_flag=True, help="It may see all connections and end those of others.")
 @click.option(
-    "--algorithm", type=click.Choice(["HS256", "HS384", "HS512"]), default="HS256", show_default=True, help="Sign so."
+    "--algorithm",
+    type=click.Choice(["HS256", "HS384", "HS512"]),
+    default="HS256",
+    show_default=True,
+    help="How to sign it.",
 )
 def token(
     jwt_secret: str,
@@ -98,9 +104,16 @@ def token(
 @click.option(
     "--subscribe", multiple=True, required=True, metavar="PATTERN", callback=patterns, help="Channels. Repeatable."
 )
-@click.option("--ttl", type=Duration(), default="30s", metavar="TIME", show_default=True, help="Use it within this.")
 @click.option(
-    "--lease", type=Duration(), default="12h", metavar="TIME", show_default=True, help="Reconnects go on for this."
+    "--ttl", type=Duration(), default="30s", metavar="TIME", show_default=True, help="How soon it has to be used."
+)
+@click.option(
+    "--lease",
+    type=Duration(),
+    default="12h",
+    metavar="TIME",
+    show_default=True,
+    help="How long its client may reconnect.",
 )
 def ticket(jwt_secret: str, sub: str | None, subscribe: tuple[str, ...], ttl: float, lease: float) -> None:
     """Print a stream ticket that `newswire serve --jwt-secret` with the same secret accepts.

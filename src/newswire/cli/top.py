@@ -217,9 +217,9 @@ class _Refused(Exception):
 @click.option("--channel", metavar="NAME", help="Only the streams that get this channel, or something of this pattern.")
 @click.option("--subject", metavar="NAME", help="Only the streams of this user.")
 @click.option(
-    "--interval", type=Duration(), default=1.0, show_default="1s", metavar="TIME", help="How long a picture stays."
+    "--interval", type=Duration(), default=1.0, show_default="1s", metavar="TIME", help="How often to ask the server."
 )
-@click.option("--once", is_flag=True, help="One picture, and the end.")
+@click.option("--once", is_flag=True, help="Print the numbers once, then exit.")
 def top(url: str, token: str | None, channel: str | None, subject: str | None, interval: float, once: bool) -> None:
     """Watch a server: its numbers, its busiest channels, its open streams. In a terminal, q ends it.
 

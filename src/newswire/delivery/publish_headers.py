@@ -27,7 +27,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, int | No
         the client lets the server try again while the log is away (`Prefer: wait=10`, RFC 7240, section 4.3).
 
     Raises:
-        Problem: the body is one that can't be an event's data, or the key is none.
+        Problem: the body can't be an event's data, or the key is not valid.
     """
     kind = encoding = b""
     announced: int | None = None

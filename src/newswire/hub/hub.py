@@ -56,22 +56,26 @@ N = TypeVar("N", bound=str)
 class Hub(Publisher, Generic[E]):
     """Publish, and subscribe from where you left off.
 
+    It opens at its first awaited call. Close it when your application ends: `lifespan=hub.lifespan`, `async with hub:`
+    or `await hub.close()`. Each process makes a hub of its own; hubs with the same log share all events.
+
     A type checker knows what its readers get: `Hub` is a hub without a contract, `Hub[ShopEvent]` one whose contract is
     a `Contract[ShopEvent]`.
 
     Args:
-        log: the log, or its URL: `memory://`, `sqlite:///events.db` …
+        log: the log, or its URL, such as `memory://`, `sqlite:///events.db` or `redis://host`; `newswire.open_log` has
+            all of them.
         retention: what the log keeps of each channel, where `log` is a URL: a `Retention`, or one for each pattern of
             channels. None: a file keeps events for seven days, and memory the newest 64 MiB; `Retention()` keeps
-            everything. See `newswire.open_log`.
+            everything.
         contract: a `newswire.contract.Contract` of all channels, or one for each pattern of channels (the first that
             matches counts). Publishing checks events by it, and iterating over a subscription gives `TypedEvent`s.
-        latest: names and patterns of channels that have a state, each its newest event: `["prices.*"]`. A reader of
-            them who comes, returns or is slow gets the newest event of each, then `newswire.live`, then every event.
-            Where `log` is a URL it keeps the newest event of each, unless `retention` has the same pattern. See
-            docs/latest.md.
-        coalesce: how many seconds the events of channels may wait for each other, so that small ones travel together:
-            of all channels, or of each pattern of channels (the first that matches counts).
+        latest: names and patterns of channels that have a state, which is their newest event: `["prices.*"]`. A reader
+            that comes, returns or is slow gets the newest event of each, then `newswire.live`, then every event. If
+            `log` is a URL, only the newest event of each is kept, unless `retention` has a rule for the same pattern.
+            See docs/latest.md.
+        coalesce: how many seconds an event may wait for others, so that small ones are sent in one write: a number for
+            all channels, or one for each pattern of channels (the first that matches counts).
         presence: names and patterns of channels that have members: `["room.*"]`. See `presence` and docs/presence.md.
         options: sizes; see `HubOptions`.
 
@@ -170,23 +174,27 @@ class Hub(Publisher, Generic[E]):
         """Subscribe to channels; iterate over the result, or give it to an `EventSourceResponse`.
 
         Args:
-            channels: names, each a str, and patterns: `Pattern("orders.*")` is one token more, `Pattern("orders.>")`
-                all below. `channel("user", user_id)` makes a safe name of what a user sent.
-            after: the position to go on from: a `Position`, or the text of one as a client sent it (any text gives a
-                stream; what is no position of this log gives a gap). None or empty: begin at `start`.
-            start: where to begin without `after`. `earliest` means what is kept of each channel now: what retention
-                removed before is no gap, what it removes from then on is. `latest`, for channels that have a state too,
-                means what is published from now on. None: the newest event of each channel that has a state, and what
-                is published from now on.
+            channels: names, each a str, and patterns: `Pattern("orders.*")` matches names with one more token, such as
+                `orders.eu`, and `Pattern("orders.>")` with one or more. `channel("user", user_id)` makes a safe name
+                of text that a user sent.
+            after: the position to go on from: a `Position`, or the text of one as a client sent it. Any text gives a
+                stream; if it is no position of this log, the stream begins with a gap. None or empty: begin at `start`.
+            start: where to begin without `after`. `earliest`: with the earliest event that is kept of each channel.
+                What retention removed before is then no gap. `latest`: with what is published from now on. None: the
+                same, but channels that have a state begin with their newest event.
             envelope: write each event as a `message` whose data is a JSON object of channel, event, data and time.
-            transform: writes what this one reader gets; for what is built upon the hub.
+            transform: changes the events that this one reader gets; newswire's runs use it.
             live: send `newswire.live` when all that was stored has been sent: what follows is live. It has no id.
                 Readers of channels that have a state get it always.
-            max_rate: at most so many events a second of each channel that has a state: the newest.
-            coalesce: hold events back for so many seconds at most, so that small ones travel together. None: what the
-                hub's own `coalesce` says of these channels.
-            presence: also send who is on these channels, as events of type `newswire.presence`; with a `Member`, the
-                stream is that member's, who is there while the stream is open. See docs/presence.md.
+            max_rate: send at most so many events a second of each channel that has a state, and leave out older ones.
+            coalesce: hold events back for so many seconds at most, so that small ones are sent in one write. None: what
+                the hub's own `coalesce` says of these channels.
+            presence: also send who is on these channels, as events of type `newswire.presence`. With a `Member`, that
+                member is on the channels while the stream is open. See docs/presence.md.
+
+        Returns:
+            a subscription. Iterating gives an `Event` for each event, or a `TypedEvent` if the hub has a contract. It
+            begins at its first use, and raises there what keeps the log from being read.
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.

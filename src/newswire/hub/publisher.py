@@ -86,23 +86,23 @@ class Publisher(Lifecycle):
 
         Args:
             channel: where to; any name (see `newswire.log.channels`), which needs no creation.
-            data: a str as it is, bytes as UTF-8, an `Event` as it is (then `event` must not be given), everything
-                else as JSON.
+            data: a str is stored as it is, bytes are decoded as UTF-8, an `Event` brings its own type (then `event`
+                must not be given), and everything else is stored as JSON.
             event: the event's type. `error`, `open` and `newswire.…` are reserved. Where the channel has a contract,
                 the event is known from the class of `data`, and need be named only if several have this class.
             idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
                 the same key again, within ten minutes, stores nothing and returns the first position, of which
                 `Position.stored` is False. The data is not compared. Use it to publish again after `LogUncertain`, or
                 after your own process was interrupted.
-            version: how new this is among the events of the channel that have one: a number of a row, a sequence, a
-                time, at most 64 bits. If the channel has a version that is as new, nothing is stored; then the position
-                is that of the version that is there, and its `stored` is False.
+            version: an integer of at most 64 bits that grows with each change, such as a row's version or a time. If
+                the channel has an event of the same or a higher version, nothing is stored: the position returned is
+                that event's, and its `stored` is False.
             connection: publish in the transaction of this connection of yours, to the database that the log is in. The
                 event is there if the transaction commits, and never was if it does not. `docs/outbox.md` has the kinds
                 of connections.
-            wait: for so many seconds a log that is away, or gives no answer, is tried again; the event is there once.
-                The last attempt may take as long as the log's own timeout. None: the first failure is raised at once.
-                It means nothing with a `connection`.
+            wait: how many seconds to try again while the log is away or gives no answer; the event is stored once. The
+                last attempt may take as long as the log's own timeout. None: the first failure is raised at once. It
+                has no effect with a `connection`.
 
         Returns:
             the event's position, once it is stored under the log's durability. With a `connection`, at once, a ticket:
@@ -117,7 +117,7 @@ class Publisher(Lifecycle):
             LogUncertain: the log gave no answer: the event may be stored, or not.
             TokenReused: the key belongs to a batch with another number of events; nothing was stored.
             Closed: the hub was closed.
-            ValueError: `idempotency_key` or `version` is none, or both are given; nothing was stored.
+            ValueError: `idempotency_key` or `version` is not a valid one, or both are given; nothing was stored.
         """
         batch = [(channel, self.event_of(channel, data, event))]
         if version is not None:

@@ -41,7 +41,7 @@ def caller_of(connection: Any) -> Caller:
     """Recognise a connection.
 
     Raises:
-        InvalidConnection: it is none, or of a kind that newswire does not know.
+        InvalidConnection: it is no connection, or of a kind that newswire does not know.
     """
     for kind in type(connection).__mro__:
         found = _KINDS.get(kind.__module__.partition(".")[0])

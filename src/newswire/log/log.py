@@ -47,18 +47,18 @@ _TAIL_SECONDS: Final = 1.0  # how long a tail that was cancelled may take to end
 
 
 class Log:
-    """An ordered, durable sequence of events. Every method may be called from one event loop at a time.
+    """The events of all channels, stored in one order. Use it from one event loop at a time.
 
     A log opens itself at the first call that needs it. All methods raise `LogUnavailable` when the storage can't be
     used now, `LogCorrupt` when it is damaged, `Closed` after `close`.
 
     Args:
-        engine: where the events are.
+        engine: what stores the events.
 
     Attributes:
         engine: the same.
-        limits: what it can store.
-        append_seconds: how long an engine took that does not answer at once, from being given batches to its answer.
+        limits: the largest events and batches that it can store.
+        append_seconds: how long the engine took to store batches; empty for the log in memory, which answers at once.
         read_seconds: how long reading a page took.
     """
 
@@ -119,7 +119,7 @@ class Log:
     async def append_if(
         self, events: Sequence[tuple[str, Event]], condition: Condition, *, token: str | None = None
     ) -> list[Position] | None:
-        """As `append`, but only if the condition holds: nothing happened in between.
+        """As `append`, but only if `condition` holds in the moment of storing.
 
         Returns:
             the events' positions; None if the condition does not hold, and nothing was stored.

@@ -32,8 +32,8 @@ class Position(str):
     is; `Position.parse` reads it back. Positions of one epoch compare by offset.
 
     Args:
-        epoch: the log's lifetime.
-        offset: the offset of the newest event that lies before the place; 0: none does.
+        epoch: the name of the log's present life: a log that was wiped or replaced begins another.
+        offset: the number of the newest event that lies before the place; 0: none does.
     """
 
     __slots__ = ()
@@ -46,7 +46,7 @@ class Position(str):
 
     @property
     def epoch(self) -> str:
-        """The log's lifetime: a log that was wiped must not look like the old one."""
+        """The log's life: a log that was wiped must not look like the old one."""
         return self.rpartition("-")[0]
 
     @property

@@ -12,12 +12,14 @@ from newswire.log.channels import check_pattern, compile_pattern
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long a channel's events are kept. Each limit counts for each channel on its own; None is no limit.
+    """Which events of a channel are kept. Each limit counts for each channel on its own; None is no limit.
+
+    An event that is over any of the limits is removed soon, whether or not anyone has read it.
 
     Attributes:
-        max_age: seconds.
-        max_events: the newest so many.
-        max_bytes: the newest events whose data has together at most so many UTF-8 bytes.
+        max_age: keep events for so many seconds.
+        max_events: keep the newest so many.
+        max_bytes: keep the newest events whose data has together at most so many UTF-8 bytes.
     """
 
     max_age: float | None = None

@@ -129,7 +129,7 @@ class Makes(Protocol):
 
 
 async def make_log(finder: Makes, span: Callable[[], Awaitable[Span]], what: str, place: str) -> str:
-    """Make a log where there is none, also if the log's URL says that no one is to be made at first use.
+    """Make a log where there is none, also if its URL says that the first use must not make it.
 
     Args:
         finder: finds the log in `span`.

@@ -50,22 +50,28 @@ class RelaySettings(ServerSettings):
     )
     port: int = setting(8100, option_types.number(0, 65535), "The port to listen on; 0 takes a free one.")
     keep_for: float | None = setting(
-        _DEFAULTS.keep_for, option_types.duration(), "What an answer, and its key, is kept for."
+        _DEFAULTS.keep_for, option_types.duration(), "How long an answer and its key are kept after it ended."
     )
     timeout: float | None = setting(
         _DEFAULTS.timeout, option_types.duration(optional=True), "An answer that takes longer fails."
     )
-    connect_timeout: float = setting(_DEFAULTS.connect_timeout, option_types.duration(), "What connecting may take.")
+    connect_timeout: float = setting(
+        _DEFAULTS.connect_timeout, option_types.duration(), "How long connecting to the upstream may take."
+    )
     idle_timeout: float | None = setting(
-        _DEFAULTS.idle_timeout, option_types.duration(optional=True), "An upstream silent for so long has failed."
+        _DEFAULTS.idle_timeout,
+        option_types.duration(optional=True),
+        "An answer fails when its upstream sends nothing for so long.",
     )
     compact_after: float | None = setting(
         _DEFAULTS.compact_after,
         option_types.duration(optional=True),
-        "Keep an answer in fewer rows of the log from then on.",
+        "After its end and this time, keep an answer in fewer rows of the log.",
     )
     abandon_after: float | None = setting(
-        _DEFAULTS.abandon_after, option_types.duration(optional=True), "Stop an answer without a reader for so long."
+        _DEFAULTS.abandon_after,
+        option_types.duration(optional=True),
+        "Stop an answer that has had no reader for so long.",
     )
     max_body: int = setting(_DEFAULTS.max_body, option_types.size(1, 2**30), "The largest request for a completion.")
     body_timeout: float = setting(
@@ -87,7 +93,7 @@ class RelaySettings(ServerSettings):
     lease: float = setting(
         WorkerOptions().lease,
         option_types.duration(least=_SHORTEST_LEASE),
-        "A worker not heard for so long has died.",
+        "A worker that gives no heartbeat for so long has died.",
     )
 
     def __post_init__(self) -> None:

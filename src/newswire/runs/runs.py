@@ -153,30 +153,30 @@ class Runs:
     ) -> Run:
         """Start a run, or find the one that was started with the same key.
 
-        Once begun it is not undone by a cancellation: who cancels the call may find the run by its key.
+        The call may be cancelled while the run is being stored. The run may then exist, and its key finds it.
 
         Args:
             name: what the run belongs to: tokens with dots, such as `chat.42`. A name may have many runs.
             source: what makes its parts: an async or sync iterable, something to await, or a callable that gives one of
                 these or does the work itself. A callable that takes a positional argument gets the run. None: the run
                 waits until somebody claims it with `attach`.
-            key: with the same name and owner it leads to the same run, whichever process asks; then `source` is closed
-                and not used. An empty one is none.
-            owner: whose it is.
-            public: it has no owner: whoever knows its id may read it and stop it.
+            key: a text that names this start. If a run with the same name, owner and key exists, started by whichever
+                process, it is returned, and `source` is closed and not used. None or empty: always a new run.
+            owner: a text that names the user whose run it is.
+            public: the run has no owner: a client that knows its id may read it and stop it.
             args: keyword arguments of a callable source.
             meta: stored with the run; dialects read `model`.
             options: see `RunOptions`.
-            instead_of: a run of the same key that has ended, and is to be started again under its id. If somebody else
-                has done that meanwhile, theirs is found.
+            instead_of: a run of the same key that has ended: start it again under its id. If another call has done so
+                meanwhile, its run is returned.
 
         Returns:
-            the run. Its end says what its source does wrong.
+            the run. What its source raises is not raised here: it ends the run as `failed`.
 
         Raises:
             InvalidChannel: the name breaks the rules of channels.
             LogUnavailable: it can't be stored now; nothing was started.
-            TypeError: neither `owner` nor `public`, or both; or the owner is no str.
+            TypeError: neither `owner` nor `public` is given, or both are; or the owner is not a str.
             ValueError: `args` or `meta` can't be stored, or the options ask for what can't be; or the owner is empty.
         """
         asked = Start(

@@ -48,7 +48,8 @@ class Settings(ServerSettings):
     latest: tuple[str, ...] = setting(
         (),
         option_types.patterns(),
-        "Channels that have a state, each its newest event, such as 'prices.*': see docs/latest.md. Repeatable.",
+        "Channels whose newest event is their state, such as 'prices.*'; a reader gets it first. See docs/latest.md. "
+        "Repeatable.",
     )
     presence: tuple[str, ...] = setting(
         (),
@@ -56,7 +57,7 @@ class Settings(ServerSettings):
         "Channels that have members, such as 'room.*': who is there. See docs/presence.md. Repeatable.",
     )
     presence_heartbeat: float = setting(
-        10.0, option_types.duration(), "A server that dies is known to be dead after so long, and its members leave."
+        10.0, option_types.duration(), "A server that gives no heartbeat for so long is dead, and its members leave."
     )
     presence_grace: float = setting(
         5.0, option_types.duration(), "A member whose stream has ended leaves after so long, unless it comes back."
@@ -68,7 +69,7 @@ class Settings(ServerSettings):
     contract: str | None = setting(
         None,
         option_types.optional(option_types.text("a contract, as MODULE:CONTRACT")),
-        "Take only events of this contract: 'shop.events:events', looked for in this folder first.",
+        "Accept only events of this contract, such as 'shop.events:events'. Python looks in this folder first.",
     )
     max_body: int = setting(2**20, option_types.size(1, 64 * 2**20), "The largest body of a publish request.")
     max_batch: int = setting(10_000, option_types.number(1, 10**6), "Events in one NDJSON batch.")
@@ -97,27 +98,34 @@ class Settings(ServerSettings):
         3000, option_types.number(0, 10**9), "Milliseconds after which a client reconnects (`retry:`)."
     )
     no_opening: bool = setting(
-        False, option_types.switch(), "Begin streams without the block that has no data, for readers that choke on it."
+        False,
+        option_types.switch(),
+        "Leave out the block without data that streams begin with, for clients that can't read it.",
     )
     write_timeout: float | None = setting(
-        30.0, option_types.duration(optional=True), "A client that takes nothing for so long is cut."
+        30.0, option_types.duration(optional=True), "Cut the connection of a client that reads nothing for so long."
     )
     max_age: float | None = setting(
-        None, option_types.duration(optional=True), "Streams end after so long, with a goodbye; clients come back."
+        None,
+        option_types.duration(optional=True),
+        "End each stream after so long, with a goodbye; its client connects again.",
     )
     slow: Mapping[str, SlowRule] | None = setting(
         None,
         option_types.slow_rules(),
-        "What happens to slow readers, by channel pattern: 'prices.>:max_behind=1000,timeout=5s' has those that are "
-        "further behind go on with the newest events, and cuts those that take nothing.",
+        "What happens to slow readers, by channel pattern. With 'prices.>:max_behind=1000,timeout=5s' a reader that is "
+        "more than 1000 events behind goes on with the newest ones, after a gap, and one that reads nothing for 5 s is "
+        "cut.",
     )
     max_lag: float | None = setting(
         None,
         option_types.duration(optional=True),
-        "While the event loop is later than this, new streams get a 503.",
+        "Answer new streams with a 503 while the event loop is late by more than this.",
     )
     edge_key: str | None = setting(
-        None, option_types.secret(), "Servers with this key may have the whole log as theirs: --log https://:KEY@HOST/."
+        None,
+        option_types.secret(),
+        "Other servers with this key may use the whole log of this one: --log https://:KEY@HOST/.",
     )
     jwt_secret: str | None = setting(
         None, option_types.secret(), "Accept tokens (JWT) that are signed with this secret: HS256, HS384, HS512."
@@ -141,10 +149,12 @@ class Settings(ServerSettings):
     jwt_algorithm: tuple[str, ...] = setting(
         (),
         option_types.several("algorithms such as RS256, commas between several, or 'none'", "NAME", str),
-        "Accept only tokens that are signed so; without it, all that the keys are for. Repeatable.",
+        "Accept only tokens signed with this algorithm; without it, with any that suits the keys. Repeatable.",
     )
     jwt_leeway: float | None = setting(
-        None, option_types.duration(optional=True), "What the clocks of those that make tokens may differ by."
+        None,
+        option_types.duration(optional=True),
+        "How much the clocks of those that make tokens may differ from this one.",
     )
     api_keys: str | None = setting(
         None,
@@ -167,7 +177,7 @@ class Settings(ServerSettings):
     drain: Literal["goodbye", "drain"] = setting(
         "goodbye",
         option_types.text("goodbye or drain", "goodbye", "drain"),
-        "On SIGTERM: every stream says goodbye at once, or finite ones may end by themselves first.",
+        "On SIGTERM: end every stream with a goodbye at once, or let those that have an end come to it first.",
     )
 
     def __post_init__(self) -> None:

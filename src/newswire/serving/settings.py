@@ -53,7 +53,7 @@ class ServerSettings:
         False, option_types.switch(), "Listen on a public address although it asks no client for credentials."
     )
     cors_origins: tuple[str, ...] = setting(
-        (), option_types.origins(), "Web pages of these origins may come too; '*' for all. Repeatable."
+        (), option_types.origins(), "Web pages of these origins may use the server too; '*' for all. Repeatable."
     )
     allowed_hosts: tuple[str, ...] = setting(
         (),
@@ -61,12 +61,14 @@ class ServerSettings:
         "Answer to these names too, beside localhost and the address to listen on; '*' for all. Repeatable.",
     )
     heartbeat: float | None = setting(
-        15.0, option_types.duration(optional=True), "A stream that is silent for so long gets a comment."
+        15.0,
+        option_types.duration(optional=True),
+        "Send a comment (a heartbeat) on a stream that was silent for so long.",
     )
     heartbeat_padding: int = setting(
         0,
         option_types.size(0, 64 * 2**10),
-        "Bytes that heartbeats are longer by, for proxies that hold back what is small.",
+        "Make heartbeats longer by so many bytes, for proxies that hold back small writes.",
     )
     compress: bool = setting(
         False,
@@ -76,9 +78,10 @@ class ServerSettings:
     keep_alive: float = setting(
         5.0,
         option_types.duration(),
-        "A connection without a request is closed after so long; behind a load balancer, longer than it keeps them.",
+        "Close a connection that has had no request for so long. Behind a load balancer this has to be longer than its "
+        "own idle timeout.",
     )
-    grace: float = setting(10.0, option_types.duration(), "What streams are given to end when the server stops.")
+    grace: float = setting(10.0, option_types.duration(), "How long streams may take to end when the server stops.")
     metrics_token: str | None = setting(
         None, option_types.secret(), "Only requests with this token, and admins, may read /metrics."
     )

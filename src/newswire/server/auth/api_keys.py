@@ -97,7 +97,7 @@ def _read_line(line: str) -> tuple[str, bytes, Access]:
         raise ValueError("its id and its sub are no texts that UTF-8 can write")
     algorithm, _, digest = str(value["hash"]).partition(":")
     if algorithm != "sha256" or len(bytes.fromhex(digest)) != 32:
-        raise ValueError("its hash is none of sha256:…")
+        raise ValueError("its hash is not of the form sha256:…")
     access = Access(
         subject=subject,
         token=str(value["id"]),

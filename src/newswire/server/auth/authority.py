@@ -33,23 +33,23 @@ _ADMIN: Final = {"observe": "see what this server does", "revoke": "revoke crede
 
 
 class Auth:
-    """Decides about requests by their credentials; an `Authorizer`.
+    """Decides by its credentials what a request may do; an `Authorizer`. `await auth(request, action, channels)`.
 
     Args:
         hub: the hub that the requests are about.
-        tokens: which tokens are good; None: none is.
-        keys: the API keys; None: there are none.
+        tokens: which JSON Web Tokens are accepted; None: no token is.
+        keys: which API keys are accepted; None: no key is.
         anonymous: patterns that a request without any credential may subscribe to and read.
-        origins: of web pages that may publish with a cookie, beside the server's own, in lower case.
-        cookie: the name of the cookie that may have a token.
-        secret: what tickets are signed with, the same on all nodes; None: a secret that the log keeps.
+        origins: the origins of web pages that may publish with a cookie, beside the server's own.
+        cookie: the name of the cookie in which a browser may send a token.
+        secret: signs tickets (credentials for one URL); the same in all processes. None: a secret that the log keeps.
 
     Attributes:
         streams: the open streams of this process that have a credential.
         revocations: what was revoked.
 
     Raises:
-        ValueError: `anonymous` has what is no pattern, or more than 1,000.
+        ValueError: `anonymous` has a pattern that is not valid, or more than 1,000 patterns.
     """
 
     def __init__(

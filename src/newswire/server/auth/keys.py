@@ -51,7 +51,7 @@ def secret_key(secret: str | bytes, id: str | None = None, algorithms: frozenset
     """
     raw = secret.encode() if isinstance(secret, str) else secret
     if not raw:
-        raise ValueError("an empty secret is none")
+        raise ValueError("a secret must not be empty")
     if b"-----BEGIN " in raw or raw.startswith(b"ssh-"):
         raise ValueError("this is a key in PEM form and no secret: give its file as --jwt-key")
     # HMAC pads its key with zeros to a whole block (RFC 2104), so this is the same key; PyJWT's warning about a short

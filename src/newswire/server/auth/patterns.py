@@ -60,4 +60,4 @@ def read_grants(value: Any) -> tuple[str, ...]:
     try:
         return tuple(dict.fromkeys(check_pattern(one) for one in value))
     except InvalidChannel as error:
-        raise ValueError(f"has a pattern that is none: {error}") from None
+        raise ValueError(f"has a pattern that is not valid: {error}") from None

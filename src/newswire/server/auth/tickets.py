@@ -212,7 +212,7 @@ def _claims(ticket: str, key: bytes) -> dict[str, Any]:
     except ModuleNotFoundError:  # it is not needed for API keys: any request may bring what looks like a ticket
         raise invalid("no_tickets", f"this server takes no tickets: {NEEDED}") from None
 
-    bad = invalid("bad_signature", "the ticket is none of this server's")
+    bad = invalid("bad_signature", "the ticket is not one of this server's")
     if len(ticket) > 64 * 2**10:
         raise bad
     try:

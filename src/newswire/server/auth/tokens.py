@@ -280,7 +280,7 @@ def new_token(
         clock: gives the seconds since the Unix epoch.
 
     Raises:
-        ValueError: a pattern is none.
+        ValueError: a pattern is not valid.
         ImportError: PyJWT is not installed.
     """
     with Extra("making tokens", "auth"):
