@@ -393,6 +393,35 @@ def test_an_iterable_that_hears_and_goes_on() -> None:
         assert server.has_stopped()
 
 
+async def test_an_end_that_takes_too_long_is_cancelled_when_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A `finally` of minutes does not hold the server; one that ends in time runs whole."""
+    monkeypatch.setattr(reader, "_CLOSING", 0.05)
+    drain = drain_of(asyncio.get_running_loop())
+    drain.grace = 0.05
+    ended: list[str] = []
+
+    async def content(seconds: float) -> AsyncIterator[str]:
+        try:
+            yield "one"
+            await asyncio.sleep(600)
+        finally:
+            await asyncio.sleep(seconds)
+            ended.append(f"after {seconds}")
+
+    clients = [Client(), Client()]
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        for client, seconds in zip(clients, (600, 0), strict=True):
+            group.create_task(respond(content(seconds), client))
+        while not all("data: one" in client.text for client in clients):
+            await asyncio.sleep(0)
+        drain.stop()
+    assert ended == ["after 0"]
+    assert all("newswire.goodbye" in client.text for client in clients)
+    assert [record.message for record in caplog.records if "took too long" in record.message]
+
+
 async def test_subscriptions_have_no_on_shutdown() -> None:
     """They say goodbye by themselves, so the parameter is refused."""
     with pytest.raises(TypeError, match="on_shutdown"):

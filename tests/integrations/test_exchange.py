@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 
 from newswire import Hub, StreamOptions
+from newswire.delivery.drain import drain_of
 from newswire.errors import LogUnavailable
 from newswire.integrations.exchange import Exchange
 from newswire.integrations.flask import stream as flask_stream
@@ -80,6 +81,31 @@ async def test_an_iterable_ends() -> None:
     await exchange.aclose()
     await exchange.aclose()
     assert closed == ["closed"] * 2
+
+
+async def test_the_chunks_end_before_the_iterable_is_closed() -> None:
+    """A framework completes the response then, however long the `finally` takes."""
+    closing, closed = asyncio.Event(), asyncio.Event()
+
+    async def content() -> AsyncIterator[str]:
+        try:
+            yield "one"
+            await asyncio.sleep(600)
+        finally:
+            await closing.wait()
+            closed.set()
+
+    exchange = Exchange(content())
+    await exchange.start()
+    text = await anext(exchange)
+    drain_of(asyncio.get_running_loop()).stop()
+    async with asyncio.timeout(10):
+        text += b"".join([chunk async for chunk in exchange])
+    assert b"event: newswire.goodbye" in text
+    assert not closed.is_set()
+    closing.set()
+    await exchange.aclose()
+    assert closed.is_set()
 
 
 async def test_head() -> None:

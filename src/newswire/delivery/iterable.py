@@ -108,6 +108,11 @@ class IterableStream:
         self._finish()
 
     def cut(self) -> None:
+        """The time of the server's stop is over: the client takes nothing, or the iterable does not end."""
+        self._reader.give_up()
+        self._drop()
+
+    def _drop(self) -> None:
         """The client takes nothing."""
         self.gone()
         if self._sending_since is not None and not self._cut and self._task is not None:
@@ -127,7 +132,7 @@ class IterableStream:
         """See whether a send has been blocked for the write time-out."""
         waited = 0.0 if self._sending_since is None else self._loop.time() - self._sending_since
         if waited >= write_timeout:
-            self.cut()
+            self._drop()
         else:
             self._timers[0] = self._loop.call_later(write_timeout - waited, self._look, write_timeout)
 
@@ -143,15 +148,17 @@ class IterableStream:
             await self._stream()
         except asyncio.CancelledError:
             if self._cut and self._task is not None:
-                self._task.uncancel()  # that was `cut`
+                self._task.uncancel()  # that was `_drop`
                 return
             if self._started:
                 await send_final(self._send, self._last_words())
             raise
         finally:
-            for timer in self._timers:
-                timer.cancel()
-            await self._reader.close()
+            try:
+                await self._reader.close()
+            finally:
+                for timer in self._timers:
+                    timer.cancel()
 
     async def _stream(self) -> None:
         options, over = self._options, False

@@ -56,6 +56,7 @@ class IterableReader:
         self._closing = False
         self._filled = asyncio.Event()
         self._taken = asyncio.Event()
+        self._given_up = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._thread: DrawingThread | None = None
         if isinstance(content, AsyncIterable) or type(content) in (list, tuple):
@@ -144,12 +145,16 @@ class IterableReader:
         self._interrupted = True
         self._filled.set()
 
+    def give_up(self) -> None:
+        """Let `close` return in a second at the latest: the server stops. What the iterable still does is cancelled."""
+        asyncio.get_running_loop().call_later(_CLOSING, self._given_up.set)
+
     async def close(self) -> None:
         """Stop drawing, and close the iterable where it was drawn. What blocks in a thread is left behind."""
         self._closing = True
         if self._task is not None:
             self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await self._until_over(self._task)
         elif self._thread is not None and self._thread.close():
             try:
                 async with asyncio.timeout(_CLOSING):
@@ -160,6 +165,16 @@ class IterableReader:
                             await self._filled.wait()
             except TimeoutError:
                 pass
+
+    async def _until_over(self, task: asyncio.Task[None]) -> None:
+        given_up = asyncio.ensure_future(self._given_up.wait())
+        try:
+            await asyncio.wait([task, given_up], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            given_up.cancel()
+            if not task.done():
+                task.cancel()  # it is in its `finally`
+                logger.warning("the end of a stream's iterable (its finally, perhaps) took too long, and was cancelled")
 
 
 async def _aclose(iterator: AsyncIterator[Item]) -> None:

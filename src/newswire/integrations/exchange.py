@@ -63,6 +63,7 @@ class Exchange:
         self._chunk: bytes | None = None
         self._given = asyncio.Event()  # there is a chunk, or no other will come
         self._taken = asyncio.Event()
+        self._complete = False  # no other chunk will come, though the content may still be closing
         self._task: asyncio.Task[None] | None = None
 
     @classmethod
@@ -135,11 +136,15 @@ class Exchange:
         if message["type"] == "http.response.start":
             assert self._head is not None
             self._head.set_result(message)
-        elif message.get("body"):
+            return
+        if message.get("body"):
             self._taken.clear()
             self._chunk = message["body"]
             self._given.set()
             await self._taken.wait()
+        if not message.get("more_body"):
+            self._complete = True
+            self._given.set()
 
     async def next(self) -> bytes | None:
         """The next chunk; None: the stream has ended."""
@@ -147,6 +152,8 @@ class Exchange:
         while self._chunk is None:
             if self._task.done():
                 self._task.result()
+                return None
+            if self._complete:
                 return None
             self._given.clear()
             if not self._task.done():
