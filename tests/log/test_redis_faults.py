@@ -323,6 +323,59 @@ async def test_a_member_of_a_cluster_that_does_not_have_the_log() -> None:
             assert await log.drop({"a": 1}) == 1
 
 
+async def test_a_server_that_takes_no_writes_after_a_restart(server: Valkey) -> None:
+    """Readers go on from their cursors, without a gap; publishing fails with the server's words, until it takes one."""
+    async with opened(RedisLog(server.url)) as log, Reader(log) as reader:
+        await publish(log, "a", "1", "2")
+        await reader.saw("2")
+        before = await log.span()
+        server.stop()
+        server.options += ["--min-replicas-to-write", "1"]
+        server.start()
+        with suppress(LogUnavailable):  # its connection has gone
+            await log.span()
+        async with opened(RedisLog(server.url)) as other:
+            for each in (log, other):
+                assert [entry.data for entry in await read_all(each, "a")] == ["1", "2"]
+                assert await read_all(each, "none") == []
+                assert await each.span() == before
+                with pytest.raises(LogUnavailable, match="Not enough good replicas"):
+                    await publish(each, "a", "3")
+            server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+            await until_stored(log, "3")
+            await publish(other, "a", "4")
+        await reader.saw("4")
+        assert reader.seen == ["1", "2", "3", "4"]
+        after = await log.span()
+        assert after.epoch != before.epoch
+        assert after.lives.resume(before.epoch, 2) == (2, False)
+
+
+async def test_a_replica_is_read_and_followed(server: Valkey) -> None:
+    """In the life that its primary is in; publishing there fails with what the server says."""
+    with Valkey("--replicaof", "127.0.0.1", str(server.port)) as replica:
+        async with opened(RedisLog(server.url)) as log, opened(RedisLog(replica.url)) as other:
+            await publish(log, "a", "1")
+            async with asyncio.timeout(PATIENCE):
+                while b"master_link_status:up" not in replica.ask("INFO", "replication") or not await _there(other):
+                    await asyncio.sleep(0.02)
+            async with Reader(other) as reader:
+                await publish(log, "a", "2")
+                await reader.saw("2")
+            assert [entry.data for entry in await read_all(other, "a")] == ["1", "2"]
+            assert await read_all(other, "none") == []
+            assert (await other.span()).epoch == (await log.span()).epoch
+            with pytest.raises(LogUnavailable, match="read only replica"):
+                await publish(other, "a", "3")
+
+
+async def _there(log: RedisLog) -> bool:
+    try:
+        return (await log.span()).latest > 0
+    except LogUnavailable:
+        return False
+
+
 async def test_a_replica_that_takes_over() -> None:
     """Sentinels name another master: publishing and reading go on there, in a new life of the log."""
     with (

@@ -146,6 +146,7 @@ class Copies:
         keys = [CHANNEL + name for name in places]
         lives = lives_text(copied.lives.all, _LIVES_BYTES)
         head = (copied.lives.epoch, lives, copied.through, copied.after, len(copied.entries))
+        await self._link.settle()
         stored, latest = await self._link.call(RESTORE, keys, *head, *arguments)
         if not stored:
             copied.check_end(f"the log on {self._server.name}", int(latest))

@@ -56,7 +56,7 @@ _LATER: Final = (
     ReadOnlyError,
     TryAgainError,
 )
-_LATER_WORDS: Final = re.compile("BUSY|MISCONF|NOREPLICAS|ERR max number of clients")
+_LATER_WORDS: Final = re.compile("BUSY|MISCONF|NOREPLICAS|READONLY|ERR max number of clients")
 _MOVES: Final = 4  # from one member of a cluster to the other
 _EVICTS: Final = b"maxmemory_policy:allkeys-"
 EVICTS: Final = "throws events away when its memory is full"  # a server with this policy
@@ -80,6 +80,8 @@ class Server(RemoteServer):
 
     Attributes:
         keys: the fixed keys.
+        refusal: why another life of the log, which has to begin before anything is stored, could not begin, in the
+            server's words. Empty: it need not.
     """
 
     refusals: tuple[type[Exception], ...] = AuthenticationError, NoPermissionError
@@ -91,6 +93,7 @@ class Server(RemoteServer):
         super().__init__(f"{self._master or '{host}:{port}'.format(**self._seed)} ({prefix[1:-2]})", timeout, create)
         self.prefix = prefix
         self.keys: tuple[str, ...] = tuple(prefix + key for key in KEYS)
+        self.refusal: str = ""
         self._warned = False
 
     async def connect(self) -> AbstractConnection:
@@ -140,9 +143,10 @@ class Server(RemoteServer):
         """Find out which life of the log goes on, and begin another if it has to be."""
         proposed = new_epoch()
         known = self.epoch, self.seen, self._lives
-        epoch, latest, lives = await link.run(ENTER, (), run, proposed, *known, int(self.create))
+        epoch, latest, lives, *refusal = await link.run(ENTER, (), run, proposed, *known, int(self.create))
         if not epoch:
             raise no_log(f"on {self.name}")
+        self.refusal = refusal[0].decode("utf-8", "replace") if refusal else ""
         self.made = self.made or lives.decode() == f"{proposed}:0"
         self.found(epoch.decode(), int(latest), lives.decode())
 
@@ -202,6 +206,17 @@ class Link:
         async with self._lock:
             if not await self._connect():
                 await self._server.enter(self, self._run)
+
+    async def settle(self) -> None:
+        """Before anything is stored: begin the life of the log that has to begin.
+
+        Raises:
+            LogUnavailable: it can't begin, since the server lets nothing be written.
+        """
+        if self._server.refusal:
+            await self.enter()
+            if self._server.refusal:
+                raise self._refused(ResponseError(self._server.refusal))
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
@@ -304,7 +319,7 @@ class Link:
         if isinstance(error, MovedError):
             self._server.moved(error.host, error.port)
             return _Moved(f"another member of the cluster has the log: {text}")
-        if isinstance(error, NoPermissionError) or text.startswith("ACL failure"):  # the latter of a script's commands
+        if isinstance(error, NoPermissionError) or text.startswith(("NOPERM", "ACL failure")):  # of a script's commands
             return LogUnavailable(f"the server {self._server.name} does not let this user do it: {text}")
         if "WRONGTYPE" in text:
             return LogCorrupt(f"keys of {self._server.name} are something else's: use another namespace ({text})")

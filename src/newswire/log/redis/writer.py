@@ -27,6 +27,7 @@ class Writer(GroupCommit):
         self._key = WRITER + secrets.token_hex(8)
 
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+        await self._link.settle()
         encoded = self._encode(batches, stale)
         keys = [self._key, *encoded.keys]
         now = int(self._clock() * 1e6)

@@ -1,7 +1,8 @@
 -- A process has made a connection. ARGV: the server's run id, an epoch to begin a life with, the epoch that the process
 -- knows (or nothing), the newest offset that it has seen in it, the lives that it knows, whether a log may be made (0
 -- or 1).
--- Returns: epoch, newest offset, lives; an empty epoch if there is no log and none was made.
+-- Returns: epoch, newest offset, lives; an empty epoch if there is no log and none was made. Where nothing can be written
+-- also why: then what is there is read in the life that it had, and before anything is stored this is called again.
 
 local meta = call('HMGET', META, 'epoch', 'latest', 'run', 'lives')
 local epoch, latest, run, lives = meta[1], tonumber(meta[2]) or 0, meta[3], meta[4]
@@ -46,7 +47,16 @@ elseif top > latest then
   local after = latest
   latest = top
   begin(after)
-elseif run ~= ARGV[1] or (ARGV[3] == epoch and tonumber(ARGV[4]) > latest) then
+elseif ARGV[3] == epoch and tonumber(ARGV[4]) > latest then
+  begin(latest)
+elseif run ~= ARGV[1] then
+  if ARGV[3] == '' or string.find(',' .. lives, ',' .. ARGV[3] .. ':', 1, true) then
+    local done = redis.pcall('HSET', META, 'run', run)
+    if type(done) == 'table' then
+      if string.find(done.err, '^OOM') then return done end
+      return {epoch, text(latest), lives, done.err}
+    end
+  end
   begin(latest)
 end
 return {epoch, text(latest), lives}

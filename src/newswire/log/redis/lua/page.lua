@@ -33,8 +33,9 @@ elseif after < upto then
   local open, bound = {}, upto
   for k = FIRST, #KEYS do
     local length = call('LLEN', KEYS[k])
-    if length == 0 and call('HDEL', BYTES, name(k)) == 1 then
-      call('ZADD', LOST, 'GT', text(latest), name(k))  -- the server evicted it
+    if length == 0 and call('HEXISTS', BYTES, name(k)) == 1 then  -- the server evicted it
+      call('ZADD', LOST, 'GT', text(latest), name(k))
+      call('HDEL', BYTES, name(k))
     end
     if length > 0 and tonumber(call('LINDEX', KEYS[k], -1)) > after then
       open[#open + 1] = {k, place(KEYS[k], length, after), length}
