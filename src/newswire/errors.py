@@ -1,7 +1,8 @@
 """Every exception that newswire raises, in one tree.
 
 A program acts on an error's class and attributes; its message tells a person what is wrong and what to do. Every floor
-raises from this file, so it imports no other module of newswire. It is one file, however long, as it is one tree.
+raises from this file, so it imports nothing of newswire but the rule for counts. It is one file, however long, as it is
+one tree.
 
     NewswireError
     ├── InvalidEvent          the wire format can't carry a field (also a ValueError)
@@ -45,6 +46,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final, Self
+
+from newswire.counted import counted
 
 
 class NewswireError(Exception):
@@ -338,7 +341,7 @@ class InactivityTimeout(SourceError):
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"nothing came for {seconds:g} seconds, not even a comment (see Timeouts)")
+        super().__init__(f"nothing came for {counted(seconds, 'second')}, not even a comment (see Timeouts)")
         self.seconds = seconds
 
 
@@ -399,7 +402,9 @@ class TooManyAttempts(SourceError):
     """
 
     def __init__(self, attempts: int, seconds: float) -> None:
-        super().__init__(f"gave up after {attempts} attempts and {seconds:.1f} seconds without an event (see Limits)")
+        super().__init__(
+            f"gave up after {counted(attempts, 'attempt')} and {seconds:.1f} seconds without an event (see Limits)"
+        )
         self.attempts = attempts
         self.seconds = seconds
 

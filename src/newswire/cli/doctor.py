@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from newswire.cli.terminal import say
+from newswire.counted import counted
 from newswire.doctor import Patient, Report, Severity, examine
 from newswire.redact import printable, without_userinfo
 
@@ -80,7 +81,7 @@ def _print(report: Report) -> None:
         say(f"{without_userinfo(report.url)} can't be reached: {report.unreachable}")
         return
     if seen.status is not None:
-        came = f"{len(seen.events)} events, {sum(len(chunk) for _, chunk in seen.chunks):,} bytes"
+        came = f"{counted(len(seen.events), 'event')}, {counted(sum(len(chunk) for _, chunk in seen.chunks), 'byte')}"
         server = seen.headers.get("server")
         by = f" from {server[:40]}" if server else ""
         click.echo(printable(f"{seen.version} {seen.status}{by}: {came} in {seen.seconds:.1f} s"))

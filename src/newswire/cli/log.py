@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from newswire.cli.log_options import opened, or_argument, run, shown, which_log, with_rules
-from newswire.cli.terminal import counted
+from newswire.counted import counted
 from newswire.errors import InvalidChannel
 from newswire.log.engine import Info, Span
 from newswire.log.log import Log
@@ -124,7 +124,7 @@ def _show(url: str, span: Span, info: Info, kept: str) -> None:
         "epoch": span.epoch + ("" if lives == 1 else f" (life {lives}; it began after {span.lives.all[-1].after:,})"),
         "span": _span(span),
         "events": "unknown" if info.events is None else f"{info.events:,}",
-        "size": "unknown" if info.size is None else f"{info.size:,} bytes",
+        "size": "unknown" if info.size is None else counted(info.size, "byte"),
         "retention": kept,
         **info.settings,
     }

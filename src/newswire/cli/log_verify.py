@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from newswire.cli.log_options import opened, or_argument, run
-from newswire.cli.terminal import counted
+from newswire.counted import counted
 from newswire.log.log import Log
 from newswire.log.verify import Report
 from newswire.log.verify import verify as look_through

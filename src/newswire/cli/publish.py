@@ -22,7 +22,8 @@ import httpx2
 
 from newswire import __version__
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import counted, say, shown_url, unreachable
+from newswire.cli.terminal import say, shown_url, unreachable
+from newswire.counted import counted
 from newswire.reason import reason
 from newswire.redact import printable
 
@@ -340,7 +341,7 @@ def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:
     live = not quiet and errors.is_terminal and not sys.stdin.isatty()
     progress = Progress(
         SpinnerColumn(),
-        TextColumn("{task.completed:,.0f} events stored"),
+        TextColumn("{task.completed:,.0f} stored"),
         TextColumn("{task.fields[rate]}", style="cyan"),
         TimeElapsedColumn(),
         console=errors,

@@ -25,9 +25,10 @@ import click
 from newswire import posix
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, bearer
 from newswire.cli.printer import Form, Printer
-from newswire.cli.terminal import counted, discard, say, shown_url, unreachable
+from newswire.cli.terminal import discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
+from newswire.counted import counted
 from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
 from newswire.redact import printable, without_userinfo
 from newswire.wire.event import Event

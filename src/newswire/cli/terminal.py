@@ -32,11 +32,6 @@ def say(text: str) -> None:
     click.secho(f"newswire: {printable(text)}", err=True, dim=True, color=None if colours(sys.stderr) else False)
 
 
-def counted(number: int, what: str) -> str:
-    """A number of things: `1 event`, `2,000 events`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def unreachable(url: str, error: BaseException) -> str:
     """A sentence for a server that no connection can be made to.
 

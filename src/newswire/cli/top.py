@@ -27,6 +27,7 @@ from rich.text import Text
 from newswire import __version__, posix
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
 from newswire.cli.terminal import discard, say, shown_url, unreachable, wants_colours
+from newswire.counted import counted
 from newswire.redact import printable
 
 _STATES: Final = {"live": "green", "catching_up": "yellow", "stalled": "red", "ending": "dim"}
@@ -108,7 +109,9 @@ def _head(snapshot: Snapshot) -> Text:
     stats = snapshot.stats
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("newswire top", style="bold").append(f"  {shown_url(snapshot.url)}  ", style="cyan")
-    state = {"up": "up", "behind": f"{stats['lag']:,} events behind", "down": "away: streams wait"}[stats["log_state"]]
+    state = {"up": "up", "behind": f"{counted(stats['lag'], 'event')} behind", "down": "away: streams wait"}[
+        stats["log_state"]
+    ]
     line.append(f"log {printable(stats['log'], lines=False)}, ").append(
         state, style=None if stats["log_state"] == "up" else "bold red"
     )

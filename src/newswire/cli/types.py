@@ -21,6 +21,7 @@ from newswire.contract.contract import load
 from newswire.contract.diff import Change, diff
 from newswire.contract.schema import events_of, json_schema
 from newswire.contract.typescript import typescript
+from newswire.counted import counted
 from newswire.redact import printable
 
 _FAILED, _USAGE = 1, 2
@@ -126,9 +127,7 @@ def compare(old: str, new: str, as_json: bool, app_dir: str) -> None:
             click.echo("no reader sees a difference")
         else:
             safe = len(changes) - broken
-            click.echo(
-                f"{broken} change{'' if broken == 1 else 's'} break{'s' if broken == 1 else ''} readers, {safe} safe"
-            )
+            click.echo(f"{counted(broken, 'change')} break{'s' if broken == 1 else ''} readers, {safe} safe")
     raise SystemExit(_FAILED if broken else 0)
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from newswire.counted import counted
 from newswire.delivery.asgi import Receive
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.strangers import BUDGET
@@ -117,7 +118,7 @@ class Bodies:
             if deadline > now:
                 self._timer = loop.call_at(deadline, self._sweep, loop)
                 return
-            detail = f"the body did not come within {self._seconds:g} seconds; nothing was done with it"
+            detail = f"the body did not come within {counted(self._seconds, 'second')}; nothing was done with it"
             body.refuse(Problem(408, "body_timeout", detail, headers=_CLOSE))
 
 

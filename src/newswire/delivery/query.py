@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
+from newswire.counted import counted
 from newswire.delivery.asgi import Scope
 from newswire.delivery.problem import Problem
 from newswire.delivery.request import CURSOR, is_cursor
@@ -37,7 +38,7 @@ class Query:
 
     def __init__(self, raw: bytes, most: int = 100) -> None:
         if raw.count(b"&") >= most:
-            raise Problem(400, "invalid_query", f"the query has more than {most:,} parameters", field="query")
+            raise Problem(400, "invalid_query", f"the query has more than {counted(most, 'parameter')}", field="query")
         pairs = [part.partition(b"=") for part in raw.replace(b"+", b" ").split(b"&") if part] if raw else ()
         self._pairs = [(unquote_to_bytes(name), value) for name, _, value in pairs]
 

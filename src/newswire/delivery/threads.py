@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from newswire.counted import counted
 from newswire.delivery.problem import unavailable
 
 
@@ -43,7 +44,7 @@ class Threads:
         with self._lock:
             if self.count >= self.limit:
                 raise unavailable(
-                    f"this server draws from {self.limit:,} blocking iterables already: try again later",
+                    f"this server draws from {counted(self.limit, 'blocking iterable')} already: try again later",
                     "too_many_threads",
                 )
             self.count += 1

@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Final, TypeAlias
 
+from newswire.counted import counted
 from newswire.doctor.findings import Finding, Severity, finding
 from newswire.doctor.watch import Block, Watched
 
@@ -104,7 +105,7 @@ def _buffered(seen: Watched) -> Findings:
     stopped = [] if seen.ended or seen.cut is not None else [(seen.seconds, b"")]
     for (sooner, data), (later, _) in pairwise([*bursts, *stopped]):
         if data and data[-1:] not in (b"\n", b"\r") and later - sooner > _HELD:
-            size = f" after {len(data):,} bytes"
+            size = f" after {counted(len(data), 'byte')}"
             yield finding(
                 "buffered", ERROR, f"a line stopped in the middle{size} and went on {later - sooner:.1f} s later"
             )
@@ -150,12 +151,16 @@ def wire(seen: Watched) -> Findings:
     blocks = seen.blocks
     unknown = [line for block in blocks for line in block.lines if line.partition(":")[0] not in ("", *_FIELDS)]
     if unknown:
-        yield finding("unknown-lines", ERROR, f"{len(unknown)} lines have no known field: {unknown[0][:60]!r}")
+        yield finding(
+            "unknown-lines", ERROR, f"{counted(len(unknown), 'line')} without a known field came: {unknown[0][:60]!r}"
+        )
     hanging = next((block for block in blocks if block.ended is None and block.values("data")), None)
     if hanging is not None and (seen.ended or seen.seconds - hanging.began > 2):
         lines = len(hanging.values("data"))
         where = "before the stream's end" if seen.ended else f"for {seen.seconds - hanging.began:.1f} s"
-        yield finding("never-dispatched", ERROR, f"{lines} data lines came, and no blank line after them {where}")
+        yield finding(
+            "never-dispatched", ERROR, f"{counted(lines, 'data line')} came, and no blank line after that {where}"
+        )
     framed = next((event for event in seen.events if _FRAME.match(event.data)), None)
     if framed is not None:
         yield finding("double-framed", ERROR, f"an event's data is {framed.data[:60]!r}")
@@ -196,7 +201,7 @@ def ids(seen: Watched) -> Findings:
     named = [event for event in own if event.values("id")]
     if own and not named:  # what was posted is answered once: no reader comes back to it with a Last-Event-ID
         severity = WARNING if seen.method == "GET" else NOTE
-        yield finding("no-ids", severity, f"{len(own)} events came, and none has an id")
+        yield finding("no-ids", severity, f"{counted(len(own), 'event')} came, without an id")
     null = next((event for event in events if "\0" in (event.last("id") or "")), None)
     if null is not None:
         yield finding("id-null", ERROR, f"an id has a NUL: {null.last('id')!r:.60}")

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from newswire.counted import counted
 from newswire.log.channels import check_pattern, compile_pattern
 
 
@@ -36,9 +37,9 @@ class Retention:
         """The limits for a person: `for 7 days, at most 1,000 events`."""
         words = [] if self.max_age is None else [f"for {_duration(self.max_age)}"]
         if self.max_events is not None:
-            words.append(f"at most {self.max_events:,} events")
+            words.append(f"at most {counted(self.max_events, 'event')}")
         if self.max_bytes is not None:
-            words.append(f"at most {self.max_bytes:,} bytes")
+            words.append(f"at most {counted(self.max_bytes, 'byte')}")
         return ", ".join(words) or "everything"
 
     def __post_init__(self) -> None:
@@ -49,10 +50,10 @@ class Retention:
 
 
 def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= 2 * length and seconds % length == 0:
-            return f"{seconds // length:g} {unit}"
-    return f"{seconds:g} seconds"
+            return counted(seconds // length, unit)
+    return counted(seconds, "second")
 
 
 # One Retention for every channel, or a mapping from channel pattern to Retention: the first that matches counts.

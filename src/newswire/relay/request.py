@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 from urllib.parse import quote
 
+from newswire.counted import counted
 from newswire.delivery.asgi import Receive, Scope
 from newswire.delivery.bodies import Bodies, ClientGone
 from newswire.delivery.problem import Problem
@@ -75,7 +76,7 @@ class RelayRequest:
         try:
             return await bodies.read(self._receive, int(length) if length.isdecimal() else None)
         except LimitExceeded as error:
-            detail = f"a request for a completion has at most {error.limit} bytes here"
+            detail = f"a request for a completion has at most {counted(error.limit, 'byte')} here"
             raise refusal(413, "too_large", detail, limit=error.limit) from None
         except Problem as problem:
             raise refusal_of(problem) from None

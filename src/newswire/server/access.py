@@ -12,6 +12,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from newswire.counted import counted
 from newswire.delivery.problem import Problem, not_found
 from newswire.delivery.query import Query
 from newswire.errors import LimitExceeded
@@ -42,7 +43,9 @@ async def tickets(request: Request) -> JSONResponse:
         raise _invalid("invalid_ticket", "channels", 'channels is a list of names and patterns, such as ["room.1"]')
     limit = service.settings.max_channels
     if len(channels) > limit:
-        raise Problem(400, "too_many_channels", f"a ticket has at most {limit} channels", field="channels", limit=limit)
+        raise Problem(
+            400, "too_many_channels", f"a ticket has at most {counted(limit, 'channel')}", field="channels", limit=limit
+        )
     for channel in channels:
         check_pattern(channel)
     first_use = members.get("ttl", 30)

@@ -19,6 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Scope
 
 from newswire.browser import FILES
+from newswire.counted import counted
 from newswire.delivery.asgi import Answer, AnswersWhole
 from newswire.delivery.problem import Problem
 from newswire.delivery.query import Query, channel_of
@@ -218,7 +219,7 @@ async def _many(request: Request, service: Service) -> Response | ASGIApp:
         detail = "name at least one channel: /stream?channel=news&channel=orders.*"
         raise Problem(400, "invalid_query", detail, field="channel")
     if len(channels) > limit:
-        detail = f"a stream has at most {limit} channels here, and these are {len(channels)}: use a pattern"
+        detail = f"a stream has at most {counted(limit, 'channel')} here, and these are {len(channels)}: use a pattern"
         raise Problem(400, "too_many_channels", detail, field="channel", limit=limit)
     return await _stream(request, service, channels, query, "channel")
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
+from newswire.counted import counted
 from newswire.delivery.problem import Problem, unavailable
 from newswire.hub.options import StreamOptions
 from newswire.server.auth.patterns import first_uncovered
@@ -53,7 +54,9 @@ class Rates:
         # It holds at least one event if one more would fill it within a second.
         wait = self._full_at.get(publisher, 0.0) + 1 / self._rate - self._clock() - 1.0
         if wait > _ROUNDING:
-            detail = f"a publisher may send {self._rate:,} events a second here: wait, or send batches less often"
+            detail = (
+                f"a publisher may send {counted(self._rate, 'event')} a second here: wait, or send batches less often"
+            )
             after = math.ceil(wait) + random.randint(1, 2)
             raise Problem(429, "too_fast", detail, headers={"retry-after": str(after)}, limit=self._rate)
 
@@ -96,7 +99,7 @@ def check_room(streams: int, limit: int, lag: LoopLag, most_lag: float | None) -
         Problem: there is not.
     """
     if streams >= limit:
-        raise _refused(f"this server has its {limit:,} streams open: try again later", "too_many_streams")
+        raise _refused(f"this server has its {counted(limit, 'stream')} open: try again later", "too_many_streams")
     if most_lag is not None and lag.sustained > most_lag:
         raise _refused("this server has more to do than it can: try again later", "overloaded")
 

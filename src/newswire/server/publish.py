@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from newswire.counted import counted
 from newswire.delivery.asgi import Answer, AnswersWhole
 from newswire.delivery.problem import Problem, internal
 from newswire.delivery.publish_headers import read_headers
@@ -219,7 +220,7 @@ async def _parse_batch(body: bytes, event: str | None, limit: int, contract: Con
         if not line or line.isspace():
             continue
         if len(events) >= limit:
-            detail = f"a batch has at most {limit:,} events here: send several. Nothing was stored"
+            detail = f"a batch has at most {counted(limit, 'event')} here: send several. Nothing was stored"
             raise Problem(413, "too_large", detail, limit=limit)
         events.append(_event_of_line(line, number, event, contract))
     if not events:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final
 from starlette.requests import Request
 from starlette.types import Scope
 
+from newswire.counted import counted
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.drain import drain_of
 from newswire.delivery.problem import Problem
@@ -203,7 +204,9 @@ class Service(ServedApp):
                 )
                 raise Problem(400, "invalid_channel", detail, field="channel")
             if len(channel.encode()) > limit:
-                detail = f"a channel's name has at most {limit} bytes here; this one has {len(channel.encode())}"
+                detail = (
+                    f"a channel's name has at most {counted(limit, 'byte')} here; this one has {len(channel.encode())}"
+                )
                 raise Problem(400, "invalid_channel", detail, field="channel", limit=limit)
             if action == "publish":
                 if len(self._publishable) >= _CHANNELS_REMEMBERED:

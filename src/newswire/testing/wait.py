@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
+from newswire.counted import counted
 from newswire.wire.event import Event
 
 T = TypeVar("T")
@@ -28,7 +29,7 @@ async def next_event(events: AsyncIterator[T], *, timeout: float = 5.0) -> T:
         async with asyncio.timeout(timeout):
             return await anext(events)
     except TimeoutError:
-        raise AssertionError(f"no event within {timeout:g} seconds") from None
+        raise AssertionError(f"no event within {counted(timeout, 'second')}") from None
     except StopAsyncIteration:
         raise AssertionError("the stream ended") from None
 
@@ -54,5 +55,5 @@ async def until(
                 if event.event == wanted if isinstance(wanted, str) else wanted(event):
                     return found
     except TimeoutError:
-        raise AssertionError(f"not within {timeout:g} seconds; these came: {found}") from None
+        raise AssertionError(f"not within {counted(timeout, 'second')}; these came: {found}") from None
     raise AssertionError(f"the stream ended; these came: {found}")

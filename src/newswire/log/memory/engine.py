@@ -15,6 +15,7 @@ from typing import Final
 from weakref import WeakSet
 
 from newswire import posix
+from newswire.counted import counted
 from newswire.errors import EpochChanged, LogError, TokenReused, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import (
@@ -312,7 +313,7 @@ class MemoryEngine(Engine):
             storage="this process's memory",
             settings={"max_bytes": f"{kept.max_bytes:,}"},
             risks=["every event is gone when this process ends: take sqlite:///events.db to keep them"],
-            retention=f"{self._rules}, and the newest {kept.max_bytes:,} bytes",
+            retention=f"{self._rules}, and the newest {counted(kept.max_bytes, 'byte')}",
             events=kept.events,
             size=kept.size,
         )

@@ -19,6 +19,7 @@ from nats import errors
 from nats.aio.msg import Msg as Msg  # for the other modules
 from nats.aio.subscription import Subscription
 
+from newswire.counted import counted
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.nats.client import DirectClient
 from newswire.log.server import LinkLost
@@ -175,8 +176,8 @@ class Link:
             size += _HEAD + sum(len(name) + len(value) + _LINE for name, value in headers.items())
         if size > self.max_payload:
             raise LogError(
-                f"{self.name} takes messages of up to {self.max_payload} bytes, and this has {size}: publish less at a "
-                "time, or raise the server's max_payload"
+                f"{self.name} takes messages of up to {counted(self.max_payload, 'byte')}, and this has {size}: "
+                "publish less at a time, or raise the server's max_payload"
             )
         try:
             await client.publish(subject, data, reply, dict(headers) if headers else None)

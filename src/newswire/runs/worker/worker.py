@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any
 
+from newswire.counted import counted
 from newswire.errors import Closed, RunOver
 from newswire.log.retry import Retry
 from newswire.runs.dialects.base import End
@@ -102,7 +103,7 @@ class Production:
         self.started_at = self.readers_at = self.claim.last_at = monotonic()
         record = self.claim.record
         if record.timeout is not None:
-            what = f"the run took longer than {record.timeout:g} seconds"
+            what = f"the run took longer than {counted(record.timeout, 'second')}"
             self._timers["total"] = asyncio.get_running_loop().call_later(record.timeout, self._time_out, what)
         if record.idle_timeout is not None:
             self._check_idle(record.idle_timeout)
@@ -123,7 +124,7 @@ class Production:
         if left > 0:
             self._timers["idle"] = asyncio.get_running_loop().call_later(left, self._check_idle, limit, now + left)
         else:
-            self._time_out(f"the run's producer wrote nothing for {limit:g} seconds")
+            self._time_out(f"the run's producer wrote nothing for {counted(limit, 'second')}")
 
     # -- ends from outside
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from newswire.counted import counted
 from newswire.delivery.problem import Problem
 from newswire.hub.subscription import Subscription
 from newswire.server.auth.access import Access
@@ -75,11 +76,15 @@ class OpenStreams:
             Problem: the subject or the address has as many as it may have.
         """
         if self.per_address is not None and address is not None and self._addresses[address] >= self.per_address:
-            raise too_many(f"this address has its {self.per_address:,} streams open here", "too_many_of_address")
+            raise too_many(
+                f"this address has its {counted(self.per_address, 'stream')} open here", "too_many_of_address"
+            )
         subject = None if access is None else access.subject
         if self.per_subject is not None and subject is not None:
             if len(self._of_subject.get(subject, ())) >= self.per_subject:
-                raise too_many(f"this user has its {self.per_subject:,} streams open here", "too_many_of_subject")
+                raise too_many(
+                    f"this user has its {counted(self.per_subject, 'stream')} open here", "too_many_of_subject"
+                )
 
     def follow(self, subscription: Subscription, access: Access | None, address: str | None = None) -> None:
         """Keep a stream, until it ends; and end it when its credential ends. Call it before the stream begins.
