@@ -60,3 +60,23 @@ def test_a_signal_is_heard_at_each_moment_of_the_start(
     )
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_collector_looks_at_what_runs_and_at_no_module(tmp_path: Path) -> None:
+    """It is on while a command runs, and leaves the modules alone when Python ends."""
+    program = """
+import atexit, gc
+import newswire.cli.main as command
+
+def ends():
+    print(gc.get_freeze_count() > 10_000)
+
+atexit.register(ends)
+command.newswire.get_command(None, "token").callback = lambda **values: print(gc.isenabled())
+command.main()
+"""
+    arguments = [sys.executable, "-c", program, "token", "--jwt-secret", "s" * 32, "--publish", "news"]
+    ended = subprocess.run(
+        arguments, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False
+    )
+    assert ended.stdout.split() == ["True", "True"], ended.stderr
