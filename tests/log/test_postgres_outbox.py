@@ -156,6 +156,69 @@ async def test_an_open_transaction_delays_no_other(postgres: Postgres, log: Log)
         assert len(reader.seen) == 52
 
 
+async def with_trigger(connection: Any, log: Log, body: str) -> None:
+    """Have the database do something for each event that is stored."""
+    schema = outbox_of(log)._server.schema.quoted
+    await connection.execute(
+        f"CREATE FUNCTION {schema}.meddle() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$; "
+        f"CREATE TRIGGER meddle BEFORE INSERT ON {schema}.events FOR EACH ROW EXECUTE FUNCTION {schema}.meddle()"
+    )
+
+
+@pytest.mark.slow
+async def test_rows_that_take_longer_than_a_statement_may(postgres: Postgres) -> None:
+    """Fewer are moved at a time, and all come in order."""
+    url = f"{postgres.url}?statement_timeout=150"
+    async with opened(PostgresLog(url, namespace=secrets.token_hex(8))) as log, application(postgres) as connection:
+        await publish(log, "a", "before")
+        await with_trigger(connection, log, "PERFORM pg_sleep(0.01)")
+        async with Reader(log) as reader:
+            async with connection.transaction():
+                for number in range(60):
+                    await put(connection, log, "a", str(number))
+            await reader.saw("59")
+            assert reader.seen == [str(number) for number in range(60)]
+
+
+@pytest.mark.slow
+async def test_a_row_that_can_t_be_moved(postgres: Postgres, log: Log, caplog: pytest.LogCaptureFixture) -> None:
+    """It is set aside, a line in the log and `newswire log info` say so; the others come, and it can be tried again."""
+    async with application(postgres) as connection, Reader(log) as reader:
+        await with_trigger(connection, log, "IF NEW.data = 'poison' THEN RAISE 'no such thing here'; END IF")
+        async with connection.transaction():
+            for data in ("1", "2", "poison", "3", "4"):
+                await put(connection, log, "a", data)
+        await reader.saw("4")
+        await put(connection, log, "a", "5")
+        await reader.saw("5")
+        assert reader.seen == ["1", "2", "3", "4", "5"]
+        assert caplog.text.count("was set aside: the server") == 1
+        assert "no such thing here" in caplog.text
+        schema = outbox_of(log)._server.schema.quoted
+        assert any("1 of the outbox's rows could not be moved" in risk for risk in (await log.info()).risks)
+        await connection.execute(
+            f"DROP TRIGGER meddle ON {schema}.events; UPDATE {schema}.outbox SET aside = NULL, tx = DEFAULT"
+        )
+        await reader.saw("poison")
+        assert not any("outbox" in risk for risk in (await log.info()).risks)
+
+
+async def test_a_row_that_somebody_has_locked(postgres: Postgres, log: Log) -> None:
+    """It keeps neither the others waiting nor those who publish to the log itself, and comes when it is free."""
+    async with application(postgres) as connection, application(postgres) as other, Reader(log) as reader:
+        schema = outbox_of(log)._server.schema
+        await other.execute(f"BEGIN; SELECT pg_advisory_lock({schema.log})")  # till then nothing is moved
+        await put(connection, log, "a", "locked")
+        await other.execute(f"SELECT * FROM {schema.quoted}.outbox FOR UPDATE; SELECT pg_advisory_unlock({schema.log})")
+        await put(connection, log, "a", "free")
+        await reader.saw("free")
+        await publish(log, "a", "direct")
+        await reader.saw("direct")
+        await other.execute("COMMIT")
+        await reader.saw("locked")
+        assert reader.seen == ["free", "direct", "locked"]
+
+
 async def test_a_large_transaction(postgres: Postgres, log: Log) -> None:
     """Thousands of rows that commit together come together, in order, in some steps."""
     async with application(postgres) as connection, Reader(log) as reader:
@@ -163,11 +226,11 @@ async def test_a_large_transaction(postgres: Postgres, log: Log) -> None:
         await reader.saw("before")
         head = outbox_of(log).insert("$1", "$2", "$3", "$4").partition("VALUES")[0]
         await connection.execute(
-            f"{head} SELECT gen_random_uuid(), 'a', NULL, n::text FROM generate_series(1, 3500) AS n"
+            f"{head} SELECT gen_random_uuid(), 'a', NULL, n::text FROM generate_series(1, 10500) AS n"
         )
         await put(connection, log, "a", "after")
         await reader.saw("after")
-        assert reader.seen == ["before", *map(str, range(1, 3501)), "after"]
+        assert reader.seen == ["before", *map(str, range(1, 10501)), "after"]
 
 
 async def test_a_snapshot_and_its_position(postgres: Postgres, log: Log) -> None:

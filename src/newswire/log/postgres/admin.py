@@ -19,12 +19,15 @@ _ASK: Final = "SELECT name, current_setting(name, true) FROM unnest($1::text[]) 
 _SIZE: Final = """
     SELECT (SELECT count(*) FROM @schema@.events), pg_total_relation_size('@schema@.events'),
         current_setting('server_version')"""
+_ASIDE: Final = """
+    SELECT (SELECT count(*) FROM @schema@.outbox WHERE aside IS NOT NULL), (SELECT count(*) FROM @schema@.refused)"""
 _REPLICAS: Final = "SELECT count(*) FROM pg_stat_replication"
 
 
 async def info_of(link: Link, retention: str) -> Info:
     """See `Engine.info`."""
     [[events, size, version]] = await link.call(_SIZE)
+    [[stuck, refused]] = await link.call(_ASIDE)
     found = {name: value for name, value in await link.call(_ASK, list(_SETTINGS)) if value is not None}
     try:
         [[replicas]] = await link.call(_REPLICAS)
@@ -35,11 +38,24 @@ async def info_of(link: Link, retention: str) -> Info:
     return Info(
         storage=f"PostgreSQL {version}",
         settings=settings,
-        risks=_risks(settings),
+        risks=_risks(settings) + _aside(link.schema.quoted, stuck, refused),
         retention=retention,
         events=events,
         size=size,
     )
+
+
+def _aside(schema: str, stuck: int, refused: int) -> list[str]:
+    """What became of rows of the outbox that did not go into the log."""
+    risks = []
+    if stuck:
+        risks.append(
+            f"{stuck:,} of the outbox's rows could not be moved into the log: the column aside of {schema}.outbox says "
+            "why. To try again, set it to NULL, and tx to DEFAULT"
+        )
+    if refused:
+        risks.append(f"{refused:,} of the outbox's rows were no events: {schema}.refused has them, with the reason")
+    return risks
 
 
 def _risks(settings: dict[str, str]) -> list[str]:

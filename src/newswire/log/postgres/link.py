@@ -153,10 +153,13 @@ class Link:
     Attributes:
         pid: the server process that serves it, 0 if there is none.
         on_open: called when a connection was made, before anything else uses it.
+        code: what the last call that failed has failed with: the server's code; `late`, if there was no answer in time;
+            empty, if the connection broke.
     """
 
     def __init__(self, server: Server, direct: Address | None = None, settings: dict[str, str] | None = None) -> None:
         self.on_open: Callable[[asyncpg.Connection[Any]], Any] | None = None
+        self.code: str = ""
         self._server = server
         self._address = direct or server.address
         self._pooled = server.pooled and direct is None
@@ -171,6 +174,11 @@ class Link:
         if self._connection is None or self._connection.is_closed():
             return False
         return self._pooled or self._run == self._server.run
+
+    @property
+    def schema(self) -> Schema:
+        """The log's names."""
+        return self._server.schema
 
     @property
     def pid(self) -> int:
@@ -321,6 +329,7 @@ class Link:
                 raise LogError(f"this can't be stored: {text_of(error)}") from None
             await self.close()
             late = asyncio.get_running_loop().time() >= timer.when()
+            self.code = "late" if late else ""
             what = (
                 "no answer" if late else _IN_USE if isinstance(error, asyncpg.InternalClientError) else text_of(error)
             )
@@ -333,6 +342,7 @@ class Link:
 
     async def _refused(self, error: asyncpg.PostgresError) -> LogError:
         text, code = text_of(error), error.sqlstate or ""
+        self.code = code
         if code.startswith(_LOST) or (self._connection is not None and self._connection.is_closed()):
             await self.close()
             return LinkLost(f"the connection to {self._server.name} broke: {text}")

@@ -20,6 +20,10 @@ delays the rows of others, and dead rows cost nothing.
 **The ticket leads to the position.** `find` looks for the offset of a ticket, from the move on for as long as a log
 knows a token. A row that can't be an event is set aside in the table `refused`, with a line in the log.
 
+**A transaction that fails moves fewer rows the next time**, half as many, for it may have taken longer than the server
+lets it. A row that can't be moved by itself in some attempts either (it is damaged, or a trigger refuses it) is set
+aside where it is, with a line in the log, and the others go on. `newswire log info` counts both kinds.
+
 **Snapshot and tail.** `barrier` finds the position that belongs to a snapshot of the application's own connection: what
 the snapshot sees is before it, all else after it.
 """
@@ -33,14 +37,14 @@ from contextlib import asynccontextmanager
 from typing import Any, Final
 from uuid import UUID
 
-from newswire.errors import LogUnavailable
+from newswire.errors import LogError, LogUnavailable
 from newswire.log.position import Position
 from newswire.log.postgres.link import Link, Server
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
 _MOVE: Final = """
-    SELECT o_status, o_snapshot::text, o_rest, o_moved, o_missed, o_refused, o_before, o_latest
+    SELECT o_status, o_snapshot::text, o_rest, o_moved, o_missed, o_more, o_refused, o_before, o_latest
     FROM @schema@.move($1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5, $6, $7)"""
 _FIND: Final = """
     SELECT l.epoch, t.ticket, t.number FROM @schema@.life AS l
@@ -49,6 +53,12 @@ _BARRIER: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s';
     SET LOCAL idle_in_transaction_session_timeout = '5s'; SELECT pg_advisory_xact_lock(@log@)"""
 _MOVED: Final = 1000  # rows moved in one transaction: some 20 ms, which is what publishing waits
+_ATTEMPTS: Final = 3  # to move a row by itself
+# What is no fault of the rows that a transaction was about to move, by the first letters of codes.
+_NOT_OF_ROWS: Final = ("08", "25", "28", "40", "42P01", "42883", "3F000", "42501", "53", "55", "57P", "58")
+_FIRST: Final = "SELECT id, channel FROM @schema@.outbox WHERE aside IS NULL ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED"
+# What is large in a row is not written again.
+_SET_ASIDE: Final = "UPDATE @schema@.outbox SET aside = $2 WHERE id = $1"
 
 
 class Outbox:
@@ -160,9 +170,15 @@ class Barrier:
             the position that belongs to the snapshot.
         """
         server = self._outbox._server
-        answer = await self._outbox.move(self._link, None, None, snapshot, 2**30)
-        if answer is None:
-            raise LogUnavailable(f"the log in {server.name} has begun another life just now: try again")
+        rest, more = None, True
+        while more:
+            answer = await self._outbox.move(self._link, None, rest, snapshot)
+            if answer is None:
+                raise LogUnavailable(f"the log in {server.name} has begun another life just now: try again")
+            if answer["o_missed"]:
+                raise LogUnavailable(f"somebody holds locks on rows of the outbox of {server.name}: try again")
+            more = bool(answer["o_moved"] or answer["o_refused"] or answer["o_rest"])
+            rest = answer["o_rest"]
         await self._link.script("COMMIT")
         return Position(server.epoch, answer["o_latest"])
 
@@ -174,6 +190,8 @@ class Sequencer:
         self._outbox = outbox
         self._link = link
         self._before: str | None = None  # the snapshot of which all rows were moved
+        self._most = _MOVED  # rows of one transaction
+        self._blamed: tuple[int, int] | None = None  # a row, and how often it could not be moved by itself
 
     def look_at_all(self) -> None:
         """Nothing is known of what was moved."""
@@ -181,22 +199,51 @@ class Sequencer:
 
     async def step(self) -> int:
         """Move all that has committed since the last step. Returns how many rows there were."""
-        answer = await self._outbox.move(self._link, self._before, None)
+        before, self._before = self._before, None  # if this does not come to its end
+        snapshot, rest, again = None, None, False
+        count: int = 0
+        while True:
+            answer = await self._move(before, rest)
+            if answer is None:
+                return count
+            moved: int = answer["o_moved"] + len(answer["o_refused"] or ())
+            count += moved
+            again = again or answer["o_more"] or answer["o_missed"] > 0
+            snapshot, before, rest = snapshot or answer["o_snapshot"], None, answer["o_rest"]
+            if moved:
+                self._most, self._blamed = min(2 * self._most, _MOVED), None
+            if not rest:
+                break
+        self._before = None if again else snapshot
+        return count
+
+    async def _move(self, before: str | None, rest: Sequence[Any] | None) -> Any:
+        """Move some rows. Returns what the SQL function says; None: there is something else to do first."""
+        alone = await self._link.call(_FIRST) if self._most == 1 and rest is None else []
+        try:
+            answer = await self._outbox.move(self._link, before, rest, most=self._most)
+        except LogError as error:
+            if self._link.code and not self._link.code.startswith(_NOT_OF_ROWS):
+                self._most = max(self._most // 2, 1)
+                if alone:
+                    [[row, channel]] = alone
+                    await self._blame(row, channel, error)
+                if self._link.is_open:
+                    return None
+            raise
         if answer is None:
             await self._link.enter()
-            self._before = None
-            return 0
-        snapshot, rest = answer["o_snapshot"], answer["o_rest"]
-        count: int = answer["o_moved"] + len(answer["o_refused"] or ())
-        missed = answer["o_missed"]
-        while rest:
-            self._before = None  # if this does not come to its end
-            answer = await self._outbox.move(self._link, None, rest)
-            if answer is None:
-                await self._link.enter()
-                return count
-            rest = answer["o_rest"]
-            count += answer["o_moved"] + len(answer["o_refused"] or ())
-            missed += answer["o_missed"]
-        self._before = None if missed else snapshot
-        return count
+        return answer
+
+    async def _blame(self, row: int, channel: str, error: LogError) -> None:
+        """A row could not be moved by itself: set it aside after some attempts."""
+        count = self._blamed[1] + 1 if self._blamed is not None and self._blamed[0] == row else 1
+        self._blamed = row, count
+        if count < _ATTEMPTS:
+            return
+        await self._link.call(_SET_ASIDE, row, str(error))
+        what = (
+            "row %d of the outbox of %s, of channel %.100s, can't be moved, and was set aside: %s. To try again, set "
+        )
+        logger.error(what + "its `aside` to NULL and its `tx` to DEFAULT", row, self._outbox.name, channel, error)
+        self._blamed = None

@@ -32,15 +32,19 @@ END $$;
 -- Move committed rows of the outbox into the log. Rows that were visible in the snapshot `p_before` were moved already:
 -- only what has committed since is looked for, so neither rows that are dead nor transactions that stay open for long
 -- make it slower. `p_only`: no rows that this snapshot does not see. `p_rest`: do not look, move these.
--- Status 0: done; 1: the log is not as the process knows it, nothing is moved. `o_missed`: how many of the rows that
--- were found were not there any more: another process moved them, or the table was rewritten (VACUUM FULL).
+-- Status 0: done; 1: the log is not as the process knows it, nothing is moved. `o_more`: there are more rows than are
+-- looked for at once. `o_missed`: how many of the rows that were found were not there any more (another process moved
+-- them, or the table was rewritten by VACUUM FULL), or are locked by somebody, who must not keep all others waiting.
 CREATE FUNCTION @schema@.move(
     p_epoch text, p_seen bigint, p_before pg_snapshot, p_only pg_snapshot, p_rest tid[], p_limit integer, p_time bigint,
     OUT o_status integer, OUT o_snapshot pg_snapshot, OUT o_rest tid[], OUT o_moved bigint, OUT o_missed bigint,
-    OUT o_refused text[], OUT o_before bigint, OUT o_latest bigint
+    OUT o_more boolean, OUT o_refused text[], OUT o_before bigint, OUT o_latest bigint
 ) LANGUAGE plpgsql SET enable_seqscan = off AS $$
 DECLARE
     v_found tid[] := p_rest;
+    v_part tid[];
+    v_free tid[];
+    v_few integer;
     v_epoch text;
     v_here boolean;
     v_last bigint;
@@ -49,15 +53,23 @@ BEGIN
     o_status := 0;
     o_moved := 0;
     o_missed := 0;
+    o_more := false;
     IF p_rest IS NOT NULL THEN
         NULL;
     ELSIF p_before IS NULL THEN
-        SELECT array_agg(ctid ORDER BY id), pg_current_snapshot() INTO v_found, o_snapshot FROM @schema@.outbox
-            WHERE p_only IS NULL OR pg_visible_in_snapshot(tx, p_only);
+        SELECT array_agg(row ORDER BY id), pg_current_snapshot() INTO v_found, o_snapshot FROM (
+            SELECT ctid AS row, id FROM @schema@.outbox
+            WHERE aside IS NULL AND (p_only IS NULL OR pg_visible_in_snapshot(tx, p_only)) ORDER BY id LIMIT 10000
+        ) AS found;
     ELSE
-        SELECT array_agg(ctid ORDER BY id), pg_current_snapshot() INTO v_found, o_snapshot FROM @schema@.outbox
-            WHERE tx >= pg_snapshot_xmax(p_before) OR tx = ANY (ARRAY(SELECT pg_snapshot_xip(p_before)));
+        SELECT array_agg(row ORDER BY id), pg_current_snapshot() INTO v_found, o_snapshot FROM (
+            SELECT ctid AS row, id FROM @schema@.outbox
+            WHERE aside IS NULL
+                AND (tx >= pg_snapshot_xmax(p_before) OR tx = ANY (ARRAY(SELECT pg_snapshot_xip(p_before))))
+            ORDER BY id LIMIT 10000
+        ) AS found;
     END IF;
+    o_more := p_rest IS NULL AND cardinality(v_found) = 10000;
     IF v_found IS NULL AND p_only IS NULL THEN
         RETURN;
     END IF;
@@ -71,12 +83,18 @@ BEGIN
         RETURN;
     END IF;
     v_time := CASE WHEN v_last > p_time AND v_last - p_time <= 60000000 THEN v_last ELSE p_time END;
-    o_rest := v_found[p_limit + 1 :];
-    IF cardinality(o_rest) = 0 THEN
-        o_rest := NULL;
-    END IF;
+    -- The first ones, as many as have 16 MiB together, and one at least.
+    v_part := v_found[: p_limit];
+    SELECT array_agg(row ORDER BY id), count(*) FILTER (WHERE total - size < 16777216) INTO v_free, v_few FROM (
+        SELECT row, id, size, sum(size) OVER (ORDER BY id) AS total FROM (
+            SELECT ctid AS row, id, octet_length(data) AS size FROM @schema@.outbox
+            WHERE ctid = ANY (v_part) FOR UPDATE SKIP LOCKED
+        ) AS free
+    ) AS sized;
+    o_missed := coalesce(cardinality(v_part), 0) - coalesce(cardinality(v_free), 0);
+    o_rest := nullif(v_free[v_few + 1 :] || v_found[p_limit + 1 :], '{}');
     WITH gone AS MATERIALIZED (
-        DELETE FROM @schema@.outbox WHERE ctid = ANY (v_found[: p_limit])
+        DELETE FROM @schema@.outbox WHERE ctid = ANY (v_free[: v_few])
             RETURNING id, ticket, channel, event, data, @schema@.refusal(channel, event, data) AS reason
     ), numbered AS MATERIALIZED (
         SELECT o_before + row_number() OVER (ORDER BY id) AS number, ticket, channel, event, data
@@ -93,9 +111,7 @@ BEGIN
             SELECT ticket, channel, event, data, reason FROM gone WHERE reason IS NOT NULL
             RETURNING left(channel, 100) || ': ' || reason AS what
     )
-    SELECT (SELECT count(*) FROM numbered), (SELECT array_agg(what) FROM set_aside),
-            coalesce(cardinality(v_found[: p_limit]), 0) - (SELECT count(*) FROM gone)
-        INTO o_moved, o_refused, o_missed;
+    SELECT (SELECT count(*) FROM numbered), (SELECT array_agg(what) FROM set_aside) INTO o_moved, o_refused;
     o_latest := o_before + o_moved;
     IF o_moved > 0 THEN
         PERFORM pg_notify('@channel@', v_epoch || '-' || o_latest);

@@ -58,7 +58,8 @@ CREATE TABLE @schema@.outbox (                      -- events that applications 
     ticket uuid NOT NULL DEFAULT gen_random_uuid(),
     channel text NOT NULL,
     event text,                                     -- its type; NULL is `message`
-    data text NOT NULL
+    data text NOT NULL,
+    aside text                                      -- why it could not be moved in many attempts; NULL: it can be
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX outbox_by_tx ON @schema@.outbox (tx);
 CREATE TABLE @schema@.tickets (                     -- where the events of the outbox came to be
