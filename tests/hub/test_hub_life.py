@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -150,6 +151,23 @@ async def test_shutdown_says_goodbye(mode: str) -> None:
         with pytest.raises(Closed, match="shutting down: connect again"):
             await hub.subscribe("a").open()
         assert (await hub.publish("a", "x")).offset == 1
+
+
+async def test_all_in_an_envelope_has_the_same_members() -> None:
+    """newswire's own events too, the goodbye among them: what a reader looks up is there."""
+    async with Hub() as hub:
+        connection = Connection()
+        connection.subscription = hub.subscribe("a", after="junk", envelope=True, live=True)
+        await connection.subscription.open()
+        connection.subscription.attach(connection, StreamOptions())
+        await hub.publish("a", "x")
+        await asyncio.sleep(0.01)
+        connection.subscription.goodbye("expired")
+        lines = [line.removeprefix("data: ") for line in connection.text.splitlines() if line.startswith("data: ")]
+        found = [json.loads(line) for line in lines]
+        assert {tuple(each) for each in found} == {("channel", "event", "data", "time")}
+        own = {"newswire.gap", "newswire.live", "newswire.goodbye"}
+        assert {each["event"]: each["time"] is None for each in found} == {"message": False} | dict.fromkeys(own, True)
 
 
 async def test_shutdown_cuts_who_takes_nothing() -> None:

@@ -161,8 +161,8 @@ class IterableStream:
                     timer.cancel()
 
     async def _stream(self) -> None:
-        options, over = self._options, False
-        end = None if options.max_age is None else self._loop.time() + options.max_age * random.uniform(0.9, 1.1)
+        age, over = self._options.draw_max_age(), False
+        end = None if age is None else self._loop.time() + age
         while not self._stopped:
             try:
                 block = await self._reader.take(self._patience(end))

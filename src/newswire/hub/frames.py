@@ -79,8 +79,8 @@ class Frame:
             return self._named
         if self._envelope is None:
             time = round(self.time, 3) if self.channel else None
-            envelope = {"channel": self.channel or None, "event": self.event, "data": self.data, "time": time}
-            self._envelope = encode_entry(self.id, "message", json.dumps(envelope, ensure_ascii=False), None)
+            data = _envelope(self.channel or None, self.event, self.data, time)
+            self._envelope = encode_entry(self.id, "message", data, None)
         return self._envelope
 
     @property
@@ -100,11 +100,18 @@ class Marker(Frame):
 
     def encoded(self, form: Form) -> bytes:
         """The complete block, without an id."""
-        event = Event(self.data, self.event)
-        if form is Form.ENVELOPE:
-            envelope = {"channel": None, "event": self.event, "data": self.data, "time": None}
-            event = Event(json.dumps(envelope, ensure_ascii=False))
-        return encode(event)
+        return encode_own(Event(self.data, self.event), form)
+
+
+def encode_own(event: Event, form: Form) -> bytes:
+    """The complete block of an event of newswire's own that is on no channel and has no id."""
+    if form is Form.ENVELOPE:
+        event = Event(_envelope(None, event.event, event.data, None), retry=event.retry)
+    return encode(event)
+
+
+def _envelope(channel: str | None, event: str, data: str, time: float | None) -> str:
+    return json.dumps({"channel": channel, "event": event, "data": data, "time": time}, ensure_ascii=False)
 
 
 class Chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 
@@ -101,3 +102,7 @@ class StreamOptions:
             raise ValueError(f"heartbeat_padding is a number of bytes, 0 or more, not {self.heartbeat_padding!r}")
         if self.retry is not None and self.retry < 0:
             raise ValueError(f"retry is a number of milliseconds, 0 or more, not {self.retry!r}")
+
+    def draw_max_age(self) -> float | None:
+        """Seconds until one stream ends by `max_age`, give or take a tenth, so that not all come back at once."""
+        return None if self.max_age is None else self.max_age * random.uniform(0.9, 1.1)

@@ -102,9 +102,7 @@ class CoalescingGroup(Group):
 
     def _fire(self) -> None:
         """The time is over."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop()
         self._scheduler.enqueue(self)
 
     def lose_track(self) -> None:

@@ -24,8 +24,8 @@ class Counts:
     Attributes:
         followed: events that came from the log.
         delivered: events given to subscribers, counted once for each.
+        replayed: those of `delivered` that a subscriber was given while it caught up: after it came back, or was slow.
         streams: streams that are open now.
-        replayed: those of them that a subscriber was given while it caught up: after it came back, or was slow.
         stream_bytes: bytes of the event streams, before any transfer coding or compression.
         compressed_from, compressed_to: bytes of compressed streams, before and after compression.
         heartbeats: comments sent to silent streams.
@@ -39,8 +39,8 @@ class Counts:
 
     followed: int = 0
     delivered: int = 0
-    streams: int = 0
     replayed: int = 0
+    streams: int = 0
     stream_bytes: int = 0
     compressed_from: int = 0
     compressed_to: int = 0

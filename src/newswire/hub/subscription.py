@@ -36,7 +36,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, Protocol
 
 from newswire.errors import Closed
-from newswire.hub.frames import Chunk, Form, Frame, Marker, heartbeat_chunk
+from newswire.hub.frames import Chunk, Form, Frame, Marker, encode_own, heartbeat_chunk
 from newswire.hub.group import Group
 from newswire.hub.iterator import EventIterator
 from newswire.hub.lifecycle import Lifecycle
@@ -51,7 +51,6 @@ from newswire.hub.view import StateView
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
 from newswire.log.position import Position
-from newswire.wire.encoder import encode
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, come_back, goodbye
 
@@ -295,8 +294,8 @@ class Subscription(Generic[E]):
             if self._hub.tracer is not None:
                 self._hub.tracer.began(self)
         self.channels = group.channels  # equal; now one object for the whole group
-        if options.max_age is not None:  # give or take a tenth, so that not all come back at once
-            runtime.deadlines.start(self.grow_old, options.max_age * random.uniform(0.9, 1.1))
+        if (age := options.draw_max_age()) is not None:
+            runtime.deadlines.start(self.grow_old, age)
         if self._lifetime is not None:
             runtime.deadlines.start(self.expire, self._lifetime)
         opening = self._opening(options)
@@ -421,7 +420,7 @@ class Subscription(Generic[E]):
 
     # -- what an application that knows its users asks of it
 
-    def live(self, seconds: float) -> None:
+    def expire_after(self, seconds: float) -> None:
         """End the stream with a goodbye after `seconds`, when its client's token ends. Call before `attach`."""
         self._lifetime = seconds
 
@@ -484,11 +483,7 @@ class Subscription(Generic[E]):
             raw = self._transform.goodbye(wait)
             if raw is not None:
                 return Chunk(raw=raw)
-        event = goodbye(wait, reason)
-        if self.form is Form.ENVELOPE:
-            data = json.dumps({"channel": None, "event": event.event, "data": event.data})
-            event = Event(data, retry=event.retry)
-        return Chunk(raw=encode(event))
+        return Chunk(raw=encode_own(goodbye(wait, reason), self.form))
 
     def cut(self, why: str = "cut") -> None:
         """Drop the connection now.

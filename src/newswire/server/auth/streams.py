@@ -94,7 +94,7 @@ class OpenStreams:
         """
         self.check(access, address)
         if access is not None and access.expires is not None:
-            subscription.live(max(access.expires - time.time(), 0.0) + _LATE)
+            subscription.expire_after(max(access.expires - time.time(), 0.0) + _LATE)
         if self.per_address is None:
             address = None
         known = access is not None and (access.subject is not None or access.token is not None)
