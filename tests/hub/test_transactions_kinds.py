@@ -237,6 +237,24 @@ async def check(hub: Hub, application: Application, table: str) -> None:
     assert [entry.data for entry in page.entries] == ["2", "it's 100% {sure}?", "é\n:x", "later"]
 
 
+async def test_psycopg_s_pipelines_and_cursors_of_the_application_s(postgres: Postgres) -> None:
+    """Neither a pipeline nor a class of cursors with marks of its own for parameters makes a difference."""
+    async with Hub(f"{postgres.url}?schema=kind_{uuid4().hex[:8]}") as hub:
+        await hub.open()
+        with psycopg.connect(postgres.url, cursor_factory=psycopg.RawCursor) as connection:
+            with connection.pipeline():
+                ticket = await hub.publish("orders", "100% $1", connection=connection)
+            connection.commit()
+            assert (await ticket.wait(10)).offset == 1
+        async with await psycopg.AsyncConnection.connect(
+            postgres.url, cursor_factory=psycopg.AsyncRawCursor
+        ) as async_connection:
+            async with async_connection.pipeline():
+                ticket = await hub.publish("orders", "2", connection=async_connection)
+            await async_connection.commit()
+            assert (await ticket.wait(10)).offset == 2
+
+
 async def test_a_snapshot_that_comes_too_late(postgres: Postgres) -> None:
     """A transaction of PostgreSQL's that has read can have no snapshot; one of a fresh transaction can."""
     schema = f"kind_{uuid4().hex[:8]}"

@@ -159,21 +159,24 @@ def _asyncpg(connection: Any) -> Caller | None:
 def _psycopg(connection: Any) -> Caller | None:
     if not hasattr(connection, "cursor") or not hasattr(connection, "pgconn"):
         return None
+    from psycopg import AsyncCursor, Cursor
     from psycopg.rows import tuple_row
 
+    # Not `connection.cursor`: the application's class of cursors may know other marks for parameters. And in a pipeline
+    # there is no description before rows are fetched.
     def execute(statement: Statement | None) -> Any:
         if statement is None:
             return Raw(connection, False)
-        with connection.cursor(row_factory=tuple_row) as cursor:
+        with Cursor(connection, row_factory=tuple_row) as cursor:
             cursor.execute(*_styled(statement, "format"))
-            return _fetched(cursor)
+            return cursor.fetchall() if _gives_rows(statement) else []
 
     async def execute_async(statement: Statement | None) -> Any:
         if statement is None:
             return Raw(connection, False)
-        async with connection.cursor(row_factory=tuple_row) as cursor:
+        async with AsyncCursor(connection, row_factory=tuple_row) as cursor:
             await cursor.execute(*_styled(statement, "format"))
-            return await cursor.fetchall() if cursor.description else []
+            return await cursor.fetchall() if _gives_rows(statement) else []
 
     waits = hasattr(connection, "__aenter__")
     return Caller("postgresql", waits, execute_async if waits else execute)
@@ -197,6 +200,10 @@ def _django(connection: Any) -> Caller | None:
 
 def _fetched(cursor: Any) -> list[Row]:
     return cursor.fetchall() if cursor.description else []
+
+
+def _gives_rows(statement: Statement) -> bool:
+    return statement[0].lstrip().startswith(("SELECT", "SHOW"))
 
 
 def _tuples(rows: Iterable[Iterable[Any]]) -> list[Row]:
