@@ -3,21 +3,11 @@
 import os
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from newswire import Hub, last_event_id
-from newswire.errors import InvalidChannel
-from newswire.integrations.aiohttp import stream
+from newswire.integrations.aiohttp import problems, stream
 
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
-
-
-@web.middleware
-async def refuse_bad_names(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except InvalidChannel as error:  # from the path: the fault is the client's
-        raise web.HTTPBadRequest(text=str(error)) from None
 
 
 async def events(request: web.Request) -> web.StreamResponse:
@@ -34,7 +24,7 @@ async def close(app: web.Application) -> None:
 
 
 def make_app(arguments: list[str]) -> web.Application:
-    app = web.Application(middlewares=[refuse_bad_names])
+    app = web.Application(middlewares=[problems])
     app.router.add_get("/events/{channel}", events)
     app.router.add_post("/events/{channel}", publish)
     app.on_cleanup.append(close)

@@ -6,9 +6,10 @@ from typing import Any
 from sanic import Sanic, json
 
 from newswire import Hub, last_event_id
-from newswire.integrations.sanic import stream
+from newswire.integrations.sanic import answer_problems, stream
 
 app = Sanic("newswire")
+answer_problems(app)
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
 

@@ -119,12 +119,7 @@ class _Answerable(NewswireError):
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         kind: Any = cls
-        bases = []
-        for module, name in (*_FRAMEWORKS, _DJANGO.get(cls.status_code, ("", ""))):
-            base = getattr(sys.modules.get(module), name, None)
-            if base is not None and not issubclass(cls, base):
-                bases.append(base)
-        if bases:
+        if bases := bases_for(cls, *_FRAMEWORKS, _DJANGO.get(cls.status_code, ("", ""))):
             kind = _also(kind, *bases)
         error: Self = super().__new__(kind, *args, **fields)
         return error
@@ -136,6 +131,12 @@ class _Answerable(NewswireError):
     def detail(self) -> str:
         """The text of the framework's answer: the message."""
         return str(self)
+
+
+def bases_for(cls: type[Exception], *errors: tuple[str, str]) -> list[Any]:
+    """The errors of frameworks that are in use, by module and name, which a class is not one of yet."""
+    found = (getattr(sys.modules.get(module), name, None) for module, name in errors)
+    return [base for base in found if base is not None and not issubclass(cls, base)]
 
 
 @cache

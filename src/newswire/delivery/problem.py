@@ -10,9 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import random
+import sys
 from collections.abc import Mapping
+from functools import cache
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from newswire.delivery.asgi import Receive, Scope, Send
 from newswire.errors import (
@@ -28,6 +30,7 @@ from newswire.errors import (
     NewswireError,
     RunNotFound,
     TokenReused,
+    bases_for,
 )
 
 logger: logging.Logger = logging.getLogger("newswire.delivery")
@@ -40,8 +43,20 @@ _RETRY_AFTER: Final = (2, 5)
 _FAULTS: Final = 20  # of a broken contract, that an answer lists
 
 
+# The errors that a framework answers with their own status and headers: the module and the class.
+_FRAMEWORKS: Final = (
+    ("starlette.exceptions", "HTTPException"),  # FastAPI too
+    ("litestar.exceptions", "HTTPException"),
+    ("werkzeug.exceptions", "HTTPException"),  # Flask, Quart
+)
+
+
 class Problem(Exception):
     """A request that can't be answered as it is.
+
+    Where Starlette, FastAPI, Litestar, Flask or Quart is in use, it is also one of their errors that have a status. So
+    a route that raises it answers with this status and these headers: in Starlette, Flask and Quart with the JSON
+    object, in FastAPI and Litestar with JSON of theirs. `newswire.integrations` has a line for each other framework.
 
     Args:
         status: the HTTP status.
@@ -51,15 +66,32 @@ class Problem(Exception):
         more: further members of the object, such as `field`, `line` or `limit`.
     """
 
+    def __new__(cls, *args: Any, **fields: Any) -> Self:
+        kind: Any = cls
+        if bases := bases_for(cls, *_FRAMEWORKS):
+            kind = _also(kind, *bases)
+        error: Self = Exception.__new__(kind, *args)
+        return error
+
     def __init__(
         self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: object
     ) -> None:
-        super().__init__(detail)
+        Exception.__init__(self, detail)  # `super()` may lead to a framework's
         self.status = status
         self.code = code
-        self.detail = detail
+        self.text = detail
         self.headers: dict[str, str] = {"content-type": CONTENT_TYPE, "cache-control": "no-store", **(headers or {})}
         self.more = more
+
+    @property
+    def detail(self) -> str:
+        """What is wrong, and what to do."""
+        return _Detail(self.text, self)
+
+    @property
+    def status_code(self) -> int:
+        """The HTTP status, by the name that it has in frameworks."""
+        return self.status
 
     def members(self) -> dict[str, object]:
         """The members of the JSON object."""
@@ -68,7 +100,7 @@ class Problem(Exception):
             "title": title(self.status),
             "status": self.status,
             "code": self.code,
-            "detail": self.detail,
+            "detail": self.text,
             **self.more,
         }
 
@@ -90,6 +122,43 @@ class Problem(Exception):
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         # RFC 9110, section 9.3.2: "the server MUST NOT send content in the response" to a HEAD
         await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+
+
+class _Detail(str):
+    """The text of a problem, which Starlette sends as the body of its answer: it is encoded as the whole object."""
+
+    __slots__ = ("_problem",)
+    _problem: Problem
+
+    def __new__(cls, text: str, problem: Problem) -> Self:
+        made = super().__new__(cls, text)
+        made._problem = problem
+        return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return str, (str.__str__(self),)  # a copy is the text alone
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """The JSON object as bytes."""
+        return self._problem.body()
+
+
+@cache
+def _also(cls: Any, *bases: Any) -> Any:
+    """A class of problems that is also one of errors of frameworks."""
+
+    def call(problem: Any, *request: Any) -> Any:
+        if len(request) == 2:  # WSGI's environ and start_response
+            return problem.get_response()(*request)
+        return cls.__call__(problem, *request)
+
+    def get_response(problem: Problem, *request: Any, **more: Any) -> Any:
+        return sys.modules["werkzeug.wrappers"].Response(problem.body(), problem.status, [*problem.headers.items()])
+
+    own: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__, "__call__": call}
+    own |= {"__str__": BaseException.__str__, "__repr__": BaseException.__repr__}
+    own |= {"get_response": get_response, "response": None, "extra": property(lambda problem: problem.members())}
+    return type(cls.__name__, (cls, *bases), own)
 
 
 def title(status: int) -> str:
@@ -138,6 +207,13 @@ def problem_of(error: NewswireError) -> Problem:
         case _:
             logger.error("%s: %s", type(error).__name__, error)
             return internal()
+
+
+def as_problem(error: Exception) -> Problem:
+    """The answer to an error that newswire raised, of either kind."""
+    if isinstance(error, Problem):
+        return error
+    return problem_of(error) if isinstance(error, NewswireError) else internal()
 
 
 def internal() -> Problem:

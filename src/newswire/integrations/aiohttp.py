@@ -8,15 +8,18 @@ from typing import Final
 
 try:
     from aiohttp import ClientConnectionResetError, web
+    from aiohttp.typedefs import Handler
 except ImportError as _error:
     raise ImportError("newswire.integrations.aiohttp needs aiohttp: pip install aiohttp") from _error
 
+from newswire.delivery.problem import Problem, as_problem
 from newswire.delivery.reader import Item
+from newswire.errors import NewswireError
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange
 
-__all__ = ["stream"]
+__all__ = ["problems", "stream"]
 
 _LOOK_SECONDS: Final = 1.0
 
@@ -52,6 +55,19 @@ async def stream(
         gone.cancel()
         await exchange.aclose()
     return response
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer what newswire raises in a handler with its problem: `web.Application(middlewares=[problems])`.
+
+    A bad channel name is a 400 then, a refusal of newswire's auth a 401 or 403, and a log that is away a 503.
+    """
+    try:
+        return await handler(request)
+    except (Problem, NewswireError) as error:
+        problem = as_problem(error)
+        return web.Response(body=problem.body(), status=problem.status, headers=problem.headers)
 
 
 async def _leave_with(request: web.Request, exchange: Exchange) -> None:

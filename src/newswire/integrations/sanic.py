@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Iterable, Mapping
 from typing import Any
 
+from newswire.delivery.problem import CONTENT_TYPE, Problem, as_problem
 from newswire.delivery.reader import Item
+from newswire.errors import NewswireError
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange
 
-__all__ = ["stream"]
+__all__ = ["answer_problems", "stream"]
 
 
 async def stream(
@@ -40,3 +42,21 @@ async def stream(
         await response.eof()
     finally:  # Sanic cancels the handler of a client that has left
         await exchange.aclose()
+
+
+def answer_problems(app: Any) -> None:
+    """Answer what newswire raises in a handler with its problem.
+
+    A bad channel name is a 400 then, a refusal of newswire's auth a 401 or 403, and a log that is away a 503.
+
+    Args:
+        app: the application.
+    """
+    from sanic.response import HTTPResponse  # type: ignore[import-not-found]
+
+    async def answer(request: Any, error: Exception) -> Any:
+        problem = as_problem(error)
+        return HTTPResponse(problem.body(), problem.status, problem.headers, content_type=CONTENT_TYPE)
+
+    for kind in (Problem, NewswireError):
+        app.error_handler.add(kind, answer)

@@ -16,7 +16,8 @@ except ImportError as _error:
 
 from newswire.integrations.django.asgi import asgi_application
 from newswire.integrations.django.config import hub
+from newswire.integrations.django.problems import ProblemMiddleware
 from newswire.integrations.django.publish import publish, publish_saves
 from newswire.integrations.django.streams import redirect, stream
 
-__all__ = ["asgi_application", "hub", "publish", "publish_saves", "redirect", "stream"]
+__all__ = ["ProblemMiddleware", "asgi_application", "hub", "publish", "publish_saves", "redirect", "stream"]

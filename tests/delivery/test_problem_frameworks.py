@@ -1,0 +1,181 @@
+"""A problem that a route of a framework raises is its answer, without a handler."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import litestar
+import litestar.testing
+import pytest
+import quart
+from aiohttp import test_utils, web
+from fastapi import FastAPI, Request
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from newswire.delivery.problem import CONTENT_TYPE, Problem, unavailable
+from newswire.errors import LogUnavailable
+from newswire.integrations.aiohttp import problems
+from newswire.server.auth import Denied
+
+pytestmark = pytest.mark.anyio
+CHALLENGE = 'Bearer realm="newswire"'
+
+
+def denied() -> Denied:
+    return Denied("give a tokén", authenticate=CHALLENGE, reason="missing")
+
+
+def check_whole(status: int, headers: Any, body: Any) -> None:
+    """Also what only programs read."""
+    assert (status, headers["content-type"], headers["www-authenticate"]) == (
+        401,
+        "application/problem+json",
+        CHALLENGE,
+    )
+    assert body["code"] == "unauthenticated"
+    assert (body["detail"], body["reason"]) == ("give a tokén", "missing")
+
+
+def test_starlette() -> None:
+    """The whole object; handlers of the application's own come first."""
+
+    async def route(request: Request) -> Response:
+        raise denied()
+
+    async def mine(request: Request, error: Exception) -> Response:
+        return PlainTextResponse(f"mine: {error}", 418)
+
+    with TestClient(Starlette(routes=[Route("/", route)])) as client:
+        answer = client.get("/")
+        check_whole(answer.status_code, answer.headers, answer.json())
+    with TestClient(Starlette(routes=[Route("/", route)], exception_handlers={Denied: mine})) as client:
+        assert (client.get("/").status_code, client.get("/").text) == (418, "mine: give a tokén")
+
+
+def test_fastapi() -> None:
+    """The status, the headers and the text, in FastAPI's form."""
+    app = FastAPI()
+
+    @app.get("/")
+    async def route() -> None:
+        raise denied()
+
+    with TestClient(app) as client:
+        answer = client.get("/")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, CHALLENGE)
+    assert answer.json() == {"detail": "give a tokén"}
+
+
+def test_litestar() -> None:
+    """The same in Litestar's form."""
+
+    @litestar.get("/")
+    async def route() -> None:
+        raise denied()
+
+    with litestar.testing.TestClient(litestar.Litestar([route])) as client:
+        answer = client.get("/")
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, CHALLENGE)
+    assert answer.json()["detail"] == "give a tokén"
+
+
+def test_flask() -> None:
+    """The whole object."""
+    app = Flask("problems")
+
+    @app.get("/")
+    def route() -> str:
+        raise denied()
+
+    answer = app.test_client().get("/")
+    check_whole(answer.status_code, answer.headers, answer.json)
+
+
+async def test_quart() -> None:
+    """The same."""
+    app = quart.Quart("problems")
+
+    @app.get("/")
+    async def route() -> str:
+        raise denied()
+
+    answer = await app.test_client().get("/")
+    check_whole(answer.status_code, answer.headers, await answer.json)
+
+
+async def test_aiohttp() -> None:
+    """By its middleware, with every error of newswire's."""
+
+    async def route(request: web.Request) -> web.Response:
+        raise denied() if request.path == "/" else LogUnavailable("away")
+
+    app = web.Application(middlewares=[problems])
+    app.router.add_get("/", route)
+    app.router.add_get("/away", route)
+    async with test_utils.TestClient(test_utils.TestServer(app)) as client:
+        answer = await client.get("/")
+        check_whole(answer.status, answer.headers, await answer.json(content_type=CONTENT_TYPE))
+        away = await client.get("/away")
+        assert (away.status, away.headers["content-type"]) == (503, CONTENT_TYPE)
+        assert int(away.headers["retry-after"]) > 0
+
+
+DJANGO = """
+import asyncio, json
+from django.conf import settings
+settings.configure(ROOT_URLCONF="__main__", MIDDLEWARE=["newswire.integrations.django.ProblemMiddleware"],
+                   ALLOWED_HOSTS=["*"])
+import django
+django.setup()
+from django.http import HttpResponse
+from django.test import AsyncClient, Client
+from django.urls import path
+from newswire.errors import LogUnavailable
+from newswire.server.auth import Denied
+
+def error(request):
+    return LogUnavailable("away") if "away" in request.path else Denied("no", authenticate="Bearer")
+def view(request):
+    raise error(request)
+async def async_view(request):
+    raise error(request)
+def bug(request):
+    raise ValueError("of the application's own")
+
+urlpatterns = [path("sync/", view), path("async/", async_view), path("sync/away", view), path("bug", bug)]
+for address in ("/sync/", "/async/"):
+    for answer in (Client().get(address), asyncio.run(AsyncClient().get(address))):
+        assert (answer.status_code, answer["www-authenticate"]) == (401, "Bearer"), answer
+        assert answer["content-type"] == "application/problem+json", answer
+        assert json.loads(answer.content)["code"] == "unauthenticated"
+assert Client().get("/sync/away").status_code == 503
+assert Client(raise_request_exception=False).get("/bug").status_code == 500
+"""
+
+
+@pytest.mark.slow
+def test_django() -> None:
+    """By its middleware, in views of both kinds."""
+    done = subprocess.run([sys.executable, "-c", DJANGO], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_it_stays_what_it_is() -> None:
+    """Its text, class and attributes, whatever frameworks are in use."""
+    error = denied()
+    assert isinstance(error, Denied)
+    assert (str(error), error.detail, error.status, error.code) == (
+        "give a tokén",
+        "give a tokén",
+        401,
+        "unauthenticated",
+    )
+    assert type(error).__name__ == "Denied"
+    assert isinstance(unavailable("later"), Problem)
+    assert unavailable("later").status_code == 503
