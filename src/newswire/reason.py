@@ -1,8 +1,13 @@
-"""Why a connection failed, in words for people."""
+"""Why a connection, or code of the application's, failed: in words for people."""
 
 from __future__ import annotations
 
+import linecache
 import os
+import site
+import sysconfig
+import traceback
+from pathlib import Path
 from typing import Final
 
 # What asyncio, httpx and their kind say where the kernel has a better word.
@@ -27,3 +32,33 @@ def reason(error: BaseException) -> str:
             return (known or str(found)).lower()
         found = found.__cause__ or found.__context__
     return "no connection" if any(words in str(error) for words in _GENERAL) else str(error) or type(error).__name__
+
+
+def what_failed(what: str, error: BaseException) -> str:
+    """An error of code that we were given to run: its own line, and the frames of that code, the innermost last.
+
+    Args:
+        what: a sentence without its end, such as `shop.events can't be imported`.
+        error: what the code raised.
+    """
+    lines = []
+    for frame in traceback.extract_tb(error.__traceback__):
+        if _is_own(frame.filename):
+            source = linecache.getline(frame.filename, frame.lineno or 0).strip()
+            lines.append(f"  {_short(frame.filename)}, line {frame.lineno}{f': {source}' if source else ''}")
+    last = "".join(traceback.format_exception_only(error)).rstrip()
+    if "\n" in last:  # a syntax error shows its place itself
+        return "\n".join([f"{what}:", *lines, last])
+    return "\n".join([f"{what}: {last}", *lines])
+
+
+def _is_own(file: str) -> bool:
+    installed = (*site.getsitepackages(), sysconfig.get_path("stdlib"), str(Path(__file__).parent))
+    return not file.startswith(("<", *installed))
+
+
+def _short(file: str) -> str:
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except ValueError:
+        return file

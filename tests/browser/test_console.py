@@ -240,7 +240,7 @@ def test_signing_in(tmp_path: Path, page: Any) -> None:
         sign_in(new_token(secret, subject="ada", ttl=-5))
         page.until("document.getElementById('signed').textContent === 'the token has expired'")
         sign_in(new_token(secret, subject="ada", subscribe=[">"]))
-        page.until("document.getElementById('signed').textContent.includes('not good enough')")
+        page.until("document.getElementById('signed').textContent.includes('does not allow its holder')")
         sign_in(new_token(secret, subject="root", subscribe=[">"], publish=[">"], admin=True))
         page.until("document.getElementById('state').textContent === 'live'")
         assert not page.evaluate("document.getElementById('sign-in').checkVisibility()")

@@ -32,6 +32,9 @@ def folder(tmp_path: Path) -> Path:
     """A project with a contract in it."""
     (tmp_path / "shop.py").write_text(SHOP.format(kind="float"))
     (tmp_path / "later.py").write_text(SHOP.format(kind="float | None"))
+    (tmp_path / "fails.py").write_text("1 / 0")
+    (tmp_path / "needs.py").write_text("import nowhere")
+    (tmp_path / "awaits.py").write_text("await open()")
     return tmp_path
 
 
@@ -85,6 +88,9 @@ def test_diff_says_what_breaks_readers_of_modules_and_files(folder: Path) -> Non
         (["shop:event"], "module 'shop' has no 'event'; it has events"),
         (["shop:other"], "shop:other is of type int, and no newswire.contract.Contract"),
         (["shop"], "'shop' is not MODULE:CONTRACT"),
+        (["fails:events"], "fails can't be imported: ZeroDivisionError: division by zero\n  fails.py, line 1: 1 / 0"),
+        (["needs:events"], "needs can't be imported: ModuleNotFoundError: No module named 'nowhere'"),
+        (["awaits:events"], "SyntaxError: 'await' outside function"),
         (["shop:events", "--check"], "--check compares files: name them"),
         (["shop:events", "--ts", "no/such/folder/x.ts"], "can't be written: No such file or directory"),
         (["diff", "no.json", "shop:events"], "no.json can't be read"),
@@ -94,7 +100,7 @@ def test_diff_says_what_breaks_readers_of_modules_and_files(folder: Path) -> Non
     ],
 )
 def test_mistakes(folder: Path, arguments: list[str], says: str) -> None:
-    """Each is one sentence and exit code 2."""
+    """Each is one sentence and exit code 2; what an application's module raises is shown with its own lines alone."""
     status, _, error = types(*arguments, folder=folder)
     assert (status, says in error, "Traceback" in error) == (2, True, False), error
 

@@ -15,6 +15,7 @@ from types import FunctionType
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
+import psutil
 import pytest
 from tests.fixtures.ports import free_port, wait_for
 from tests.fixtures.serve import Reader, clean_environment
@@ -125,6 +126,30 @@ def test_an_unknown_server_never_stops() -> None:
     """Then the streams end with the hub."""
     found = teller()
     assert found.runs(found.found)
+
+
+@pytest.mark.slow
+def test_a_worker_whose_parent_was_killed_says_goodbye(tmp_path: Path) -> None:
+    """gunicorn's worker stops when its parent is gone. The port is free when its streams have ended."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread", "--threads", "4", "--no-control-socket"]
+    more = ["--graceful-timeout", "600", "--bind", f"127.0.0.1:{port}", "examples.frameworks.flask_app:app"]
+    environment = clean_environment({"NEWSWIRE_LOG": f"sqlite:///{tmp_path}/newswire.db", "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen([*command, *more], env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    workers: list[psutil.Process] = []
+    try:
+        wait_for(port, process, PATIENCE)
+        with Reader(f"http://127.0.0.1:{port}/events/news") as reader:
+            reader.opened()
+            workers = psutil.Process(process.pid).children()
+            process.kill()
+            assert [event.event for event in reader.rest()] == ["newswire.goodbye"]
+        assert psutil.wait_procs(workers, PATIENCE)[1] == []
+    finally:
+        for left in (process, *workers):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                left.kill()
+        process.wait()
 
 
 @pytest.mark.slow

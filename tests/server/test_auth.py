@@ -63,7 +63,7 @@ def test_and_nothing_else(guarded: Serve, path: str) -> None:
     assert (answer.status_code, problem["code"], problem["reason"]) == (403, "denied", "not_granted")
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["www-authenticate"] == 'Bearer realm="newswire", error="insufficient_scope"'
-    assert problem["detail"].startswith("this token is not good enough to ")
+    assert problem["detail"].startswith("this token does not allow its holder to ")
 
 
 def test_to_subscribe_is_not_to_publish(guarded: Serve) -> None:

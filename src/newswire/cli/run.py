@@ -12,13 +12,9 @@ import importlib
 import importlib.util
 import inspect
 import json
-import linecache
 import os
-import site
 import socket
 import sys
-import sysconfig
-import traceback
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +27,7 @@ from newswire.cli.launch import Launch, launch, shared_folder, stop_in_order
 from newswire.cli.listeners import listen, urls_of
 from newswire.cli.options import Duration
 from newswire.delivery.drain import drain_of
+from newswire.reason import what_failed
 
 _TARGET: Final = "newswire.cli.run:load"
 _VARIABLE: Final = "NEWSWIRE_RUN"
@@ -174,9 +171,9 @@ def find(target: str, *, factory: bool) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise NotRunnable(f"there is no module {error.name!r}: --app-dir says where it is") from None
-        raise NotRunnable(_failed(f"{module} can't be imported", error)) from None
+        raise NotRunnable(what_failed(f"{module} can't be imported", error)) from None
     except Exception as error:  # the user's code; what it raises is shown, and ends the command
-        raise NotRunnable(_failed(f"{module} can't be imported", error)) from None
+        raise NotRunnable(what_failed(f"{module} can't be imported", error)) from None
     for part in attribute.split("."):
         if not hasattr(found, part):
             raise NotRunnable(f"{module} has no attribute {attribute!r}{_instead(found, module)}")
@@ -187,7 +184,7 @@ def find(target: str, *, factory: bool) -> Any:
         try:
             found = found()
         except Exception as error:  # as above
-            raise NotRunnable(_failed(f"{target} fails", error)) from None
+            raise NotRunnable(what_failed(f"{target} fails", error)) from None
     _check(found, target, factory=factory)
     return found
 
@@ -237,31 +234,6 @@ def _instead(module: Any, name: str) -> str:
         if not attribute.startswith("_") and not inspect.isclass(value) and hasattr(value, "router") and callable(value)
     ]
     return f": did you mean {name}:{found[0]}?" if found else ""
-
-
-def _failed(what: str, error: BaseException) -> str:
-    """An exception's own line, with those frames that are the user's code, the innermost last."""
-    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(frame.filename)]
-    lines = []
-    for frame in own:
-        source = linecache.getline(frame.filename, frame.lineno or 0).strip()
-        lines.append(f"  {_short(frame.filename)}, line {frame.lineno}{f': {source}' if source else ''}")
-    last = "".join(traceback.format_exception_only(error)).rstrip()
-    if "\n" in last:  # a syntax error shows its place itself
-        return "\n".join([f"{what}:", *lines, last])
-    return "\n".join([f"{what}: {last}", *lines])
-
-
-def _is_own(file: str) -> bool:
-    installed = (*site.getsitepackages(), sysconfig.get_path("stdlib"), str(Path(__file__).parent.parent))
-    return not file.startswith(("<", *installed))
-
-
-def _short(file: str) -> str:
-    try:
-        return str(Path(file).relative_to(Path.cwd()))
-    except ValueError:
-        return file
 
 
 def _is_first(marker: Path) -> bool:

@@ -28,6 +28,7 @@ from typing import (
 
 from newswire.contract.codec import AnyCodec, Misfit, codec_of
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
+from newswire.reason import what_failed
 from newswire.redact import printable
 from newswire.wire.event import Event, Named, NoName
 from newswire.wire.reserved import GAP, is_reserved
@@ -316,7 +317,7 @@ def load(target: str, folder: str = ".") -> Contract[Any]:
         folder: where Python looks for the module first.
 
     Raises:
-        ValueError: there is no such contract; the message says what is missing.
+        ValueError: there is no such contract, or its module fails; the message says why.
     """
     module, colon, attribute = target.partition(":")
     if not (module and colon and attribute):
@@ -325,12 +326,10 @@ def load(target: str, folder: str = ".") -> Contract[Any]:
         sys.path.insert(0, folder)
     try:
         home: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(f"there is no module {error.name!r} in {folder!r}, nor is it installed") from None
-    except ImportError as error:  # an extra is missing
-        raise ValueError(str(error)) from error
+    except Exception as error:  # the application's code; the message shows what it raises
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise ValueError(f"there is no module {error.name!r} in {folder!r}, nor is it installed") from None
+        raise ValueError(what_failed(f"{module} can't be imported", error)) from error
     found = home
     for name in attribute.split("."):
         if not hasattr(found, name):

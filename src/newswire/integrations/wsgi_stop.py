@@ -3,7 +3,8 @@
 WSGI tells an application nothing of its server, and signals belong to the main thread, which is not the one of a
 request. So each stream looks for its server among the variables of the functions that have called it; else among those
 of the functions that other threads are in, or behind the handler of SIGTERM. The server is then looked at ten times a
-second, while it has streams. Once it stops, they end in order.
+second, while it has streams. Once it stops, they end in order. A worker of gunicorn whose parent was killed stops too,
+and gets no signal.
 
 A server that drops its threads when the process ends (Werkzeug's, `flask run`) leaves no time for that. So at the exit
 of the process each open stream says goodbye too, and has a second to be written.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import os
 import signal
 import sys
 import threading
@@ -50,7 +52,7 @@ def _itself(value: Any) -> Any:
 
 
 _CALLERS: Final = (
-    Kind("gunicorn.workers", "self", _itself, lambda worker: bool(worker.alive)),
+    Kind("gunicorn.workers", "self", _itself, lambda worker: worker.alive and worker.ppid == os.getppid()),
     Kind("socketserver", "self", lambda server: server._BaseServer__is_shut_down, lambda event: not event.is_set()),
     Kind("cheroot", "self", lambda thread: thread.server, lambda server: bool(server.ready)),
     Kind("waitress", "self", _itself, lambda dispatcher: bool(dispatcher.stop_count <= 0)),

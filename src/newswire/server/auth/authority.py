@@ -287,4 +287,4 @@ def denied(access: Access, missing: str) -> Denied:
         detail = f"a credential is needed to {missing}: send Authorization: Bearer TOKEN"
         return Denied(detail, authenticate=REALM, reason="missing")
     scope = f'{REALM}, error="insufficient_scope"'
-    return Denied(f"this {access.kind} is not good enough to {missing}", scope=scope, reason="not_granted")
+    return Denied(f"this {access.kind} does not allow its holder to {missing}", scope=scope, reason="not_granted")
