@@ -11,6 +11,7 @@ It never writes into the repository.
 from __future__ import annotations
 
 import ast
+import gc
 import importlib
 import inspect
 import posixpath
@@ -18,7 +19,7 @@ import re
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -34,6 +35,17 @@ SECTIONS: Final = {"explain": "Explanation", "moving": "Moving over"}
 # A link or a picture in Markdown: the text in brackets, the address, and its anchor.
 LINK: Final = re.compile(r"(\]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(?=\))")
 CODE: Final = re.compile(r"^( *```).*?^\1 *$", re.MULTILINE | re.DOTALL)
+
+
+def on_startup(command: Literal["build", "gh-deploy", "serve"], dirty: bool) -> None:
+    """Collect no garbage during a build: it makes millions of objects that stay, and ends soon."""
+    if command == "build":
+        gc.disable()
+
+
+def on_shutdown() -> None:
+    """Nor at its end."""
+    gc.freeze()
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
