@@ -21,6 +21,7 @@ from tests.fixtures.serve import Serve
 from newswire.delivery.bodies import Bodies
 from newswire.delivery.problem import Problem
 from newswire.delivery.strangers import BUDGET
+from newswire.errors import LimitExceeded
 
 HEAD = b"POST /channels/held HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n"
 
@@ -228,3 +229,27 @@ async def test_each_piece_may_have_its_own_time() -> None:
     with pytest.raises(Problem) as caught:
         await bodies.read(receive, None)
     assert (caught.value.code, parts) == ("body_timeout", 0)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("announced", "most", "pieces", "limit"),
+    [
+        ("9" * 5000, None, [], 100),
+        (101, None, [], 100),
+        ("51", 50, [], 50),
+        ("²", 50, [30, 30], 50),
+        (None, 50, [51], 50),
+    ],
+)
+async def test_a_body_that_is_too_large(announced: Any, most: int | None, pieces: list[int], limit: int) -> None:
+    """It is refused before it is read if it says so, and else where it passes the limit, its own if that is less."""
+    messages = [{"type": "http.request", "body": b"x" * size, "more_body": True} for size in pieces]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    with pytest.raises(LimitExceeded) as caught:
+        await Bodies(10.0, 100).read(receive, announced, most)
+    assert caught.value.limit == limit
+    assert messages == []

@@ -190,8 +190,10 @@ async def test_a_body_over_the_limit_is_a_413(world: World) -> None:
     small = Relay(world.runs, [world.upstream.url], options=RelayOptions(max_body=100))
     async with asgi_client(small) as client:
         large = await client.post(CHAT_PATH, json={**CHAT, "messages": [{"role": "user", "content": "x" * 200}]})
+        endless = await client.post(CHAT_PATH, json=CHAT, headers={"content-length": "9" * 5000})
     assert large.status_code == large.json()["status"] == 413
     assert large.json()["error"]["type"] == "too_large"
+    assert endless.status_code == 413
     assert not world.upstream.calls
 
 

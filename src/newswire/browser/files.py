@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
-from newswire.delivery.asgi import Receive, Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send, send_answer
 
 _GET: Final = ("GET", "HEAD")
 _TYPES: Final = {
@@ -52,10 +52,7 @@ class BrowserFile:
             status, body, headers = 405, b"", [(b"allow", b"GET, HEAD")]
         elif tag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
             status, body = 304, b""
-        if status != 304:
-            headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+        await send_answer(send, status, headers, body, head_only=scope["method"] == "HEAD")
 
 
 newswire_js: BrowserFile = BrowserFile("newswire.js")

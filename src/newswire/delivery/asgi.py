@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from contextvars import Context
 from typing import Any, TypeAlias
 
@@ -40,6 +40,25 @@ def running_loop() -> asyncio.AbstractEventLoop:
             "newswire's streams need asyncio's event loop, and none runs here: serve the application with asyncio, not "
             "with trio (hypercorn --worker-class asyncio)"
         ) from None
+
+
+async def send_answer(
+    send: Send, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"", *, head_only: bool = False
+) -> None:
+    """Send an answer that is whole.
+
+    Args:
+        send: the request's.
+        status: of the answer.
+        headers: without `content-length`, which comes last.
+        body: of the answer; none for a 204 or 304.
+        head_only: the request is a HEAD, whose answer has no content (RFC 9110, section 9.3.2).
+    """
+    fields = [*headers]
+    if status not in (204, 304):
+        fields.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
 
 
 def watch(receive: Receive, gone: Callable[[], object], context: Context | None = None) -> Callable[[], object]:

@@ -30,6 +30,11 @@ class ClientGone(Exception):
     """The client has left in the middle of its request; no one waits for an answer."""
 
 
+def content_length(value: bytes) -> int | None:
+    """What a `Content-Length` says; None: it is no number."""
+    return int(value[:19]) if value.isdigit() else None
+
+
 class Bodies:
     """Reads bodies, one for each request. For one event loop at a time.
 
@@ -48,19 +53,22 @@ class Bodies:
         self._loop: asyncio.AbstractEventLoop | None = None  # the timer's
         BUDGET.allow(limit)
 
-    async def read(self, receive: Receive, announced: int | None) -> bytes:
+    async def read(self, receive: Receive, announced: int | str | None, most: int | None = None) -> bytes:
         """Read a whole body.
 
         Args:
             receive: the request's.
-            announced: its `Content-Length`.
+            announced: its `Content-Length`, as it came or as a number.
+            most: bytes that it may have, if that is less than the limit.
 
         Raises:
             LimitExceeded: it is larger than the limit.
             Problem: it did not come in time, or unfinished ones hold too much.
             ClientGone: the client has left.
         """
-        limit = self._limit
+        limit = self._limit if most is None else min(most, self._limit)
+        if isinstance(announced, str):
+            announced = content_length(announced.encode("latin-1", "replace"))
         if announced is not None and announced > limit:
             raise _too_large(limit, announced)
         loop = asyncio.get_running_loop()
@@ -80,7 +88,7 @@ class Bodies:
                 return data
             body.add(data)
             del message, data
-            return await self._rest(body, receive)
+            return await self._rest(body, receive, limit)
         except asyncio.CancelledError:
             if body.refusal is None or body.task.uncancel() > body.cancelling:
                 raise  # somebody else has cancelled the request
@@ -88,7 +96,7 @@ class Bodies:
         finally:
             del self._reading[body]
 
-    async def _rest(self, body: _Body, receive: Receive) -> bytes:
+    async def _rest(self, body: _Body, receive: Receive, limit: int) -> bytes:
         """What comes after the first piece."""
         try:
             while True:
@@ -99,8 +107,8 @@ class Bodies:
                 if message["type"] == "http.disconnect":
                     raise ClientGone
                 body.add(message.get("body", b""))
-                if body.size > self._limit:
-                    raise _too_large(self._limit, body.size)
+                if body.size > limit:
+                    raise _too_large(limit, body.size)
                 if not message.get("more_body", False):
                     return b"".join(body.data)
                 del message
@@ -171,5 +179,5 @@ class _Body:
 
 
 def _too_large(limit: int, actual: int) -> LimitExceeded:
-    hint = "send smaller events, or fewer in a batch. Nothing was stored"
+    hint = "send less at once. Nothing was stored"
     return LimitExceeded("the body's size in bytes", limit=limit, actual=actual, hint=hint)

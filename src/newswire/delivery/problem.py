@@ -16,7 +16,7 @@ from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, Self
 
-from newswire.delivery.asgi import Receive, Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send, send_answer
 from newswire.errors import (
     Closed,
     ContractBroken,
@@ -116,12 +116,8 @@ class Problem(Exception):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
-        body = self.body()
         headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in self.headers.items()]
-        headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        # RFC 9110, section 9.3.2: "the server MUST NOT send content in the response" to a HEAD
-        await send({"type": "http.response.body", "body": b"" if scope.get("method") == "HEAD" else body})
+        await send_answer(send, self.status, headers, self.body(), head_only=scope.get("method") == "HEAD")
 
 
 class _Detail(str):

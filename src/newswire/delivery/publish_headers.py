@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from newswire.delivery.bodies import content_length
 from newswire.delivery.problem import Problem
 
 _NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "application/jsonl"})
@@ -37,7 +38,7 @@ def read_headers(headers: Iterable[tuple[bytes, bytes]]) -> tuple[bool, int | No
         if name == b"content-type":
             kind = value
         elif name == b"content-length":
-            announced = int(value[:19]) if value.isdigit() else None
+            announced = content_length(value)
         elif name == b"content-encoding":
             encoding = value
         elif name == b"idempotency-key":

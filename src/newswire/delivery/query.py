@@ -21,7 +21,7 @@ from newswire.delivery.request import CURSOR, is_cursor
 # What polyfills of EventSource add beside the cursor, for old browsers: it changes nothing that a stream sends.
 _POLYFILLS: Final = frozenset({b"r", b"padding", b"evs_preamble", b"evs_buffer_size_limit"})
 
-
+_INTEGER: Final = re.compile(r"[0-9]{1,9}", re.ASCII)
 _NUMBER: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?", re.ASCII)
 
 
@@ -86,6 +86,20 @@ class Query:
         if not _NUMBER.fullmatch(value):
             raise Problem(400, "invalid_query", f"{name} is a number such as 0.5, not {value[:40]!r}", field=name)
         return float(value)
+
+    def count(self, name: str, most: int) -> int | None:
+        """The value of a parameter that is an integer from 1 to `most`.
+
+        Raises:
+            Problem: it is none.
+        """
+        value = self.one(name)
+        if value is None:
+            return None
+        if not (_INTEGER.fullmatch(value) and 1 <= int(value) <= most):
+            detail = f"{name} is a number from 1 to {most}, not {value[:40]!r}"
+            raise Problem(400, "invalid_query", detail, field=name)
+        return int(value)
 
     def only(self, *names: str, also: Iterable[str] = (), cursor: bool = False) -> None:
         """Refuse parameters that would be ignored: `?evt=x` must not publish a `message`.

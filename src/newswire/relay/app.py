@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, quote
 
-from newswire.delivery.asgi import Receive, Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send, send_answer
 from newswire.delivery.bodies import Bodies, ClientGone
 from newswire.delivery.problem import problem_of
 from newswire.errors import Closed, LogError, RelayRefused, RunNotFound
@@ -274,10 +274,5 @@ def _dialect(request: RelayRequest, record: Record) -> str | None:
 
 
 async def _send_text(send: Send, body: bytes, kind: str, *, head_only: bool = False) -> None:
-    headers = [
-        (b"content-type", kind.encode()),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-    ]
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
+    headers = [(b"content-type", kind.encode()), (b"cache-control", b"no-store")]
+    await send_answer(send, 200, headers, body, head_only=head_only)

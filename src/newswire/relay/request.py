@@ -72,9 +72,8 @@ class RelayRequest:
             RelayRefused: it is too large, it did not come in time, or unfinished requests hold too much.
             ClientGone: the client has left.
         """
-        length = self.header(b"content-length") or ""
         try:
-            return await bodies.read(self._receive, int(length) if length.isdecimal() else None)
+            return await bodies.read(self._receive, self.header(b"content-length"))
         except LimitExceeded as error:
             detail = f"a request for a completion has at most {counted(error.limit, 'byte')} here"
             raise refusal(413, "too_large", detail, limit=error.limit) from None

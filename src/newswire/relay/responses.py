@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from newswire.delivery.asgi import Send
+from newswire.delivery.asgi import Send, send_answer
 from newswire.delivery.problem import Problem
 from newswire.errors import RelayRefused
 from newswire.wire.event import Event
@@ -82,6 +82,4 @@ def read_refusal_event(data: str) -> RelayRefused:
 async def send_refusal(send: Send, refused: RelayRefused, *, head_only: bool = False) -> None:
     """Give it to a client."""
     headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in refused.headers]
-    headers.append((b"content-length", str(len(refused.body)).encode()))
-    await send({"type": "http.response.start", "status": refused.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if head_only else refused.body, "more_body": False})
+    await send_answer(send, refused.status, headers, refused.body, head_only=head_only)

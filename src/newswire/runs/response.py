@@ -11,7 +11,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
-from newswire.delivery.asgi import Receive, Scope, Send
+from newswire.delivery.asgi import Receive, Scope, Send, send_answer
 from newswire.delivery.framework import StarletteCompatible, as_http
 from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
@@ -146,7 +146,9 @@ class RunAccepted(StarletteCompatible):
         scope, _, send = as_http(scope, receive, send)
         location = self._location(scope, self._record)
         body = json.dumps({"id": self._record.id, "location": location}).encode()
-        await _answer(send, 202, "application/json", body, {"location": location, "content-location": location})
+        where = location.encode("latin-1")
+        named = [(b"location", where), (b"content-location", where), (b"cache-control", b"no-store")]
+        await send_answer(send, 202, [(b"content-type", b"application/json"), *named], body)
 
 
 def location_of(path: str | None) -> Callable[[Scope, Record], str]:
@@ -162,15 +164,4 @@ def location_of(path: str | None) -> Callable[[Scope, Record], str]:
 
 
 async def _nothing(send: Send) -> None:
-    await send({"type": "http.response.start", "status": 204, "headers": [(b"cache-control", b"no-store")]})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-
-async def _answer(send: Send, status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> None:
-    fields: list[tuple[bytes, bytes]] = [
-        (b"content-type", kind.encode()),
-        (b"content-length", str(len(body)).encode()),
-        *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+    await send_answer(send, 204, [(b"cache-control", b"no-store")])

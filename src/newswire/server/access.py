@@ -10,26 +10,25 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from newswire.counted import counted
 from newswire.delivery.problem import Problem, not_found
 from newswire.delivery.query import Query
-from newswire.errors import LimitExceeded
 from newswire.log.channels import check_pattern
 from newswire.server.auth.access import Access, is_writable
 from newswire.server.auth.authority import Auth, denied
 from newswire.server.auth.tickets import NEEDED
 from newswire.server.service import service_of
+from newswire.serving.answers import NO_STORE, JsonAnswer
 from newswire.wire.payload import read_json
 
 _MOST: Final = 64 * 2**10
-_NO_STORE: Final = {"cache-control": "no-store"}
 _FIRST_USE: Final = (1.0, 600.0)
 _NAME: Final = 1000  # characters of a subject or a credential's name
 
 
-async def tickets(request: Request) -> JSONResponse:
+async def tickets(request: Request) -> JsonAnswer:
     """Make a stream ticket of the request's own credential."""
     auth = _auth_of(request)
     service = service_of(request)
@@ -59,21 +58,21 @@ async def tickets(request: Request) -> JSONResponse:
         raise not_found(f"this server makes no tickets: {NEEDED}") from None
     if service.rates is not None and publisher is not None:
         service.rates.took(publisher, 1)
-    return JSONResponse(made, 201, headers=_NO_STORE)
+    return JsonAnswer(made, 201)
 
 
 async def sign_in(request: Request) -> Response:
     """Put the token of the request's header into the cookie of this server, for its pages."""
     auth = _auth_of(request)
-    return Response(status_code=204, headers={"set-cookie": await auth.session(request), **_NO_STORE})
+    return Response(status_code=204, headers={"set-cookie": await auth.session(request), **NO_STORE})
 
 
 async def sign_out(request: Request) -> Response:
     """Take the cookie away. The token stays good: `POST /revoke` ends it."""
-    return Response(status_code=204, headers={"set-cookie": _auth_of(request).no_session(), **_NO_STORE})
+    return Response(status_code=204, headers={"set-cookie": _auth_of(request).no_session(), **NO_STORE})
 
 
-async def revoke(request: Request) -> JSONResponse:
+async def revoke(request: Request) -> JsonAnswer:
     """Refuse credentials from now on, everywhere, and end their streams."""
     auth = _auth_of(request)
     access = await auth.identify(request)
@@ -85,7 +84,7 @@ async def revoke(request: Request) -> JSONResponse:
     return await _revoke(auth, access, subject, token, until=until)
 
 
-async def end_connections(request: Request) -> JSONResponse:
+async def end_connections(request: Request) -> JsonAnswer:
     """The same, asked for as the end of connections; with `again=true` the clients may come back."""
     auth = _auth_of(request)
     access = await auth.identify(request)
@@ -95,7 +94,7 @@ async def end_connections(request: Request) -> JSONResponse:
     return await _revoke(auth, access, query.one("subject"), query.one("token"), again=again)
 
 
-async def _revoke(auth: Auth, access: Access, subject: str | None, token: str | None, **more: Any) -> JSONResponse:
+async def _revoke(auth: Auth, access: Access, subject: str | None, token: str | None, **more: Any) -> JsonAnswer:
     if bool(subject) == bool(token):
         detail = "name a subject, or a token by its jti, and not both"
         raise Problem(400, "invalid_revocation", detail, field="subject")
@@ -104,7 +103,7 @@ async def _revoke(auth: Auth, access: Access, subject: str | None, token: str | 
         raise denied(access, "revoke credentials of others" if access.kind != "anonymous" else "revoke credentials")
     position = await auth.revoke(subject=subject or None, token=token or None, **more)
     named = {"subject": subject} if subject else {"token": token}
-    return JSONResponse({"id": position, **named}, headers=_NO_STORE)
+    return JsonAnswer({"id": position, **named})
 
 
 def _auth_of(request: Request) -> Auth:
@@ -116,12 +115,7 @@ def _auth_of(request: Request) -> Auth:
 
 async def _members(request: Request, code: str, *names: str) -> Mapping[str, Any]:
     """The members of the JSON object in a request's body; none for an empty body."""
-    announced = request.headers.get("content-length", "")
-    if announced.isdecimal() and int(announced[:19]) > _MOST:
-        raise LimitExceeded("the body's size in bytes", limit=_MOST, actual=int(announced[:19]))
-    body = await service_of(request).bodies.read(request.receive, None)
-    if len(body) > _MOST:
-        raise LimitExceeded("the body's size in bytes", limit=_MOST, actual=len(body))
+    body = await service_of(request).bodies.read(request.receive, request.headers.get("content-length"), _MOST)
     if not body.strip():
         return {}
     try:

@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from newswire.delivery.problem import Problem
 from newswire.delivery.query import Query
@@ -24,8 +23,8 @@ from newswire.hub.latest import is_within
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern, check_pattern, is_internal, name_or_pattern
 from newswire.server.service import Service, service_of
+from newswire.serving.answers import JsonAnswer
 
-_NO_STORE: Final = {"cache-control": "no-store"}
 LIMIT: Final = 100
 MOST: Final = 1000  # streams on one page
 _LOOKED_AT: Final = 20_000  # streams for one page, in each worker
@@ -33,7 +32,7 @@ _SLICE: Final = 500  # some 200 µs
 _CHANNELS: Final = 20  # of one stream
 
 
-async def connections(request: Request) -> JSONResponse:
+async def connections(request: Request) -> JsonAnswer:
     """The open streams, the oldest of each worker first."""
     service = service_of(request)
     await service.allow(request, "observe")
@@ -42,7 +41,7 @@ async def connections(request: Request) -> JSONResponse:
     channel, subject = query.one("channel"), query.one("subject")
     if channel is not None:
         check_pattern(channel)
-    limit = page_limit(query)
+    limit = query.count("limit", MOST) or LIMIT
     first, _, begin = (query.one("after") or "").partition(":")
     if begin and not begin.isdecimal():
         raise Problem(400, "invalid_query", "after is the `next` of another page", field="after")
@@ -62,22 +61,8 @@ async def connections(request: Request) -> JSONResponse:
     return _page(found, None)
 
 
-def _page(found: list[dict[str, Any]], after: str | None) -> JSONResponse:
-    return JSONResponse({"connections": found, "next": after}, headers=_NO_STORE)
-
-
-def page_limit(query: Query) -> int:
-    """How many a page is to have.
-
-    Raises:
-        Problem: that is no number, or too many.
-    """
-    text = query.one("limit")
-    if text is None:
-        return LIMIT
-    if not (text.isascii() and text.isdecimal() and 0 < int(text[:9]) <= MOST):
-        raise Problem(400, "invalid_query", f"limit is a number from 1 to {MOST}, not {text[:40]!r}", field="limit")
-    return int(text)
+def _page(found: list[dict[str, Any]], after: str | None) -> JsonAnswer:
+    return JsonAnswer({"connections": found, "next": after})
 
 
 async def own_connections(service: Service, question: dict[str, Any]) -> dict[str, Any]:
@@ -145,7 +130,7 @@ def _shown(service: Service, stream: Subscription[Any]) -> dict[str, Any]:
 _NAMES_AT_ONCE: Final = 2000  # names: about a millisecond
 
 
-async def channels(request: Request) -> JSONResponse:
+async def channels(request: Request) -> JsonAnswer:
     """The channels and patterns after `?after=`, of `?channel=`."""
     service = service_of(request)
     await service.allow(request, "observe")
@@ -154,7 +139,7 @@ async def channels(request: Request) -> JSONResponse:
     channel = query.one("channel")
     if channel is not None:
         check_pattern(channel)
-    limit = page_limit(query)
+    limit = query.count("limit", MOST) or LIMIT
     question = {"ask": "channels", "after": query.one("after") or "", "limit": limit + 1, "channel": channel}
     streams: dict[str, int] = {}
     for answer in await service.calls.ask_all(question):
@@ -171,7 +156,7 @@ async def channels(request: Request) -> JSONResponse:
             one = seen.get(name)
             counted = {"events": 0, "last": None} if one is None else {"events": one.events, "last": one.last}
             found.append({"name": name, "kind": "channel", "subscribers": streams[name], **counted})
-    return JSONResponse({"channels": found, "next": names[-1] if more else None}, headers=_NO_STORE)
+    return JsonAnswer({"channels": found, "next": names[-1] if more else None})
 
 
 async def own_channels(service: Service, question: dict[str, Any]) -> dict[str, int]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from newswire.delivery.query import Query
 from newswire.delivery.request import last_event_id
@@ -26,6 +26,7 @@ from newswire.log.channels import Pattern, name_or_pattern
 from newswire.log.engine import Span
 from newswire.log.position import Position
 from newswire.server.service import Service, service_of
+from newswire.serving.answers import JsonAnswer
 from newswire.serving.served_app import REASONS
 
 _TYPES: Final = {
@@ -95,7 +96,7 @@ async def tail(request: Request) -> EventSourceResponse:
     return EventSourceResponse(subscription, options=service.settings.stream, background=left)
 
 
-async def stats(request: Request) -> JSONResponse:
+async def stats(request: Request) -> JsonAnswer:
     """The numbers."""
     service = service_of(request)
     await service.allow(request, "observe")
@@ -109,7 +110,7 @@ async def stats(request: Request) -> JSONResponse:
     activity = service.activity
     activity.look_again()
     channels, patterns = _channels(service)
-    return JSONResponse(
+    return JsonAnswer(
         {
             "worker": service.workers.worker,
             "workers": stats.gauges["workers"],
@@ -134,8 +135,7 @@ async def stats(request: Request) -> JSONResponse:
             "channels_seen": len(activity),
             "complete": activity.complete,
             "patterns": patterns,
-        },
-        headers={"cache-control": "no-store"},
+        }
     )
 
 

@@ -18,7 +18,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any, Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from newswire.delivery.bodies import Bodies
@@ -35,6 +34,7 @@ from newswire.log.position import Position
 from newswire.server.auth import Denied
 from newswire.server.auth.access import Access, Action
 from newswire.server.service import Service
+from newswire.serving.answers import JsonAnswer
 from newswire.wire.event import Event
 from newswire.wire.payload import read_json, to_event
 
@@ -100,18 +100,17 @@ class Origin:
 
     # -- calls
 
-    async def call(self, request: Request) -> JSONResponse:
+    async def call(self, request: Request) -> JsonAnswer:
         """`POST /log/{call}`: one method of the engine."""
         name = request.path_params["call"]
         method = self._calls.get(name)
         if method is None:
             raise Problem(404, "not_found", f"there is no call {name[:40]!r} for edges")
         whole = self._is_whole(request)
-        length = request.headers.get("content-length", "")
-        body = await self._bodies_for(whole).read(request.receive, int(length) if length.isdecimal() else None)
+        body = await self._bodies_for(whole).read(request.receive, request.headers.get("content-length"))
         try:
             asked = read_json(body.decode())
-            return JSONResponse(await method(_Call(request, whole, asked if isinstance(asked, dict) else {})))
+            return JsonAnswer(await method(_Call(request, whole, asked if isinstance(asked, dict) else {})))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             if isinstance(error, InvalidChannel):
                 raise

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse
 
 from newswire.delivery.problem import Problem
 from newswire.delivery.query import Query, channel_of
@@ -18,20 +17,21 @@ from newswire.log.channels import Channels, Pattern, name_or_pattern
 from newswire.log.engine import Entry, Span
 from newswire.log.position import Lives, Position
 from newswire.server.service import service_of
+from newswire.serving.answers import JsonAnswer
 
 _DEFAULT: Final = 100
 _MOST: Final = 1000
 
 
-async def history(request: Request) -> JSONResponse:
+async def history(request: Request) -> JsonAnswer:
     """Answer with one page."""
     service = service_of(request)
     channel = channel_of(request.scope)
     query = Query(request.scope["query_string"])
     query.only("after", "limit", "last", also=service.parameters)
     after = query.one("after") or None
-    limit = _count(query, "limit")
-    last = _count(query, "last")
+    limit = query.count("limit", _MOST)
+    last = query.count("last", _MOST)
     await service.allow(request, "read", channel)
     if last is not None:
         return await _newest(service.hub, channel, last, alone=after is None and limit is None)
@@ -48,10 +48,10 @@ async def history(request: Request) -> JSONResponse:
         if through > offset:
             gap = {"reason": "trimmed", "after": after, "through": str(Position(epoch, through))}
             answer["gap"] = gap if page.lost > offset else gap | {"certain": False}
-    return JSONResponse(answer, headers={"cache-control": "no-store"})
+    return JsonAnswer(answer)
 
 
-async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JSONResponse:
+async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JsonAnswer:
     """Answer with the newest `count` events.
 
     A log reads forwards only: after which offset the channel has just so many is found by halving.
@@ -73,7 +73,7 @@ async def _newest(hub: Hub, channel: str, count: int, *, alone: bool) -> JSONRes
             low, found = middle, page
     position = str(Position(span.epoch, span.latest))
     answer = {"events": _as_json(found, span.lives), "next": position, "more": False}
-    return JSONResponse(answer, headers={"cache-control": "no-store"})
+    return JsonAnswer(answer)
 
 
 async def _read(hub: Hub, channels: Channels, after: int, span: Span, count: int) -> list[Entry]:
@@ -108,13 +108,3 @@ def _as_json(entries: Iterable[Entry], lives: Lives) -> list[dict[str, object]]:
         }
         for entry in entries
     ]
-
-
-def _count(query: Query, name: str) -> int | None:
-    text = query.one(name)
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= _MOST):
-        detail = f"{name} is a number from 1 to {_MOST}, not {text[:40]!r}"
-        raise Problem(400, "invalid_query", detail, field=name)
-    return int(text)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from newswire.delivery.problem import Problem, not_found
@@ -21,6 +21,7 @@ from newswire.hub.presence.member import Member, check_id, json_text
 from newswire.hub.presence.presences import Presence
 from newswire.server.auth import Access, allow_all
 from newswire.server.service import Service, service_of
+from newswire.serving.answers import NO_STORE, JsonAnswer
 from newswire.wire.event import Event
 from newswire.wire.payload import read_json
 from newswire.wire.reserved import COUNT
@@ -39,10 +40,10 @@ async def presence(request: Request) -> Response | ASGIApp:
     if query.choice("count", "", "1") is not None:
         if "text/event-stream" in request.headers.get("accept", ""):
             return await _stream_of_counts(request, service, found)
-        return _answer({"channel": found.channel, "count": await found.count()})
+        return JsonAnswer({"channel": found.channel, "count": await found.count()})
     await service.allow(request, "subscribe", found.channel)
     members = [{"member": member, "state": state} for member, state in (await found.members()).items()]
-    return _answer({"channel": found.channel, "count": await found.count(), "members": members})
+    return JsonAnswer({"channel": found.channel, "count": await found.count(), "members": members})
 
 
 async def _stream_of_counts(request: Request, service: Service, found: Presence) -> ASGIApp:
@@ -75,7 +76,7 @@ async def _update(request: Request, service: Service, found: Presence, query: Qu
     if member is None:
         raise Problem(403, "no_member", "only a member has a state: a visitor has no name", field="member")
     service.presence_rates.check(f"member {found.channel} {member}")
-    body = await service.bodies.read(request.receive, None)
+    body = await service.bodies.read(request.receive, request.headers.get("content-length"))
     try:
         state = read_json(body.decode("utf-8"))
     except ValueError:
@@ -86,11 +87,7 @@ async def _update(request: Request, service: Service, found: Presence, query: Qu
         detail = "this member is not on the channel: open a stream with presence=join first"
         raise Problem(404, "not_here", detail, field="member") from None
     service.presence_rates.took(f"member {found.channel} {member}", 1)
-    return Response(status_code=204, headers={"cache-control": "no-store"})
-
-
-def _answer(value: dict[str, object]) -> JSONResponse:
-    return JSONResponse(value, headers={"cache-control": "no-store"})
+    return Response(status_code=204, headers=NO_STORE)
 
 
 def _presence_of(service: Service, channel: str) -> Presence:

@@ -22,7 +22,7 @@ from typing import Any, ClassVar, Final, Literal
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from newswire import posix
@@ -32,6 +32,7 @@ from newswire.delivery.threads import in_thread
 from newswire.errors import LogError
 from newswire.hub.hub import Hub
 from newswire.log.position import Position
+from newswire.serving.answers import JsonAnswer
 from newswire.serving.hosts import Hosts
 from newswire.serving.metrics import Family, render
 from newswire.serving.origins import Grants, Origins
@@ -44,7 +45,6 @@ logger: logging.Logger = logging.getLogger("newswire.server")
 
 _LOG_SECONDS: Final = 2.0  # a log that needs longer to say where it is has no strength to serve
 _WRITE_SECONDS: Final = 1.0
-_NOT_STORED: Final = {"cache-control": "no-store"}
 REASONS: Final = ("trimmed", "epoch", "future", "invalid", "slow")
 _RESUMES: Final = ("new", "current", "window", "log", "gap")
 _ENDS: Final = ("client", "slow", "goodbye", "max_age", "expired", "revoked", "closed", "cut", "failed")
@@ -278,7 +278,7 @@ class ServedApp:
 
     async def live(self, request: Request) -> Response:
         """Answer as long as the event loop turns."""
-        return JSONResponse({"status": "live"}, headers=_NOT_STORED)
+        return JsonAnswer({"status": "live"})
 
     async def ready(self, request: Request) -> Response:
         """Answer 200 if the process can publish and stream: its log answers, and it is not stopping.
@@ -298,7 +298,7 @@ class ServedApp:
         latest = str(Position(span.epoch, span.latest))
         lag = max(0, span.latest - inside.head) if span.epoch == inside.epoch else 0
         found = {"status": "ready", "latest": latest, "log": "behind" if lag else inside.monitor.state, "lag": lag}
-        return JSONResponse(found, headers=_NOT_STORED)
+        return JsonAnswer(found)
 
     async def metrics(self, request: Request) -> Response:
         """Answer a scrape with the stats of all workers.

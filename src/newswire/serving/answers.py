@@ -1,0 +1,16 @@
+"""Answers that no cache may keep: what a server says of itself, of its channels and of credentials."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from starlette.responses import JSONResponse
+
+NO_STORE: Final = {"cache-control": "no-store"}
+
+
+class JsonAnswer(JSONResponse):
+    """A JSON answer that no cache keeps."""
+
+    def __init__(self, value: Any, status: int = 200) -> None:
+        super().__init__(value, status, NO_STORE)
