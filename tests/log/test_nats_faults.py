@@ -350,8 +350,29 @@ async def test_a_user_with_few_rights(tmp_path: Path) -> None:
             assert await log.drop({"a": numbers[0]}) == 1
             assert (await log.info()).storage.startswith("NATS JetStream 2.")
         async with opened(NatsLog(url, namespace="other", timeout=0.5)) as log:
-            with pytest.raises(LogUnavailable, match=r"(?i)permissions violation for publish"):
+            with pytest.raises(
+                LogUnavailable, match=r"this user do it: permissions violation for publish to .\$JS.API"
+            ):
                 await log.span()
+
+
+@pytest.mark.parametrize("token", [None, "once"])
+async def test_a_user_who_may_not_publish(tmp_path: Path, token: str | None) -> None:
+    """The error comes at once and says which right is missing; what it may do goes on over the same connection."""
+    config = tmp_path / "nats.conf"
+    server = Nats("--config", str(config))
+    rights = _RIGHTS.replace('"mine.>"', '"mine.*.l", "mine.*.c.free"')
+    config.write_text(rights.format(port=server.port))
+    with server:
+        async with opened(NatsLog(f"nats://hub:pw@127.0.0.1:{server.port}", namespace="mine", timeout=20)) as log:
+            await publish(log, "free", "1")
+            for count in (1, 3):
+                with pytest.raises(
+                    LogUnavailable, match=r'permissions violation for publish to "mine\.\w+\.c\.Secret"'
+                ):
+                    await log.append([("Secret", Event("2"))] * count, token=token)
+            await publish(log, "free", "3")
+            assert [entry.data for entry in await read_all(log, "free")] == ["1", "3"]
 
 
 async def test_a_batch_without_events(nats: Nats, namespace: str) -> None:

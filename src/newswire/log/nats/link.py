@@ -29,6 +29,7 @@ _PING_SECONDS: Final = 10  # a server that does not answer two of them in a row 
 _HEAD: Final = len("NATS/1.0\r\n\r\n")  # around headers
 _LINE: Final = len(": \r\n")  # around the name and the value of one
 FULL: Final = (10023, 10028, 10047)  # what JetStream says that has no room left for an account, or at all
+_PUBLISH: Final = re.compile(r'publish to "([^"]*)"', re.IGNORECASE)
 _SECRET: Final = re.compile(r"//[^/\s]*@")
 
 # Called with an answer; None: there will be none, as the connection broke.
@@ -67,6 +68,7 @@ class Link:
         version: its software's.
         max_payload: the largest message that it takes, in bytes.
         on_lost: called when the connection broke.
+        on_denied: called with a subject, in small letters, to which this user may not publish: it is stored nowhere.
     """
 
     def __init__(self, url: str, timeout: float, creds: str | None = None, ca: str | None = None) -> None:
@@ -77,12 +79,14 @@ class Link:
         self.version: str = ""
         self.max_payload: int = 0
         self.on_lost: list[Callable[[], object]] = []
+        self.on_denied: list[Callable[[str], object]] = []
         self._client: DirectClient | None = None
         self._inbox = ""
         self._number = 0
         self._waiting: dict[str, OnAnswer] = {}
         self._failure = ""  # what the client has told last
         self._denied = ""  # what the server does not let this user do
+        self._asked: dict[str, str] = {}  # subjects of requests that wait, by where their answers come
         self._ending: set[asyncio.Task[None]] = set()
 
     @property
@@ -194,6 +198,7 @@ class Link:
         """
         answered: asyncio.Future[Msg | None] = asyncio.get_running_loop().create_future()
         reply = self.expect(lambda message: None if answered.done() else answered.set_result(message))
+        self._asked[reply] = subject
         try:
             await self.send(subject, data, reply, headers)
             async with asyncio.timeout(self.timeout):
@@ -203,6 +208,8 @@ class Link:
             message = None
         finally:
             self.forget(reply)
+            if not self._asked.pop(reply):
+                raise self.denied(subject)
         if message is None:
             raise self.lost()
         if is_nobody(message):
@@ -264,6 +271,11 @@ class Link:
         """What to raise where an answer will not come."""
         return LinkLost(f"{self.name} did not answer{self._denied and f': {self._denied}'}")
 
+    def denied(self, subject: str) -> LogUnavailable:
+        """What to raise for a message to a subject that this user may not publish to."""
+        what = f'permissions violation for publish to "{subject}"'
+        return LogUnavailable(f"the server {self.name} does not let this user do it: {what}")
+
     def drop(self) -> None:
         """The connection is of no use any more."""
         if self._client is not None:
@@ -291,7 +303,19 @@ class Link:
         text = _text(error)
         if "permissions violation" in text.lower():
             self._denied = f"the server does not let this user do it: {text}"
+            found = _PUBLISH.search(text)
+            if found:
+                self._deny(found[1].lower())
         self._failure = text
+
+    def _deny(self, subject: str) -> None:
+        for reply in [reply for reply, asked in self._asked.items() if asked.lower() == subject]:
+            self._asked[reply] = ""
+            on_answer = self._waiting.get(reply[len(self._inbox) :])
+            if on_answer is not None:
+                on_answer(None)
+        for each in self.on_denied:
+            each(subject)
 
     def _explained(self, error: Exception) -> str:
         text = self._failure if isinstance(error, errors.NoServersError) and self._failure else _text(error)

@@ -62,6 +62,7 @@ class Writer:
         self._batches = itertools.count(1)
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        stream.link.on_denied.append(self._denied)
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
@@ -166,6 +167,16 @@ class Writer:
         if not self._flight or (self._queue and len(self._flight) <= _FLIGHT // 2):
             self._wake.set()
 
+    def _denied(self, subject: str) -> None:
+        """This user may not publish to a subject: what is on its way there was not stored."""
+        link = self._stream.link
+        subjects = {unit: self._stream.subjects.of(unit.batch.events[0][0]) for unit in self._flight}
+        for unit, sent_to in subjects.items():
+            if sent_to.lower() == subject:
+                link.forget(self._flight.pop(unit))
+                self._outcomes.settle(unit, link.denied(sent_to))
+        self._wake.set()
+
     def _take(self, unit: Unit, data: bytes) -> None:
         try:
             seq, again = _ack(data)
@@ -212,8 +223,9 @@ class Writer:
         lost, self._lost = self._lost, []
         nobody, self._nobody = self._nobody, []
         again = []
+        patience = _PATIENCE * self._stream.link.timeout
         for unit in lost:
-            if unit.id is None:
+            if unit.id is None or self._now() >= unit.sent + patience:
                 self._outcomes.settle(unit, LogUncertain(f"{self._stream} did not answer; {HINT}"))
             else:
                 unit.resent = True

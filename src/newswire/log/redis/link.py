@@ -320,7 +320,8 @@ class Link:
             self._server.moved(error.host, error.port)
             return _Moved(f"another member of the cluster has the log: {text}")
         if isinstance(error, NoPermissionError) or text.startswith(("NOPERM", "ACL failure")):  # of a script's commands
-            return LogUnavailable(f"the server {self._server.name} does not let this user do it: {text}")
+            keys = f" (the log's keys are ~{self._server.prefix}*)" if "access a key" in text else ""
+            return LogUnavailable(f"the server {self._server.name} does not let this user do it: {text}{keys}")
         if "WRONGTYPE" in text:
             return LogCorrupt(f"keys of {self._server.name} are something else's: use another namespace ({text})")
         if isinstance(error, _LATER) or _LATER_WORDS.match(text):
