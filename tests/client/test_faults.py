@@ -37,7 +37,7 @@ class Publisher(threading.Thread):
         with httpx2.Client() as client:
             number = 0
             while self._more():
-                time.sleep(0.003)  # events come while faults strike, and do not fill the log
+                time.sleep(0.02)  # events come while faults strike, and do not fill the log
                 self._send(client, f"{number} žluťoučký 𝄞\nkůň " + "€" * (number * 7 % 50))
                 number += 1
             self._send(client, LAST)
