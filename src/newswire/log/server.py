@@ -10,12 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from copy import copy
 from typing import Final, Protocol
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.engine import Span
 from newswire.log.position import Lives, parse_lives
 from newswire.log.retry import Outage, Retry
+from newswire.redact import without_userinfo
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -26,7 +28,45 @@ class LinkLost(LogUnavailable):
     """The connection broke after a request was sent: whether the server has served it is not known."""
 
 
-class RemoteServer:
+class Attempts:
+    """The attempts of one engine to get to its server: after one that failed, all calls fail for a moment.
+
+    Attributes:
+        away: whether the last attempt has failed.
+    """
+
+    def __init__(self) -> None:
+        self.away: bool = False
+        self._outage = Outage("no connection to the log", logger, quiet=True)
+        self._retry = Retry(0.05, 2.0)
+        self._next_try = 0.0  # until then no one tries to connect
+        self._failure: LogError = LogUnavailable("")
+
+    def check_pause(self) -> None:
+        """Raise what the last attempt, of whichever connection, failed with, if that was a moment ago."""
+        if asyncio.get_running_loop().time() < self._next_try:
+            raise copy(self._failure)
+
+    def wait(self) -> float:
+        """Seconds until the next attempt makes sense."""
+        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
+
+    def pause(self, failure: LogError) -> None:
+        """An attempt has failed, and calls fail with `failure` until the next one makes sense."""
+        self.away = True
+        self._failure = copy(failure)  # a traceback would keep what called
+        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
+        self._outage.failed(failure)
+
+    def reached(self) -> None:
+        """An attempt has succeeded."""
+        self.away = False
+        self._next_try = 0.0
+        self._retry.reset()
+        self._outage.ended()
+
+
+class RemoteServer(Attempts):
     """A server, for one engine.
 
     Args:
@@ -41,7 +81,6 @@ class RemoteServer:
         made: whether this process has made the log.
         run: the server process that the newest connection leads to. Where an address leads to another one from now on,
             the server of before may live on: what it acknowledged would be lost. So connections to it are made again.
-        away: whether the last attempt to connect has failed.
         on_epoch: called when the epoch has changed.
         refusals: the client library's errors that say that the server refuses what it `asks_for`.
     """
@@ -50,6 +89,7 @@ class RemoteServer:
     asks_for: str
 
     def __init__(self, name: str, timeout: float, create: bool) -> None:
+        super().__init__()
         self.epoch: str = ""
         self.lives: Lives | None = None
         self.seen: int = 0
@@ -58,22 +98,8 @@ class RemoteServer:
         self.create = create
         self.made = False
         self.run: str | bytes = ""
-        self.away: bool = False
         self.on_epoch: Callable[[], object] = lambda: None
         self._lives = ""  # as the server has them
-        self._outage = Outage("no connection to the log", logger, quiet=True)
-        self._retry = Retry(0.05, 2.0)
-        self._next_try = 0.0  # until then no one tries to connect
-        self._failure = ""
-
-    def check_pause(self) -> None:
-        """Raise what the last attempt to connect, of whichever link, failed with, if that was a moment ago."""
-        if asyncio.get_running_loop().time() < self._next_try:
-            raise LogUnavailable(self._failure)
-
-    def wait(self) -> float:
-        """Seconds until the next attempt to connect makes sense."""
-        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
 
     def failed(self, error: Exception) -> LogUnavailable:
         """A connection could not be made. Returns what to raise."""
@@ -83,18 +109,8 @@ class RemoteServer:
             failure = LogUnavailable(f"the server {self.name} refuses {self.asks_for}: {text_of(error)}")
         else:
             failure = LogUnavailable(f"the server {self.name} can't be reached: {text_of(error)}")
-        self.away = True
-        self._failure = str(failure)
-        self._next_try = asyncio.get_running_loop().time() + self._retry.next()
-        self._outage.failed(failure)
+        self.pause(LogUnavailable(str(failure)))  # no `LinkLost`: nothing is sent by calls that fail with it
         return failure
-
-    def reached(self) -> None:
-        """A connection was made."""
-        self.away = False
-        self._next_try = 0.0
-        self._retry.reset()
-        self._outage.ended()
 
     def found(self, epoch: str, latest: int, lives: str) -> None:
         """The log is in this life now."""
@@ -153,9 +169,9 @@ def no_log(place: str) -> LogUnavailable:
     return LogUnavailable(f"there is no log {place}, and it is not to be made here: run `newswire log init`")
 
 
-def text_of(error: Exception) -> str:
-    """What a server or the system says, in one line."""
+def text_of(error: BaseException) -> str:
+    """What a server or the system says, in one line, without the passwords of URLs."""
     text = str(getattr(error, "message", None) or error)
     if not text and isinstance(error, TimeoutError):
         return "no answer"
-    return " ".join(text.split())[:200] or type(error).__name__
+    return without_userinfo(" ".join(text.split()))[:200] or type(error).__name__

@@ -22,7 +22,7 @@ from nats.aio.subscription import Subscription
 from newswire.counted import counted
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.nats.client import DirectClient
-from newswire.log.server import LinkLost
+from newswire.log.server import LinkLost, text_of
 
 STATUS: Final = "Status"
 _PING_SECONDS: Final = 10  # a server that does not answer two of them in a row is gone
@@ -30,7 +30,6 @@ _HEAD: Final = len("NATS/1.0\r\n\r\n")  # around headers
 _LINE: Final = len(": \r\n")  # around the name and the value of one
 FULL: Final = (10023, 10028, 10047)  # what JetStream says that has no room left for an account, or at all
 _PUBLISH: Final = re.compile(r'publish to "([^"]*)"', re.IGNORECASE)
-_SECRET: Final = re.compile(r"//[^/\s]*@")
 
 # Called with an answer; None: there will be none, as the connection broke.
 OnAnswer: TypeAlias = Callable[[Msg | None], object]
@@ -164,7 +163,7 @@ class Link:
             subscription = await client.listen(reply, on_answer)
         except (errors.Error, OSError) as error:
             self.drop()
-            raise LinkLost(f"the connection to {self.name} broke: {_text(error)}") from None
+            raise LinkLost(f"the connection to {self.name} broke: {text_of(error)}") from None
         self._waiting[reply] = on_answer
         return Listener(self, client, subscription, reply)
 
@@ -187,7 +186,7 @@ class Link:
             await client.publish(subject, data, reply, dict(headers) if headers else None)
         except (errors.Error, OSError) as error:
             self.drop()
-            raise LinkLost(f"the connection to {self.name} broke: {_text(error)}") from None
+            raise LinkLost(f"the connection to {self.name} broke: {text_of(error)}") from None
 
     async def ask(self, subject: str, data: bytes = b"", headers: Mapping[str, str] | None = None) -> Msg:
         """Send a request, and wait for its answer.
@@ -300,7 +299,7 @@ class Link:
             each()
 
     def _on_error(self, error: Exception) -> None:
-        text = _text(error)
+        text = text_of(error)
         if "permissions violation" in text.lower():
             self._denied = f"the server does not let this user do it: {text}"
             found = _PUBLISH.search(text)
@@ -318,7 +317,7 @@ class Link:
             each(subject)
 
     def _explained(self, error: Exception) -> str:
-        text = self._failure if isinstance(error, errors.NoServersError) and self._failure else _text(error)
+        text = self._failure if isinstance(error, errors.NoServersError) and self._failure else text_of(error)
         if "authorization" in text.lower() or "authentication" in text.lower():
             return f"refuses this user, password or token: {text}"
         return f"can't be reached: {text}"
@@ -392,10 +391,3 @@ def _parse(url: str, creds: str | None, ca: str | None) -> tuple[list[str], dict
         except OSError as error:  # without the file's name
             raise ValueError(f"ca={ca}: these certificates can't be read: {error.strerror or error}") from None
     return servers, options
-
-
-def _text(error: BaseException) -> str:
-    """What a server or the system says, in one line."""
-    if isinstance(error, TimeoutError) and not str(error):
-        return "no answer"
-    return _SECRET.sub("//", " ".join(str(error).split()))[:200] or type(error).__name__

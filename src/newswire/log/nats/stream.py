@@ -30,8 +30,7 @@ from newswire.log.nats.link import FULL, Link, NoResponders, Refused, refused
 from newswire.log.nats.subjects import Subjects
 from newswire.log.position import Life, Lives, lives_text, new_epoch, parse_lives
 from newswire.log.retention import Retention
-from newswire.log.retry import Outage, Retry
-from newswire.log.server import no_log
+from newswire.log.server import Attempts, no_log
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -78,7 +77,7 @@ class State:
         return self.first - 1
 
 
-class Stream:
+class Stream(Attempts):
     """The stream, as all parts of an engine see it.
 
     Attributes:
@@ -91,12 +90,12 @@ class Stream:
         subjects: of this stream.
         single: whether one server has it, which then knows its end.
         made: whether this process has made the stream.
-        away: whether the last attempt to get to it has failed.
         on_epoch: called when the epoch has changed.
         create: whether to make a stream where there is none.
     """
 
     def __init__(self, link: Link, name: str, retention: Retention, replicas: int, create: bool = True) -> None:
+        super().__init__()
         self.link = link
         self.create = create
         self.name = name
@@ -107,7 +106,6 @@ class Stream:
         self.subjects: Subjects = Subjects(name, "")
         self.single: bool = True
         self.made: bool = False
-        self.away: bool = False
         self.on_epoch: list[Callable[[], object]] = []
         self._retention = retention
         self._replicas = replicas
@@ -117,10 +115,6 @@ class Stream:
         self._unsettled: _NoRoom | None = None  # why the life that the log needs was not begun
         self._is_copy = False  # and nothing else has stored in it
         self._lock = asyncio.Lock()
-        self._outage = Outage("no connection to the log", logger, quiet=True)
-        self._retry = Retry(0.05, 2.0)
-        self._next_try = 0.0
-        self._failure: LogError | None = None
         link.on_lost.append(self._lost)
 
     def __str__(self) -> str:
@@ -141,9 +135,7 @@ class Stream:
         async with self._lock:
             if self.is_ready():
                 return
-            loop = asyncio.get_running_loop()
-            if loop.time() < self._next_try and self._failure is not None:
-                raise copy(self._failure)
+            self.check_pause()
             try:
                 if not self.link.is_open:
                     await self.link.connect()
@@ -151,23 +143,14 @@ class Stream:
                 self._entered = self.link.is_open
             except LogError as error:
                 await self.link.close()
-                self.away = True
-                self._failure = copy(error)
-                self._next_try = loop.time() + self._retry.next()
-                self._outage.failed(error)
+                self.pause(error)
                 raise
-            self.away = False
-            self._retry.reset()
-            self._outage.ended()
+            self.reached()
 
     async def look_again(self) -> None:
         """Look again which life of the log goes on."""
         self._entered = False
         await self.ready()
-
-    def wait(self) -> float:
-        """Seconds until the next attempt to connect makes sense."""
-        return max(self._next_try - asyncio.get_running_loop().time(), 0.0) + 0.001
 
     async def settle(self, *, copying: bool = False) -> None:
         """Begin the life that the log needs, if that was put off. Done before anything is stored.
