@@ -67,14 +67,15 @@ async def test_a_publish_that_waits(caplog: pytest.LogCaptureFixture) -> None:
     log = TroubledLog(MemoryLog(), random.Random(7))
     async with Hub(log) as hub:
         fails = True
-        store = log.append
+        store = log.engine.submit
 
-        async def append(*arguments, **options):  # type: ignore[no-untyped-def]
+        def submit(batches, on_done):  # type: ignore[no-untyped-def]
             if fails:
-                raise LogUnavailable("away")
-            return await store(*arguments, **options)
+                on_done([LogUnavailable("away")] * len(batches), "")
+            else:
+                store(batches, on_done)
 
-        log.append = append  # type: ignore[method-assign]
+        log.engine.submit = submit  # type: ignore[method-assign]
         with pytest.raises(LogUnavailable):
             await hub.publish("a", "never")
         await until_state(hub, "down")

@@ -201,6 +201,39 @@ hub.sync.close() if sys.argv[2] == "sync" else asyncio.run(hub.close())
 """
 
 
+FORK_INSIDE = """
+import asyncio, os, sys
+from newswire import Hub
+hub = Hub(sys.argv[1])
+
+async def main():
+    async with hub:
+        await hub.publish("a", "parent")
+        child = os.fork()
+        if child == 0:  # with a copy of the event loop, which says that it runs
+            try:
+                hub.publish("a", "x").send(None)
+            except RuntimeError:
+                os._exit(0)
+            finally:
+                os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        await hub.publish("a", "goes on")
+        page, _ = await hub.history("a")
+        assert [entry.data for entry in page.entries] == ["parent", "goes on"]
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
+def test_a_fork_inside_the_event_loop_publishes_nothing(url: str, tmp_path: Path) -> None:
+    """Its copy of the hub looks open, and what it would store there would be lost."""
+    arguments = [sys.executable, "-c", FORK_INSIDE, url.format(folder=tmp_path)]
+    subprocess.run(arguments, check=True, timeout=60)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["sync", "async"])
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])

@@ -120,6 +120,7 @@ class JsonLines(Engine):
     """
 
     limits = Limits(nul=False, batch_events=10_000, batch_bytes=32 * 2**20, answer_seconds=20.0)
+    atomic = True
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from newswire.errors import EpochChanged, LogUnavailable, LogUncertain, TrimmedAway
+from newswire.errors import EpochChanged, LogError, LogUnavailable, LogUncertain, TrimmedAway
 from newswire.hub.stats import LogState
 from newswire.log.engine import Entry, Span
 from newswire.log.log import Log
@@ -221,6 +221,7 @@ class LogMonitor:
         self._publish_failed = 0.0  # when; 0: the last one did not
         self._task = SupervisedTask(self._look, outage, retry=Retry(0.1, 5.0))
         self._task.start()
+        log.on_answer = self._on_answer
 
     @property
     def lag(self) -> int:
@@ -232,20 +233,18 @@ class LogMonitor:
         """`down`: the log can't be used. `behind`: it can, and older events are still on their way here."""
         return "down" if self._outage.is_on else "behind" if self.lag else "up"
 
-    def publish_failed(self, error: Exception) -> None:
-        """A publish got this error."""
+    def _on_answer(self, error: LogError | None) -> None:
+        """What was published got this error, or is stored again; see `Log`."""
         if isinstance(error, (LogUnavailable, LogUncertain)):
             self._publish_failed = time.monotonic()
             self._outage.failed(error, self)
-
-    def published(self) -> None:
-        """A publish was stored."""
-        if self._publish_failed:
+        elif self._publish_failed and error is None:
             self._publish_failed = 0.0
             self._outage.ended(self)
 
     async def close(self) -> None:
         """Stop looking."""
+        self._log.on_answer = lambda error: None
         self._outage.left(self)
         await self._task.close()
 
@@ -261,7 +260,7 @@ class LogMonitor:
             span = await self._log.span()
             self._task.succeeded()
             if self._publish_failed and time.monotonic() - self._publish_failed > _PUBLISH_SECONDS:
-                self.published()  # no publisher tries any more: what is known of the log now is that it answers
+                self._on_answer(None)  # no publisher tries any more: what is known of the log now is that it answers
             self.latest = span.latest
             if span.epoch != self._receiver.epoch or span.latest < head:
                 if self._follower.begun:

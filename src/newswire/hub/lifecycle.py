@@ -11,13 +11,15 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar
+from weakref import WeakSet
 
+from newswire import posix
 from newswire.errors import Closed
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
@@ -29,6 +31,8 @@ from newswire.log.workers import refuse_if_not_shared
 
 if TYPE_CHECKING:
     from newswire.hub.contracts import Contracts
+
+_opened: WeakSet[Lifecycle] = WeakSet()
 
 T = TypeVar("T")
 _EXIT_SECONDS: Final = 2.0  # for closing a hub when the process ends
@@ -62,7 +66,7 @@ class Lifecycle:
         self.closed: bool = False
         self._runtime: HubRuntime | None = None
         self._pid: int | None = None  # the process that opened the hub
-        self._opened_by = 0  # the thread that did
+        self._opened_by = 0  # the thread that did; 0 in a fork
         self._opening: asyncio.Task[HubRuntime] | None = None
         self._ending: asyncio.Task[None] | None = None
         self._closed_in: weakref.ref[asyncio.AbstractEventLoop] | None = None
@@ -117,6 +121,15 @@ class Lifecycle:
                 "fork, one in each process (with gunicorn --preload, a pool or a daemon: publish nothing before)"
             )
 
+    def is_open_here(self) -> bool:
+        """Whether the hub is open in the event loop that runs here: then `runtime` has nothing to do.
+
+        In the thread that opened it no other loop than its own can run while that does. (Up to Python 3.11, to ask
+        asyncio which one runs is a system call.)
+        """
+        loop = self.loop
+        return loop is not None and loop.is_running() and self._runtime is not None and self._opened_by == get_ident()
+
     async def runtime(self) -> HubRuntime:
         """The inside of the hub, which is opened if need be; for newswire itself.
 
@@ -156,8 +169,9 @@ class Lifecycle:
         if self._runtime is not None:
             return self._runtime
         self.loop = loop
-        self._opened_by = threading.get_ident()
+        self._opened_by = get_ident()
         self._pid = os.getpid()
+        _opened.add(self)
         if self._opening is None:
             self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
         return await asyncio.shield(self._opening)
@@ -321,7 +335,7 @@ class Lifecycle:
             loop = self.loop
             if loop is None or loop.is_closed():
                 loop = self._start_thread()
-            elif self._opened_by == threading.get_ident() and not loop.is_running():
+            elif self._opened_by == get_ident() and not loop.is_running():
                 raise RuntimeError(
                     "this hub is open in an event loop of this thread that does not run now, so hub.sync would wait "
                     "for ever: close the hub in that loop, or await its own method there"
@@ -401,3 +415,11 @@ async def _cancel_all() -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _after_in_child() -> None:
+    for hub in _opened:
+        hub._opened_by = 0
+
+
+posix.at_fork(after_in_child=_after_in_child)

@@ -12,8 +12,8 @@ from hashlib import sha256
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from newswire.errors import LogError, LogUnavailable
-from newswire.hub.lifecycle import Lifecycle, running_loop
+from newswire.errors import LogUnavailable
+from newswire.hub.lifecycle import Lifecycle
 from newswire.hub.options import HubOptions
 from newswire.hub.transactions import Ticket, Writing, elsewhere
 from newswire.hub.versions import Versions
@@ -119,13 +119,19 @@ class Publisher(Lifecycle):
             Closed: the hub was closed.
             ValueError: `idempotency_key` or `version` is not a valid one, or both are given; nothing was stored.
         """
-        batch = [(channel, self.event_of(channel, data, event))]
+        contracts = self.contracts
+        made = to_event(data, event) if contracts is None else contracts.encode(channel, data, event)
+        if idempotency_key is None and version is None and connection is None and wait is None and self.tracer is None:
+            if not self.is_open_here():
+                await self.runtime()
+            return await self.log.append_one(channel, made)
+        batch = [(channel, made)]
         if version is not None:
             check_version(version, idempotency_key, connection)
             return await self._store_version(batch[0], version, wait)
-        if connection is None:
-            return (await self._store(batch, idempotency_key, wait))[0]
-        return (await self._write(connection, batch, idempotency_key)).ticket(self, first)
+        if connection is not None:
+            return (await self._write(connection, batch, idempotency_key)).ticket(self, first)
+        return (await self._store(batch, idempotency_key, wait))[0]
 
     @overload
     async def publish_many(
@@ -200,32 +206,17 @@ class Publisher(Lifecycle):
     async def _append_if(
         self, batch: Sequence[tuple[str, Event]], condition: Condition, token: str | None
     ) -> list[Position] | None:
-        runtime = await self.runtime()
-        try:
-            stored = await self.log.append_if(batch, condition, token=token)
-        except LogError as error:
-            runtime.monitor.publish_failed(error)
-            raise
-        if runtime.outage.is_on:
-            runtime.monitor.published()
-        return stored
+        await self.runtime()
+        return await self.log.append_if(batch, condition, token=token)
 
     async def _close(self) -> None:
         await self.versions.close()
         await super()._close()
 
     async def _append(self, batch: list[tuple[str, Event]], token: str | None) -> list[Position]:
-        runtime = self._runtime
-        if runtime is None or self.closed or running_loop() is not self.loop:
-            runtime = await self.runtime()
-        try:
-            stored = await self.log.append(batch, token=token)
-        except LogError as error:
-            runtime.monitor.publish_failed(error)
-            raise
-        if runtime.outage.is_on:
-            runtime.monitor.published()
-        return stored
+        if not self.is_open_here():
+            await self.runtime()
+        return await self.log.append(batch, token=token)
 
     async def _write(self, connection: object, batch: list[tuple[str, Event]], key: str | None) -> Writing:
         writing = self.writing(connection, batch, key)

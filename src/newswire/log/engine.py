@@ -46,7 +46,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, NamedTuple, TypeAlias
 
@@ -247,13 +247,9 @@ class Batch:
         self.size: int
 
 
-def weigh(batches: Iterable[Batch]) -> tuple[int, int]:
+def weigh(batches: Sequence[Batch]) -> tuple[int, int]:
     """The number of events in batches, and the UTF-8 bytes of their data."""
-    events = size = 0
-    for batch in batches:
-        events += len(batch.sizes)
-        size += batch.size
-    return events, size
+    return sum([len(batch.sizes) for batch in batches]), sum([batch.size for batch in batches])
 
 
 class Known(int):
@@ -313,6 +309,8 @@ class Engine(ABC):
         limits: what it can store.
         immediate: whether `submit` calls back before it returns. Then `Log` does not gather what comes together.
         shared: whether other processes may have the same log.
+        atomic: whether what one `submit` gets is stored together or not at all, but for conditions and tokens. Then
+            `Log` makes one batch of the single events that come together, which costs less.
         answers_get_lost: whether a batch may be stored although its publisher gets an error: over a network. Then
             those that try again give each batch a token.
         tail_early: whether a hub follows from the beginning on, and not only when somebody subscribes: it costs next to
@@ -323,6 +321,7 @@ class Engine(ABC):
     limits: Limits = Limits()
     immediate: ClassVar[bool] = False
     shared: ClassVar[bool] = True
+    atomic: ClassVar[bool] = False
     answers_get_lost: ClassVar[bool] = True
     tail_early: ClassVar[bool] = False
     known: Container[str] | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
@@ -23,7 +23,6 @@ from newswire.log.engine import (
     Engine,
     Entry,
     Info,
-    Known,
     Limits,
     Losses,
     OnDone,
@@ -32,11 +31,11 @@ from newswire.log.engine import (
     Page,
     Span,
 )
-from newswire.log.failures import as_log_error, as_unavailable, own_copy
+from newswire.log.failures import as_log_error, as_unavailable
 from newswire.log.follower import Follower
 from newswire.log.histogram import LOG_BOUNDS, Histogram
-from newswire.log.position import KnownPosition, Position, positions
-from newswire.log.submissions import BatchCheck, Submissions, wrong_number
+from newswire.log.position import Position
+from newswire.log.submissions import BatchCheck, Submissions, stored_as, why_not, wrong_number
 from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")
@@ -60,6 +59,9 @@ class Log:
         limits: the largest events and batches that it can store.
         append_seconds: how long the engine took to store batches; empty for the log in memory, which answers at once.
         read_seconds: how long reading a page took.
+        append_one: as `append`, for one event without a token: `await log.append_one(channel, event)` is its position.
+        on_answer: called with the error each time that nothing was stored of what was appended, and with None when
+            something is stored after that.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -67,14 +69,20 @@ class Log:
         self.append_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.read_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.limits: Limits = engine.limits
+        self.append_one: Callable[[str, Event], Awaitable[Position]]
+        self.on_answer: Callable[[LogError | None], object]
         self._closed = False
-        self._check = BatchCheck(engine.limits, engine.known).check
-        self._submissions = Submissions(engine, self.append_seconds)
+        check = BatchCheck(engine.limits, engine.known)
+        self._check = check.check
+        self._submissions = Submissions(engine, check, self.append_seconds, self._answered)
         self._tails: set[_Tail] = set()
+        self.on_answer = lambda error: None
+        self._failed = False  # nothing was stored by what was appended last
         self._more = False  # whether more may be appended in this pass of the event loop
         self._answer = _Answer()  # of an engine that calls back at once
         self._on_answer = self._answer.done
         self._immediate = engine.immediate
+        self.append_one = self._submissions.append_one if engine.atomic else self._append_one
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.engine}{' (closed)' if self._closed else ''}>"
@@ -126,28 +134,27 @@ class Log:
         """
         return await self._append(Batch(events, condition, token))
 
+    async def _append_one(self, channel: str, event: Event) -> Position:
+        batch = Batch([(channel, event)])
+        stored = self._append_now(batch) if self._immediate else await self._submissions.append(batch)
+        return stored[0]  # type: ignore[index]  # it has no condition
+
     async def _append(self, batch: Batch) -> list[Position] | None:
+        if self._immediate:
+            return self._append_now(batch)
+        batch.events = list(batch.events)  # the caller's may change meanwhile
+        return await self._submissions.append(batch)
+
+    def _append_now(self, batch: Batch) -> list[Position] | None:
         if self._closed:
             raise Closed("the log is closed")
-        if not self._immediate:
-            batch.events = list(batch.events)  # the caller's may change meanwhile
         self._check(batch)
         if not batch.events:
             return []
-        if self._immediate:
-            self._more = True
-            outcomes, epoch = self._submit_now([batch])
-            self._more = False
-            outcome = outcomes[0]
-        else:
-            outcome, epoch = await self._submissions.gather(batch)
-        if outcome is None:
-            return None
-        if isinstance(outcome, LogError):
-            raise own_copy(outcome)
-        if batch.token is not None and type(outcome) is Known:
-            return positions(epoch, outcome, len(batch.events), KnownPosition)
-        return positions(epoch, outcome, len(batch.events))
+        self._more = True
+        outcomes, epoch = self._submit_now([batch])
+        self._more = False
+        return stored_as(batch, outcomes[0], epoch)
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """Store batches without waiting; see `Engine.submit`, and `append` for what it raises: then nothing of any
@@ -170,14 +177,22 @@ class Log:
     def _submit_now(self, batches: Sequence[Batch]) -> tuple[Sequence[Outcome], str]:
         """Submit to an engine that calls back before it returns."""
         answer = self._answer
-        answer.outcomes = ()
+        answer.done((), "")
         try:
             self.engine.submit(batches, self._on_answer)
         except Exception as error:  # whatever an engine raises: it has stored nothing
-            return [as_log_error(error)] * len(batches), ""
+            answer.done([as_log_error(error)] * len(batches), "")
         if len(answer.outcomes) != len(batches):
-            return wrong_number(answer.outcomes, batches), ""
+            answer.done(wrong_number(answer.outcomes, batches), "")
+        if self._failed or type(answer.outcomes[-1]) is not int:
+            self._answered(answer.outcomes)
         return answer.outcomes, answer.epoch
+
+    def _answered(self, outcomes: Sequence[Outcome]) -> None:
+        error = None if type(outcomes[-1]) is int else why_not(outcomes)
+        if self._failed or error is not None:
+            self._failed = error is not None
+            self.on_answer(error)
 
     def check(self, events: Sequence[tuple[str, Event]]) -> Sequence[int]:
         """Weigh the data of each event, and raise what `append` would raise for them as one batch."""
@@ -355,7 +370,7 @@ class Log:
 
     async def close(self) -> None:
         """Finish what was begun (appends that were accepted are stored), then free everything. Idempotent."""
-        self._closed = True
+        self._closed = self._submissions.closed = True
         self._submissions.flush_here()
         for tail in list(self._tails):
             tail.end()
@@ -366,7 +381,7 @@ class Log:
 
     def reopen(self) -> None:
         """Make a closed log usable again, in any event loop. It has what it kept when it was closed. Idempotent."""
-        self._closed = False
+        self._closed = self._submissions.closed = False
 
 
 class _Answer:

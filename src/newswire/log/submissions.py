@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
 from time import perf_counter
-from typing import Final
+from typing import Final, TypeAlias
 
-from newswire.errors import InvalidEvent, LimitExceeded, LogError, LogUncertain
+from newswire.errors import Closed, InvalidEvent, LimitExceeded, LogError, LogUncertain
 from newswire.log.channels import check_channel
-from newswire.log.engine import Batch, Engine, Limits, OnDone, Outcome
-from newswire.log.failures import as_log_error
+from newswire.log.engine import Batch, Engine, Known, Limits, OnDone, Outcome
+from newswire.log.failures import as_log_error, own_copy
 from newswire.log.histogram import Histogram
+from newswire.log.position import KnownPosition, Position, positions
+from newswire.wire.event import Event
+
+logger: logging.Logger = logging.getLogger("newswire.log")
 
 _NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 _TOKEN_CHARACTERS: Final = 256
+_SMALL: Final = 65_536  # bytes: larger events begin another batch, so that none is larger than what an engine is given
 
 
 class BatchCheck:
@@ -35,36 +40,39 @@ class BatchCheck:
         self._limits = limits
         self._checked: set[str] = set()
         self._known: Container[str] = self._checked if known is None else known
+        self._most = limits.event_bytes
+        self._no_nul = not limits.nul
         # Whether an event that may be stored may be stored alone.
         self._alone = limits.batch_bytes is None or limits.batch_bytes >= limits.event_bytes
 
     def check(self, batch: Batch) -> None:
         """Raise what `Log.append` raises for it; else set `Batch.sizes` and `Batch.size`."""
-        most, known, nul = self._limits.event_bytes, self._known, self._limits.nul
-        sizes, size = [], 0
-        for channel, event in batch.events:
-            if type(channel) is not str or channel not in known:
-                check_channel(channel)
-                if known is self._checked:
-                    if len(self._checked) >= _NAMES_KNOWN:
-                        self._checked.clear()
-                    self._checked.add(str(channel))
-            data, _, id_, retry, _ = event
-            if id_ is not None:
-                raise InvalidEvent("id", "the log gives events their ids: publish without one")
-            if retry is not None:
-                raise InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
-            if not nul and "\0" in data:
-                raise InvalidEvent("data", "this log can't store the character NUL: publish without it")
-            size = len(data) if data.isascii() else len(data.encode())
-            if size > most:
-                hint = "store it elsewhere and publish where it is"
-                raise LimitExceeded("an event's size in bytes", limit=most, actual=size, hint=hint)
-            sizes.append(size)
-        batch.sizes, batch.size = sizes, size
+        check = self.check_event
+        batch.sizes = sizes = [check(channel, event) for channel, event in batch.events]
+        batch.size = sum(sizes)
         if len(sizes) > 1 or not self._alone or batch.token is not None:
-            batch.size = sum(sizes)
             self._check_whole(batch)
+
+    def check_event(self, channel: str, event: Event) -> int:
+        """The UTF-8 bytes of an event's data; raises what `Log.append` raises for it."""
+        if type(channel) is not str or channel not in self._known:
+            self._check_channel(channel)
+        data, _, id_, retry, _ = event
+        if id_ is not None or retry is not None or (self._no_nul and "\0" in data):
+            raise _not_stored(event)
+        size = len(data) if data.isascii() else len(data.encode())
+        if size > self._most:
+            hint = "store it elsewhere and publish where it is"
+            raise LimitExceeded("an event's size in bytes", limit=self._most, actual=size, hint=hint)
+        return size
+
+    def _check_channel(self, channel: str) -> None:
+        check_channel(channel)
+        checked = self._checked
+        if self._known is checked:
+            if len(checked) >= _NAMES_KNOWN:
+                checked.clear()
+            checked.add(str(channel))
 
     def _check_whole(self, batch: Batch) -> None:
         limits, sizes = self._limits, batch.sizes
@@ -76,27 +84,72 @@ class BatchCheck:
             raise ValueError(f"a token has 1 to {_TOKEN_CHARACTERS} characters, not {len(batch.token)}")
 
 
-logger: logging.Logger = logging.getLogger("newswire.log")
+def _not_stored(event: Event) -> InvalidEvent:
+    if event.id is not None:
+        return InvalidEvent("id", "the log gives events their ids: publish without one")
+    if event.retry is not None:
+        return InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
+    return InvalidEvent("data", "this log can't store the character NUL: publish without it")
+
+
+class _Singles(Batch):
+    """Single events of several publishers.
+
+    Attributes:
+        loop: the event loop that they come in.
+        waiting: a future for each.
+    """
+
+    __slots__ = ("loop", "waiting")
+
+    events: list[tuple[str, Event]]
+    sizes: list[int]
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__([])
+        self.sizes = []
+        self.loop: asyncio.AbstractEventLoop = loop
+        self.waiting: list[asyncio.Future[Position]] = []
+
+
+# The future of a batch, or those of single events.
+_Waiting: TypeAlias = "asyncio.Future[list[Position] | None] | list[asyncio.Future[Position]]"
 
 
 class Submissions:
     """All of a log's.
 
     Args:
+        engine: where they go.
+        check: raises for what can't be stored.
         seconds: counts how long the engine took, from being given batches to its answer.
+        on_answer: gets the outcomes of each answer.
 
     Attributes:
+        closed: whether the log is.
         epoch, stored: the newest epoch that an answer was from, and the offset of the newest event stored in it.
     """
 
-    def __init__(self, engine: Engine, seconds: Histogram) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        check: BatchCheck,
+        seconds: Histogram,
+        on_answer: Callable[[Sequence[Outcome]], object],
+    ) -> None:
+        self.closed: bool = False
         self.epoch: str = ""
         self.stored: int = 0
         self._engine = engine
         self._limits = engine.limits
         self._part_events = min(engine.limits.part_events, engine.limits.group_events)
+        self._check = check.check
+        self._check_event = check.check_event
         self._seconds = seconds
-        self._gathered: list[tuple[Batch, asyncio.Future[tuple[Outcome, str]]]] = []
+        self._on_answer = on_answer
+        self._gathered: list[Batch] = []
+        self._waiting: list[_Waiting] = []  # for what was gathered
+        self._singles: _Singles | None = None  # the last of what was gathered, if more single events may join it
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
         self._pending: dict[_Submission, float] = {}  # and when its answer is overdue
         self._timer: asyncio.TimerHandle | None = None
@@ -110,17 +163,54 @@ class Submissions:
         for number, group in enumerate(groups):
             self._send(group, partial(joined.done, number))
 
-    def gather(self, batch: Batch) -> asyncio.Future[tuple[Outcome, str]]:
-        """Submit a batch with all that come in this pass of the event loop."""
+    def append(self, batch: Batch) -> asyncio.Future[list[Position] | None]:
+        """Check a batch, and submit it with all that come in this pass of the event loop.
+
+        Returns:
+            the future of what `Log.append_if` returns, or raises if the engine could not store it.
+        """
+        if self.closed:
+            raise Closed("the log is closed")
+        self._check(batch)
+        stored: asyncio.Future[list[Position] | None] = asyncio.get_running_loop().create_future()
+        if batch.events:
+            self._gather(batch, stored)
+            self._singles = None  # what comes after it is stored after it
+        else:
+            stored.set_result([])
+        return stored
+
+    def append_one(self, channel: str, event: Event) -> asyncio.Future[Position]:
+        """As `append`, for an event alone. Those that come one after the other are one batch: see `Engine.atomic`."""
+        size = self._check_event(channel, event)
+        singles = self._singles
+        if singles is None or size > _SMALL or not singles.loop.is_running():
+            singles = self._begin_singles()
+        sizes = singles.sizes
+        singles.events.append((channel, event))
+        sizes.append(size)
+        stored: asyncio.Future[Position] = singles.loop.create_future()
+        singles.waiting.append(stored)
+        if len(sizes) == self._part_events:
+            self._singles = None
+        return stored
+
+    def _begin_singles(self) -> _Singles:
+        if self.closed:
+            raise Closed("the log is closed")
+        singles = self._singles = _Singles(asyncio.get_running_loop())
+        self._gather(singles, singles.waiting)
+        return singles
+
+    def _gather(self, batch: Batch, waiting: _Waiting) -> None:
         loop = self._loop
         if not self._gathered or loop is None or not loop.is_running():
             loop = asyncio.get_running_loop()
-            self._gathered = []  # of a loop that was closed
+            self._gathered, self._waiting = [], []  # of a loop that was closed
             self._loop = loop
             loop.call_soon(self._flush)
-        stored: asyncio.Future[tuple[Outcome, str]] = loop.create_future()
-        self._gathered.append((batch, stored))
-        return stored
+        self._gathered.append(batch)
+        self._waiting.append(waiting)
 
     def flush_here(self) -> None:
         """Submit now what was gathered in this event loop."""
@@ -129,11 +219,15 @@ class Submissions:
 
     def _flush(self) -> None:
         gathered, self._gathered = self._gathered, []
+        waiting, self._waiting = self._waiting, []
+        self._singles = None
+        for batch in gathered:
+            if type(batch) is _Singles:
+                batch.size = sum(batch.sizes)
         at = 0
-        for group in self._groups([batch for batch, _ in gathered], self._part_events) if gathered else ():
-            waiting = [stored for _, stored in gathered[at : at + len(group)]]
+        for group in self._groups(gathered, self._part_events) if gathered else ():
+            self._send(group, partial(_resolve, group, waiting[at : at + len(group)]))
             at += len(group)
-            self._send(group, partial(_resolve, waiting))
 
     def close(self) -> None:
         """The engine is closed: what has no answer gets none."""
@@ -170,15 +264,11 @@ class Submissions:
             if self._timer is None or len(self._pending) == 1:
                 self._watch(loop, self._limits.answer_seconds)
 
-    def answered(self, submission: _Submission, seconds: float, last: int, epoch: str) -> None:
-        """The engine has answered.
-
-        Args:
-            seconds: that it took.
-            last: the offset of the newest event that it has stored; 0: none.
-            epoch: in which it did.
-        """
-        self._seconds.observe(seconds)
+    def answered(self, submission: _Submission, outcomes: Sequence[Outcome], epoch: str) -> None:
+        """The engine has answered."""
+        self._seconds.observe(perf_counter() - submission.began)
+        self._on_answer(outcomes)
+        last = _last(submission.batches, outcomes)
         if self._pending:
             self._pending.pop(submission, None)
         if last and (last > self.stored or epoch != self.epoch):
@@ -208,13 +298,18 @@ class Submissions:
 
 
 class _Submission:
-    """One call of `Engine.submit`, until it has its outcomes."""
+    """One call of `Engine.submit`, until it has its outcomes.
 
-    __slots__ = ("_batches", "_began", "_on_done", "_owner")
+    Attributes:
+        batches: what was submitted.
+        began: when.
+    """
+
+    __slots__ = ("_on_done", "_owner", "batches", "began")
 
     def __init__(self, batches: Sequence[Batch], on_done: OnDone, owner: Submissions) -> None:
-        self._began = perf_counter()
-        self._batches = batches
+        self.began: float = perf_counter()
+        self.batches: Sequence[Batch] = batches
         self._on_done: OnDone | None = on_done
         self._owner = owner
 
@@ -228,9 +323,9 @@ class _Submission:
         on_done, self._on_done = self._on_done, None
         if on_done is None:
             return
-        if len(outcomes) != len(self._batches):
-            outcomes = wrong_number(outcomes, self._batches)
-        self._owner.answered(self, perf_counter() - self._began, _last(self._batches, outcomes), epoch)
+        if len(outcomes) != len(self.batches):
+            outcomes = wrong_number(outcomes, self.batches)
+        self._owner.answered(self, outcomes, epoch)
         try:
             on_done(outcomes, epoch)
         except Exception:  # the outermost frame of a callback: others of its group wait for theirs
@@ -238,7 +333,7 @@ class _Submission:
 
     def fail(self, error: LogError) -> None:
         """There was no answer."""
-        self.done([error] * len(self._batches), "")
+        self.done([error] * len(self.batches), "")
 
 
 def _last(batches: Sequence[Batch], outcomes: Sequence[Outcome]) -> int:
@@ -270,10 +365,45 @@ class _Joined:
             self._on_done([outcome for part in self._parts for outcome in part], self._epoch)
 
 
-def _resolve(waiting: Sequence[asyncio.Future[tuple[Outcome, str]]], outcomes: Sequence[Outcome], epoch: str) -> None:
-    for future, outcome in zip(waiting, outcomes, strict=True):
-        if not future.done():
-            future.set_result((outcome, epoch))
+def stored_as(batch: Batch, outcome: Outcome, epoch: str) -> list[Position] | None:
+    """What became of a batch, as `Log.append_if` returns or raises it."""
+    if outcome is None:
+        return None
+    if isinstance(outcome, LogError):
+        raise own_copy(outcome)
+    kind = KnownPosition if batch.token is not None and type(outcome) is Known else Position
+    return positions(epoch, outcome, len(batch.sizes), kind)
+
+
+def _resolve(batches: Sequence[Batch], waiting: Sequence[_Waiting], outcomes: Sequence[Outcome], epoch: str) -> None:
+    for batch, stored, outcome in zip(batches, waiting, outcomes, strict=True):
+        if isinstance(stored, list):
+            _resolve_singles(stored, outcome, epoch)
+        elif not stored.done():
+            try:
+                stored.set_result(stored_as(batch, outcome, epoch))
+            except LogError as error:
+                stored.set_exception(error)
+
+
+def _resolve_singles(waiting: list[asyncio.Future[Position]], outcome: Outcome, epoch: str) -> None:
+    if isinstance(outcome, int):
+        new = str.__new__  # as `positions` does
+        for offset, stored in enumerate(waiting, outcome):
+            if not stored.done():
+                stored.set_result(new(Position, f"{epoch}-{offset}"))
+        return
+    error = outcome or LogError("the log refused a batch that has no condition")
+    for stored in waiting:
+        if not stored.done():
+            stored.set_exception(own_copy(error))
+
+
+def why_not(outcomes: Sequence[Outcome]) -> LogError | None:
+    """The first error, if nothing was stored."""
+    if any(isinstance(outcome, int) for outcome in outcomes):
+        return None
+    return next((outcome for outcome in outcomes if isinstance(outcome, LogError)), None)
 
 
 def wrong_number(outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> list[Outcome]:

@@ -46,6 +46,39 @@ class AppendTests(LogTests):
         assert await log.append([]) == []
         assert (await log.span()).latest == 0
 
+    async def test_single_events_come_in_order(self, log: Log) -> None:
+        """Events that come in one pass of the event loop, alone and in batches, are stored in that order."""
+        [first] = await log.append([("a", Event("first"))])
+
+        async def store(number: int) -> list[Position]:
+            name, event = f"c{number % 7}", Event(str(number), "kind" if number % 5 else "message")
+            if number % 10 == 9:
+                return await log.append([(name, event)] * 2)
+            return [await log.append_one(name, event)]
+
+        found = await asyncio.gather(*map(store, range(100)))
+        positions = [position for each in found for position in each]
+        assert [first, *positions] == sorted([first, *positions])
+        assert all(type(position) is Position for position in positions)
+        entries = await read_all(log, ">", limit=1000)
+        assert offsets(entries) == [first.offset, *(position.offset for position in positions)]
+        texts = [str(number) for number in range(100) for _ in range(2 if number % 10 == 9 else 1)]
+        assert [entry.data for entry in entries[1:]] == texts
+        assert [entry.channel for entry in entries[1:]] == [f"c{int(text) % 7}" for text in texts]
+
+    @pytest.mark.parametrize("bad", [Event("x", id="1"), Event("x", retry=1)])
+    async def test_a_single_event_that_is_refused(self, log: Log, bad: Event) -> None:
+        """It keeps no other from being stored."""
+
+        async def store(event: Event) -> Position:
+            return await log.append_one("a", event)
+
+        found = await asyncio.gather(*map(store, [Event("1"), bad, Event("2")]), return_exceptions=True)
+        assert [type(each) for each in found] == [Position, InvalidEvent, Position]
+        with pytest.raises(InvalidChannel):
+            await log.append_one("a b", Event("x"))
+        assert [entry.data for entry in await read_all(log, ">")] == ["1", "2"]
+
     async def test_64_publishers(self, log: Log) -> None:
         """Batches of concurrent publishers stay whole and in each publisher's order, and none is lost or doubled."""
 

@@ -183,6 +183,9 @@ _DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_convert)
 
 
+_new: Final = tuple.__new__
+
+
 def to_event(value: Any, event: str | None = None, *, reserved: bool = False) -> Event:
     """Makes an event of a value.
 
@@ -195,7 +198,8 @@ def to_event(value: Any, event: str | None = None, *, reserved: bool = False) ->
         InvalidEvent: the type is reserved or can't be sent, the bytes are not UTF-8, or JSON can't express the value.
     """
     if type(value) is str and (event is None or event == "message"):
-        return Event(value)
+        # ASCII alone, as most events are, needs none of the checks that `Event` makes.
+        return _new(Event, (value, "message", None, None, None)) if value.isascii() else Event(value)
     if isinstance(value, Event):
         made = value
         if event not in (None, "message"):

@@ -66,6 +66,7 @@ class RedisEngine(TailedEngine):
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
     limits: Limits = Limits(group_events=128, part_events=16)
+    atomic = True
 
     def __init__(
         self,

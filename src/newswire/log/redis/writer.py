@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 from newswire.log.engine import Batch, Limits
@@ -45,7 +46,7 @@ class Writer(GroupCommit):
         encoded = _Encoded()
         if all(batch.condition is None and batch.token is None for batch in batches):
             encoded.arguments.append("0")
-            encoded.add_runs([pair for batch in batches for pair in batch.events])
+            encoded.add_runs(chain.from_iterable([batch.events for batch in batches]))
             return encoded
         arguments, place = encoded.arguments, encoded.place
         arguments.append(str(len(batches)))
@@ -84,12 +85,12 @@ class _Encoded:
             found = self._places[key] = str(_FIRST + len(self.keys))
         return found
 
-    def add_runs(self, events: Sequence[tuple[str, Event]]) -> None:
+    def add_runs(self, events: Iterable[tuple[str, Event]]) -> None:
         """Events, those one after the other of one channel and type together."""
         arguments = self.arguments
-        begin, last, kind = -1, "", ""
+        begin, last, kind = -1, "", ""  # no channel has this name
         for channel, event in events:
-            if channel != last or event.event != kind or begin < 0:
+            if channel != last or event.event != kind:
                 if begin >= 0:
                     arguments[begin] = str(len(arguments) - begin - 3)
                 begin, last, kind = len(arguments), channel, event.event

@@ -1,0 +1,128 @@
+"""Single events that come together are one batch, where the engine stores all or nothing of what it is given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from tests.log.jsonl import JsonLines
+
+from newswire import Hub
+from newswire.errors import Closed, LogUnavailable, LogUncertain
+from newswire.log.engine import Batch, OnDone, Outcome
+from newswire.log.log import Log
+from newswire.log.position import Position
+from newswire.testing.log_base import read_all
+from newswire.wire.event import Event
+
+pytestmark = pytest.mark.anyio
+
+
+class Telling(JsonLines):
+    """Tells what it was given: for each call of `submit`, the number of events in each batch. May refuse all."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.given: list[list[int]] = []
+        self.refusal: Outcome = 0
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        assert all(batch.size == sum(batch.sizes) and len(batch.sizes) == len(batch.events) for batch in batches)
+        self.given.append([len(batch.events) for batch in batches])
+        if self.refusal != 0:
+            on_done([self.refusal] * len(batches), "")
+        else:
+            super().submit(batches, on_done)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Telling:
+    return Telling(tmp_path / "log.jsonl")
+
+
+@pytest.fixture
+async def log(engine: Telling) -> AsyncIterator[Log]:
+    """Its log."""
+    log = Log(engine)
+    yield log
+    await log.close()
+
+
+async def test_they_are_one_batch(engine: Telling, log: Log) -> None:
+    """Of many channels, too. A caller's batch stays whole, and in its place."""
+    await asyncio.gather(*(log.append_one(f"c{number}", Event("x")) for number in range(10)))
+    assert engine.given == [[10]]
+    engine.given.clear()
+
+    async def one(text: str) -> None:
+        await log.append_one("a", Event(text))
+
+    many = log.append([("a", Event("2")), ("a", Event("3"))])
+    await asyncio.gather(one("0"), one("1"), many, one("4"))
+    assert engine.given == [[2, 2, 1]]
+    assert [entry.data for entry in await read_all(log, "a")] == list("01234")
+
+
+async def test_a_batch_has_its_limits(engine: Telling, log: Log) -> None:
+    """No more events than a part of what is submitted, and none behind a large one."""
+    large = Event("x" * 100_000)
+    log._submissions._part_events = 16
+    await asyncio.gather(*(log.append_one("a", Event("x")) for _ in range(40)))
+    assert engine.given == [[16], [16], [8]]
+    engine.given.clear()
+    log._submissions._part_events = 4096
+    await asyncio.gather(*(log.append_one("a", event) for event in (Event("1"), large, large, Event("2"))))
+    assert engine.given == [[1, 1, 2]]
+
+
+async def test_an_error_is_everybodys_own(engine: Telling, log: Log) -> None:
+    """Each publisher gets it, as an exception of its own."""
+    for refusal in (LogUnavailable("away"), LogUncertain("perhaps"), None):
+        engine.refusal = refusal
+        calls = (log.append_one("a", Event("x")) for _ in range(3))
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert len({id(error) for error in failed}) == 3
+        assert {str(error) for error in failed} == {str(refusal or "the log refused a batch that has no condition")}
+
+
+async def test_one_that_is_cancelled_keeps_the_others(log: Log) -> None:
+    """Its own event may be stored all the same."""
+    tasks = [asyncio.ensure_future(log.append_one("a", Event(str(number)))) for number in range(3)]
+    tasks[1].cancel()
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(each) for each in found] == [Position, asyncio.CancelledError, Position]
+    assert [entry.data for entry in await read_all(log, "a")] in (["0", "2"], ["0", "1", "2"])
+
+
+async def test_after_the_end(log: Log) -> None:
+    """What was begun is stored; what comes later is refused."""
+    stored = asyncio.ensure_future(log.append_one("a", Event("x")))
+    await log.close()
+    assert isinstance(await stored, Position)
+    with pytest.raises(Closed):
+        await log.append_one("a", Event("x"))
+
+
+def test_an_event_loop_that_ended_in_between(engine: Telling) -> None:
+    """What was gathered in it was never begun; the next one goes on."""
+    hub = Hub(Log(engine))
+
+    async def leave() -> None:
+        await hub.publish("a", "1")
+        asyncio.get_running_loop().stop()
+        await hub.publish("a", "never")
+
+    loop = asyncio.new_event_loop()
+    with pytest.raises(RuntimeError, match="stopped before"):
+        loop.run_until_complete(leave())
+    loop.close()
+
+    async def go_on() -> None:
+        async with hub:
+            await hub.publish("a", "2")
+            page, _ = await hub.history("a")
+            assert [entry.data for entry in page.entries] == ["1", "2"]
+
+    asyncio.run(go_on())
