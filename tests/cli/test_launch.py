@@ -80,3 +80,35 @@ command.main()
         arguments, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False
     )
     assert ended.stdout.split() == ["True", "True"], ended.stderr
+
+
+def test_a_server_loads_no_library_for_websockets(tmp_path: Path) -> None:
+    """Until a client asks for one, which is refused."""
+    program = """
+import socket, sys, threading
+import newswire.cli.launch as launch
+
+HEAD = "GET / HTTP/1.1\\r\\nHost: localhost\\r\\nUpgrade: websocket\\r\\nConnection: Upgrade\\r\\n"
+KEY = "Sec-WebSocket-Version: 13\\r\\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\\r\\n\\r\\n"
+before = launch._Server.startup
+
+async def startup(self, sockets):
+    await before(self, sockets)
+    print(not {"websockets", "wsproto"} & set(sys.modules))
+    threading.Thread(target=ask, args=(self, sockets[0].getsockname())).start()
+
+def ask(server, address):
+    with socket.create_connection(address) as connection:
+        connection.sendall((HEAD + KEY).encode())
+        print(connection.recv(1000).split()[1].decode())
+    server.should_exit = True
+
+launch._Server.startup = startup
+from newswire.cli.main import main
+main()
+"""
+    command = [sys.executable, "-c", program, "serve", "--log", "memory://", "--port", "0"]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False
+    )
+    assert ended.stdout.split() == ["True", "403"], ended.stderr
