@@ -97,6 +97,7 @@ def test_info_for_people_and_as_json(folder: Path) -> None:
     assert found["lives"] == [{"epoch": epoch, "after": 0}]
     assert found["retention"].startswith(">:max_age=604800")
     assert "No acknowledged event is lost" in shown
+    assert "each channel for 7 days (by a server with the settings that are here)" in shown
     (folder / "newswire.toml").write_text('log = "sqlite:///newswire.db?synchronous=NORMAL"\nretention = "none"\n')
     found = json.loads(log(folder, "info", "--json"))
     assert found["durability"]["synchronous"] == "NORMAL"

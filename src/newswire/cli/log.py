@@ -66,11 +66,12 @@ def info(place: str | None, url: str, retention: Any, as_json: bool) -> None:
     """
     url = place or url
     span, found = run(_look(opened(url)))
-    kept = found.retention or f"{Kept(retention)} (of a server with the settings that are here)"
+    rules, whose = Kept(retention), "by a server with the settings that are here"
     if as_json:
+        kept = found.retention or f"{rules} ({whose})"
         click.echo(json.dumps(_as_json(url, span, found) | {"retention": kept}, indent=2))
     else:
-        _show(url, span, found, kept)
+        _show(url, span, found, found.retention or f"{rules.in_words or 'everything'} ({whose})")
 
 
 @log.command(short_help="Remove what retention does not keep.")

@@ -117,7 +117,7 @@ def _head(snapshot: Snapshot) -> Text:
     )
     if stats["workers"] > 1:
         line.append(f"  {stats['workers']:g} workers")
-    line.append(f"  since {_age(stats['now'] - stats['started'])}", style="dim")
+    line.append(f"  started {_age(stats['now'] - stats['started'])} ago", style="dim")
     if snapshot.trouble is not None:
         line.append(f"  {printable(snapshot.trouble, lines=False)}", style="bold red")
     return line
