@@ -179,7 +179,7 @@ class Link:
             size += _HEAD + sum(len(name) + len(value) + _LINE for name, value in headers.items())
         if size > self.max_payload:
             raise LogError(
-                f"{self.name} takes messages of up to {counted(self.max_payload, 'byte')}, and this has {size}: "
+                f"{self.name} takes messages of up to {counted(self.max_payload, 'byte')}, and this has {size:,}: "
                 "publish less at a time, or raise the server's max_payload"
             )
         try:
