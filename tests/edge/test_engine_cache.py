@@ -115,6 +115,7 @@ async def test_a_cache_of_another_log_is_forgotten(
     """Nothing of it comes to a reader."""
     async with opened(SqliteLog(tmp_path / "cache.db", retention=Retention())) as other:
         await publish(other, "a", "of another log", "2")
+    (tmp_path / "cache.db-cache").touch()
     edge = cached(proxy, origin, tmp_path / "cache.db")
     async with Hub(edge) as hub:
         first = await hub.publish("a", "1")
@@ -122,6 +123,43 @@ async def test_a_cache_of_another_log_is_forgotten(
         await filled(edge, 2)
         assert await seen(hub, first, 1) == ["2"]
         assert await pages(edge, 0) == ["1", "2"]
+
+
+async def test_a_file_that_is_no_cache_stays_as_it_is(
+    proxy: TcpProxy, origin: str, log: Log, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A log of somebody's, for example: the edge goes on without a cache, and says so."""
+    async with opened(SqliteLog(tmp_path / "precious.db")) as other:
+        await publish(other, "a", "1", "2")
+    edge = cached(proxy, origin, tmp_path / "precious.db")
+    async with Hub(edge) as hub:
+        first = await hub.publish("a", "new")
+        assert await seen(hub, Position(first.epoch, 0), 1) == ["new"]
+    assert "precious.db is there, and is no cache of an edge's: name another file" in caplog.text
+    async with opened(SqliteLog(tmp_path / "precious.db")) as other:
+        assert [entry.data for entry in (await other.read(Channels(["a"]), 0, 10)).entries] == ["1", "2"]
+
+
+async def test_a_damaged_cache_begins_again(proxy: TcpProxy, origin: str, log: Log, tmp_path: Path) -> None:
+    """It need not be removed by hand."""
+    file = tmp_path / "cache.db"
+    edge = cached(proxy, origin, file)
+    async with Hub(edge) as hub:
+        await hub.publish("a", "1")
+        await filled(edge, 1)
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"cache.db{suffix}").unlink(missing_ok=True)
+    file.write_bytes(file.read_bytes()[:100] + b"A" * 8000)
+    edge = cached(proxy, origin, file)
+    async with Hub(edge) as hub:
+        first = await hub.publish("a", "2")
+        await hub.publish("a", "3")
+        await filled(edge, 3)
+        proxy.refusing = True
+        proxy.cut()
+        assert await seen(hub, first, 1) == ["3"]
+        assert await pages(edge, 2) == ["3"]
+        proxy.refusing = False
 
 
 async def test_internal_channels_are_read_at_the_origin(proxy: TcpProxy, origin: str, log: Log, tmp_path: Path) -> None:

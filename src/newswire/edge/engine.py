@@ -10,7 +10,8 @@ and goes on after the last event that came. `newswire.server.edges` is the other
 An edge may keep the events that came lately on its own disk, in a `Cache`: an SQLite log with the origin's positions.
 Readers that come back find what they missed without a request to the origin, also while it is away. The cache is filled
 by the stream that the edge has anyway: it begins where the cache ends, so the cache never has a hole. What does not
-fit, another log or one that has gone too far ahead, is forgotten, and the cache begins again.
+fit, another log or one that has gone too far ahead, is forgotten, and the cache begins again; so is a damaged one. What
+is removed is a cache only: beside the file is another one, `FILE-cache`, that says so.
 
 Internal channels are never read from it: those that write to them have to see the newest. What the origin removes stays
 there until the cache's own retention removes it.
@@ -34,6 +35,7 @@ from newswire.edge.origin import Origin, Writer
 from newswire.errors import (
     Closed,
     EpochChanged,
+    LogCorrupt,
     LogError,
     LogUnavailable,
     LogUncertain,
@@ -73,6 +75,7 @@ class Cache:
         self._log: SqliteLog | None = None
         self._lives: Lives | None = None
         self._missing = 0  # up to here the origin has removed events that are not here
+        self._damaged = False
         self._queue: list[tuple[Sequence[Entry], int, int]] = []  # with the offsets that they come after and go up to
         self._queued = 0
         self._task: asyncio.Task[None] | None = None
@@ -82,9 +85,8 @@ class Cache:
         """A stream begins, for a follower that has everything up to `after`. Returns where the stream has to begin."""
         await self._drain()
         try:
-            if self._log is None:
-                self._log = self._open()
-            span = await self._log.span()
+            span = await self._span()
+            assert self._log is not None
             place = lives.resume(span.epoch, span.latest)
             fits = place is not None and not place.lost and after - _CATCH_UP <= span.latest
             fits = fits and span.latest >= self._missing
@@ -102,6 +104,19 @@ class Cache:
             self._give_up(error)
             return after
         return min(self.at, after)
+
+    async def _span(self) -> Span:
+        """What the cache holds. One that is damaged begins again."""
+        if self._log is None:
+            self._log = self._open()
+        if not self._damaged:
+            try:
+                return await self._log.span()
+            except LogCorrupt as error:
+                logger.warning("the cache %s begins again: %s", self._path, error)
+        self._damaged = False
+        await self._forget()
+        return await self._log.span()
 
     def put(self, entries: Sequence[Entry], through: int) -> None:
         """Store what came next."""
@@ -130,6 +145,9 @@ class Cache:
             if after < (await log.span()).earliest:
                 return None
             page = await log.read(channels, after, limit, epoch=epoch)
+        except LogCorrupt as error:
+            self._give_up(error)
+            return None
         except (LogError, Closed):
             return None
         return page if page.through > after and max(page.lost, page.doubt) <= after else None
@@ -161,11 +179,17 @@ class Cache:
     def _give_up(self, error: BaseException) -> None:
         """Go on without a cache until the next stream begins."""
         self._outage.failed(error)
+        self._damaged = self._damaged or isinstance(error, LogCorrupt)
         self._lives = None
         self._queue = []
         self._queued = 0
 
     def _open(self) -> SqliteLog:
+        mark = Path(f"{self._path}-cache")
+        if not mark.exists():
+            if self._path.exists() and self._path.stat().st_size:
+                raise LogError(f"{self._path} is there, and is no cache of an edge's: name another file, or remove it")
+            mark.touch(mode=0o600)
         return SqliteLog(self._path, synchronous="NORMAL", retention=DEFAULT_RETENTION)
 
     async def _forget(self) -> None:
