@@ -16,6 +16,7 @@ from newswire.log.forgotten import Forgotten
 from newswire.log.memory import MemoryLog
 from newswire.log.memory import engine as memory_engine
 from newswire.log.memory import kept as memory_kept
+from newswire.log.memory import losses as memory_losses
 from newswire.log.memory.blocks import Blocks
 from newswire.log.retention import Retention
 from newswire.testing.log_base import offsets, opened, publish, read_all
@@ -27,8 +28,8 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remember few channels, and look at few at once."""
-    monkeypatch.setattr(memory_kept, "_EMPTY_KEPT", 20)
-    monkeypatch.setattr(memory_kept, "_SLICE", 3)
+    monkeypatch.setattr(memory_losses, "_EMPTY_KEPT", 20)
+    monkeypatch.setattr(memory_losses, "_SLICE", 3)
 
 
 async def losses(log: MemoryLog, *channels: str) -> tuple[int, int]:
@@ -99,7 +100,7 @@ async def test_what_is_kept_does_not_grow() -> None:
         assert kept._aging.keys() == kept.channels.keys()
         assert len(kept._late) < 10_000
         assert len(kept.all) < 3000
-        assert sum(map(sys.getsizeof, (kept._graves, kept._aging, kept.losses.lost))) < 400_000
+        assert sum(map(sys.getsizeof, (kept._evicted, kept._aging, kept.losses.lost))) < 400_000
         assert len(await read_all(log, "busy")) == 3
 
 
@@ -230,7 +231,7 @@ async def test_a_loop_that_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
         while not reading.done():
             await asyncio.sleep(0)
             passes += 1
-        assert passes >= 20_000 // memory_kept._SLICE
+        assert passes >= 20_000 // memory_losses._SLICE
         assert offsets((await reading).entries) == []
 
 

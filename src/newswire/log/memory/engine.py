@@ -143,7 +143,7 @@ class MemoryEngine(Engine):
 
     def _tell(self, added: Sequence[Entry]) -> None:
         """Give the followers what is new."""
-        there = added[0].offset > self._kept.buried  # else room was made of some of it already
+        there = added[0].offset > self._kept.evicted_through  # else room was made of some of it already
         for follower in list(self._followers):
             if not there or not follower.offer(added):
                 follower.wake()
@@ -155,7 +155,7 @@ class MemoryEngine(Engine):
             while True:
                 count = self._kept.cut(name, through)
                 removed += count
-                self._kept.bury_old()
+                self._kept.forget_evicted()
                 if count != TAKEN:
                     break
                 await asyncio.sleep(0)
@@ -187,7 +187,7 @@ class MemoryEngine(Engine):
         total = 0
         while removed := self._kept.expire_late(now):
             total += removed
-            self._kept.bury_old()
+            self._kept.forget_evicted()
             await asyncio.sleep(0)
         return total
 
@@ -196,7 +196,7 @@ class MemoryEngine(Engine):
         total = 0
         while removed := self._kept.trim(name, now):
             total += removed
-            self._kept.bury_old()
+            self._kept.forget_evicted()
             if removed < TAKEN:
                 break
             await asyncio.sleep(0)
@@ -264,8 +264,8 @@ class MemoryEngine(Engine):
         self._followers.add(follower)
         try:
             while True:
-                if follower.at < kept.buried:
-                    raise TrimmedAway(kept.buried)
+                if follower.at < kept.evicted_through:
+                    raise TrimmedAway(kept.evicted_through)
                 if follower.at < kept.latest:
                     entries = kept.all.after(follower.at, _BATCH)
                     if entries:

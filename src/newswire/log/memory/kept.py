@@ -4,148 +4,24 @@ A channel that was seen once is one number in a dict, since there may be a milli
 that retention limits, has a `Channel`. Retention and the bound over all take the oldest first. What retention takes
 stays in log order a little longer, so that a channel that keeps one event does not lose the followers the rest.
 
-`LostChannels` knows what channels lost, by name, and finds it for a pattern without looking at all of them each time.
-Channels stand in the order in which they lost something last, so a pattern that was looked up before looks only at
-those that lost something since. The first time it looks at all, in slices, between which the event loop goes on.
-
-Nothing else is done here that grows with the number of channels or events: each call removes a bounded number, and says
-how many.
+Nothing is done here that grows with the number of channels or events: each call removes a bounded number, and says how
+many.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from itertools import islice
 from typing import Final
 
-from newswire.log.channels import Channels
 from newswire.log.engine import Copied, Entry
-from newswire.log.forgotten import Forgotten
 from newswire.log.gc import untrack
 from newswire.log.memory.blocks import Blocks, Channel, weight
+from newswire.log.memory.losses import LostChannels
 from newswire.log.retention import KEEP_ALL, Rules
 from newswire.wire.event import Event
-
-# Channels without events that are remembered for what they lost; of others, their shapes are (`Forgotten`).
-_EMPTY_KEPT: Final = 10_000
-_FORGOTTEN_AT_ONCE: Final = 16  # one part in so many of them
-_MATCHES_KEPT: Final = 32  # channel sets with patterns whose losses are remembered
-_SLICE: Final = 2000  # names looked at in one go: some milliseconds
-
-
-class _Match:
-    """The newest loss of the channels that a set with patterns matches.
-
-    Attributes:
-        lost: its offset.
-        channel: whose it is.
-        seen: how many losses, of any channels, were looked at.
-    """
-
-    __slots__ = ("channel", "lost", "seen")
-
-    def __init__(self) -> None:
-        self.lost = 0
-        self.channel = ""
-        self.seen = 0
-
-
-class LostChannels:
-    """The newest offset that each channel lost.
-
-    Attributes:
-        lost: channels with events that lost some, and the newest of those; in the order of the last losses.
-        empty: channels without events that lost some, and the newest; in the order in which they lost their last.
-        forgotten: what is known of channels in no order any more.
-    """
-
-    def __init__(self) -> None:
-        self.forgotten: Forgotten = Forgotten()
-        self._since: int | None = None  # the offset of the newest event when the first was forgotten
-        self.lost: dict[str, int] = {}  # a channel stands in one of the two
-        self.empty: dict[str, int] = {}
-        self._count = 0  # of losses so far
-        self._matches: OrderedDict[Channels, _Match] = OrderedDict()
-
-    def of(self, channel: str) -> int:
-        """The newest offset that a channel lost; 0 if none, or if it was forgotten."""
-        return self.lost.get(channel) or self.empty.get(channel, 0)
-
-    def add(self, channel: str, offset: int) -> None:
-        """A channel has lost an event, and has others."""
-        self._count += 1
-        self.lost[channel] = max(self.lost.pop(channel, 0), offset)
-
-    def add_last(self, channels: Iterable[tuple[str, int]], latest: int) -> None:
-        """Channels have lost their last events, at these offsets; `latest` is that of the log's newest event."""
-        lost, empty = self.lost, self.empty
-        before = len(empty)
-        for channel, offset in channels:
-            empty[channel] = max(lost.pop(channel), offset) if channel in lost else offset
-        self._count += len(empty) - before
-        if len(empty) > _EMPTY_KEPT + _EMPTY_KEPT // _FORGOTTEN_AT_ONCE:
-            oldest = list(islice(empty.items(), len(empty) - _EMPTY_KEPT))
-            self.forgotten.add(oldest)
-            for channel, _ in oldest:
-                del empty[channel]
-            if self._since is None:
-                self._since = latest
-
-    def filled(self, channel: str) -> None:
-        """A channel in `empty` has an event again."""
-        self.add(channel, self.empty.pop(channel))  # to the end of the other order
-
-    def drop(self, channel: str) -> None:
-        """A channel is as if it had never been."""
-        if self.empty.pop(channel, 0) or self.lost.pop(channel, 0):
-            for channels in [each for each, match in self._matches.items() if match.channel == channel]:
-                del self._matches[channels]
-
-    def restore(self, shapes: Mapping[str, int]) -> None:
-        """What was forgotten in a log that this one is a copy of."""
-        if shapes:
-            own = self.forgotten.shapes
-            self.forgotten = Forgotten(own | {name: max(lost, own.get(name, 0)) for name, lost in shapes.items()})
-            self._since = 0  # which channels were there before is not known here
-
-    def doubt(self, channel: str, born: int | None) -> int:
-        """`Page.doubt` of a channel: one whose first event came after offset `born`, or one without events (None)."""
-        if self._since is None or self.of(channel) or (born is not None and born < self._since):
-            return 0  # none was forgotten, or what this one lost last is known, or it was there before
-        doubt = self.forgotten.doubt(channel)
-        return doubt if born is None else min(doubt, born)
-
-    async def of_patterns(self, channels: Channels) -> tuple[int, int]:
-        """`Page.lost` and `Page.doubt` of a set with patterns, as they are when this returns."""
-        while True:
-            match = self._matches.setdefault(channels, _Match())
-            self._matches.move_to_end(channels)
-            if len(self._matches) > _MATCHES_KEPT:
-                self._matches.popitem(last=False)
-            fresh = self._recent(match.seen)
-            count = self._count
-            for begin in range(0, len(fresh), _SLICE):
-                if begin:
-                    await asyncio.sleep(0)
-                for name in fresh[begin : begin + _SLICE]:
-                    lost = self.of(name)
-                    if lost > match.lost and name in channels:
-                        match.lost, match.channel = lost, name
-            match.seen = max(match.seen, count)
-            if self._matches.get(channels) is match and count == self._count:
-                lost, doubt = self.forgotten.of_patterns(channels)
-                return max(lost, match.lost), doubt
-
-    def _recent(self, seen: int) -> list[str]:
-        """The channels that lost something after the first `seen` losses, or more than those."""
-        count = self._count - seen
-        if count > _SLICE:
-            return [*self.lost, *self.empty]
-        return [*islice(reversed(self.lost), count), *islice(reversed(self.empty), count)]
-
 
 # What things take on CPython 3.11 besides the data, in bytes.
 _ENTRY: Final = 240  # a tuple, the headers of two texts, a name, an int, a float, and places in lists
@@ -165,7 +41,7 @@ class Kept:
         all: kept entries, and those that only followers still get, in log order.
         losses: what channels lost.
         latest: the offset of the newest event that ever was.
-        buried: the offset of the newest entry that left `all`.
+        evicted_through: the offset of the newest entry that left `all`.
         limited: whether any channel has a retention.
         max_bytes: see `MemoryLog`.
         events: how many are kept.
@@ -175,7 +51,7 @@ class Kept:
         self.all: Blocks = Blocks()
         self.losses: LostChannels = LostChannels()
         self.latest: int = 0
-        self.buried: int = 0
+        self.evicted_through: int = 0
         self.limited: bool = bool(rules)
         self._rules = rules
         self.max_bytes = max_bytes
@@ -183,8 +59,8 @@ class Kept:
         self.channels: dict[str, Channel] = {}  # the others
         self.events: int = 0
         self._bytes = 0
-        self._graves: deque[Entry] = deque()  # taken by retention, still in `all`
-        self._graves_bytes = 0
+        self._evicted: deque[Entry] = deque()  # taken by retention, still in `all`
+        self._evicted_bytes = 0
         # Channels with a max_age, in the order in which they are looked at.
         self._aging: OrderedDict[str, None] = OrderedDict()
         self._late: list[tuple[float, int, str]] = []  # a heap: when an event expires that is older than one before it
@@ -269,8 +145,8 @@ class Kept:
             for name in {name for name, _ in events}:
                 self.trim(name, now)
             self._expire(now, _SWEPT * len(events))
-        if self._graves:
-            self.bury_old()
+        if self._evicted:
+            self.forget_evicted()
         if self._bytes + _ENTRY * self.events + _ONCE * len(once) + _CHANNEL * len(channels) > self.max_bytes:
             self._make_room()
         return added
@@ -345,7 +221,7 @@ class Kept:
         while late and late[0][0] < now and removed < most:
             _, offset, name = heappop(late)
             if self._has(name, offset):
-                self._entomb(self.channels[name], offset)
+                self._evict(self.channels[name], offset)
                 removed += 1
         return removed
 
@@ -364,7 +240,7 @@ class Kept:
                 or (rule.max_age is not None and first.time + rule.max_age < now)
             ):
                 break
-            self._entomb(channel, first.offset)
+            self._evict(channel, first.offset)
             removed += 1
         return removed
 
@@ -378,7 +254,7 @@ class Kept:
             channel = self.channels.get(name)
             removed = 0
             while channel is not None and channel.first.offset <= through and removed < TAKEN:
-                self._entomb(channel, channel.first.offset)
+                self._evict(channel, channel.first.offset)
                 removed += 1
         return removed
 
@@ -393,18 +269,18 @@ class Kept:
             self._once.pop(name, None)
             entries = () if entry is None else (entry,)
             removed, size = (0, 0) if entry is None else (1, weight(entry.data))
-        self._graves.extend(entries)
-        self._graves_bytes += size + _ENTRY * removed
+        self._evicted.extend(entries)
+        self._evicted_bytes += size + _ENTRY * removed
         self._bytes -= size
         self.events -= removed
         self.losses.drop(name)
         return removed
 
-    def _entomb(self, channel: Channel, offset: int) -> None:
+    def _evict(self, channel: Channel, offset: int) -> None:
         """Take an entry from a channel's readers; followers still get it for a while."""
         entry, size = self._take_out(channel, offset)
-        self._graves.append(entry)
-        self._graves_bytes += size + _ENTRY
+        self._evicted.append(entry)
+        self._evicted_bytes += size + _ENTRY
 
     def _take_out(self, channel: Channel, offset: int) -> tuple[Entry, int]:
         entry, size = channel.take_out(offset)
@@ -419,16 +295,16 @@ class Kept:
             self.losses.add_last([(name, offset)], self.latest)
         return entry, size
 
-    def bury_old(self) -> None:
+    def forget_evicted(self) -> None:
         """Followers had their time: some of what they alone still get goes."""
         most = self.max_bytes // _FOLLOWED_SHARE
         for _ in range(TAKEN):
-            if self._graves_bytes <= most:
+            if self._evicted_bytes <= most:
                 break
-            entry = self._graves.popleft()
-            self._graves_bytes -= weight(entry.data) + _ENTRY
+            entry = self._evicted.popleft()
+            self._evicted_bytes -= weight(entry.data) + _ENTRY
             if self.all.remove(entry.offset):  # else it went with the oldest, to make room
-                self.buried = max(self.buried, entry.offset)
+                self.evicted_through = max(self.evicted_through, entry.offset)
 
     def _make_room(self) -> None:
         """Let the oldest go, some at once: one by one costs twice as much."""
@@ -447,7 +323,7 @@ class Kept:
                 channel = channels.get(name)
                 if channel is not None and channel.entries[channel.start] is entry:
                     self._take_out(channel, offset)  # else only followers still had it
-            self.buried = max(self.buried, taken[-1].offset)
+            self.evicted_through = max(self.evicted_through, taken[-1].offset)
             self._bytes -= size
             self.events -= len(gone)
             self.losses.add_last(gone, self.latest)
