@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from tests.fixtures.serve import Serve
 
 from newswire.cli.main import newswire
+from newswire.cli.options import Body, headers_of
 
 
 @pytest.mark.parametrize("command", [["publish", "news", "x"], ["tail", "news"], ["top", "--once"]])
@@ -39,3 +40,27 @@ def test_a_command_without_a_credential_says_how_to_give_it(tmp_path: Path) -> N
             done = server.run(*command)
             assert done.returncode == 1
             assert done.stderr.decode().endswith("; here by --token or NEWSWIRE_TOKEN\n")
+
+
+@pytest.mark.parametrize("command", [["tail", "news"], ["doctor", "http://127.0.0.1:9/"]])
+def test_a_requests_headers_and_body(command: list[str]) -> None:
+    """The same words from each command that sends a request of the user's."""
+    for arguments, says in (
+        (["--header", "nonsense"], "'--header': it is 'NAME: VALUE', not 'nonsense'"),
+        (["--header", ": x"], "'--header': it is 'NAME: VALUE', not ': x'"),
+        (["--data", "@missing/body"], "'--data': missing/body can't be read: No such file"),
+    ):
+        said = CliRunner().invoke(newswire, [*command, *arguments])
+        assert said.exit_code == 2
+        assert says in said.output
+
+
+def test_a_body_is_json_unless_a_header_says_otherwise(tmp_path: Path) -> None:
+    """A text, a file or the standard input."""
+    file = tmp_path / "body"
+    file.write_bytes(b"\xff{}")
+    body = Body().convert(f"@{file}", None, None)
+    assert (body, Body().convert("\udcff{}", None, None)) == (b"\xff{}", b"\xff{}")
+    assert headers_of([("X-A", "b")], body) == {"X-A": "b", "content-type": "application/json"}
+    assert headers_of([("Content-Type", "text/plain")], body) == {"Content-Type": "text/plain"}
+    assert headers_of([], None) == {}

@@ -119,7 +119,7 @@ def test_a_gap_is_told_beside_the_events(server: Serve) -> None:
         (("{url}/health/live",), 1, "text/event-stream"),
         (("a", "--json", "--raw"), 2, "choose one"),
         (("a", "{url}/channels/b", "--cursor", "c"), 2, "one by one"),
-        (("a", "--header", "nonsense"), 2, "Name: value"),
+        (("a", "--header", "nonsense"), 2, "NAME: VALUE"),
         (("a", "--data", "@missing"), 2, "missing"),
         (("ftp://x",), 1, "http://"),
     ],

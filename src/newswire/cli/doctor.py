@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from newswire.cli.options import BODY, HEADERS, headers_of
 from newswire.cli.terminal import say
 from newswire.counted import counted
 from newswire.doctor import Patient, Report, Severity, examine
@@ -27,12 +28,14 @@ _MARKS = {
     "--for", "seconds", type=click.FloatRange(1, 3600), default=20.0, show_default=True, metavar="SECONDS",
     help="How long to watch. Longer than the interval of heartbeats, mostly 15 s, or it can't see them.",
 )  # fmt: skip
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of each request.")
+@HEADERS
 @click.option("--method", metavar="NAME", help="The request's method [GET, or POST with --data]. Only GET is repeated.")
-@click.option("--data", metavar="TEXT", help="A body for the request; JSON unless a header says otherwise.")
+@BODY
 @click.option("--origin", metavar="ORIGIN", help="A page's origin that has to be able to read the stream.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: url and findings, without notes.")
-def doctor(url: str, seconds: float, headers: tuple[str, ...], as_json: bool, **request: Any) -> None:
+def doctor(
+    url: str, seconds: float, headers: tuple[tuple[str, str], ...], body: bytes | None, as_json: bool, **request: Any
+) -> None:
     """Watch an event stream, anyone's, and say what is wrong with it and how to cure it.
 
     Exit code: 0 nothing is wrong, 1 there are findings, 2 the stream could not be reached.
@@ -41,14 +44,11 @@ def doctor(url: str, seconds: float, headers: tuple[str, ...], as_json: bool, **
         url = f"http://{url}"
     if not url.startswith(("http://", "https://")):
         raise click.UsageError("a stream's address begins with http:// or https://")
-    given = dict(_header(text) for text in headers)
-    if request["data"] is not None and "content-type" not in {name.lower() for name in given}:
-        given["Content-Type"] = "application/json"
     patient = Patient(
         url=url,
-        headers=given,
-        method=(request["method"] or ("GET" if request["data"] is None else "POST")).upper(),
-        body=None if request["data"] is None else request["data"].encode(),
+        headers=headers_of(headers, body),
+        method=(request["method"] or ("GET" if body is None else "POST")).upper(),
+        body=body,
         seconds=seconds,
         origin=request["origin"],
     )
@@ -62,13 +62,6 @@ def doctor(url: str, seconds: float, headers: tuple[str, ...], as_json: bool, **
         raise SystemExit(_UNREACHABLE)
     if report.findings:
         raise SystemExit(_FOUND)
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition(":")
-    if not separator or not name.strip():
-        raise click.UsageError(f"a header is 'NAME: VALUE', not {text[:40]!r}")
-    return name.strip(), value.strip()
 
 
 def _say(step: str) -> None:

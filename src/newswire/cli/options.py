@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -53,6 +56,55 @@ def bearer(token: str | None) -> dict[str, str]:
     if not token.strip().isascii() or not token.strip().isprintable() or " " in token.strip():
         raise click.UsageError("--token is a token or an API key: one word of ASCII characters")
     return {"authorization": f"Bearer {token.strip()}"}
+
+
+class Header(click.ParamType[tuple[str, str]]):
+    """A header of a request, as its name and its value."""
+
+    name = "header"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """See `click.ParamType.convert`."""
+        name, colon, text = str(value).partition(":")
+        if not colon or not name.strip():
+            self.fail(f"it is 'NAME: VALUE', not {value[:40]!r}", param, ctx)
+        return name.strip(), text.strip()
+
+
+class Body(click.ParamType[bytes]):
+    """A request's body: a text, `@FILE`, or `@-` for the standard input."""
+
+    name = "body"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bytes:
+        """See `click.ParamType.convert`."""
+        text = str(value)
+        if not text.startswith("@"):
+            return text.encode("utf-8", "surrogateescape")
+        try:
+            return sys.stdin.buffer.read() if text == "@-" else Path(text[1:]).read_bytes()
+        except OSError as error:
+            self.fail(f"{text[1:]} can't be read: {error.strerror}", param, ctx)
+
+
+HEADERS: Final = click.option(
+    "--header", "headers", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="A header of each request."
+)
+BODY: Final = click.option(
+    "--data",
+    "body",
+    type=Body(),
+    metavar="TEXT|@FILE",
+    help="A body for the request; JSON unless a header says otherwise.",
+)
+
+
+def headers_of(given: Iterable[tuple[str, str]], body: bytes | None) -> dict[str, str]:
+    """The headers of a request by `HEADERS` and `BODY`: a body without a type of its own is JSON."""
+    headers = dict(given)
+    if body is not None and "content-type" not in {name.lower() for name in headers}:
+        headers["content-type"] = "application/json"
+    return headers
 
 
 class Duration(click.ParamType[float]):

@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import click
 
 from newswire import posix
-from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, bearer
+from newswire.cli.options import BODY, BY_TOKEN, HEADERS, SERVER_URL, TOKEN, bearer, headers_of
 from newswire.cli.printer import Form, Printer
 from newswire.cli.terminal import discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
@@ -70,8 +70,8 @@ class Target:
 )
 @click.option("--stats", is_flag=True, help="Say on standard error how much comes, each second and at the end.")
 @click.option("--method", metavar="NAME", help="The request's method [GET, or POST with --data].")
-@click.option("--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request.")
-@click.option("--data", metavar="TEXT|@FILE", help="A body for the request; JSON unless a header says otherwise.")
+@HEADERS
+@BODY
 def tail(streams: tuple[str, ...], **options: Any) -> None:
     """Print the events of channels (names, and patterns such as 'orders.*') or of any URL, as they come.
 
@@ -89,8 +89,8 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     credential = bearer(options["token"])
     request = {
         "method": options["method"],
-        "headers": dict(_header(text) for text in options["headers"]) | _json_type(options),
-        "body": _body(options["data"]),
+        "headers": headers_of(options["headers"], options["body"]),
+        "body": options["body"],
         "cursor": options["cursor"],
     }
     try:
@@ -238,32 +238,6 @@ def _targets(streams: tuple[str, ...], server: str, start: str | None) -> Iterat
         if "://" in url:
             begins = not query or "from" in dict(parse_qsl(urlsplit(url).query))
             yield Target(url if begins else url + ("&" if "?" in url else "?") + urlencode(query))
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise click.UsageError(f"--header is 'Name: value', not {text!r}")
-    return name.strip(), value.strip()
-
-
-def _json_type(options: dict[str, Any]) -> dict[str, str]:
-    named = any(text.lower().startswith("content-type:") for text in options["headers"])
-    return {} if options["data"] is None or named else {"content-type": "application/json"}
-
-
-def _body(data: str | None) -> bytes | None:
-    if data is None:
-        return None
-    if not data.startswith("@"):
-        return data.encode("utf-8", "surrogateescape")
-    try:
-        if data == "@-":
-            return sys.stdin.buffer.read()
-        with open(data[1:], "rb") as file:
-            return file.read()
-    except OSError as error:
-        raise click.UsageError(f"--data: {data[1:]} can't be read: {error.strerror}") from None
 
 
 def _explain(error: NewswireError, *, ours: bool = False) -> str:
