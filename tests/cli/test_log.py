@@ -13,7 +13,7 @@ from secrets import token_hex
 import anyio
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
-from tests.fixtures.serve import NEWSWIRE, clean_environment, run_newswire
+from tests.fixtures.serve import NEWSWIRE, call_newswire, clean_environment, run_newswire
 
 from newswire.log import Entry, Retention, open_log
 from newswire.log.engine import Copied
@@ -21,9 +21,10 @@ from newswire.log.position import Life, Lives
 from newswire.wire.event import Event
 
 
-def log(folder: Path, *arguments: str, status: int = 0, **environment: str) -> str:
-    """Run a command below `newswire log`; what it printed: on standard output, or on the other one if it fails."""
-    done = run_newswire("log", *arguments, folder=folder, environment=environment)
+def log(folder: Path, *arguments: str, status: int = 0, apart: bool = False, **environment: str) -> str:
+    """Run a command below `newswire log`, here or in a process of its own. Returns what it printed: on standard output,
+    or on the other one if it fails."""
+    done = (run_newswire if apart else call_newswire)("log", *arguments, folder=folder, environment=environment)
     assert done.returncode == status, done.stderr.decode()
     return (done.stderr if status and not done.stdout else done.stdout).decode()
 
@@ -50,7 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_init_says_what_it_did(tmp_path: Path) -> None:
     """Once it makes the log; then, and for ever, it finds it."""
-    first, again = log(tmp_path, "init"), log(tmp_path, "init")
+    first, again = log(tmp_path, "init", apart=True), log(tmp_path, "init", apart=True)
     assert first.startswith(f"made {tmp_path}/newswire.db, a log in its life ")
     assert again.startswith(f"{tmp_path}/newswire.db is there, in format ")
     assert first.split()[-1] == again.split()[-1]
@@ -62,7 +63,7 @@ def test_init_says_what_it_did(tmp_path: Path) -> None:
 def test_no_other_command_makes_a_log(tmp_path: Path) -> None:
     """A slip in a path must not look like an empty log."""
     for command in ("info", "trim", "verify", "tail"):
-        said = log(tmp_path, command, "--log", "sqlite:///slip.db", status=1)
+        said = log(tmp_path, command, "--log", "sqlite:///slip.db", status=1, apart=True)
         assert said == "Error: there is no file slip.db: `newswire log init` makes it\n"
     assert list(tmp_path.iterdir()) == []
 
@@ -87,7 +88,7 @@ def test_no_other_command_makes_a_log_on_a_server(
 
 def test_info_for_people_and_as_json(folder: Path) -> None:
     """Both say the same; the log is found as `newswire serve` finds it."""
-    shown = log(folder, "info")
+    shown = log(folder, "info", apart=True)
     found = json.loads(log(folder, "info", "--json", NEWSWIRE_LOG=f"sqlite:///{folder}/newswire.db"))
     epoch = found["epoch"]
     assert f"{epoch}-1 to {epoch}-6" in shown
@@ -202,13 +203,13 @@ def test_tail_follows_until_it_is_interrupted(folder: Path) -> None:
 
 def test_verify_ends_with_1_if_something_is_wrong(folder: Path) -> None:
     """And says what."""
-    assert "6 events of 2 channels" in log(folder, "verify")
+    assert "6 events of 2 channels" in log(folder, "verify", apart=True)
     assert json.loads(log(folder, "verify", "--json"))["findings"] == []
     connection = sqlite3.connect(folder / "newswire.db")
     with connection:
         connection.execute("UPDATE newswire_events SET time = -1 WHERE offset = 3")
     connection.close()
-    assert "wrong: event 3 has a time that can't be" in log(folder, "verify", status=1)
+    assert "wrong: event 3 has a time that can't be" in log(folder, "verify", status=1, apart=True)
 
 
 def test_a_log_that_can_t_be_used_is_one_sentence(tmp_path: Path) -> None:
