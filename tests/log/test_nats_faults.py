@@ -375,6 +375,22 @@ async def test_a_user_who_may_not_publish(tmp_path: Path, token: str | None) -> 
             assert [entry.data for entry in await read_all(log, "free")] == ["1", "3"]
 
 
+async def test_messages_that_others_published(nats: Nats, namespace: str) -> None:
+    """What is no text, no time and no type comes all the same, in a form that can be sent; it stops no reader."""
+    async with opened(NatsLog(nats.url, namespace=namespace)) as log, Reader(log) as reader:
+        await publish(log, "a", "1")
+        client = Client()
+        await client.connect(nats.url)
+        subject = f"{namespace}.{(await log.span()).epoch}.c.a"
+        headers = {"Newswire-Event": "x%0A%0Adata: y", "Newswire-Time": "soon"}
+        await client.jetstream().publish(subject, b"\xff", headers=headers)
+        await client.close()
+        await publish(log, "a", "3")
+        await reader.saw("3")
+        assert reader.seen == ["1", "\ufffd", "3"]
+        assert [entry.event for entry in (await log.scan(0, 10)).entries] == ["message", "x  data: y", "message"]
+
+
 async def test_a_batch_without_events(nats: Nats, namespace: str) -> None:
     """It stores nothing; its condition is judged all the same."""
     async with opened(NatsLog(nats.url, namespace=namespace)) as log:

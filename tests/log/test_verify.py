@@ -6,8 +6,9 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tests.fixtures.engines import Valkey
+from tests.fixtures.engines import Postgres, Valkey
 
+from newswire.errors import LogCorrupt, LogError
 from newswire.log import Log, MemoryLog, Retention, open_log
 from newswire.log.verify import verify
 from newswire.testing.log_base import opened, publish
@@ -66,3 +67,24 @@ async def test_a_list_of_a_channel_that_lacks_an_event(valkey: Valkey) -> None:
         await publish(log, "a", *"12345")
         valkey.ask("LREM", "{verify2}:c:a", "1", "3")
         assert (await verify(log)).findings == ["readers of a don't get event 3, which the log has"]
+
+
+async def test_what_was_changed_behind_our_back_on_servers(valkey: Valkey, postgres: Postgres) -> None:
+    """The error or the finding says what is damaged, and what to do."""
+    async with opened(open_log(f"{valkey.url}?namespace=damaged")) as log:
+        await publish(log, "a", "1")
+        valkey.ask("XADD", "{damaged}:log", "50", "some", "thing")
+        with pytest.raises(LogCorrupt, match=r"entry 50-0 of \{damaged\}:log is no event: XDEL it"):
+            await verify(log)
+        valkey.ask("XDEL", "{damaged}:log", "50")
+        valkey.ask("HSET", "{damaged}:meta", "lives", "junk")
+    async with opened(open_log(f"{valkey.url}?namespace=damaged")) as log:
+        with pytest.raises(LogError, match="what the log knows of its lives is damaged"):
+            await verify(log)
+    async with opened(open_log(f"{postgres.url}?namespace=damaged")) as log:
+        await publish(log, "a", "1", "2")
+        await postgres.run(r"UPDATE newswire_damaged.events SET event = E'a\nb' WHERE number = 1")
+        assert (await verify(log)).findings == [r"the type of event 1 has a line break: 'a\nb'"]
+        await postgres.run("DROP TABLE newswire_damaged.channels")
+        with pytest.raises(LogCorrupt, match="lacks some of its tables"):
+            await verify(log)

@@ -18,7 +18,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from newswire.errors import InvalidPosition
+from newswire.errors import InvalidPosition, LogCorrupt
 
 _TEXT: Final = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,18})", re.ASCII)
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no look-alikes
@@ -200,8 +200,18 @@ class Lives:
 
 
 def parse_lives(text: str) -> list[Life]:
-    """Lives as `lives_text` writes them."""
-    return [Life(epoch, int(after)) for epoch, _, after in (each.partition(":") for each in text.split(",") if each)]
+    """Lives as `lives_text` writes them.
+
+    Raises:
+        LogCorrupt: it is something else.
+    """
+    try:
+        lives = [Life(life, int(after)) for life, _, after in (each.partition(":") for each in text.split(",") if each)]
+    except ValueError:
+        lives = []
+    if not lives:
+        raise LogCorrupt(f"what the log knows of its lives is damaged ({text[:50]!r}): put it back from a backup")
+    return lives
 
 
 def lives_text(lives: Sequence[Life], most: int = 2**31) -> str:

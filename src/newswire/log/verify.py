@@ -7,6 +7,7 @@ removed since it was seen is no finding, as long as the log says so.
 
 from __future__ import annotations
 
+import re
 import time
 from array import array
 from bisect import bisect_left
@@ -20,6 +21,7 @@ from newswire.log.engine import Entry, Page, Span
 from newswire.log.log import Log
 
 _PAGE: Final = 1000
+_BREAKS: Final = re.compile(r"[\r\n\0]")
 _CHANNELS: Final = 200  # read at once
 _MOST: Final = 100  # findings that are listed
 _AHEAD: Final = 86_400.0  # seconds that clocks may differ
@@ -128,6 +130,8 @@ def _check_entry(report: Report, entry: Entry, before: int | None, page: Page, a
         report.find(f"event {offset} is before the first that the log says it has, {report.span.earliest + 1}")
     if not entry.event:
         report.find(f"event {offset} has no type")
+    elif _BREAKS.search(entry.event):
+        report.find(f"the type of event {offset} has a line break: {entry.event[:50]!r}")
     if not 0 < entry.time < latest:
         report.find(f"event {offset} has a time that can't be: {entry.time}")
     try:

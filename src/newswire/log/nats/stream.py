@@ -319,7 +319,8 @@ class Stream(Attempts):
             lives = parse_lives(metadata[_LIVES_KEY])
             record, at = await self._record(subjects)
             if record:
-                lives = [*parse_lives(record["lives"]), Life(record["epoch"], at - 1 if record["lives"] else 0)]
+                earlier = parse_lives(record["lives"]) if record["lives"] else []
+                lives = [*earlier, Life(record["epoch"], at - 1 if record["lives"] else 0)]
                 metadata = {**metadata, _RUN_KEY: record["run"], _MADE_KEY: record["made"]}
             last = info["state"]["last_seq"]
             again = metadata.get(_MADE_KEY, created) != created
@@ -390,7 +391,13 @@ class Stream(Attempts):
                 return {}, 0
             raise
         message = found["message"]
-        record: dict[str, Any] = json.loads(base64.b64decode(message.get("data", "")))
+        try:
+            record: dict[str, Any] = json.loads(base64.b64decode(message.get("data", "")))
+            parse_lives(record["lives"] or f"{record['epoch']}:0")
+            _ = record["run"], record["made"]
+        except (ValueError, KeyError, TypeError, AttributeError, LogCorrupt):
+            what = f"message {message['seq']} of the stream {self} is something else's: remove it"
+            raise LogCorrupt(f"{what} (nats stream rmm {self.name} {message['seq']})") from None
         return record, int(message["seq"])
 
     async def _begin(self, subjects: Subjects, lives: list[Life], at: int, created: str) -> None:

@@ -15,6 +15,7 @@ The rules for channels' names are NATS's, so a name is part of a subject as it i
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
@@ -26,6 +27,7 @@ from newswire.log.engine import Entry
 EVENT: Final = "Newswire-Event"  # the header that has an event's type, unless it is `message`
 COUNT: Final = "Newswire-Count"  # how many events a batch with a token has, unless it is one
 TIME: Final = "Newswire-Time"  # when an event was stored, if it was copied from another log
+_BREAKS: Final = re.compile(r"[\r\n\0]")
 _SAFE: Final = "!#$&'()*+,/:;=?@[]~ "
 
 
@@ -83,9 +85,18 @@ def entry(offset: int, channel: str, headers: dict[str, str] | None, data: bytes
     if event is None:
         event = "message"
     elif "%" in event:
-        event = unquote(event)
+        event = _BREAKS.sub(" ", unquote(event))
+    # Any client with the right can publish to the stream: what is no text must not stop the readers.
+    text = data.decode("utf-8", "replace")
     time = headers.get(TIME) if headers else None
-    return Entry(offset, channel, event, data.decode(), time_ns / 1e9 if time is None else float(time))
+    return Entry(offset, channel, event, text, time_ns / 1e9 if time is None else _number(time, time_ns / 1e9))
+
+
+def _number(text: str, otherwise: float) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return otherwise
 
 
 def nanoseconds(text: str) -> int:

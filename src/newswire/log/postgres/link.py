@@ -92,7 +92,11 @@ class Server(RemoteServer):
                     self.refusal = refusal or ""
                     self.found(epoch, latest, lives)
                     return
-        raise LogCorrupt(f"the log in {self.name} lacks some of its tables: restore them, or drop the schema")
+        raise self.incomplete()
+
+    def incomplete(self) -> LogCorrupt:
+        """What to raise where the log is there, and not all of it."""
+        return LogCorrupt(f"the log in {self.name} lacks some of its tables: restore them, or drop the schema")
 
     def refused(self, code: str, text: str) -> LogError:
         """What to raise for an answer of the server's that is an error."""
@@ -221,14 +225,17 @@ class Link:
         server = self._server
         for _ in range(_ATTEMPTS):
             seen = server.seen  # it may grow while the answer comes
+            missing = False
             try:
                 rows = await self.call(sql, *arguments)
             except Gone:
-                rows = []
+                rows, missing = [], True
             if rows and rows[0][0] == server.epoch and rows[0][1] and rows[0][2] >= seen:
                 server.seen = max(server.seen, rows[0][2])
                 return rows
             await self.enter()
+        if missing:
+            raise server.incomplete()
         raise LogUnavailable(f"the log in {server.name} begins one life after the other")
 
     async def enter(self) -> None:

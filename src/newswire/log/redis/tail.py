@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from newswire.errors import LogCorrupt
 from newswire.log.engine import PAGE_BYTES, Entry
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.writer import Writer
@@ -84,6 +85,8 @@ class Tail(SharedTail):
 def as_entry(row: Sequence[Any]) -> Entry:
     """What a stream's entry, or the scripts' pair of offset and row, is."""
     id, fields = row
-    return Entry(
-        int(id.partition(b"-")[0]), fields[1].decode(), fields[3].decode(), fields[5].decode(), int(fields[7]) / 1e6
-    )
+    try:
+        channel, event, data = fields[1].decode(), fields[3].decode(), fields[5].decode("utf-8", "replace")
+        return Entry(int(id.partition(b"-")[0]), channel, event, data, int(fields[7]) / 1e6)
+    except (IndexError, ValueError):
+        raise LogCorrupt(f"entry {id.decode()} of the log's stream is something else's: XDEL it") from None

@@ -10,3 +10,6 @@ local function row(offset)
   local found = call('XRANGE', LOG, offset, offset)[1]
   return found and found[2]
 end
+local function foreign(entry)
+  return redis.error_reply('WRONGTYPE entry ' .. entry[1] .. ' of ' .. LOG .. ' is no event: XDEL it')
+end

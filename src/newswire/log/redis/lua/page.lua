@@ -79,6 +79,7 @@ else
       rows = {}
       local last = text(close and found[#found] or offset)
       for _, each in ipairs(call('XRANGE', LOG, text(offset), last, 'COUNT', next_to)) do
+        if not each[2][8] then return foreign(each) end
         rows[tonumber(string.match(each[1], '^%d+'))] = each[2]
         if next_to > 1 and #each[2][6] > 4096 then close = false end
       end

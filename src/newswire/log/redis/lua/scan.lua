@@ -33,6 +33,7 @@ while left > 0 and not over and at < latest do
   local seen = 0
   for _, each in ipairs(part) do
     local fields = each[2]
+    if not fields[8] then return foreign(each) end
     seen = seen + #fields[6]
     if all or matches(fields[2]) then
       if (#out - 6) / 2 >= limit or (size + #fields[6] > most and size > 0) then
