@@ -71,7 +71,7 @@ class _Work:
         self._until_idle = until_idle
         self._stop = asyncio.Event()
         self._whole = False  # and it has reported that
-        self._said = 0.0
+        self._shown_at = 0.0
 
     async def copy(self, resume: bool, follow: bool) -> Copied:
         """Copy, until it is whole, or was interrupted."""
@@ -88,7 +88,7 @@ class _Work:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        self._said = loop.time()
+        self._shown_at = loop.time()
         try:
             with Progress(*columns, console=console, disable=not console.is_terminal, transient=True) as progress:
                 task = progress.add_task("", total=0, what="copying", rate="")
@@ -124,6 +124,6 @@ class _Work:
         if follow and copied.is_whole and not self._whole:
             self._whole = True
             say(f"all is copied up to {copied.epoch}-{copied.through}; following. Ctrl-C ends when the servers stopped")
-        elif progress.disable and now >= self._said + _SAY_SECONDS:
-            self._said = now
+        elif progress.disable and now >= self._shown_at + _SAY_SECONDS:
+            self._shown_at = now
             say(f"copied up to {copied.through:,} of {copied.latest:,}")

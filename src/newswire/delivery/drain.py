@@ -68,7 +68,7 @@ class Drain:
         self._loop: asyncio.AbstractEventLoop | None = None  # only while there are streams: it must not be kept
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
-        self._told = False
+        self._stopping = False
         self._glance: asyncio.TimerHandle | None = None
 
     @property
@@ -82,7 +82,7 @@ class Drain:
             self._loop = asyncio.get_running_loop()
             self._chain()
         self._streams[stream] = None
-        if self._told:
+        if self._stopping:
             asyncio.get_running_loop().call_soon(stream.stop)
 
     def leave(self, stream: Stoppable) -> None:
@@ -100,7 +100,7 @@ class Drain:
 
     def stop(self) -> None:
         """Tell every stream to end; drop those that have not when the grace time is over."""
-        self._told = True
+        self._stopping = True
         self._end(list(self._streams))
 
     def end(self, stream: Stoppable) -> None:
@@ -157,12 +157,12 @@ class Drain:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         previous = self._previous.get(number, signal.SIG_DFL)
         loop = self._loop
-        if loop is None or loop.is_closed() or self._told:
+        if loop is None or loop.is_closed() or self._stopping:
             self._pass_on(previous, number, frame)
             return
         # Some servers drop everything the moment they hear of it, so streams hear first. A second signal goes
         # straight through: a loop that is stuck must not keep the process alive.
-        self._told = True
+        self._stopping = True
         loop.call_soon_threadsafe(self.stop)
         loop.call_soon_threadsafe(loop.call_later, _HEAD_START, self._pass_on, previous, number, frame)
 
@@ -176,7 +176,7 @@ class Drain:
     def _look(self) -> None:
         """Look at what says that the server stops, where that is no signal."""
         event = _hypercorns_event()
-        if self._told or event is None:
+        if self._stopping or event is None:
             return
         if event.is_set():
             self.stop()

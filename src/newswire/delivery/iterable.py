@@ -151,7 +151,7 @@ class IterableStream:
                 self._task.uncancel()  # that was `_drop`
                 return
             if self._started:
-                await send_final(self._send, self._last_words())
+                await send_final(self._send, self._final())
             raise
         finally:
             try:
@@ -214,7 +214,7 @@ class IterableStream:
         await self._send({"type": "http.response.body", "body": data, "more_body": more})
         self._sending_since = None
 
-    def _last_words(self) -> bytes:
+    def _final(self) -> bytes:
         """What is sent where the server has cancelled the task, perhaps in the middle of a send."""
         if self._packed is None:
             return self._goodbye()

@@ -110,7 +110,7 @@ class PlainSink:
                     await self._cancelled(error, subscription)
         except asyncio.CancelledError:
             if not (self._cut and self._sending):
-                await send_final(self._send, self._last_words(subscription.goodbye_bytes()))
+                await send_final(self._send, self._final(subscription.goodbye_bytes()))
                 raise
             if self._task is not None:
                 self._task.uncancel()  # the peer takes nothing: that was `cut`
@@ -138,7 +138,7 @@ class PlainSink:
         """The task was cancelled while it waited."""
         raise error
 
-    def _last_words(self, goodbye: bytes) -> bytes:
+    def _final(self, goodbye: bytes) -> bytes:
         """What a task sends that its server has cancelled."""
         body = self.body
         if body is None:

@@ -234,12 +234,12 @@ def resume(first: Watched, again: Watched, after: Block) -> Findings:
     earlier = {_key(event) for event in own[: place + 1]}
     later = [event for event in own[place + 1 :] if event.values("id")]
     found = own_events(again)
-    told = any(event.kind == "newswire.gap" for event in found)
+    reported = any(event.kind == "newswire.gap" for event in found)
     repeated = next((event for event in found if _key(event) in earlier), None)
-    if repeated is not None and not told:
+    if repeated is not None and not reported:
         what = f"a reconnect after {after.last('id')!r:.60} got {repeated.last('id')!r:.60} again"
         yield finding("resume-repeats", WARNING, what)
-    elif later and _key(later[0]) not in {_key(event) for event in found} and not told:
+    elif later and _key(later[0]) not in {_key(event) for event in found} and not reported:
         got = repr(found[0].last("id"))[:60] if found else "nothing"
         what = f"after {after.last('id')!r:.60} came {later[0].last('id')!r:.60}, and a reconnect got {got} instead"
         yield finding("resume-loses", WARNING, what)

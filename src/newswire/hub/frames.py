@@ -56,7 +56,7 @@ class Frame:
     time: float
 
     def __init__(self, epoch: str, entry: Entry) -> None:
-        # Nothing but text and numbers, and no container beside it: the window keeps many, see `untracked`.
+        # Nothing but text and numbers, and no container beside it: the window keeps many, see `newswire.log.gc`.
         untrack(self)
         self.epoch: str = epoch
         self.offset, self.channel, self.event, data, self.time = entry

@@ -169,8 +169,8 @@ class LatestTable:
         if len(self._frames) > 2 * len(self._places) + 64:
             self._settle(frame for frame in self._frames if frame is not None)
 
-    def _forget(self, said: Frame) -> None:
-        channels, self.forgotten = read_forgotten(said.data)
+    def _forget(self, frame: Frame) -> None:
+        channels, self.forgotten = read_forgotten(frame.data)
         for channel, offset in channels.items():
             place = self._places.get(channel)
             if place is not None and self._offsets[place] <= offset:
@@ -288,8 +288,8 @@ class LatestTable:
 def read_forgotten(data: str) -> tuple[Mapping[str, int], int]:
     """What an event of `FORGOTTEN` says: channels and offsets, and `upto`. Nothing, if it can't be read."""
     try:
-        said = json.loads(data)
-        return {str(channel): int(offset) for channel, offset in said["channels"].items()}, int(said["upto"])
+        found = json.loads(data)
+        return {str(channel): int(offset) for channel, offset in found["channels"].items()}, int(found["upto"])
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}, 0
 

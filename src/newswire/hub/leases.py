@@ -173,8 +173,8 @@ class Leases:
         self._liveness.look(beats, monotonic())
         dead = {}
         for name, beat in self._liveness.overdue().items():
-            said = "gone" if beat.suspected else "suspected"
-            offset = await self._store(name, json.dumps({"lease": beat.lease, said: True}), beat.offset)
+            change = "gone" if beat.suspected else "suspected"
+            offset = await self._store(name, json.dumps({"lease": beat.lease, change: True}), beat.offset)
             if offset is not None and beat.suspected:  # else it lives, somebody else was faster, or it may answer now
                 dead[name] = offset
         return dead

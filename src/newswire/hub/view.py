@@ -85,7 +85,7 @@ class StateView:
         "_pass",
         "_state",
         "_table",
-        "_told",
+        "_reported",
         "budget",
         "first",
         "marks",
@@ -107,7 +107,7 @@ class StateView:
         self._full_since = 0.0
         self._pass: int | None = _NOT_BEGUN  # where the present pass ends; None: it gets all events
         self._begins = True  # it is still to be seen whether its cursor is recent enough
-        self._told = False  # a gap event has said so, and all keys come again
+        self._reported = False  # … and a gap event says that it is not: all keys come again
         self._member = member
         self._state = state
         self._exact = None if exact is None else _Exact(member, exact, self)
@@ -137,12 +137,12 @@ class StateView:
         self.marks = True
         self.first = 0
         self._pass = _NOT_BEGUN
-        self._begins, self._told = True, False
+        self._begins, self._reported = True, False
 
     def lost(self) -> None:
         """The member gets a gap event. A reader of members takes it as the sign to begin again, whatever is missing."""
         if self._has_removals():
-            self._begins = self._told = self.marks = True
+            self._begins = self._reported = self.marks = True
             self._pass = _NOT_BEGUN
 
     def marked(self) -> None:
@@ -181,11 +181,11 @@ class StateView:
             return None
         if self._begins:
             missed = 0 < member.cursor < self._table.forgotten and self._has_removals()
-            if missed and not self._told:
+            if missed and not self._reported:
                 return Due([], member.cursor, self._table.forgotten, certain=False)  # a gap event, at its cursor
-            if missed or self._told:
+            if missed or self._reported:
                 self.first, member.cursor = max(self.first, member.cursor), 0
-            self._begins = self._told = False
+            self._begins = self._reported = False
         rest = Due([], upto)
         if self._exact is not None and self._exact.cursor < upto:
             found = self._history.due(self._exact, upto)

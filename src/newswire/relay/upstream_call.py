@@ -184,7 +184,7 @@ class _Copying:
         self._begun = begun
         self._first: float | None = None
         self._pieces = 0
-        self._said: Usage | None = None
+        self._usage: Usage | None = None
 
     async def copy(self, response: Any) -> None:
         """Copy until the upstream's last word, or until it breaks off; then end the run."""
@@ -202,7 +202,7 @@ class _Copying:
                 error = {"type": "upstream_unreadable", "message": str(bad)}
         finally:
             if self._first is not None:
-                tokens = self._said.output_tokens if self._said is not None else 0
+                tokens = self._usage.output_tokens if self._usage is not None else 0
                 self._call.stats.streamed(tokens or self._pieces, monotonic() - self._first)
         if error is None:
             await self._run.finish()
@@ -257,7 +257,7 @@ class _Copying:
     def _note(self, parts: list[Part]) -> None:
         for part in parts:
             if isinstance(part, Usage):
-                self._said = part
+                self._usage = part
             elif isinstance(part, CONTENT):
                 self._pieces += 1
                 if self._first is None:

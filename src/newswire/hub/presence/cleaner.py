@@ -47,8 +47,8 @@ class Cleaner:
         self._log = log
         self._append = append
         self._forget_after = forget_after
-        self._said = 0  # the offset of the newest event of `FORGOTTEN`
-        self._upto = 0  # what it says
+        self._marked = 0  # the offset of the newest event of `FORGOTTEN` …
+        self._upto = 0  # … and up to where members were forgotten, by it
         self._replaced: dict[str, int] = {}  # channels, and the offsets of the newest events that this node has stored
         self._nodes: dict[str, float] = {}  # nodes that are gone, and since when
         self.visitors: dict[str, int] = {}
@@ -60,15 +60,15 @@ class Cleaner:
 
     def begin_again(self) -> None:
         """The log is another one."""
-        self._said = self._upto = 0
+        self._marked = self._upto = 0
         self._replaced.clear()
         self._nodes.clear()
         self.visitors.clear()
 
     def take(self, data: str, offset: int) -> None:
         """An event of `FORGOTTEN` was read."""
-        if offset > self._said:
-            self._said, self._upto = offset, max(self._upto, read_forgotten(data)[1])
+        if offset > self._marked:
+            self._marked, self._upto = offset, max(self._upto, read_forgotten(data)[1])
 
     def stored(self, channel: str, offset: int) -> None:
         """This node has stored an event: older ones of its channel are of no use."""
@@ -103,7 +103,7 @@ class Cleaner:
         if not cuts:
             return
         data = json.dumps({"channels": cuts, "upto": upto})
-        stored = await self._append([(FORGOTTEN, Event(data, "forgotten"))], Condition(FORGOTTEN, self._said))
+        stored = await self._append([(FORGOTTEN, Event(data, "forgotten"))], Condition(FORGOTTEN, self._marked))
         if stored is not None:
             self.take(data, stored[0].offset)
             self.stored(FORGOTTEN, stored[0].offset)

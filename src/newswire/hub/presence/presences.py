@@ -278,7 +278,7 @@ class _Counts(AsyncIterator[int]):
     def __init__(self, presences: Presences, channel: str) -> None:
         self._presences = presences
         self._channel = channel
-        self._told = -1
+        self._count = -1
         self._at = 0.0  # when, by the event loop's clock
         self._begun = False
         self._over = False
@@ -297,12 +297,12 @@ class _Counts(AsyncIterator[int]):
             changed = self._presences.changes.next(self._channel)
             count = node.roster.count(self._channel)
             rest = self._at + _COUNT_SECONDS - clock()
-            if count == self._told:
+            if count == self._count:
                 await changed.wait()
-            elif self._told >= 0 and rest > 0:
+            elif self._count >= 0 and rest > 0:
                 await asyncio.sleep(rest)
             else:
-                self._told, self._at = count, clock()
+                self._count, self._at = count, clock()
                 return count
         raise StopAsyncIteration
 

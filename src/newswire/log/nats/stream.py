@@ -183,8 +183,8 @@ class Stream(Attempts):
         wanted = self._settings()
         changed = {name: value for name, value in wanted.items() if info["config"].get(name) != value}
         if changed:
-            told = ", ".join(f"{name} {info['config'].get(name)} -> {value}" for name, value in changed.items())
-            logger.info("the stream %s gets other settings: %s", self, told)
+            shown = ", ".join(f"{name} {info['config'].get(name)} -> {value}" for name, value in changed.items())
+            logger.info("the stream %s gets other settings: %s", self, shown)
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**info["config"], **changed})
         self._applied = True
 

@@ -281,7 +281,7 @@ class OpenAIResponsesParser(UpstreamParser):
         self.sequence: int = -1
         self._calls: dict[Any, str] = {}  # the id of the call in the item at this place
         self._unanswered: set[str] = set()
-        self._said: set[Any] = set()  # the places of items whose deltas came
+        self._streamed: set[Any] = set()  # the places of items whose deltas came
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """See `UpstreamParser.object`."""
@@ -337,7 +337,7 @@ class OpenAIResponsesParser(UpstreamParser):
             part = ToolInput(call, self.text(value, ToolInput, call))
         if part is None or not isinstance(value, str) or not value:
             return []
-        self._said.add(place)
+        self._streamed.add(place)
         return [part] if part.text else []
 
     def _added(self, place: Any, item: dict[str, Any]) -> list[Part]:
@@ -352,7 +352,7 @@ class OpenAIResponsesParser(UpstreamParser):
         kind = clean(item.get("type"))
         if kind == "function_call_output":
             return self._output(item)
-        if place in self._said:
+        if place in self._streamed:
             return []
         if kind in _WRITTEN:
             texts = [

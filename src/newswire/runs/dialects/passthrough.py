@@ -83,17 +83,17 @@ class Passthrough(Dialect):
         reader = self._reader
         if reader.error is not None or (reader.finished and not reader.missing_tail()):
             return []
-        told = self._dialect()
-        return [*(() if self._begun else told.begin()), *told.fail(problem)]
+        output = self._dialect()
+        return [*(() if self._begun else output.begin()), *output.fail(problem)]
 
     def _dialect(self) -> Dialect:
         """The format's dialect, which calls the answer as the upstream did, after all that it has sent."""
         head = self.head
         model = self._reader.model or head.model
-        told = self.inner(Head(self._reader.id or head.id, head.created, {**head.meta, "model": model}))
+        output = self.inner(Head(self._reader.id or head.id, head.created, {**head.meta, "model": model}))
         for part in self._seen.parts():
-            told.write(part)
-        return told
+            output.write(part)
+        return output
 
     def _take(self, event: str, data: str) -> list[Event]:
         if event.startswith(OF_THE_RELAY) and event != RAW:
@@ -124,11 +124,11 @@ class OpenAIResponsesPassthrough(Passthrough):
     inner: ClassVar[type[Dialect]] = OpenAIResponses
 
     def _dialect(self) -> Dialect:
-        told = super()._dialect()
-        assert isinstance(told, OpenAIResponses)
+        output = super()._dialect()
+        assert isinstance(output, OpenAIResponses)
         assert isinstance(self._reader, OpenAIResponsesParser)
-        told.sequence = self._reader.sequence + 1
-        return told
+        output.sequence = self._reader.sequence + 1
+        return output
 
 
 class AnthropicPassthrough(Passthrough):
@@ -143,50 +143,50 @@ class Transcoded(Dialect):
     """A run that stores raw events, in another format than theirs.
 
     Args:
-        told: the dialect that it is written in; a new one.
+        output: the dialect that it is written in; a new one.
         reader: reads the raw events; a new one.
     """
 
     merges = False
 
-    def __init__(self, told: Dialect, reader: UpstreamParser) -> None:
-        super().__init__(told.head)
-        self._told = told
+    def __init__(self, output: Dialect, reader: UpstreamParser) -> None:
+        super().__init__(output.head)
+        self._output = output
         self._reader = reader
 
     def skip(self, part: Part) -> None:
         """See `Dialect.skip`."""
-        self._told.skip(part)
+        self._output.skip(part)
 
     def skip_event(self, event: str, data: str) -> None:
         """See `Dialect.skip_event`."""
         for part in self._parts(event, data):
-            self._told.skip(part)
+            self._output.skip(part)
 
     def prelude(self) -> list[Event]:
         """See `Dialect.prelude`."""
-        return self._told.prelude()
+        return self._output.prelude()
 
     def write(self, part: Part) -> list[Event]:
         """See `Dialect.write`."""
-        return self._told.write(part)
+        return self._output.write(part)
 
     def write_event(self, event: str, data: str) -> list[Event]:
         """See `Dialect.write_event`."""
-        return [told for part in self._parts(event, data) for told in self._told.write(part)]
+        return [piece for part in self._parts(event, data) for piece in self._output.write(part)]
 
     def end(self, end: End) -> list[Event]:
         """See `Dialect.end`. An answer is whole if both the producer and the upstream say so."""
         error = self._reader.error
         if end.reason == "done" and error is not None:
-            return self._told.fail(Problem("failed", error["type"], error["message"]))
+            return self._output.fail(Problem("failed", error["type"], error["message"]))
         if end.reason == "done" and not self._reader.finished:
-            return self._told.fail(CUT_OFF)
-        return self._told.end(end)
+            return self._output.fail(CUT_OFF)
+        return self._output.end(end)
 
     def goodbye(self, wait: int) -> list[Event]:
         """See `Dialect.goodbye`."""
-        return self._told.goodbye(wait)
+        return self._output.goodbye(wait)
 
     def _parts(self, event: str, data: str) -> Sequence[Part]:
         return self._reader.stored(event, data)
