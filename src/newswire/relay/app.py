@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 
 _JSON: Final = "application/json"
 _WELCOME: Final = """\
-This is newswire's relay: it stands where an AI API is expected, and answers that stream can be resumed.
+This is newswire's relay: a proxy of an AI API, whose streamed answers can be resumed.
 
-Give your client this address instead of the API's, and your own API key; what it has behind the API's address stays
-(OpenAI's clients want /v1):
+Give your client this address in place of the API's, and your own API key. Keep the path that your client needs behind
+it (OpenAI's: /v1):
 
 {places}
 
