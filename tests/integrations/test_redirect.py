@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 from tests.fixtures.in_thread import Threaded, uvicorn_in_thread
 
 import newswire
@@ -258,3 +259,72 @@ def test_an_address_that_is_none(url: str) -> None:
     """The error shows one."""
     with pytest.raises(InvalidSetting, match="/live"):
         StreamServer(url)
+
+
+@pytest.mark.parametrize(
+    "query", ["", "limit=2", "limit=1&after={first}", "last=2", "after=nonsense", "limit=0", "last=1&limit=1", "from=x"]
+)
+@pytest.mark.parametrize("channel", ["news", "room.*", "a..b", "$auth", "none"])
+def test_history_is_that_of_the_server(log: str, hub: Hub[Any], channel: str, query: str) -> None:
+    """Status and body, of answers and of errors."""
+    first = hub.sync.publish("news", "one")
+    for name in ("news", "room.1", "news"):
+        hub.sync.publish(name, {"two": "ö"})
+    app = WsgiApp(hub, StreamServer("/live"))
+    query = query.format(first=first)
+    status, headers, body = call(app, "GET", f"/channels/{channel}/events", query)
+    with TestClient(newswire.asgi_app(Hub(log), settings=Settings(allowed_hosts=["testserver"]))) as client:
+        answer = client.get(f"/channels/{channel}/events?{query}")
+    assert int(status.split()[0]) == answer.status_code
+    found, expected = json.loads(body), answer.json()
+    if answer.status_code != 200:
+        found, expected = ({name: one[name] for name in ("status", "code", "field")} for one in (found, expected))
+    assert found == expected
+    assert headers["Content-Type"] == answer.headers["content-type"]
+    assert headers["Cache-Control"] == answer.headers["cache-control"]
+
+
+def test_a_ticket_opens_a_stream(server: Threaded, hub: Hub[Any]) -> None:
+    """For the user that the application names, and for no other."""
+
+    def authorize(environ: Any, action: str, channels: Any) -> str | None:
+        if "secret" in channels:
+            raise PermissionError("not for you")
+        return "ada"
+
+    url = f"http://127.0.0.1:{server.port}/live"
+    app = WsgiApp(hub, StreamServer(url, secret=SECRET), authorize=authorize)
+    asked = json.dumps({"channels": ["news"], "ttl": 20, "subject": "ada"}).encode()
+    status, headers, body = call(app, "POST", "/tickets", body=asked)
+    assert (status, headers["Cache-Control"]) == ("201 Created", "no-store")
+    made = json.loads(body)
+    assert set(made) == {"ticket", "expires", "until"}
+    hub.sync.publish("news", "one")
+    [event] = read(f"{url}/channels/news?ticket={made['ticket']}&from=earliest", 1)
+    assert event.data == "one"
+    for channels, subject in ((["secret"], None), (["news"], "bob")):
+        denied = json.dumps({"channels": channels, "subject": subject}).encode()
+        status, _, body = call(app, "POST", "/tickets", body=denied)
+        assert (status, json.loads(body)["code"]) == ("403 Forbidden", "denied")
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "code"),
+    [
+        ("GET", b"", 405, "method_not_allowed"),
+        ("POST", b"", 400, "invalid_ticket"),
+        ("POST", b"[]", 400, "invalid_ticket"),
+        ("POST", b'{"channels": []}', 400, "invalid_ticket"),
+        ("POST", b'{"channels": ["a"], "ttl": 0}', 400, "invalid_ticket"),
+        ("POST", b'{"channels": ["a"], "more": 1}', 400, "invalid_ticket"),
+        ("POST", b'{"channels": ["a..b"]}', 400, "invalid_channel"),
+        ("POST", b'{"channels": ["$auth"]}', 400, "invalid_channel"),
+        ("POST", json.dumps({"channels": ["a"] * 101}).encode(), 400, "too_many_channels"),
+        ("POST", b" " * 70_000, 413, "too_large"),
+        ("POST", b'{"channels": ["a"]}', 404, "not_found"),  # the server of the streams needs none
+    ],
+)
+def test_tickets_that_can_not_be_made(method: str, body: bytes, status: int, code: str) -> None:
+    """As the server answers."""
+    found, _, answer = call(WsgiApp(Hub(), StreamServer("/live")), method, "/tickets", body=body)
+    assert (int(found.split()[0]), json.loads(answer)["code"]) == (status, code)

@@ -118,6 +118,32 @@ class StreamServer:
         path = "/stream" if len(names) > 1 else f"/channels/{quote(names[0], safe='')}"
         return f"{self.url}{path}{'?' if query else ''}{urlencode(query)}"
 
+    def ticket(
+        self, channels: Iterable[str], *, subject: str | None = None, first_use: float = 30.0
+    ) -> dict[str, object] | None:
+        """Make a ticket, as `POST /tickets` of the server does. Call it in a thread, not in an event loop.
+
+        Args:
+            channels: names and patterns, as texts.
+            subject: the user.
+            first_use: seconds in which it has to be used.
+
+        Returns:
+            `ticket`; `expires`, when it has to be used; `until`, when its streams end for good. None: the server needs
+            no credentials.
+
+        Raises:
+            LogUnavailable: the log that keeps the secret can't be read.
+        """
+        key = self._ticket_key()
+        if key is None:
+            return None
+        from newswire.server.auth.credentials import TICKET
+        from newswire.server.auth.tickets import new_ticket
+
+        made, claims = new_ticket(key, subject=subject, subscribe=list(channels), first_use=first_use)
+        return {TICKET: made, "expires": claims["use"], "until": claims["until"]}
+
     def _ticket_key(self) -> bytes | None:
         if self._hub is None and self._secret is None:
             return None

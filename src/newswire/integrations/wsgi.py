@@ -14,10 +14,13 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
+from newswire.delivery.bodies import content_length
+from newswire.delivery.history import PageRequest, page
 from newswire.delivery.problem import Problem, not_found, problem_of, title
 from newswire.delivery.publish_headers import read_headers
 from newswire.delivery.query import Query
 from newswire.delivery.request import last_event_id
+from newswire.delivery.ticket_request import MOST_BYTES, TicketRequest
 from newswire.errors import Closed, NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
@@ -25,11 +28,12 @@ from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
 from newswire.integrations.redirect import StreamServer
 from newswire.integrations.wsgi_stop import OPEN, Server, teller
-from newswire.log.channels import is_internal, name_or_pattern
+from newswire.log.channels import check_pattern, is_internal, name_or_pattern
 
 __all__ = ["Authorize", "StreamServer", "WsgiApp", "WsgiStream"]
 
 Environ: TypeAlias = dict[str, Any]
+Answer: TypeAlias = tuple[int, list[tuple[str, str]], bytes]
 StartResponse: TypeAlias = Callable[..., object]
 Authorize: TypeAlias = Callable[[Environ, Literal["subscribe", "publish"], Sequence[str]], str | None]
 """Returns the user of a request that may do this with all of these channels, or None; raises `PermissionError`."""
@@ -39,6 +43,7 @@ _MAX_BODY: Final = 2**20
 # The hub was closed while a stream was open, or the process ends: the stream has said goodbye, and is over.
 _STOPPED: Final = (Closed, CancelledError)
 _MOST: Final = 1000  # parameters of a query
+_CHANNELS: Final = 100  # of a ticket, as on `newswire serve`
 # What the server's streams take, which is passed on to them.
 _PASSED: Final = ("from", "envelope", "live", "max_rate", "coalesce", "presence", "member", "state")
 _HEADERS: Final = (
@@ -132,7 +137,8 @@ class WsgiApp:
 
     `POST /channels/NAME` publishes its body as one event, `?event=` names its type, and an `Idempotency-Key` makes it
     safe to send again. `GET /channels/NAME` and `GET /stream?channel=A&channel=B` answer 307: the stream is at
-    `streams`, with the parameters of the request (`from=earliest` …).
+    `streams`, with the parameters of the request (`from=earliest` …). `GET /channels/NAME/events` is the history, and
+    `POST /tickets` makes a ticket for a stream there, both as on `newswire serve`.
 
     Args:
         hub: the hub that publishes. It opens itself, in a thread of its own.
@@ -167,26 +173,29 @@ class WsgiApp:
         start_response(f"{status} {title(status)}", [*headers, ("Content-Length", str(len(body)))])
         return [body]
 
-    def _answer(self, environ: Environ) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _answer(self, environ: Environ) -> Answer:
         path = _path_of(environ)
-        method = environ["REQUEST_METHOD"]
         query = Query(environ.get("QUERY_STRING", "").encode("latin-1", "replace"), _MOST)
+        if path == "/tickets":
+            _check_method(environ, path, "POST")
+            return self._ticket(environ, query)
+        of_channel = path.removeprefix(_CHANNEL) if path.startswith(_CHANNEL) else ""
+        name, _, rest = of_channel.partition("/")
+        if name and rest == "events":
+            _check_method(environ, path, "GET", "HEAD")
+            return self._history(environ, name, query)
         if path == "/stream":
             channels = query.all("channel")
-            allowed: tuple[str, ...] = ("GET", "HEAD")
-        elif path.startswith(_CHANNEL) and len(path) > len(_CHANNEL):
-            channels = [path.removeprefix(_CHANNEL)]
-            allowed = ("GET", "HEAD", "POST")
+            if not channels:
+                raise Problem(400, "invalid_query", "name at least one channel: /stream?channel=news", field="channel")
+            _check_method(environ, path, "GET", "HEAD")
+        elif of_channel:
+            channels = [of_channel]
+            _check_method(environ, path, "GET", "HEAD", "POST")
         else:
             raise not_found(f"there is nothing at {path[:200]}: streams are at /channels/NAME")
-        if not channels:
-            raise Problem(400, "invalid_query", "name at least one channel: /stream?channel=news", field="channel")
-        if method not in allowed:
-            detail = f"{method[:20]} is not possible at {path[:200]}; what is: {', '.join(allowed)}"
-            raise Problem(405, "method_not_allowed", detail, headers={"allow": ", ".join(allowed)})
-        if any(map(is_internal, channels)):
-            raise Problem(400, "invalid_channel", "channels that begin with '$' are not for clients", field="channel")
-        if method == "POST":
+        _check_names(channels)
+        if environ["REQUEST_METHOD"] == "POST":
             return self._publish(environ, channels[0], query)
         query.only(*_PASSED, *(("channel",) if path == "/stream" else ()), also=self._parameters, cursor=True)
         more = [(name, value) for name in _PASSED if (value := query.one(name)) is not None]
@@ -195,7 +204,31 @@ class WsgiApp:
         location = self._streams.location(asked, subject=subject, after=last_event_id(environ), more=more)
         return 307, [("Location", location), ("Cache-Control", "no-store")], b""
 
-    def _publish(self, environ: Environ, channel: str, query: Query) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _history(self, environ: Environ, channel: str, query: Query) -> Answer:
+        asked = PageRequest.of(query, self._parameters)
+        _check_names([check_pattern(channel)])
+        self._subject(environ, "subscribe", [channel])
+
+        async def read() -> dict[str, object]:
+            await self._hub.runtime()
+            return await page(self._hub, channel, asked)
+
+        return _json(200, self._hub.sync.call(read))
+
+    def _ticket(self, environ: Environ, query: Query) -> Answer:
+        query.only(also=self._parameters)
+        length = content_length(str(environ.get("CONTENT_LENGTH") or "").encode("latin-1", "replace"))
+        asked = TicketRequest.of(_body_of(environ, length, MOST_BYTES), (), _CHANNELS)
+        _check_names(asked.channels)
+        subject = self._subject(environ, "subscribe", asked.channels)
+        if asked.subject not in (None, subject):
+            raise Problem(403, "denied", "you may not make tickets for others", field="subject")
+        made = self._streams.ticket(asked.channels, subject=subject, first_use=asked.first_use)
+        if made is None:
+            raise not_found("the server of the streams needs no credentials, so there are no tickets")
+        return _json(201, made)
+
+    def _publish(self, environ: Environ, channel: str, query: Query) -> Answer:
         query.only("event", also=self._parameters)
         event = query.one("event")
         self._subject(environ, "publish", [channel])
@@ -204,7 +237,7 @@ class WsgiApp:
         if is_batch:
             detail = "a batch is for hub.sync.publish_many, or for newswire serve: here one body is one event"
             raise Problem(415, "unsupported_type", detail)
-        body = _body_of(environ, length)
+        body = _body_of(environ, length, _MAX_BODY)
         name = "message" if event is None else event
         position = self._hub.sync.publish(channel, body, event=name, idempotency_key=key, wait=wait)
         return 200, [("Content-Type", "application/json")], json.dumps({"id": position}).encode()
@@ -228,12 +261,30 @@ def _path_of(environ: Environ) -> str:
         raise Problem(400, "not_utf8", detail, field="channel") from None
 
 
-def _body_of(environ: Environ, length: int | None) -> bytes:
+def _check_method(environ: Environ, path: str, *allowed: str) -> None:
+    method = environ["REQUEST_METHOD"]
+    if method not in allowed:
+        detail = f"{method[:20]} is not possible at {path[:200]}; what is: {', '.join(allowed)}"
+        raise Problem(405, "method_not_allowed", detail, headers={"allow": ", ".join(allowed)})
+
+
+def _check_names(channels: Iterable[str]) -> None:
+    if any(map(is_internal, channels)):
+        raise Problem(400, "invalid_channel", "channels that begin with '$' are not for clients", field="channel")
+
+
+def _json(status: int, value: object) -> Answer:
+    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+    return status, [("Content-Type", "application/json"), ("Cache-Control", "no-store")], body
+
+
+def _body_of(environ: Environ, length: int | None, most: int) -> bytes:
     """The body of a request.
 
     Args:
         environ: the request.
         length: of the body, as its headers say; None: they don't.
+        most: the most bytes.
 
     Raises:
         Problem: it is too large, ends too early, or no one knows where it ends. A part of it is no event.
@@ -246,23 +297,24 @@ def _body_of(environ: Environ, length: int | None) -> bytes:
             if environ.get("HTTP_TRANSFER_ENCODING"):
                 raise Problem(411, "length_required", "this server needs a Content-Length: send the body in one piece")
             return b""
-        length = _MAX_BODY + 1
-    elif length > _MAX_BODY:
-        raise _too_large()
+        length = most + 1
+    elif length > most:
+        raise _too_large(most)
     read, body = environ["wsgi.input"].read, bytearray()
     while len(body) < length and (piece := read(length - len(body))):
         body += piece
-    if len(body) > _MAX_BODY:
-        raise _too_large()
+    if len(body) > most:
+        raise _too_large(most)
     if environ.get("CONTENT_LENGTH") and len(body) < length:
         detail = f"the body ended after {len(body):,} of {length:,} bytes. Nothing was stored"
         raise Problem(400, "client_gone", detail)
     return bytes(body)
 
 
-def _too_large() -> Problem:
-    return Problem(413, "too_large", f"an event has at most {_MAX_BODY:,} bytes here", limit=_MAX_BODY)
+def _too_large(most: int) -> Problem:
+    what = "an event" if most == _MAX_BODY else "the body"
+    return Problem(413, "too_large", f"{what} has at most {most:,} bytes here", limit=most)
 
 
-def _of_problem(problem: Problem) -> tuple[int, list[tuple[str, str]], bytes]:
+def _of_problem(problem: Problem) -> Answer:
     return problem.status, pairs(problem.headers.items()), problem.body()

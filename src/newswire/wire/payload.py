@@ -234,3 +234,12 @@ def to_data(value: Any) -> str:
         return write_json(value)
     except (TypeError, ValueError) as error:
         raise InvalidEvent("data", f"data is published as JSON, and this can't be: {error}") from None
+
+
+def is_writable(text: str) -> bool:
+    """Whether UTF-8 can write a text: JSON can hold half of a surrogate pair, and no answer or log can then show it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

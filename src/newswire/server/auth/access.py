@@ -51,15 +51,6 @@ class Access:
     cookie: str | None = None
 
 
-def is_writable(text: str) -> bool:
-    """Whether UTF-8 can write a text: JSON can hold half of a surrogate pair, and no answer or log can then show it."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 class Authorizer(Protocol):
     """Decides about requests. Any async callable of this form will do."""
 

@@ -18,9 +18,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from newswire.server.auth.access import Access, is_writable
+from newswire.server.auth.access import Access
 from newswire.server.auth.patterns import read_grants
 from newswire.server.auth.tokens import invalid
+from newswire.wire.payload import is_writable
 
 logger: logging.Logger = logging.getLogger("newswire.server")
 

@@ -20,10 +20,11 @@ from typing import Any, Final, NoReturn
 
 from newswire.delivery.problem import Problem
 from newswire.extras import Extra
-from newswire.server.auth.access import Access, Denied, is_writable
+from newswire.server.auth.access import Access, Denied
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
 from newswire.server.auth.patterns import read_grants
+from newswire.wire.payload import is_writable
 
 logger: logging.Logger = logging.getLogger("newswire.server")
 
