@@ -23,6 +23,8 @@ pytestmark = pytest.mark.anyio
 class Telling(JsonLines):
     """Tells what it was given: for each call of `submit`, the number of events in each batch. May refuse all."""
 
+    part_events = 4096
+
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.given: list[list[int]] = []
@@ -68,11 +70,11 @@ async def test_they_are_one_batch(engine: Telling, log: Log) -> None:
 async def test_a_batch_has_its_limits(engine: Telling, log: Log) -> None:
     """No more events than a part of what is submitted, and none behind a large one."""
     large = Event("x" * 100_000)
-    log._submissions._part_events = 16
+    engine.part_events = 16
     await asyncio.gather(*(log.append_one("a", Event("x")) for _ in range(40)))
     assert engine.given == [[16], [16], [8]]
     engine.given.clear()
-    log._submissions._part_events = 4096
+    engine.part_events = 4096
     await asyncio.gather(*(log.append_one("a", event) for event in (Event("1"), large, large, Event("2"))))
     assert engine.given == [[1, 1, 2]]
 

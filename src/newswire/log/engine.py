@@ -287,8 +287,6 @@ class Limits:
         batch_events, batch_bytes: the largest batch. None: any.
         nul: whether data may have the character NUL.
         group_events, group_bytes: what one `submit` gets at most, unless a single batch is larger.
-        part_events: how much of what came in one pass of the event loop one `submit` gets, unless a single batch is
-            larger: an engine may store a part, and tell its publishers, before the others.
         answer_seconds: how long a call may take; see the module. None: any time.
     """
 
@@ -298,7 +296,6 @@ class Limits:
     nul: bool = True
     group_events: int = 4096
     group_bytes: int = 16 * 2**20
-    part_events: int = 4096
     answer_seconds: float | None = 30.0
 
 
@@ -325,6 +322,14 @@ class Engine(ABC):
     answers_get_lost: ClassVar[bool] = True
     tail_early: ClassVar[bool] = False
     known: Container[str] | None = None
+
+    @property
+    def part_events(self) -> int:
+        """How much of what came in one pass of the event loop one `submit` gets, unless a single batch is larger.
+
+        An engine may store a part, and tell its publishers, before the others.
+        """
+        return self.limits.group_events
 
     @property
     def transactions(self) -> Transactions | None:

@@ -161,6 +161,12 @@ class GroupCommit(ABC):
             what it has answered; None: the log has another epoch.
         """
 
+    @property
+    def part_events(self) -> int:
+        """How large a group is."""
+        most = self._limits.group_events
+        return min(most, max(int(self._crowd / 2), _HALF)) if self._pace.divided else most
+
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
         server = self._server
@@ -302,10 +308,8 @@ class GroupCommit(ABC):
 
     def _next_group(self) -> list[Submitted]:
         queue, limits = self._queue, self._limits
-        most = limits.group_events
         self._crowd = max(self._queued + self._told, self._crowd * (1 - _SHARE))
-        if self._pace.divided:
-            most = min(most, max(int(self._crowd / 2), _HALF))
+        most = self.part_events
         group = [queue.popleft()]
         events, size = group[0].events, group[0].size
         while queue and events + queue[0].events <= most and size + queue[0].size <= limits.group_bytes:

@@ -16,6 +16,7 @@ from typing import Protocol
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import Batch, Engine, Entry, Follower, OnDone, OnEntries, Page, Span
+from newswire.log.group_commit import GroupCommit
 from newswire.log.server import RemoteServer
 from newswire.log.shared_tail import SharedTail
 
@@ -136,8 +137,14 @@ class TailedEngine(PagedEngine):
     """One with a tail that all its followers share, for a process has one connection that follows."""
 
     _server: RemoteServer
+    _writer: GroupCommit
     _tail: SharedTail
     _pages: ReadsOn
+
+    @property
+    def part_events(self) -> int:
+        """See `Engine`."""
+        return self._writer.part_events
 
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`. What this process stores is given before its publisher goes on. A follower that has not

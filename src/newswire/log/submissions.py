@@ -142,7 +142,7 @@ class Submissions:
         self.stored: int = 0
         self._engine = engine
         self._limits = engine.limits
-        self._part_events = min(engine.limits.part_events, engine.limits.group_events)
+        self._part_events = 1  # of the single events that are gathered now
         self._check = check.check
         self._check_event = check.check_event
         self._seconds = seconds
@@ -198,6 +198,7 @@ class Submissions:
     def _begin_singles(self) -> _Singles:
         if self.closed:
             raise Closed("the log is closed")
+        self._part_events = self._engine.part_events
         singles = self._singles = _Singles(asyncio.get_running_loop())
         self._gather(singles, singles.waiting)
         return singles
@@ -218,6 +219,8 @@ class Submissions:
             self._flush()
 
     def _flush(self) -> None:
+        if not self._gathered:
+            return
         gathered, self._gathered = self._gathered, []
         waiting, self._waiting = self._waiting, []
         self._singles = None
@@ -225,7 +228,7 @@ class Submissions:
             if type(batch) is _Singles:
                 batch.size = sum(batch.sizes)
         at = 0
-        for group in self._groups(gathered, self._part_events) if gathered else ():
+        for group in self._groups(gathered, self._engine.part_events):
             self._send(group, partial(_resolve, group, waiting[at : at + len(group)]))
             at += len(group)
 

@@ -101,7 +101,7 @@ class PostgresEngine(TailedEngine):
 
     # One transaction: while the database stores it, the hub sends on what was in the one before. PostgreSQL's texts
     # have no NUL, and a message to it at most 1 GiB.
-    limits: Limits = Limits(nul=False, batch_bytes=256 * 2**20, group_events=512, part_events=16)
+    limits: Limits = Limits(nul=False, batch_bytes=256 * 2**20, group_events=512)
     atomic = True
 
     def __init__(self, way: Way, names: tuple[str, str], retention: RetentionRules, clock: Callable[[], float]) -> None:

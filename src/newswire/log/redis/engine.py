@@ -65,7 +65,7 @@ class RedisEngine(TailedEngine):
     _server: Server
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
-    limits: Limits = Limits(group_events=128, part_events=16)
+    limits: Limits = Limits(group_events=128)
     atomic = True
 
     def __init__(
