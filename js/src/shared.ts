@@ -1,7 +1,8 @@
 // One connection for all tabs of an origin that read the same stream: `connect(url, { shared: true })`.
 //
-// The tab that holds a Web Lock leads: it reads the stream and passes every event on over a BroadcastChannel. Streams
-// that differ in their `channel=` parameters alone are one stream, of all channels that a tab asks for.
+// The tab that holds a Web Lock leads (`leader.ts`): it reads the stream and passes every event on over a
+// BroadcastChannel. Streams that differ in their `channel=` parameters alone are one stream, of all channels that a tab
+// asks for.
 //
 // Each tab has a cursor of its own, and takes only what comes after it. So whoever leads next may begin at the oldest
 // cursor of all tabs: nobody loses an event, and nobody gets one twice. Each leader has a term, and a tab hears only the
@@ -12,41 +13,15 @@
 // have heard nothing for a while, and leaders answer in the handler of a message, which is not slowed down in hidden
 // tabs as timers are.
 
-import { SourceError, type ErrorCode } from "./errors.ts";
 import type { Raw } from "./decoder.ts";
+import { lead, type Known, type Leader } from "./leader.ts";
+import { compare, failed, type Message, type Stream, type Term } from "./messages.ts";
 import { fetchSource, type Sink, type Transport } from "./source.ts";
 import type { ConnectOptions, Opened } from "./types.ts";
 
 const TICK = 200; // ms between two looks
 const QUIET = 400; // ms without a word from the leader, after which a tab asks
 const ANSWER = 700; // ms that a leader has for its answer; up to 200 more, so that not all tabs steal at once
-const SETTLED = 1000; // ms after its opening, in which a stream that has a past has shown it
-const JOINING = 150; // ms that a new leader waits for tabs that may be frozen
-
-type Term = readonly [number: number, tab: string];
-type Head = { url: string; status: number; headers: [string, string][] };
-type Failure = { code: ErrorCode; message: string; status: number; body: string };
-
-type Stream = { ready: boolean; reading: number; past: boolean | null; lives: boolean; channels: string[]; cursor: string };
-
-type Message =
-  | { is: "join"; tab: string; channels: string[]; cursor: string }
-  | { is: "leave"; tab: string }
-  | { is: "ping" }
-  // What the leader's stream has, how far it is, and whether it is open. `ready`: it has asked for that stream. `past`: a
-  // reader without a cursor first gets what was before (up to `newswire.live`, if `lives`); null if that is not known yet.
-  // `reading`: counts how often it has begun to read at another place.
-  | ({ is: "lead"; term: Term; head: Head | null; hidden: boolean } & Stream)
-  | { is: "events"; term: Term; events: Raw[]; cursor: string }
-  | { is: "lost"; term: Term; failure: Failure | null; wait: number }
-  | { is: "closed"; term: Term; failure: Failure | null };
-
-/** How two cursors of one log are ordered; NaN if they can't be compared. */
-export function compare(one: string, other: string): number {
-  if (one === other) return 0;
-  const [first, second] = [one, other].map((id) => /^(\w+-)?(\d+)$/.exec(id));
-  return first && second && first[1] === second[1] ? Number(first[2]) - Number(second[2]) : NaN;
-}
 
 /** Whether a channel is one of these names and patterns (`*`: one part; `>`: all that follow). */
 export function matches(channel: string, names: readonly string[]): boolean {
@@ -82,9 +57,8 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   let leaving = new AbortController(); // of this tab, from the group
   let release: (() => void) | undefined; // of the lead
   let ticking: ReturnType<typeof setInterval> | undefined;
-  let past = address.searchParams.get("from") === "earliest"; // known to this tab, which may lead
-  let lives = false; // this tab has read a `newswire.live`
-  let stream: Stream = { ready: false, reading: 0, past, lives, channels: [], cursor: "" };
+  const known: Known = { past: address.searchParams.get("from") === "earliest", lives: false };
+  let stream: Stream = { ready: false, reading: 0, ...known, channels: [], cursor: "" };
   let since = ""; // where the leader was then
   let held: Raw[] | undefined; // what came while `past` was not known
   let solo: Transport | undefined; // reads for this tab alone
@@ -121,7 +95,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       const { head, hidden } = message;
       if (message.reading !== stream.reading) level = cursor === message.cursor;
       stream = message;
-      past ||= !!stream.past;
+      known.past ||= !!stream.past;
       admit();
       if (admitted && head) opened({ ...head, headers: new Headers(head.headers) });
       hasty = !head && hidden ? hasty || Date.now() : 0;
@@ -137,7 +111,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   function admit(): void {
     if (admitted || !stream.ready || closed) return;
     const covered = wanted.every((one) => stream.channels.includes(one));
-    if (covered && !cursor && !solo && stream.cursor && !past) {
+    if (covered && !cursor && !solo && stream.cursor && !known.past) {
       // From now on, if this stream has no past.
       if (!held) [held, since] = [[], stream.cursor];
       if (stream.past === null) return;
@@ -148,7 +122,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       return take(events, stream.cursor);
     }
     held = undefined;
-    if (solo && stream.lives && !lives) return; // its state is not whole yet
+    if (solo && stream.lives && !known.lives) return; // its state is not whole yet
     const order = compare(cursor, stream.cursor);
     if (covered && order >= 0) {
       [admitted, level] = [true, order === 0];
@@ -176,7 +150,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       event(event) {
         if (!mine()) return;
         cursor = event.id;
-        lives ||= event.event === "newswire.live";
+        known.lives ||= event.event === "newswire.live";
         sink.event(event);
         queueMicrotask(admit);
       },
@@ -242,8 +216,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
 
   // -- the lead: one at a time, from a lock
 
-  let leader: ReturnType<typeof lead> | undefined;
-
+  let leader: Leader | undefined;
   let queued = false;
 
   function request(steal = false): void {
@@ -256,7 +229,17 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
         if (signal.aborted) return done();
         leader?.stop();
         release = done;
-        leader = lead();
+        leader = lead({ name, address, options }, { tab, channels: wanted, cursor }, term[0] + 1, known, {
+          tell(message) {
+            say(message);
+            hear(message);
+          },
+          stopped() {
+            leader = undefined;
+            release?.();
+            release = undefined;
+          },
+        });
       });
     navigator.locks.request(name, steal ? { steal } : { signal }, held).catch(() => {
       if (signal.aborted) return;
@@ -264,154 +247,6 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       leader?.stop();
       request();
     });
-  }
-
-  function lead() {
-    const tabs = new Map<string, { channels: string[]; cursor: string }>([[tab, { channels: wanted, cursor }]]);
-    const mine: Term = [term[0] + 1, tab];
-    const stopping = new AbortController(); // of what waits for other tabs to go
-    let channels: string[] = [];
-    let at = cursor; // of the stream
-    let head: Head | null = null;
-    let headAt = 0;
-    let source: Transport | undefined;
-    let stopped = false;
-    let reading = 0;
-    let batch: Raw[] = [];
-    let batched = false;
-    let missing: string[] = []; // tabs that have not said where they are
-    let until = Date.now() + JOINING;
-
-    function tell(message: Message): void {
-      if (stopped) return;
-      say(message);
-      hear(message);
-    }
-
-    function show(): void {
-      const known = past || (head && Date.now() - headAt > SETTLED) ? past : null;
-      const { hidden } = document;
-      tell({ is: "lead", term: mine, ready: !!source, reading, past: known, lives, channels, cursor: at, head, hidden });
-    }
-
-    function pinged(): void {
-      if (!go()) show();
-    }
-
-    // Reads from the oldest cursor of all tabs; each leaves out what it has.
-    function read(): void {
-      source?.close();
-      flush();
-      head = null;
-      reading++;
-      channels = [...new Set([...tabs.values()].flatMap((one) => one.channels))].sort();
-      for (const one of tabs.values()) {
-        if (one.cursor && (!at || compare(one.cursor, at) < 0)) at = one.cursor;
-        one.cursor = "";
-      }
-      const whole = new URL(address);
-      for (const one of channels) whole.searchParams.append("channel", one);
-      let current = true;
-      const own: Transport = fetchSource(whole.href, { ...options, lastEventId: at }, {
-        opened({ url, status, headers }) {
-          if (!current) return;
-          head = { url, status, headers: [...headers] };
-          headAt = Date.now();
-          show();
-        },
-        event(event) {
-          if (!current) return;
-          if (event.event === "newswire.live") past = lives = true;
-          batch.push(event);
-          later();
-        },
-        moved(id) {
-          if (!current) return;
-          at = id;
-          later();
-        },
-        lost(error, wait) {
-          if (!current) return;
-          flush();
-          head = null;
-          tell({ is: "lost", term: mine, failure: error && plain(error), wait });
-        },
-        closed(error) {
-          if (!current) return;
-          flush();
-          tell({ is: "closed", term: mine, failure: error && plain(error) });
-        },
-      });
-      source = {
-        close() {
-          current = false;
-          own.close();
-        },
-      };
-      show();
-    }
-
-    // What one read of the stream brings goes out as one message.
-    function later(): void {
-      if (batched) return;
-      batched = true;
-      queueMicrotask(flush);
-    }
-
-    function flush(): void {
-      batched = false;
-      const events = batch;
-      batch = [];
-      if (events.length || at) tell({ is: "events", term: mine, events, cursor: at });
-    }
-
-    function joined(who: string, theirs: string[], from: string): void {
-      if (stopped) return;
-      if (!tabs.has(who) && who !== tab) {
-        // Granted when that tab is gone, however it went.
-        const gone = () => left(who);
-        navigator.locks.request(`${name} ${who}`, { signal: stopping.signal }, gone).catch(() => {});
-      }
-      tabs.set(who, { channels: theirs, cursor: from });
-      if (!source) return void go();
-      const behind = from && (!at || compare(from, at) < 0);
-      if (behind || !theirs.every((one) => channels.includes(one))) read();
-      else show();
-    }
-
-    function left(who: string): void {
-      tabs.delete(who); // its channels stay in the stream until it is opened anew
-    }
-
-    function stop(): void {
-      if (stopped) return;
-      stopped = true;
-      source?.close();
-      stopping.abort();
-      leader = undefined;
-      release?.();
-      release = undefined;
-    }
-
-    // The tabs that there are say where they are, all but a frozen one. Pings tell the time too: in a hidden tab a timer
-    // may be a minute late.
-    function go(): boolean {
-      if (stopped || source || (Date.now() < until && missing.some((one) => !tabs.has(one)))) return false;
-      read();
-      return true;
-    }
-
-    async function begin(): Promise<void> {
-      show();
-      const { held = [] } = await navigator.locks.query();
-      const names = held.map((lock) => lock.name ?? "").filter((one) => one.startsWith(`${name} `));
-      missing = names.map((one) => one.slice(name.length + 1));
-      until = Date.now() + JOINING;
-      if (!go()) setTimeout(go, JOINING);
-    }
-
-    queueMicrotask(begin);
-    return { joined, left, pinged, stop };
   }
 
   // -- coming and going
@@ -470,13 +305,4 @@ function endOf(gap: Raw): string {
   } catch {
     return ""; // of another server
   }
-}
-
-function plain(error: Error): Failure {
-  const { code = "network", status = 0, body = "" } = error as Partial<SourceError>;
-  return { code, message: error.message, status, body };
-}
-
-function failed({ code, message, status, body }: Failure): SourceError {
-  return new SourceError(code, message, { status, headers: null }, body);
 }

@@ -161,5 +161,5 @@ def test_a_bundler_leaves_out_what_a_page_does_not_use(application: Path) -> Non
     done = subprocess.run([node(), "bundle.mjs"], cwd=application, capture_output=True, text=True, check=True)
     first, later = json.loads(done.stdout)
     assert {"connect.js", "page.js"} <= set(first)
-    assert not {"run.js", "eventsource.js", "react.js", "shared.js", "native.js"} & set(first)
-    assert later == ["native.js", "shared.js"]
+    assert not {"run.js", "eventsource.js", "react.js", "shared.js", "leader.js", "native.js"} & set(first)
+    assert later == ["leader.js", "messages.js", "native.js", "shared.js"]
