@@ -24,11 +24,10 @@ from tests.fuzz.application import SECRET, Application, Asked, check, token
 
 from newswire import Decoder, Hub, Pattern
 from newswire.errors import InvalidChannel, InvalidPosition
-from newswire.log.channels import Channels, check_pattern, name_or_pattern
+from newswire.log.channels import Channels, check_pattern, covers, name_or_pattern
 from newswire.log.position import Position
 from newswire.redact import printable, without_query_secrets, without_userinfo
 from newswire.server.auth import Access, Denied, Tokens, secret_key
-from newswire.server.auth.patterns import covers
 from newswire.server.auth.tickets import Tickets, derived_key, new_ticket
 
 RESOURCES: Final = ExitStack()

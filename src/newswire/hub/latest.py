@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from newswire.errors import LogUnavailable
 from newswire.hub.frames import Frame
 from newswire.hub.window import SCAN_LIMIT, Due
-from newswire.log.channels import Channels, Pattern, compile_pattern
+from newswire.log.channels import Channels, Pattern, compile_pattern, covers
 from newswire.log.engine import Page, Span
 from newswire.log.log import Log
 from newswire.log.position import Lives
@@ -81,7 +81,7 @@ class LatestRules:
         reads all events of all channels.
         """
         state = {name for name in channels.names if name in self}
-        states = {each for each in channels.patterns if any(is_within(each, rule) for rule in self._patterns)}
+        states = {each for each in channels.patterns if any(covers(rule, each) for rule in self._patterns)}
         if not state and not states:
             return None, channels
         names, patterns = channels.names - state, channels.patterns - states
@@ -306,16 +306,3 @@ class _Wanted:
 
     def has(self, channel: str) -> bool:
         return self._all or (channel in self._channels and (self._but is None or channel not in self._but))
-
-
-def is_within(pattern: str, rule: str) -> bool:
-    """Whether every channel that a pattern matches is one that a rule matches."""
-    if pattern.startswith("$") and rule[:1] in "*>":
-        return False  # a wildcard does not match an internal channel
-    ours, theirs = pattern.split("."), rule.split(".")
-    for index, token in enumerate(theirs):
-        if token == ">":
-            return len(ours) > index
-        if index >= len(ours) or ours[index] == ">" or (token != "*" and ours[index] != token):
-            return False
-    return len(ours) == len(theirs)

@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.group import Group, Member
-from newswire.hub.latest import is_within
-from newswire.log.channels import Channels, check_pattern
+from newswire.log.channels import Channels, check_pattern, covers
 
 # The longest wait: past it a stream looks dead.
 LONGEST: Final = 60.0
@@ -68,7 +67,7 @@ class CoalesceRules:
         return min(self._of(each) for each in (*channels.names, *channels.patterns))
 
     def _of(self, pattern: str) -> float:
-        return next((seconds for rule, seconds in self._rules if is_within(pattern, rule)), 0.0)
+        return next((seconds for rule, seconds in self._rules if covers(rule, pattern)), 0.0)
 
 
 class CoalescingGroup(Group):

@@ -155,6 +155,24 @@ def is_internal(channel: str) -> bool:
     return channel.startswith("$")
 
 
+def covers(pattern: str, other: str) -> bool:
+    """Whether every channel of `other` is one of `pattern`. Both are names or patterns whose form was checked.
+
+    A channel that begins with `$` is covered only by a pattern that begins with that same token, as everywhere.
+    """
+    if is_internal(other) and pattern.partition(".")[0] != other.partition(".")[0]:
+        return False
+    have, want = pattern.split("."), other.split(".")
+    for index, token in enumerate(have):
+        if index == len(want):
+            return False  # `a.b` is no part of `a`, nor `a.>` of `a`
+        if token == ">":
+            return True  # the last one: whatever follows, at least one token
+        if want[index] == ">" or (token != "*" and token != want[index]):
+            return False
+    return len(have) == len(want)
+
+
 def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Compile a checked pattern to a regular expression to `fullmatch` channel names with."""
     wild = {"*": r"[^.]+", ">": r".+"}

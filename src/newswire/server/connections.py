@@ -19,9 +19,8 @@ from starlette.requests import Request
 
 from newswire.delivery.problem import Problem
 from newswire.delivery.query import Query
-from newswire.hub.latest import is_within
 from newswire.hub.subscription import Subscription
-from newswire.log.channels import Channels, Pattern, check_pattern, is_internal, name_or_pattern
+from newswire.log.channels import Channels, Pattern, check_pattern, covers, is_internal, name_or_pattern
 from newswire.server.service import Service, service_of
 from newswire.serving.answers import JsonAnswer
 
@@ -100,7 +99,7 @@ async def own_connections(service: Service, question: dict[str, Any]) -> dict[st
 def concerns(channels: Channels, wanted: str) -> bool:
     """Whether these get the events of `wanted`, or if it is a pattern, of channels that it matches."""
     names = _names(channels)
-    return any(is_within(name, wanted) or is_within(wanted, name) for name in names)
+    return any(covers(wanted, name) or covers(name, wanted) for name in names)
 
 
 def _names(channels: Channels) -> Sequence[str]:
@@ -170,7 +169,7 @@ async def own_channels(service: Service, question: dict[str, Any]) -> dict[str, 
         fitting = [
             name
             for name in names[begin : begin + _NAMES_AT_ONCE]
-            if name > after and not is_internal(name) and (wanted is None or is_within(name, wanted))
+            if name > after and not is_internal(name) and (wanted is None or covers(wanted, name))
         ]
         found = set(heapq.nsmallest(question["limit"], found.union(fitting)))
         await asyncio.sleep(0)

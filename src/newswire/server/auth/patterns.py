@@ -1,8 +1,8 @@
 """Whether the patterns of a credential cover what a request asks for. Pure functions; everything else relies on them.
 
 A request may ask for a pattern itself, so the question is not whether a pattern matches a name but whether one pattern
-holds every channel of another. The rule is by token, and errs on the safe side: each thing asked for has to be covered
-by one granted pattern alone. (`a.*` and `a.*.>` together hold all of `a.>`, and still don't grant it.)
+holds every channel of another (`newswire.log.channels.covers`). It errs on the safe side: each thing asked for has to
+be covered by one granted pattern alone. (`a.*` and `a.*.>` together hold all of `a.>`, and still don't grant it.)
 """
 
 from __future__ import annotations
@@ -11,28 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from newswire.errors import InvalidChannel
-from newswire.log.channels import check_pattern, is_internal
+from newswire.log.channels import check_pattern, covers
 
 MOST: Final = 1000
 """Patterns that a credential may have of each kind."""
-
-
-def covers(granted: str, wanted: str) -> bool:
-    """Whether every channel of `wanted` is one of `granted`. Both are names or patterns whose form was checked.
-
-    A channel that begins with `$` is covered only by a pattern that begins with that same token, as everywhere.
-    """
-    if is_internal(wanted) and granted.partition(".")[0] != wanted.partition(".")[0]:
-        return False
-    have, want = granted.split("."), wanted.split(".")
-    for index, token in enumerate(have):
-        if index == len(want):
-            return False  # `a.b` is no part of `a`, nor `a.>` of `a`
-        if token == ">":
-            return True  # the last one: whatever follows, at least one token
-        if want[index] == ">" or (token != "*" and token != want[index]):
-            return False
-    return len(have) == len(want)
 
 
 def first_uncovered(granted: Sequence[str], wanted: Iterable[str]) -> str | None:
