@@ -414,6 +414,16 @@ async def test_info(nats: Nats, namespace: str) -> None:
         assert any("replicas=3" in risk for risk in info.risks)
 
 
+async def test_a_server_without_tls_where_the_url_asks_for_it(nats: Nats, tmp_path: Path) -> None:
+    """It gets nothing, a password neither: somebody in between could pretend that there is no TLS."""
+    certificate, _ = make_certificate(tmp_path, "localhost")
+    place = f"s3cret@127.0.0.1:{nats.port}?namespace=tls"
+    for url in (f"tls://{place}", f"nats://{place}&ca={certificate}"):
+        async with opened(open_log(url)) as log:
+            with pytest.raises(LogUnavailable, match="it offers no TLS, and the URL asks for it"):
+                await log.span()
+
+
 async def test_tls(tmp_path: Path) -> None:
     """With a certificate that `ca` trusts; without, it is refused, and no password is sent or told."""
     certificate, key = make_certificate(tmp_path, "localhost")

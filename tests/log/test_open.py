@@ -80,6 +80,7 @@ async def test_a_relative_file_stays_where_it_was(tmp_path: Path, monkeypatch: p
         ("nats://user:secret@host?replicas=0", "replicas are 1 to 5"),
         ("nats://user:secret@host?replicas=many", "replicas can't be 'many'"),
         ("nats://user:secret@host?max_payload=5", "max_payload is at least"),
+        ("rediss://user:secret@host?ssl_ca_certs=/nope/ca.pem", "ssl_ca_certs=/nope/ca.pem: there is no such file"),
         ("mysql://user:secret@host/db", "no mysql:// log; it knows"),
     ],
 )

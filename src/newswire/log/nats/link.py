@@ -99,7 +99,7 @@ class Link:
         Raises:
             LogUnavailable: there is none now.
         """
-        client = DirectClient()
+        client = DirectClient(tls="tls" in self._options)
         self._failure = self._denied = ""
 
         async def on_error(error: Exception) -> None:
@@ -128,6 +128,7 @@ class Link:
                     ping_interval=_PING_SECONDS,
                     **self._options,
                 )
+                client.check_tls(client.server_info)
                 self._inbox = f"{client.new_inbox()}."
                 await client.listen(f"{self._inbox}*", take)
         except (errors.Error, OSError, ValueError) as error:

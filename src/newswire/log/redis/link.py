@@ -12,6 +12,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -60,6 +61,7 @@ _LATER_WORDS: Final = re.compile("BUSY|MISCONF|NOREPLICAS|READONLY|ERR max numbe
 _MOVES: Final = 4  # from one member of a cluster to the other
 _EVICTS: Final = b"maxmemory_policy:allkeys-"
 EVICTS: Final = "throws events away when its memory is full"  # a server with this policy
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 _RUN: Final = re.compile(rb"\brun_id:(\w+)")
 
 
@@ -354,8 +356,11 @@ def _parse(url: str) -> tuple[ConnectionPool, list[tuple[str, int]], str]:
         pool.connection_kwargs.setdefault("host", "localhost")
         pool.connection_kwargs.setdefault("port", 6379)
         pool.make_connection()  # type: ignore[no-untyped-call]  # an option that it does not know
+        missing = [name for name in _FILES if not Path(pool.connection_kwargs.get(name) or __file__).is_file()]
     except (ValueError, TypeError, AttributeError, RedisError):
         pass  # what they say may have a part of the password
     else:
+        if missing:
+            raise ValueError(f"{missing[0]}={pool.connection_kwargs[missing[0]]}: there is no such file")
         return pool, places, master
     raise ValueError("this Redis URL can't be used: look at its host, port, database and options")
