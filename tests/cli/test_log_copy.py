@@ -17,7 +17,7 @@ import httpx2
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
 from tests.fixtures.ports import free_port
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, run_newswire
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, call_newswire, clean_environment, run_newswire
 
 from newswire.client import AsyncEventSource, Backoff, Options
 from newswire.log import Retention, open_log
@@ -137,7 +137,7 @@ def test_a_server_moves_house_under_load(tmp_path: Path, valkey: Valkey, nats: N
     places = ["sqlite:///old.db", *(f"{server.url}?namespace=moves{os.getpid()}" for server in servers)]
     readers = move(places, tmp_path)
     for place in places:
-        done = run_newswire("log", "verify", place, folder=tmp_path)
+        done = call_newswire("log", "verify", place, folder=tmp_path)
         assert done.returncode == 0, done.stdout
     expected = [str(number) for number in range(readers.published)]
     for seen in readers.seen:
@@ -167,7 +167,7 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
             time.sleep(0.001)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
-    part = json.loads(run_newswire("log", "info", "sqlite:///new.db", "--json", folder=tmp_path).stdout)
+    part = json.loads(call_newswire("log", "info", "sqlite:///new.db", "--json", folder=tmp_path).stdout)
     assert 0 < part["latest"] < count
     again = run_newswire(*copy, folder=tmp_path)
     assert again.returncode == 1
@@ -175,12 +175,12 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     done = run_newswire(*copy, "--resume", "--json", folder=tmp_path)
     assert json.loads(done.stdout)["events"] == count - part["latest"]
     old, new = (
-        json.loads(run_newswire("log", "info", f"sqlite:///{name}.db", "--json", folder=tmp_path).stdout)
+        json.loads(call_newswire("log", "info", f"sqlite:///{name}.db", "--json", folder=tmp_path).stdout)
         for name in ("old", "new")
     )
     for same in ("epoch", "earliest", "latest", "events"):
         assert old[same] == new[same]
-    assert run_newswire("log", "verify", "sqlite:///new.db", folder=tmp_path).returncode == 0
+    assert call_newswire("log", "verify", "sqlite:///new.db", folder=tmp_path).returncode == 0
 
 
 def _size(path: Path) -> int:
@@ -189,7 +189,7 @@ def _size(path: Path) -> int:
 
 def test_it_can_end_when_nothing_new_comes(tmp_path: Path) -> None:
     """For scripts: without a signal. A log is not copied into itself, and passwords are not shown."""
-    run_newswire("log", "init", "sqlite:///old.db", folder=tmp_path)
+    call_newswire("log", "init", "sqlite:///old.db", folder=tmp_path)
     done = run_newswire(
         "log",
         "copy",
@@ -203,11 +203,11 @@ def test_it_can_end_when_nothing_new_comes(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert b"start the servers with --log sqlite:///new.db now" in done.stdout
-    same = run_newswire("log", "copy", "--from", "sqlite:///old.db", "--to", "sqlite:///old.db", folder=tmp_path)
+    same = call_newswire("log", "copy", "--from", "sqlite:///old.db", "--to", "sqlite:///old.db", folder=tmp_path)
     assert same.returncode == 2
     away = "redis://:hunter2@127.0.0.1:1/0"
-    done = run_newswire("log", "copy", "--from", "sqlite:///old.db", "--to", away, folder=tmp_path)
+    done = call_newswire("log", "copy", "--from", "sqlite:///old.db", "--to", away, folder=tmp_path)
     assert done.returncode == 1
     assert b"hunter2" not in done.stderr + done.stdout
-    missing = run_newswire("log", "copy", "--from", "sqlite:///slip.db", "--to", "sqlite:///b.db", folder=tmp_path)
+    missing = call_newswire("log", "copy", "--from", "sqlite:///slip.db", "--to", "sqlite:///b.db", folder=tmp_path)
     assert b"there is no file slip.db" in missing.stderr

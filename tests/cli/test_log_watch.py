@@ -13,7 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from tests.fixtures.engines import Postgres
-from tests.fixtures.serve import run_newswire
+from tests.fixtures.serve import call_newswire
 
 from newswire import Hub, Pattern
 
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 def watch(folder: Path, *arguments: str, status: int = 0) -> str:
     """Run the command; what it printed."""
-    done = run_newswire("log", *arguments, folder=folder, environment={})
+    done = call_newswire("log", *arguments, folder=folder)
     assert done.returncode == status, done.stderr.decode()
     return (done.stderr if status else done.stdout).decode()
 

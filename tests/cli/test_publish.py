@@ -16,7 +16,7 @@ import httpx2
 import pytest
 from click.testing import CliRunner
 from tests.fixtures.ports import free_port
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, clean_environment, run_newswire
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, call_newswire, clean_environment
 from tests.fixtures.tcp_proxy import TcpProxy
 
 from newswire.cli.main import newswire
@@ -75,7 +75,7 @@ def test_a_bad_line_is_told_once_with_its_one_number(server: Serve, line: bytes)
 def test_what_is_empty_is_no_event(server: Serve) -> None:
     """One rule for an argument and for a line; --ndjson can express it."""
     for empty in ("", " ", "\n"):
-        done = server.run("publish", "empty", empty)
+        done = server.call("publish", "empty", empty)
         assert done.returncode == 2
         assert b"DATA is empty" in done.stderr
     assert server.run("publish", "empty", stdin=b"\n \n\t\r\n").returncode == 0
@@ -91,7 +91,7 @@ def test_a_refusal_says_why(server: Serve) -> None:
         (("a", "x", "--event", "error"), "reserved"),
         (("a/b", "x"), "slash"),
     ):
-        done = server.run("publish", *arguments)
+        done = server.call("publish", *arguments)
         assert done.returncode == 1
         assert says in done.stderr.decode()
     done = server.run("publish", "a", stdin=b"ok\n\xff\n")
@@ -112,7 +112,7 @@ def test_batches_fit_a_server_with_a_small_limit(tmp_path: Path) -> None:
 
 def test_a_server_that_is_not_there_is_status_3(tmp_path: Path) -> None:
     """Trying again may help, as a script can tell."""
-    done = run_newswire("publish", "a", "x", "--url", f"http://127.0.0.1:{free_port()}", folder=tmp_path)
+    done = call_newswire("publish", "a", "x", "--url", f"http://127.0.0.1:{free_port()}", folder=tmp_path)
     assert done.returncode == 3
     assert "is `newswire serve` running there?" in done.stderr.decode()
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 from tests.fixtures.ports import free_port
-from tests.fixtures.serve import Reader, Serve, run_newswire
+from tests.fixtures.serve import Reader, Serve, call_newswire
 from tests.fixtures.terminal import Terminal
 
 from newswire.cli.top import Snapshot, view
@@ -47,10 +47,10 @@ def test_one_picture_in_a_pipe(guarded: Serve) -> None:
     assert lines[1].startswith("2 streams   0 stalled")
     [stream] = [line.split() for line in lines if "ada" in line]
     assert stream[:5] == ["orders.eu", "ada", "127.0.0.1", "live", "0"]
-    chosen = guarded.run("top", "--once", "--token", admin(), "--channel", "news").stdout.decode()
+    chosen = guarded.call("top", "--once", "--token", admin(), "--channel", "news").stdout.decode()
     assert "ada" not in chosen
     assert "127.0.0.1  live" in chosen
-    assert "no stream is open" in guarded.run("top", "--once", "--token", admin(), "--subject", "eve").stdout.decode()
+    assert "no stream is open" in guarded.call("top", "--once", "--token", admin(), "--subject", "eve").stdout.decode()
 
 
 @pytest.mark.slow
@@ -72,17 +72,17 @@ def test_in_a_terminal_q_ends_it(guarded: Serve) -> None:
 @pytest.mark.slow
 def test_what_it_may_not_see_and_what_is_not_there(guarded: Serve, tmp_path: Path) -> None:
     """One sentence each, with what to do, and a status of its own."""
-    done = guarded.run("top", "--once")
+    done = guarded.call("top", "--once")
     assert done.returncode == 1
     assert b"a credential is needed" in done.stderr
     assert b"--token" in done.stderr
-    done = guarded.run("top", "--once", "--token", admin(), "--channel", "a..b")
+    done = guarded.call("top", "--once", "--token", admin(), "--channel", "a..b")
     assert done.returncode == 1
     assert b"a..b" in done.stderr
-    done = run_newswire("top", "--once", "--url", f"http://127.0.0.1:{free_port()}", folder=tmp_path)
+    done = call_newswire("top", "--once", "--url", f"http://127.0.0.1:{free_port()}", folder=tmp_path)
     assert (done.returncode, done.stdout) == (3, b"")
     assert b"can't be reached (connection refused)" in done.stderr
-    done = run_newswire("top", "--url", "localhost:8000", folder=tmp_path)
+    done = call_newswire("top", "--url", "localhost:8000", folder=tmp_path)
     assert (done.returncode, done.stdout) == (2, b"")
 
 
