@@ -11,7 +11,7 @@ from benchmarks.processes import python
 
 _UVICORN: Final = (
     *("--host", "127.0.0.1", "--port", "{port}", "--loop", "uvloop", "--backlog", "4096"),
-    *("--log-level", "warning", "--no-access-log", "--lifespan", "off"),
+    *("--log-level", "warning", "--no-access-log", "--lifespan", "off", "--ws", "none"),
 )
 
 

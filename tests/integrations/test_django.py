@@ -27,7 +27,7 @@ PATIENCE = 40.0
 SECRET = "a secret of the tests, 32 bytes long"
 GUNICORN = ["-m", "gunicorn", "--graceful-timeout", "3", "--bind"]
 SERVERS: dict[str, Callable[[str], list[str]]] = {
-    "uvicorn": lambda port: ["-m", "uvicorn", "--port", port, "django_site:application"],
+    "uvicorn": lambda port: ["-m", "uvicorn", "--ws", "none", "--port", port, "django_site:application"],
     "daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", port, "django_site:application"],
     "gunicorn sync": lambda port: [*GUNICORN, f"127.0.0.1:{port}", "django_site:wsgi"],
     "gunicorn gthread": lambda port: [

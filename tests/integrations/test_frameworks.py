@@ -30,7 +30,7 @@ SERVERS = {
     "flask, granian": lambda port: [
         "-m", "granian", "--interface", "wsgi", "--blocking-threads", "20", "--port", port, APP.format("flask"),
     ],
-    "django, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("django")],
+    "django, uvicorn": lambda port: ["-m", "uvicorn", "--ws", "none", "--port", port, APP.format("django")],
     "django, daphne": lambda port: ["-m", "daphne", "-b", "127.0.0.1", "-p", port, APP.format("django")],
     "quart, hypercorn": lambda port: ["-m", "hypercorn", "--bind", f"127.0.0.1:{port}", APP.format("quart")],
     "starlette, newswire run": lambda port: [
@@ -39,8 +39,8 @@ SERVERS = {
     "starlette, granian": lambda port: [
         "-m", "granian", "--interface", "asgi", "--port", port, APP.format("starlette"),
     ],
-    "fastapi, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("fastapi")],
-    "litestar, uvicorn": lambda port: ["-m", "uvicorn", "--port", port, APP.format("litestar")],
+    "fastapi, uvicorn": lambda port: ["-m", "uvicorn", "--ws", "none", "--port", port, APP.format("fastapi")],
+    "litestar, uvicorn": lambda port: ["-m", "uvicorn", "--ws", "none", "--port", port, APP.format("litestar")],
     "sanic": lambda port: ["-m", "sanic", APP.format("sanic"), "--single-process", "--port", port],
     "aiohttp": lambda port: [
         "-m", "aiohttp.web", "-H", "127.0.0.1", "-P", port, "examples.frameworks.aiohttp_app:make_app",

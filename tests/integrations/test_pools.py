@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 PATIENCE = 60.0
 STREAMS = 200
 POOL = 5
-UVICORN = ["-m", "uvicorn", "--factory", "pooled_apps:app", "--port"]
+UVICORN = ["-m", "uvicorn", "--ws", "none", "--factory", "pooled_apps:app", "--port"]
 HYPERCORN = ["-m", "hypercorn", "pooled_apps:app()", "--bind"]
 FLASK = "pooled_apps:app()"
 GTHREAD = ["--worker-class", "gthread", "--threads", str(STREAMS + 20), FLASK]
@@ -28,7 +28,7 @@ COMMANDS = {
     "fastapi, uvicorn": [*UVICORN, "{port}"],
     "fastapi yield, uvicorn": [*UVICORN, "{port}"],
     "litestar, uvicorn": [*UVICORN, "{port}"],
-    "django, uvicorn": ["-m", "uvicorn", "pooled_apps:django_app", "--port", "{port}"],
+    "django, uvicorn": ["-m", "uvicorn", "--ws", "none", "pooled_apps:django_app", "--port", "{port}"],
     "django, daphne": ["-m", "daphne", "-b", "127.0.0.1", "-p", "{port}", "pooled_apps:django_app"],
     "quart, hypercorn": [*HYPERCORN, "127.0.0.1:{port}"],
     "flask, gunicorn": ["-m", "gunicorn", "--bind", "127.0.0.1:{port}", *GTHREAD],
