@@ -89,6 +89,8 @@ async def test_it_says_what_is_where(upstream: Upstream, tmp_path: Path) -> None
         assert f"{relay.url}  →  {upstream.url}" in said
         assert f"{relay.url}/other  →  {upstream.url}" in said
         assert "pass" not in said
+        assert "answers are kept for 24h after their end" in said
+        assert "keeps everything" not in said
         assert relay.stop() == 0
 
 

@@ -12,6 +12,7 @@ from newswire.redact import without_userinfo
 from newswire.relay.served import create_relay
 from newswire.relay.settings import RelaySettings
 from newswire.server.settings import Settings
+from newswire.serving.option_types import duration
 
 
 @click.command(short_help="Relay an AI API: answers that can be resumed, stopped and watched.")
@@ -31,6 +32,7 @@ def relay(settings: RelaySettings) -> None:
         for upstream in settings.upstreams:
             place = click.style(f"/{upstream.name}" if upstream.name else "", fg="cyan")
             yield f"  {url}{place}  →  {without_userinfo(upstream.url)}"
+        yield f"answers are kept for {duration().show(settings.keep_for)} after their end"
 
     serve_app(
         settings,

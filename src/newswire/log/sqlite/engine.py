@@ -117,7 +117,8 @@ class SqliteEngine(Engine):
                 raise carried(self._file.path, self._pid)
             self._pid = pid
             rules = self._rules.in_words
-            logger.info("%s opens; it keeps %s", self._file.path, f"the events of {rules}" if rules else "everything")
+            kept = f"it keeps the events of {rules}" if rules else "no retention rule removes events"
+            logger.info("%s opens; %s", self._file.path, kept)
             if self._rules:
                 self._reader.start()
         if self._file.is_gone:
