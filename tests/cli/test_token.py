@@ -28,3 +28,12 @@ def test_no_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     said = CliRunner().invoke(newswire, [name, "--subscribe", "news"])
     assert said.exit_code == 2
     assert "'--jwt-secret' (env var: 'NEWSWIRE_JWT_SECRET')" in said.output
+
+
+@pytest.mark.parametrize("name", ["token", "ticket", "key"])
+def test_an_empty_user_is_refused(name: str) -> None:
+    """As a shell gives it whose variable is not set."""
+    needed = [] if name == "key" else ["--jwt-secret", "s" * 32, "--subscribe", "news"]
+    said = CliRunner().invoke(newswire, [name, *needed, "--sub", ""])
+    assert said.exit_code == 2
+    assert "'--sub': a subject has 1 to 1,000 characters" in said.output

@@ -42,9 +42,21 @@ def needs_jwt() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
 
 
+def _subject(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """A name that can be revoked; an empty one is a shell's variable that is not set."""
+    from newswire.delivery.ticket_request import check_subject
+
+    if value is not None:
+        try:
+            check_subject(value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+    return value
+
+
 @click.command(short_help="Print a token (JWT) for a client or a publisher.")
 @SECRET
-@click.option("--sub", metavar="NAME", help="The user: the claim sub.")
+@click.option("--sub", metavar="NAME", callback=_subject, help="The user: the claim sub.")
 @click.option("--subscribe", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to read. Repeatable.")
 @click.option("--publish", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to publish to.")
 @click.option(
@@ -100,7 +112,7 @@ def token(
 
 @click.command(short_help="Print a ticket, which opens a stream from a URL, once.")
 @SECRET
-@click.option("--sub", metavar="NAME", help="The user.")
+@click.option("--sub", metavar="NAME", callback=_subject, help="The user.")
 @click.option(
     "--subscribe", multiple=True, required=True, metavar="PATTERN", callback=patterns, help="Channels. Repeatable."
 )
@@ -130,7 +142,7 @@ def ticket(jwt_secret: str, sub: str | None, subscribe: tuple[str, ...], ttl: fl
 
 
 @click.command(short_help="Make an API key for a program that publishes.")
-@click.option("--sub", required=True, metavar="NAME", help="The program that gets it.")
+@click.option("--sub", required=True, metavar="NAME", callback=_subject, help="The program that gets it.")
 @click.option("--publish", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to publish to.")
 @click.option("--subscribe", multiple=True, metavar="PATTERN", callback=patterns, help="Channels to read. Repeatable.")
 @click.option("--admin", is_flag=True, help="It may see all connections and end those of others.")

@@ -14,7 +14,7 @@ from newswire.wire.payload import is_writable, read_json
 MOST_BYTES: Final = 64 * 2**10
 _CODE: Final = "invalid_ticket"
 _FIRST_USE: Final = (1.0, 600.0)
-_NAME: Final = 1000  # characters of a subject or a credential's name
+MOST_NAME: Final = 1000  # characters of a subject or a credential's name: what can't be named can't be revoked
 
 
 class TicketRequest(NamedTuple):
@@ -90,9 +90,21 @@ def text_of(found: Mapping[str, Any], name: str, code: str) -> str | None:
     value = found.get(name)
     if value is None:
         return None
-    if not isinstance(value, str) or not 0 < len(value) <= _NAME or not is_writable(value):
-        raise invalid(code, name, f"{name} is a text of 1 to {_NAME} characters, without lone surrogates")
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_NAME or not is_writable(value):
+        raise invalid(code, name, f"{name} is a text of 1 to {MOST_NAME} characters, without lone surrogates")
     return value
+
+
+def check_subject(subject: str) -> None:
+    """Refuse a name that no request can name again.
+
+    Raises:
+        ValueError: it is empty, too long, or no text that UTF-8 can write.
+    """
+    if not is_writable(subject):
+        raise ValueError("a subject is a text that UTF-8 can write: this one has bytes that are none")
+    if not 0 < len(subject) <= MOST_NAME:
+        raise ValueError(f"a subject has 1 to {MOST_NAME:,} characters, and this one {len(subject):,}")
 
 
 def invalid(code: str, field: str, detail: str) -> Problem:

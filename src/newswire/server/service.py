@@ -63,8 +63,9 @@ class Service(ServedApp):
     settings: Settings
     families: ClassVar[tuple[Family, ...]] = FAMILIES
     grants: Grants = Grants(
-        methods="GET, HEAD, POST",
+        methods="GET, HEAD, POST, DELETE",
         headers="Authorization, Cache-Control, Content-Type, Idempotency-Key, Last-Event-ID, Prefer",
+        exposed="Allow, Date, Retry-After, WWW-Authenticate",  # clients wait as long as Retry-After says
     )
 
     def __init__(

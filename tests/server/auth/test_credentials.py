@@ -9,6 +9,7 @@ import pytest
 from tests.fixtures.serve import Reader, Serve
 from tests.server.auth.conftest import CLIENT, SECRET, bearer
 
+from newswire.server import Settings, create_app
 from newswire.server.auth import new_token
 
 APP, EVIL = "https://app.example", "https://evil.example"
@@ -96,10 +97,20 @@ def test_the_cors_matrix(either: tuple[Serve, str], origin: str) -> None:
     assert preflight.status_code == (204 if named or everyone else 405 if origin == "own" else 403)
     assert shown(preflight) == expected
     if named or everyone:
-        assert preflight.headers["access-control-allow-methods"] == "GET, HEAD, POST"
+        assert preflight.headers["access-control-allow-methods"] == "GET, HEAD, POST, DELETE"
         assert "Authorization" in preflight.headers["access-control-allow-headers"]
+        refused = CLIENT.get(f"{server.url}/channels/a", headers=headers)
+        exposed = refused.headers["access-control-expose-headers"].lower().split(", ")
+        assert {"retry-after", "date", "www-authenticate"} <= {*exposed}
     posted = CLIENT.post(f"{server.url}/channels/cors", content="x", headers=headers | TOKEN)
     assert posted.status_code == (200 if named or everyone or origin == "own" else 403)
+
+
+def test_pages_may_send_every_method_that_there_is() -> None:
+    """To sign out, too: what no preflight names, no page of another origin can send."""
+    app = create_app(Settings(log="memory://", jwt_secret="x" * 32))
+    methods = {method for route in app.routes for method in getattr(route, "methods", None) or ()}
+    assert {*app.state.service.grants.methods.split(", ")} == methods
 
 
 def test_a_form_of_another_page(either: tuple[Serve, str]) -> None:

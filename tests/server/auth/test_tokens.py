@@ -21,6 +21,7 @@ from tests.server.auth.conftest import CLIENT, SECRET
 
 from newswire.delivery.problem import ERRORS
 from newswire.server.auth import Denied, Tokens, new_token, read_keys, secret_key
+from newswire.server.auth.api_keys import new_key
 from newswire.server.auth.keys import Key
 
 RSA = rsa.generate_private_key(65537, 2048)
@@ -207,7 +208,10 @@ def test_a_claim_that_is_none(keyed: Serve, change: dict[str, Any], claim: str) 
      ({"exp": None, "iat": -5}, "iat is no time in seconds"), ({"iat": {}}, "iat is no time in seconds"),
      ({"nbf": []}, "nbf is no time in seconds"), ({"exp": 10**30}, "exp is no time in seconds"),
      ({"sub": "\ud800"}, "sub has a lone surrogate, which UTF-8 can't carry"),
-     ({"jti": "a\udc00"}, "jti has a lone surrogate, which UTF-8 can't carry")],
+     ({"jti": "a\udc00"}, "jti has a lone surrogate, which UTF-8 can't carry"),
+     ({"sub": ""}, "sub is empty: leave it out, or name the user"),  # whom no one could revoke
+     ({"sub": "a" * 1001}, "sub has more than 1,000 characters"),
+     ({"jti": "a" * 1001}, "jti has more than 1,000 characters")],
 )  # fmt: skip
 def test_times_and_names_that_are_none(keyed: Serve, change: dict[str, Any], detail: str) -> None:
     """A 401 that names the claim."""
@@ -321,3 +325,12 @@ def test_a_jwk_set_of_a_file(tmp_path: Path) -> None:
     found = read_keys(tmp_path / "set.json")
     assert [(key.id, sorted(key.algorithms)) for key in found] == [("s", ["HS512"]), ("e", ["ES256"])]
     assert new_token(SECRET, subject="ada", algorithm="HS512")
+
+
+@pytest.mark.parametrize("subject", ["", "a" * 1001, "\udcff"])
+def test_tokens_and_keys_name_users_who_can_be_revoked(subject: str) -> None:
+    """What the server would refuse is not made."""
+    with pytest.raises(ValueError, match="a subject"):
+        new_token(SECRET, subject=subject)
+    with pytest.raises(ValueError, match="a subject"):
+        new_key(subject)

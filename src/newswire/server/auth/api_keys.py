@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from newswire.delivery.ticket_request import check_subject
 from newswire.server.auth.access import Access
 from newswire.server.auth.patterns import read_grants
 from newswire.server.auth.tokens import invalid
@@ -96,6 +97,8 @@ def _read_line(line: str) -> tuple[str, bytes, Access]:
         raise ValueError(f"there is no member {min(unknown)!r}")
     if not isinstance(subject := value.get("sub"), str | None) or not is_writable(f"{subject}{value['id']}"):
         raise ValueError("its id and its sub are no texts that UTF-8 can write")
+    if subject is not None:
+        check_subject(subject)
     algorithm, _, digest = str(value["hash"]).partition(":")
     if algorithm != "sha256" or len(bytes.fromhex(digest)) != 32:
         raise ValueError("its hash is not of the form sha256:…")
@@ -129,10 +132,9 @@ def new_key(
         the key, for its holder, and the line for the server's file.
 
     Raises:
-        ValueError: the subject is no text that UTF-8 can write.
+        ValueError: the subject is empty, too long, or no text that UTF-8 can write.
     """
-    if not is_writable(subject):
-        raise ValueError("a subject is a text that UTF-8 can write: this one has bytes that are none")
+    check_subject(subject)
     id = secrets.token_hex(6)
     key = f"{PREFIX}{id}_{secrets.token_urlsafe(32)}"
     members: dict[str, Any] = {"id": id, "hash": f"sha256:{_digest(key).hex()}", "sub": subject}

@@ -19,6 +19,7 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from newswire.delivery.problem import Problem
+from newswire.delivery.ticket_request import MOST_NAME, check_subject
 from newswire.extras import Extra
 from newswire.server.auth.access import Access, Denied
 from newswire.server.auth.jwks import JwksUrl
@@ -220,6 +221,10 @@ def _access(claims: dict[str, Any], token: str) -> Access:
     for name in ("sub", "jti"):
         if isinstance(claims.get(name), str) and not is_writable(claims[name]):
             raise invalid("bad_claim", f"the token's claim {name} has a lone surrogate, which UTF-8 can't carry")
+        if isinstance(claims.get(name), str) and len(claims[name]) > MOST_NAME:
+            raise invalid("bad_claim", f"the token's claim {name} has more than {MOST_NAME:,} characters")
+    if subject == "":
+        raise invalid("bad_claim", "the token's claim sub is empty: leave it out, or name the user")
     grants = {}
     for name in ("subscribe", "publish"):
         try:
@@ -281,7 +286,7 @@ def new_token(
         clock: gives the seconds since the Unix epoch.
 
     Raises:
-        ValueError: a pattern is not valid.
+        ValueError: a pattern or the subject is not valid.
         ImportError: PyJWT is not installed.
     """
     with Extra("making tokens", "auth"):
@@ -292,6 +297,7 @@ def new_token(
     now = clock()
     claims: dict[str, Any] = {"jti": secrets.token_urlsafe(12), "iat": round(now, 3)}
     if subject is not None:
+        check_subject(subject)
         claims["sub"] = subject
     if ttl is not None:
         claims["exp"] = math.ceil(now + ttl)  # whole seconds: so PyJWT reads it
