@@ -87,7 +87,7 @@ def test_disconnect_frees_the_slot(server: Server) -> None:
 @pytest.mark.slow
 def test_heartbeats_are_comments_without_a_blank_line(server: Server) -> None:
     """A silent stream gets `:` and one LF."""
-    with server.get("/events?heartbeat=0.5") as stream:
+    with server.get("/events?heartbeat=0.2") as stream:
         text = stream.until(r":\n\r?\n?[^\n]*[\r\n]*:\n")
         assert ":\n\n" not in text.replace("\r\n", "")
 

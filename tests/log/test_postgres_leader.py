@@ -21,6 +21,7 @@ import pytest
 from tests.fixtures.engines import Postgres
 from tests.log.redis_reader import PATIENCE, Reader
 
+from newswire.log.postgres import leader as leader_module
 from newswire.log.postgres.engine import PostgresEngine, PostgresLog
 from newswire.log.retention import Retention
 from newswire.testing.log_base import opened, publish, read_all
@@ -160,8 +161,12 @@ async def test_a_leader_that_stands_still_is_replaced(postgres: Postgres) -> Non
 
 
 @pytest.mark.parametrize("held", ["lead", "log", "keep"])
-async def test_a_session_that_stops_in_the_middle_of_a_statement_is_ended(postgres: Postgres, held: str) -> None:
+async def test_a_session_that_stops_in_the_middle_of_a_statement_is_ended(
+    postgres: Postgres, held: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The server has no time limit for that; those who wait for the lead have one."""
+    monkeypatch.setattr(leader_module, "_END_STOPPED", leader_module._END_STOPPED.replace("'5s'", "'1s'"))
+    monkeypatch.setattr(leader_module, "_LOOK_SECONDS", 0.2)
     log = PostgresLog(postgres.url, namespace=secrets.token_hex(8))
     async with opened(log), Reader(log) as reader:
         assert isinstance(log.engine, PostgresEngine)

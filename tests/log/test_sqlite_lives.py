@@ -247,7 +247,8 @@ async def test_another_log_of_the_process(tmp_path: Path) -> None:
             snapshot.execute("SELECT count(*) FROM newswire_events").fetchone()
             async with opened(SqliteLog(path)) as other:
                 await publish(other, "a", "2")
-                empties = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone()[0])"
+                empties = "from sqlite3 import connect; from sys import argv; "
+                empties += "print(connect(argv[1], timeout=0.2).execute(argv[2]).fetchone()[0])"
                 command = [sys.executable, "-c", empties, str(path), "PRAGMA wal_checkpoint(TRUNCATE)"]
                 done = await anyio.run_process(command)
                 assert done.stdout == b"1\n"  # busy

@@ -76,6 +76,7 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
 @pytest.mark.slow
 async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that was dropped or forgotten, and then made again, is limited as before."""
+    monkeypatch.setattr(sqlite_retention, "_TICK_SECONDS", 0.05)
     monkeypatch.setattr(sqlite_retention, "_EMPTY_KEPT", 0)
     monkeypatch.setattr(sqlite_retention, "_FORGET_SECONDS", 0.0)
     rules = {"a": Retention(max_events=3), "b": Retention(max_age=5)}
