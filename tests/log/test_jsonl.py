@@ -217,11 +217,13 @@ class World:
             assert max(Counter(data for _, _, data in life if data != "end").values(), default=1) == 1
         for reader in self.readers:
             before: _Key | None = None
+            names = {name for name in NAMES if name in reader.channels}
+            lives = [[(each, data) for each, name, data in life if name in names] for life in self.lives.values()]
             for event in reader.events:
                 position = Position.parse(event.id or "")
                 key = (position.epoch, position.offset)
                 if event.event != "newswire.gap":
-                    assert any(_follows(life, reader.channels, before, key, event.data) for life in self.lives.values())
+                    assert any(_follows(life, before, key, event.data) for life in lives)
                 before = key
 
 
@@ -247,11 +249,10 @@ class Reader:
         assert not self.task.done(), self.task
 
 
-def _follows(life: list[tuple[_Key, str, str]], channels: Channels, before: _Key | None, key: _Key, data: str) -> bool:
-    """Whether an event is the next of some channels after a place in a life of the log."""
-    own = [(each, text) for each, name, text in life if name in channels]
+def _follows(life: list[tuple[_Key, str]], before: _Key | None, key: _Key, data: str) -> bool:
+    """Whether an event is the next after a place in what a life of the log had of some channels."""
     offset = 0 if before is None else before[1]
-    return next(((each, text) for each, text in own if each[1] > offset), None) == (key, data)
+    return next(((each, text) for each, text in life if each[1] > offset), None) == (key, data)
 
 
 NAMES = ["a", "b", "a.x", "c"]

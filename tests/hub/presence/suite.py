@@ -17,6 +17,7 @@ import pytest
 
 from newswire import Event, Hub, HubOptions, Member, PresenceOptions
 from newswire.hub.iterator import EventIterator
+from newswire.hub.presence import presences
 from newswire.hub.presence.node import Node
 from newswire.log.channels import Channels, Pattern
 from newswire.log.log import Log
@@ -111,6 +112,11 @@ async def until_count(hub: Hub, count: int) -> None:
 
 class PresenceSuite(LogTests):
     """Subclass it, with a fixture `make_log`; see the module."""
+
+    @pytest.fixture(autouse=True)
+    def numbers_come_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """How many are there is told more often than once a second."""
+        monkeypatch.setattr(presences, "_COUNT_SECONDS", 0.1)
 
     @pytest.fixture
     async def pair(self, make_log: MakeLog) -> AsyncGenerator[tuple[Hub, Hub]]:

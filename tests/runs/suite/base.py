@@ -61,7 +61,7 @@ class Noted:
         try:
             while True:
                 yield "tick "
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.02)
         finally:
             self.closed += 1
 

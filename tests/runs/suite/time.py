@@ -48,7 +48,7 @@ class RunTimeTests(RunTests):
         source = Noted()
         run = await runs.start("chat.1", source(), options=options)
         reader = asyncio.create_task(read(await other.get(run.id)))
-        await asyncio.sleep(4 * LEASE)
+        await asyncio.sleep(3 * LEASE)
         assert await run.state() == "running"
         reader.cancel()
         await until(lambda: runs.stats.ended["stopped"])
