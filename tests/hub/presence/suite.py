@@ -115,7 +115,7 @@ class PresenceSuite(LogTests):
 
     @pytest.fixture(autouse=True)
     def numbers_come_soon(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """How many are there is told more often than once a second."""
+        """Readers hear how many are there more often than once a second."""
         monkeypatch.setattr(presences, "_COUNT_SECONDS", 0.1)
 
     @pytest.fixture
