@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
+from newswire.validate import check_not_negative
+
 # Doubling is what servers that shed load count on. Other factors reach the same `cap` a few failures sooner or later.
 _FACTOR: Final = 2.0
 
@@ -48,9 +50,7 @@ class Backoff:
     shortest: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("retry", "first", "cap", "healthy", "longest", "shortest"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"Backoff.{name} is a number of seconds, 0 or more, not {getattr(self, name)!r}")
+        check_not_negative(self, "seconds", "retry", "first", "cap", "healthy", "longest", "shortest")
 
     def delay(self, failures: int, *, retry: float | None, chance: float) -> float:
         """How long to wait.

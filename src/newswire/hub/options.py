@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from newswire.validate import OFF, check_not_negative, check_positive
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PresenceOptions:
@@ -28,11 +30,8 @@ class PresenceOptions:
     tick: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat", "forget_after", "max_state", "tick"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
-        if self.grace < 0:
-            raise ValueError(f"grace is a number of seconds, 0 or more, not {self.grace!r}")
+        check_positive(self, "heartbeat", "forget_after", "max_state", "tick")
+        check_not_negative(self, "seconds", "grace")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +51,7 @@ class HubOptions:
     presence: PresenceOptions = PresenceOptions()
 
     def __post_init__(self) -> None:
-        for name in ("window_bytes", "write_budget"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be greater than 0, not {getattr(self, name)!r}")
+        check_positive(self, "window_bytes", "write_budget")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +91,9 @@ class StreamOptions:
     compress: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("heartbeat", "write_timeout", "max_behind", "max_age", "max_bytes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")
-        if self.heartbeat_padding < 0:
-            raise ValueError(f"heartbeat_padding is a number of bytes, 0 or more, not {self.heartbeat_padding!r}")
-        if self.retry is not None and self.retry < 0:
-            raise ValueError(f"retry is a number of milliseconds, 0 or more, not {self.retry!r}")
+        check_positive(self, "heartbeat", "write_timeout", "max_behind", "max_age", "max_bytes", none=OFF)
+        check_not_negative(self, "bytes", "heartbeat_padding")
+        check_not_negative(self, "milliseconds", "retry")
 
     def draw_max_age(self) -> float | None:
         """Seconds until one stream ends by `max_age`, give or take a tenth, so that not all come back at once."""

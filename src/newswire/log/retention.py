@@ -9,6 +9,7 @@ from typing import Final, TypeAlias
 
 from newswire.counted import counted
 from newswire.log.channels import check_pattern, compile_pattern
+from newswire.validate import check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +44,7 @@ class Retention:
         return ", ".join(words) or "everything"
 
     def __post_init__(self) -> None:
-        for name in ("max_age", "max_events", "max_bytes"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be greater than 0 (or None for no limit), not {value!r}")
+        check_positive(self, "max_age", "max_events", "max_bytes", none="for no limit")
 
 
 def _duration(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from newswire.runs.options import RunOptions
+from newswire.validate import OFF, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +40,8 @@ class RelayOptions:
     shared: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("connect_timeout", "idle_timeout", "body_timeout", "max_body"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be greater than 0, not {value!r}")
+        check_positive(self, "connect_timeout", "body_timeout", "max_body")
+        check_positive(self, "idle_timeout", none=OFF)
         object.__setattr__(self, "credential_headers", tuple(name.strip().lower() for name in self.credential_headers))
         self.run  # noqa: B018  # checks the rest
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from newswire.validate import OFF, check_positive
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
@@ -33,10 +35,8 @@ class RunOptions:
     takeover: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "idle_timeout", "keep_for", "compact_after", "abandon_after", "claim_within"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be greater than 0 (or None to switch it off), not {value!r}")
+        names = ("timeout", "idle_timeout", "keep_for", "compact_after", "abandon_after", "claim_within")
+        check_positive(self, *names, none=OFF)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class WorkerOptions:
     tell_errors: bool = False
 
     def __post_init__(self) -> None:
-        if self.lease < 0.2:
+        if not self.lease >= 0.2:
             raise ValueError(f"lease is a number of seconds, 0.2 or more, not {self.lease!r}")
         if self.path is not None and "{id}" not in self.path:
             raise ValueError(
