@@ -424,6 +424,27 @@ async def test_a_server_without_tls_where_the_url_asks_for_it(nats: Nats, tmp_pa
                 await log.span()
 
 
+async def test_a_stream_that_was_told_to_keep_few_of_each_subject(nats: Nats, namespace: str) -> None:
+    """That is put back, since readers would miss events without a gap; those that may have missed some get one."""
+    async with opened(NatsLog(nats.url, namespace=namespace)) as log:
+        await publish(log, "a", *"123")
+    client = Client()
+    await client.connect(nats.url)
+    stream = client.jetstream()
+    config = (await stream.stream_info(namespace)).config
+    config.max_msgs_per_subject = 1
+    await stream.update_stream(config)
+    async with opened(NatsLog(nats.url, namespace=namespace)) as log:
+        assert any("max_msgs_per_subject has to be -1" in risk for risk in (await log.info()).risks)
+        await publish(log, "a", "4", "5")
+        assert (await stream.stream_info(namespace)).config.max_msgs_per_subject == -1
+        page = await log.read(Channels(["a"]), 0, 10)
+        assert [entry.data for entry in page.entries] == ["3", "4", "5"]
+        assert page.doubt == 3
+        assert not any("max_msgs_per_subject" in risk for risk in (await log.info()).risks)
+    await client.close()
+
+
 async def test_tls(tmp_path: Path) -> None:
     """With a certificate that `ca` trusts; without, it is refused, and no password is sent or told."""
     certificate, key = make_certificate(tmp_path, "localhost")

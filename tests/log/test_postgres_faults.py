@@ -384,6 +384,15 @@ async def test_a_user_who_may_only_read(server: Postgres, namespace: str) -> Non
             await publish(other, "a", "2")
 
 
+async def test_a_table_that_a_crash_empties(postgres: Postgres, namespace: str) -> None:
+    """`newswire log info` says so."""
+    async with opened(PostgresLog(postgres.url, namespace=namespace)) as log:
+        await publish(log, "a", "1")
+        assert not any("UNLOGGED" in risk for risk in (await log.info()).risks)
+        await postgres.run(f"ALTER TABLE newswire_{namespace}.events SET UNLOGGED")
+        assert any("UNLOGGED (events)" in risk for risk in (await log.info()).risks)
+
+
 async def test_what_asyncpg_says_of_itself_is_not_told(postgres: Postgres, namespace: str) -> None:
     """Where a connection is closed at a moment that it does not expect: no one can do anything with its states."""
 

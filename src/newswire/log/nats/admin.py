@@ -46,6 +46,12 @@ def _risks(config: Mapping[str, Any], replicas: int) -> list[str]:
     risks = []
     if config.get("storage") == "memory":
         risks.append("the stream is in memory: every event is gone when its servers end")
+    most = config.get("max_msgs_per_subject", -1)
+    if most > 0:
+        risks.append(
+            f"the stream keeps {most} events of each channel, and readers that are behind don't hear what they missed: "
+            "max_msgs_per_subject has to be -1, and the next process that publishes sets it so"
+        )
     risks.append(
         "a power cut, or a crash of the machine, can take what was acknowledged in the last two minutes, unless the "
         "server has sync_interval: always in its jetstream block"

@@ -47,6 +47,7 @@ _RUN_KEY: Final = "newswire.run"
 _MADE_KEY: Final = "newswire.made"
 _DOUBT_KEY: Final = "newswire.doubt"
 _COPY_KEY: Final = "newswire.copy"
+_PER_SUBJECT: Final = "max_msgs_per_subject"
 _LIMITS: Final = ("max_age", "max_msgs", "max_bytes", "duplicate_window")
 
 
@@ -186,6 +187,8 @@ class Stream(Attempts):
             shown = ", ".join(f"{name} {info['config'].get(name)} -> {value}" for name, value in changed.items())
             logger.info("the stream %s gets other settings: %s", self, shown)
             await self.link.api(f"STREAM.UPDATE.{self.name}", {**info["config"], **changed})
+            if _PER_SUBJECT in changed:  # what it has removed by now is not known
+                await self.note(doubt=int(info["state"]["last_seq"]))
         self._applied = True
 
     async def enforce(self) -> None:
@@ -288,6 +291,7 @@ class Stream(Attempts):
             "max_age": age,
             "max_msgs": kept.max_events or -1,
             "max_bytes": kept.max_bytes or -1,
+            _PER_SUBJECT: -1,  # it removes in the middle, and no reader would hear of it
             "num_replicas": self._replicas,
             "duplicate_window": min(window, age) if age else window,
         }

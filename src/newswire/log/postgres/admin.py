@@ -21,12 +21,15 @@ _SIZE: Final = """
         current_setting('server_version')"""
 _ASIDE: Final = """
     SELECT (SELECT count(*) FROM @schema@.outbox WHERE aside IS NOT NULL), (SELECT count(*) FROM @schema@.refused)"""
+_UNLOGGED: Final = """
+    SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND relpersistence = 'u'"""
 _REPLICAS: Final = "SELECT count(*) FROM pg_stat_replication"
 
 
 async def info_of(link: Link, retention: str) -> Info:
     """See `Engine.info`."""
     [[events, size, version]] = await link.call(_SIZE)
+    unlogged = ", ".join(name for (name,) in await link.call(_UNLOGGED, link.schema.quoted))
     [[stuck, refused]] = await link.call(_ASIDE)
     found = {name: value for name, value in await link.call(_ASK, list(_SETTINGS)) if value is not None}
     try:
@@ -38,7 +41,7 @@ async def info_of(link: Link, retention: str) -> Info:
     return Info(
         storage=f"PostgreSQL {version}",
         settings=settings,
-        risks=_risks(settings) + _aside(link.schema.quoted, stuck, refused),
+        risks=_risks(settings, unlogged) + _aside(link.schema.quoted, stuck, refused),
         retention=retention,
         events=events,
         size=size,
@@ -58,8 +61,10 @@ def _aside(schema: str, stuck: int, refused: int) -> list[str]:
     return risks
 
 
-def _risks(settings: dict[str, str]) -> list[str]:
+def _risks(settings: dict[str, str], unlogged: str) -> list[str]:
     risks = []
+    if unlogged:
+        risks.append(f"a crash of the server empties tables that are UNLOGGED ({unlogged}): ALTER TABLE … SET LOGGED")
     commit = settings.get("synchronous_commit", "")
     if settings.get("fsync") == "off":
         risks.append("a power cut can damage the whole database: fsync is off. Set fsync on")
