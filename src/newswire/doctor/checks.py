@@ -179,12 +179,14 @@ def wire(seen: Watched) -> Findings:
 
 def _retries(blocks: list[Block]) -> Findings:
     retries = [value for block in blocks for value in block.values("retry")]
-    bad = next((value for value in retries if not (value.isascii() and value.isdigit())), None)
-    if bad is not None:
+    numbers = [value for value in retries if value.isascii() and value.isdigit()]
+    if len(numbers) < len(retries):
+        bad = next(value for value in retries if value not in numbers)
         yield finding("bad-retry", WARNING, f"retry: {bad[:40]!r}")
-    short = next((value for value in retries if value.isascii() and value.isdigit() and int(value) < 500), None)
+    # int() refuses more than 4,300 digits.
+    short = next((value for value in numbers if len(value.lstrip("0")) < 4 and int(value[-3:]) < 500), None)
     if short is not None:
-        yield finding("retry-storm", WARNING, f"retry: {short}")
+        yield finding("retry-storm", WARNING, f"retry: {short[-40:]}")
     if blocks and not retries:
         yield finding("retry-none", NOTE, "the stream sends no retry:")
 
