@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 import pytest
-from tests.fixtures.serve import run_newswire
+from tests.fixtures.serve import call_newswire, run_newswire
 from tests.fixtures.settings import load
 
 from newswire.cli.init import settings_file
@@ -50,13 +50,13 @@ def test_init_writes_a_file_that_serve_reads_and_replaces_none(tmp_path: Path) -
     file = tmp_path / "newswire.toml"
     assert file.read_text() == settings_file()
     file.write_text("port = 9000\n")
-    done = run_newswire("init", folder=tmp_path)
+    done = call_newswire("init", folder=tmp_path)
     assert done.returncode == 1
     assert "newswire.toml is there already: give --force" in done.stderr.decode()
     assert file.read_text() == "port = 9000\n"
-    assert run_newswire("init", "--force", folder=tmp_path).returncode == 0
+    assert call_newswire("init", "--force", folder=tmp_path).returncode == 0
     assert file.read_text() == settings_file()
-    done = run_newswire("init", "no/such/folder/x.toml", folder=tmp_path)
+    done = call_newswire("init", "no/such/folder/x.toml", folder=tmp_path)
     assert done.returncode == 1
     assert "no such file or directory" in done.stderr.decode()
 

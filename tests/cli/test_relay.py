@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.fixtures.serve import Serve, run_newswire
+from tests.fixtures.serve import Serve, call_newswire
 from tests.fixtures.upstream import Call, Upstream
 
 from newswire.wire import Decoder, Event
@@ -42,7 +42,7 @@ PATH = "/v1/chat/completions"
 )
 def test_what_is_wrong_is_said_in_a_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
     """And no stack trace."""
-    done = run_newswire("relay", "--port", "0", *arguments, folder=tmp_path)
+    done = call_newswire("relay", "--port", "0", *arguments, folder=tmp_path)
     assert done.returncode != 0
     assert says in " ".join(done.stderr.decode().split())
     assert "Traceback" not in done.stderr.decode()
@@ -54,7 +54,7 @@ def test_show_config_names_every_source(tmp_path: Path) -> None:
         'port = 1\n[relay]\nupstreams = ["http://a", "b=http://me:pass@b"]\nlease = "4s"\n'
     )
     environment = {"NEWSWIRE_RELAY_GRACE": "20s", "NEWSWIRE_RETRY": "5000"}
-    done = run_newswire("relay", "--show-config", "--timeout", "1h", folder=tmp_path, environment=environment)
+    done = call_newswire("relay", "--show-config", "--timeout", "1h", folder=tmp_path, environment=environment)
     shown = {line.split()[0]: re.split(r"\s{2,}", line) for line in done.stdout.decode().splitlines()}
     assert shown["timeout"] == ["timeout", "60m", "--timeout"]
     assert shown["grace"] == ["grace", "20s", "NEWSWIRE_RELAY_GRACE"]

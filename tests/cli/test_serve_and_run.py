@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, clean_environment, run_newswire
+from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, call_newswire, clean_environment, run_newswire
 
 APP = """
 import os
@@ -38,7 +38,7 @@ def test_show_config_names_every_source(tmp_path: Path) -> None:
     """A flag, a variable, the file in the folder, and defaults."""
     (tmp_path / "newswire.toml").write_text('retry = 5000\n[retention.">"]\nmax_age = "7d"\n')
     environment = {"NEWSWIRE_GRACE": "20s"}
-    done = run_newswire("serve", "--show-config", "--port", "9000", folder=tmp_path, environment=environment)
+    done = call_newswire("serve", "--show-config", "--port", "9000", folder=tmp_path, environment=environment)
     shown = {line.split()[0]: re.split(r"\s{2,}", line) for line in done.stdout.decode().splitlines()}
     assert shown["port"] == ["port", "9000", "--port"]
     assert shown["grace"] == ["grace", "20s", "NEWSWIRE_GRACE"]
@@ -63,7 +63,7 @@ def test_show_config_names_every_source(tmp_path: Path) -> None:
 def test_serve_says_what_is_wrong_in_a_sentence(tmp_path: Path, arguments: list[str], says: str) -> None:
     """And no stack trace."""
     (tmp_path / "newswire.toml").write_text("# " + "no database " * 100)
-    done = run_newswire("serve", "--port", "0", *arguments, folder=tmp_path)
+    done = call_newswire("serve", "--port", "0", *arguments, folder=tmp_path)
     assert done.returncode == 1
     assert says in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
@@ -122,7 +122,7 @@ def test_version_and_help(tmp_path: Path) -> None:
     """Every command explains itself."""
     assert run_newswire("--version", folder=tmp_path).stdout.startswith(b"newswire, version ")
     for command in ("serve", "run", "publish", "tail"):
-        assert b"Usage: newswire " + command.encode() in run_newswire(command, "--help", folder=tmp_path).stdout
+        assert b"Usage: newswire " + command.encode() in call_newswire(command, "--help", folder=tmp_path).stdout
 
 
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.fixtures.ports import free_port
-from tests.fixtures.serve import NEWSWIRE, Serve, run_newswire
+from tests.fixtures.serve import NEWSWIRE, Serve, call_newswire, run_newswire
 from tests.fixtures.terminal import Terminal
 
 STEERING = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe\u2066 \x7f\u200f"
@@ -148,7 +148,8 @@ def test_what_a_server_says_can_not_steer_a_terminal(tmp_path: Path, status: int
                 ("publish", "a", "x"), ("publish", "a", "x", "--wait", "0.1"), ("tail", "a", "-n", "1"),
             ) if status != 503 else (("publish", "a", "x"), ("publish", "a", "x", "--wait", "0.1"))  # fmt: skip
             for command in commands:
-                done = run_newswire(*command, "--url", url, folder=tmp_path)
+                run = call_newswire if command[0] == "publish" else run_newswire
+                done = run(*command, "--url", url, folder=tmp_path)
                 assert is_safe(done.stderr + done.stdout), done
                 assert b"Traceback" not in done.stderr
 
