@@ -95,6 +95,7 @@ def serve(port: int) -> None:
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = 1
     parameters.verbosity = 0
     parameters.ui = False
+    parameters.fit_params = False  # else it is read twice, to fit it into a GPU's memory
     server = Server(parameters)
     print(server.listening_address, flush=True)
     sys.stdin.read()
