@@ -5,7 +5,7 @@ What is no number in any order (NaN) is refused too: a timer of that length woul
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeGuard
 
 OFF: Final = "to switch it off"
 """What None is for, with most limits."""
@@ -26,8 +26,8 @@ def check_positive(options: object, *names: str, none: str = "") -> None:
         value = getattr(options, name)
         if value is None and none:
             continue
-        if value is None or not value > 0:
-            raise ValueError(f"{name} must be greater than 0{f' (or None {none})' if none else ''}, not {value!r}")
+        if not (_is_number(value) and value > 0):
+            raise ValueError(f"{name} must be a number greater than 0{f' (or None {none})' if none else ''}, not {value!r}")
 
 
 def check_not_negative(options: object, what: str, *names: str) -> None:
@@ -43,5 +43,10 @@ def check_not_negative(options: object, what: str, *names: str) -> None:
     """
     for name in names:
         value = getattr(options, name)
-        if value is not None and not value >= 0:
+        if value is not None and not (_is_number(value) and value >= 0):
             raise ValueError(f"{name} is a number of {what}, 0 or more, not {value!r}")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """False for a text such as `7d`, which the command line would understand."""
+    return isinstance(value, (int, float))

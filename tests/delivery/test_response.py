@@ -150,3 +150,10 @@ def test_event_loops_are_not_kept() -> None:
     asyncio.run(stream())
     gc.collect()
     assert [loop() for loop in loops[:-1]] == [None] * 6
+
+
+@pytest.mark.parametrize("content", [Hub(), 5, None, "text", {"a": 1}])
+def test_content_that_is_no_iterable_of_events(content: Any) -> None:
+    """It is refused where the response is made, and the error says what it can be."""
+    with pytest.raises(TypeError, match=r"^content is (hub\.subscribe\(\.\.\.\), or )?an iterable of events"):
+        EventSourceResponse(content)

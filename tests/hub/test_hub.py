@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fixtures.engines import Valkey
@@ -206,6 +207,13 @@ async def test_retention_of_a_hub_made_from_a_url() -> None:
         assert [entry.data for entry in page.entries] == ["3", "4"]
     with pytest.raises(ValueError, match="has its retention"):
         Hub(open_log("memory://"), retention=Retention(max_events=2))
+
+
+@pytest.mark.parametrize("start", ["now", "state", ""])
+def test_a_start_that_is_none(start: Any) -> None:
+    """The error says which there are."""
+    with pytest.raises(ValueError, match=f"start is 'earliest' or 'latest', not '{start}'"):
+        Hub("memory://").subscribe("news", start=start)
 
 
 # -- idempotency keys

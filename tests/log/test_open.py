@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,21 @@ def test_retention_that_means_nothing(make: object) -> None:
     """It is refused when the log is made, not when something should have been removed."""
     with pytest.raises(ValueError, match=r"must be greater than 0|forbidden|whole last token"):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Retention(max_age="7d"), "max_age must be greater than 0 (or None for no limit), not '7d'"),  # type: ignore[arg-type]
+        (lambda: Retention(max_events="9"), "max_events must be greater than 0"),  # type: ignore[arg-type]
+        (lambda: open_log("memory://", retention=7), "retention is a Retention, or a mapping"),  # type: ignore[arg-type]
+        (lambda: open_log("sqlite:///a.db", retention={">": 7}), "not {'>': 7}"),  # type: ignore[dict-item]
+    ],
+)
+def test_retention_of_another_type_says_what_it_is(make: Callable[[], object], says: str) -> None:
+    """A text as the command line has it, a number alone."""
+    with pytest.raises((TypeError, ValueError), match=re.escape(says)):
+        make()
 
 
 async def events_of_eight_days(url: str, retention: RetentionRules) -> list[str]:

@@ -38,6 +38,7 @@ logger: logging.Logger = logging.getLogger("newswire.delivery")
 # works reconnects after so many bytes, and goes on with its cursor.
 _HTTP2_MAX_BYTES: Final = 4 * 2**20
 _UNTRACED: Final = nullcontext()
+_ITERABLE: Final = ("__aiter__", "__iter__", "__getitem__")
 _MANY: Final = 500  # streams, which then cost 3 MB more than they need to
 _waiting = 0  # streams that a framework waits for, without the middleware
 _warned = False
@@ -87,6 +88,9 @@ class EventSourceResponse(StarletteCompatible):
     ) -> None:
         if isinstance(content, (str, bytes, dict)):
             raise TypeError(f"content is an iterable of events, not one {type(content).__name__}: wrap it in a list")
+        if not any(hasattr(content, name) for name in _ITERABLE):
+            kind = type(content).__name__
+            raise TypeError(f"content is hub.subscribe(...), or an iterable of events, and a {kind} is none of these")
         if isinstance(content, Subscription) and on_shutdown is not None:
             raise TypeError("on_shutdown is for iterables: a subscription's stream ends with a goodbye by itself")
         super().__init__(status_code)

@@ -198,8 +198,8 @@ class Hub(Publisher, Generic[E]):
 
         Raises:
             InvalidChannel: a channel or pattern breaks the rules.
-            ValueError: `max_rate` or `coalesce` is out of its range, or no channel has a state, which `max_rate` needs,
-                or none has members, which `presence` needs.
+            ValueError: `start` is another text, `max_rate` or `coalesce` is out of its range, no channel has a state,
+                which `max_rate` needs, or none has members, which `presence` needs.
             InvalidEvent, LimitExceeded: JSON can't say the member's state, or it is too large.
         """
         wanted = Channels(channels)
@@ -213,6 +213,8 @@ class Hub(Publisher, Generic[E]):
         state = None if self.latest_rules is None else self.latest_rules.split(wanted)[0]
         if max_rate is not None and state is None:
             raise ValueError("max_rate leaves out events, so it is for channels that have a state: see Hub(latest=...)")
+        if start not in (None, "earliest", "latest"):
+            raise ValueError(f"start is 'earliest' or 'latest', not {start!r:.60}")
         begin = From(start) if start is not None else From.LATEST if state is None else From.STATE
         if coalesce is None and self._coalesce is not None:
             coalesce = self._coalesce.of(wanted)

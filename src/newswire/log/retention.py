@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from newswire.counted import counted
 from newswire.log.channels import check_pattern, compile_pattern
@@ -107,6 +107,9 @@ class Rules:
             rules = {}
         elif isinstance(rules, Retention):
             rules = {">": rules}
+        given: Any = rules  # anything, where no type checker looks
+        if not isinstance(given, Mapping) or not all(isinstance(rule, Retention) for rule in given.values()):
+            raise TypeError(f"retention is a Retention, or a mapping from patterns to Retentions, not {given!r:.60}")
         self._rules: list[tuple[re.Pattern[str], Retention]] = [
             (compile_pattern(check_pattern(pattern)), retention) for pattern, retention in rules.items()
         ]
