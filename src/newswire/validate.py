@@ -26,8 +26,10 @@ def check_positive(options: object, *names: str, none: str = "") -> None:
         value = getattr(options, name)
         if value is None and none:
             continue
-        if not (_is_number(value) and value > 0):
-            raise ValueError(f"{name} must be a number greater than 0{f' (or None {none})' if none else ''}, not {value!r}")
+        if not (is_number(value) and value > 0):
+            raise ValueError(
+                f"{name} must be a number greater than 0{f' (or None {none})' if none else ''}, not {value!r}"
+            )
 
 
 def check_not_negative(options: object, what: str, *names: str) -> None:
@@ -43,10 +45,10 @@ def check_not_negative(options: object, what: str, *names: str) -> None:
     """
     for name in names:
         value = getattr(options, name)
-        if value is not None and not (_is_number(value) and value >= 0):
+        if value is not None and not (is_number(value) and value >= 0):
             raise ValueError(f"{name} is a number of {what}, 0 or more, not {value!r}")
 
 
-def _is_number(value: object) -> TypeGuard[float]:
+def is_number(value: object) -> TypeGuard[float]:
     """False for a text such as `7d`, which the command line would understand."""
     return isinstance(value, (int, float))

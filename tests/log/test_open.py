@@ -103,15 +103,15 @@ def test_what_names_no_log(url: str, words: str) -> None:
 )
 def test_retention_that_means_nothing(make: object) -> None:
     """It is refused when the log is made, not when something should have been removed."""
-    with pytest.raises(ValueError, match=r"must be greater than 0|forbidden|whole last token"):
+    with pytest.raises(ValueError, match=r"must be a number greater than 0|forbidden|whole last token"):
         make()  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Retention(max_age="7d"), "max_age must be greater than 0 (or None for no limit), not '7d'"),  # type: ignore[arg-type]
-        (lambda: Retention(max_events="9"), "max_events must be greater than 0"),  # type: ignore[arg-type]
+        (lambda: Retention(max_age="7d"), "max_age must be a number greater than 0 (or None for no limit), not '7d'"),  # type: ignore[arg-type]
+        (lambda: Retention(max_events="9"), "max_events must be a number greater than 0"),  # type: ignore[arg-type]
         (lambda: open_log("memory://", retention=7), "retention is a Retention, or a mapping"),  # type: ignore[arg-type]
         (lambda: open_log("sqlite:///a.db", retention={">": 7}), "not {'>': 7}"),  # type: ignore[dict-item]
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from newswire.validate import OFF, check_positive
+from newswire.validate import OFF, check_positive, is_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class WorkerOptions:
     tell_errors: bool = False
 
     def __post_init__(self) -> None:
-        if not self.lease >= 0.2:
+        if not (is_number(self.lease) and self.lease >= 0.2):
             raise ValueError(f"lease is a number of seconds, 0.2 or more, not {self.lease!r}")
         if self.path is not None and "{id}" not in self.path:
             raise ValueError(

@@ -190,7 +190,7 @@ class RunProduceTests(RunTests):
             await runs.start("chat.1", words(1), meta={"model": object()})
         with pytest.raises(ValueError, match="take this run over"):
             await runs.start("chat.1", words(1), options=RunOptions(takeover=True))
-        with pytest.raises(ValueError, match="timeout must be greater than 0"):
+        with pytest.raises(ValueError, match="timeout must be a number greater than 0"):
             RunOptions(timeout=0)
         with pytest.raises(ValueError, match="no dialect"):
             runs.response(None, "chat.1", dialect="esperanto")
