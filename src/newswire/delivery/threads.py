@@ -30,8 +30,8 @@ class Threads:
         count: how many there are.
     """
 
-    def __init__(self, limit: int = 256) -> None:
-        self.limit = limit
+    def __init__(self) -> None:
+        self.limit: int = 256
         self.count: int = 0
         self._lock = threading.Lock()
 

@@ -240,7 +240,7 @@ class WsgiApp:
         body = _body_of(environ, length, _MAX_BODY)
         name = "message" if event is None else event
         position = self._hub.sync.publish(channel, body, event=name, idempotency_key=key, wait=wait)
-        return 200, [("Content-Type", "application/json")], json.dumps({"id": position}).encode()
+        return _json(200, {"id": position})
 
     def _subject(
         self, environ: Environ, action: Literal["subscribe", "publish"], channels: Sequence[str]

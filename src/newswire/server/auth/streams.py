@@ -47,17 +47,14 @@ class OpenStream:
 class OpenStreams:
     """The open streams of this process.
 
-    Args:
+    Attributes:
         per_subject: how many streams one subject may have here; None: any number.
         per_address: how many streams one address may have here; None: any number.
-
-    Attributes:
-        per_subject, per_address: as given.
     """
 
-    def __init__(self, per_subject: int | None = None, per_address: int | None = None) -> None:
-        self.per_subject = per_subject
-        self.per_address = per_address
+    def __init__(self) -> None:
+        self.per_subject: int | None = None
+        self.per_address: int | None = None
         self._of_subject: dict[str | None, dict[OpenStream, None]] = {}
         self._addresses: Counter[str] = Counter()
 
