@@ -110,7 +110,8 @@ def test_each_change_is_an_event(database: Database, tmp_path: Path) -> None:
 def test_what_it_says(database: Database, tmp_path: Path) -> None:
     """What can't be: no log, no table, no column, no such channel."""
     table = f"{database.prefix}orders"
-    database.run(f"CREATE TABLE {table} (id integer PRIMARY KEY, data {'blob' if not database.prefix else 'bytea'})")
+    data = "bytea" if database.prefix else "blob"
+    database.run(f"CREATE TABLE {table} (id integer PRIMARY KEY, data {data}, f double precision)")
 
     def says(*arguments: str) -> str:
         status = 2 if any("{" in each and "}" not in each for each in arguments) or "--channel" not in arguments else 1
@@ -120,14 +121,17 @@ def test_what_it_says(database: Database, tmp_path: Path) -> None:
         assert "has no log: `newswire log init` makes one" in says(table, "--channel", "a.{id}")
     watch(tmp_path, "init", database.url)
     assert "no table 'nothing'" in says("nothing", "--channel", "a.{id}")
-    assert "no column 'no'; it has id, data" in says(table, "--channel", "a.{no}")
+    assert "no column 'no'; it has id, data, f" in says(table, "--channel", "a.{no}")
     assert "a brace without its other one" in says(table, "--channel", "a.{id")
     assert "give --channel" in says(table)
     database.run(watch(tmp_path, "watch", table, "--channel", "all", "--log", database.url))
-    blob = r"'\x00ff'" if database.prefix else "x'00ff'"
-    database.connection.execute(f"INSERT INTO {table} VALUES (1, {blob})")
+    blob, infinite = (r"'\x00ff'", "'-Infinity'") if database.prefix else ("x'00ff'", "-9e999")
+    database.connection.execute(f"INSERT INTO {table} VALUES (1, {blob}, {infinite})")
     [(channel, event, row)] = database.events()
-    assert (channel, event, row["data"].lower()[-4:]) == ("all", "insert", "00ff")
+    assert (channel, event, row["data"].lower()[-4:], row["f"]) == ("all", "insert", "00ff", "-Infinity")
+    if not database.prefix:
+        database.run("CREATE VIRTUAL TABLE texts USING fts5(words)")
+        assert "'texts' is a virtual table" in says("texts", "--channel", "a")
 
 
 def test_other_logs(tmp_path: Path) -> None:

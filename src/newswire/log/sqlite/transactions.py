@@ -41,9 +41,12 @@ def columns_of(connection: sqlite3.Connection, table: str) -> list[str]:
     Raises:
         LogError: there is no such table.
     """
-    found = connection.execute("SELECT type FROM sqlite_master WHERE lower(name) = lower(?)", (table,)).fetchone()
+    query = "SELECT type, rootpage FROM sqlite_master WHERE lower(name) = lower(?)"
+    found = connection.execute(query, (table,)).fetchone()
     if found is None or found[0] != "table" or table.lower().startswith(("newswire_", "sqlite_")):
         raise LogError(f"the file has no table {table!r} of an application: make the table first")
+    if not found[1]:
+        raise LogError(f"{table!r} is a virtual table, and SQLite has no triggers on those: watch the table behind it")
     query = "SELECT name FROM pragma_table_xinfo(?) WHERE hidden <> 1 ORDER BY cid"
     return [column for (column,) in connection.execute(query, (table,)).fetchall()]
 
@@ -94,13 +97,14 @@ def _publish(channel: str, row: str, columns: list[str], event: str) -> str:
 
 
 def _object(row: str, columns: list[str]) -> str:
-    """An expression: the row as a JSON object, with blobs in hexadecimal digits."""
+    """An expression: the row as a JSON object. Blobs are hexadecimal digits; JSON has no infinite numbers: texts."""
     parts = []
     for begin in range(0, len(columns), _COLUMNS):
+        values = ((quoted(each), f"{row}.{name(each)}") for each in columns[begin : begin + _COLUMNS])
         pairs = [
-            f"{quoted(each)}, CASE typeof({row}.{name(each)}) WHEN 'blob' THEN hex({row}.{name(each)}) "
-            f"ELSE {row}.{name(each)} END"
-            for each in columns[begin : begin + _COLUMNS]
+            f"{key}, CASE typeof({value}) WHEN 'blob' THEN hex({value}) WHEN 'real' THEN "
+            f"CASE {value} WHEN 9e999 THEN 'Infinity' WHEN -9e999 THEN '-Infinity' ELSE {value} END ELSE {value} END"
+            for key, value in values
         ]
         parts.append(f"json_object({', '.join(pairs)})")
     if len(parts) == 1:
