@@ -95,7 +95,7 @@ class Origin:
         except (ValueError, KeyError, TypeError, RecursionError):
             detail = body[:200]
         if status in (401, 403):
-            return LogUnavailable(f"the origin {self.name} does not let this edge do it ({status}): {detail}")
+            return LogUnavailable(f"the origin {self.name} refuses this edge ({status}): {detail}")
         if status == 404:
             return LogUnavailable(f"{self.name} is no newswire server that edges can read ({status}): {detail}")
         if status >= 500:
