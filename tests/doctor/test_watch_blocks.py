@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.doctor.watch import blocks_of
+from newswire.doctor import checks
+from newswire.doctor.watch import Block, Watched, blocks_of
 from newswire.wire.decoder import Decoder
 
 pieces = st.lists(st.sampled_from(["data: a", "id: 1", ": c", "\n", "\r", "\r\n", "event: e", "data:b", "\n\n"]))
@@ -27,3 +29,24 @@ def test_times() -> None:
     """A block knows when it began, when each line was whole, and when it ended."""
     (block,) = blocks_of([(1.0, b"id: 1\nda"), (2.0, b"ta: x\n"), (3.0, b"\n")])
     assert (block.began, block.arrivals, block.ended) == (1.0, [1.0, 2.0], 3.0)
+
+
+@given(pieces, st.lists(st.integers(0, 60)))
+def test_blocks_of_a_stream_that_goes_on(text: list[str], cuts: list[int]) -> None:
+    """Each chunk is read once, and a look in between changes nothing."""
+    body = "".join(text).encode()
+    places = sorted({min(cut, len(body)) for cut in cuts} | {0, len(body)})
+    watched = Watched()
+    for number, (a, b) in enumerate(pairwise(places)):
+        watched.chunks.append((float(number), body[a:b]))
+        assert watched.blocks == blocks_of(watched.chunks)
+        assert watched.events == [block for block in watched.blocks if block.is_event]
+
+
+def test_each_event_of_a_burst_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that begins at the earliest of a million events is judged in the time that it takes to read them."""
+    looked: list[Block] = []
+    monkeypatch.setattr(checks, "stamp_of", looked.append)
+    watched = Watched(head_at=0.0, seconds=2.0, ended=True, chunks=[(1.0, b"id: 1\ndata: x\n\n" * 100)] * 3)
+    list(checks.silence(watched))
+    assert len(looked) == len(watched.events) == 300

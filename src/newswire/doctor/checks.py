@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -94,31 +95,37 @@ def silence(seen: Watched) -> Findings:
 
 
 def _buffered(seen: Watched) -> Findings:
-    bursts: list[tuple[float, bytes]] = []
+    bursts: list[tuple[float, int, bytes]] = []  # when each began, its size and its last bytes
     last = 0.0
     for at, chunk in seen.chunks:
         if bursts and at - last < _BURST:
-            bursts[-1] = (bursts[-1][0], bursts[-1][1] + chunk)
+            began, size, end = bursts[-1]
+            bursts[-1] = (began, size + len(chunk), chunk[-1:] or end)
         else:
-            bursts.append((at, chunk))
+            bursts.append((at, len(chunk), chunk[-1:]))
         last = at
-    stopped = [] if seen.ended or seen.cut is not None else [(seen.seconds, b"")]
-    for (sooner, data), (later, _) in pairwise([*bursts, *stopped]):
-        if data and data[-1:] not in (b"\n", b"\r") and later - sooner > _HELD:
-            size = f" after {counted(len(data), 'byte')}"
-            yield finding(
-                "buffered", ERROR, f"a line stopped in the middle{size} and went on {later - sooner:.1f} s later"
+    stopped = [] if seen.ended or seen.cut is not None else [(seen.seconds, 0, b"")]
+    for (sooner, size, end), (later, _, _) in pairwise([*bursts, *stopped]):
+        if end and end not in (b"\n", b"\r") and later - sooner > _HELD:
+            what = (
+                f"a line stopped in the middle after {counted(size, 'byte')} and went on {later - sooner:.1f} s later"
             )
+            yield finding("buffered", ERROR, what)
             return
-    together: list[Block] = []
-    for event in seen.events:
-        if together and (event.ended or 0) - (together[0].ended or 0) > _BURST:
-            together = []
-        together.append(event)
-        stamps = [stamp for each in together if (stamp := stamp_of(each)) is not None]
-        recent = seen.events[0] is not together[0] or seen.head_at is None or seen.head_at > _SPREAD
-        if stamps and max(stamps) - min(stamps) >= _SPREAD and recent:
-            what = f"{len(together)} events came at once whose own times are {max(stamps) - min(stamps):.1f} s apart"
+    events = seen.events
+    together = 0  # events that came at once, and the earliest and latest of their own times
+    first, earliest, latest = 0.0, math.inf, -math.inf
+    recent = False
+    for number, event in enumerate(events):
+        if not together or (event.ended or 0) - first > _BURST:
+            together, first, earliest, latest = 0, event.ended or 0, math.inf, -math.inf
+            recent = number > 0 or seen.head_at is None or seen.head_at > _SPREAD
+        together += 1
+        stamp = stamp_of(event)
+        if stamp is not None:
+            earliest, latest = min(earliest, stamp), max(latest, stamp)
+        if latest - earliest >= _SPREAD and recent:
+            what = f"{counted(together, 'event')} came at once whose own times are {latest - earliest:.1f} s apart"
             yield finding("buffered", ERROR, what)
             return
 

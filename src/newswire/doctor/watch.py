@@ -10,7 +10,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from newswire.reason import reason
@@ -55,7 +55,7 @@ class Block:
     @property
     def is_event(self) -> bool:
         """Whether a reader gets an event of it."""
-        return self.ended is not None and bool(self.values("data"))
+        return self.ended is not None and any(line == "data" or line.startswith("data:") for line in self.lines)
 
     @property
     def data(self) -> str:
@@ -68,51 +68,73 @@ class Block:
         return self.last("event") or "message"
 
 
+class BlockParser:
+    """Makes blocks of chunks, each of which is read once."""
+
+    def __init__(self) -> None:
+        self._blocks: list[Block] = []
+        self._block: Block | None = None  # has begun
+        self._rest: list[bytes] = []  # of a line that has no end yet, or ends at a CR that a LF may follow
+        self._first = True
+
+    def feed(self, at: float, chunk: bytes) -> None:
+        """Take the next chunk, and when it came."""
+        if self._first and chunk:
+            chunk, self._first = chunk.removeprefix(b"\xef\xbb\xbf"), False
+        if self._rest and b"\n" not in chunk and b"\r" not in chunk and not self._rest[-1].endswith(b"\r"):
+            self._rest.append(chunk)
+            return
+        text = b"".join([*self._rest, chunk])
+        held = text.endswith(b"\r")  # a LF may follow, in the next chunk
+        lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        rest = lines.pop()
+        if held:
+            rest = lines.pop() + b"\r"
+        self._rest = [rest] if rest else []
+        for line in lines:
+            if self._block is None:
+                self._block = Block([], at)
+            if line:
+                self._block.lines.append(line.decode("utf-8", "replace"))
+                self._block.arrivals.append(at)
+            elif self._block.lines:
+                self._block.ended = at
+                self._blocks.append(self._block)
+                self._block = None
+        if rest and self._block is None:
+            self._block = Block([], at)
+
+    def blocks(self, at: float) -> list[Block]:
+        """The blocks so far; the last may have no end.
+
+        Args:
+            at: when the last chunk came.
+        """
+        if self._block is None:
+            return self._blocks[:]
+        rest = b"".join(self._rest)
+        last = rest.removesuffix(b"\r")
+        block = replace(self._block, lines=self._block.lines[:], arrivals=self._block.arrivals[:])
+        if last:
+            block.lines.append(last.decode("utf-8", "replace"))
+        elif rest:  # a blank line that ends at CR
+            block.ended = at
+        return [*self._blocks, block] if block.lines else self._blocks[:]
+
+
 def blocks_of(chunks: Iterable[tuple[float, bytes]]) -> list[Block]:
     """The blocks of a stream; the last may have no end.
 
     Args:
         chunks: when each came, and its bytes.
     """
-    blocks: list[Block] = []
-    block: Block | None = None
-    rest = b""
-    first = True
-    at = 0.0
+    parser, at = BlockParser(), 0.0
     for at, chunk in chunks:
-        if first and chunk:
-            chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
-        text = rest + chunk
-        held = text.endswith(b"\r")  # a LF may follow, in the next chunk
-        lines = text.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
-        if held:
-            lines, rest = lines[:-2], lines[-2] + b"\r"
-        else:
-            rest = lines.pop()
-        for line in lines:
-            if block is None:
-                block = Block([], at)
-            if line:
-                block.lines.append(line.decode("utf-8", "replace"))
-                block.arrivals.append(at)
-            elif block.lines:
-                block.ended = at
-                blocks.append(block)
-                block = None
-        if rest and block is None:
-            block = Block([], at)
-    last = rest.removesuffix(b"\r")
-    if block is not None and last:
-        block.lines.append(last.decode("utf-8", "replace"))
-        rest = last if rest == last else b""
-    if block is not None and block.lines:
-        if rest == b"\r":  # a blank line that ends at CR
-            block.ended = at
-        blocks.append(block)
-    return blocks
+        parser.feed(at, chunk)
+    return parser.blocks(at)
 
 
-_MOST_BYTES: Final = 16 * 2**20  # of one connection; then the watch ends
+_MOST_BYTES: Final = 4 * 2**20  # of one connection; then the watch ends
 
 
 @dataclass(slots=True)
@@ -150,19 +172,26 @@ class Watched:
     cut: str | None = None
     error: str | None = None
     certificate: bool = False
-    _parsed: tuple[int, list[Block]] = field(default=(0, []), repr=False)  # of so many chunks
+    _parser: BlockParser = field(default_factory=BlockParser, repr=False)
+    _read: int = field(default=0, repr=False)  # how many chunks the parser has
+    _blocks: list[Block] = field(default_factory=list, repr=False)
+    _events: list[Block] = field(default_factory=list, repr=False)
 
     @property
     def blocks(self) -> list[Block]:
         """What came, as blocks: the same objects as long as nothing more comes."""
-        if self._parsed[0] != len(self.chunks):
-            self._parsed = len(self.chunks), blocks_of(self.chunks)
-        return self._parsed[1]
+        if self._read != len(self.chunks):
+            for at, chunk in self.chunks[self._read :]:
+                self._parser.feed(at, chunk)
+            self._read = len(self.chunks)
+            self._blocks = self._parser.blocks(self.chunks[-1][0])
+            self._events = [block for block in self._blocks if block.is_event]
+        return self._blocks
 
     @property
     def events(self) -> list[Block]:
         """The blocks that are events for a reader."""
-        return [block for block in self.blocks if block.is_event]
+        return self._events if self.blocks else []
 
     @property
     def is_stream(self) -> bool:
