@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator
+from typing import Any
 
 import asyncpg
 import pytest
@@ -13,7 +14,7 @@ from tests.log.redis_reader import Reader
 from newswire import open_log
 from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels, Pattern
-from newswire.log.engine import PAGE_BYTES
+from newswire.log.engine import PAGE_BYTES, Condition
 from newswire.log.log import Log
 from newswire.log.postgres.engine import PostgresEngine, PostgresLog
 from newswire.log.retention import Retention
@@ -40,6 +41,33 @@ async def test_pages_of_many_channels(log: Log) -> None:
     expected = [f"{name} {round}" for round in range(3) for name in wanted]
     for limit in (70, 1000):
         assert [entry.data for entry in await read_all(log, *wanted, limit=limit)] == expected
+
+
+async def test_no_types_are_asked_for(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new connection costs the server no statement about types, whatever is stored and moved."""
+    asked: list[object] = []
+    introspect = asyncpg.Connection._introspect_types
+
+    async def spy(connection: Any, types: Any, timeout: Any) -> Any:
+        asked.append(types)
+        return await introspect(connection, types, timeout)
+
+    monkeypatch.setattr(asyncpg.Connection, "_introspect_types", spy)
+    namespace = secrets.token_hex(8)
+    async with (
+        opened(PostgresLog(postgres.url, namespace=namespace)) as log,
+        opened(PostgresLog(postgres.url, namespace=namespace)) as other,
+        Reader(other) as reader,
+    ):
+        assert isinstance(log.engine, PostgresEngine)
+        [first, second] = await log.append([("a", Event("1")), ("a", Event("2"))], token="once")
+        assert await log.append([("a", Event("1")), ("a", Event("2"))], token="once") == [first, second]
+        assert await other.append_if([("a", Event("3"))], Condition("a", second.offset))
+        connection = await asyncpg.connect(postgres.url)
+        await connection.execute(log.engine.outbox.insert("gen_random_uuid()", "'a'", "NULL", "'4'"))
+        await connection.close()
+        await reader.saw("4")
+    assert not asked
 
 
 async def test_pages_of_large_events_by_pattern(log: Log) -> None:

@@ -18,6 +18,7 @@ from newswire.log.postgres.address import Address
 from newswire.log.postgres.keeper import Keeper
 from newswire.log.postgres.link import Link, Server
 from newswire.log.postgres.outbox import Outbox, Sequencer
+from newswire.log.postgres.schema import array
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, Retry, end
 
@@ -31,7 +32,7 @@ _END_STOPPED: Final = """
     WHERE state = 'active' AND wait_event = 'ClientRead' AND state_change < clock_timestamp() - interval '5s'
         AND usename = current_user AND pid IN (
             SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
-                AND (classid::bigint << 32 | objid::bigint) = ANY ($1)
+                AND (classid::bigint << 32 | objid::bigint) = ANY ($1::text::bigint[])
         )"""
 _TRY_SECONDS: Final = 0.5  # how often the others try to become the leader …
 _LOOK_SECONDS: Final = 2.0  # … and look whether there is one that stands still
@@ -100,7 +101,7 @@ class Leader:
                 self._retry.reset()
                 if loop.time() >= look:
                     look = loop.time() + _LOOK_SECONDS
-                    await self._link.call(_END_STOPPED, [schema.lead, schema.log, schema.keep])
+                    await self._link.call(_END_STOPPED, array([schema.lead, schema.log, schema.keep]))
                 await asyncio.sleep(_TRY_SECONDS)
         pid = self._link.pid
         self._sequencer.look_at_all()

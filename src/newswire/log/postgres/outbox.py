@@ -40,18 +40,20 @@ from uuid import UUID
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.position import Position
 from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.schema import array
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
 _MOVE: Final = """
-    SELECT o_status, o_snapshot::text, o_rest, o_moved, o_missed, o_more, o_refused, o_before, o_latest
-    FROM @schema@.move($1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5, $6, $7)"""
+    SELECT o_status, o_snapshot::text, o_rest::text, o_moved, o_missed, o_more, o_refused, o_before, o_latest
+    FROM @schema@.move($1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5::text::tid[], $6, $7)"""
 _FIND: Final = """
     SELECT l.epoch, t.ticket, t.number FROM @schema@.life AS l
     LEFT JOIN @schema@.tickets AS t ON t.ticket = ANY ($1)"""
 _BARRIER: Final = """
     BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '5s';
     SET LOCAL idle_in_transaction_session_timeout = '5s'; SELECT pg_advisory_xact_lock(@log@)"""
+_NONE_LEFT: Final = (None, array(()))  # of the rows that a move has found
 _MOVED: Final = 1000  # rows moved in one transaction: some 20 ms, which is what publishing waits
 _ATTEMPTS: Final = 3  # to move a row by itself
 # What is no fault of the rows that a transaction was about to move, by the first letters of codes.
@@ -136,7 +138,7 @@ class Outbox:
             await link.close()
 
     async def move(
-        self, link: Link, before: str | None, rest: Sequence[Any] | None, only: str | None = None, most: int = _MOVED
+        self, link: Link, before: str | None, rest: str | None, only: str | None = None, most: int = _MOVED
     ) -> Any:
         """Move rows; see the SQL function. Returns what it says; None: the log was not as it was known."""
         server = self._server
@@ -177,7 +179,7 @@ class Barrier:
                 raise LogUnavailable(f"the log in {server.name} has begun another life just now: try again")
             if answer["o_missed"]:
                 raise LogUnavailable(f"somebody holds locks on rows of the outbox of {server.name}: try again")
-            more = bool(answer["o_moved"] or answer["o_refused"] or answer["o_rest"])
+            more = bool(answer["o_moved"] or answer["o_refused"] or answer["o_rest"] not in _NONE_LEFT)
             rest = answer["o_rest"]
         await self._link.script("COMMIT")
         return Position(server.epoch, answer["o_latest"])
@@ -212,12 +214,12 @@ class Sequencer:
             snapshot, before, rest = snapshot or answer["o_snapshot"], None, answer["o_rest"]
             if moved:
                 self._most, self._blamed = min(2 * self._most, _MOVED), None
-            if not rest:
+            if rest in _NONE_LEFT:
                 break
         self._before = None if again else snapshot
         return count
 
-    async def _move(self, before: str | None, rest: Sequence[Any] | None) -> Any:
+    async def _move(self, before: str | None, rest: str | None) -> Any:
         """Move some rows. Returns what the SQL function says; None: there is something else to do first."""
         alone = await self._link.call(_FIRST) if self._most == 1 and rest is None else []
         try:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterable
 from importlib.resources import files
 from typing import Final
 
@@ -74,6 +75,14 @@ class Schema:
         folder = files(__package__) / "sql"
         texts = [(folder / f"{name}.sql").read_text("utf-8") for step in STEPS[version:] for name in step]
         return self.sql("\n".join(texts))
+
+
+def array(numbers: Iterable[int]) -> str:
+    """Numbers as PostgreSQL writes an array, for a parameter that is cast: `$1::text::bigint[]`.
+
+    asyncpg knows arrays of text. Of others it asks the server on every connection, by a statement of some milliseconds.
+    """
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _number(text: str) -> int:

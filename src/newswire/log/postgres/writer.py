@@ -10,8 +10,10 @@ from typing import Any, Final
 from newswire.log.engine import Batch, Limits
 from newswire.log.group_commit import Answer, GroupCommit, OnStored
 from newswire.log.postgres.link import Gone, Link, Server
+from newswire.log.postgres.schema import array
 
-APPEND: Final = "SELECT * FROM @schema@.append($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+APPEND: Final = """SELECT o_status, o_epoch, o_time, o_before, o_outcomes::text FROM @schema@.append(
+    $1, $2, $3, $4, $5, $6, $7, $8, $9::text::integer[], $10, $11::text::bigint[], $12)"""
 
 
 class Writer(GroupCommit):
@@ -39,7 +41,7 @@ class Writer(GroupCommit):
         status, epoch, micros, before, outcomes = answer
         if status:
             return None
-        return Answer(epoch, micros, before, outcomes)
+        return Answer(epoch, micros, before, outcomes and [int(each) for each in outcomes[1:-1].split(",")])
 
     def _encode(self, batches: Sequence[Batch], stale: set[int]) -> list[Any]:
         events = [pair for batch in batches for pair in batch.events]
@@ -57,11 +59,11 @@ class Writer(GroupCommit):
         conditions = [batch.condition for batch in batches]
         return [
             *arguments,
-            [len(batch.events) for batch in batches],
+            array(len(batch.events) for batch in batches),
             [None if condition is None else condition.channel for condition in conditions],
-            [
+            array(
                 0 if condition is None else -1 if index in stale else condition.newest
                 for index, condition in enumerate(conditions)
-            ],
+            ),
             [batch.token for batch in batches],
         ]
