@@ -97,6 +97,7 @@ def test_what_names_no_log(url: str, words: str) -> None:
     [
         lambda: Retention(max_events=0),
         lambda: Retention(max_age=-1),
+        lambda: Retention(max_age=float("nan")),
         lambda: open_log("memory://", retention={"a b": Retention(max_events=1)}),
         lambda: open_log("sqlite:///a.db", retention={"a.>.b": Retention(max_events=1)}),
     ],

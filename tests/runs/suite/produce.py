@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
@@ -102,6 +103,57 @@ class RunProduceTests(RunTests):
             end = await run.wait()
             assert (end.reason, (end.error or {})["type"]) == ("failed", "InvalidEvent")
             assert await run.text() == "a"
+
+    async def test_whatever_a_producer_raises_its_run_ends(self, runs: Runs) -> None:
+        """No class of exception leaves a run without an end: groups, those that end tasks, and those of threads too."""
+
+        class OfNoKnownKind(BaseException):
+            pass
+
+        async def raises(error: BaseException) -> AsyncIterator[str]:
+            yield "a"
+            raise error
+
+        def raises_in_thread(error: BaseException) -> Iterator[str]:
+            yield "a"
+            raise error
+
+        for error in (
+            OfNoKnownKind(),
+            BaseExceptionGroup("two", [OfNoKnownKind(), ValueError()]),
+            BaseExceptionGroup("one", [asyncio.CancelledError()]),
+            GeneratorExit(),
+        ):
+            for source in (raises, raises_in_thread):
+                run = await runs.start("job", source(error))
+                end = await run.wait()
+                assert end.reason == "failed"
+                assert await run.text() == "a"
+        run = await runs.start("job", raises_in_thread(KeyboardInterrupt()))
+        assert (await run.wait()).reason == "failed"
+        assert (await runs._opened()).producing == 0
+
+    async def test_an_error_that_utf_8_cannot_write_is_told(self, runs: Runs) -> None:
+        """Half of a surrogate pair in an error's text is escaped; the error keeps its type and the rest of its text."""
+
+        async def fails(run: RunWriter, error: str | Exception) -> None:
+            await run.fail(error)
+
+        for error, kind in ((RunFailed("\ud83d is half"), "RunFailed"), ("\ud83d is half", "Error")):
+            run = await runs.start("job", partial(fails, error=error))
+            assert (await run.wait()).error == {"type": kind, "message": "\\ud83d is half"}
+
+    async def test_a_time_to_keep_that_is_none_is_refused(self, runs: Runs) -> None:
+        """A `keep_for` that can't be stored is the caller's error, and the run can still be ended."""
+
+        async def fails(run: RunWriter) -> None:
+            for keep_for in (float("nan"), float("inf"), 0, -1):
+                with pytest.raises(ValueError, match="keep_for must be"):
+                    await run.fail("it broke", keep_for=keep_for)
+            await run.fail("it broke", keep_for=60)
+
+        run = await runs.start("job", fails)
+        assert (await run.wait()).error == {"type": "Error", "message": "it broke"}
 
     async def test_a_fast_producer_waits_for_the_log(self, runs: Runs) -> None:
         """What a producer may be ahead of the log is bounded, in the loop and in threads; nothing is lost."""

@@ -134,8 +134,9 @@ async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
             return
         if error is None:
             done.set_result(result)
-        elif isinstance(error, StopIteration):
-            done.set_exception(RuntimeError("a run's source raised StopIteration"))
+        elif isinstance(error, (StopIteration, GeneratorExit, KeyboardInterrupt)):
+            # A task takes each of these for something else: its own end, or that of the whole process.
+            done.set_exception(RuntimeError(f"a run's source raised {type(error).__name__}"))
         else:
             done.set_exception(error)
 

@@ -4,7 +4,7 @@
 
 A `Production` is a run that this process produces: its source, driven in a task, with its time limits, to one of the
 four ends. However the task comes to its end, the run gets one: what the source returned or raised, a time limit, or
-what others decided meanwhile (a stop, another worker).
+what others decided meanwhile (a stop, another worker). A `KeyboardInterrupt` is the exception: it ends the process.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -87,7 +88,9 @@ class Production:
             if not claim.over:  # nothing of ours cancelled it
                 error = {"type": "CancelledError", "message": "the producer was cancelled"}
                 await self.writer.end_with(End("failed", error))
-        except (Exception, SystemExit) as error:  # the outermost frame of a producer: its readers get it
+        except (KeyboardInterrupt, GeneratorExit):  # the process ends, or the loop has thrown this task away
+            raise
+        except BaseException as error:  # the outermost frame of a producer: its readers get it, groups of any kind too
             if not claim.over:
                 await self.writer.fail(error)
         finally:
@@ -229,8 +232,23 @@ class Worker:
             self.monitor.heartbeat_now()
         task = asyncio.get_running_loop().create_task(self._produce(production), name=f"newswire run {record.id}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._check_task, production))
         return writer
+
+    def _check_task(self, production: Production, task: asyncio.Task[None]) -> None:
+        """End a run whose source has ended its task from within, by a `GeneratorExit`, which no frame may answer."""
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        run_id = production.writer.id
+        logger.error("run %s: its task ended with %s", run_id, type(error).__name__, exc_info=error)
+        if self.productions.get(run_id) is production:
+            del self.productions[run_id]
+        if not self.productions:
+            self._idle.set()
+        if not isinstance(error, KeyboardInterrupt):
+            kind = type(error).__name__
+            production.end_soon(End("failed", {"type": kind, "message": f"the producer failed ({kind})"}))
 
     async def _produce(self, production: Production) -> None:
         end = await production.run()

@@ -11,7 +11,7 @@ import threading
 import traceback
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterable, Iterator
 from dataclasses import replace
-from math import isfinite
+from math import inf, isfinite
 from time import monotonic
 from types import TracebackType
 from typing import Any, Final, TypeVar, overload
@@ -24,7 +24,8 @@ from newswire.runs.reading.reader import Readers
 from newswire.runs.reading.run import Run
 from newswire.runs.store.store import as_ended, last_events
 from newswire.runs.worker.write_queue import Claim
-from newswire.wire.payload import as_read
+from newswire.validate import is_number
+from newswire.wire.payload import as_read, is_writable
 
 logger: logging.Logger = logging.getLogger("newswire.runs")
 
@@ -112,7 +113,7 @@ class RunWriter(Run):
             InvalidEvent: `done` or `total` is no finite number.
         """
         progress = Progress(done, total, message)
-        if not (isfinite(done) and isfinite(total or 0)):
+        if not (_is_finite(done) and _is_finite(total or 0)):
             event_of(progress)  # refused here: later there is only the run to fail
         with self._progress_lock:
             self._progress = progress
@@ -187,14 +188,20 @@ class RunWriter(Run):
             error: what went wrong: a text, which readers get without the passwords of URLs in it; an exception, as if
                 the producer had raised it; or the end itself, whose error has a type of its own.
             keep_for: keep the run no longer than so many seconds after its end; None: what its options say.
+
+        Raises:
+            RunOver: see `finish`.
+            ValueError: `keep_for` is no number of seconds greater than 0.
         """
         if keep_for is not None:
+            if not (is_number(keep_for) and 0 < keep_for < inf):  # the record could not be stored, nor the end
+                raise ValueError(f"keep_for must be a finite number greater than 0, not {keep_for!r}")
             limit = self._claim.record.keep_for
             self._claim.record = replace(
                 self._claim.record, keep_for=keep_for if limit is None else min(keep_for, limit)
             )
         if isinstance(error, str):
-            error = End("failed", {"type": "Error", "message": without_userinfo(error)})
+            error = End("failed", {"type": "Error", "message": _writable(without_userinfo(error))})
         return await self.end_with(error if isinstance(error, End) else self._failure(error))
 
     async def end_with(self, end: End) -> bool:
@@ -222,9 +229,9 @@ class RunWriter(Run):
         """The end that an exception makes: readers get its text only if it is meant for them."""
         trace = "".join(traceback.format_exception(error)).rstrip()
         logger.warning("run %s failed\n%s", self.id, without_userinfo(trace))
-        kind = type(error).__name__
+        kind = _writable(type(error).__name__)
         if self._tell_errors or isinstance(error, RunFailed):
-            message = without_userinfo(_text(error))[:_MAX_MESSAGE]
+            message = _writable(without_userinfo(_text(error))[:_MAX_MESSAGE])
         else:
             message = f"the producer failed ({kind})"
         return End("failed", {"type": kind, "message": message})
@@ -235,6 +242,18 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception:  # its own __str__ fails: whatever that raises
         return "its text can't be made"
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return isfinite(number)
+    except OverflowError:  # an int that no float can be; JSON has it
+        return True
+
+
+def _writable(text: str) -> str:
+    """A text as UTF-8 can write it: an error's may quote half of a surrogate pair."""
+    return text if is_writable(text) else text.encode("utf-8", "backslashreplace").decode()
 
 
 class _Tracked(AsyncIterator[T]):
