@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 from tests.fixtures.serve import PATIENCE, clean_environment
+from uvicorn import Config
+
+from newswire.cli import launch
 
 # Runs a command, and sends it a signal from within the nth call of a function after `launch` has begun. `cb` is the
 # import system's own callback, called for each module: Python drops whatever is raised in it.
@@ -112,3 +115,15 @@ main()
         command, cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False
     )
     assert ended.stdout.split() == ["True", "403"], ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+def test_a_worker_that_died_is_not_waited_for() -> None:
+    """The supervisor asks its workers whether they live, and one that dies meanwhile keeps it from nothing."""
+    worker = launch._Worker(Config("nowhere:app", workers=2), [])
+    worker.start()
+    worker.process.kill()
+    worker.process.join()
+    assert not worker.ping(timeout=600)
+    worker.parent_conn.close()

@@ -312,6 +312,17 @@ class _Server(Server):
 
 
 class _Worker(multiprocess.Process):
+    def start(self) -> None:
+        """Start it; its end of the pipe is its own, so that its death ends a wait for what it answers."""
+        super().start()
+        self.child_conn.close()
+
+    def ping(self, timeout: float = 5) -> bool:
+        try:
+            return super().ping(timeout)
+        except (EOFError, OSError):  # what some versions of uvicorn do about a worker that died
+            return False
+
     @property
     def server(self) -> Server:
         if self._server is None:
