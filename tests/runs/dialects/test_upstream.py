@@ -106,6 +106,17 @@ def chunk(delta: Any, **more: Any) -> Event:
     return Event(json.dumps({"id": "c", "choices": [{"index": 0, "delta": delta, **more}]}))
 
 
+def test_an_error_event_without_an_error_in_it() -> None:
+    """Some servers send the error itself as an event `error`, and `[DONE]` after it: the answer is not whole."""
+    reader = parser_named("openai-chat")()
+    reader.feed(chunk({"content": "a"}))
+    reader.feed(Event(json.dumps({"type": "overloaded", "message": "no"}), "error"))
+    assert reader.error == {"type": "overloaded", "message": "no"}
+    reader = parser_named("openai-chat")()
+    reader.feed(Event(json.dumps({"message": "no"})))  # any other event that has a message is none
+    assert reader.error is None
+
+
 def test_servers_that_are_not_openai() -> None:
     """ToolCalls without ids or indexes, with repeated names, or all at index 0, stay apart."""
     call = {"name": "f", "arguments": '{"a":'}

@@ -125,9 +125,11 @@ class OpenAIChatParser(UpstreamParser):
         if event.event not in ("message", "error"):
             return None
         data = parsed(event)
-        if data is None or not ("error" in data or (event.event == "message" and "choices" in data)):
-            return None
-        return data
+        if data is None or "error" in data:
+            return data
+        if event.event == "error":  # some servers send the error itself
+            return {"error": data} if "message" in data else None
+        return data if "choices" in data else None
 
     def read(self, data: dict[str, Any]) -> list[Part]:
         """See `UpstreamParser.read`."""
