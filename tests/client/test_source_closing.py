@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,30 @@ def test_blocked_reader_leaves_when_another_thread_closes() -> None:
         assert {name for name in new if not name.startswith(("newswire BadServer", "ThreadPool"))} == set()
     gc.collect()
     assert descriptors() <= sockets
+
+
+FORKS = """
+import os, sys
+from newswire import EventSource
+source = EventSource(sys.argv[1])
+print(next(source).data, flush=True)
+child = os.fork()
+try:
+    print(next(source).data if child else list(source), flush=True)
+except RuntimeError as error:
+    print(str(error).partition(" of which ")[2].partition(" ")[2], flush=True)
+os._exit(0) if child == 0 else os.waitpid(child, 0)
+source.close()
+"""
+
+
+def test_a_fork_takes_nothing_from_its_parent() -> None:
+    """A process that was forked with an open source can't read from it, and its parent misses no event."""
+    with BadServer([Answer(A + b"id: 2\ndata: b\n\n", end="hang")]) as server:
+        found = subprocess.run(
+            [sys.executable, "-c", FORKS, server.url], capture_output=True, text=True, timeout=30, check=True
+        ).stdout.splitlines()
+    assert sorted(found) == ["a", "b", "is a fork: open sources after the fork, one in each process"]
 
 
 def test_reader_that_waits_for_the_head_leaves() -> None:

@@ -11,6 +11,7 @@ share.
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -91,6 +92,7 @@ class EventSource:
         self._transport = pick(client)
         self._connection: Connection | None = None
         self._stop = threading.Event()
+        self._pid = 0  # the process that has connected
         # The thread that does I/O holds it. If `close` can't get it, that thread cleans up.
         self._io = threading.Lock()
         self._done = False
@@ -194,6 +196,7 @@ class EventSource:
         match session.next_step():
             case Connect(request):
                 self._drop()
+                self._pid = os.getpid()
                 try:
                     self._connection = self._transport.open(request, self._options.timeouts)
                 except SourceError as error:
@@ -202,6 +205,11 @@ class EventSource:
                     session.head(self._connection.head)
             case Read():
                 assert self._connection is not None
+                if self._pid != os.getpid():  # what one process reads, the other would miss
+                    raise RuntimeError(
+                        f"this EventSource was opened in process {self._pid}, of which {os.getpid()} is a fork: open "
+                        "sources after the fork, one in each process"
+                    )
                 try:
                     data = self._connection.read()
                 except SourceError as error:
