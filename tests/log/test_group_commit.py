@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from time import thread_time
 
@@ -27,9 +28,10 @@ def busy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class OpenLink:
-    """A connection that is always there."""
+    """A connection that is there at once."""
 
-    is_open = True
+    def __init__(self) -> None:
+        self.is_open = True
 
     async def enter(self) -> None:
         """See `RemoteLink`."""
@@ -249,3 +251,116 @@ async def test_an_answer_that_is_lost_while_others_wait() -> None:
     assert len(uncertain) == PUBLISHERS // 2
     assert not set(uncertain) & set(writer.stored)
     assert len(writer.stored) == 10 * PUBLISHERS - len(uncertain)
+
+
+class Piped(GroupCommit):
+    """Has a server that takes two calls at once, answers them one after the other when the test says so, and knows the
+    last call of each place. Its connection may break.
+
+    Attributes:
+        waiting: the calls at the server, by number, with what they wait for.
+        stored: all events, in order.
+        most: how many calls were at the server at once.
+    """
+
+    depth = 2
+
+    def __init__(self) -> None:
+        server = RemoteServer("test", 0.5, True)
+        server.epoch = "life"
+        self.link = OpenLink()
+        super().__init__(server, self.link, Limits(), lambda *_: None)
+        self.waiting: dict[int, tuple[asyncio.Future[None], Sequence[Batch]]] = {}
+        self.stored: list[str] = []
+        self.most = 0
+        self._known: dict[int, tuple[int, int]] = {}  # by place: the last call's number, and what it was told
+
+    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+        assert all(number % 2 != other % 2 for other in self.waiting), "one call for each place"
+        self.link.is_open = True
+        answered = asyncio.get_running_loop().create_future()
+        self.waiting[number] = answered, batches
+        self.most = max(self.most, len(self.waiting))
+        self.tell()
+        await answered
+        return Answer("life", 0, self._known[number % 2][1], None)
+
+    def _keep(self, number: int, batches: Sequence[Batch]) -> None:
+        known, _ = self._known.get(number % 2, (-1, 0))
+        assert known <= number
+        if known != number:
+            self._known[number % 2] = number, len(self.stored)
+            self.stored += [event.data for batch in batches for _, event in batch.events]
+
+    def answer(self) -> None:
+        """The server answers its first call."""
+        if self.waiting:
+            number = next(iter(self.waiting))
+            answered, batches = self.waiting.pop(number)
+            self._keep(number, batches)
+            answered.set_result(None)
+
+    def lose(self, stored: int) -> None:
+        """The connection breaks, when the server has stored so many of its calls, and could not say so."""
+        self.link.is_open = False
+        waiting, self.waiting = self.waiting, {}
+        for index, (number, (answered, batches)) in enumerate(waiting.items()):
+            if index < stored:
+                self._keep(number, batches)
+            answered.set_exception(LinkLost("no answer"))
+
+
+async def test_the_server_has_the_next_group_before_it_answers() -> None:
+    """Where a connection takes more than one call; never more than that, and each publisher gets its own outcome."""
+    writer = Piped()
+    publishers = Publishers(writer, PUBLISHERS)
+    await passes()
+    assert len(writer.waiting) == 1, "the first one shows that the server takes calls"
+    writer.answer()
+    await passes()
+    for _ in range(8):
+        assert len(writer.waiting) == 2
+        writer.answer()
+        await passes()
+    while not publishers.done:
+        writer.answer()
+        await passes()
+    assert writer.most == 2
+    assert len(writer.stored) == 10 * PUBLISHERS
+    assert all(offset == writer.stored.index(data) + 1 for data, offset in publishers.told)
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_calls_that_are_repeated_keep_their_order(seed: int) -> None:
+    """Whatever the server had stored of them when the connection broke: nothing doubles or overtakes."""
+    dice = random.Random(seed)
+    writer = Piped()
+    told: list[Outcome] = []
+    submitted = 0
+
+    def submit() -> None:
+        nonlocal submitted
+        count = dice.choice([1, 16, 20])
+        batch = Batch([("news", Event(str(submitted + number))) for number in range(count)])
+        batch.sizes, batch.size = [1] * count, count
+        submitted += count
+        writer.submit([batch], lambda outcomes, _: told.extend(outcomes))
+
+    batches = 0
+    while batches < 200:
+        if dice.random() < 0.6:
+            submit()
+            batches += 1
+        await passes(dice.randrange(4))
+        if dice.random() < 0.1:
+            writer.lose(dice.randrange(3))
+            await asyncio.sleep(0.002)
+        elif dice.random() < 0.5:
+            writer.answer()
+    while len(told) < batches:
+        writer.answer()
+        await passes()
+        await asyncio.sleep(0.001)
+    assert writer.most == 2
+    assert all(isinstance(outcome, int) for outcome in told)
+    assert writer.stored == [str(number) for number in range(submitted)]

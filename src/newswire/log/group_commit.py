@@ -1,13 +1,16 @@
 """Group commit: what comes while a server stores one group is the next group. Used by engines on servers.
 
-An engine's writer says how a server is called. The rest is here: one group at a time, in the order in which they were
-submitted; the work of telling their publishers is done while the server has the next one; and while the server is known
-to be away, publishing fails at once.
+An engine's writer says how a server is called. The rest is here: one group after the other, in the order in which they
+were submitted; the work of telling their publishers is done while the server has the next one; and while the server is
+known to be away, publishing fails at once.
 
 Publishers that have their outcomes publish again. If all of them were in one group, the server would wait while this
 process works, and the other way round. So a group is at most half of what they publish: the server has one half while
 this process is busy with the other. That makes more calls, each with a round trip and perhaps a sync of a disk. Where
 this process mostly waits for the server, that is what costs most, and a group is everything.
+
+A connection that takes requests before it has answered the ones before may have two calls at once: then the server has
+the next group before its answer to this one is read. A call that has to be repeated waits for the ones before it.
 
 A call has a number. If its answer is lost it is sent again under the same number, and the server gives the outcomes
 that it had: so a batch is never there twice. A call that the server may have got and that can't be repaired in time has
@@ -23,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from time import perf_counter, thread_time
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of, weigh
@@ -117,7 +120,7 @@ class Pace:
 
 
 class GroupCommit(ABC):
-    """Stores batches, a group at a time.
+    """Stores batches, in groups.
 
     Args:
         server: where they are stored.
@@ -126,8 +129,11 @@ class GroupCommit(ABC):
         on_stored: gets what was stored, unless the log has another epoch by then.
 
     Attributes:
+        depth: how many calls the server may have at once. More than one needs a connection that keeps their order.
         last: when it last had an answer, in the event loop's time.
     """
+
+    depth: ClassVar[int] = 1
 
     def __init__(self, server: RemoteServer, link: RemoteLink, limits: Limits, on_stored: OnStored) -> None:
         self.last: float = 0.0
@@ -141,7 +147,10 @@ class GroupCommit(ABC):
         self._told = 0  # events of the group that was answered last: their publishers will be back
         self._crowd = 0.0  # how many events all publishers together have sent at a time, lately
         self._pace = Pace()
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []  # each makes one call after the other
+        self._places = list(range(self.depth))  # those of calls that could begin
+        self._in_order = False  # the calls before were answered, and none has to be repeated
+        self._last: asyncio.Future[None] | None = None  # done when the call that began last is
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
         self._untold: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `tell`
@@ -152,7 +161,8 @@ class GroupCommit(ABC):
         """Have the server store batches, in one call. Calls `tell` as soon as the server has it to do.
 
         Args:
-            number: of the call: the server does nothing twice that comes twice under one number.
+            number: of the call: the server does nothing twice that comes twice under one number. Modulo `depth`, calls
+                that may be there at once have different numbers, and those with the same one grow.
             batches: what to store.
             stale: which of them, by number, have a condition that can't hold.
             sent: whether the server may have got it before.
@@ -170,26 +180,29 @@ class GroupCommit(ABC):
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
         server = self._server
-        if self._task is not None and server.away:  # one attempt at a time, which the others don't wait for
+        if self._tasks and server.away:  # one attempt at a time, which the others don't wait for
             on_done([LogUnavailable(f"the server {server.name} can't be reached now")] * len(batches), "")
             return
         events, size = weigh(batches)
         self._queue.append(Submitted(batches, on_done, server.epoch, events, size))
         self._queued += events
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire log writer")
+        if self._may_call(len(self._tasks)):
+            if not self._tasks:
+                self._pace.begin()
+            run = self._run(self._places.pop())
+            self._tasks.append(asyncio.get_running_loop().create_task(run, name="newswire log writer"))
 
     async def idle(self) -> None:
-        """Wait until the call that the server is at now has its answer, if there is one."""
-        if self._task is not None:
+        """Wait until a call that the server is at now has its answer, if there is one."""
+        if self._tasks:
             if self._answered is None:
                 self._answered = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._answered)
 
     async def close(self) -> None:
         """Store what was submitted, then close the connection."""
-        while self._task is not None:
-            await asyncio.wait([self._task])
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         await self._link.close()
 
     def tell(self) -> None:
@@ -209,40 +222,57 @@ class GroupCommit(ABC):
             submitted.on_done(outcomes[at : at + count], epoch)
             at += count
 
-    async def _run(self) -> None:
-        self._pace.begin()
+    def _may_call(self, others: int) -> bool:
+        """Whether what waits may be sent now. While the server has other calls, only a group that is full may."""
+        if others == 0:
+            return bool(self._queue)
+        if others >= self.depth or not self._in_order or not self._pace.divided:
+            return False
+        return self._queued >= self.part_events and self._link.is_open
+
+    async def _run(self, place: int) -> None:
         try:
-            while self._queue:
+            while self._may_call(len(self._tasks) - 1):
                 group = self._next_group()
                 self._returning = False
+                before, self._last = self._last, asyncio.get_running_loop().create_future()
+                done = self._last
                 try:
-                    outcomes, epoch = await self._store(group)
+                    outcomes, epoch = await self._store(group, place, before)
                 except Exception as error:  # the outermost frame of a task: those who submitted get it
                     self.tell()
                     failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
                     outcomes, epoch = [failed] * sum(len(submitted.batches) for submitted in group), ""
+                finally:
+                    done.set_result(None)
                 self._pace.answered()
                 self._untold = group, outcomes, epoch
-                for _ in range(_PASSES if self._returning else 0):
+                for _ in range(_PASSES if self._returning and len(self._tasks) == 1 else 0):
                     if not self._queue:
                         await asyncio.sleep(0)
-                if not self._queue:
+                if not self._may_call(len(self._tasks) - 1):
                     self.tell()
         finally:
-            self._task = None
+            self._tasks.remove(asyncio.current_task())  # type: ignore[arg-type]
+            self._places.append(place)
             self.tell()
             self._release()
-            self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
+            if not self._tasks:
+                self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
 
-    async def _store(self, group: Sequence[Submitted]) -> tuple[Sequence[Outcome], str]:
+    async def _store(
+        self, group: Sequence[Submitted], place: int, before: asyncio.Future[None] | None
+    ) -> tuple[Sequence[Outcome], str]:
         """Store a group, whatever it takes. Returns what became of each batch, and the epoch."""
-        number = next(self._number)
+        number = next(self._number) * self.depth + place
         batches = [batch for submitted in group for batch in submitted.batches]
         server, link = self._server, self._link
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE * server.timeout
         sent = False
-        for _ in range(_ATTEMPTS):
+        for attempt in range(_ATTEMPTS):
+            if before is not None and not before.done() and (attempt or not link.is_open):
+                await asyncio.wait([before])
             try:
                 if not link.is_open:
                     self.tell()
@@ -252,9 +282,12 @@ class GroupCommit(ABC):
                 self.tell()
                 if answer is not None:
                     self.last = loop.time()
+                    self._in_order = self._in_order or len(self._tasks) == 1
                     return self._done(batches, answer), answer.epoch
+                self._in_order = False
                 await link.enter()
             except LogUnavailable as error:
+                self._in_order = False
                 self.tell()
                 sent = sent or isinstance(error, LinkLost)
                 if not sent:

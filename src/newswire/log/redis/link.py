@@ -13,7 +13,7 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
@@ -46,6 +46,8 @@ except ImportError:  # redis-py without its extra: slower, and as right
     _pack = None
 
 logger: logging.Logger = logging.getLogger("newswire.log")
+
+_Command: TypeAlias = tuple[str | bytes | int, ...]
 
 # What a server answers to requests that it will serve later, or that another server has to: redis-py's classes of
 # errors, and the first words of what it has no class for.
@@ -154,13 +156,14 @@ class Server(RemoteServer):
 
 
 class Link:
-    """One connection. Of several calls at a time one is served after the other."""
+    """One connection. Several calls at a time are sent one after the other, and answered in this order."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._connection: AbstractConnection | None = None
         self._run = b""  # the server process
-        self._lock = asyncio.Lock()
+        self._lock = asyncio.Lock()  # held where something is sent
+        self._reading = asyncio.Lock()  # held where an answer is awaited; each asks for it as soon as it was sent
 
     @property
     def is_open(self) -> bool:
@@ -186,16 +189,44 @@ class Link:
 
         Args:
             keys: without their prefix, beside the fixed ones.
-            on_sent: called when the server has it to do, for work that need not wait for the answer.
+            on_sent: called when the server has it to do, for work that need not wait for the answer. Another call may
+                be sent before the answer is there.
 
         Raises:
             LinkLost: it was sent, and there is no answer.
             LogUnavailable: it was not.
             LogError: the server refused it.
         """
-        async with self._lock:
+        if on_sent is None:
+            async with self._lock:
+                await self._connect()
+                return await self.run(script, keys, *arguments)
+        return await self._call(script, self._command(keys, arguments), on_sent)
+
+    async def _call(self, script: Script, command: _Command, on_sent: Callable[[], object]) -> Any:
+        lock, held = self._lock, True
+        connection = self._connection if self.is_open else None
+
+        def sent() -> None:
+            nonlocal held
+            held = False
+            lock.release()
+            on_sent()
+
+        await lock.acquire()
+        try:
+            if connection is not None and not (connection is self._connection and self.is_open):
+                raise LinkLost(f"the connection to {self._server.name} broke")  # what was sent before goes first
             await self._connect()
-            return await self.run(script, keys, *arguments, on_sent=on_sent)
+            return (await self._exchange([("EVALSHA", script.sha, *command)], 0.0, sent))[0]
+        except (NoScriptError, OutOfMemoryError) as error:
+            refused = error
+        finally:
+            if held:
+                lock.release()
+        async with lock:
+            await self._connect()
+            return await self._in_full(script, command, refused)
 
     async def exchange(self, *commands: tuple[str | bytes | int, ...], patience: float = 0.0) -> list[Any]:
         """Send commands, and wait for all answers. `patience` comes on top of the server's timeout."""
@@ -225,6 +256,11 @@ class Link:
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.disconnect(nowait=True)
+
+    async def _leave(self, connection: AbstractConnection) -> None:
+        """Close a connection that is of no use any more, unless another one has taken its place already."""
+        if connection is self._connection:
+            await self.close()
 
     async def _connect(self) -> bool:
         """Returns whether a connection had to be made."""
@@ -259,21 +295,29 @@ class Link:
         script: Script,
         own: Iterable[str],
         *arguments: str | bytes | int,
-        on_sent: Callable[[], object] | None = None,
     ) -> Any:
         """As `call`, on a connection that is there."""
+        command = self._command(own, arguments)
+        try:
+            return (await self._exchange([("EVALSHA", script.sha, *command)], 0.0))[0]
+        except (NoScriptError, OutOfMemoryError) as error:
+            return await self._in_full(script, command, error)
+
+    async def _in_full(self, script: Script, command: _Command, refused: NoScriptError | OutOfMemoryError) -> Any:
+        """Run a script that the server did not know, or had no memory for: then its first write was refused."""
+        try:
+            if isinstance(refused, NoScriptError):
+                return (await self._exchange([("EVAL", script.text, *command)], 0.0))[0]
+        except OutOfMemoryError as error:
+            refused = error
+        if script.full is None:
+            raise self._refused(refused) from None
+        return (await self._exchange([("EVAL", script.full, *command)], 0.0))[0]
+
+    def _command(self, own: Iterable[str], arguments: Sequence[str | bytes | int]) -> _Command:
         prefix = self._server.prefix
         keys = [*self._server.keys, *[prefix + key for key in own]]
-        rest = len(keys), *keys, *arguments
-        try:
-            try:
-                return (await self._exchange([("EVALSHA", script.sha, *rest)], 0.0, on_sent))[0]
-            except NoScriptError:
-                return (await self._exchange([("EVAL", script.text, *rest)], 0.0))[0]
-        except OutOfMemoryError as error:  # its first write was refused: it has done nothing
-            if script.full is None:
-                raise self._refused(error) from None
-            return (await self._exchange([("EVAL", script.full, *rest)], 0.0))[0]
+        return len(keys), *keys, *arguments
 
     async def _exchange(
         self,
@@ -297,19 +341,22 @@ class Link:
                     raise ConnectionResetError("it was lost before") from error
                 if on_sent is not None:
                     on_sent()
-                return [await connection.read_response(disable_decoding=True) for _ in commands]
+                async with self._reading:
+                    return [await connection.read_response(disable_decoding=True) for _ in commands]
         except (NoScriptError, OutOfMemoryError):
             raise
         except ResponseError as error:
             refused = self._refused(error)
             if len(commands) > 1 or isinstance(refused, LogUnavailable):
-                await self.close()  # other answers are to come; or a new connection may lead to another server
+                await self._leave(
+                    connection
+                )  # other answers are to come; or a new connection may lead to another server
             raise refused from None
         except (RedisError, OSError) as error:
-            await self.close()
+            await self._leave(connection)
             raise LinkLost(f"the connection to {self._server.name} broke: {text_of(error)}") from None
         except BaseException:
-            await self.close()
+            await self._leave(connection)
             raise
 
     def _refused(self, error: ResponseError) -> LogError:

@@ -13,7 +13,8 @@ All keys of a log have one prefix, `{namespace}:`, so that a cluster has them in
 * `shapes` and `born`, hashes: what is known of forgotten channels (`newswire.log.forgotten`), and the newest offset
   before the first event of channels that came after the first was forgotten.
 * `due`, a sorted set: when retention has to look at a channel, in microseconds; -inf: at once.
-* `w:ID`: the last call of a writing process, and its outcome, for the case that the answer was lost.
+* `w:ID`: the last call of a writing process, and its outcome, for the case that the answer was lost. A process has two,
+  by turns, since the server may have two of its calls at once.
 * `writers`, a sorted set: when it was last seen which call that is, by the server's clock.
 * `keeper`: which process enforces retention.
 * `t:TOKEN`: the first offset of the batch with this token, and the number of its events.

@@ -20,17 +20,18 @@ _DONE, _OTHER_EPOCH, _BROKEN, _LATE = range(4)
 class Writer(GroupCommit):
     """Stores batches."""
 
+    depth = 2
     _link: Link
 
     def __init__(self, server: Server, limits: Limits, clock: Callable[[], float], on_stored: OnStored) -> None:
         super().__init__(server, Link(server), limits, on_stored)
         self._clock = clock
-        self._key = WRITER + secrets.token_hex(8)
+        self._keys = [WRITER + secrets.token_hex(8) for _ in range(self.depth)]
 
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
         await self._link.settle()
         encoded = self._encode(batches, stale)
-        keys = [self._key, *encoded.keys]
+        keys = [self._keys[number % self.depth], *encoded.keys]
         now = int(self._clock() * 1e6)
         status, *rest = await self._link.call(
             APPEND, keys, self._server.epoch, number, now, KNOWN_MS, *encoded.arguments, on_sent=self.tell
