@@ -273,7 +273,7 @@ class Piped(GroupCommit):
         self.waiting: dict[int, tuple[asyncio.Future[None], Sequence[Batch]]] = {}
         self.stored: list[str] = []
         self.most = 0
-        self._known: dict[int, tuple[int, int]] = {}  # by place: the last call's number, and what it was told
+        self._known: dict[int, tuple[int, int]] = {}  # by place: the last call's number, and the answer to it
 
     async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
         assert all(number % 2 != other % 2 for other in self.waiting), "one call for each place"

@@ -16,8 +16,9 @@ import pytest
 
 from newswire import Event
 from newswire.errors import LogCorrupt, LogUnavailable
-from newswire.log.sqlite import SqliteLog
-from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT
+from newswire.log.retention import Retention
+from newswire.log.sqlite import SqliteLog, retention
+from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
 from newswire.testing.log_base import opened, publish, read_all
 
 pytestmark = pytest.mark.anyio
@@ -100,6 +101,31 @@ async def test_a_file_that_is_gone(what: str, which: str, quiet: bool, tmp_path:
     if which:  # the last one to close brings what was stored to the database
         async with opened(SqliteLog(path)) as log:
             assert [entry.data for entry in await read_all(log, "a")] == ["1", "2"][: 1 + quiet]
+
+
+async def test_a_folder_that_is_gone_is_looked_for_without_haste(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Retention tries again at its next tick, not at once."""
+    monkeypatch.setattr(retention, "_TICK_SECONDS", 0.1)
+    tries: list[float] = []
+    connect = LogFile.connect
+
+    def counted(self: LogFile) -> sqlite3.Connection:
+        tries.append(time.monotonic())
+        return connect(self)
+
+    (tmp_path / "logs").mkdir()
+    async with opened(SqliteLog(tmp_path / "logs" / "log.db", retention=Retention(max_age=60))) as log:
+        await publish(log, "a", "1")
+        shutil.rmtree(tmp_path / "logs")
+        with pytest.raises(LogUnavailable):
+            await publish(log, "a", "lost")
+        monkeypatch.setattr(LogFile, "connect", counted)
+        with anyio.fail_after(20):
+            while len(tries) < 5:
+                await anyio.sleep(0.01)
+    assert tries[4] - tries[0] > 0.3
 
 
 async def test_replaced_beside_a_write_ahead_log(tmp_path: Path) -> None:

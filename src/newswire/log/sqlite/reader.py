@@ -119,6 +119,7 @@ class Reader(DatabaseThread):
                     self.start()
 
     def _keep(self, keeper: RetentionJob) -> None:
+        keeper.rest()  # also where the file can't be opened, and no step is done
         try:
             self.attempt(lambda connection: in_snapshot(connection, keeper.step))
         except LogError:

@@ -184,9 +184,12 @@ class RetentionJob:
         self._writer = writer
         self._reader = reader
 
+    def rest(self) -> None:
+        """Do nothing for a while, unless a step says otherwise."""
+        self.due = time.monotonic() + _TICK_SECONDS
+
     def step(self, connection: sqlite3.Connection) -> None:
         """Do a little; the connection is in a snapshot."""
-        self.due = time.monotonic() + _TICK_SECONDS
         now = self._clock()
         query = f"SELECT keeper, keeper_until, {NEWEST} FROM newswire_meta"
         keeper, until, self._newest = connection.execute(query).fetchone()
@@ -236,7 +239,7 @@ class RetentionJob:
     def _carried_out(self) -> None:
         over = self._over
         if over is None:
-            self.due = time.monotonic() + _TICK_SECONDS  # locked, full, or another's: try again, without haste
+            self.rest()  # locked, full, or another's: try again, without haste
             return
         self._renewed = time.monotonic()
         self._planner.over.update(over)
