@@ -10,8 +10,8 @@ import pytest
 from tests.log.jsonl import JsonLines
 
 from newswire import Hub
-from newswire.errors import Closed, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, OnDone, Outcome
+from newswire.errors import Closed, LimitExceeded, LogUnavailable, LogUncertain
+from newswire.log.engine import Batch, Limits, OnDone, Outcome
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.testing.log_base import read_all
@@ -68,7 +68,7 @@ async def test_they_are_one_batch(engine: Telling, log: Log) -> None:
 
 
 async def test_a_batch_has_its_limits(engine: Telling, log: Log) -> None:
-    """No more events than a part of what is submitted, and none behind a large one."""
+    """No more events than a part of what is submitted, and none beside a large one."""
     large = Event("x" * 100_000)
     engine.part_events = 16
     await asyncio.gather(*(log.append_one("a", Event("x")) for _ in range(40)))
@@ -76,7 +76,27 @@ async def test_a_batch_has_its_limits(engine: Telling, log: Log) -> None:
     engine.given.clear()
     engine.part_events = 4096
     await asyncio.gather(*(log.append_one("a", event) for event in (Event("1"), large, large, Event("2"))))
-    assert engine.given == [[1, 1, 2]]
+    assert engine.given == [[1, 1, 1, 1]]
+
+
+@pytest.mark.parametrize(
+    ("limits", "most"),
+    [
+        ({"batch_events": 3, "event_bytes": 1_000_000}, 3),
+        ({"batch_bytes": 60_000}, 1),
+        ({"batch_bytes": 4 * 65_536, "event_bytes": 1_000_000}, 4),
+    ],
+)
+async def test_a_batch_can_be_stored(limits: dict[str, int], most: int, tmp_path: Path) -> None:
+    """It stays below the engine's limits of batches, as a batch of a caller's has to."""
+    engine = Telling(tmp_path / "log.jsonl")
+    engine.limits = Limits(**limits)
+    log = Log(engine)
+    await asyncio.gather(*(log.append_one("a", Event("x" * 60_000)) for _ in range(12)))
+    assert [events for given in engine.given for events in given] == [most] * (12 // most)
+    with pytest.raises(LimitExceeded):
+        await log.append_one("a", Event("x" * 2_000_000))
+    await log.close()
 
 
 async def test_an_error_is_everybodys_own(engine: Telling, log: Log) -> None:

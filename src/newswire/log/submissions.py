@@ -25,7 +25,7 @@ logger: logging.Logger = logging.getLogger("newswire.log")
 
 _NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
 _TOKEN_CHARACTERS: Final = 256
-_SMALL: Final = 65_536  # bytes: larger events begin another batch, so that none is larger than what an engine is given
+_SMALL: Final = 65_536  # bytes: a larger single event is a batch of its own
 
 
 class BatchCheck:
@@ -142,7 +142,8 @@ class Submissions:
         self.stored: int = 0
         self._engine = engine
         self._limits = engine.limits
-        self._part_events = 1  # of the single events that are gathered now
+        self._part_events = 1  # how many of the single events that are gathered now are one batch
+        self._most_singles = _most_singles(engine.limits)
         self._check = check.check
         self._check_event = check.check_event
         self._seconds = seconds
@@ -184,6 +185,8 @@ class Submissions:
         """As `append`, for an event alone. Those that come one after the other are one batch: see `Engine.atomic`."""
         size = self._check_event(channel, event)
         singles = self._singles
+        if size > _SMALL:
+            self._check(Batch([(channel, event)]))
         if singles is None or size > _SMALL or not singles.loop.is_running():
             singles = self._begin_singles()
         sizes = singles.sizes
@@ -191,14 +194,14 @@ class Submissions:
         sizes.append(size)
         stored: asyncio.Future[Position] = singles.loop.create_future()
         singles.waiting.append(stored)
-        if len(sizes) == self._part_events:
+        if len(sizes) == self._part_events or size > _SMALL:
             self._singles = None
         return stored
 
     def _begin_singles(self) -> _Singles:
         if self.closed:
             raise Closed("the log is closed")
-        self._part_events = self._engine.part_events
+        self._part_events = min(self._engine.part_events, self._most_singles)
         singles = self._singles = _Singles(asyncio.get_running_loop())
         self._gather(singles, singles.waiting)
         return singles
@@ -407,6 +410,12 @@ def why_not(outcomes: Sequence[Outcome]) -> LogError | None:
     if any(isinstance(outcome, int) for outcome in outcomes):
         return None
     return next((outcome for outcome in outcomes if isinstance(outcome, LogError)), None)
+
+
+def _most_singles(limits: Limits) -> int:
+    """How many single events may be one batch, so that it can be stored."""
+    most = limits.batch_events or limits.group_events
+    return most if limits.batch_bytes is None else min(most, max(limits.batch_bytes // _SMALL, 1))
 
 
 def wrong_number(outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> list[Outcome]:
