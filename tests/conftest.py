@@ -122,9 +122,10 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Remember a failure for the hook below."""
+    """Remember a failure for the hook below. What was logged or printed can be sent to xdist's main process."""
     report = yield
     item.stash[FAILED] = report.failed or item.stash.get(FAILED, False)
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
     return report
 
 
