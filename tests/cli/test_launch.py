@@ -44,7 +44,7 @@ _COMMANDS = {
     "relay": ["relay", "--upstream", "https://api.example.org", "--log", "memory://", "--port", "0"],
     "run": ["run", "application:app", "--port", "0"],
 }
-_MOMENTS = [("cb", 1), ("cb", 30), ("load", 1), ("capture_signals", 1), ("startup", 1), ("main_loop", 1)]
+_MOMENTS = [("cb", 1), ("cb", 8), ("load", 1), ("capture_signals", 1), ("startup", 1), ("main_loop", 1)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -12,7 +12,6 @@ from newswire.log.channels import check_pattern
 from newswire.wire.payload import is_writable, read_json
 
 MOST_BYTES: Final = 64 * 2**10
-_CODE: Final = "invalid_ticket"
 _FIRST_USE: Final = (1.0, 600.0)
 MOST_NAME: Final = 1000  # characters of a subject or a credential's name: what can't be named can't be revoked
 
@@ -42,10 +41,12 @@ class TicketRequest(NamedTuple):
         Raises:
             Problem, InvalidChannel, LimitExceeded: it asks for what can't be.
         """
-        found = members(body, _CODE, "channels", "ttl", "subject")
+        found = members(body, "invalid_ticket", "channels", "ttl", "subject")
         channels = found.get("channels", list(own))
         if not isinstance(channels, list) or not channels or not all(isinstance(one, str) for one in channels):
-            raise invalid(_CODE, "channels", 'channels is a list of names and patterns, such as ["room.1"]')
+            raise bad_member(
+                "invalid_ticket", "channels", 'channels is a list of names and patterns, such as ["room.1"]'
+            )
         if len(channels) > limit:
             detail = f"a ticket has at most {counted(limit, 'channel')}"
             raise Problem(400, "too_many_channels", detail, field="channels", limit=limit)
@@ -54,8 +55,8 @@ class TicketRequest(NamedTuple):
         first_use = found.get("ttl", 30)
         low, high = _FIRST_USE
         if isinstance(first_use, bool) or not isinstance(first_use, (int, float)) or not low <= first_use <= high:
-            raise invalid(_CODE, "ttl", f"ttl is a number of seconds from {low:g} to {high:g}")
-        return cls(channels, float(first_use), text_of(found, "subject", _CODE))
+            raise bad_member("invalid_ticket", "ttl", f"ttl is a number of seconds from {low:g} to {high:g}")
+        return cls(channels, float(first_use), text_of(found, "subject", "invalid_ticket"))
 
 
 def members(body: bytes, code: str, *names: str) -> Mapping[str, Any]:
@@ -72,12 +73,12 @@ def members(body: bytes, code: str, *names: str) -> Mapping[str, Any]:
     try:
         value = read_json(body.decode("utf-8"))
     except ValueError:
-        raise invalid(code, "body", "the body is no JSON in UTF-8") from None
+        raise bad_member(code, "body", "the body is no JSON in UTF-8") from None
     if not isinstance(value, dict):
-        raise invalid(code, "body", "the body is a JSON object")
+        raise bad_member(code, "body", "the body is a JSON object")
     if unknown := value.keys() - set(names):
         detail = f"there is no member {min(unknown)[:40]!r}; what there is: {', '.join(names)}"
-        raise invalid(code, min(unknown)[:40], detail)
+        raise bad_member(code, min(unknown)[:40], detail)
     return value
 
 
@@ -91,7 +92,7 @@ def text_of(found: Mapping[str, Any], name: str, code: str) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not 0 < len(value) <= MOST_NAME or not is_writable(value):
-        raise invalid(code, name, f"{name} is a text of 1 to {MOST_NAME} characters, without lone surrogates")
+        raise bad_member(code, name, f"{name} is a text of 1 to {MOST_NAME} characters, without lone surrogates")
     return value
 
 
@@ -107,6 +108,6 @@ def check_subject(subject: str) -> None:
         raise ValueError(f"a subject has 1 to {MOST_NAME:,} characters, and this one {len(subject):,}")
 
 
-def invalid(code: str, field: str, detail: str) -> Problem:
+def bad_member(code: str, field: str, detail: str) -> Problem:
     """A 400 about a member."""
     return Problem(400, code, detail, field=field)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from newswire.delivery.problem import Problem, not_found
 from newswire.delivery.query import Query
-from newswire.delivery.ticket_request import MOST_BYTES, TicketRequest, invalid, members, text_of
+from newswire.delivery.ticket_request import MOST_BYTES, TicketRequest, bad_member, members, text_of
 from newswire.server.auth.access import Access
 from newswire.server.auth.authority import Auth, denied
 from newswire.server.auth.tickets import NEEDED
@@ -57,7 +57,7 @@ async def revoke(request: Request) -> JsonAnswer:
     found = members(await _body(request), "invalid_revocation", "subject", "token", "until")
     until = found.get("until")
     if until is not None and (isinstance(until, bool) or not isinstance(until, (int, float))):
-        raise invalid("invalid_revocation", "until", "until is a time in seconds since the Unix epoch")
+        raise bad_member("invalid_revocation", "until", "until is a time in seconds since the Unix epoch")
     subject, token = (text_of(found, name, "invalid_revocation") for name in ("subject", "token"))
     return await _revoke(auth, access, subject, token, until=until)
 
