@@ -14,6 +14,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
+from newswire.counted import counted
 from newswire.delivery.bodies import content_length
 from newswire.delivery.history import PageRequest, page
 from newswire.delivery.problem import Problem, not_found, problem_of, title
@@ -313,7 +314,7 @@ def _body_of(environ: Environ, length: int | None, most: int) -> bytes:
 
 def _too_large(most: int) -> Problem:
     what = "an event" if most == _MAX_BODY else "the body"
-    return Problem(413, "too_large", f"{what} has at most {most:,} bytes here", limit=most)
+    return Problem(413, "too_large", f"{what} has at most {counted(most, 'byte')} here", limit=most)
 
 
 def _of_problem(problem: Problem) -> Answer:

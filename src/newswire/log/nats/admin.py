@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from newswire.counted import counted
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Entry, Info
 from newswire.log.nats.link import refused
@@ -49,8 +50,8 @@ def _risks(config: Mapping[str, Any], replicas: int) -> list[str]:
     most = config.get("max_msgs_per_subject", -1)
     if most > 0:
         risks.append(
-            f"the stream keeps {most} events of each channel, and readers that are behind don't hear what they missed: "
-            "max_msgs_per_subject has to be -1, and the next process that publishes sets it so"
+            f"the stream keeps {counted(most, 'event')} of each channel, and readers that are behind don't hear what "
+            "they missed: max_msgs_per_subject has to be -1, and the next process that publishes sets it so"
         )
     risks.append(
         "a power cut, or a crash of the machine, can take what was acknowledged in the last two minutes, unless the "
