@@ -94,6 +94,34 @@ async def test_a_publish_that_waits(caplog: pytest.LogCaptureFixture) -> None:
     assert hub.closed
 
 
+async def test_hubs_of_one_log_hear_of_it_together() -> None:
+    """Each, whichever publishes; and one goes on when the other is closed."""
+    log = MemoryLog()
+    store = log.engine.submit
+    async with Hub(log) as hub:
+        other = Hub(log)
+        await other.open()
+
+        def refuse(batches, on_done):  # type: ignore[no-untyped-def]
+            on_done([LogUnavailable("away")] * len(batches), "")
+
+        log.engine.submit = refuse  # type: ignore[method-assign]
+        with pytest.raises(LogUnavailable):
+            await other.publish("a", "x")
+        assert [hub.stats().log, other.stats().log] == ["down", "down"]
+        log.engine.submit = store  # type: ignore[method-assign]
+        await hub.publish("a", "x")
+        assert [hub.stats().log, other.stats().log] == ["up", "up"]
+        runtime = await other.runtime()
+        await runtime.monitor.close()  # as at its end, but for the log, which they share
+        log.engine.submit = refuse  # type: ignore[method-assign]
+        with pytest.raises(LogUnavailable):
+            await hub.publish("a", "x")
+        assert [hub.stats().log, other.stats().log] == ["down", "up"]
+        log.engine.submit = store  # type: ignore[method-assign]
+        await other.close()
+
+
 async def test_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the log has and this process has not got is its lag."""
     log = MemoryLog()

@@ -221,7 +221,7 @@ class LogMonitor:
         self._publish_failed = 0.0  # when; 0: the last one did not
         self._task = SupervisedTask(self._look, outage, retry=Retry(0.1, 5.0))
         self._task.start()
-        log.on_answer = self._on_answer
+        log.on_answer.append(self._on_answer)
 
     @property
     def lag(self) -> int:
@@ -244,13 +244,18 @@ class LogMonitor:
 
     async def close(self) -> None:
         """Stop looking."""
-        self._log.on_answer = lambda error: None
+        self._leave()
         self._outage.left(self)
         await self._task.close()
 
     def abandon(self) -> None:
         """The event loop is closed."""
+        self._leave()
         self._task.abandon()
+
+    def _leave(self) -> None:
+        if self._on_answer in self._log.on_answer:
+            self._log.on_answer.remove(self._on_answer)
 
     async def _look(self) -> None:
         while True:

@@ -60,7 +60,7 @@ class Log:
         append_seconds: how long the engine took to store batches; empty for the log in memory, which answers at once.
         read_seconds: how long reading a page took.
         append_one: as `append`, for one event without a token: `await log.append_one(channel, event)` is its position.
-        on_answer: called with the error each time that nothing was stored of what was appended, and with None when
+        on_answer: each is called with the error whenever nothing was stored of what was appended, and with None when
             something is stored after that.
     """
 
@@ -70,13 +70,12 @@ class Log:
         self.read_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.limits: Limits = engine.limits
         self.append_one: Callable[[str, Event], Awaitable[Position]]
-        self.on_answer: Callable[[LogError | None], object]
+        self.on_answer: list[Callable[[LogError | None], object]] = []
         self._closed = False
         check = BatchCheck(engine.limits, engine.known)
         self._check = check.check
         self._submissions = Submissions(engine, check, self.append_seconds, self._answered)
         self._tails: set[_Tail] = set()
-        self.on_answer = lambda error: None
         self._failed = False  # nothing was stored by what was appended last
         self._more = False  # whether more may be appended in this pass of the event loop
         self._answer = _Answer()  # of an engine that calls back at once
@@ -192,7 +191,8 @@ class Log:
         error = None if type(outcomes[-1]) is int else why_not(outcomes)
         if self._failed or error is not None:
             self._failed = error is not None
-            self.on_answer(error)
+            for call in self.on_answer:
+                call(error)
 
     def check(self, events: Sequence[tuple[str, Event]]) -> Sequence[int]:
         """Weigh the data of each event, and raise what `append` would raise for them as one batch."""
