@@ -87,6 +87,17 @@ async def two_logs(one: Log, other: Log) -> AsyncGenerator[tuple[list[Publisher]
                     assert own[: len(publisher.acknowledged)] == publisher.acknowledged
 
 
+async def until_answered(log: Log) -> None:
+    """Ask again until the log answers: its connection has gone, and the next attempt is not at once."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                await log.span()
+                return
+            except LogUnavailable:
+                await asyncio.sleep(0.01)
+
+
 async def until_stored(log: Log, data: str) -> None:
     """Publish an event, again until it is stored; it is there once."""
     async with asyncio.timeout(PATIENCE):

@@ -235,8 +235,8 @@ class GroupCommit(ABC):
             while self._may_call(len(self._tasks) - 1):
                 group = self._next_group()
                 self._returning = False
-                before, self._last = self._last, asyncio.get_running_loop().create_future()
-                done = self._last
+                before, done = self._last, asyncio.get_running_loop().create_future()
+                self._last = done
                 try:
                     outcomes, epoch = await self._store(group, place, before)
                 except Exception as error:  # the outermost frame of a task: those who submitted get it

@@ -69,7 +69,6 @@ class Log:
         self.append_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.read_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.limits: Limits = engine.limits
-        self.append_one: Callable[[str, Event], Awaitable[Position]]
         self.on_answer: list[Callable[[LogError | None], object]] = []
         self._closed = False
         check = BatchCheck(engine.limits, engine.known)
@@ -79,9 +78,11 @@ class Log:
         self._failed = False  # nothing was stored by what was appended last
         self._more = False  # whether more may be appended in this pass of the event loop
         self._answer = _Answer()  # of an engine that calls back at once
-        self._on_answer = self._answer.done
+        self._take_answer = self._answer.done
         self._immediate = engine.immediate
-        self.append_one = self._submissions.append_one if engine.atomic else self._append_one
+        self.append_one: Callable[[str, Event], Awaitable[Position]] = (
+            self._submissions.append_one if engine.atomic else self._append_one
+        )
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.engine}{' (closed)' if self._closed else ''}>"
@@ -178,7 +179,7 @@ class Log:
         answer = self._answer
         answer.done((), "")
         try:
-            self.engine.submit(batches, self._on_answer)
+            self.engine.submit(batches, self._take_answer)
         except Exception as error:  # whatever an engine raises: it has stored nothing
             answer.done([as_log_error(error)] * len(batches), "")
         if len(answer.outcomes) != len(batches):
