@@ -130,6 +130,7 @@ class GroupCommit(ABC):
 
     Attributes:
         depth: how many calls the server may have at once. More than one needs a connection that keeps their order.
+        part_events: how large a group is.
         last: when it last had an answer, in the event loop's time.
     """
 
@@ -137,6 +138,7 @@ class GroupCommit(ABC):
 
     def __init__(self, server: RemoteServer, link: RemoteLink, limits: Limits, on_stored: OnStored) -> None:
         self.last: float = 0.0
+        self.part_events: int = min(limits.group_events, _HALF)
         self._server = server
         self._link = link
         self._limits = limits
@@ -170,12 +172,6 @@ class GroupCommit(ABC):
         Returns:
             what it has answered; None: the log has another epoch.
         """
-
-    @property
-    def part_events(self) -> int:
-        """How large a group is."""
-        most = self._limits.group_events
-        return min(most, max(int(self._crowd / 2), _HALF)) if self._pace.divided else most
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
@@ -246,6 +242,7 @@ class GroupCommit(ABC):
                 finally:
                     done.set_result(None)
                 self._pace.answered()
+                self._set_part()
                 self._untold = group, outcomes, epoch
                 for _ in range(_PASSES if self._returning and len(self._tasks) == 1 else 0):
                     if not self._queue:
@@ -271,10 +268,12 @@ class GroupCommit(ABC):
         deadline = loop.time() + _PATIENCE * server.timeout
         sent = False
         for attempt in range(_ATTEMPTS):
-            if before is not None and not before.done() and (attempt or not link.is_open):
+            is_open = link.is_open
+            if before is not None and not before.done() and (attempt or not is_open):
                 await asyncio.wait([before])
+                is_open = link.is_open
             try:
-                if not link.is_open:
+                if not is_open:
                     self.tell()
                 if not server.epoch:
                     await link.enter()
@@ -339,9 +338,14 @@ class GroupCommit(ABC):
         if answered is not None and not answered.done():
             answered.set_result(None)
 
+    def _set_part(self) -> None:
+        most = self._limits.group_events
+        self.part_events = min(most, max(int(self._crowd / 2), _HALF)) if self._pace.divided else most
+
     def _next_group(self) -> list[Submitted]:
         queue, limits = self._queue, self._limits
         self._crowd = max(self._queued + self._told, self._crowd * (1 - _SHARE))
+        self._set_part()
         most = self.part_events
         group = [queue.popleft()]
         events, size = group[0].events, group[0].size

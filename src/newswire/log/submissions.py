@@ -97,18 +97,20 @@ class _Singles(Batch):
 
     Attributes:
         loop: the event loop that they come in.
+        room: how many more may join.
         waiting: a future for each.
     """
 
-    __slots__ = ("loop", "waiting")
+    __slots__ = ("loop", "room", "waiting")
 
     events: list[tuple[str, Event]]
     sizes: list[int]
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, room: int) -> None:
         super().__init__([])
         self.sizes = []
         self.loop: asyncio.AbstractEventLoop = loop
+        self.room: int = room
         self.waiting: list[asyncio.Future[Position]] = []
 
 
@@ -142,7 +144,6 @@ class Submissions:
         self.stored: int = 0
         self._engine = engine
         self._limits = engine.limits
-        self._part_events = 1  # how many of the single events that are gathered now are one batch
         self._most_singles = _most_singles(engine.limits)
         self._check = check.check
         self._check_event = check.check_event
@@ -185,24 +186,25 @@ class Submissions:
         """As `append`, for an event alone. Those that come one after the other are one batch: see `Engine.atomic`."""
         size = self._check_event(channel, event)
         singles = self._singles
-        if size > _SMALL:
-            self._check(Batch([(channel, event)]))
         if singles is None or size > _SMALL or not singles.loop.is_running():
-            singles = self._begin_singles()
-        sizes = singles.sizes
-        singles.events.append((channel, event))
-        sizes.append(size)
+            singles = self._begin_singles(channel, event, size)
         stored: asyncio.Future[Position] = singles.loop.create_future()
+        singles.events.append((channel, event))
+        singles.sizes.append(size)
         singles.waiting.append(stored)
-        if len(sizes) == self._part_events or size > _SMALL:
+        singles.room -= 1
+        if not singles.room:
             self._singles = None
         return stored
 
-    def _begin_singles(self) -> _Singles:
+    def _begin_singles(self, channel: str, event: Event, size: int) -> _Singles:
         if self.closed:
             raise Closed("the log is closed")
-        self._part_events = min(self._engine.part_events, self._most_singles)
-        singles = self._singles = _Singles(asyncio.get_running_loop())
+        room = min(self._engine.part_events, self._most_singles)
+        if size > _SMALL:
+            self._check(Batch([(channel, event)]))
+            room = 1
+        singles = self._singles = _Singles(asyncio.get_running_loop(), room)
         self._gather(singles, singles.waiting)
         return singles
 

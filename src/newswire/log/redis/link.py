@@ -168,7 +168,7 @@ class Link:
     @property
     def is_open(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        if self._connection is None or not self._connection.is_connected or self._run != self._server.run:
+        if self._connection is None or self._run != self._server.run:
             return False
         # redis-py does not see that asyncio has closed it. From Python 3.12 on to write to it raises AttributeError, or
         # leaves its descriptor in the loop's selector: the next connection with that number never hears of an answer.
@@ -215,9 +215,10 @@ class Link:
 
         await lock.acquire()
         try:
-            if connection is not None and not (connection is self._connection and self.is_open):
+            if connection is None:
+                await self._connect()
+            elif connection is not self._connection or not self.is_open:
                 raise LinkLost(f"the connection to {self._server.name} broke")  # what was sent before goes first
-            await self._connect()
             return (await self._exchange([("EVALSHA", script.sha, *command)], 0.0, sent))[0]
         except (NoScriptError, OutOfMemoryError) as error:
             refused = error
