@@ -54,7 +54,7 @@ class Writer(GroupCommit):
     def __init__(self, limits: Limits) -> None:
         server = RemoteServer("test", 0.02, True)
         server.epoch = "life"
-        super().__init__(server, OpenLink(), limits, self._take)
+        super().__init__(server, [OpenLink()], limits, self._take)
         self.calls: list[int] = []
         self.stored: list[str] = []
         self.taken: list[int] = []
@@ -67,7 +67,9 @@ class Writer(GroupCommit):
         self.alone += not self._works
         self.taken += [entry.offset for entry in make()]
 
-    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
         events = [event.data for batch in batches for _, event in batch.events]
         self.calls.append(len(events))
         self.at_server = asyncio.get_running_loop().create_future()
@@ -93,11 +95,13 @@ class Losing(Writer):
 
     lost = 0
 
-    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
         if number == 2:
             self.lost += 1
             raise LinkLost("no answer")
-        return await super()._call(number, batches, stale, sent)
+        return await super()._call(number, batches, stale, sent, after)
 
 
 class Publishers:
@@ -263,19 +267,19 @@ class Piped(GroupCommit):
         most: how many calls were at the server at once.
     """
 
-    depth = 2
-
     def __init__(self) -> None:
         server = RemoteServer("test", 0.5, True)
         server.epoch = "life"
         self.link = OpenLink()
-        super().__init__(server, self.link, Limits(), lambda *_: None)
+        super().__init__(server, [self.link], Limits(), lambda *_: None, depth=2)
         self.waiting: dict[int, tuple[asyncio.Future[None], Sequence[Batch]]] = {}
         self.stored: list[str] = []
         self.most = 0
         self._known: dict[int, tuple[int, int]] = {}  # by place: the last call's number, and the answer to it
 
-    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
         assert all(number % 2 != other % 2 for other in self.waiting), "one call for each place"
         self.link.is_open = True
         answered = asyncio.get_running_loop().create_future()
@@ -300,8 +304,9 @@ class Piped(GroupCommit):
             self._keep(number, batches)
             answered.set_result(None)
 
-    def lose(self, stored: int) -> None:
-        """The connection breaks, when the server has stored so many of its calls, and could not say so."""
+    def lose(self, dice: random.Random) -> None:
+        """The connection breaks, when the server has stored some of its calls, and could not say so."""
+        stored = dice.randrange(3)
         self.link.is_open = False
         waiting, self.waiting = self.waiting, {}
         for index, (number, (answered, batches)) in enumerate(waiting.items()):
@@ -310,8 +315,68 @@ class Piped(GroupCommit):
             answered.set_exception(LinkLost("no answer"))
 
 
+class Doubled(GroupCommit):
+    """Has a server that takes two calls at once over two connections, in any order, and refuses one that overtakes the one
+    before it. Each connection may break.
+
+    Attributes:
+        waiting: the calls at the server, by number: what they wait for, what is to be stored, and the call before.
+        stored: all events, in order.
+        most: how many calls were at the server at once.
+        refused: how many it has refused.
+    """
+
+    def __init__(self) -> None:
+        server = RemoteServer("test", 0.5, True)
+        server.epoch = "life"
+        self.links = [OpenLink(), OpenLink()]
+        super().__init__(server, self.links, Limits(), lambda *_: None, depth=2)
+        self.waiting: dict[int, tuple[asyncio.Future[Answer | None], Sequence[Batch], int | None]] = {}
+        self.stored: list[str] = []
+        self.most = self.refused = 0
+        self._known: dict[int, int] = {}  # by call, what was stored before it
+        self._dice = random.Random(0)
+
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
+        assert all(number % 2 != other % 2 for other in self.waiting), "one call for each connection"
+        self.links[number % 2].is_open = True
+        answered: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        self.waiting[number] = answered, batches, after
+        self.most = max(self.most, len(self.waiting))
+        self.tell()
+        return await answered
+
+    def _keep(self, number: int, batches: Sequence[Batch], after: int | None) -> Answer | None:
+        if number not in self._known:
+            if after is not None and after not in self._known:
+                self.refused += 1
+                return None
+            self._known[number] = len(self.stored)
+            self.stored += [event.data for batch in batches for _, event in batch.events]
+        return Answer("life", 0, self._known[number], None)
+
+    def answer(self) -> None:
+        """The server answers one of its calls."""
+        if self.waiting:
+            number = self._dice.choice(list(self.waiting))
+            answered, batches, after = self.waiting.pop(number)
+            answered.set_result(self._keep(number, batches, after))
+
+    def lose(self, dice: random.Random) -> None:
+        """A connection breaks; the server may have stored its call, and could not say so."""
+        place = dice.randrange(2)
+        self.links[place].is_open = False
+        for number in [number for number in self.waiting if number % 2 == place]:
+            answered, batches, after = self.waiting.pop(number)
+            if dice.randrange(2):
+                self._keep(number, batches, after)
+            answered.set_exception(LinkLost("no answer"))
+
+
 async def test_the_server_has_the_next_group_before_it_answers() -> None:
-    """Where a connection takes more than one call; never more than that, and each publisher gets its own outcome."""
+    """Where it takes more than one call; never more than two, and each publisher gets its own outcome."""
     writer = Piped()
     publishers = Publishers(writer, PUBLISHERS)
     await passes()
@@ -330,11 +395,12 @@ async def test_the_server_has_the_next_group_before_it_answers() -> None:
     assert all(offset == writer.stored.index(data) + 1 for data, offset in publishers.told)
 
 
+@pytest.mark.parametrize("kind", [Piped, Doubled])
 @pytest.mark.parametrize("seed", range(20))
-async def test_calls_that_are_repeated_keep_their_order(seed: int) -> None:
+async def test_calls_that_are_repeated_keep_their_order(kind: type[Piped | Doubled], seed: int) -> None:
     """Whatever the server had stored of them when the connection broke: nothing doubles or overtakes."""
     dice = random.Random(seed)
-    writer = Piped()
+    writer = kind()
     told: list[Outcome] = []
     submitted = 0
 
@@ -353,7 +419,7 @@ async def test_calls_that_are_repeated_keep_their_order(seed: int) -> None:
             batches += 1
         await passes(dice.randrange(4))
         if dice.random() < 0.1:
-            writer.lose(dice.randrange(3))
+            writer.lose(dice)
             await asyncio.sleep(0.002)
         elif dice.random() < 0.5:
             writer.answer()
@@ -363,4 +429,6 @@ async def test_calls_that_are_repeated_keep_their_order(seed: int) -> None:
         await asyncio.sleep(0.001)
     assert writer.most == 2
     assert all(isinstance(outcome, int) for outcome in told)
+    assert told == sorted(told), "publishers hear of what was stored first before those of what came later"
     assert writer.stored == [str(number) for number in range(submitted)]
+    assert isinstance(writer, Piped) or writer.refused > 0

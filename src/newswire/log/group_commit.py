@@ -9,8 +9,9 @@ process works, and the other way round. So a group is at most half of what they 
 this process is busy with the other. That makes more calls, each with a round trip and perhaps a sync of a disk. Where
 this process mostly waits for the server, that is what costs most, and a group is everything.
 
-A connection that takes requests before it has answered the ones before may have two calls at once: then the server has
-the next group before its answer to this one is read. A call that has to be repeated waits for the ones before it.
+A server may have two calls at once: then it has the next group before its answer to this one is read. They are sent over
+one connection that takes requests before it has answered the ones before, or over two; then the server refuses a call
+that overtakes the one before it. A call that has to be repeated waits for the ones before it.
 
 A call has a number. If its answer is lost it is sent again under the same number, and the server gives the outcomes
 that it had: so a batch is never there twice. A call that the server may have got and that can't be repaired in time has
@@ -80,6 +81,17 @@ class Answer(NamedTuple):
     offsets: Sequence[int] | None
 
 
+class _Call(NamedTuple):
+    """A call that has begun: its number, and what is done when it has its answer, or has given up."""
+
+    number: int
+    ended: asyncio.Future[None]
+
+    async def wait(self) -> None:
+        if not self.ended.done():
+            await asyncio.wait([self.ended])
+
+
 class RemoteLink(Protocol):
     """A writer's connection."""
 
@@ -124,23 +136,24 @@ class GroupCommit(ABC):
 
     Args:
         server: where they are stored.
-        link: the connection to it.
+        links: the connections to it, which calls use in turns.
         limits: how large a group may be.
         on_stored: gets what was stored, unless the log has another epoch by then.
 
     Attributes:
-        depth: how many calls the server may have at once. More than one needs a connection that keeps their order.
+        depth: how many calls the server may have at once.
         part_events: how large a group is.
         last: when it last had an answer, in the event loop's time.
     """
 
-    depth: ClassVar[int] = 1
-
-    def __init__(self, server: RemoteServer, link: RemoteLink, limits: Limits, on_stored: OnStored) -> None:
+    def __init__(
+        self, server: RemoteServer, links: Sequence[RemoteLink], limits: Limits, on_stored: OnStored, depth: int = 1
+    ) -> None:
+        self.depth: int = depth
         self.last: float = 0.0
         self.part_events: int = min(limits.group_events, _HALF)
         self._server = server
-        self._link = link
+        self._links = links
         self._limits = limits
         self._on_stored = on_stored
         self._number = itertools.count(1)
@@ -150,16 +163,18 @@ class GroupCommit(ABC):
         self._crowd = 0.0  # how many events all publishers together have sent at a time, lately
         self._pace = Pace()
         self._tasks: list[asyncio.Task[None]] = []  # each makes one call after the other
-        self._places = list(range(self.depth))  # those of calls that could begin
+        self._places = list(reversed(range(depth)))  # those of calls that could begin
         self._in_order = False  # the calls before were answered, and none has to be repeated
-        self._last: asyncio.Future[None] | None = None  # done when the call that began last is
+        self._last: _Call | None = None  # the one that began last
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
         self._untold: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `tell`
         self._returning = False  # publishers got outcomes during this call: they may be about to publish again
 
     @abstractmethod
-    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
         """Have the server store batches, in one call. Calls `tell` as soon as the server has it to do.
 
         Args:
@@ -168,9 +183,10 @@ class GroupCommit(ABC):
             batches: what to store.
             stale: which of them, by number, have a condition that can't hold.
             sent: whether the server may have got it before.
+            after: the number of the call before it, if that has no answer yet.
 
         Returns:
-            what it has answered; None: the log has another epoch.
+            what it has answered; None: the log has another epoch, or the server has not got the call before.
         """
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
@@ -199,7 +215,8 @@ class GroupCommit(ABC):
         """Store what was submitted, then close the connection."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        await self._link.close()
+        for link in self._links:
+            await link.close()
 
     def tell(self) -> None:
         """Tell of the outcomes of the group before: the hub's work for it is done while the server stores the next."""
@@ -224,23 +241,24 @@ class GroupCommit(ABC):
             return bool(self._queue)
         if others >= self.depth or not self._in_order or not self._pace.divided:
             return False
-        return self._queued >= self.part_events and self._link.is_open
+        return self._queued >= self.part_events
 
     async def _run(self, place: int) -> None:
         try:
             while self._may_call(len(self._tasks) - 1):
                 group = self._next_group()
                 self._returning = False
-                before, done = self._last, asyncio.get_running_loop().create_future()
-                self._last = done
+                number = next(self._number) * self.depth + place
+                before = self._last
+                call = self._last = _Call(number, asyncio.get_running_loop().create_future())
                 try:
-                    outcomes, epoch = await self._store(group, place, before)
+                    outcomes, epoch = await self._store(group, number, before)
                 except Exception as error:  # the outermost frame of a task: those who submitted get it
                     self.tell()
                     failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
                     outcomes, epoch = [failed] * sum(len(submitted.batches) for submitted in group), ""
                 finally:
-                    done.set_result(None)
+                    call.ended.set_result(None)
                 self._pace.answered()
                 self._set_part()
                 self._untold = group, outcomes, epoch
@@ -258,26 +276,29 @@ class GroupCommit(ABC):
                 self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
 
     async def _store(
-        self, group: Sequence[Submitted], place: int, before: asyncio.Future[None] | None
+        self, group: Sequence[Submitted], number: int, before: _Call | None
     ) -> tuple[Sequence[Outcome], str]:
         """Store a group, whatever it takes. Returns what became of each batch, and the epoch."""
-        number = next(self._number) * self.depth + place
         batches = [batch for submitted in group for batch in submitted.batches]
-        server, link = self._server, self._link
+        server, link = self._server, self._links[number % self.depth % len(self._links)]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _PATIENCE * server.timeout
         sent = False
         for attempt in range(_ATTEMPTS):
             is_open = link.is_open
-            if before is not None and not before.done() and (attempt or not is_open):
-                await asyncio.wait([before])
+            if before is not None and (attempt or not is_open):
+                await before.wait()
                 is_open = link.is_open
+            after = None if before is None or before.ended.done() else before.number
             try:
                 if not is_open:
                     self.tell()
                 if not server.epoch:
                     await link.enter()
-                answer = await self._call(number, batches, _stale_batches(group, server.lives), sent)
+                stale = _stale_batches(group, server.lives)
+                answer = await self._call(number, batches, stale, sent, after)
+                if after is not None and before is not None:
+                    await before.wait()  # over another connection this answer may come before its own
                 self.tell()
                 if answer is not None:
                     self.last = loop.time()

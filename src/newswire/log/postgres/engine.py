@@ -122,7 +122,8 @@ class PostgresEngine(TailedEngine):
         ears = None if silent else writes if self._direct is None else Link(server, self._direct)
         tail = self._tail = Tail(server, Link(server), ears, way.poll or 0.05, writes)
         server.on_epoch = tail.restart
-        self._writer = Writer(server, writes, self.limits, self._clock, tail.stored)
+        links = [writes] if way.pooler else [writes, Link(server)]
+        self._writer = Writer(server, links, self.limits, self._clock, tail.stored)
         self._link = Link(server)
         self._pages = Pages(server, self._link)
         self._keeper = Keeper(server, self._link, self._rules, self._clock)

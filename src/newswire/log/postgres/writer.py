@@ -13,28 +13,31 @@ from newswire.log.postgres.link import Gone, Link, Server
 from newswire.log.postgres.schema import array
 
 APPEND: Final = """SELECT o_status, o_epoch, o_time, o_before, o_outcomes::text FROM @schema@.append(
-    $1, $2, $3, $4, $5, $6, $7, $8, $9::text::integer[], $10, $11::text::bigint[], $12)"""
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11, $12::text::bigint[], $13)"""
 
 
 class Writer(GroupCommit):
     """Stores batches."""
 
-    _link: Link
+    _links: Sequence[Link]
 
     def __init__(
-        self, server: Server, link: Link, limits: Limits, clock: Callable[[], float], on_stored: OnStored
+        self, server: Server, links: Sequence[Link], limits: Limits, clock: Callable[[], float], on_stored: OnStored
     ) -> None:
-        super().__init__(server, link, limits, on_stored)
+        super().__init__(server, links, limits, on_stored, depth=len(links))
         self._clock = clock
         self._name = secrets.randbits(64) << 64
 
-    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
-        server, call = self._server, uuid.UUID(int=self._name | number)
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
+        server, link = self._server, self._links[number % self.depth]
+        call, before = uuid.UUID(int=self._name | number), after and uuid.UUID(int=self._name | after)
         arguments = self._encode(batches, stale)
-        await self._link.settle()
+        await link.settle()
         try:
-            [answer] = await self._link.call(
-                APPEND, server.epoch, server.seen, call, sent, *arguments, on_sent=self.tell
+            [answer] = await link.call(
+                APPEND, server.epoch, server.seen, call, sent, before, *arguments, on_sent=self.tell
             )
         except Gone:
             return None

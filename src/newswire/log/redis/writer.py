@@ -20,15 +20,15 @@ _DONE, _OTHER_EPOCH, _BROKEN, _LATE = range(4)
 class Writer(GroupCommit):
     """Stores batches."""
 
-    depth = 2
-    _link: Link
-
     def __init__(self, server: Server, limits: Limits, clock: Callable[[], float], on_stored: OnStored) -> None:
-        super().__init__(server, Link(server), limits, on_stored)
+        self._link = Link(server)
+        super().__init__(server, [self._link], limits, on_stored, depth=2)
         self._clock = clock
         self._keys = [WRITER + secrets.token_hex(8) for _ in range(self.depth)]
 
-    async def _call(self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool) -> Answer | None:
+    async def _call(
+        self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
+    ) -> Answer | None:
         await self._link.settle()
         encoded = self._encode(batches, stale)
         keys = [self._keys[number % self.depth], *encoded.keys]

@@ -1,9 +1,11 @@
--- Store batches. Status 0: done. 1: the log is not as the process knows it, nothing is stored, and it has to enter.
+-- Store batches. Status 0: done. 1: the log is not as the process knows it, nothing is stored, and it has to enter. 2: the
+-- call before it has not come yet, and nothing is stored.
 CREATE FUNCTION @schema@.append(
     p_epoch text,
     p_seen bigint,          -- the newest offset that the process has seen
     p_call uuid,
     p_again boolean,        -- whether the same call was sent before
+    p_after uuid,           -- the call before it, if that is on another connection and has no answer yet
     p_time bigint,
     p_channels text[],      -- of all events of all batches …
     p_events text[],        -- … NULL: all are messages
@@ -31,6 +33,13 @@ BEGIN
     IF o_epoch IS DISTINCT FROM p_epoch OR NOT v_here OR o_before < p_seen
         OR current_setting('transaction_isolation') <> 'read committed' THEN
         RETURN;
+    END IF;
+    IF p_after IS NOT NULL THEN
+        PERFORM FROM @schema@.calls WHERE id = p_after;
+        IF NOT FOUND THEN
+            o_status := 2;
+            RETURN;
+        END IF;
     END IF;
     o_status := 0;
     IF p_again THEN
