@@ -316,8 +316,8 @@ class Piped(GroupCommit):
 
 
 class Doubled(GroupCommit):
-    """Has a server that takes two calls at once over two connections, in any order, and refuses one that overtakes the one
-    before it. Each connection may break.
+    """Has a server that takes two calls at once over two connections, in any order, and refuses one that overtakes the
+    one before it. Each connection may break.
 
     Attributes:
         waiting: the calls at the server, by number: what they wait for, what is to be stored, and the call before.

@@ -9,9 +9,9 @@ process works, and the other way round. So a group is at most half of what they 
 this process is busy with the other. That makes more calls, each with a round trip and perhaps a sync of a disk. Where
 this process mostly waits for the server, that is what costs most, and a group is everything.
 
-A server may have two calls at once: then it has the next group before its answer to this one is read. They are sent over
-one connection that takes requests before it has answered the ones before, or over two; then the server refuses a call
-that overtakes the one before it. A call that has to be repeated waits for the ones before it.
+A server may have two calls at once: then it has the next group before its answer to this one is read. They are sent
+over one connection that takes requests before it has answered the ones before, or over two; then the server refuses a
+call that overtakes the one before it. A call that has to be repeated waits for the ones before it.
 
 A call has a number. If its answer is lost it is sent again under the same number, and the server gives the outcomes
 that it had: so a batch is never there twice. A call that the server may have got and that can't be repaired in time has
@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from time import perf_counter, thread_time
-from typing import ClassVar, Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of, weigh
