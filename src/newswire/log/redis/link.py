@@ -11,55 +11,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NoReturn
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry as NoRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    ClusterDownError,
-    MasterDownError,
-    MovedError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import new_epoch
+from newswire.log.redis.pipeline import Command, Pipeline, Refused
 from newswire.log.redis.scripts import ENTER, KEYS, Script
 from newswire.log.server import LinkLost, RemoteServer, no_log, text_of
-
-_pack: Callable[[Any], bytes] | None
-try:
-    from hiredis import pack_command as _pack
-except ImportError:  # redis-py without its extra: slower, and as right
-    _pack = None
+from newswire.redact import without_userinfo
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
-_Command: TypeAlias = tuple[str | bytes | int, ...]
-
-# What a server answers to requests that it will serve later, or that another server has to: redis-py's classes of
-# errors, and the first words of what it has no class for.
-_LATER: Final = (
-    AskError,
-    ClusterDownError,
-    MasterDownError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TryAgainError,
+# How answers begin to requests that a server will serve later, or that another server has to.
+_LATER: Final = re.compile(
+    "ASK|BUSY|CLUSTERDOWN|LOADING|MASTERDOWN|MISCONF|NOREPLICAS|READONLY|TRYAGAIN|max number of clients"
 )
-_LATER_WORDS: Final = re.compile("BUSY|MISCONF|NOREPLICAS|READONLY|ERR max number of clients")
 _MOVES: Final = 4  # from one member of a cluster to the other
 _EVICTS: Final = b"maxmemory_policy:allkeys-"
 EVICTS: Final = "throws events away when its memory is full"  # a server with this policy
@@ -143,11 +117,11 @@ class Server(RemoteServer):
             self._warned = True
             logger.warning("the server %s %s: set maxmemory-policy to noeviction", self.name, EVICTS)
 
-    async def enter(self, link: Link, run: bytes) -> None:
+    async def enter(self, call: Callable[..., Awaitable[Any]], run: bytes) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
         proposed = new_epoch()
         known = self.epoch, self.seen, self._lives
-        epoch, latest, lives, *refusal = await link.run(ENTER, (), run, proposed, *known, int(self.create))
+        epoch, latest, lives, *refusal = await call(ENTER, (), run, proposed, *known, int(self.create))
         if not epoch:
             raise no_log(f"on {self.name}")
         self.refusal = refusal[0].decode("utf-8", "replace") if refusal else ""
@@ -156,27 +130,28 @@ class Server(RemoteServer):
 
 
 class Link:
-    """One connection. Several calls at a time are sent one after the other, and answered in this order."""
+    """One connection. Several calls at a time are sent one after the other, and answered in this order.
+
+    Attributes:
+        pipeline: the connection; None if there is none, as far as is known.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._connection: AbstractConnection | None = None
+        self._pipeline: Pipeline | None = None
         self._run = b""  # the server process
-        self._lock = asyncio.Lock()  # held where something is sent
-        self._reading = asyncio.Lock()  # held where an answer is awaited; each asks for it as soon as it was sent
+        self._connecting = asyncio.Lock()
+
+    @property
+    def pipeline(self) -> Pipeline | None:
+        """See the class."""
+        pipeline = self._pipeline
+        return pipeline if pipeline is not None and pipeline.is_open and self._run == self._server.run else None
 
     @property
     def is_open(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        if self._connection is None or self._run != self._server.run:
-            return False
-        # redis-py does not see that asyncio has closed it. From Python 3.12 on to write to it raises AttributeError, or
-        # leaves its descriptor in the loop's selector: the next connection with that number never hears of an answer.
-        reader, writer = self._connection._reader, self._connection._writer
-        if reader is None or writer is None or writer.is_closing():
-            return False
-        # The server has closed it: what would be sent now could not be known to have failed.
-        return not reader.at_eof()
+        return self.pipeline is not None
 
     async def call(
         self,
@@ -189,57 +164,27 @@ class Link:
 
         Args:
             keys: without their prefix, beside the fixed ones.
-            on_sent: called when the server has it to do, for work that need not wait for the answer. Another call may
-                be sent before the answer is there.
+            on_sent: called when the server has it to do, for work that need not wait for the answer.
 
         Raises:
             LinkLost: it was sent, and there is no answer.
             LogUnavailable: it was not.
             LogError: the server refused it.
         """
-        if on_sent is None:
-            async with self._lock:
-                await self._connect()
-                return await self.run(script, keys, *arguments)
-        return await self._call(script, self._command(keys, arguments), on_sent)
+        pipeline = self.pipeline or await self._connected()
+        return await self._run_script(pipeline, script, keys, arguments, on_sent)
 
-    async def _call(self, script: Script, command: _Command, on_sent: Callable[[], object]) -> Any:
-        lock, held = self._lock, True
-        connection = self._connection if self.is_open else None
-
-        def sent() -> None:
-            nonlocal held
-            held = False
-            lock.release()
-            on_sent()
-
-        await lock.acquire()
-        try:
-            if connection is None:
-                await self._connect()
-            elif connection is not self._connection or not self.is_open:
-                raise LinkLost(f"the connection to {self._server.name} broke")  # what was sent before goes first
-            return (await self._exchange([("EVALSHA", script.sha, *command)], 0.0, sent))[0]
-        except (NoScriptError, OutOfMemoryError) as error:
-            refused = error
-        finally:
-            if held:
-                lock.release()
-        async with lock:
-            await self._connect()
-            return await self._in_full(script, command, refused)
-
-    async def exchange(self, *commands: tuple[str | bytes | int, ...], patience: float = 0.0) -> list[Any]:
+    async def exchange(self, *commands: Command, patience: float = 0.0) -> list[Any]:
         """Send commands, and wait for all answers. `patience` comes on top of the server's timeout."""
-        async with self._lock:
-            await self._connect()
-            return await self._exchange(commands, patience)
+        return await self._exchange(self.pipeline or await self._connected(), commands, patience)
 
     async def enter(self) -> None:
         """Look again which life of the log goes on."""
-        async with self._lock:
-            if not await self._connect():
-                await self._server.enter(self, self._run)
+        async with self._connecting:
+            if self.pipeline is None:
+                await self._connect()
+            else:
+                await self._server.enter(self.run, self._run)
 
     async def settle(self) -> None:
         """Before anything is stored: begin the life of the log that has to begin.
@@ -250,35 +195,37 @@ class Link:
         if self._server.refusal:
             await self.enter()
             if self._server.refusal:
-                raise self._refused(ResponseError(self._server.refusal))
+                raise self._refused(self._server.refusal)
 
     async def close(self) -> None:
         """Close the connection, if there is one."""
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            await connection.disconnect(nowait=True)
+        pipeline, self._pipeline = self._pipeline, None
+        if pipeline is not None:
+            await pipeline.close()
 
-    async def _leave(self, connection: AbstractConnection) -> None:
-        """Close a connection that is of no use any more, unless another one has taken its place already."""
-        if connection is self._connection:
-            await self.close()
+    async def _leave(self, pipeline: Pipeline) -> None:
+        """Close a connection that is of no use any more."""
+        if pipeline is self._pipeline:
+            self._pipeline = None
+        await pipeline.close()
 
-    async def _connect(self) -> bool:
-        """Returns whether a connection had to be made."""
-        if self.is_open:
-            return False
+    async def _connected(self) -> Pipeline:
+        async with self._connecting:
+            return self.pipeline or await self._connect()
+
+    async def _connect(self) -> Pipeline:
         await self.close()
         server = self._server
         server.check_pause()
         for attempt in range(_MOVES):
             try:
                 async with asyncio.timeout(server.timeout):
-                    self._connection = await server.connect()
-                [info] = await self._exchange([("INFO", "server", "memory")], 0.0)
+                    pipeline = self._pipeline = Pipeline(await server.connect())
+                [info] = await self._exchange(pipeline, [("INFO", "server", "memory")])
                 found = _RUN.search(info)
                 self._run = found[1] if found else b"unknown"
                 server.look_at(info)
-                await server.enter(self, self._run)
+                await server.enter(self.run, self._run)
                 server.run = self._run
                 break
             except (RedisError, OSError, LogError) as error:
@@ -289,94 +236,92 @@ class Link:
                 await self.close()
                 raise
         server.reached()
-        return True
+        return pipeline
 
-    async def run(
+    async def run(self, script: Script, own: Iterable[str], *arguments: str | bytes | int) -> Any:
+        """As `call`, on a connection that is there."""
+        pipeline = self._pipeline
+        if pipeline is None:
+            raise self._lost("it was closed")
+        return await self._run_script(pipeline, script, own, arguments)
+
+    async def _run_script(
         self,
+        pipeline: Pipeline,
         script: Script,
         own: Iterable[str],
-        *arguments: str | bytes | int,
+        arguments: Sequence[str | bytes | int],
+        on_sent: Callable[[], object] | None = None,
     ) -> Any:
-        """As `call`, on a connection that is there."""
-        command = self._command(own, arguments)
-        try:
-            return (await self._exchange([("EVALSHA", script.sha, *command)], 0.0))[0]
-        except (NoScriptError, OutOfMemoryError) as error:
-            return await self._in_full(script, command, error)
-
-    async def _in_full(self, script: Script, command: _Command, refused: NoScriptError | OutOfMemoryError) -> Any:
-        """Run a script that the server did not know, or had no memory for: then its first write was refused."""
-        try:
-            if isinstance(refused, NoScriptError):
-                return (await self._exchange([("EVAL", script.text, *command)], 0.0))[0]
-        except OutOfMemoryError as error:
-            refused = error
-        if script.full is None:
-            raise self._refused(refused) from None
-        return (await self._exchange([("EVAL", script.full, *command)], 0.0))[0]
-
-    def _command(self, own: Iterable[str], arguments: Sequence[str | bytes | int]) -> _Command:
         prefix = self._server.prefix
         keys = [*self._server.keys, *[prefix + key for key in own]]
-        return len(keys), *keys, *arguments
+        command = len(keys), *keys, *arguments
+        [answer] = await self._ask(pipeline, [("EVALSHA", script.sha, *command)], 0.0, on_sent)
+        if isinstance(answer, Refused) and _word(answer) == "NOSCRIPT":
+            [answer] = await self._ask(pipeline, [("EVAL", script.text, *command)])
+        # A server whose memory is full has refused the first thing that it writes.
+        if isinstance(answer, Refused) and _word(answer) == "OOM" and script.full is not None:
+            [answer] = await self._ask(pipeline, [("EVAL", script.full, *command)])
+        if isinstance(answer, Refused):
+            await self._refuse(pipeline, answer)
+        return answer
 
-    async def _exchange(
+    async def _exchange(self, pipeline: Pipeline, commands: Sequence[Command], patience: float = 0.0) -> list[Any]:
+        answers = await self._ask(pipeline, commands, patience)
+        for answer in answers:
+            if isinstance(answer, Refused):
+                await self._refuse(pipeline, answer)
+        return answers
+
+    async def _ask(
         self,
-        commands: Sequence[tuple[str | bytes | int, ...]],
-        patience: float,
+        pipeline: Pipeline,
+        commands: Sequence[Command],
+        patience: float = 0.0,
         on_sent: Callable[[], object] | None = None,
     ) -> list[Any]:
-        connection = self._connection
-        assert connection is not None
         try:
-            if _pack is not None:
-                packed: Any = b"".join([_pack(command) for command in commands])
-            else:
-                packed = [part for command in commands for part in connection.pack_command(*command)]
-            async with asyncio.timeout(self._server.timeout + patience):
-                try:
-                    await connection.send_packed_command(packed, check_health=False)
-                except (
-                    AttributeError
-                ) as error:  # Python 3.12's `writelines` on a transport that has lost its connection
-                    raise ConnectionResetError("it was lost before") from error
-                if on_sent is not None:
-                    on_sent()
-                async with self._reading:
-                    return [await connection.read_response(disable_decoding=True) for _ in commands]
-        except (NoScriptError, OutOfMemoryError):
-            raise
-        except ResponseError as error:
-            refused = self._refused(error)
-            if len(commands) > 1 or isinstance(refused, LogUnavailable):
-                await self._leave(
-                    connection
-                )  # other answers are to come; or a new connection may lead to another server
-            raise refused from None
-        except (RedisError, OSError) as error:
-            await self._leave(connection)
-            raise LinkLost(f"the connection to {self._server.name} broke: {text_of(error)}") from None
-        except BaseException:
-            await self._leave(connection)
-            raise
+            answers = pipeline.send(commands, self._server.timeout + patience)
+            if on_sent is not None:
+                on_sent()
+            return await answers
+        except OSError as error:
+            await self._leave(pipeline)
+            raise self._lost(text_of(error)) from None
 
-    def _refused(self, error: ResponseError) -> LogError:
-        text = text_of(error)
-        if isinstance(error, OutOfMemoryError):
-            return LogUnavailable(
-                f"the memory of {self._server.name} is full: raise its maxmemory, or keep less ({text})"
-            )
-        if isinstance(error, MovedError):
-            self._server.moved(error.host, error.port)
+    def _lost(self, why: str) -> LinkLost:
+        return LinkLost(f"the connection to {self._server.name} broke: {why}")
+
+    async def _refuse(self, pipeline: Pipeline, answer: Refused) -> NoReturn:
+        """Raise what an answer says."""
+        refused = self._refused(str(answer))
+        if isinstance(refused, LogUnavailable):  # a new connection may lead to another server
+            await self._leave(pipeline)
+        raise refused
+
+    def _refused(self, text: str) -> LogError:
+        server = self._server
+        text = without_userinfo(" ".join(text.removeprefix("ERR ").split()))[:200]
+        word = text.partition(" ")[0]
+        if word == "OOM":
+            return LogUnavailable(f"the memory of {server.name} is full: raise its maxmemory, or keep less ({text})")
+        if word == "MOVED":
+            host, _, port = text.split()[-1].rpartition(":")
+            server.moved(host, int(port))
             return _Moved(f"another member of the cluster has the log: {text}")
-        if isinstance(error, NoPermissionError) or text.startswith(("NOPERM", "ACL failure")):  # of a script's commands
-            keys = f" (the log's keys are ~{self._server.prefix}*)" if "access a key" in text else ""
-            return LogUnavailable(f"the server {self._server.name} does not let this user do it: {text}{keys}")
+        if word == "NOPERM" or text.startswith("ACL failure"):  # of a script's commands
+            keys = f" (the log's keys are ~{server.prefix}*)" if "access a key" in text else ""
+            return LogUnavailable(f"the server {server.name} does not let this user do it: {text}{keys}")
         if "WRONGTYPE" in text:
-            return LogCorrupt(f"keys of {self._server.name} are something else's: use another namespace ({text})")
-        if isinstance(error, _LATER) or _LATER_WORDS.match(text):
-            return LogUnavailable(f"the server {self._server.name} can't serve this now: {text}")
-        return LogError(f"the server {self._server.name} failed: {text}")
+            return LogCorrupt(f"keys of {server.name} are something else's: use another namespace ({text})")
+        if _LATER.match(text):
+            return LogUnavailable(f"the server {server.name} can't serve this now: {text}")
+        return LogError(f"the server {server.name} failed: {text}")
+
+
+def _word(answer: Refused) -> str:
+    """The kind of an error."""
+    return str(answer).partition(" ")[0]
 
 
 def _parse(url: str) -> tuple[ConnectionPool, list[tuple[str, int]], str]:

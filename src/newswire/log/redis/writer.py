@@ -11,6 +11,7 @@ from newswire.log.engine import Batch, Limits
 from newswire.log.group_commit import Answer, GroupCommit, OnStored
 from newswire.log.redis.link import Link, Server
 from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, KNOWN_MS, TOKEN, WRITER
+from newswire.log.server import LinkLost
 from newswire.wire.event import Event
 
 _FIRST: Final = len(KEYS) + 1  # the number of the writer's key
@@ -29,11 +30,14 @@ class Writer(GroupCommit):
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
     ) -> Answer | None:
-        await self._link.settle()
+        link, pipeline = self._link, self._link.pipeline
+        await link.settle()
+        if after is not None and link.pipeline is not pipeline:
+            raise LinkLost(f"the connection to {self._server.name} broke")  # what was sent before goes first
         encoded = self._encode(batches, stale)
         keys = [self._keys[number % self.depth], *encoded.keys]
         now = int(self._clock() * 1e6)
-        status, *rest = await self._link.call(
+        status, *rest = await link.call(
             APPEND, keys, self._server.epoch, number, now, KNOWN_MS, *encoded.arguments, on_sent=self.tell
         )
         if status == _LATE:
