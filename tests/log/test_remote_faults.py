@@ -16,9 +16,10 @@ import pytest
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey
 from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
-from tests.log.two_logs import two_logs, until_stored
+from tests.log.two_logs import two_logs, until_answered, until_stored
 
-from newswire.errors import LogUnavailable
+from newswire.errors import LogUnavailable, TokenReused
+from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.nats.engine import NatsLog
 from newswire.log.postgres.engine import PostgresLog
@@ -80,6 +81,31 @@ async def test_connections_are_cut_at_random(shared: Server, make: Callable[[int
                     await publisher.more(10)
         assert all(None not in reader.seen for reader in readers)
         assert all(len(reader.epochs) == 1 for reader in readers)
+
+
+async def test_outcomes_of_a_call_whose_answer_was_lost(shared: Server, make: Callable[[int], Log]) -> None:
+    """They are those of the first time, whether it was stored, kept out, known or known with another length."""
+    one, two = [("a", Event("1"))], [("a", Event("2")), ("a", Event("3"))]
+    with TcpProxy(shared.port) as proxy:
+        async with opened(make(proxy.port)) as log:
+            [first] = await log.append(one, token="one")
+            for round in range(3):
+                proxy.cut_answers = 1
+                stored, refused, known, reused = await asyncio.gather(
+                    log.append(two, token=f"two {round}"),
+                    log.append_if(one, Condition("a", first.offset), token=f"if {round}"),
+                    log.append(one, token="one"),
+                    log.append(two, token="one"),
+                    return_exceptions=True,
+                )
+                assert isinstance(stored, list)
+                assert [each.offset - stored[0].offset for each in stored] == [0, 1]
+                assert refused is None
+                assert known == [first]
+                assert isinstance(reused, TokenReused)
+            proxy.cut_answers = 0
+            await until_answered(log)
+            assert [entry.data for entry in await read_all(log, "a")] == ["1", "2", "3", "2", "3", "2", "3"]
 
 
 async def test_a_connection_that_was_lost_while_nothing_was_sent(shared: Server, make: Callable[[int], Log]) -> None:

@@ -4,7 +4,7 @@ local META, LOG, BYTES, LOST, DUE, KEEPER, EMPTY, SHAPES, BORN = unpack(KEYS, 1,
 local FIRST = 10  -- of the keys that belong to this call
 local call = redis.call
 local function name(k) return string.sub(KEYS[k], #META - 1) end
-local function text(n) return string.format('%.0f', n) end
+local function text(n) return string.format('%d', n) end
 -- The row of an offset: channel, type, data, time. Nothing if it is gone.
 local function row(offset)
   local found = call('XRANGE', LOG, offset, offset)[1]
