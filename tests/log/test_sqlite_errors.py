@@ -192,8 +192,8 @@ async def test_gone_while_open(tmp_path: Path, what: str) -> None:
                 path.rename(tmp_path / "moved.db")
             else:
                 path.unlink()
-            await every_call_says(log, LogUnavailable, "was deleted, moved or replaced")
-            with pytest.raises(LogUnavailable, match="was deleted, moved or replaced"):
+            await every_call_says(log, LogUnavailable, "was deleted, moved, replaced or emptied")
+            with pytest.raises(LogUnavailable, match="was deleted, moved, replaced or emptied"):
                 await take(follower, 1)
 
 

@@ -17,7 +17,7 @@ import pytest
 from newswire import Event
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.retention import Retention
-from newswire.log.sqlite import SqliteLog, retention
+from newswire.log.sqlite import SqliteLog, file, retention
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
 from newswire.testing.log_base import opened, publish, read_all
 
@@ -80,23 +80,23 @@ async def test_through_a_link(link: str, tmp_path: Path) -> None:
 async def test_a_file_that_is_gone(what: str, which: str, quiet: bool, tmp_path: Path) -> None:
     """Once one of the files is not at its path, nothing is acknowledged; what was acknowledged before is kept."""
     path = tmp_path / "log.db"
-    file = tmp_path / f"log.db{which}"
+    gone = tmp_path / f"log.db{which}"
     async with opened(SqliteLog(path)) as log:
         await publish(log, "a", "1")
         if quiet:
             os.utime(tmp_path, (time.time() - 60, time.time() - 60))
             await publish(log, "a", "2")
         if what == "replaced":
-            shutil.copy(file, tmp_path / "copy")
-            (tmp_path / "copy").replace(file)
+            shutil.copy(gone, tmp_path / "copy")
+            (tmp_path / "copy").replace(gone)
         elif what == "moved":
-            file.rename(tmp_path / "elsewhere")
+            gone.rename(tmp_path / "elsewhere")
         else:
-            file.unlink()
+            gone.unlink()
         for _ in range(2):
-            with pytest.raises(LogUnavailable, match=f"{file} was deleted, moved or replaced while in use"):
+            with pytest.raises(LogUnavailable, match=f"{gone} was deleted, moved, replaced or emptied while in use"):
                 await publish(log, "a", "lost")
-            with pytest.raises(LogUnavailable, match="was deleted, moved or replaced while in use"):
+            with pytest.raises(LogUnavailable, match="was deleted, moved, replaced or emptied while in use"):
                 await read_all(log, "a")
     if which:  # the last one to close brings what was stored to the database
         async with opened(SqliteLog(path)) as log:
@@ -179,7 +179,7 @@ async def test_it_begins_with_what_is_there(what: str, tmp_path: Path) -> None:
                 (tmp_path / "log.db-wal").unlink()
                 (tmp_path / "log.db-shm").unlink()
         for each in (log, other):
-            with pytest.raises(LogUnavailable, match="deleted, moved or replaced"):
+            with pytest.raises(LogUnavailable, match="deleted, moved, replaced or emptied"):
                 await publish(each, "a", "refused")
         opening = asyncio.create_task(until_stored(other, "b"))
         await until_stored(log, "a")
@@ -195,6 +195,32 @@ async def test_it_begins_with_what_is_there(what: str, tmp_path: Path) -> None:
     async with opened(SqliteLog(path)) as log:
         assert [entry.data for entry in await read_all(log, "a")] == events
         assert (await log.span()).epoch == after.epoch
+
+
+@pytest.mark.parametrize("moved_to_database", [False, True])
+async def test_a_database_that_was_emptied(
+    moved_to_database: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is acknowledged that is gone at the next start."""
+    monkeypatch.setattr(file, "GONE_SECONDS", 0.05)
+    path = tmp_path / "log.db"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", *map(str, range(50)))
+        if moved_to_database:
+            with closing(sqlite3.connect(path)) as other:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        os.truncate(path, 0)
+        with pytest.raises(LogUnavailable, match=f"{path} was deleted, moved, replaced or emptied while in use"):
+            await publish(log, "a", "lost")
+        stored: list[str] = []
+        for number in range(20):
+            with suppress(LogUnavailable, LogCorrupt):
+                await publish(log, "a", f"after {number}")
+                stored.append(f"after {number}")
+            await anyio.sleep(0.02)
+    if stored:
+        async with opened(SqliteLog(path)) as log:
+            assert [entry.data for entry in await read_all(log, "a")][-len(stored) :] == stored
 
 
 @pytest.mark.slow

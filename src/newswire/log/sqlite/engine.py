@@ -123,14 +123,18 @@ class SqliteEngine(Engine):
                 self._reader.start()
         if self._file.is_gone:
             if self._replacing is None:
-                logger.debug("%s was deleted, moved or replaced: newswire begins with what is there", self._file.path)
+                logger.debug(
+                    "%s was deleted, moved, replaced or emptied: newswire begins with what is there", self._file.path
+                )
                 self._replacing = asyncio.get_running_loop().create_task(self._replace(), name="newswire log reopens")
-            raise LogUnavailable(f"{self._file.path} was deleted, moved or replaced, and is being opened again")
+            raise LogUnavailable(
+                f"{self._file.path} was deleted, moved, replaced or emptied, and is being opened again"
+            )
 
     async def _replace(self) -> None:
         """Let go of the files that have gone, then begin with what is at their path."""
         writer, reader, tail = self._writer, self._reader, self._tail
-        tail.noticed(LogUnavailable(f"{self._file.path} was deleted, moved or replaced"))
+        tail.noticed(LogUnavailable(f"{self._file.path} was deleted, moved, replaced or emptied"))
         try:
             await writer.close()
             await reader.close()

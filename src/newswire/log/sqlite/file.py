@@ -240,7 +240,7 @@ class LogFile:
         """See that the path still leads to the file that is open: else events would go to a file that no one finds.
 
         Raises:
-            LogUnavailable: it, or one of the files that belong to it, was deleted, moved or replaced.
+            LogUnavailable: it, or a file that belongs to it, was deleted, moved or replaced; or it was emptied.
         """
         moved = self._hold.moved() if self._hold is not None else None
         if moved is None:
@@ -249,8 +249,8 @@ class LogFile:
         if self._gone_since is None:
             self._gone_since = time.monotonic()
         raise LogUnavailable(
-            f"{moved} was deleted, moved or replaced while in use: nothing more is stored in it. If it is not put back "
-            "now, newswire begins with what is there in a second"
+            f"{moved} was deleted, moved, replaced or emptied while in use: nothing more is stored in it. If it is not "
+            "put back now, newswire begins with what is there in a second"
         )
 
     def alone(self) -> bool:
@@ -304,7 +304,10 @@ class LogFile:
                 return LogUnavailable(f"the folder {folder} can't be written to, and the log keeps files in it")
             return LogUnavailable(f"{path} can't be opened: check its permissions, and the number of open files")
         if code == sqlite3.SQLITE_NOTADB:
-            return LogCorrupt(f"{path} is not an SQLite database: name another file")
+            return LogCorrupt(
+                f"{path} is not an SQLite database: name another file; if it was one, restore it from a backup, or "
+                "move it away, and an empty log begins"
+            )
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA, sqlite3.SQLITE_MISMATCH):
             return LogCorrupt(
                 f"{path} is damaged ({error}): stop newswire and restore a backup, or rescue what can be read with "

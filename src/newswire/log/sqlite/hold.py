@@ -305,7 +305,12 @@ class Hold:
     # -- whether it is the same file
 
     def moved(self) -> str | None:
-        """The first of the open files that is not at its path any more; None if all are."""
+        """The first of the open files that is not at its path any more, or the database if it is empty; else None."""
+        try:
+            if os.stat(self._path).st_size == 0:
+                return self._path
+        except OSError:
+            return self._path
         if self._quiet is not None and _stamp(self._folder) == self._quiet:
             return None  # nothing in it was made, removed or renamed
         for path, identity in zip(self._paths, self._files, strict=True):
