@@ -8,14 +8,16 @@ import secrets
 import shutil
 import ssl
 import time
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.fixtures.engines import Valkey
 from tests.fixtures.ports import free_port
 from tests.fixtures.proxies import make_certificate
+from tests.fixtures.tcp_proxy import TcpProxy
 from tests.log.redis_reader import PATIENCE, Reader
 from tests.log.two_logs import Publisher, publishing, two_logs, until_answered, until_stored
 
@@ -24,6 +26,9 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.open import open_log
 from newswire.log.redis.engine import RedisLog
+from newswire.log.redis.link import Server as LinkServer
+from newswire.log.redis.pipeline import Command, Pipeline
+from newswire.log.redis.scripts import APPEND
 from newswire.log.retention import Retention
 from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
@@ -58,6 +63,41 @@ async def test_a_frozen_server_that_nobody_waits_for(server: Valkey) -> None:
         await reader.saw(publisher.acknowledged[-1])
         assert reader.seen[: len(publisher.acknowledged)] == publisher.acknowledged
         assert publisher.failures > 0
+
+
+async def test_nothing_is_sent_before_a_new_connection_has_looked(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server may have been put back to an older state: that has to be known before anything is stored in it."""
+    looking = False
+    early: list[Command] = []
+    enter, send = LinkServer.enter, Pipeline.send
+
+    async def slowly(server: LinkServer, call: Callable[..., Awaitable[Any]], run: bytes) -> None:
+        nonlocal looking
+        looking = True
+        await asyncio.sleep(0.05)
+        looking = False
+        await enter(server, call, run)
+
+    def watched(pipeline: Pipeline, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
+        if looking:
+            early.extend(commands)
+        return send(pipeline, commands, seconds)
+
+    with TcpProxy(valkey.port) as proxy:
+        async with opened(RedisLog(f"redis://127.0.0.1:{proxy.port}/0", namespace=secrets.token_hex(4))) as log:
+            await publish(log, "a", "1")
+            monkeypatch.setattr(LinkServer, "enter", slowly)
+            monkeypatch.setattr(Pipeline, "send", watched)
+            for round in range(3):
+                proxy.cut()
+                await asyncio.sleep(0.02)
+                first = asyncio.create_task(until_stored(log, f"{round} first"))
+                while not looking:
+                    await asyncio.sleep(0.001)
+                await asyncio.gather(first, *(until_stored(log, f"{round} {number}") for number in range(20)))
+    assert [command for command in early if command[1] == APPEND.sha] == []
 
 
 @pytest.mark.parametrize("idle", [False, True])

@@ -133,13 +133,14 @@ class Link:
     """One connection. Several calls at a time are sent one after the other, and answered in this order.
 
     Attributes:
-        pipeline: the connection; None if there is none, as far as is known.
+        pipeline: the connection, once it has looked which life of the log goes on; None if there is none, as far as is
+            known.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._pipeline: Pipeline | None = None
-        self._run = b""  # the server process
+        self._run = b""  # the server process; empty until the connection has looked
         self._connecting = asyncio.Lock()
 
     @property
@@ -215,6 +216,7 @@ class Link:
 
     async def _connect(self) -> Pipeline:
         await self.close()
+        self._run = b""
         server = self._server
         server.check_pause()
         for attempt in range(_MOVES):
@@ -223,10 +225,10 @@ class Link:
                     pipeline = self._pipeline = Pipeline(await server.connect())
                 [info] = await self._exchange(pipeline, [("INFO", "server", "memory")])
                 found = _RUN.search(info)
-                self._run = found[1] if found else b"unknown"
+                run = found[1] if found else b"unknown"
                 server.look_at(info)
-                await server.enter(self.run, self._run)
-                server.run = self._run
+                await server.enter(self.run, run)
+                self._run = server.run = run
                 break
             except (RedisError, OSError, LogError) as error:
                 await self.close()

@@ -32,7 +32,7 @@ class Writer(GroupCommit):
     ) -> Answer | None:
         link, pipeline = self._link, self._link.pipeline
         await link.settle()
-        if after is not None and link.pipeline is not pipeline:
+        if after is not None and (pipeline is None or link.pipeline is not pipeline):
             raise LinkLost(f"the connection to {self._server.name} broke")  # what was sent before goes first
         encoded = self._encode(batches, stale)
         keys = [self._keys[number % self.depth], *encoded.keys]
