@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeAlias
+from functools import partial
+from typing import Final
 
 import nats
 import psutil
 import uvloop
 from tests.fixtures.engines import Nats
 
-from benchmarks.on_servers import DATA, delivery, published
+from benchmarks.on_servers import DATA, Case, Meter, delivery, measured, published
 from benchmarks.report import Cell, Say, Size, Table, median
 
 _PENDING: Final = 4000
-_Case: TypeAlias = Callable[[str, float], Awaitable[int]]
 
 
 def tables(size: Size, say: Say) -> list[Table]:
@@ -36,23 +35,24 @@ def _throughput(size: Size, say: Say) -> Table:
     seconds = size.pick(2.0, 0.7, 0.05)
     rounds = size.count(3, 1, 1)
     raw_one, raw_many = "raw publish_async, 1 task", "raw publish_async, 64 tasks"
-    cases: dict[str, _Case] = {
-        "raw publish, 1 task that awaits each": lambda url, seconds: _raw(url, seconds, 1, awaited=True),
-        "hub.publish, 1 publisher": lambda url, seconds: published(url, seconds, 1, 1),
-        raw_one: lambda url, seconds: _raw(url, seconds, 1, awaited=False),
-        raw_many: lambda url, seconds: _raw(url, seconds, 64, awaited=False),
-        "raw publish, 64 tasks that await each": lambda url, seconds: _raw(url, seconds, 64, awaited=True),
-        "hub.publish, 64 publishers": lambda url, seconds: published(url, seconds, 64, 1),
-        "hub.publish, 1,000 publishers": lambda url, seconds: published(url, seconds, 1000, 1),
-        "hub.publish_many of 64, 4 publishers": lambda url, seconds: published(url, seconds, 4, 64),
-        "hub.publish_many of 1,000, 1 publisher": lambda url, seconds: published(url, seconds, 1, 1000),
+    cases: dict[str, Case] = {
+        "raw publish, 1 task that awaits each": partial(_raw, tasks=1, awaited=True),
+        "hub.publish, 1 publisher": partial(published, publishers=1, batch=1),
+        raw_one: partial(_raw, tasks=1, awaited=False),
+        raw_many: partial(_raw, tasks=64, awaited=False),
+        "raw publish, 64 tasks that await each": partial(_raw, tasks=64, awaited=True),
+        "hub.publish, 64 publishers": partial(published, publishers=64, batch=1),
+        "hub.publish, 1,000 publishers": partial(published, publishers=1000, batch=1),
+        "hub.publish_many of 64, 4 publishers": partial(published, publishers=4, batch=64),
+        "hub.publish_many of 1,000, 1 publisher": partial(published, publishers=1, batch=1000),
     }
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in cases}
     with Nats(on_disk=True) as server:
         for number in range(rounds):
             for name, case in cases.items():
                 say(f"NATS, round {number + 1} of {rounds}: {name}")
-                found[name].append(_measured(server, case, seconds))
+                uvloop.run(_clear(server.url))
+                found[name].append(measured(case, server.url, Meter(partial(_server_cpu, server), seconds)))
 
     def middle(name: str, column: int) -> float:
         return median(result[column] for result in found[name]) or 0
@@ -66,23 +66,10 @@ def _throughput(size: Size, say: Say) -> Table:
     return Table("Events of 100 bytes, synced every two minutes (the default)", columns, rows, ())
 
 
-def _measured(server: Nats, case: _Case, seconds: float) -> tuple[float, float, float]:
-    uvloop.run(_clear(server.url))
+def _server_cpu(server: Nats) -> float:
     assert server.process is not None
-    process = psutil.Process(server.process.pid)
-
-    def cpu() -> float:
-        times = process.cpu_times()
-        return float(times.user + times.system)
-
-    before, own, begun = cpu(), time.process_time(), time.perf_counter()
-    count = uvloop.run(_timed(case, server.url, seconds)) or 1
-    took = time.perf_counter() - begun
-    return count / took, (time.process_time() - own) / count * 1e6, (cpu() - before) / count * 1e6
-
-
-async def _timed(case: _Case, url: str, seconds: float) -> int:
-    return await case(url, seconds)
+    times = psutil.Process(server.process.pid).cpu_times()
+    return float(times.user + times.system)
 
 
 async def _clear(url: str) -> None:
@@ -93,16 +80,16 @@ async def _clear(url: str) -> None:
     await client.close()
 
 
-async def _raw(url: str, seconds: float, tasks: int, *, awaited: bool) -> int:
+async def _raw(url: str, meter: Meter, *, tasks: int, awaited: bool) -> None:
     client = await nats.connect(url)
     stream = client.jetstream(publish_async_max_pending=_PENDING)
     await stream.add_stream(name="raw", subjects=["raw.>"])
     data, stored = DATA.encode(), 0
-    end = time.perf_counter() + seconds
+    meter.start()
 
     async def store() -> None:
         nonlocal stored
-        while time.perf_counter() < end:
+        while stored == 0 or time.perf_counter() < meter.end:
             if awaited:
                 await stream.publish("raw.bench", data)
             else:
@@ -114,5 +101,5 @@ async def _raw(url: str, seconds: float, tasks: int, *, awaited: bool) -> int:
     await asyncio.gather(*(store() for _ in range(tasks)))
     if not awaited:
         await stream.publish_async_completed()
+    meter.stop(stored)
     await client.close()
-    return stored

@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import asyncpg
 import psutil
 import uvloop
 from tests.fixtures.engines import Postgres
 
-from benchmarks.on_servers import DATA, delivery, publish_until
+from benchmarks.on_servers import DATA, Case, Meter, delivery, measured, published
 from benchmarks.report import Cell, Say, Size, Table, median
-from newswire import Hub
 
 _BATCH: Final = 64
 _SETTINGS: Final = {"fsync off": (), "fsync on": ("-c", "fsync=on")}
@@ -30,26 +28,24 @@ _TABLES: Final = """
     CREATE INDEX IF NOT EXISTS by_channel_index ON by_channel (channel, id);
     TRUNCATE bare, by_channel"""
 
-_Case: TypeAlias = Callable[[str, "_Meter"], Awaitable[None]]
-
 
 def tables(size: Size, say: Say) -> list[Table]:
     """Measure; a minute in full."""
     seconds = size.pick(2.0, 0.7, 0.05)
     rounds = size.count(3, 1, 1)
     base = "raw unnest of 64, by channel, 1 connection"
-    cases: dict[str, _Case] = {
+    cases: dict[str, Case] = {
         "raw INSERT, by channel, 1 connection": partial(_raw, table="by_channel", connections=1, batch=1),
-        "hub.publish, 1 publisher": partial(_published, publishers=1, batch=1),
+        "hub.publish, 1 publisher": partial(published, publishers=1, batch=1),
         "raw INSERT, by channel, 64 connections": partial(
             _raw, table="by_channel", connections=size.count(64, 64, 4), batch=1
         ),
         "raw unnest of 64, bare, 1 connection": partial(_raw, table="bare", connections=1, batch=_BATCH),
         base: partial(_raw, table="by_channel", connections=1, batch=_BATCH),
-        "hub.publish, 64 publishers": partial(_published, publishers=64, batch=1),
-        "hub.publish, 256 publishers": partial(_published, publishers=256, batch=1),
-        "hub.publish_many of 64, 1 publisher": partial(_published, publishers=1, batch=_BATCH),
-        "hub.publish_many of 64, 4 publishers": partial(_published, publishers=4, batch=_BATCH),
+        "hub.publish, 64 publishers": partial(published, publishers=64, batch=1),
+        "hub.publish, 256 publishers": partial(published, publishers=256, batch=1),
+        "hub.publish_many of 64, 1 publisher": partial(published, publishers=1, batch=_BATCH),
+        "hub.publish_many of 64, 4 publishers": partial(published, publishers=4, batch=_BATCH),
     }
     found = []
     for setting, options in list(_SETTINGS.items())[: size.count(2, 2, 1)]:
@@ -58,7 +54,9 @@ def tables(size: Size, say: Say) -> list[Table]:
             for number in range(rounds):
                 for name, case in cases.items():
                     say(f"PostgreSQL, {setting}, round {number + 1} of {rounds}: {name}")
-                    results[name].append(_measured(server, case, seconds))
+                    uvloop.run(_make_tables(server.url))
+                    meter = Meter(partial(server_cpu, server), seconds)
+                    results[name].append(measured(case, server.url, meter))
         batches = median(one[0] for one in results[base]) or 1
         rows: list[list[Cell]] = []
         for name, each in results.items():
@@ -73,42 +71,10 @@ def tables(size: Size, say: Say) -> list[Table]:
     return found
 
 
-class _Meter:
-    """Measures one case, from when its connections are there.
-
-    Attributes:
-        end: when to stop.
-        found: events a second, and microseconds of CPU for each: the client's and the server's.
-    """
-
-    def __init__(self, server: Postgres, seconds: float) -> None:
-        self.found = (0.0, 0.0, 0.0)
-        self._server = server
-        self._seconds = seconds
-
-    def start(self) -> None:
-        """All is ready."""
-        self._before = server_cpu(self._server), time.process_time(), time.perf_counter()
-        self.end = self._before[2] + self._seconds
-
-    def stop(self, count: int) -> None:
-        """So many events are stored."""
-        there, own, begun = self._before
-        took, own, there = time.perf_counter() - begun, time.process_time() - own, server_cpu(self._server) - there
-        self.found = count / took, own / count * 1e6, there / count * 1e6
-
-
-def _measured(server: Postgres, case: _Case, seconds: float) -> tuple[float, float, float]:
-    meter = _Meter(server, seconds)
-    uvloop.run(_timed(case, server.url, meter))
-    return meter.found
-
-
-async def _timed(case: _Case, url: str, meter: _Meter) -> None:
+async def _make_tables(url: str) -> None:
     connection: Any = await asyncpg.connect(url)
     await connection.execute(_TABLES)
     await connection.close()
-    await case(url, meter)
 
 
 def server_cpu(server: Postgres) -> float:
@@ -123,14 +89,7 @@ def server_cpu(server: Postgres) -> float:
     return total
 
 
-async def _published(url: str, meter: _Meter, *, publishers: int, batch: int) -> None:
-    async with Hub(url) as hub:
-        await hub.publish("bench", "first")
-        meter.start()
-        meter.stop(await publish_until(hub, meter.end, publishers, batch))
-
-
-async def _raw(url: str, meter: _Meter, *, table: str, connections: int, batch: int) -> None:
+async def _raw(url: str, meter: Meter, *, table: str, connections: int, batch: int) -> None:
     stored = 0
     opened: list[Any] = [await asyncpg.connect(url) for _ in range(connections)]
     meter.start()

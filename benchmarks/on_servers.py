@@ -6,7 +6,8 @@ import asyncio
 import subprocess
 import sys
 import time
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeAlias
 
 import uvloop
 
@@ -33,11 +34,55 @@ uvloop.run(main())
 """
 
 
-async def published(url: str, seconds: float, publishers: int, batch: int) -> int:
-    """Publish to a log for so many seconds, the opening of the hub among them; see `publish_until`."""
-    end = time.perf_counter() + seconds
+class Meter:
+    """Measures one case, from when its connections are there.
+
+    Args:
+        server_cpu: the seconds of CPU that the server has taken.
+        seconds: how long to go on.
+
+    Attributes:
+        end: when to stop, by the performance counter.
+        found: events a second, and microseconds of CPU for each: the client's and the server's.
+    """
+
+    def __init__(self, server_cpu: Callable[[], float], seconds: float) -> None:
+        self.found: tuple[float, float, float] = (0.0, 0.0, 0.0)
+        self._server_cpu = server_cpu
+        self._seconds = seconds
+
+    def start(self) -> None:
+        """All is ready."""
+        self._before = self._server_cpu(), time.process_time(), time.perf_counter()
+        self.end: float = self._before[2] + self._seconds
+
+    def stop(self, count: int) -> None:
+        """So many events are stored."""
+        there, own, begun = self._before
+        took, own, there = time.perf_counter() - begun, time.process_time() - own, self._server_cpu() - there
+        self.found = count / took, own / count * 1e6, there / count * 1e6
+
+
+# What is measured, at the URL of a server.
+Case: TypeAlias = Callable[[str, Meter], Awaitable[None]]
+
+
+def measured(case: Case, url: str, meter: Meter) -> tuple[float, float, float]:
+    """Measure a case. Returns `Meter.found`."""
+    uvloop.run(_timed(case, url, meter))
+    return meter.found
+
+
+async def _timed(case: Case, url: str, meter: Meter) -> None:
+    await case(url, meter)
+
+
+async def published(url: str, meter: Meter, *, publishers: int, batch: int) -> None:
+    """Publish to a log; see `publish_until`."""
     async with Hub(url) as hub:
-        return await publish_until(hub, end, publishers, batch)
+        await hub.publish("bench", "first")
+        meter.start()
+        meter.stop(await publish_until(hub, meter.end, publishers, batch))
 
 
 async def publish_until(hub: Hub, end: float, publishers: int, batch: int) -> int:
