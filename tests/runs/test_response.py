@@ -182,6 +182,19 @@ async def test_a_reader_at_the_end_gets_204(app: App, client: httpx2.AsyncClient
         assert (answer.status_code, answer.content) == (204, b"")
 
 
+@pytest.mark.parametrize(("dialect", "status"), [("native", 204), ("openai-chat", 200), ("ai-sdk", 200)])
+async def test_a_post_at_the_end(client: httpx2.AsyncClient, dialect: str, status: int) -> None:
+    """Clients of other formats would take no content for an empty answer: they get the whole again."""
+    query = {"key": "k", "dialect": dialect}
+    first = await client.post("/answers", params=query)
+    last = events_of(first)[-1].id or ""
+    again = await client.post("/answers", params=query, headers={"last-event-id": last})
+    assert again.status_code == status
+    if status == 200:
+        assert events_of(again)[-1] == events_of(first)[-1]
+        assert "0 1 2 3 4 " in again.text
+
+
 async def test_head_gets_the_head_alone(app: App, client: httpx2.AsyncClient) -> None:
     """HEAD says what GET would, and opens no stream."""
     place = (await client.post("/answers")).headers["content-location"]

@@ -1,8 +1,9 @@
 """Runs over HTTP: the response that streams one, and the one that says where it is.
 
 What is decided before the head is sent: whether there is such a run for this owner (else 404, the same for none and for
-somebody else's), whether there is anything left to read (else 204, which tells an EventSource to stop), and the place
-to start from. Then it is an `EventSourceResponse` like any other.
+somebody else's), whether there is anything left to read (else 204, which tells an EventSource to stop; a POST of
+another API's client gets the whole answer again), and the place to start from. Then it is an `EventSourceResponse`
+like any other.
 """
 
 from __future__ import annotations
@@ -87,9 +88,11 @@ class RunResponse(StarletteCompatible):
         after = last_event_id(scope)
         stats = self._readers.store.stats
         if record.state == "ended" and (self._active or await self._has_all(after, record)):
-            stats.finished += 1
-            await _nothing(send)
-            return None
+            if self._active or scope["method"] in ("GET", "HEAD") or self._is_plain():
+                stats.finished += 1
+                await _nothing(send)
+                return None
+            after = None  # to its library the client is a new one, which takes no content for an empty answer
         dialect = None if self._dialect is None else dialect_for(self._dialect, record.head)
         stats.readers["resumed" if after else "new"] += 1
         reader = self._readers.read(record, after, dialect=dialect, fresh=True)
@@ -102,6 +105,10 @@ class RunResponse(StarletteCompatible):
         known = {name for name, _ in response.raw_headers} - {b"vary"}  # which may be there twice
         response.raw_headers += [pair for pair in self.raw_headers if pair[0] not in known]
         return response
+
+    def _is_plain(self) -> bool:
+        """Whether it is read by clients that take 204 for the end."""
+        return self._dialect is None or dialect_named(self._dialect).plain
 
     async def _has_all(self, after: str | None, record: Record) -> bool:
         """Whether a cursor is at the end of an ended run."""
