@@ -74,7 +74,7 @@ class Writer(GroupCommit):
         self.calls.append(len(events))
         self.at_server = asyncio.get_running_loop().create_future()
         self._works = True
-        self.tell()
+        self.acknowledge()
         if self.fast:
             await asyncio.sleep(0)
         else:
@@ -285,7 +285,7 @@ class Piped(GroupCommit):
         answered = asyncio.get_running_loop().create_future()
         self.waiting[number] = answered, batches
         self.most = max(self.most, len(self.waiting))
-        self.tell()
+        self.acknowledge()
         await answered
         return Answer("life", 0, self._known[number % 2][1], None)
 
@@ -345,7 +345,7 @@ class Doubled(GroupCommit):
         answered: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self.waiting[number] = answered, batches, after
         self.most = max(self.most, len(self.waiting))
-        self.tell()
+        self.acknowledge()
         return await answered
 
     def _keep(self, number: int, batches: Sequence[Batch], after: int | None) -> Answer | None:

@@ -201,11 +201,11 @@ def _json(answer: httpx2.Response) -> dict[str, Any]:
 
 def _unexplained(answer: httpx2.Response) -> str:
     """An error that is no problem of newswire's: another server answers, or a proxy."""
-    said = " ".join(answer.text[:200].split())
+    detail = " ".join(answer.text[:200].split())
     text = f"{shown_url(str(answer.url))} answers {answer.status_code} {answer.reason_phrase}"
     if answer.status_code < 500:
         text += ", as no newswire server does: check --url"
-    return text if said in ("", answer.reason_phrase) else f"{text}. It says: {said}"
+    return text if detail in ("", answer.reason_phrase) else f"{text}. It says: {detail}"
 
 
 def _not_newswire(answer: httpx2.Response) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class From(Enum):
 Start: TypeAlias = Position | str | From
 
 # The reader asked for whatever is kept, or a gap says already that something is missing: no second gap.
-_NO_NEWS: Final = -1
+_ALL_REPORTED: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def resolve_start(start: Start, span: Span) -> StartPoint:
     if start is From.LATEST:
         return StartPoint(span.latest)
     if start is From.EARLIEST or start is From.STATE:
-        return StartPoint(0, _NO_NEWS)
+        return StartPoint(0, _ALL_REPORTED)
     if isinstance(start, str):
         try:
             start = Position.parse(start)
@@ -69,7 +69,7 @@ def resolve_start(start: Start, span: Span) -> StartPoint:
 
 
 def _earliest(reason: str, after: str | None = None) -> StartPoint:
-    return StartPoint(0, _NO_NEWS, gap_data(reason, after, None))
+    return StartPoint(0, _ALL_REPORTED, gap_data(reason, after, None))
 
 
 def gap_data(reason: str, after: str | None, through: str | None, *, certain: bool = True) -> str:

@@ -401,9 +401,9 @@ class Subscription(Generic[E]):
                 self._runtime.left(self)
             if self._transform is not None:
                 self._transform.ended()
-            self._tell_end()
+            self._signal_end()
 
-    def _tell_end(self) -> None:
+    def _signal_end(self) -> None:
         if self._attendance is not None:
             self._attendance.end()
         on_end, self._on_end = self._on_end, None
@@ -507,7 +507,7 @@ class Subscription(Generic[E]):
         self._leave()
         if sink is None:
             self._state = _State.CLOSED
-            self._tell_end()
+            self._signal_end()
             return
         self._state = _State.ENDING
         if last is not None and self._stream:

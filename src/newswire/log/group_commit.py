@@ -159,7 +159,7 @@ class GroupCommit(ABC):
         self._number = itertools.count(1)
         self._queue: deque[Submitted] = deque()
         self._queued = 0  # events in it
-        self._told = 0  # events of the group that was answered last: their publishers will be back
+        self._acknowledged = 0  # events of the group that was answered last: their publishers will be back
         self._crowd = 0.0  # how many events all publishers together have sent at a time, lately
         self._pace = Pace()
         self._tasks: list[asyncio.Task[None]] = []  # each makes one call after the other
@@ -168,14 +168,14 @@ class GroupCommit(ABC):
         self._last: _Call | None = None  # the one that began last
         self._answered: asyncio.Future[None] | None = None
         self._unseen: tuple[str, int, Callable[[], list[Entry]], int] | None = None  # epoch, and what `_on_stored` gets
-        self._untold: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `tell`
+        self._unacknowledged: tuple[list[Submitted], Sequence[Outcome], str] | None = None  # see `acknowledge`
         self._returning = False  # publishers got outcomes during this call: they may be about to publish again
 
     @abstractmethod
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
     ) -> Answer | None:
-        """Have the server store batches, in one call. Calls `tell` as soon as the server has it to do.
+        """Have the server store batches, in one call. Calls `acknowledge` as soon as the server has it to do.
 
         Args:
             number: of the call: the server does nothing twice that comes twice under one number. Modulo `depth`, calls
@@ -218,13 +218,13 @@ class GroupCommit(ABC):
         for link in self._links:
             await link.close()
 
-    def tell(self) -> None:
-        """Tell of the outcomes of the group before: the hub's work for it is done while the server stores the next."""
-        untold, self._untold = self._untold, None
-        if untold is None:
+    def acknowledge(self) -> None:
+        """Give publishers the outcomes of the group before; the hub works on them while the server stores the next."""
+        unacknowledged, self._unacknowledged = self._unacknowledged, None
+        if unacknowledged is None:
             return
         self._returning = True
-        group, outcomes, epoch = untold
+        group, outcomes, epoch = unacknowledged
         unseen, self._unseen = self._unseen, None
         if unseen is not None and unseen[0] == self._server.epoch:
             self._on_stored(*unseen[1:])
@@ -254,23 +254,23 @@ class GroupCommit(ABC):
                 try:
                     outcomes, epoch = await self._store(group, number, before)
                 except Exception as error:  # the outermost frame of a task: those who submitted get it
-                    self.tell()
+                    self.acknowledge()
                     failed = error if isinstance(error, LogError) else LogError(f"the log failed: {error!r}")
                     outcomes, epoch = [failed] * sum(len(submitted.batches) for submitted in group), ""
                 finally:
                     call.ended.set_result(None)
                 self._pace.answered()
                 self._set_part()
-                self._untold = group, outcomes, epoch
+                self._unacknowledged = group, outcomes, epoch
                 for _ in range(_PASSES if self._returning and len(self._tasks) == 1 else 0):
                     if not self._queue:
                         await asyncio.sleep(0)
                 if not self._may_call(len(self._tasks) - 1):
-                    self.tell()
+                    self.acknowledge()
         finally:
             self._tasks.remove(asyncio.current_task())  # type: ignore[arg-type]
             self._places.append(place)
-            self.tell()
+            self.acknowledge()
             self._release()
             if not self._tasks:
                 self._fail_queue(LogUnavailable("the log gave up"))  # cancelled from outside
@@ -292,14 +292,14 @@ class GroupCommit(ABC):
             after = None if before is None or before.ended.done() else before.number
             try:
                 if not is_open:
-                    self.tell()
+                    self.acknowledge()
                 if not server.epoch:
                     await link.enter()
                 stale = _stale_batches(group, server.lives)
                 answer = await self._call(number, batches, stale, sent, after)
                 if after is not None and before is not None:
                     await before.wait()  # over another connection this answer may come before its own
-                self.tell()
+                self.acknowledge()
                 if answer is not None:
                     self.last = loop.time()
                     self._in_order = self._in_order or len(self._tasks) == 1
@@ -308,7 +308,7 @@ class GroupCommit(ABC):
                 await link.enter()
             except LogUnavailable as error:
                 self._in_order = False
-                self.tell()
+                self.acknowledge()
                 sent = sent or isinstance(error, LinkLost)
                 if not sent:
                     raise
@@ -365,7 +365,7 @@ class GroupCommit(ABC):
 
     def _next_group(self) -> list[Submitted]:
         queue, limits = self._queue, self._limits
-        self._crowd = max(self._queued + self._told, self._crowd * (1 - _SHARE))
+        self._crowd = max(self._queued + self._acknowledged, self._crowd * (1 - _SHARE))
         self._set_part()
         most = self.part_events
         group = [queue.popleft()]
@@ -375,7 +375,7 @@ class GroupCommit(ABC):
             group.append(submitted)
             events, size = events + submitted.events, size + submitted.size
         self._queued -= events
-        self._told = events
+        self._acknowledged = events
         return group
 
 

@@ -104,7 +104,7 @@ class Progress:
     message: str | None = None
 
     @property
-    def said(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """The fields that say something, as JSON has them."""
         fields = {"done": self.done, "total": self.total, "message": self.message}
         return {name: value for name, value in fields.items() if value is not None}

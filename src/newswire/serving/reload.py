@@ -55,9 +55,9 @@ def read_again(current: S, again: Again) -> tuple[S, str] | None:
     changed = [one.name for one in fields(current) if getattr(found, one.name) != getattr(current, one.name)]
     now = [name for name in changed if name in current.reloadable]
     later = [name for name in changed if name not in current.reloadable]
-    said = f"{_listed(now)} changed" if now else "none of them changed"
+    changes = f"{_listed(now)} changed" if now else "none of them changed"
     waiting = f"; {_listed(later)} can change only with a restart" if later else ""
-    line = f"read the settings and the files of keys again: {said}{waiting}"
+    line = f"read the settings and the files of keys again: {changes}{waiting}"
     return replace(current, **{name: getattr(found, name) for name in now}), line
 
 

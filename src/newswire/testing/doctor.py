@@ -23,7 +23,7 @@ def check_stream() -> Callable[..., Awaitable[None]]:
             pytest.fail(f"{url} can't be reached: {report.unreachable}", pytrace=False)
         wrong = [each for each in report.findings if each.code not in ignore]
         if wrong:
-            told = "\n\n".join(f"{each.code}: {each.what}\n{each.cure}" for each in wrong)
-            pytest.fail(f"{url}: {len(wrong)} findings\n\n{told}", pytrace=False)
+            listed = "\n\n".join(f"{each.code}: {each.what}\n{each.cure}" for each in wrong)
+            pytest.fail(f"{url}: {len(wrong)} findings\n\n{listed}", pytrace=False)
 
     return check

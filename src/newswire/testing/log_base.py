@@ -108,7 +108,7 @@ async def lost(log: Log, *channels: str) -> int:
     return (await log.read(Channels(map(name_or_pattern, channels)), 0, 1)).lost
 
 
-async def told(log: Log, *channels: str, after: int = 0) -> int:
+async def reported(log: Log, *channels: str, after: int = 0) -> int:
     """Up to where a reader of the channels after an offset hears that something is gone, or may be."""
     page = await log.read(Channels(map(name_or_pattern, channels)), after, 1)
     return max(page.lost, page.doubt)

@@ -21,8 +21,8 @@ from newswire.testing.log_base import (
     opened,
     publish,
     read_all,
+    reported,
     take,
-    told,
 )
 from newswire.wire.event import Event
 
@@ -44,8 +44,8 @@ class KeepTests(LogTests):
             await log.trim()
             if not self.per_channel:
                 assert offsets(await read_all(log, ">")) == [a[4], *b]
-                assert await told(log, "a") == await told(log, ">") == a[3]
-                assert await told(log, "a", after=a[3]) <= a[3]
+                assert await reported(log, "a") == await reported(log, ">") == a[3]
+                assert await reported(log, "a", after=a[3]) <= a[3]
                 return
             assert offsets(await read_all(log, "a")) == a[2:]
             assert offsets(await read_all(log, "b")) == b
@@ -75,7 +75,7 @@ class KeepTests(LogTests):
             kept = offsets(await read_all(log, "a"))
             assert 1 <= len(kept) <= 20
             assert kept == numbers[-len(kept) :]
-            assert await told(log, "a") == kept[0] - 1
+            assert await reported(log, "a") == kept[0] - 1
 
     async def test_max_age(self, make_log: MakeLog) -> None:
         """Events older than `max_age` go, all of them if need be, and a reader learns what it lost."""
@@ -84,7 +84,7 @@ class KeepTests(LogTests):
             with anyio.fail_after(PATIENCE):
                 while await read_all(log, "a"):
                     await log.trim()
-            assert await (lost if self.per_channel else told)(log, "a") == numbers[-1]
+            assert await (lost if self.per_channel else reported)(log, "a") == numbers[-1]
 
     async def test_first_matching_rule(self, make_log: MakeLog) -> None:
         """The first pattern that matches a channel counts for it; one that none matches keeps everything."""

@@ -153,7 +153,7 @@ def _rest(
             if thrown is None:
                 awaited = context.run(coroutine.send, None)
             else:
-                told, thrown = thrown, None
-                awaited = context.run(coroutine.throw, told)
+                exception, thrown = thrown, None
+                awaited = context.run(coroutine.throw, exception)
         except StopIteration:
             return

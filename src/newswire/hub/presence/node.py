@@ -325,8 +325,8 @@ class Node:
         self._cleaner.take(data, offset)
         channels = read_forgotten(data)[0]
         self.roster.forget(channels)
-        for name, said in list(self._gone.items()):
-            if said <= channels.get(names.NODES + name, 0):
+        for name, offset_gone in list(self._gone.items()):
+            if offset_gone <= channels.get(names.NODES + name, 0):
                 del self._gone[name]
 
     def _whole(self) -> None:

@@ -104,7 +104,7 @@ class MemoryEngine(Engine):
             first = kept.latest + 1
             added = kept.append(batch.events, batch.sizes, self._clock())
             if self._followers:
-                self._tell(added)
+                self._notify(added)
             on_done([first], self._epoch)
             return
         added = []
@@ -127,7 +127,7 @@ class MemoryEngine(Engine):
             if batch.token is not None:
                 self._remember(batch.token, (first, len(batch.events), now))
         if added and self._followers:
-            self._tell(added)
+            self._notify(added)
         on_done(outcomes, self._epoch)
 
     def _holds(self, condition: Condition) -> bool:
@@ -141,7 +141,7 @@ class MemoryEngine(Engine):
         while len(tokens) > TOKENS_KEPT or next(iter(tokens.values()))[2] < place[2] - TOKEN_SECONDS:
             del tokens[next(iter(tokens))]
 
-    def _tell(self, added: Sequence[Entry]) -> None:
+    def _notify(self, added: Sequence[Entry]) -> None:
         """Give the followers what is new."""
         there = added[0].offset > self._kept.evicted_through  # else room was made of some of it already
         for follower in list(self._followers):
@@ -343,7 +343,7 @@ class MemoryEngine(Engine):
         self._epoch, self._lives = copied.lives.epoch, copied.lives
         added = kept.restore(copied)
         if self._followers and added:
-            self._tell(added)
+            self._notify(added)
 
     def _forked(self) -> None:
         self._epoch = new_epoch()

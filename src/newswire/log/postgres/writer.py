@@ -37,7 +37,7 @@ class Writer(GroupCommit):
         await link.settle()
         try:
             [answer] = await link.call(
-                APPEND, server.epoch, server.seen, call, sent, before, *arguments, on_sent=self.tell
+                APPEND, server.epoch, server.seen, call, sent, before, *arguments, on_sent=self.acknowledge
             )
         except Gone:
             return None

@@ -38,7 +38,7 @@ class Writer(GroupCommit):
         keys = [self._keys[number % self.depth], *encoded.keys]
         now = int(self._clock() * 1e6)
         status, *rest = await link.call(
-            APPEND, keys, self._server.epoch, number, now, KNOWN_MS, *encoded.arguments, on_sent=self.tell
+            APPEND, keys, self._server.epoch, number, now, KNOWN_MS, *encoded.arguments, on_sent=self.acknowledge
         )
         if status == _LATE:
             raise self._corrupt()

@@ -52,14 +52,14 @@ class Job(Generic[T]):
     def succeed(self, result: T) -> None:
         """It was done."""
         if self.done is not None:
-            tell(self.done.get_loop(), succeed, self.done, result)
+            call_in(self.done.get_loop(), succeed, self.done, result)
         if self.over is not None:
             self.over()
 
     def fail(self, error: BaseException) -> None:
         """It could not be done."""
         if self.done is not None:
-            tell(self.done.get_loop(), _fail, self.done, error)
+            call_in(self.done.get_loop(), _fail, self.done, error)
         if self.over is not None:
             self.over()
 
@@ -189,7 +189,7 @@ class DatabaseThread:
             if item is not None:
                 self._refuse(item, error)
         for future in waiting:
-            tell(future.get_loop(), succeed, future, None)
+            call_in(future.get_loop(), succeed, future, None)
 
     def _refuse(self, item: Any, error: NewswireError) -> None:
         """Let an item fail that was not done; called in any thread."""
@@ -244,7 +244,7 @@ class DatabaseThread:
 _BROKEN = {sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL, sqlite3.SQLITE_READONLY}
 
 
-def tell(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
+def call_in(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *args: object) -> None:
     """Call back in the event loop."""
     try:
         loop.call_soon_threadsafe(call, *args)

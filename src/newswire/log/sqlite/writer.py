@@ -22,7 +22,7 @@ from newswire.log.failures import as_log_error
 from newswire.log.sqlite.admin import restore
 from newswire.log.sqlite.append import Appender
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
-from newswire.log.sqlite.thread import DatabaseThread, Job, tell
+from newswire.log.sqlite.thread import DatabaseThread, Job, call_in
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -182,7 +182,7 @@ class Writer(DatabaseThread):
         if isinstance(item, Job):
             item.fail(error)
         else:
-            self._tell([item], [as_log_error(error)] * len(item.batches), [])
+            self._acknowledge([item], [as_log_error(error)] * len(item.batches), [])
 
     def _store(self, group: list[Submission]) -> None:
         before = len(self._taken)
@@ -190,7 +190,7 @@ class Writer(DatabaseThread):
         outcomes: list[Outcome] = []
         stored: list[_Stored] = []
         self._commit([batch for submission in group for batch in submission.batches], outcomes, stored)
-        self._tell(group, outcomes, stored)
+        self._acknowledge(group, outcomes, stored)
         del self._taken[before:]
 
     def _commit(self, batches: list[Batch], outcomes: list[Outcome], stored: list[_Stored]) -> None:
@@ -256,13 +256,13 @@ class Writer(DatabaseThread):
 
     # -- back to the event loop
 
-    def _tell(self, group: list[Submission], outcomes: list[Outcome], stored: list[_Stored]) -> None:
+    def _acknowledge(self, group: list[Submission], outcomes: list[Outcome], stored: list[_Stored]) -> None:
         """Call back in each event loop that has batches in a group.
 
         It is one loop, unless some came from a loop that was closed before they were stored.
         """
         for loop in {submission.loop: None for submission in group}:
-            tell(loop, self._resolve, loop, group, outcomes, stored)
+            call_in(loop, self._resolve, loop, group, outcomes, stored)
 
     def _resolve(
         self,

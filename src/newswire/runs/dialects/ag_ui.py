@@ -64,7 +64,7 @@ class AGUI(Dialect):
             self._usage = part
             return []
         if isinstance(part, Progress):
-            return [_event("CUSTOM", name="progress", value=part.said)]
+            return [_event("CUSTOM", name="progress", value=part.as_json)]
         return [_event("CUSTOM", name=part.name, value=part.value)]
 
     def close(self, result: Any) -> list[Event]:

@@ -72,7 +72,7 @@ class AISDK(Dialect):
             self._usage = part
             return []
         if isinstance(part, Progress):
-            return [block({"type": "data-progress", "id": "progress", "data": part.said})]
+            return [block({"type": "data-progress", "id": "progress", "data": part.as_json})]
         return [block({"type": f"data-{part.name}", "data": part.value})]
 
     def close(self, result: Any) -> list[Event]:
@@ -136,8 +136,8 @@ class AISDK(Dialect):
             return []
         call.whole = True
         self._available.add(call.id)
-        told = {"type": "tool-input-available", "toolCallId": call.id, "toolName": call.name, "input": call.input}
-        return [block(told)]
+        chunk = {"type": "tool-input-available", "toolCallId": call.id, "toolName": call.name, "input": call.input}
+        return [block(chunk)]
 
     def _all_available(self) -> list[Event]:
         return [event for call in self._calls for event in self._make_available(call)]
@@ -147,8 +147,8 @@ class AISDK(Dialect):
         if call is None:
             return []
         self._step_over = self._step_over or not self._calls.unanswered
-        told: dict[str, Any] = {"type": "tool-output-available", "toolCallId": call.id, "output": part.output}
+        chunk: dict[str, Any] = {"type": "tool-output-available", "toolCallId": call.id, "output": part.output}
         if part.error:
             text = part.output if isinstance(part.output, str) else write_json(part.output)
-            told = {"type": "tool-output-error", "toolCallId": call.id, "errorText": text}
-        return [*self._make_available(call), block(told)]
+            chunk = {"type": "tool-output-error", "toolCallId": call.id, "errorText": text}
+        return [*self._make_available(call), block(chunk)]

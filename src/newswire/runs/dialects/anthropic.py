@@ -61,11 +61,11 @@ class Anthropic(Dialect):
 
     def write(self, part: Part) -> list[Event]:
         """See `Dialect.write`."""
-        return [event for told in self._turns.feed(part) for event in self._write(told)]
+        return [event for ready in self._turns.feed(part) for event in self._write(ready)]
 
     def close(self, result: Any) -> list[Event]:
         """See `Dialect.close`."""
-        events = [event for told in self._turns.rest() for event in self._write(told)]
+        events = [event for ready in self._turns.rest() for event in self._write(ready)]
         reason = self._turns.calls.reason(self._finish)
         reason = _STOP_REASONS.get(reason, reason)
         usage = {"input_tokens": self._usage.input_tokens, "output_tokens": self._usage.output_tokens}

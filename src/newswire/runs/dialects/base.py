@@ -75,7 +75,7 @@ class End:
     error: Mapping[str, str] | None = None
     result: Any = None
 
-    def said(self) -> dict[str, Any]:
+    def fields(self) -> dict[str, Any]:
         """What of it is stored."""
         found = {"reason": self.reason, "error": self.error, "result": self.result}
         return {name: value for name, value in found.items() if value is not None}
@@ -86,7 +86,7 @@ class End:
         Raises:
             TypeError, ValueError, RecursionError: JSON has no words for the result.
         """
-        return Event(write_json(self.said()), END)
+        return Event(write_json(self.fields()), END)
 
 
 @dataclass(frozen=True, slots=True)

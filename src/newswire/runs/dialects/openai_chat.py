@@ -53,11 +53,11 @@ class OpenAIChat(Dialect):
 
     def write(self, part: Part) -> list[Event]:
         """See `Dialect.write`."""
-        return [event for told in self._turns.feed(part) for event in self._write(told)]
+        return [event for ready in self._turns.feed(part) for event in self._write(ready)]
 
     def close(self, result: Any) -> list[Event]:
         """See `Dialect.close`."""
-        events = [event for told in self._turns.rest() for event in self._write(told)]
+        events = [event for ready in self._turns.rest() for event in self._write(ready)]
         events.append(self._chunk({}, self._turns.calls.reason(self._finish)))
         if self._usage is not None:
             read, written = self._usage.input_tokens, self._usage.output_tokens
@@ -160,8 +160,8 @@ class OpenAIChatParser(UpstreamParser):
         if choice.get("finish_reason") or choice.get("logprobs") or not isinstance(delta, dict) or len(delta) != 1:
             return None
         (field,) = delta
-        said = {name: data[name] for name in sorted(data.keys() - {"choices", "created", "obfuscation"})}
-        key = (repr(said), choice.get("index"), field)
+        envelope = {name: data[name] for name in sorted(data.keys() - {"choices", "created", "obfuscation"})}
+        key = (repr(envelope), choice.get("index"), field)
         if field in _TEXTS and isinstance(delta[field], str):
             return TextDelta(key, delta[field], lambda text: _with(data, choice, {field: text}))
         calls = objects(delta[field]) if field == "tool_calls" else []

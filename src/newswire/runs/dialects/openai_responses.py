@@ -94,8 +94,8 @@ class OpenAIResponses(Dialect):
     def fail(self, problem: Problem) -> list[Event]:
         """See `Dialect.fail`."""
         if problem.code == "goodbye":
-            told = {"code": problem.code, "message": problem.message, "param": None}
-            return [self._event("error", **told, error={"type": problem.type, **told})]
+            fields = {"code": problem.code, "message": problem.message, "param": None}
+            return [self._event("error", **fields, error={"type": problem.type, **fields})]
         self._remember()
         if problem.code == "stopped":
             return [self._incomplete(problem.code)]
@@ -110,10 +110,10 @@ class OpenAIResponses(Dialect):
             events = [*self._shut(), *self._begin(type(part))]
         self._pieces.append(part.text)
         if isinstance(part, Text):
-            told = self._at(self._place, content_index=0, delta=part.text, logprobs=[])
-            return [*events, self._event("response.output_text.delta", **told)]
-        told = self._at(self._place, summary_index=0, delta=part.text)
-        return [*events, self._event("response.reasoning_summary_text.delta", **told)]
+            fields = self._at(self._place, content_index=0, delta=part.text, logprobs=[])
+            return [*events, self._event("response.output_text.delta", **fields)]
+        fields = self._at(self._place, summary_index=0, delta=part.text)
+        return [*events, self._event("response.reasoning_summary_text.delta", **fields)]
 
     def _begin(self, kind: type[Text | Reasoning]) -> list[Event]:
         """Add an item that text or reasoning is written to."""
@@ -122,11 +122,11 @@ class OpenAIResponses(Dialect):
         self._pieces = []
         if kind is Text:
             added = self._add("msg", type="message", status="in_progress", role="assistant", content=[])
-            told = self._at(self._place, content_index=0, part=_part(kind, ""))
-            return [added, self._event("response.content_part.added", **told)]
+            fields = self._at(self._place, content_index=0, part=_part(kind, ""))
+            return [added, self._event("response.content_part.added", **fields)]
         added = self._add("rs", type="reasoning", status="in_progress", summary=[])
-        told = self._at(self._place, summary_index=0, part=_part(kind, ""))
-        return [added, self._event("response.reasoning_summary_part.added", **told)]
+        fields = self._at(self._place, summary_index=0, part=_part(kind, ""))
+        return [added, self._event("response.reasoning_summary_part.added", **fields)]
 
     def _remember(self) -> None:
         """Put what was written into the open item."""
@@ -145,16 +145,16 @@ class OpenAIResponses(Dialect):
             done = self._event(
                 "response.output_text.done", **self._at(self._place, content_index=0, text=text, logprobs=[])
             )
-            told = self._event("response.content_part.done", **self._at(self._place, content_index=0, part=part))
+            part_done = self._event("response.content_part.done", **self._at(self._place, content_index=0, part=part))
         else:
             done = self._event(
                 "response.reasoning_summary_text.done", **self._at(self._place, summary_index=0, text=text)
             )
-            told = self._event(
+            part_done = self._event(
                 "response.reasoning_summary_part.done", **self._at(self._place, summary_index=0, part=part)
             )
         self._open = None
-        return [done, told, self._done(self._place)]
+        return [done, part_done, self._done(self._place)]
 
     # -- tools
 
@@ -165,9 +165,9 @@ class OpenAIResponses(Dialect):
         )
 
     def _input(self, call: Call, text: str) -> list[Event]:
-        told = self._at(self._places[call.id], delta=text)
+        fields = self._at(self._places[call.id], delta=text)
         return [
-            self._event("response.function_call_arguments.delta", **told),
+            self._event("response.function_call_arguments.delta", **fields),
             *(self._whole(call) if call.whole else ()),
         ]
 
@@ -178,8 +178,8 @@ class OpenAIResponses(Dialect):
             return []
         call.whole = True
         arguments = self._output[place]["arguments"] = call.text.strip() or "{}"
-        told = self._at(place, name=call.name, arguments=arguments)
-        return [self._event("response.function_call_arguments.done", **told), self._done(place)]
+        fields = self._at(place, name=call.name, arguments=arguments)
+        return [self._event("response.function_call_arguments.done", **fields), self._done(place)]
 
     def _all_whole(self) -> list[Event]:
         return [event for call in self._calls for event in self._whole(call)]
@@ -322,9 +322,9 @@ class OpenAIResponsesParser(UpstreamParser):
             return None
         if data.get("logprobs") or not isinstance(data.get("delta"), str):
             return None
-        said = {name: data[name] for name in sorted(data.keys() - {"delta", "sequence_number", "obfuscation"})}
+        envelope = {name: data[name] for name in sorted(data.keys() - {"delta", "sequence_number", "obfuscation"})}
         kind = event.event
-        return TextDelta(repr(said), data["delta"], lambda text: block({**data, "delta": text}, kind))
+        return TextDelta(repr(envelope), data["delta"], lambda text: block({**data, "delta": text}, kind))
 
     def _delta(self, kind: str, place: Any, value: Any) -> list[Part]:
         part: Text | Reasoning | ToolInput | None = None

@@ -150,17 +150,17 @@ class ToolCalls:
         self._unanswered -= 1
         return call
 
-    def reason(self, said: str | None) -> str:
+    def reason(self, given: str | None) -> str:
         """Why the model stopped: what the producer said, also if no format of ours knows the reason.
 
         A client that reads `tool_calls` sets out to answer them, so this is not said of calls that were answered.
 
         Args:
-            said: what the producer said last; None if it said nothing.
+            given: what the producer said last; None if it said nothing.
         """
-        if said is None or said == "tool_calls":
+        if given is None or given == "tool_calls":
             return "tool_calls" if self.unanswered else "stop"
-        return said
+        return given
 
 
 class SerializedToolCalls:
@@ -182,15 +182,15 @@ class SerializedToolCalls:
         self._held: list[Part] = []
 
     def feed(self, part: Part) -> list[Part]:
-        """The parts to tell now that this one is there."""
+        """The parts to write now that this one is there."""
         turn = self._turn
         if turn is None:
-            return self._tell(part)
+            return self._pass_on(part)
         if isinstance(part, (Usage, Progress, Data)):
             return [part]
         if isinstance(part, ToolInput) and part.id == turn.id:
-            told = self._tell(part)
-            return told + self._next() if turn.whole else told
+            ready = self._pass_on(part)
+            return ready + self._next() if turn.whole else ready
         ends = isinstance(part, Finish) or (isinstance(part, ToolOutput) and part.id == turn.id)
         # A model that speaks again has said the input, unless it is plain that it has not.
         if ends or (isinstance(part, (Text, Reasoning)) and not turn.begun):
@@ -205,7 +205,7 @@ class SerializedToolCalls:
             parts += [*self._whole(self._turn), *self._next()]
         return parts
 
-    def _tell(self, part: Part) -> list[Part]:
+    def _pass_on(self, part: Part) -> list[Part]:
         if isinstance(part, ToolCall):
             self._turn = self.calls.begin(part)
             return [] if self._turn is None else [part]
@@ -222,7 +222,7 @@ class SerializedToolCalls:
         return [ToolInput(call.id, "{}")] if empty else []
 
     def _next(self) -> list[Part]:
-        """Tell what was held, up to an input that is not whole."""
+        """What was held, up to an input that is not whole."""
         self._turn = None
         held, self._held = self._held, []
-        return [told for part in held for told in self.feed(part)]
+        return [ready for part in held for ready in self.feed(part)]

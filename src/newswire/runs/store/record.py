@@ -174,7 +174,7 @@ class Record:
         found = dict(self.more)
         found.update((name, value) for name in _STORED if (value := getattr(self, name)) != _DEFAULTS.get(name))
         if self.end is not None:
-            found["end"] = {**self.more.get("end", {}), **self.end.said()}
+            found["end"] = {**self.more.get("end", {}), **self.end.fields()}
         return Event(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")), "record")
 
     @classmethod
