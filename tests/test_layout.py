@@ -1,4 +1,4 @@
-"""Tests mirror `src/newswire` by name: `tests/log/test_retry.py` tests `log/retry.py`.
+"""Tests mirror `src/newswire` by name: `tests/log/test_retry.py` tests `log/retry.py`. A class's name is of one class.
 
 A test of a module or package may add words to its name: `test_sqlite_fork.py` tests `log/sqlite`. The tests below hold
 promises that several modules keep together, and so have names of their own.
@@ -6,6 +6,8 @@ promises that several modules keep together, and so have names of their own.
 
 from __future__ import annotations
 
+import ast
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -76,3 +78,15 @@ def is_mirror(module: str) -> bool:
 def test_each_test_module_mirrors_a_module() -> None:
     """Each test module is named after what it tests, or is listed above, and the list has no others."""
     assert {module for module in modules() if not is_mirror(module)} == set(ACROSS)
+
+
+def test_one_class_has_a_name() -> None:
+    """Who searches for a public class's name finds one, but where a framework prescribes the name."""
+    names = Counter(
+        node.name
+        for path in SOURCE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    prescribed = {"Command", "EventSourceResponse"}  # Django's, and FastAPI's and sse-starlette's
+    assert {name for name, count in names.items() if count > 1} == prescribed

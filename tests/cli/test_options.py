@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from tests.fixtures.serve import Serve
 
 from newswire.cli.main import newswire
-from newswire.cli.options import Body, headers_of
+from newswire.cli.options import BodyParam, headers_of
 
 
 @pytest.mark.parametrize("command", [["publish", "news", "x"], ["tail", "news"], ["top", "--once"]])
@@ -59,8 +59,8 @@ def test_a_body_is_json_unless_a_header_says_otherwise(tmp_path: Path) -> None:
     """A text, a file or the standard input."""
     file = tmp_path / "body"
     file.write_bytes(b"\xff{}")
-    body = Body().convert(f"@{file}", None, None)
-    assert (body, Body().convert("\udcff{}", None, None)) == (b"\xff{}", b"\xff{}")
+    body = BodyParam().convert(f"@{file}", None, None)
+    assert (body, BodyParam().convert("\udcff{}", None, None)) == (b"\xff{}", b"\xff{}")
     assert headers_of([("X-A", "b")], body) == {"X-A": "b", "content-type": "application/json"}
     assert headers_of([("Content-Type", "text/plain")], body) == {"Content-Type": "text/plain"}
     assert headers_of([], None) == {}

@@ -12,7 +12,7 @@ from tests.fixtures.ports import free_port
 from tests.fixtures.serve import Reader, Serve, call_newswire
 from tests.fixtures.terminal import Terminal
 
-from newswire.cli.top import Snapshot, view
+from newswire.cli.top import ServerSnapshot, view
 from newswire.server.auth import new_token
 
 SECRET = "a secret of sixty-four bytes, which is as long as HS512 wants it to be"
@@ -102,8 +102,8 @@ def test_the_picture_fits_and_shows_what_needs_a_look_first() -> None:
         "behind": 0,
     }
     streams = [dict(stream) for _ in range(59)] + [{**stream, "state": "stalled", "behind": 12, "more_channels": 3}]
-    before = Snapshot("http://x", {**stats, "now": 99.0, "delivered": 400, "channels": []}, [])
-    snapshot = Snapshot("http://x", stats, streams, True, before)
+    before = ServerSnapshot("http://x", {**stats, "now": 99.0, "delivered": 400, "channels": []}, [])
+    snapshot = ServerSnapshot("http://x", stats, streams, True, before)
     console = Console(width=100, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(view(snapshot, height=30))
     lines = console.export_text().splitlines()
@@ -127,7 +127,7 @@ def test_one_of_each_and_no_password() -> None:
         "subscribers": 1, "stalled": 1, "delivered": 1, "gaps": 1, "kept": 1, "channels": [],
     }  # fmt: skip
     console = Console(width=100, record=True, file=io.StringIO())
-    console.print(view(Snapshot("http://ada:hunter2@x", stats, []), height=30))
+    console.print(view(ServerSnapshot("http://ada:hunter2@x", stats, []), height=30))
     head, numbers, *_ = console.export_text().splitlines()
     assert head.startswith("newswire top  http://x  log sqlite, up")
     assert numbers.rstrip() == "1 stream   1 stalled   0/s published   – delivered   1 event kept   1 gap"

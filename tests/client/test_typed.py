@@ -353,7 +353,7 @@ def test_no_text_of_a_server_steers_a_terminal(data: str, caplog: pytest.LogCapt
     bad = Event(data % evil, f"x{evil}", f"1{evil}")
     with pytest.raises(BadPayload) as caught:
         decode_as(bad, int)
-    reader = typed.Reader(int, "skip", None)
+    reader = typed.TypedReader(int, "skip", None)
     for event in (bad, Event(f'{{"reason": "{evil}"}}', "newswire.gap")):
         reader.read(event)
     assert len(caplog.messages) == 2

@@ -17,7 +17,7 @@ from newswire.errors import Closed, LogUnavailable
 from newswire.log.memory import MemoryLog
 from newswire.runs import Runs
 from newswire.testing import next_event
-from newswire.testing.asgi import Exchange
+from newswire.testing.asgi import AppExchange
 
 pytestmark = pytest.mark.anyio
 
@@ -248,7 +248,7 @@ async def test_the_body_of_an_answer_in_memory_is_waited_for_with_timeouts() -> 
         await release.wait()
         await send({"type": "http.response.body", "body": b"late", "more_body": False})
 
-    exchange = Exchange(app, {}, b"")
+    exchange = AppExchange(app, {}, b"")
     await exchange.started()
     pieces = aiter(exchange.pieces())
     with pytest.raises(TimeoutError):

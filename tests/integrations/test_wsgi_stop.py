@@ -22,7 +22,7 @@ from tests.fixtures.serve import Reader, clean_environment
 
 from newswire import Hub
 from newswire.integrations.wsgi import WsgiStream
-from newswire.integrations.wsgi_stop import Server, Teller, teller
+from newswire.integrations.wsgi_stop import Teller, WsgiServer, teller
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.anyio
 class Stream:
     """Notes its end in a list."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: WsgiServer) -> None:
         self.ended = asyncio.Event()
         server.streams[self] = None
         self._server = server
@@ -46,8 +46,8 @@ async def test_streams_end_with_their_server_and_others_do_not() -> None:
     """Also one that comes too late. A server that has no streams is not looked at, and forgotten."""
     stopped, other = threading.Event(), threading.Event()
     tell = Teller(stopped, lambda event: not event.is_set())
-    server, healthy = Server.of(tell), Server.of(Teller(other, tell.runs))
-    assert Server.of(tell) is server is not healthy
+    server, healthy = WsgiServer.of(tell), WsgiServer.of(Teller(other, tell.runs))
+    assert WsgiServer.of(tell) is server is not healthy
     stream, elsewhere = Stream(server), Stream(healthy)
     server.watch()
     healthy.watch()
@@ -59,7 +59,7 @@ async def test_streams_end_with_their_server_and_others_do_not() -> None:
     assert not elsewhere.ended.is_set()
     elsewhere.end()
     async with asyncio.timeout(PATIENCE):
-        while Server.of(tell) is server or Server.of(Teller(other, tell.runs)) is healthy:
+        while WsgiServer.of(tell) is server or WsgiServer.of(Teller(other, tell.runs)) is healthy:
             await asyncio.sleep(0.05)
 
 

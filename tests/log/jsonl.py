@@ -22,9 +22,9 @@ from newswire.log.engine import (
     TOKEN_SECONDS,
     Batch,
     Engine,
+    EngineLimits,
     Entry,
     Known,
-    Limits,
     OnDone,
     OnEntries,
     Outcome,
@@ -119,7 +119,7 @@ class JsonLines(Engine):
         stalled: calls hang.
     """
 
-    limits = Limits(nul=False, batch_events=10_000, batch_bytes=32 * 2**20, answer_seconds=20.0)
+    limits = EngineLimits(nul=False, batch_events=10_000, batch_bytes=32 * 2**20, answer_seconds=20.0)
     atomic = True
 
     def __init__(
@@ -131,7 +131,9 @@ class JsonLines(Engine):
         dice: random.Random | None = None,
         answer_seconds: float = 20.0,
     ) -> None:
-        self.limits = Limits(nul=False, batch_events=10_000, batch_bytes=32 * 2**20, answer_seconds=answer_seconds)
+        self.limits = EngineLimits(
+            nul=False, batch_events=10_000, batch_bytes=32 * 2**20, answer_seconds=answer_seconds
+        )
         self.trouble = 0.0
         self.stalled = False
         self._path = path

@@ -16,8 +16,8 @@ from tests.fixtures.engines import Nats, Postgres, Valkey
 from newswire.errors import LimitExceeded, LogError
 from newswire.hub.hub import Hub
 from newswire.log import Channels, Log, MemoryLog, Retention, open_log
-from newswire.log.copy import Progress, copy
-from newswire.log.engine import Copied, Limits
+from newswire.log.copy import CopyProgress, copy
+from newswire.log.engine import Copied, EngineLimits
 from newswire.log.nats.engine import NatsLog
 from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
@@ -87,7 +87,7 @@ async def test_what_is_lost_after_it_was_copied_is_no_loss_of_the_copy(
         await publish(source, "few", "1", "2", "3")
         await source.trim()
         stop = asyncio.Event()
-        shown: list[Progress] = []
+        shown: list[CopyProgress] = []
         following = asyncio.create_task(copy(source, target, until=stop, on_progress=shown.append))
         await state(lambda: bool(shown) and shown[-1].is_whole)
         await publish(source, "few", "4")
@@ -136,7 +136,7 @@ async def test_a_target_that_is_in_use_is_refused(make_log: Callable[..., Log]) 
 async def test_an_event_that_the_target_can_t_store_is_named() -> None:
     """Before anything of its page is stored."""
     async with opened(MemoryLog()) as source, opened(MemoryLog()) as target:
-        target.limits = Limits(event_bytes=5, nul=False)
+        target.limits = EngineLimits(event_bytes=5, nul=False)
         await publish(source, "a", "1", "too large")
         with pytest.raises(LimitExceeded, match="size in bytes of event 2 of a"):
             await copy(source, target)
@@ -177,9 +177,9 @@ async def test_a_target_that_loses_its_end_gets_it_again(make_source: Callable[.
     """A server that keeps no file is killed and started again while it follows the original: the copy is whole."""
     with Valkey("--dbfilename", "log.rdb") as server:
         async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
-            until, seen = asyncio.Event(), Progress("", 0, 0, 0)
+            until, seen = asyncio.Event(), CopyProgress("", 0, 0, 0)
 
-            def on_progress(progress: Progress) -> None:
+            def on_progress(progress: CopyProgress) -> None:
                 nonlocal seen
                 seen = progress
 
@@ -204,9 +204,9 @@ async def test_a_target_that_is_away_when_losses_are_copied(make_source: Callabl
     """A copy that follows waits for it, as for every other call."""
     with Valkey("--appendonly", "yes", "--appendfsync", "always") as server:
         async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
-            until, seen = asyncio.Event(), Progress("", 0, 0, 0)
+            until, seen = asyncio.Event(), CopyProgress("", 0, 0, 0)
 
-            def on_progress(progress: Progress) -> None:
+            def on_progress(progress: CopyProgress) -> None:
                 nonlocal seen
                 if not seen.through:
                     server.kill()  # what the original has lost comes next

@@ -11,8 +11,8 @@ import pytest
 
 from newswire.errors import LogUncertain
 from newswire.log import group_commit
-from newswire.log.engine import Batch, Entry, Limits, Outcome
-from newswire.log.group_commit import Answer, GroupCommit, Pace
+from newswire.log.engine import Batch, EngineLimits, Entry, Outcome
+from newswire.log.group_commit import CallAnswer, GroupCommit, GroupPace
 from newswire.log.server import LinkLost, RemoteServer
 from newswire.wire.event import Event
 
@@ -51,7 +51,7 @@ class Writer(GroupCommit):
         alone: how often publishers got outcomes while the server had nothing to do.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: EngineLimits) -> None:
         server = RemoteServer("test", 0.02, True)
         server.epoch = "life"
         super().__init__(server, [OpenLink()], limits, self._take)
@@ -69,7 +69,7 @@ class Writer(GroupCommit):
 
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         events = [event.data for batch in batches for _, event in batch.events]
         self.calls.append(len(events))
         self.at_server = asyncio.get_running_loop().create_future()
@@ -83,7 +83,7 @@ class Writer(GroupCommit):
         self._works = False
         before = len(self.stored)
         self.stored += events
-        return Answer("life", 0, before, None)
+        return CallAnswer("life", 0, before, None)
 
 
 class Losing(Writer):
@@ -97,7 +97,7 @@ class Losing(Writer):
 
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         if number == 2:
             self.lost += 1
             raise LinkLost("no answer")
@@ -166,7 +166,7 @@ async def answer(writer: Writer) -> None:
 
 async def test_groups_are_halves() -> None:
     """While the server stores one half of what publishers send, the other half of them publish again."""
-    writer = Writer(Limits())
+    writer = Writer(EngineLimits())
     publishers = Publishers(writer, PUBLISHERS)
     await answer(writer)
     for _ in range(8):
@@ -184,7 +184,7 @@ async def test_groups_are_halves() -> None:
 async def test_a_fast_server_does_not_join_the_halves() -> None:
     """An answer that comes before the publishers of the other half have published again waits for them: the server gets
     their group first, and has something to do while the hub works on the answer."""
-    writer = Writer(Limits())
+    writer = Writer(EngineLimits())
     writer.fast = True
     publishers = Publishers(writer, PUBLISHERS)
     await publishers.wait()
@@ -194,7 +194,7 @@ async def test_a_fast_server_does_not_join_the_halves() -> None:
 
 async def test_groups_are_whole_where_the_server_takes_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where this process mostly waits, a group is all that is there."""
-    writer = Writer(Limits())
+    writer = Writer(EngineLimits())
     writer._pace.divided = False
     monkeypatch.setattr(writer._pace, "answered", lambda: None)
     publishers = Publishers(writer, PUBLISHERS)
@@ -207,7 +207,7 @@ async def test_groups_are_whole_where_the_server_takes_the_time(monkeypatch: pyt
 
 async def test_few_events_are_not_divided() -> None:
     """Groups of a few events cost more than they gain."""
-    writer = Writer(Limits())
+    writer = Writer(EngineLimits())
     publishers = Publishers(writer, 16)
     await answer(writer)
     assert writer.calls[-1] == 16
@@ -216,7 +216,7 @@ async def test_few_events_are_not_divided() -> None:
 
 async def test_a_group_has_its_limit() -> None:
     """A group is no larger than the limit, whatever waits."""
-    writer = Writer(Limits(group_events=20))
+    writer = Writer(EngineLimits(group_events=20))
     publishers = Publishers(writer, 200)
     await publishers.end()
     assert max(writer.calls) <= 20
@@ -229,7 +229,7 @@ def test_the_pace(part: float, divided: bool, monkeypatch: pytest.MonkeyPatch) -
     now = worked = 0.0
     monkeypatch.setattr(group_commit, "perf_counter", lambda: now)
     monkeypatch.setattr(group_commit, "thread_time", lambda: worked)
-    pace = Pace()
+    pace = GroupPace()
     pace.begin()
     assert pace.divided
     for _ in range(40):
@@ -244,7 +244,7 @@ def test_the_pace(part: float, divided: bool, monkeypatch: pytest.MonkeyPatch) -
 
 async def test_an_answer_that_is_lost_while_others_wait() -> None:
     """The half whose answer is lost is uncertain, if it can't be repeated in time; no one else is."""
-    writer = Losing(Limits())
+    writer = Losing(EngineLimits())
     publishers = Publishers(writer, PUBLISHERS)
     await passes()
     while not publishers.done:
@@ -271,7 +271,7 @@ class Piped(GroupCommit):
         server = RemoteServer("test", 0.5, True)
         server.epoch = "life"
         self.link = OpenLink()
-        super().__init__(server, [self.link], Limits(), lambda *_: None, depth=2)
+        super().__init__(server, [self.link], EngineLimits(), lambda *_: None, depth=2)
         self.waiting: dict[int, tuple[asyncio.Future[None], Sequence[Batch]]] = {}
         self.stored: list[str] = []
         self.most = 0
@@ -279,7 +279,7 @@ class Piped(GroupCommit):
 
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         assert all(number % 2 != other % 2 for other in self.waiting), "one call for each place"
         self.link.is_open = True
         answered = asyncio.get_running_loop().create_future()
@@ -287,7 +287,7 @@ class Piped(GroupCommit):
         self.most = max(self.most, len(self.waiting))
         self.acknowledge()
         await answered
-        return Answer("life", 0, self._known[number % 2][1], None)
+        return CallAnswer("life", 0, self._known[number % 2][1], None)
 
     def _keep(self, number: int, batches: Sequence[Batch]) -> None:
         known, _ = self._known.get(number % 2, (-1, 0))
@@ -330,8 +330,8 @@ class Doubled(GroupCommit):
         server = RemoteServer("test", 0.5, True)
         server.epoch = "life"
         self.links = [OpenLink(), OpenLink()]
-        super().__init__(server, self.links, Limits(), lambda *_: None, depth=2)
-        self.waiting: dict[int, tuple[asyncio.Future[Answer | None], Sequence[Batch], int | None]] = {}
+        super().__init__(server, self.links, EngineLimits(), lambda *_: None, depth=2)
+        self.waiting: dict[int, tuple[asyncio.Future[CallAnswer | None], Sequence[Batch], int | None]] = {}
         self.stored: list[str] = []
         self.most = self.refused = 0
         self._known: dict[int, int] = {}  # by call, what was stored before it
@@ -339,23 +339,23 @@ class Doubled(GroupCommit):
 
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         assert all(number % 2 != other % 2 for other in self.waiting), "one call for each connection"
         self.links[number % 2].is_open = True
-        answered: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[CallAnswer | None] = asyncio.get_running_loop().create_future()
         self.waiting[number] = answered, batches, after
         self.most = max(self.most, len(self.waiting))
         self.acknowledge()
         return await answered
 
-    def _keep(self, number: int, batches: Sequence[Batch], after: int | None) -> Answer | None:
+    def _keep(self, number: int, batches: Sequence[Batch], after: int | None) -> CallAnswer | None:
         if number not in self._known:
             if after is not None and after not in self._known:
                 self.refused += 1
                 return None
             self._known[number] = len(self.stored)
             self.stored += [event.data for batch in batches for _, event in batch.events]
-        return Answer("life", 0, self._known[number], None)
+        return CallAnswer("life", 0, self._known[number], None)
 
     def answer(self) -> None:
         """The server answers one of its calls."""

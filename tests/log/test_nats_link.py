@@ -14,7 +14,7 @@ from tests.fixtures.engines import Nats
 
 from newswire.log.nats.client import DirectClient
 from newswire.log.nats.engine import NatsLog
-from newswire.log.nats.link import Link, Msg
+from newswire.log.nats.link import Msg, NatsLink
 from newswire.testing.log_base import closing, opened, take
 from newswire.wire.event import Event
 
@@ -43,9 +43,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @pytest.fixture
-async def link(nats: Nats, way: str) -> AsyncGenerator[Link]:
+async def link(nats: Nats, way: str) -> AsyncGenerator[NatsLink]:
     """A connection of the test's own."""
-    link = Link(nats.url, 5.0)
+    link = NatsLink(nats.url, 5.0)
     await link.connect()
     yield link
     await link.close()
@@ -66,7 +66,7 @@ async def test_in_order_by_both_ways(nats: Nats, way: str) -> None:
     assert [(each.data, each.event) for each in found] == sent
 
 
-async def test_a_callback_that_fails(link: Link) -> None:
+async def test_a_callback_that_fails(link: NatsLink) -> None:
     """It has no effect on those after it."""
 
     def fail(message: Msg | None) -> None:
@@ -77,7 +77,7 @@ async def test_a_callback_that_fails(link: Link) -> None:
     assert "memory" in await link.api("INFO")
 
 
-async def test_nothing_is_left_of_who_listened(link: Link, way: str) -> None:
+async def test_nothing_is_left_of_who_listened(link: NatsLink, way: str) -> None:
     """Neither what is called, nor a subscription."""
     client = link._client
     assert client is not None

@@ -14,7 +14,7 @@ import pytest
 from tests.fixtures.engines import Postgres
 
 from newswire.log.postgres.engine import PostgresLog
-from newswire.log.postgres.link import Link
+from newswire.log.postgres.link import PostgresLink
 from newswire.testing import LogSuite
 from newswire.testing.log_base import MakeLog, opened, read_all
 from newswire.wire.event import Event
@@ -38,9 +38,11 @@ async def test_what_is_sent_over_two_connections_keeps_its_order(
     """A group that overtakes the one before it, on the other connection, is refused and sent again."""
     dice = random.Random(0)
     late = refused = 0
-    run = Link.run
+    run = PostgresLink.run
 
-    async def sometimes_late(link: Link, sql: str, *arguments: Any, on_sent: Callable[[], object] | None = None) -> Any:
+    async def sometimes_late(
+        link: PostgresLink, sql: str, *arguments: Any, on_sent: Callable[[], object] | None = None
+    ) -> Any:
         nonlocal late, refused
         if on_sent is None:
             return await run(link, sql, *arguments)
@@ -52,7 +54,7 @@ async def test_what_is_sent_over_two_connections_keeps_its_order(
         refused += rows[0][0] == 2
         return rows
 
-    monkeypatch.setattr(Link, "run", sometimes_late)
+    monkeypatch.setattr(PostgresLink, "run", sometimes_late)
     async with opened(PostgresLog(postgres.url, namespace=secrets.token_hex(8))) as log:
         left = iter(range(4000))
         told: dict[int, int] = {}

@@ -107,7 +107,7 @@ async def test_forgotten_channels(log: Log) -> None:
     """The names of channels without events are forgotten beyond a number; their readers can't be sure any more."""
     engine = log.engine
     assert isinstance(engine, PostgresEngine)
-    keeper = engine._keeper
+    keeper = engine._retention
     for number in range(30):
         await publish(log, f"user.{number}", "more than it keeps")
     [there] = await publish(log, "user.there", "small")
@@ -144,7 +144,7 @@ async def test_old_rows_are_cleaned_up(postgres: Postgres, log: Log) -> None:
     await postgres.run(f"UPDATE {schema}.tokens SET at = at - interval '1 hour'")
     await postgres.run(f"UPDATE {schema}.calls SET at = at - interval '1 hour'")
     first = await log.append([("all.a", Event("2"))], token="young")
-    await engine._keeper.clean()
+    await engine._retention.clean()
     assert (
         await postgres.run(f"SELECT (SELECT count(*) FROM {schema}.tokens), (SELECT count(*) FROM {schema}.calls)")
         == "1|1"

@@ -68,7 +68,7 @@ async def test_forgotten_channels(log: Log) -> None:
     """The names of channels without events are forgotten beyond a number; their readers can't be sure any more."""
     engine = log.engine
     assert isinstance(engine, RedisEngine)
-    keeper = engine._keeper
+    keeper = engine._retention
     for number in range(30):
         await publish(log, f"user.{number}", "more than it keeps")
     [there] = await publish(log, "user.there", "small")
@@ -132,10 +132,10 @@ async def test_retention_by_a_clock_that_goes_back(valkey: Valkey) -> None:
     async with opened(RedisLog(valkey.url, namespace=namespace, retention=retention, clock=lambda: now)) as log:
         engine = log.engine
         assert isinstance(engine, RedisEngine)
-        await engine._keeper.close()  # it looks when the test says so
+        await engine._retention.close()  # it looks when the test says so
         for now in (1000.0, 110.0, 5.0):
             await publish(log, "a", f"at {now:g}")
-        assert await engine._keeper.trim(1) == 0
+        assert await engine._retention.trim(1) == 0
         now = 58.0
         assert await log.trim() == 1
         assert [entry.data for entry in await read_all(log, "a")] == ["at 1000", "at 110"]

@@ -26,7 +26,7 @@ from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.open import open_log
 from newswire.log.redis.engine import RedisLog
-from newswire.log.redis.link import Server as LinkServer
+from newswire.log.redis.link import RedisServer as LinkServer
 from newswire.log.redis.pipeline import Command, Pipeline
 from newswire.log.redis.scripts import APPEND
 from newswire.log.retention import Retention

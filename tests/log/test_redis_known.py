@@ -55,7 +55,7 @@ async def test_old_tokens_and_calls_are_swept(log: RedisLog, valkey: Valkey) -> 
     """In the end nothing is left of them; younger ones stay."""
     for number in range(5):
         await log.append(BATCH, token=str(number))
-    keeper = engine(log)._keeper
+    keeper = engine(log)._retention
     await keeper.sweep()
     assert (count(valkey, log, "t:*"), count(valkey, log, "w:*")) == (5, 1)
     assert not (await log.append(BATCH, token="0"))[0].stored

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio.connection import Connection
 from tests.fixtures.engines import Valkey
 
-from newswire.log.redis.pipeline import Pipeline, Refused
+from newswire.log.redis.pipeline import Pipeline, RedisRefused
 
 pytestmark = pytest.mark.anyio
 
@@ -63,9 +63,9 @@ async def test_each_gets_its_own_answers(valkey: Valkey) -> None:
             if number % 7:
                 assert await each == [str(number).encode(), b"PONG"]
         wrong, unknown, pong = await refused
-        assert isinstance(wrong, Refused)
+        assert isinstance(wrong, RedisRefused)
         assert str(wrong).startswith("ERR wrong number of arguments")
-        assert isinstance(unknown, Refused)
+        assert isinstance(unknown, RedisRefused)
         assert pong == b"PONG"
         assert await large == [b"x" * 3_000_000]
         assert pipeline.is_open

@@ -11,7 +11,7 @@ from tests.log.jsonl import JsonLines
 
 from newswire import Hub
 from newswire.errors import Closed, LimitExceeded, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, Limits, OnDone, Outcome
+from newswire.log.engine import Batch, EngineLimits, OnDone, Outcome
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.testing.log_base import read_all
@@ -90,7 +90,7 @@ async def test_a_batch_has_its_limits(engine: Telling, log: Log) -> None:
 async def test_a_batch_can_be_stored(limits: dict[str, int], most: int, tmp_path: Path) -> None:
     """It stays below the engine's limits of batches, as a batch of a caller's has to."""
     engine = Telling(tmp_path / "log.jsonl")
-    engine.limits = Limits(**limits)
+    engine.limits = EngineLimits(**limits)
     log = Log(engine)
     await asyncio.gather(*(log.append_one("a", Event("x" * 60_000)) for _ in range(12)))
     assert [events for given in engine.given for events in given] == [most] * (12 // most)

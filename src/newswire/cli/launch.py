@@ -34,7 +34,7 @@ from uvicorn.supervisors import ChangeReload, multiprocess
 
 from newswire import __version__, posix
 from newswire.cli.listeners import BACKLOG, address_of, is_public, listen, urls_of
-from newswire.cli.settings import Reader
+from newswire.cli.settings import SettingsReader
 from newswire.cli.terminal import colours
 from newswire.delivery.drain import drain_of
 from newswire.errors import NewswireError
@@ -85,7 +85,7 @@ class Launch:
     log_level: str = "warning"
     access_log: bool = False
     json_logs: bool = False
-    again: Reader[Any] | None = None
+    again: SettingsReader[Any] | None = None
     more: dict[str, Any]
 
 
@@ -95,7 +95,7 @@ def serve_app(
     *,
     danger: str,
     banner: Callable[[str], Iterable[str]],
-    again: Reader[S] | None = None,
+    again: SettingsReader[S] | None = None,
     **more: Any,
 ) -> None:
     """Run a served application until a signal stops it.
@@ -333,7 +333,7 @@ class _Worker(multiprocess.Process):
 class _Workers(multiprocess.Multiprocess):
     """uvicorn's supervisor of several processes; on SIGHUP each reads its settings again."""
 
-    def __init__(self, config: Config, sockets: list[socket.socket], again: Reader[Any] | None) -> None:
+    def __init__(self, config: Config, sockets: list[socket.socket], again: SettingsReader[Any] | None) -> None:
         super().__init__(config, sockets)
         self._again = again
         self._hangup = Hangup(self._reread)

@@ -22,7 +22,7 @@ from newswire.cli.log_options import opened, run, shown
 from newswire.cli.options import Duration
 from newswire.cli.terminal import say
 from newswire.counted import counted
-from newswire.log.copy import Progress as Copied
+from newswire.log.copy import CopyProgress as Copied
 from newswire.log.copy import copy as copy_log
 from newswire.log.log import Log
 

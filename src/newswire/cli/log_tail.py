@@ -11,7 +11,7 @@ import click
 
 from newswire import posix
 from newswire.cli.log_options import opened, run, shown, which_log
-from newswire.cli.printer import Form, Printer
+from newswire.cli.printer import PrintedForm, Printer
 from newswire.cli.terminal import discard, say
 from newswire.errors import InvalidChannel, InvalidPosition
 from newswire.hub.hub import Hub
@@ -46,7 +46,7 @@ def tail(channels: tuple[str, ...], url: str, start: str, no_follow: bool, count
     """
     if options["as_json"] and options["raw"]:
         raise click.UsageError("--json and --raw are two forms: choose one")
-    form = Form.JSON if options["as_json"] else Form.DATA if options["raw"] else Form.PEOPLE
+    form = PrintedForm.JSON if options["as_json"] else PrintedForm.DATA if options["raw"] else PrintedForm.PEOPLE
     try:
         wanted = [name_or_pattern(each) for each in channels] or [Pattern(">")]
         after = None if start in ("earliest", "latest") else Position.parse(start)

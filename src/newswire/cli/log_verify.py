@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from newswire.cli.log_options import opened, or_argument, run
 from newswire.counted import counted
 from newswire.log.log import Log
-from newswire.log.verify import Report
+from newswire.log.verify import VerifyReport
 from newswire.log.verify import verify as look_through
 from newswire.redact import printable
 
@@ -35,7 +35,7 @@ def verify(place: str | None, url: str, as_json: bool) -> None:
         raise SystemExit(_FINDINGS)
 
 
-async def _verify(log: Log) -> Report:
+async def _verify(log: Log) -> VerifyReport:
     console = Console(stderr=True, highlight=False)
     columns = (TextColumn("looking through"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     try:
@@ -49,7 +49,7 @@ async def _verify(log: Log) -> Report:
         await log.close()
 
 
-def _as_json(report: Report) -> dict[str, object]:
+def _as_json(report: VerifyReport) -> dict[str, object]:
     span = report.span
     return {
         "epoch": span.epoch,
@@ -63,7 +63,7 @@ def _as_json(report: Report) -> dict[str, object]:
     }
 
 
-def _show(report: Report) -> None:
+def _show(report: VerifyReport) -> None:
     holes = f", {report.holes:,} offsets whose events were removed" if report.holes else ""
     end = f"{report.span.epoch}-{report.span.latest}"
     click.echo(f"{counted(report.events, 'event')} of {counted(report.channels, 'channel')} up to {end}{holes}")

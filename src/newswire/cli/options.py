@@ -71,7 +71,7 @@ class Header(click.ParamType[tuple[str, str]]):
         return name.strip(), text.strip()
 
 
-class Body(click.ParamType[bytes]):
+class BodyParam(click.ParamType[bytes]):
     """A request's body: a text, `@FILE`, or `@-` for the standard input."""
 
     name = "body"
@@ -93,7 +93,7 @@ HEADERS: Final = click.option(
 BODY: Final = click.option(
     "--data",
     "body",
-    type=Body(),
+    type=BodyParam(),
     metavar="TEXT|@FILE",
     help="A body for the request; JSON unless a header says otherwise.",
 )

@@ -21,7 +21,7 @@ from newswire.wire.event import Event
 _COLOURS: Final = ("cyan", "magenta", "green", "blue", "bright_cyan", "bright_magenta", "bright_green", "bright_blue")
 
 
-class Form(Enum):
+class PrintedForm(Enum):
     """What is written of an event."""
 
     PEOPLE = "people"
@@ -32,7 +32,7 @@ class Form(Enum):
 class Printer:
     """Writes events to standard output."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: PrintedForm) -> None:
         self._form = form
         self._terminal = sys.stdout.isatty()
         self._colours = colours(sys.stdout)
@@ -43,9 +43,9 @@ class Printer:
         Raises:
             BrokenPipeError: the reader of the output is gone.
         """
-        if self._form is Form.JSON:
+        if self._form is PrintedForm.JSON:
             text = _as_json({"id": event.id, "channel": channel, "event": event.event, "data": event.data})
-        elif self._form is Form.DATA:
+        elif self._form is PrintedForm.DATA:
             text = printable(event.data) if self._terminal else event.data
         elif self._colours:
             text = self._coloured(event, channel)

@@ -28,7 +28,7 @@ from click.core import ParameterSource
 from newswire.cli.terminal import say
 from newswire.errors import InvalidChannel, InvalidSetting
 from newswire.redact import printable, without_userinfo
-from newswire.serving.option_types import Refused
+from newswire.serving.option_types import RefusedValue
 from newswire.serving.settings import SECTIONS, ServerSettings, flag_of, type_of
 
 S = TypeVar("S", bound=ServerSettings)
@@ -83,7 +83,7 @@ def with_settings(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader(Generic[S]):
+class SettingsReader(Generic[S]):
     """Reads a command's settings again: the same flags and variables, and the files as they are now.
 
     Attributes:
@@ -118,10 +118,10 @@ class ServingCommand(click.Command):
         return super().parse_args(ctx, args)
 
 
-def reader_of(command: str, of: type[S]) -> Reader[S]:
+def reader_of(command: str, of: type[S]) -> SettingsReader[S]:
     """What reads the settings of the command that runs now again; the command is a `ServingCommand`."""
     meta = click.get_current_context().meta
-    return Reader(command=command, of=of, arguments=meta[_ARGUMENTS], file=meta[_FOUND])
+    return SettingsReader(command=command, of=of, arguments=meta[_ARGUMENTS], file=meta[_FOUND])
 
 
 def settings_of(context: click.Context, of: type[S]) -> tuple[S, dict[str, str]]:
@@ -181,7 +181,7 @@ class _Setting(click.Option):
             value = kind.several.join(value)
         try:
             return kind.read(value)
-        except (InvalidChannel, Refused) as error:
+        except (InvalidChannel, RefusedValue) as error:
             why = f"{str(value)[:100]!r} can't be used: {error}. Give {kind.allowed}"
             _refuse(source, name, value, kind.allowed, why)
         except (ValueError, TypeError, AttributeError, KeyError):

@@ -24,7 +24,7 @@ import click
 
 from newswire import posix
 from newswire.cli.options import BODY, BY_TOKEN, HEADERS, SERVER_URL, TOKEN, bearer, headers_of
-from newswire.cli.printer import Form, Printer
+from newswire.cli.printer import PrintedForm, Printer
 from newswire.cli.terminal import discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
@@ -82,7 +82,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     targets = list(_targets(streams, options["url"], options["start"]))
     if options["cursor"] is not None and len(targets) > 1:
         raise click.UsageError("--cursor keeps the place in one stream, and these are several: watch them one by one")
-    form = Form.JSON if options["as_json"] else Form.DATA if options["raw"] else Form.PEOPLE
+    form = PrintedForm.JSON if options["as_json"] else PrintedForm.DATA if options["raw"] else PrintedForm.PEOPLE
     logging.getLogger("newswire.client").addHandler(logging.NullHandler())  # the hooks below show the same
     logging.getLogger("newswire.client").propagate = False
     watch = _Watch(Printer(form), frozenset(options["kinds"]), options["count"])

@@ -37,7 +37,7 @@ _FEWEST: Final = 3  # rows of a table, however low the terminal is
 
 
 @dataclass(slots=True)
-class Snapshot:
+class ServerSnapshot:
     """What a server said at one moment.
 
     Attributes:
@@ -53,7 +53,7 @@ class Snapshot:
     stats: Mapping[str, Any]
     connections: Sequence[Mapping[str, Any]] | None
     more: bool = False
-    before: Snapshot | None = None
+    before: ServerSnapshot | None = None
     trouble: str | None = None
     _rates: dict[str, float] = field(default_factory=dict)
 
@@ -88,7 +88,7 @@ class Snapshot:
         return next((events for second, events in self.stats["recent"] if second == newest), 0)
 
 
-def view(snapshot: Snapshot, *, height: int | None = None) -> RenderableType:
+def view(snapshot: ServerSnapshot, *, height: int | None = None) -> RenderableType:
     """The picture of a snapshot.
 
     Args:
@@ -105,7 +105,7 @@ def view(snapshot: Snapshot, *, height: int | None = None) -> RenderableType:
     return Group(*parts)
 
 
-def _head(snapshot: Snapshot) -> Text:
+def _head(snapshot: ServerSnapshot) -> Text:
     stats = snapshot.stats
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append("newswire top", style="bold").append(f"  {shown_url(snapshot.url)}  ", style="cyan")
@@ -123,7 +123,7 @@ def _head(snapshot: Snapshot) -> Text:
     return line
 
 
-def _numbers(snapshot: Snapshot) -> Text:
+def _numbers(snapshot: ServerSnapshot) -> Text:
     stats = snapshot.stats
     line = Text(no_wrap=True, overflow="ellipsis")
     delivered = snapshot.delivered_rate
@@ -148,7 +148,7 @@ def _table(*columns: tuple[str, Literal["left", "right"], int]) -> Table:
     return table
 
 
-def _channels(snapshot: Snapshot, rows: int | None) -> RenderableType:
+def _channels(snapshot: ServerSnapshot, rows: int | None) -> RenderableType:
     channels = sorted(
         snapshot.stats["channels"],
         key=lambda one: (-(snapshot.rate(one["name"]) or 0), -one["subscribers"], -one["events"], one["name"]),
@@ -162,7 +162,7 @@ def _channels(snapshot: Snapshot, rows: int | None) -> RenderableType:
     return table if channels else Text("no channel yet", style="dim")
 
 
-def _streams(snapshot: Snapshot, rows: int | None) -> RenderableType:
+def _streams(snapshot: ServerSnapshot, rows: int | None) -> RenderableType:
     streams = snapshot.connections or ()
     if not streams:
         return Text("no stream is open", style="dim")
@@ -248,13 +248,13 @@ def top(url: str, token: str | None, channel: str | None, subject: str | None, i
             raise SystemExit(_UNREACHABLE) from None
 
 
-def _ask(client: httpx2.Client, url: str, query: dict[str, str], before: Snapshot | None) -> Snapshot:
+def _ask(client: httpx2.Client, url: str, query: dict[str, str], before: ServerSnapshot | None) -> ServerSnapshot:
     stats = _json(client.get("console/stats"), _STATS)
     answer = client.get("connections", params=query)
     page: dict[str, Any] = (
         {"connections": None, "next": None} if answer.status_code == 404 else _json(answer, {"connections", "next"})
     )
-    return Snapshot(url, stats, page["connections"], page["next"] is not None, before)
+    return ServerSnapshot(url, stats, page["connections"], page["next"] is not None, before)
 
 
 def _json(answer: httpx2.Response, names: Set[str]) -> Any:
@@ -271,7 +271,9 @@ def _json(answer: httpx2.Response, names: Set[str]) -> Any:
     raise _Refused(str(detail or f"{url} answers {answer.status_code}, as no newswire server does"))
 
 
-def _print(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Snapshot, again: float | None) -> None:
+def _print(
+    client: httpx2.Client, url: str, query: dict[str, str], snapshot: ServerSnapshot, again: float | None
+) -> None:
     """Print pictures one after the other; one, if `again` is None."""
     console = Console(no_color=not wants_colours(), highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     try:
@@ -288,7 +290,7 @@ def _print(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Sna
         discard(sys.stdout)
 
 
-def _watch(client: httpx2.Client, url: str, query: dict[str, str], snapshot: Snapshot, interval: float) -> None:
+def _watch(client: httpx2.Client, url: str, query: dict[str, str], snapshot: ServerSnapshot, interval: float) -> None:
     console = Console(no_color=not wants_colours(), highlight=False)
 
     def picture() -> Any:

@@ -24,7 +24,7 @@ from newswire.client.request import Request
 from newswire.client.session import Headers, Session, Stats, Url
 from newswire.client.transports import pick_async
 from newswire.client.transports.base import AsyncConnection, AsyncTransport
-from newswire.client.typed import ContractReader, EventReader, Models, OnBad, Reader
+from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
 from newswire.errors import Closed, InactivityTimeout, SourceError
 from newswire.redact import without_userinfo
 from newswire.wire.event import Event
@@ -161,7 +161,7 @@ class AsyncEventSource:
             BadPayload: while iterating: the data doesn't fit, and `on_bad` is `raise`. All else that iterating the
                 source raises is raised here too.
         """
-        return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
+        return _Values(self, TypedReader(models, on_bad, self._options.hooks.bad_payload))
 
     def typed(
         self, contract: EventTypes[T], *, unknown: Unknown | None = None, on_bad: OnBad = "raise"
@@ -358,7 +358,7 @@ class _Values(Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        while (value := self._reader.read(await anext(self._source))) is Reader.NOTHING:
+        while (value := self._reader.read(await anext(self._source))) is TypedReader.NOTHING:
             pass
         return value
 

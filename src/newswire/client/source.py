@@ -24,7 +24,7 @@ from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop,
 from newswire.client.session import Headers, Session, Stats, Url
 from newswire.client.transports import pick
 from newswire.client.transports.base import Connection, Transport
-from newswire.client.typed import ContractReader, EventReader, Models, OnBad, Reader
+from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
 from newswire.errors import Closed, SourceError
 from newswire.redact import without_userinfo
 from newswire.wire.event import Event
@@ -157,7 +157,7 @@ class EventSource:
             BadPayload: while iterating: the data doesn't fit, and `on_bad` is `raise`. All else that iterating the
                 source raises is raised here too.
         """
-        return _Values(self, Reader(models, on_bad, self._options.hooks.bad_payload))
+        return _Values(self, TypedReader(models, on_bad, self._options.hooks.bad_payload))
 
     def typed(self, contract: EventTypes[T], *, unknown: Unknown | None = None, on_bad: OnBad = "raise") -> Iterator[T]:
         """Iterate over the events as a contract declares them: each is a `TypedEvent`, whose data is a value.
@@ -311,6 +311,6 @@ class _Values(Generic[T]):
         return self
 
     def __next__(self) -> T:
-        while (value := self._reader.read(next(self._source))) is Reader.NOTHING:
+        while (value := self._reader.read(next(self._source))) is TypedReader.NOTHING:
             pass
         return value

@@ -1,6 +1,6 @@
 """Events to values: `source.json(Model)`, `source.json({"name": Model})` and `source.typed(contract)`.
 
-Both sources give each event to a `Reader`; programs call `decode_as`. Where pydantic is installed, it checks the
+Both sources give each event to a `TypedReader`; programs call `decode_as`. Where pydantic is installed, it checks the
 values: a model is then any type that pydantic knows. Without it, models are dataclasses whose fields have JSON's types
 (`str`, `list[int]`, `float | None` …) or are such dataclasses. Both are strict: a number is no text, a bool is no
 number, and keys that the model doesn't name are left out, since servers add fields. Only a pydantic model decides for
@@ -180,7 +180,7 @@ class EventReader(Protocol[V]):
     """What gives a source's iterator its values."""
 
     def read(self, event: Event) -> V:
-        """The value of an event, or `Reader.NOTHING`. Raises `BadPayload`."""
+        """The value of an event, or `TypedReader.NOTHING`. Raises `BadPayload`."""
         ...
 
 
@@ -194,7 +194,7 @@ class _OnBad:
         self._hook = hook
 
     def take(self, error: BadPayload) -> Any:
-        """Returns `Reader.NOTHING`, or raises the error."""
+        """Returns `TypedReader.NOTHING`, or raises the error."""
         if self._on_bad == "raise":
             raise error
         if self._hook is not None:
@@ -210,7 +210,7 @@ class ContractReader(Generic[T]):
     Args:
         contract: the contract.
         unknown: what happens to an event that it does not know; None: what the contract says.
-        on_bad, hook: as of `Reader`.
+        on_bad, hook: as of `TypedReader`.
     """
 
     def __init__(
@@ -225,7 +225,7 @@ class ContractReader(Generic[T]):
         self._bad = _OnBad(on_bad, hook)
 
     def read(self, event: Event) -> T:
-        """Returns the value of an event, or `Reader.NOTHING` if it has none."""
+        """Returns the value of an event, or `TypedReader.NOTHING` if it has none."""
         try:
             value = self._contract.read(event, self._unknown)
         except BadPayload as error:
@@ -233,7 +233,7 @@ class ContractReader(Generic[T]):
         return _NOTHING if value is None else value
 
 
-class Reader(Generic[T]):
+class TypedReader(Generic[T]):
     """Turns events into values, for both sources.
 
     Args:
@@ -260,7 +260,7 @@ class Reader(Generic[T]):
             self._others = models, _converter(models)
 
     def read(self, event: Event) -> T:
-        """Returns the value of an event, or `Reader.NOTHING` if it has none.
+        """Returns the value of an event, or `TypedReader.NOTHING` if it has none.
 
         Raises:
             BadPayload: the data doesn't fit, and `on_bad` is `raise`.

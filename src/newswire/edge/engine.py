@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
 from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
-from newswire.edge.origin import Origin, Writer
+from newswire.edge.origin import Origin, OriginWriter
 from newswire.errors import (
     Closed,
     EpochChanged,
@@ -46,7 +46,7 @@ from newswire.errors import (
 from newswire.log import form
 from newswire.log.channels import Channels, is_internal
 from newswire.log.engine import Batch, Copied, Entry, Info, Losses, OnDone, OnEntries, Page, Span
-from newswire.log.engine import Limits as LogLimits
+from newswire.log.engine import EngineLimits as LogLimits
 from newswire.log.log import Log
 from newswire.log.position import Lives, Position
 from newswire.log.remote import Part, RemoteEngine
@@ -242,7 +242,7 @@ class EdgeEngine(RemoteEngine):
 
     def _begin(self) -> None:
         self._origin = Origin(self._url, self._timeout)
-        self._writer = Writer(self._origin, lambda: self._epoch)
+        self._writer = OriginWriter(self._origin, lambda: self._epoch)
         self._cache = None if self._file is None else Cache(self._file)
 
     def _parts(self) -> Sequence[Part]:

@@ -1,8 +1,8 @@
 """Requests to the origin, and what their answers mean. No credential is in what is raised here.
 
-A `Writer` publishes there: what comes while one request is on its way goes with the next. Each batch has a token, its
-publisher's or one of our own. So a request whose answer was lost goes out again, and what it has is stored once. What
-may be stored and can't be cleared up in time is `LogUncertain`.
+An `OriginWriter` publishes there: what comes while one request is on its way goes with the next. Each batch has a
+token, its publisher's or one of our own. So a request whose answer was lost goes out again, and what it has is stored
+once. What may be stored and can't be cleared up in time is `LogUncertain`.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ _PATIENCE: Final = 3  # times the timeout, in which a request whose answer was l
 _Submitted: TypeAlias = tuple[Sequence[Batch], list[str], OnDone, str]
 
 
-class Writer:
+class OriginWriter:
     """Stores batches at the origin, one request at a time.
 
     Args:

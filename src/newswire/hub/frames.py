@@ -22,7 +22,7 @@ from newswire.wire.event import Event
 from newswire.wire.gzip import block
 
 
-class Form(IntEnum):
+class FrameForm(IntEnum):
     """How an event is written for a stream."""
 
     PLAIN = 0
@@ -37,7 +37,7 @@ class Form(IntEnum):
     """
 
 
-_PLAIN: Final = Form.PLAIN  # a look into the class costs as much as a call
+_PLAIN: Final = FrameForm.PLAIN  # a look into the class costs as much as a call
 
 
 class Frame:
@@ -67,13 +67,13 @@ class Frame:
         self._named: bytes | None = None
         self._envelope: bytes | None = None
 
-    def encoded(self, form: Form) -> bytes:
+    def encoded(self, form: FrameForm) -> bytes:
         """The complete block, blank line included."""
         if form is _PLAIN:
             if self._plain is None:
                 self._plain = encode_entry(f"{self.epoch}-{self.offset}", self.event, self.data, None)
             return self._plain
-        if form is Form.NAMED:
+        if form is FrameForm.NAMED:
             if self._named is None:
                 self._named = encode_entry(self.id, self.event, self.data, self.channel or None)
             return self._named
@@ -98,14 +98,14 @@ class Marker(Frame):
 
     __slots__ = ()
 
-    def encoded(self, form: Form) -> bytes:
+    def encoded(self, form: FrameForm) -> bytes:
         """The complete block, without an id."""
         return encode_own(Event(self.data, self.event), form)
 
 
-def encode_own(event: Event, form: Form) -> bytes:
+def encode_own(event: Event, form: FrameForm) -> bytes:
     """The complete block of an event of newswire's own that is on no channel and has no id."""
-    if form is Form.ENVELOPE:
+    if form is FrameForm.ENVELOPE:
         event = Event(_envelope(None, event.event, event.data, None), retry=event.retry)
     return encode(event)
 
@@ -133,7 +133,9 @@ class Chunk:
 
     __slots__ = ("_form", "_raw", "coded", "frames", "packed")
 
-    def __init__(self, frames: Sequence[Frame] = (), form: Form = Form.PLAIN, raw: bytes | None = None) -> None:
+    def __init__(
+        self, frames: Sequence[Frame] = (), form: FrameForm = FrameForm.PLAIN, raw: bytes | None = None
+    ) -> None:
         self.frames: Sequence[Frame] = frames
         self.coded: bytes | None = None
         self.packed: Chunk | None = None
@@ -198,7 +200,7 @@ class Chunks:
         self.counts: Counts = counts
         self._chunks: dict[tuple[object, ...], Chunk] = {}
 
-    def join(self, frames: Sequence[Frame], form: Form) -> Chunk:
+    def join(self, frames: Sequence[Frame], form: FrameForm) -> Chunk:
         """The chunk of these frames in this form; the same object for everyone who asks while it is about."""
         key = (form, *frames)
         chunk = self._chunks.get(key)

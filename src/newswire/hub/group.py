@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame
+from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Frame, FrameForm
 from newswire.hub.history import History
 from newswire.hub.scheduler import Scheduler
 from newswire.log.channels import Channels
@@ -29,7 +29,7 @@ logger: logging.Logger = logging.getLogger("newswire.hub")
 STEP: Final = 64
 
 
-class Member(Protocol):
+class GroupMember(Protocol):
     """A subscription, as its group sees it.
 
     Attributes:
@@ -94,7 +94,7 @@ class Group:
     def __init__(
         self,
         channels: Channels,
-        form: Form,
+        form: FrameForm,
         heartbeat: float | None,
         wire: bool = True,
         *,
@@ -103,7 +103,7 @@ class Group:
         chunks: Chunks,
     ) -> None:
         self.channels: Channels = channels
-        self.form: Form = form
+        self.form: FrameForm = form
         self.heartbeat: float | None = heartbeat
         self.wire: bool = wire
         self.key: tuple[object, ...] = ()
@@ -114,13 +114,13 @@ class Group:
         self._scheduler = scheduler
         self._chunks = chunks
         self._quiet = False  # nothing was written since the last `send_heartbeat`
-        self._ready: dict[Member, None] = {}
-        self._waiting: list[Member] = []  # for `head` to reach their cursors
+        self._ready: dict[GroupMember, None] = {}
+        self._waiting: list[GroupMember] = []  # for `head` to reach their cursors
         # What is new since `head`; None once it outgrew the write budget: then the window knows.
         self._pending: list[Frame] | None = []
         self._pending_size = 0
         # The present round: its members, how many have had their turn, and what they get.
-        self._round: list[Member] | None = None
+        self._round: list[GroupMember] | None = None
         self._turn = 0
         self._chunk: Chunk = HEARTBEAT
         self.beat: Chunk = HEARTBEAT
@@ -160,7 +160,7 @@ class Group:
 
     # -- who is here
 
-    def join(self, member: Member) -> bool:
+    def join(self, member: GroupMember) -> bool:
         """Make `member`, whose cursor is not before `head`, a ready one.
 
         Returns:
@@ -174,7 +174,7 @@ class Group:
         self._ready[member] = None
         return True
 
-    def leave(self, member: Member) -> None:
+    def leave(self, member: GroupMember) -> None:
         """`member` is not ready any more, or gone."""
         self._ready.pop(member, None)
         if member in self._waiting:
@@ -186,7 +186,7 @@ class Group:
     def disperse(self) -> None:
         """Let each ready member read on for itself: the log is another one now."""
         behind = served = self.head
-        missed: set[Member] = set()
+        missed: set[GroupMember] = set()
         if self._round is not None and self._chunk.frames:
             missed = set(self._round[self._turn :])
             behind = self._chunk.frames[0].offset - 1
@@ -261,7 +261,7 @@ class Group:
 
     # -- rounds that many groups of one member have together; see `newswire.hub.shared_rounds`
 
-    def begin_shared(self, chunk: Chunk, head: int) -> Member | None:
+    def begin_shared(self, chunk: Chunk, head: int) -> GroupMember | None:
         """Begin a round with a chunk that ends at `head`, in which somebody else serves the one member.
 
         Returns:
@@ -278,7 +278,7 @@ class Group:
         self._round, self._turn = [member], 0
         return member
 
-    def take_back(self, frame: Frame, member: Member) -> None:
+    def take_back(self, frame: Frame, member: GroupMember) -> None:
         """The shared round that was to bring this event to this member is not to be."""
         self.queued = False
         if len(self._ready) == 1 and member in self._ready:  # else someone is ready who is to have it, or has it
@@ -312,7 +312,7 @@ class Group:
                 member.wake()
         return self._pending is None or bool(self._pending)
 
-    def _begin_next(self) -> list[Member] | None:
+    def _begin_next(self) -> list[GroupMember] | None:
         """Begin the next round. None: there is none."""
         window = self._history.window
         pending = self._pending
@@ -341,7 +341,7 @@ class Group:
         self._quiet = False
         return self._begin(self._chunks.join(frames, self.form), through)
 
-    def _begin(self, chunk: Chunk, through: int) -> list[Member]:
+    def _begin(self, chunk: Chunk, through: int) -> list[GroupMember]:
         self._chunk = chunk
         self._turn = 0
         self.head = through

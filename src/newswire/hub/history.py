@@ -33,7 +33,7 @@ _NAME_BYTES: Final = 120  # each name's string header, and its places in the set
 _Key: TypeAlias = tuple[Channels, int]
 
 
-class Reader(Protocol):
+class HistoryReader(Protocol):
     """One who reads history."""
 
     channels: Channels
@@ -78,7 +78,7 @@ class _Fetch:
     __slots__ = ("readers", "task")
 
     def __init__(self) -> None:
-        self.readers: dict[Reader, None] = {}
+        self.readers: dict[HistoryReader, None] = {}
         self.task: SupervisedTask
 
 
@@ -116,17 +116,17 @@ class History:
         self._lives = span.lives
         self._went_back = went_back
         self._outage = outage
-        self._beyond: dict[Reader, None] = {}  # have seen, by way of another process, what has not come here yet
-        self._last: dict[Reader, _Page] = {}  # the page that each read last, until it is in the window
+        self._beyond: dict[HistoryReader, None] = {}  # have seen, by way of another process, what has not come here yet
+        self._last: dict[HistoryReader, _Page] = {}  # the page that each read last, until it is in the window
         self._kept: OrderedDict[_Key, _Page] = OrderedDict()
         self._kept_bytes = 0
         self._fetches: dict[_Key, _Fetch] = {}
-        self._awaited: dict[Reader, _Key] = {}
+        self._awaited: dict[HistoryReader, _Key] = {}
         self._given_up: list[SupervisedTask] = []
 
     # -- reading
 
-    def due(self, reader: Reader, upto: int) -> Due | None:
+    def due(self, reader: HistoryReader, upto: int) -> Due | None:
         """What comes after `reader.cursor`, up to offset `upto` or, from a page, further.
 
         Returns:
@@ -152,7 +152,7 @@ class History:
         self._last[reader] = page
         return page.due(cursor, self.budget)
 
-    def forget(self, reader: Reader) -> None:
+    def forget(self, reader: HistoryReader) -> None:
         """`reader` has left. A page that it alone waited for is not read."""
         self._beyond.pop(reader, None)
         self._last.pop(reader, None)
@@ -201,7 +201,7 @@ class History:
                 return page
         return None
 
-    def _fetch(self, reader: Reader, last: _Page | None) -> None:
+    def _fetch(self, reader: HistoryReader, last: _Page | None) -> None:
         """Read the page that covers the reader's cursor, once for all who ask meanwhile, then wake them."""
         cursor = reader.cursor
         key = (reader.channels, cursor - cursor % PAGE_EVENTS if last is None else cursor)

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 
 from newswire.errors import EpochChanged, InvalidPosition
-from newswire.hub.frames import Form
+from newswire.hub.frames import FrameForm
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import HubOptions
 from newswire.hub.paced import CoalesceRules, pace_of
@@ -209,7 +209,7 @@ class Hub(Publisher, Generic[E]):
             with_members = presences.among(wanted)
             wanted = Channels([*channels, *map(members_of, with_members)])
             attendance = presences.attend(with_members, presence if isinstance(presence, Member) else None)
-        form = Form.ENVELOPE if envelope else Form.PLAIN if wanted.single is not None else Form.NAMED
+        form = FrameForm.ENVELOPE if envelope else FrameForm.PLAIN if wanted.single is not None else FrameForm.NAMED
         state = None if self.latest_rules is None else self.latest_rules.split(wanted)[0]
         if max_rate is not None and state is None:
             raise ValueError("max_rate leaves out events, so it is for channels that have a state: see Hub(latest=...)")

@@ -25,7 +25,7 @@ E = TypeVar("E", covariant=True)
 _IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 
-class Stream(Protocol):
+class StreamSource(Protocol):
     """A subscription, as its iterator sees it."""
 
     async def open(self) -> Position: ...
@@ -50,7 +50,7 @@ class IteratorSink:
 
     wire = False
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: StreamSource) -> None:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._stream = stream
         self._frames: deque[Frame] = deque()
@@ -104,7 +104,7 @@ class EventIterator(AsyncIterator[E], Generic[E]):
 
     __slots__ = ("_contracts", "_over", "_sink", "_stream", "_waited_for")
 
-    def __init__(self, stream: Stream, contracts: Contracts[Any] | None = None) -> None:
+    def __init__(self, stream: StreamSource, contracts: Contracts[Any] | None = None) -> None:
         self._stream = stream
         self._contracts = contracts
         self._sink: IteratorSink | None = None  # from the first call for an event on
@@ -173,6 +173,6 @@ class EventIterator(AsyncIterator[E], Generic[E]):
                 sink.loop.call_soon_threadsafe(_free, self._stream)
 
 
-def _free(stream: Stream) -> None:
+def _free(stream: StreamSource) -> None:
     stream.close()
     stream.ended()

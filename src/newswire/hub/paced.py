@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from newswire.hub.frames import Chunk, Frame
-from newswire.hub.group import Group, Member
+from newswire.hub.group import Group, GroupMember
 from newswire.log.channels import Channels, check_pattern, covers
 
 # The longest wait: past it a stream looks dead.
@@ -92,7 +92,7 @@ class CoalescingGroup(Group):
         else:
             self._start()
 
-    def begin_shared(self, chunk: Chunk, head: int) -> Member | None:
+    def begin_shared(self, chunk: Chunk, head: int) -> GroupMember | None:
         return None  # what has come waits
 
     def _start(self) -> None:
@@ -166,7 +166,7 @@ class RatedGroup(CoalescingGroup):
     def _nothing_new(self) -> bool:
         return not self._keys
 
-    def _begin_next(self) -> list[Member] | None:
+    def _begin_next(self) -> list[GroupMember] | None:
         if not self._ready:
             self._start_over()  # each finds its own way here
             return None

@@ -15,10 +15,9 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from newswire.errors import Closed, EpochChanged, LogUnavailable
 from newswire.hub.follower import LogFollower, LogMonitor
-from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Form, Frame, heartbeat_chunk
-from newswire.hub.group import Group
-from newswire.hub.group import Member as GroupMember
-from newswire.hub.history import History, Reader
+from newswire.hub.frames import HEARTBEAT, Chunk, Chunks, Frame, FrameForm, heartbeat_chunk
+from newswire.hub.group import Group, GroupMember
+from newswire.hub.history import History, HistoryReader
 from newswire.hub.index import ChannelIndex
 from newswire.hub.latest import LatestRules, LatestTable
 from newswire.hub.options import HubOptions, StreamOptions
@@ -49,10 +48,10 @@ class Beginning(NamedTuple):
     lost: int
 
 
-class Member(GroupMember, Reader, Protocol):
+class RuntimeMember(GroupMember, HistoryReader, Protocol):
     """A subscription, as the runtime sees it."""
 
-    form: Form
+    form: FrameForm
     pace: Pace | None
     wire: bool
     began: int
@@ -120,8 +119,8 @@ class HubRuntime:
         self.scheduler: Scheduler = Scheduler(loop, self._clear)
         self.deadlines: Deadlines = Deadlines(loop)
         self.index: ChannelIndex = ChannelIndex()
-        self.members: dict[Member, None] = {}
-        self.stalled: dict[Member, None] = {}
+        self.members: dict[RuntimeMember, None] = {}
+        self.stalled: dict[RuntimeMember, None] = {}
         self.epochs: int = 0
         self.draining: bool = False
         self.on_empty: list[Callable[[], None]] = []
@@ -251,7 +250,7 @@ class HubRuntime:
         window = self.history.window
         return "current" if point.cursor >= window.head else "window" if point.cursor >= window.floor else "log"
 
-    def view(self, member: Member, start: Start) -> StateView | None:
+    def view(self, member: RuntimeMember, start: Start) -> StateView | None:
         """What answers for a subscription some of whose channels have a state; None: none has."""
         if self.latest is None:
             return None
@@ -261,7 +260,7 @@ class HubRuntime:
         first = self.head if start is From.STATE and exact is not None else 0
         return StateView(member, state, exact, table=self.latest, history=self.history, first=first)
 
-    def enter(self, member: Member, options: StreamOptions) -> Group:
+    def enter(self, member: RuntimeMember, options: StreamOptions) -> Group:
         """Take in a subscription."""
         shared = (member.channels, member.form, options.heartbeat, member.wire, member.pace)
         beat = heartbeat_chunk(options.heartbeat_padding)
@@ -278,7 +277,9 @@ class HubRuntime:
         self.members[member] = None
         return group
 
-    def _group(self, channels: Channels, form: Form, heartbeat: float | None, wire: bool, pace: Pace | None) -> Group:
+    def _group(
+        self, channels: Channels, form: FrameForm, heartbeat: float | None, wire: bool, pace: Pace | None
+    ) -> Group:
         shared: dict[str, Any] = {"history": self.history, "scheduler": self.scheduler, "chunks": self.chunks}
         if pace is None:
             return Group(channels, form, heartbeat, wire, **shared)
@@ -286,7 +287,7 @@ class HubRuntime:
             return RatedGroup(pace, self.latest.rules.__contains__, channels, form, heartbeat, wire, **shared)
         return CoalescingGroup(pace, channels, form, heartbeat, wire, **shared)
 
-    def leave(self, member: Member, group: Group) -> None:
+    def leave(self, member: RuntimeMember, group: Group) -> None:
         """A subscription gets no more events; its sink may still have some to send."""
         self.history.forget(member)
         group.leave(member)
@@ -297,7 +298,7 @@ class HubRuntime:
             self.index.remove(group)
             self.deadlines.cancel(group.send_heartbeat)
 
-    def left(self, member: Member) -> None:
+    def left(self, member: RuntimeMember) -> None:
         """A subscription's sink is done too."""
         self.members.pop(member, None)
         if not self.members:
@@ -317,7 +318,7 @@ class HubRuntime:
             self._last_opening = (key, chunk)
         return chunk
 
-    def beginning(self, member: Member, opening: Chunk, upto: int) -> Beginning | None:
+    def beginning(self, member: RuntimeMember, opening: Chunk, upto: int) -> Beginning | None:
         """`opening` and what follows `member.cursor`; the same object for all that start at one place.
 
         Returns:

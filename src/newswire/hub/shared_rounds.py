@@ -16,8 +16,8 @@ import logging
 from collections.abc import Collection
 from typing import Final
 
-from newswire.hub.frames import Chunks, Form, Frame
-from newswire.hub.group import STEP, Group, Member
+from newswire.hub.frames import Chunks, Frame, FrameForm
+from newswire.hub.group import STEP, Group, GroupMember
 from newswire.hub.scheduler import Scheduler
 
 logger: logging.Logger = logging.getLogger("newswire.hub")
@@ -45,7 +45,7 @@ class SharedRounds:
             for group in groups:
                 group.add(frame)
             return
-        found: dict[Form, _SharedRound] = {}
+        found: dict[FrameForm, _SharedRound] = {}
         for group in groups:
             round = found.get(group.form)
             if round is None:
@@ -82,7 +82,7 @@ class _SharedRound:
 
     __slots__ = ("_all", "_chunk", "_chunks", "_frame", "_groups", "_head", "_members", "_turn", "queued")
 
-    def __init__(self, frame: Frame, form: Form, chunks: Chunks, all: dict[_SharedRound, None]) -> None:
+    def __init__(self, frame: Frame, form: FrameForm, chunks: Chunks, all: dict[_SharedRound, None]) -> None:
         self.queued: bool = False
         self._frame = frame
         self._head = frame.offset
@@ -91,7 +91,7 @@ class _SharedRound:
         self._all = all
         all[self] = None
         self._groups: list[Group] = []
-        self._members: list[Member] = []
+        self._members: list[GroupMember] = []
         self._turn = 0
 
     @property

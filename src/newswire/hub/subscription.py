@@ -36,7 +36,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, Generic, Protocol
 
 from newswire.errors import Closed
-from newswire.hub.frames import Chunk, Form, Frame, Marker, encode_own, heartbeat_chunk
+from newswire.hub.frames import Chunk, Frame, FrameForm, Marker, encode_own, heartbeat_chunk
 from newswire.hub.group import Group
 from newswire.hub.iterator import EventIterator
 from newswire.hub.lifecycle import Lifecycle
@@ -85,7 +85,7 @@ _SHOWN: Final = {
 }
 
 
-class Attendance(Protocol):
+class Attending(Protocol):
     """A member of the subscription's channels, as the subscription sees it."""
 
     def begin(self) -> None:
@@ -158,7 +158,7 @@ class Subscription(Generic[E]):
         self,
         hub: Lifecycle,
         channels: Channels,
-        form: Form,
+        form: FrameForm,
         start: Start,
         transform: Transform | None = None,
         *,
@@ -166,7 +166,7 @@ class Subscription(Generic[E]):
         pace: Pace | None = None,
     ) -> None:
         self.channels: Channels = channels
-        self.form: Form = form
+        self.form: FrameForm = form
         self.cursor: int = 0
         self.pace: Pace | None = pace
         self.queued: bool = False
@@ -192,7 +192,7 @@ class Subscription(Generic[E]):
         self._lifetime: float | None = None  # seconds until `expire`, from when it is attached
         self._on_end: Callable[[], object] | None = None
         self._why = "client"  # how it ends, for the counts; what the application and the hub do says otherwise
-        self._attendance: Attendance | None = None  # its member, who is here while the stream is open
+        self._attendance: Attending | None = None  # its member, who is here while the stream is open
         self._live = live  # it gets a marker when it has caught up
         self._view: StateView | None = None  # if some of its channels have a state
 
@@ -424,7 +424,7 @@ class Subscription(Generic[E]):
         """End the stream with a goodbye after `seconds`, when its client's token ends. Call before `attach`."""
         self._lifetime = seconds
 
-    def attend(self, attendance: Attendance) -> None:
+    def attend(self, attendance: Attending) -> None:
         """A member is on these channels while the stream is open. Call before `attach`."""
         self._attendance = attendance
 

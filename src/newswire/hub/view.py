@@ -14,7 +14,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import Final, Protocol
 
-from newswire.hub.history import History, Reader
+from newswire.hub.history import History, HistoryReader
 from newswire.hub.latest import FORGOTTEN, LatestTable
 from newswire.hub.paced import Pace
 from newswire.hub.window import Due
@@ -29,7 +29,7 @@ _FIRST: Final = 16 * 2**10  # until it is known how fast it reads: what a slow o
 _NOT_BEGUN: Final = -1
 
 
-class Conflated(Reader, Protocol):
+class Conflated(HistoryReader, Protocol):
     """A subscription, as its view sees it.
 
     Attributes:
@@ -53,7 +53,7 @@ class _Exact:
 
     @property
     def cursor(self) -> int:
-        """See `newswire.hub.history.Reader`."""
+        """See `newswire.hub.history.HistoryReader`."""
         return max(self._member.cursor, self._view.first)
 
     def wake(self) -> None:

@@ -18,7 +18,7 @@ from newswire.delivery.response import EventSourceResponse
 from newswire.delivery.server_stop import SERVER
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
-from newswire.integrations.wsgi_stop import Server
+from newswire.integrations.wsgi_stop import WsgiServer
 
 
 class Exchange:
@@ -47,7 +47,7 @@ class Exchange:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
         accept_encoding: str | None = None,
-        server: Server | None = None,
+        server: WsgiServer | None = None,
     ) -> None:
         self.status: int = status
         self.headers: list[tuple[str, str]] = []

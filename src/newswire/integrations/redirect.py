@@ -16,7 +16,7 @@ from urllib.parse import quote, urlencode
 from newswire.delivery.request import CURSOR
 from newswire.errors import InvalidSetting
 from newswire.extras import Extra
-from newswire.hub.frames import Form
+from newswire.hub.frames import FrameForm
 from newswire.hub.hub import Hub
 from newswire.hub.start import From
 from newswire.hub.subscription import Subscription
@@ -38,7 +38,7 @@ def parameters_of(subscription: Subscription) -> list[tuple[str, str]]:
         found.append(("from", "earliest"))
     elif start is not None and not isinstance(start, From):
         found.append((CURSOR, str(start)))
-    if subscription.form is Form.ENVELOPE:
+    if subscription.form is FrameForm.ENVELOPE:
         found.append(("envelope", "json"))
     return found
 

@@ -28,7 +28,7 @@ from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import Exchange, pairs
 from newswire.integrations.redirect import StreamServer
-from newswire.integrations.wsgi_stop import OPEN, Server, teller
+from newswire.integrations.wsgi_stop import OPEN, WsgiServer, teller
 from newswire.log.channels import check_pattern, is_internal, name_or_pattern
 
 __all__ = ["Authorize", "StreamServer", "WsgiApp", "WsgiStream"]
@@ -86,30 +86,30 @@ class WsgiStream:
         start_response(body.exchange.reason, pairs(body.exchange.headers))
         return body
 
-    def open(self, method: str, accept_encoding: str | None = None) -> Body:
+    def open(self, method: str, accept_encoding: str | None = None) -> WsgiBody:
         """Begin the stream; the head is known then. Both arguments are the request's."""
 
         found = teller()
 
-        async def begin() -> tuple[Exchange, Server]:
-            server = Server.of(found)
+        async def begin() -> tuple[Exchange, WsgiServer]:
+            server = WsgiServer.of(found)
             more = {**self._more, "accept_encoding": accept_encoding, "server": server}
             exchange = Exchange(self._content, method=method, **more)
             await exchange.start()
             server.watch()
             return exchange, server
 
-        return Body(self._hub, *self._hub.sync.call(begin))
+        return WsgiBody(self._hub, *self._hub.sync.call(begin))
 
 
-class Body:
+class WsgiBody:
     """The chunks of a stream, drawn by a thread.
 
     Attributes:
         exchange: whose chunks these are.
     """
 
-    def __init__(self, hub: Hub, exchange: Exchange, server: Server) -> None:
+    def __init__(self, hub: Hub, exchange: Exchange, server: WsgiServer) -> None:
         self._hub = hub
         self.exchange = exchange
         OPEN.add(self, server)

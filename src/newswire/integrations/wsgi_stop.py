@@ -134,7 +134,7 @@ def _variables(frame: FrameType | None) -> Iterator[tuple[str, str, Any]]:
         frame = frame.f_back
 
 
-class Server:
+class WsgiServer:
     """A server that may stop, and its streams in one event loop.
 
     Args:
@@ -144,7 +144,7 @@ class Server:
         streams: the open ones; see `newswire.delivery.server_stop`.
     """
 
-    _all: WeakKeyDictionary[Any, dict[int, Server]] = WeakKeyDictionary()  # by event loop and the id of the teller
+    _all: WeakKeyDictionary[Any, dict[int, WsgiServer]] = WeakKeyDictionary()  # by event loop and the id of the teller
 
     def __init__(self, teller: Teller) -> None:
         self.streams: dict[Ending, None] = {}
@@ -153,7 +153,7 @@ class Server:
         self._watched = False
 
     @classmethod
-    def of(cls, teller: Teller) -> Server:
+    def of(cls, teller: Teller) -> WsgiServer:
         """The one of this event loop."""
         servers = cls._all.setdefault(asyncio.get_running_loop(), {})
         return servers.setdefault(id(teller.found), cls(teller))
@@ -188,10 +188,10 @@ class OpenBodies:
     """The WSGI streams of this process that their servers have not closed."""
 
     def __init__(self) -> None:
-        self._servers: dict[object, Server] = {}  # of each open body
+        self._servers: dict[object, WsgiServer] = {}  # of each open body
         self._lock = threading.Lock()
 
-    def add(self, body: object, server: Server) -> None:
+    def add(self, body: object, server: WsgiServer) -> None:
         """A server draws from it now."""
         with self._lock:
             if not self._servers:

@@ -31,7 +31,7 @@ _CLOCKS: Final = 0.002  # seconds: engines round times in their own ways
 
 
 @dataclass(slots=True)
-class Progress:
+class CopyProgress:
     """How far a copy is.
 
     Attributes:
@@ -62,8 +62,8 @@ async def copy(
     *,
     resume: bool = False,
     until: asyncio.Event | None = None,
-    on_progress: Callable[[Progress], object] = lambda progress: None,
-) -> Progress:
+    on_progress: Callable[[CopyProgress], object] = lambda progress: None,
+) -> CopyProgress:
     """Copy a log.
 
     Args:
@@ -111,8 +111,8 @@ async def _wait(until: asyncio.Event, seconds: float) -> None:
 class _Copier:
     """One call of `copy`."""
 
-    def __init__(self, source: Log, target: Log, on_progress: Callable[[Progress], object]) -> None:
-        self.progress: Progress
+    def __init__(self, source: Log, target: Log, on_progress: Callable[[CopyProgress], object]) -> None:
+        self.progress: CopyProgress
         self._source = source
         self._target = target
         self._on_progress = on_progress
@@ -129,7 +129,7 @@ class _Copier:
             await self._check(source, target, resume)
             self._holes.append((1, target.latest))  # where exactly is not known here
         self._span = source
-        self.progress = Progress(source.epoch, target.latest, target.latest, source.latest)
+        self.progress = CopyProgress(source.epoch, target.latest, target.latest, source.latest)
         if not target.latest and not source.latest:  # the epoch is copied all the same
             await self._target.restore(Copied(entries=(), through=0, lives=source.lives))
 

@@ -5,10 +5,10 @@ server. It implements `Engine`, nine methods and a few attributes: `Log` derives
 applications use (`append`, `append_if`, `follow`). Five more methods are for operators (`newswire log`) and have a
 default: `info`, `init`, `scan`, `losses` and `restore`. `Log` stands in between for the rest:
 
-* Batches are checked against the engine's `Limits` before the engine sees them, and batches of one pass of the event
-  loop come in one `submit`.
-* A call that has no answer after `Limits.answer_seconds` ends for its caller: `LogUncertain` if it may have stored
-  something, `LogUnavailable` otherwise. What the engine does later with it changes nothing.
+* Batches are checked against the engine's `EngineLimits` before the engine sees them, and batches of one pass of the
+  event loop come in one `submit`.
+* A call that has no answer after `EngineLimits.answer_seconds` ends for its caller: `LogUncertain` if it may have
+  stored something, `LogUnavailable` otherwise. What the engine does later with it changes nothing.
 * Whatever an engine raises is survived. `LogUnavailable` means: later it may work. `LogCorrupt`: a person has to look.
   Any other exception counts as `LogUnavailable` from a call that reads, and as `LogError` from one that stores.
 * Nothing is called after `close`, until the log is opened again: then the next call finds what was stored. An engine
@@ -279,7 +279,7 @@ OnEntries: TypeAlias = Callable[[Sequence[Entry], bool], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class EngineLimits:
     """What an engine can store, and how long it may take. Checked by `Log`.
 
     Attributes:
@@ -315,7 +315,7 @@ class Engine(ABC):
         known: names of channels that the engine has in memory anyway, so that `Log` need not remember their check.
     """
 
-    limits: Limits = Limits()
+    limits: EngineLimits = EngineLimits()
     immediate: ClassVar[bool] = False
     shared: ClassVar[bool] = True
     atomic: ClassVar[bool] = False
@@ -445,7 +445,7 @@ class Engine(ABC):
         raise LogError(f"{self} is of a kind that can't take over another log's offsets yet")
 
 
-class Follower:
+class TailCursor:
     """One call of `Engine.tail`: where it is, and whether it waits.
 
     Attributes:

@@ -30,7 +30,7 @@ from time import perf_counter, thread_time
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, Entry, Limits, OnDone, Outcome, outcome_of, weigh
+from newswire.log.engine import Batch, EngineLimits, Entry, OnDone, Outcome, outcome_of, weigh
 from newswire.log.position import Lives
 from newswire.log.server import HINT, LinkLost, RemoteServer
 
@@ -65,7 +65,7 @@ class Submitted(NamedTuple):
     size: int
 
 
-class Answer(NamedTuple):
+class CallAnswer(NamedTuple):
     """What a server says to a call.
 
     Attributes:
@@ -103,7 +103,7 @@ class RemoteLink(Protocol):
     async def close(self) -> None: ...
 
 
-class Pace:
+class GroupPace:
     """Whether groups are divided; see the module.
 
     Dividing costs another round trip, and gives this process something to do meanwhile. So it is worth it if a call's
@@ -147,7 +147,12 @@ class GroupCommit(ABC):
     """
 
     def __init__(
-        self, server: RemoteServer, links: Sequence[RemoteLink], limits: Limits, on_stored: OnStored, depth: int = 1
+        self,
+        server: RemoteServer,
+        links: Sequence[RemoteLink],
+        limits: EngineLimits,
+        on_stored: OnStored,
+        depth: int = 1,
     ) -> None:
         self.depth: int = depth
         self.last: float = 0.0
@@ -161,7 +166,7 @@ class GroupCommit(ABC):
         self._queued = 0  # events in it
         self._acknowledged = 0  # events of the group that was answered last: their publishers will be back
         self._crowd = 0.0  # how many events all publishers together have sent at a time, lately
-        self._pace = Pace()
+        self._pace = GroupPace()
         self._tasks: list[asyncio.Task[None]] = []  # each makes one call after the other
         self._places = list(reversed(range(depth)))  # those of calls that could begin
         self._in_order = False  # the calls before were answered, and none has to be repeated
@@ -174,7 +179,7 @@ class GroupCommit(ABC):
     @abstractmethod
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         """Have the server store batches, in one call. Calls `acknowledge` as soon as the server has it to do.
 
         Args:
@@ -323,7 +328,7 @@ class GroupCommit(ABC):
         name = self._server.name
         return LogCorrupt(f"the log on {name} does not agree with itself: look at what else writes to it")
 
-    def _done(self, batches: Sequence[Batch], answer: Answer) -> Sequence[Outcome]:
+    def _done(self, batches: Sequence[Batch], answer: CallAnswer) -> Sequence[Outcome]:
         epoch, micros, before, offsets = answer
         outcomes: Sequence[Outcome]
         if offsets is None:

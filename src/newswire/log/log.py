@@ -21,9 +21,9 @@ from newswire.log.engine import (
     Condition,
     Copied,
     Engine,
+    EngineLimits,
     Entry,
     Info,
-    Limits,
     Losses,
     OnDone,
     OnEntries,
@@ -68,7 +68,7 @@ class Log:
         self.engine = engine
         self.append_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.read_seconds: Histogram = Histogram(LOG_BOUNDS)
-        self.limits: Limits = engine.limits
+        self.limits: EngineLimits = engine.limits
         self.on_answer: list[Callable[[LogError | None], object]] = []
         self._closed = False
         check = BatchCheck(engine.limits, engine.known)

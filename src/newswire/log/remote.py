@@ -15,7 +15,7 @@ from typing import Protocol
 
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, Follower, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span, TailCursor
 from newswire.log.group_commit import GroupCommit
 from newswire.log.server import RemoteServer
 from newswire.log.shared_tail import SharedTail
@@ -151,7 +151,7 @@ class TailedEngine(PagedEngine):
         caught up reads pages."""
         self._enter()
         server, tail, pages = self._server, self._tail, self._pages
-        follower = Follower(max(after, 0), on_entries)
+        follower = TailCursor(max(after, 0), on_entries)
         tail.enter(follower)
         try:
             found = await pages.span()

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 from newswire.errors import LogUnavailable
-from newswire.log.engine import Entry, Follower
+from newswire.log.engine import Entry, TailCursor
 from newswire.log.retry import Outage, Retry, end
 from newswire.log.server import RemoteServer
 
@@ -23,7 +23,7 @@ class SharedTail(ABC):
     def __init__(self, server: RemoteServer) -> None:
         self.at: int = 0
         self._server = server
-        self._followers: set[Follower] = set()
+        self._followers: set[TailCursor] = set()
         self._task: asyncio.Task[None] | None = None
         self._retry = Retry(0.01, 2.0)
         self._outage = Outage(f"the log on {server.name} can't be followed", logging.getLogger("newswire.log"))
@@ -36,13 +36,13 @@ class SharedTail(ABC):
     async def _disconnect(self) -> None:
         """Close the connections."""
 
-    def enter(self, follower: Follower) -> None:
+    def enter(self, follower: TailCursor) -> None:
         """Someone follows."""
         self._followers.add(follower)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire log tail")
 
-    def leave(self, follower: Follower) -> None:
+    def leave(self, follower: TailCursor) -> None:
         """Someone follows no more."""
         self._followers.discard(follower)
         if not self._followers and self._task is not None:

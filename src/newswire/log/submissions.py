@@ -15,7 +15,7 @@ from typing import Final, TypeAlias
 
 from newswire.errors import Closed, InvalidEvent, LimitExceeded, LogError, LogUncertain
 from newswire.log.channels import check_channel
-from newswire.log.engine import Batch, Engine, Known, Limits, OnDone, Outcome
+from newswire.log.engine import Batch, Engine, EngineLimits, Known, OnDone, Outcome
 from newswire.log.failures import as_log_error, own_copy
 from newswire.log.histogram import Histogram
 from newswire.log.position import KnownPosition, Position, positions
@@ -36,7 +36,7 @@ class BatchCheck:
         known: names of channels that need no other check; None: those that were checked are remembered here.
     """
 
-    def __init__(self, limits: Limits, known: Container[str] | None) -> None:
+    def __init__(self, limits: EngineLimits, known: Container[str] | None) -> None:
         self._limits = limits
         self._checked: set[str] = set()
         self._known: Container[str] = self._checked if known is None else known
@@ -414,7 +414,7 @@ def why_not(outcomes: Sequence[Outcome]) -> LogError | None:
     return next((outcome for outcome in outcomes if isinstance(outcome, LogError)), None)
 
 
-def _most_singles(limits: Limits) -> int:
+def _most_singles(limits: EngineLimits) -> int:
     """How many single events may be one batch, so that it can be stored."""
     most = limits.batch_events or limits.group_events
     return most if limits.batch_bytes is None else min(most, max(limits.batch_bytes // _SMALL, 1))

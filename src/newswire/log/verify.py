@@ -28,7 +28,7 @@ _AHEAD: Final = 86_400.0  # seconds that clocks may differ
 
 
 @dataclass(slots=True)
-class Report:
+class VerifyReport:
     """What `verify` found.
 
     Attributes:
@@ -54,7 +54,7 @@ class Report:
             self.more += 1
 
 
-async def verify(log: Log, on_progress: Callable[[int], object] = lambda offset: None) -> Report:
+async def verify(log: Log, on_progress: Callable[[int], object] = lambda offset: None) -> VerifyReport:
     """Look through a log.
 
     Args:
@@ -65,7 +65,7 @@ async def verify(log: Log, on_progress: Callable[[int], object] = lambda offset:
         EpochChanged: the log began another life meanwhile: try again.
         LogError: the engine can't be read as a whole.
     """
-    report = Report(await log.span())
+    report = VerifyReport(await log.span())
     _check_lives(report)
     offsets = await _whole(log, report, on_progress)
     report.channels = len(offsets)
@@ -78,7 +78,7 @@ async def verify(log: Log, on_progress: Callable[[int], object] = lambda offset:
     return report
 
 
-def _check_lives(report: Report) -> None:
+def _check_lives(report: VerifyReport) -> None:
     lives = report.span.lives.all
     if report.span.earliest > report.span.latest:
         report.find(f"the span begins after its end: {report.span.earliest} to {report.span.latest}")
@@ -90,7 +90,7 @@ def _check_lives(report: Report) -> None:
         report.find(f"life {lives[-1].epoch} began after {lives[-1].after}, and the log ends at {report.span.latest}")
 
 
-async def _whole(log: Log, report: Report, on_progress: Callable[[int], object]) -> dict[str, array[int]]:
+async def _whole(log: Log, report: VerifyReport, on_progress: Callable[[int], object]) -> dict[str, array[int]]:
     """The offsets of each channel, from the log as a whole."""
     span, latest = report.span, time.time() + _AHEAD
     offsets: dict[str, array[int]] = {}
@@ -120,7 +120,7 @@ async def _whole(log: Log, report: Report, on_progress: Callable[[int], object])
     return offsets
 
 
-def _check_entry(report: Report, entry: Entry, before: int | None, page: Page, at: int, latest: float) -> None:
+def _check_entry(report: VerifyReport, entry: Entry, before: int | None, page: Page, at: int, latest: float) -> None:
     offset = entry.offset
     if before is not None and offset <= before:
         report.find(f"event {offset} comes after event {before}")
@@ -140,7 +140,7 @@ def _check_entry(report: Report, entry: Entry, before: int | None, page: Page, a
         report.find(f"event {offset}: {error}")
 
 
-async def _by_channel(log: Log, report: Report, seen: dict[str, array[int]]) -> int:
+async def _by_channel(log: Log, report: VerifyReport, seen: dict[str, array[int]]) -> int:
     """Read some channels as readers do, and compare. Returns how many events they have."""
     span, names = report.span, list(seen)
     found: dict[str, array[int]] = {name: array("q") for name in names}
@@ -177,7 +177,7 @@ def _is_channel(name: str) -> bool:
     return True
 
 
-async def _compare(log: Log, report: Report, name: str, seen: Sequence[int], found: Sequence[int]) -> None:
+async def _compare(log: Log, report: VerifyReport, name: str, seen: Sequence[int], found: Sequence[int]) -> None:
     missing, extra = _without(seen, found), _without(found, seen)
     if missing and (removed := await _lost(log, name)):
         missing = [offset for offset in missing if offset > removed]

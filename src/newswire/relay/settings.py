@@ -9,7 +9,7 @@ from newswire.errors import InvalidSetting
 from newswire.relay import RelayOptions, Upstream
 from newswire.runs import WorkerOptions
 from newswire.serving import option_types
-from newswire.serving.option_types import OptionType, Refused
+from newswire.serving.option_types import OptionType, RefusedValue
 from newswire.serving.settings import ServerSettings, setting
 
 _DEFAULTS: Final = RelayOptions()
@@ -28,9 +28,9 @@ def _upstreams() -> OptionType:
         try:
             found: tuple[Upstream, ...] = several.read(value)
         except ValueError as error:
-            raise Refused(str(error)) from None
+            raise RefusedValue(str(error)) from None
         if len({upstream.name for upstream in found}) < len(found):
-            raise Refused("two have the same name, or none: NAME=URL gives each its own")
+            raise RefusedValue("two have the same name, or none: NAME=URL gives each its own")
         return found
 
     return replace(several, read=read)

@@ -33,7 +33,7 @@ from newswire.server import access, console, presence
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.connections import channels, connections, own_channels, own_connections
-from newswire.server.edges import Origin
+from newswire.server.edges import OriginService
 from newswire.server.history import history
 from newswire.server.metrics import CountRequests, outcome_of
 from newswire.server.publish import HEADERS, FastChannel, publish
@@ -128,7 +128,7 @@ class _Server(Starlette, AnswersWhole):
                 Route("/connections", access.end_connections, methods=["DELETE"]),
                 Route("/presence/{channel}", presence.presence, methods=["GET", "POST"]),
                 Route("/channels", channels),
-                *Origin(service).routes(),
+                *OriginService(service).routes(),
                 Route("/health", service.ready),
                 *service.routes(),
             ],

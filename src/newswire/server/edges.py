@@ -46,7 +46,7 @@ _JOINED: Final = 1000  # entries in one event of the stream, or …
 _JOINED_BYTES: Final = 4 * 2**20  # … bytes of their data
 
 
-class Origin:
+class OriginService:
     """What this process does for edges."""
 
     def __init__(self, service: Service) -> None:

@@ -26,7 +26,7 @@ _DEFAULT: Final = "default"
 _SWITCH: Final = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(("false", "0", "no", "off"), False)
 
 
-class Refused(ValueError):
+class RefusedValue(ValueError):
     """A value that can't be used, for a reason that `allowed` does not say by itself."""
 
 
@@ -187,7 +187,7 @@ def patterns() -> OptionType:
         try:
             return check_pattern(text)
         except InvalidChannel as error:
-            raise Refused(str(error)) from None
+            raise RefusedValue(str(error)) from None
 
     return several("channel patterns such as public.> or news, commas between several, or 'none'", "PATTERN", read)
 

@@ -17,7 +17,7 @@ Message = MutableMapping[str, Any]
 App = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
 
-class Exchange:
+class AppExchange:
     """One request to an application, and its answer.
 
     Attributes:
@@ -118,7 +118,7 @@ class Exchange:
 
 
 class _Pieces(AsyncIterator[bytes]):
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: AppExchange) -> None:
         self._exchange = exchange
 
     async def __anext__(self) -> bytes:
@@ -166,7 +166,7 @@ def asgi_client(app: App, *, library: str = "httpx2", base_url: str = "http://te
         raise ImportError(f"asgi_client needs {library}: pip install {library}") from error
 
     class Body(httpx.AsyncByteStream):  # type: ignore[name-defined, misc]
-        def __init__(self, exchange: Exchange) -> None:
+        def __init__(self, exchange: AppExchange) -> None:
             self._exchange = exchange
 
         def __aiter__(self) -> AsyncIterator[bytes]:
@@ -177,7 +177,7 @@ def asgi_client(app: App, *, library: str = "httpx2", base_url: str = "http://te
 
     class Transport(httpx.AsyncBaseTransport):  # type: ignore[name-defined, misc]
         async def handle_async_request(self, request: Any) -> Any:
-            exchange = Exchange(app, _scope(request, ("127.0.0.1", 50000)), await request.aread())
+            exchange = AppExchange(app, _scope(request, ("127.0.0.1", 50000)), await request.aread())
             await exchange.started()
             return httpx.Response(exchange.status, headers=exchange.headers, stream=Body(exchange), request=request)
 

@@ -75,7 +75,7 @@ def json_text(value: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MemberChange:
     """One change of the members of a channel.
 
     Attributes:

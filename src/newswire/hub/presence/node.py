@@ -23,7 +23,16 @@ from newswire.hub.leases import Leases
 from newswire.hub.options import PresenceOptions
 from newswire.hub.presence import names
 from newswire.hub.presence.cleaner import Append, Cleaner, Subscribe
-from newswire.hub.presence.roster import Changes, Key, Place, Roster, change_of, note_held, note_here, note_visitors
+from newswire.hub.presence.roster import (
+    Changes,
+    Key,
+    Membership,
+    Roster,
+    change_of,
+    note_held,
+    note_here,
+    note_visitors,
+)
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
@@ -254,7 +263,7 @@ class Node:
             return
         raise LogUnavailable(f"others change the presence of {key[1]!r} all the time: trying again")
 
-    def _nodes(self, key: Key, place: Place) -> tuple[set[str], bool]:
+    def _nodes(self, key: Key, place: Membership) -> tuple[set[str], bool]:
         """The nodes that have a member now, and whether the log's note says so."""
         alive = {node for node in place.nodes if self._gone.get(node, 0) <= place.held}
         nodes = alive | {self.name} if self._has(key) else alive - {self.name}

@@ -14,7 +14,7 @@ from newswire.hub.iterator import EventIterator
 from newswire.hub.latest import LatestRules
 from newswire.hub.options import PresenceOptions, StreamOptions
 from newswire.hub.presence import names
-from newswire.hub.presence.member import Change, Member, check_id, state_text
+from newswire.hub.presence.member import Member, MemberChange, check_id, state_text
 from newswire.hub.presence.node import Node
 from newswire.hub.presence.roster import Changes
 from newswire.log.channels import Channels
@@ -261,7 +261,7 @@ class Presence:
         node = await self._presences.opened()
         await node.update((self.channel, check_id(member)), text)
 
-    def __aiter__(self) -> AsyncIterator[Change]:
+    def __aiter__(self) -> AsyncIterator[MemberChange]:
         """Iterate over the changes, without end. What a slow reader misses it gets as the newest change of a member.
 
         Cancelling loses nothing: call the iterator again.
@@ -310,16 +310,16 @@ class _Counts(AsyncIterator[int]):
         self._over = True
 
 
-class _Changed(AsyncIterator[Change]):
+class _Changed(AsyncIterator[MemberChange]):
     """The changes of one channel's members; see `Presence.__aiter__`."""
 
     def __init__(self, events: Any) -> None:
         self._events: EventIterator[Event] = aiter(events)
         self._here: set[str] = set()
         self._doubtful: set[str] = set()  # after a gap, until it is known who is still there
-        self._found: deque[Change] = deque()
+        self._found: deque[MemberChange] = deque()
 
-    async def __anext__(self) -> Change:
+    async def __anext__(self) -> MemberChange:
         while not self._found:
             self._take(await anext(self._events))
         return self._found.popleft()
@@ -333,7 +333,7 @@ class _Changed(AsyncIterator[Change]):
             self._doubtful = set(self._here)
         elif event.event == LIVE:
             self._here -= self._doubtful
-            self._found.extend(Change(gone, "leave") for gone in sorted(self._doubtful))
+            self._found.extend(MemberChange(gone, "leave") for gone in sorted(self._doubtful))
             self._doubtful.clear()
         elif event.event == PRESENCE:
             found = json.loads(event.data)
@@ -342,7 +342,7 @@ class _Changed(AsyncIterator[Change]):
             known = member in self._here
             if found["change"] != "leave":
                 self._here.add(member)
-                self._found.append(Change(member, "update" if known else "join", found["state"]))
+                self._found.append(MemberChange(member, "update" if known else "join", found["state"]))
             elif known:
                 self._here.discard(member)
-                self._found.append(Change(member, "leave"))
+                self._found.append(MemberChange(member, "leave"))

@@ -33,7 +33,7 @@ _NOBODY: Final[tuple[str, ...]] = ()
 
 
 @dataclass(slots=True)
-class Place:
+class Membership:
     """A member on a channel.
 
     Attributes:
@@ -68,7 +68,7 @@ class Room:
         count: how many members and visitors it has; None: to be counted.
     """
 
-    places: dict[str, Place] = field(default_factory=dict)
+    places: dict[str, Membership] = field(default_factory=dict)
     visitors: dict[str, tuple[int, int]] = field(default_factory=dict)
     count: int | None = None
 
@@ -93,10 +93,10 @@ class Roster:
         self.left: dict[Key, float] = {}
         self.visited: Counter[str] = Counter()
 
-    def place(self, key: Key) -> Place:
+    def place(self, key: Key) -> Membership:
         """What is known of a member; nothing, at first."""
         room = self.rooms.get(key[0])
-        return (room and room.places.get(key[1])) or Place()
+        return (room and room.places.get(key[1])) or Membership()
 
     def room(self, channel: str) -> Room:
         """What is known of a channel; nothing, at first."""
@@ -111,7 +111,7 @@ class Roster:
                 self.set_visitors(of, str(found["node"]), int(found["count"]), offset)
                 return None
             key = of, str(member)
-            place = self._room(of).places.setdefault(key[1], Place())
+            place = self._room(of).places.setdefault(key[1], Membership())
             if channel.startswith(HELD) and offset > place.held:
                 nodes = tuple(map(str, found["nodes"]))
                 self._set_nodes(key, place, nodes)
@@ -135,7 +135,7 @@ class Roster:
 
     def forget_held(self, key: Key, offset: int) -> None:
         """The log has no note of the nodes that have a member; the newest that it had was at an offset."""
-        place = self._room(key[0]).places.setdefault(key[1], Place())
+        place = self._room(key[0]).places.setdefault(key[1], Membership())
         self._set_nodes(key, place, _NOBODY)
         place.held, place.given = offset, None
 
@@ -184,7 +184,7 @@ class Roster:
         if not room.places and not room.visitors:
             del self.rooms[channel]
 
-    def _set_nodes(self, key: Key, place: Place, nodes: tuple[str, ...]) -> None:
+    def _set_nodes(self, key: Key, place: Membership, nodes: tuple[str, ...]) -> None:
         for node in place.nodes:
             self.held[node].discard(key)
             if not self.held[node]:
@@ -228,7 +228,7 @@ class Roster:
 
 
 def change_of(
-    place: Place, nodes: Set[str], came: str | None, update: str | None, given: str
+    place: Membership, nodes: Set[str], came: str | None, update: str | None, given: str
 ) -> tuple[str | None, str | None]:
     """What readers get when other nodes have a member, or it has another state.
 

@@ -27,7 +27,6 @@ from newswire.log.engine import (
     Copied,
     Engine,
     Entry,
-    Follower,
     Info,
     Known,
     Losses,
@@ -36,6 +35,7 @@ from newswire.log.engine import (
     Outcome,
     Page,
     Span,
+    TailCursor,
 )
 from newswire.log.log import Log
 from newswire.log.memory.blocks import Channel, offset_of
@@ -87,7 +87,7 @@ class MemoryEngine(Engine):
         self.known: dict[str, Channel] = self._kept.channels
         self._clock = clock
         self._earliest = 0  # no event up to here is kept
-        self._followers: set[Follower] = set()
+        self._followers: set[TailCursor] = set()
         self._tokens: dict[str, tuple[int, int, float]] = {}  # first offset, number of events, and when; oldest first
 
     def __repr__(self) -> str:
@@ -260,7 +260,7 @@ class MemoryEngine(Engine):
         kept = self._kept
         if epoch != self._epoch:
             raise EpochChanged(self._epoch)
-        follower = Follower(max(after, 0), on_entries)
+        follower = TailCursor(max(after, 0), on_entries)
         self._followers.add(follower)
         try:
             while True:

@@ -16,13 +16,13 @@ from newswire.counted import counted
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Entry, Info
 from newswire.log.nats.link import refused
-from newswire.log.nats.stream import Stream
+from newswire.log.nats.stream import NatsStream
 from newswire.log.nats.subjects import EVENT, TIME, type_as_header
 
 _NS = 10**9
 
 
-async def info_of(stream: Stream) -> Info:
+async def info_of(stream: NatsStream) -> Info:
     """See `Engine.info`."""
     found = await stream.look()
     config, state = found["config"], found["state"]
@@ -77,10 +77,10 @@ _MESSAGES: Final = 1000  # of an atomic batch
 _BYTES: Final = 4 * 2**20
 
 
-class Copies:
+class NatsCopies:
     """Writes what a copy needs."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: NatsStream) -> None:
         self._stream = stream
 
     async def restore(self, copied: Copied) -> None:

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from newswire.log.engine import Losses
 from newswire.log.forgotten import UNKNOWN
-from newswire.log.nats.pages import Pages
-from newswire.log.nats.stream import Stream
+from newswire.log.nats.pages import NatsPages
+from newswire.log.nats.stream import NatsStream
 
 _AT_ONCE: Final = 50  # channels
 _ROLLUP: Final = {"Nats-Rollup": "sub"}  # the messages of this subject that came before are removed
@@ -26,7 +26,7 @@ _ROLLUP: Final = {"Nats-Rollup": "sub"}  # the messages of this subject that cam
 class Drops:
     """Removes what is dropped."""
 
-    def __init__(self, stream: Stream, pages: Pages) -> None:
+    def __init__(self, stream: NatsStream, pages: NatsPages) -> None:
         self._stream = stream
         self._pages = pages
 

@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from newswire.log.channels import Channels
-from newswire.log.engine import Copied, Info, Limits, Losses, OnEntries
+from newswire.log.engine import Copied, EngineLimits, Info, Losses, OnEntries
 from newswire.log.log import Log
-from newswire.log.nats.admin import Copies, info_of
+from newswire.log.nats.admin import NatsCopies, info_of
 from newswire.log.nats.drops import Drops
-from newswire.log.nats.link import Link
-from newswire.log.nats.pages import Pages
-from newswire.log.nats.stream import Stream
-from newswire.log.nats.tail import Tail
-from newswire.log.nats.writer import Writer
+from newswire.log.nats.link import NatsLink
+from newswire.log.nats.pages import NatsPages
+from newswire.log.nats.stream import NatsStream
+from newswire.log.nats.tail import NatsTail
+from newswire.log.nats.writer import NatsWriter
 from newswire.log.remote import PagedEngine, Part
 from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
 from newswire.log.server import make_log
@@ -84,9 +84,9 @@ class _Server:
         self._arguments = url, timeout, creds, ca
         self.link()  # what can't be used is refused here
 
-    def link(self) -> Link:
+    def link(self) -> NatsLink:
         """A connection, not made yet."""
-        return Link(*self._arguments)
+        return NatsLink(*self._arguments)
 
 
 class NatsEngine(PagedEngine):
@@ -97,7 +97,7 @@ class NatsEngine(PagedEngine):
             raise ValueError(f"replicas are 1 to 5, not {replicas}")
         if max_payload < 2 * _HEADERS:
             raise ValueError(f"max_payload is at least {2 * _HEADERS} bytes, not {max_payload}")
-        self.limits: Limits = Limits(
+        self.limits: EngineLimits = EngineLimits(
             event_bytes=max_payload - _HEADERS, batch_events=_BATCH, group_events=_BATCH, group_bytes=8 * 2**20
         )
         self._server = server
@@ -108,11 +108,11 @@ class NatsEngine(PagedEngine):
     def _begin(self) -> None:
         link = self._link = self._server.link()
         server = self._server
-        stream = self._stream = Stream(link, server.namespace, self._retention, self._replicas, server.create)
-        self._pages = Pages(stream)
+        stream = self._stream = NatsStream(link, server.namespace, self._retention, self._replicas, server.create)
+        self._pages = NatsPages(stream)
         self._drops = Drops(stream, self._pages)
-        self._copies = Copies(stream)
-        self._writer = Writer(stream, self._pages, self.limits)
+        self._copies = NatsCopies(stream)
+        self._writer = NatsWriter(stream, self._pages, self.limits)
 
     def _parts(self) -> Sequence[Part]:
         return self._writer, self._link
@@ -123,7 +123,7 @@ class NatsEngine(PagedEngine):
     async def tail(self, after: int, epoch: str, on_entries: OnEntries, channels: Channels | None = None) -> None:
         """See `Engine.tail`."""
         self._enter()
-        await Tail(self._stream, after, epoch, on_entries).run()
+        await NatsTail(self._stream, after, epoch, on_entries).run()
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""

@@ -39,7 +39,7 @@ class NoResponders(LogUnavailable):
     """No stream takes it, at this moment: it is stored nowhere."""
 
 
-class Refused(LogError):
+class NatsRefused(LogError):
     """The server says no.
 
     Attributes:
@@ -52,7 +52,7 @@ class Refused(LogError):
         self.code = code
 
 
-class Link:
+class NatsLink:
     """One connection.
 
     Args:
@@ -331,7 +331,7 @@ class Listener:
         reply: the subject.
     """
 
-    def __init__(self, link: Link, client: DirectClient, subscription: Subscription, reply: str) -> None:
+    def __init__(self, link: NatsLink, client: DirectClient, subscription: Subscription, reply: str) -> None:
         self.reply = reply
         self._link = link
         self._client = client
@@ -352,7 +352,7 @@ def refused(answer: Mapping[str, Any]) -> None:
     """Raise what an answer of JetStream says, if it is an error."""
     error = answer.get("error")
     if error:
-        raise Refused(int(error.get("err_code", 0)), str(error.get("description", error.get("code"))))
+        raise NatsRefused(int(error.get("err_code", 0)), str(error.get("description", error.get("code"))))
 
 
 def _parse(url: str, creds: str | None, ca: str | None) -> tuple[list[str], dict[str, Any]]:

@@ -18,8 +18,8 @@ from typing import Any, Final
 from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
-from newswire.log.nats.link import STATUS, Msg, Refused
-from newswire.log.nats.stream import State, Stream
+from newswire.log.nats.link import STATUS, Msg, NatsRefused
+from newswire.log.nats.stream import NatsStream, State
 from newswire.log.nats.subjects import COUNT, Subjects, entry, nanoseconds
 
 _MOST: Final = 4096  # entries of a page
@@ -34,10 +34,10 @@ _ATTEMPTS: Final = 4
 _Found = tuple[list[Entry], int | None]
 
 
-class Pages:
+class NatsPages:
     """Reads."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: NatsStream) -> None:
         self._stream = stream
         self._number = 0
 
@@ -238,7 +238,7 @@ class Pages:
         """What the leader of the stream has."""
         try:
             found = await self._stream.link.api(f"STREAM.MSG.GET.{self._stream.name}", body)
-        except Refused as error:
+        except NatsRefused as error:
             if error.code == _NO_MESSAGE:
                 return None
             raise

@@ -26,7 +26,7 @@ from typing import Any, Final
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.engine import TOKEN_SECONDS
-from newswire.log.nats.link import FULL, Link, NoResponders, Refused, refused
+from newswire.log.nats.link import FULL, NatsLink, NatsRefused, NoResponders, refused
 from newswire.log.nats.subjects import Subjects
 from newswire.log.position import Life, Lives, lives_text, new_epoch, parse_lives
 from newswire.log.retention import Retention
@@ -78,7 +78,7 @@ class State:
         return self.first - 1
 
 
-class Stream(Attempts):
+class NatsStream(Attempts):
     """The stream, as all parts of an engine see it.
 
     Attributes:
@@ -95,7 +95,7 @@ class Stream(Attempts):
         create: whether to make a stream where there is none.
     """
 
-    def __init__(self, link: Link, name: str, retention: Retention, replicas: int, create: bool = True) -> None:
+    def __init__(self, link: NatsLink, name: str, retention: Retention, replicas: int, create: bool = True) -> None:
         super().__init__()
         self.link = link
         self.create = create
@@ -299,7 +299,7 @@ class Stream(Attempts):
     async def _info(self, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         try:
             return await self.link.api(f"STREAM.INFO.{self.name}", body)
-        except Refused as error:
+        except NatsRefused as error:
             if error.code != _NOT_FOUND or not self._entered:
                 raise
         await self.look_again()
@@ -312,7 +312,7 @@ class Stream(Attempts):
                 info = await self.link.api(f"STREAM.INFO.{self.name}")
             except NoResponders:
                 raise LogUnavailable(f"the server {self.link.name} has no JetStream now") from None
-            except Refused as error:
+            except NatsRefused as error:
                 if error.code != _NOT_FOUND:
                     raise LogUnavailable(f"the stream {self} can't be read: {error}") from None
                 await self._make()
@@ -371,7 +371,7 @@ class Stream(Attempts):
         }
         try:
             made = await self.link.api(f"STREAM.CREATE.{self.name}", body)
-        except Refused as error:
+        except NatsRefused as error:
             if error.code in _IN_USE:
                 return
             raise LogUnavailable(f"the stream {self} can't be made: {error}") from None
@@ -390,7 +390,7 @@ class Stream(Attempts):
         """The message of the newest life, and its offset."""
         try:
             found = await self.link.api(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subjects.life})
-        except Refused as error:
+        except NatsRefused as error:
             if error.code == _NO_MESSAGE:
                 return {}, 0
             raise
@@ -411,7 +411,7 @@ class Stream(Attempts):
         answer = await self.link.ask(subjects.life, json.dumps(body).encode(), {EXPECTED: str(at)})
         try:
             refused(json.loads(answer.data))
-        except Refused as error:
+        except NatsRefused as error:
             if error.code in FULL:
                 raise _NoRoom(f"the log on {self} can't begin another life: {error}") from None
             if error.code not in WRONG_SEQUENCE:

@@ -16,7 +16,7 @@ from newswire.errors import EpochChanged, LogError, LogUnavailable, TrimmedAway
 from newswire.log.engine import PAGE_BYTES, Entry, OnEntries
 from newswire.log.nats.link import STATUS, Msg
 from newswire.log.nats.pages import place
-from newswire.log.nats.stream import Stream
+from newswire.log.nats.stream import NatsStream
 from newswire.log.nats.subjects import entry
 from newswire.log.retry import Outage, Retry
 
@@ -31,10 +31,10 @@ class _Again(Exception):
     """The consumer has to start again."""
 
 
-class Tail:
+class NatsTail:
     """One call of `Engine.tail`."""
 
-    def __init__(self, stream: Stream, after: int, epoch: str, on_entries: OnEntries) -> None:
+    def __init__(self, stream: NatsStream, after: int, epoch: str, on_entries: OnEntries) -> None:
         self._stream = stream
         self._epoch = epoch
         self._at = max(after, 0)  # up to here all was given …

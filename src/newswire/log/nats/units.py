@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from newswire.errors import LogUncertain
 from newswire.log.engine import Batch, OnDone, Outcome
-from newswire.log.nats.stream import Stream
+from newswire.log.nats.stream import NatsStream
 from newswire.log.server import HINT
 
 
@@ -54,7 +54,7 @@ class Unit:
         self.sent: float = 0.0  # when it was first
         self.resent: bool = False  # an answer was lost
 
-    def is_stale(self, stream: Stream) -> bool:
+    def is_stale(self, stream: NatsStream) -> bool:
         """Whether a condition is about an event that was lost when the log began another life."""
         condition = self.batch.condition
         return condition is not None and condition.is_lost(stream.lives, self.epoch)
@@ -63,7 +63,7 @@ class Unit:
 class Outcomes:
     """Tells those who submitted."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: NatsStream) -> None:
         self._stream = stream
         self._submissions: deque[_Submission] = deque()
 

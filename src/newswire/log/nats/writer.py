@@ -21,10 +21,10 @@ from functools import partial
 from typing import Any, Final
 
 from newswire.errors import LogError, LogUnavailable, LogUncertain, TokenReused
-from newswire.log.engine import Batch, Known, Limits, OnDone
-from newswire.log.nats.link import Msg, NoResponders, Refused, is_nobody, refused
-from newswire.log.nats.pages import Pages
-from newswire.log.nats.stream import EXPECTED, WRONG_SEQUENCE, Stream
+from newswire.log.engine import Batch, EngineLimits, Known, OnDone
+from newswire.log.nats.link import Msg, NatsRefused, NoResponders, is_nobody, refused
+from newswire.log.nats.pages import NatsPages
+from newswire.log.nats.stream import EXPECTED, WRONG_SEQUENCE, NatsStream
 from newswire.log.nats.subjects import COUNT, EVENT, type_as_header
 from newswire.log.nats.units import Outcomes, Unit
 from newswire.log.server import HINT, LinkLost
@@ -40,10 +40,10 @@ _IN_PROCESS: Final = 10158
 _ID: Final = "Nats-Msg-Id"
 
 
-class Writer:
+class NatsWriter:
     """Stores batches."""
 
-    def __init__(self, stream: Stream, pages: Pages, limits: Limits) -> None:
+    def __init__(self, stream: NatsStream, pages: NatsPages, limits: EngineLimits) -> None:
         self._stream = stream
         self._pages = pages
         self._limits = limits
@@ -180,7 +180,7 @@ class Writer:
     def _take(self, unit: Unit, data: bytes) -> None:
         try:
             seq, again = _ack(data)
-        except Refused as error:
+        except NatsRefused as error:
             if error.code == _IN_PROCESS and unit.attempts < _ATTEMPTS:
                 self._nobody.append(unit)
             else:
@@ -305,7 +305,7 @@ class Writer:
             each.sent = each.sent or self._now()
         try:
             seq, again = await self._exchange(events, first)
-        except Refused as error:
+        except NatsRefused as error:
             await self._refused(unit, error)
         else:
             if again:
@@ -344,7 +344,7 @@ class Writer:
         seq, again = _ack(answer.data)
         return seq - count + 1, again
 
-    async def _refused(self, unit: Unit, error: Refused) -> None:
+    async def _refused(self, unit: Unit, error: NatsRefused) -> None:
         """Find out why a batch was refused: whether its token is known, or its condition does not hold."""
         unit.attempts += 1
         if unit.id is not None and error.code in (*WRONG_SEQUENCE, _DUPLICATE):
@@ -373,7 +373,7 @@ class Writer:
         answer = await stream.link.ask(stream.subjects.floor, b"", {_ID: id, "Nats-Expected-Last-Msg-Id": "-"})
         try:
             return _ack(answer.data)[0]
-        except Refused:
+        except NatsRefused:
             return None
 
     # -- outcomes

@@ -11,7 +11,7 @@ from typing import Final
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Info, Losses
 from newswire.log.position import lives_text
-from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.link import PostgresLink, PostgresServer
 
 # The settings that decide what survives. NULL: this server has no such setting, or this user may not see it.
 _SETTINGS: Final = ("synchronous_commit", "fsync", "full_page_writes", "synchronous_standby_names", "wal_level")
@@ -26,7 +26,7 @@ _UNLOGGED: Final = """
 _REPLICAS: Final = "SELECT count(*) FROM pg_stat_replication"
 
 
-async def info_of(link: Link, retention: str) -> Info:
+async def info_of(link: PostgresLink, retention: str) -> Info:
     """See `Engine.info`."""
     [[events, size, version]] = await link.call(_SIZE)
     unlogged = ", ".join(name for (name,) in await link.call(_UNLOGGED, link.schema.quoted))
@@ -105,7 +105,7 @@ _FORGET: Final = """
 _FORGOT: Final = "UPDATE @schema@.kept SET forgets = forgets + 1, forgot = 0"
 
 
-async def losses_of(link: Link) -> Losses:
+async def losses_of(link: PostgresLink) -> Losses:
     """See `Engine.losses`."""
     channels = await link.call("SELECT name, lost FROM @schema@.channels WHERE lost > 0")
     shapes: dict[str, int] = dict(map(tuple, await link.call("SELECT shape, lost FROM @schema@.shapes")))
@@ -115,7 +115,7 @@ async def losses_of(link: Link) -> Losses:
     return Losses(dict(map(tuple, channels)), shapes)
 
 
-async def restore(server: Server, link: Link, copied: Copied) -> None:
+async def restore(server: PostgresServer, link: PostgresLink, copied: Copied) -> None:
     """Store a part of another log.
 
     Raises:

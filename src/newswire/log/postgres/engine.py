@@ -14,19 +14,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from newswire.log.engine import Copied, Info, Limits, Losses
+from newswire.log.engine import Copied, EngineLimits, Info, Losses
 from newswire.log.log import Log
 from newswire.log.postgres.address import Address
 from newswire.log.postgres.admin import info_of, losses_of, restore
-from newswire.log.postgres.keeper import Keeper
 from newswire.log.postgres.leader import Leader
-from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.link import PostgresLink, PostgresServer
 from newswire.log.postgres.outbox import Outbox
-from newswire.log.postgres.pages import Pages
+from newswire.log.postgres.pages import PostgresPages
+from newswire.log.postgres.retention import PostgresRetentionJob
 from newswire.log.postgres.schema import Schema
-from newswire.log.postgres.tail import Tail
-from newswire.log.postgres.transactions import Place, PostgresTransactions
-from newswire.log.postgres.writer import Writer
+from newswire.log.postgres.tail import PostgresTail
+from newswire.log.postgres.transactions import DatabaseIdentity, PostgresTransactions
+from newswire.log.postgres.writer import PostgresWriter
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.server import make_log
@@ -97,11 +97,11 @@ class PostgresEngine(TailedEngine):
         outbox: what applications publish in their own transactions.
     """
 
-    _server: Server
+    _server: PostgresServer
 
     # One transaction: while the database stores it, the hub sends on what was in the one before. PostgreSQL's texts
     # have no NUL, and a message to it at most 1 GiB.
-    limits: Limits = Limits(nul=False, batch_bytes=256 * 2**20, group_events=512)
+    limits: EngineLimits = EngineLimits(nul=False, batch_bytes=256 * 2**20, group_events=512)
     atomic = True
 
     def __init__(self, way: Way, names: tuple[str, str], retention: RetentionRules, clock: Callable[[], float]) -> None:
@@ -111,22 +111,22 @@ class PostgresEngine(TailedEngine):
         self._schema = Schema(*names, self.limits)
         self._rules = Rules(retention)
         self._clock = clock
-        self._place = Place()
+        self._place = DatabaseIdentity()
         super().__init__()
 
     def _begin(self) -> None:
         way = self._way
-        server = self._server = Server(self._address, self._schema, way.timeout, way.pooler, way.create)
+        server = self._server = PostgresServer(self._address, self._schema, way.timeout, way.pooler, way.create)
         silent = way.poll is not None or (way.pooler and self._direct is None)
-        writes = Link(server)
-        ears = None if silent else writes if self._direct is None else Link(server, self._direct)
-        tail = self._tail = Tail(server, Link(server), ears, way.poll or 0.05, writes)
+        writes = PostgresLink(server)
+        ears = None if silent else writes if self._direct is None else PostgresLink(server, self._direct)
+        tail = self._tail = PostgresTail(server, PostgresLink(server), ears, way.poll or 0.05, writes)
         server.on_epoch = tail.restart
-        links = [writes] if way.pooler else [writes, Link(server)]
-        self._writer = Writer(server, links, self.limits, self._clock, tail.stored)
-        self._link = Link(server)
-        self._pages = Pages(server, self._link)
-        self._keeper = Keeper(server, self._link, self._rules, self._clock)
+        links = [writes] if way.pooler else [writes, PostgresLink(server)]
+        self._writer = PostgresWriter(server, links, self.limits, self._clock, tail.stored)
+        self._link = PostgresLink(server)
+        self._pages = PostgresPages(server, self._link)
+        self._retention = PostgresRetentionJob(server, self._link, self._rules, self._clock)
         self.outbox: Outbox = Outbox(server, self._link, self._clock, tail.look)
         self._leader = Leader(server, self._direct, self._rules, self._clock, self.outbox)
 
@@ -159,7 +159,7 @@ class PostgresEngine(TailedEngine):
     async def trim(self) -> int:
         """See `Engine.trim`."""
         self._enter()
-        return await self._keeper.trim()
+        return await self._retention.trim()
 
     # -- for operators
 

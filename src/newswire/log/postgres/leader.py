@@ -15,9 +15,9 @@ from typing import Final
 
 from newswire.errors import LogUnavailable
 from newswire.log.postgres.address import Address
-from newswire.log.postgres.keeper import Keeper
-from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.link import PostgresLink, PostgresServer
 from newswire.log.postgres.outbox import Outbox, Sequencer
+from newswire.log.postgres.retention import PostgresRetentionJob
 from newswire.log.postgres.schema import array
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, Retry, end
@@ -54,14 +54,14 @@ class Leader:
     """
 
     def __init__(
-        self, server: Server, direct: Address | None, rules: Rules, clock: Callable[[], float], outbox: Outbox
+        self, server: PostgresServer, direct: Address | None, rules: Rules, clock: Callable[[], float], outbox: Outbox
     ) -> None:
         self.leads: bool = False
         self._server = server
         self._outbox = outbox
-        self._link = Link(server, direct, _SETTINGS)
+        self._link = PostgresLink(server, direct, _SETTINGS)
         self._sequencer = Sequencer(outbox, self._link)
-        self._keeper = Keeper(server, self._link, rules, clock)
+        self._retention = PostgresRetentionJob(server, self._link, rules, clock)
         self._locked = direct is not None or not server.pooled  # whether its session can hold a lock
         self._retry = Retry(0.1, 2.0)
         self._outage = Outage(f"the outbox and retention of {server.name} stand still", logger)
@@ -105,7 +105,7 @@ class Leader:
                 await asyncio.sleep(_TRY_SECONDS)
         pid = self._link.pid
         self._sequencer.look_at_all()
-        self._keeper.look_again()
+        self._retention.look_again()
         busy = keep = 0.0
         while True:
             await self._link.settle()
@@ -113,7 +113,7 @@ class Leader:
             if await self._sequencer.step():
                 busy = loop.time() + 1
             if loop.time() >= keep:
-                keep = loop.time() + (_KEEP_SECONDS if not await self._keeper.step() else 0)
+                keep = loop.time() + (_KEEP_SECONDS if not await self._retention.step() else 0)
             self._retry.reset()
             self._outage.ended()
             if self._link.pid != pid:

@@ -1,9 +1,9 @@
 """Connections to the database, and what they find there: which life of the log goes on.
 
-A `Link` is one connection, made when it is needed and made again after it broke. Each time it enters the log first: a
-server process that is another one may have lost the newest events, and so may a database that knows less than this
-process has seen. Then the log begins another life, and all who share the `Server` hear of it. No password is ever in
-what is raised or logged here.
+A `PostgresLink` is one connection, made when it is needed and made again after it broke. Each time it enters the log
+first: a server process that is another one may have lost the newest events, and so may a database that knows less than
+this process has seen. Then the log begins another life, and all who share the `PostgresServer` hear of it. No password
+is ever in what is raised or logged here.
 
 Behind a proxy that pools transactions, each call is a transaction of its own with a BEGIN and a COMMIT, and nothing is
 left to the session: no prepared statement, no setting, no lock.
@@ -45,7 +45,7 @@ class Gone(LogUnavailable):
     """The tables are not there."""
 
 
-class Server(RemoteServer):
+class PostgresServer(RemoteServer):
     """What all connections of an engine share.
 
     Args:
@@ -74,7 +74,7 @@ class Server(RemoteServer):
         self.refusal: str = ""
         self._entering = asyncio.Lock()
 
-    async def enter(self, link: Link) -> None:
+    async def enter(self, link: PostgresLink) -> None:
         """Find out which life of the log goes on, and begin another if it has to be."""
         async with self._entering:
             for _ in range(_ATTEMPTS):
@@ -115,7 +115,7 @@ class Server(RemoteServer):
             return LogUnavailable(f"the server {self.name} can't serve this now: {text}")
         return LogError(f"the server {self.name} failed: {text}")
 
-    async def _make(self, link: Link) -> None:
+    async def _make(self, link: PostgresLink) -> None:
         """Make the tables that are missing."""
         schema = self.schema
         if not self.create:
@@ -146,7 +146,7 @@ class Server(RemoteServer):
             raise
 
 
-class Link:
+class PostgresLink:
     """One connection. Of several calls at a time one is served after the other.
 
     Args:
@@ -161,7 +161,9 @@ class Link:
             empty, if the connection broke.
     """
 
-    def __init__(self, server: Server, direct: Address | None = None, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, server: PostgresServer, direct: Address | None = None, settings: dict[str, str] | None = None
+    ) -> None:
         self.on_open: Callable[[asyncpg.Connection[Any]], Any] | None = None
         self.code: str = ""
         self._server = server

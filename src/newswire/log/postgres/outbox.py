@@ -39,7 +39,7 @@ from uuid import UUID
 
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.position import Position
-from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.link import PostgresLink, PostgresServer
 from newswire.log.postgres.schema import array
 
 logger: logging.Logger = logging.getLogger("newswire.log")
@@ -75,7 +75,9 @@ class Outbox:
         place_query: what any connection can ask to find out whether it leads to this log's database; see `place`.
     """
 
-    def __init__(self, server: Server, link: Link, clock: Callable[[], float], on_moved: Callable[[], object]) -> None:
+    def __init__(
+        self, server: PostgresServer, link: PostgresLink, clock: Callable[[], float], on_moved: Callable[[], object]
+    ) -> None:
         self._server = server
         self._link = link
         self._clock = clock
@@ -128,7 +130,7 @@ class Outbox:
         In the block, take a snapshot on the application's connection (`SELECT pg_current_snapshot()::text`, the first
         statement of a transaction that is REPEATABLE READ), at once, and call `pass_` with it. Publishing waits.
         """
-        link = Link(self._server)
+        link = PostgresLink(self._server)
         try:
             await link.enter()
             await link.settle()
@@ -138,7 +140,7 @@ class Outbox:
             await link.close()
 
     async def move(
-        self, link: Link, before: str | None, rest: str | None, only: str | None = None, most: int = _MOVED
+        self, link: PostgresLink, before: str | None, rest: str | None, only: str | None = None, most: int = _MOVED
     ) -> Any:
         """Move rows; see the SQL function. Returns what it says; None: the log was not as it was known."""
         server = self._server
@@ -156,7 +158,7 @@ class Outbox:
 class Barrier:
     """The log stands still; see `Outbox.barrier`."""
 
-    def __init__(self, outbox: Outbox, link: Link) -> None:
+    def __init__(self, outbox: Outbox, link: PostgresLink) -> None:
         self._outbox = outbox
         self._link = link
 
@@ -188,7 +190,7 @@ class Barrier:
 class Sequencer:
     """Moves rows into the log, for the leader."""
 
-    def __init__(self, outbox: Outbox, link: Link) -> None:
+    def __init__(self, outbox: Outbox, link: PostgresLink) -> None:
         self._outbox = outbox
         self._link = link
         self._before: str | None = None  # the snapshot of which all rows were moved

@@ -14,14 +14,14 @@ from typing import Any, Final
 from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
 from newswire.log.forgotten import Forgotten
-from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.link import PostgresLink, PostgresServer
 
 _MOST: Final = 4096  # entries of a page
 _LOOKED_AT: Final = 5000  # events that one statement looks at for a pattern …
 _SCANS: Final = 4  # … and how often for one page
 _SPECIAL: Final = re.compile(r"([^\w])", re.ASCII)
 
-# What every answer begins with: see `Link.ask`.
+# What every answer begins with: see `PostgresLink.ask`.
 STATE: Final = """
     SELECT l.epoch, l.place = l.tableoid AS here, greatest(l.floor, (
         SELECT number FROM @schema@.events WHERE number > l.floor ORDER BY number DESC LIMIT 1
@@ -87,14 +87,14 @@ _FIRST: Final = """
     WHERE NOT EXISTS (SELECT FROM @schema@.channels AS c WHERE c.name = u.name AND lost > 0)"""
 
 
-class Pages:
+class PostgresPages:
     """Reads.
 
     Args:
         link: for reading.
     """
 
-    def __init__(self, server: Server, link: Link) -> None:
+    def __init__(self, server: PostgresServer, link: PostgresLink) -> None:
         self._server = server
         self._link = link
         self._forgotten: tuple[tuple[str, int], int, Forgotten] = ("", 0), 0, Forgotten()  # and what it is of

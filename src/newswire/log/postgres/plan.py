@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
-from newswire.log.postgres.link import Link
+from newswire.log.postgres.link import PostgresLink
 from newswire.log.retention import Retention, Rules, is_over, surplus
 
 _REMOVED: Final = 1000  # events removed in one transaction
@@ -42,10 +42,10 @@ _FIRST: Final = """
 _COUNT: Final = "SELECT * FROM @schema@.count_events($1, $2, $3, $4)"
 
 
-class Planner:
+class PostgresPlanner:
     """Finds what the rules don't keep."""
 
-    def __init__(self, rules: Rules, link: Link) -> None:
+    def __init__(self, rules: Rules, link: PostgresLink) -> None:
         self._rules = rules
         self._link = link
         self._least = (min(rules.max_events, default=2**62), min(rules.max_bytes, default=2**62))

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from importlib.resources import files
 from typing import Final
 
-from newswire.log.engine import Limits
+from newswire.log.engine import EngineLimits
 
 STEPS: Final = (("tables", "enter", "append", "keep", "outbox"),)
 _NAME: Final = re.compile(r"[\w.-]+")
@@ -45,7 +45,7 @@ class Schema:
         ValueError: it can't be the name of a schema.
     """
 
-    def __init__(self, schema: str, namespace: str, limits: Limits) -> None:
+    def __init__(self, schema: str, namespace: str, limits: EngineLimits) -> None:
         self.name: str = f"{schema}_{namespace}" if namespace else schema
         if not _NAME.fullmatch(self.name) or len(self.name.encode()) > 63 or self.name.startswith("pg_"):
             raise ValueError("a schema and namespace are letters, digits, '_', '-' and '.', at most 63 bytes together")

@@ -14,14 +14,14 @@ from typing import Any, Final
 import asyncpg  # type: ignore[import-untyped]
 from asyncpg import exceptions as errors
 
-from newswire.log.postgres.link import Link, Server
-from newswire.log.postgres.pages import Pages
+from newswire.log.postgres.link import PostgresLink, PostgresServer
+from newswire.log.postgres.pages import PostgresPages
 from newswire.log.shared_tail import SharedTail
 
 _IDLE_SECONDS: Final = 1.0  # how often a log is looked at that is silent: one that was replaced tells nothing by itself
 
 
-class Tail(SharedTail):
+class PostgresTail(SharedTail):
     """See `SharedTail`.
 
     Args:
@@ -31,7 +31,9 @@ class Tail(SharedTail):
         writes: the writer's.
     """
 
-    def __init__(self, server: Server, link: Link, ears: Link | None, poll: float, writes: Link) -> None:
+    def __init__(
+        self, server: PostgresServer, link: PostgresLink, ears: PostgresLink | None, poll: float, writes: PostgresLink
+    ) -> None:
         super().__init__(server)
         self._channel = server.schema.channel
         self._writes = writes
@@ -39,7 +41,7 @@ class Tail(SharedTail):
         self._ears = ears
         self._poll = poll
         self._listens = ears is not None
-        self._pages = Pages(server, link)
+        self._pages = PostgresPages(server, link)
         self._news = asyncio.Event()
         if ears is not None:
             ears.on_open = self._listen

@@ -45,7 +45,7 @@ _READ_BEFORE: Final = (
 )
 
 
-class Place:
+class DatabaseIdentity:
     """Which database the log is in, and which connections lead to it.
 
     Attributes:
@@ -69,7 +69,7 @@ class PostgresTransactions(Transactions):
 
     database: ClassVar[str] = "postgresql"
 
-    def __init__(self, outbox: Outbox, enter: Callable[[], None], place: Place) -> None:
+    def __init__(self, outbox: Outbox, enter: Callable[[], None], place: DatabaseIdentity) -> None:
         self.outbox = outbox
         self.enter = enter
         self._place = place

@@ -7,22 +7,27 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from newswire.log.engine import Batch, Limits
-from newswire.log.group_commit import Answer, GroupCommit, OnStored
-from newswire.log.postgres.link import Gone, Link, Server
+from newswire.log.engine import Batch, EngineLimits
+from newswire.log.group_commit import CallAnswer, GroupCommit, OnStored
+from newswire.log.postgres.link import Gone, PostgresLink, PostgresServer
 from newswire.log.postgres.schema import array
 
 APPEND: Final = """SELECT o_status, o_epoch, o_time, o_before, o_outcomes::text FROM @schema@.append(
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11, $12::text::bigint[], $13)"""
 
 
-class Writer(GroupCommit):
+class PostgresWriter(GroupCommit):
     """Stores batches."""
 
-    _links: Sequence[Link]
+    _links: Sequence[PostgresLink]
 
     def __init__(
-        self, server: Server, links: Sequence[Link], limits: Limits, clock: Callable[[], float], on_stored: OnStored
+        self,
+        server: PostgresServer,
+        links: Sequence[PostgresLink],
+        limits: EngineLimits,
+        clock: Callable[[], float],
+        on_stored: OnStored,
     ) -> None:
         super().__init__(server, links, limits, on_stored, depth=len(links))
         self._clock = clock
@@ -30,7 +35,7 @@ class Writer(GroupCommit):
 
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         server, link = self._server, self._links[number % self.depth]
         call, before = uuid.UUID(int=self._name | number), after and uuid.UUID(int=self._name | after)
         arguments = self._encode(batches, stale)
@@ -44,7 +49,7 @@ class Writer(GroupCommit):
         status, epoch, micros, before, outcomes = answer
         if status:
             return None
-        return Answer(epoch, micros, before, outcomes and [int(each) for each in outcomes[1:-1].split(",")])
+        return CallAnswer(epoch, micros, before, outcomes and [int(each) for each in outcomes[1:-1].split(",")])
 
     def _encode(self, batches: Sequence[Batch], stale: set[int]) -> list[Any]:
         events = [pair for batch in batches for pair in batch.events]

@@ -13,14 +13,14 @@ from typing import Final
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Info, Losses
 from newswire.log.position import lives_text
-from newswire.log.redis.link import EVICTS, Link, Server
+from newswire.log.redis.link import EVICTS, RedisLink, RedisServer
 from newswire.log.redis.scripts import CHANNEL, KEYS, LOSE, RESTORE
 
 _CONFIG: Final = ("appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy")
 _UNKNOWN: Final = "unknown (the server refuses CONFIG)"
 
 
-async def info_of(server: Server, link: Link, retention: str) -> Info:
+async def info_of(server: RedisServer, link: RedisLink, retention: str) -> Info:
     """See `Engine.info`."""
     log = server.keys[KEYS.index("log")]
     [text], [count] = await link.exchange(("INFO", "everything")), await link.exchange(("XLEN", log))
@@ -49,7 +49,7 @@ async def info_of(server: Server, link: Link, retention: str) -> Info:
     )
 
 
-async def _config(link: Link) -> dict[str, str]:
+async def _config(link: RedisLink) -> dict[str, str]:
     known: dict[str, str] = {}
     try:
         for name in _CONFIG:
@@ -62,7 +62,7 @@ async def _config(link: Link) -> dict[str, str]:
     return known
 
 
-async def _size(link: Link, key: str) -> int | None:
+async def _size(link: RedisLink, key: str) -> int | None:
     try:
         [size] = await link.exchange(("MEMORY", "USAGE", key))
     except LogError:  # this user may not ask
@@ -116,14 +116,14 @@ _AT_ONCE: Final = 2000  # channels with losses in one call
 _LIVES_BYTES: Final = 4000  # as in enter.lua
 
 
-class Copies:
+class RedisCopies:
     """Reads and writes what a copy needs beside events.
 
     Args:
         link: for it.
     """
 
-    def __init__(self, server: Server, link: Link) -> None:
+    def __init__(self, server: RedisServer, link: RedisLink) -> None:
         self._server = server
         self._link = link
 

@@ -13,15 +13,15 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from newswire.log.engine import Copied, Info, Limits, Losses
+from newswire.log.engine import Copied, EngineLimits, Info, Losses
 from newswire.log.log import Log
-from newswire.log.redis.admin import Copies, info_of
-from newswire.log.redis.keeper import Keeper
-from newswire.log.redis.link import Link, Server
-from newswire.log.redis.pages import Pages
+from newswire.log.redis.admin import RedisCopies, info_of
+from newswire.log.redis.link import RedisLink, RedisServer
+from newswire.log.redis.pages import RedisPages
+from newswire.log.redis.retention import RedisRetentionJob
 from newswire.log.redis.scripts import CHANNEL, DROP
-from newswire.log.redis.tail import Tail
-from newswire.log.redis.writer import Writer
+from newswire.log.redis.tail import RedisTail
+from newswire.log.redis.writer import RedisWriter
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.server import make_log
@@ -62,10 +62,10 @@ class RedisLog(Log):
 class RedisEngine(TailedEngine):
     """The engine of a `RedisLog`, which has the same arguments."""
 
-    _server: Server
+    _server: RedisServer
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
-    limits: Limits = Limits(group_events=128)
+    limits: EngineLimits = EngineLimits(group_events=128)
     atomic = True
 
     def __init__(
@@ -88,20 +88,20 @@ class RedisEngine(TailedEngine):
         super().__init__()
 
     def _begin(self) -> None:
-        server = self._server = Server(self._url, self._prefix, self._timeout, self._create)
-        tail = self._tail = Tail(server, lambda: writer)
+        server = self._server = RedisServer(self._url, self._prefix, self._timeout, self._create)
+        tail = self._tail = RedisTail(server, lambda: writer)
         server.on_epoch = tail.restart
-        writer = self._writer = Writer(server, self.limits, self._clock, tail.stored)
-        self._link = Link(server)
-        self._pages = Pages(server, self._link)
-        self._copies = Copies(server, self._link)
-        self._keeper = Keeper(server, Link(server), self._rules, self._clock)
+        writer = self._writer = RedisWriter(server, self.limits, self._clock, tail.stored)
+        self._link = RedisLink(server)
+        self._pages = RedisPages(server, self._link)
+        self._copies = RedisCopies(server, self._link)
+        self._retention = RedisRetentionJob(server, RedisLink(server), self._rules, self._clock)
 
     def _parts(self) -> Sequence[Part]:
-        return self._keeper, self._writer, self._tail, self._link
+        return self._retention, self._writer, self._tail, self._link
 
     def _started(self) -> None:
-        self._keeper.start()
+        self._retention.start()
 
     def __repr__(self) -> str:
         return self._server.name
@@ -123,7 +123,7 @@ class RedisEngine(TailedEngine):
     async def trim(self) -> int:
         """See `Engine.trim`."""
         self._enter()
-        return await self._keeper.trim()
+        return await self._retention.trim()
 
     # -- for operators
 

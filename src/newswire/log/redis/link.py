@@ -1,9 +1,9 @@
 """Connections to the server, and what they find there: which life of the log goes on.
 
-A `Link` is one connection, made when it is needed and made again after it broke. Each time it has a look first: a
+A `RedisLink` is one connection, made when it is needed and made again after it broke. Each time it has a look first: a
 server process that is another one (it was started again, or a replica took over) may have lost the newest events, and
-so may one that knows less than this process has seen. Then the log begins another life, and all who share the `Server`
-hear of it. No password is ever in what is raised or logged here.
+so may one that knows less than this process has seen. Then the log begins another life, and all who share the
+`RedisServer` hear of it. No password is ever in what is raised or logged here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import new_epoch
-from newswire.log.redis.pipeline import Command, Pipeline, Refused
+from newswire.log.redis.pipeline import Command, Pipeline, RedisRefused
 from newswire.log.redis.scripts import ENTER, KEYS, Script
 from newswire.log.server import LinkLost, RemoteServer, no_log, text_of
 from newswire.redact import without_userinfo
@@ -45,7 +45,7 @@ class _Moved(LogUnavailable):
     """Another member of the cluster has the log; the server knows it now."""
 
 
-class Server(RemoteServer):
+class RedisServer(RemoteServer):
     """What all connections of an engine share, and where they lead to.
 
     A member of a cluster that does not have the log says which one has it; sentinels know who is the master now.
@@ -129,7 +129,7 @@ class Server(RemoteServer):
         self.found(epoch.decode(), int(latest), lives.decode())
 
 
-class Link:
+class RedisLink:
     """One connection. Several calls at a time are sent one after the other, and answered in this order.
 
     Attributes:
@@ -137,7 +137,7 @@ class Link:
             known.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: RedisServer) -> None:
         self._server = server
         self._pipeline: Pipeline | None = None
         self._run = b""  # the server process; empty until the connection has looked
@@ -259,19 +259,19 @@ class Link:
         keys = [*self._server.keys, *[prefix + key for key in own]]
         command = len(keys), *keys, *arguments
         [answer] = await self._ask(pipeline, [("EVALSHA", script.sha, *command)], 0.0, on_sent)
-        if isinstance(answer, Refused) and _word(answer) == "NOSCRIPT":
+        if isinstance(answer, RedisRefused) and _word(answer) == "NOSCRIPT":
             [answer] = await self._ask(pipeline, [("EVAL", script.text, *command)])
         # A server whose memory is full has refused the first thing that it writes.
-        if isinstance(answer, Refused) and _word(answer) == "OOM" and script.full is not None:
+        if isinstance(answer, RedisRefused) and _word(answer) == "OOM" and script.full is not None:
             [answer] = await self._ask(pipeline, [("EVAL", script.full, *command)])
-        if isinstance(answer, Refused):
+        if isinstance(answer, RedisRefused):
             await self._refuse(pipeline, answer)
         return answer
 
     async def _exchange(self, pipeline: Pipeline, commands: Sequence[Command], patience: float = 0.0) -> list[Any]:
         answers = await self._ask(pipeline, commands, patience)
         for answer in answers:
-            if isinstance(answer, Refused):
+            if isinstance(answer, RedisRefused):
                 await self._refuse(pipeline, answer)
         return answers
 
@@ -294,7 +294,7 @@ class Link:
     def _lost(self, why: str) -> LinkLost:
         return LinkLost(f"the connection to {self._server.name} broke: {why}")
 
-    async def _refuse(self, pipeline: Pipeline, answer: Refused) -> NoReturn:
+    async def _refuse(self, pipeline: Pipeline, answer: RedisRefused) -> NoReturn:
         """Raise what an answer says."""
         refused = self._refused(str(answer))
         if isinstance(refused, LogUnavailable):  # a new connection may lead to another server
@@ -321,7 +321,7 @@ class Link:
         return LogError(f"the server {server.name} failed: {text}")
 
 
-def _word(answer: Refused) -> str:
+def _word(answer: RedisRefused) -> str:
     """The kind of an error."""
     return str(answer).partition(" ")[0]
 

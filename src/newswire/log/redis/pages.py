@@ -17,7 +17,7 @@ from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
 from newswire.log.forgotten import Forgotten
-from newswire.log.redis.link import Link, Server
+from newswire.log.redis.link import RedisLink, RedisServer
 from newswire.log.redis.scripts import CHANNEL, KEYS, NEWEST, PAGE, SCAN, STATE, Script
 from newswire.log.redis.tail import as_entry
 
@@ -28,14 +28,14 @@ _SCANS: Final = 8  # … and how often for one page
 _SPECIAL: Final = re.compile(r"([^\w])", re.ASCII)
 
 
-class Pages:
+class RedisPages:
     """Reads.
 
     Args:
         link: for reading.
     """
 
-    def __init__(self, server: Server, link: Link) -> None:
+    def __init__(self, server: RedisServer, link: RedisLink) -> None:
         self._server = server
         self._link = link
         self._forgotten = (b"", b""), Forgotten()  # and the epoch and number of what it is

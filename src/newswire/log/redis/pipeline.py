@@ -22,7 +22,7 @@ _CLOSED: Final = "the server has closed it"
 _NONE: Final = object()
 
 
-class Refused(Exception):
+class RedisRefused(Exception):
     """The server's answer is an error, in its words: the first one says what kind."""
 
 
@@ -57,7 +57,7 @@ class Pipeline(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._connection = connection
         self._transport: Any = writer.transport
-        self._reader = hiredis.Reader(ConnectionResetError, Refused, notEnoughData=_NONE)
+        self._reader = hiredis.Reader(ConnectionResetError, RedisRefused, notEnoughData=_NONE)
         self._waiting: deque[_Waiting] = deque()
         self._answers: list[Any] = []  # those that are there of the first that waits
         self._timer: asyncio.TimerHandle | None = None
@@ -70,8 +70,8 @@ class Pipeline(asyncio.Protocol):
             seconds: how long to wait for the answers. If they are not there by then the connection is of no use.
 
         Returns:
-            the future of the answers; a `Refused` is one of them. It raises OSError if the connection broke before they
-            were there, and TimeoutError if they are late. If it is cancelled, the answers are dropped.
+            the future of the answers; a `RedisRefused` is one of them. It raises OSError if the connection broke before
+            they were there, and TimeoutError if they are late. If it is cancelled, the answers are dropped.
         """
         answers: asyncio.Future[list[Any]] = self._loop.create_future()
         due = self._loop.time() + seconds

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from newswire.errors import LogCorrupt
 from newswire.log.engine import PAGE_BYTES, Entry
-from newswire.log.redis.link import Link, Server
-from newswire.log.redis.writer import Writer
+from newswire.log.redis.link import RedisLink, RedisServer
+from newswire.log.redis.writer import RedisWriter
 from newswire.log.shared_tail import SharedTail
 
 _BLOCK_MS: Final = 1000  # how often an idle log is looked at: a wiped one tells nothing by itself
@@ -22,14 +22,14 @@ _MOST: Final = 1000  # entries of one answer
 _OWN_SECONDS: Final = 0.002  # how late others' entries may be while this process stores all the time
 
 
-class Tail(SharedTail):
+class RedisTail(SharedTail):
     """See `SharedTail`."""
 
-    def __init__(self, server: Server, writer: Callable[[], Writer]) -> None:
+    def __init__(self, server: RedisServer, writer: Callable[[], RedisWriter]) -> None:
         super().__init__(server)
         self._keys = server.keys
         self._writer = writer
-        self._link = Link(server)
+        self._link = RedisLink(server)
         self._count = 1
 
     async def _disconnect(self) -> None:

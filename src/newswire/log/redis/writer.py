@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Final
 
-from newswire.log.engine import Batch, Limits
-from newswire.log.group_commit import Answer, GroupCommit, OnStored
-from newswire.log.redis.link import Link, Server
+from newswire.log.engine import Batch, EngineLimits
+from newswire.log.group_commit import CallAnswer, GroupCommit, OnStored
+from newswire.log.redis.link import RedisLink, RedisServer
 from newswire.log.redis.scripts import APPEND, CHANNEL, KEYS, KNOWN_MS, TOKEN, WRITER
 from newswire.log.server import LinkLost
 from newswire.wire.event import Event
@@ -18,18 +18,20 @@ _FIRST: Final = len(KEYS) + 1  # the number of the writer's key
 _DONE, _OTHER_EPOCH, _BROKEN, _LATE = range(4)
 
 
-class Writer(GroupCommit):
+class RedisWriter(GroupCommit):
     """Stores batches."""
 
-    def __init__(self, server: Server, limits: Limits, clock: Callable[[], float], on_stored: OnStored) -> None:
-        self._link = Link(server)
+    def __init__(
+        self, server: RedisServer, limits: EngineLimits, clock: Callable[[], float], on_stored: OnStored
+    ) -> None:
+        self._link = RedisLink(server)
         super().__init__(server, [self._link], limits, on_stored, depth=2)
         self._clock = clock
         self._keys = [WRITER + secrets.token_hex(8) for _ in range(self.depth)]
 
     async def _call(
         self, number: int, batches: Sequence[Batch], stale: set[int], sent: bool, after: int | None
-    ) -> Answer | None:
+    ) -> CallAnswer | None:
         link, pipeline = self._link, self._link.pipeline
         await link.settle()
         if after is not None and (pipeline is None or link.pipeline is not pipeline):
@@ -45,7 +47,7 @@ class Writer(GroupCommit):
         if status != _DONE:
             return None
         epoch, micros, before, *offsets = rest
-        return Answer(epoch.decode(), int(micros), int(before), offsets or None)
+        return CallAnswer(epoch.decode(), int(micros), int(before), offsets or None)
 
     def _encode(self, batches: Sequence[Batch], stale: set[int]) -> _Encoded:
         encoded = _Encoded()

@@ -21,20 +21,20 @@ from typing import Literal, TypeVar
 
 from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Copied, Engine, Entry, Follower, Info, Losses, OnDone, OnEntries, Page, Span
+from newswire.log.engine import Batch, Copied, Engine, Entry, Info, Losses, OnDone, OnEntries, Page, Span, TailCursor
 from newswire.log.log import Log
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.sqlite.admin import info_of, losses_of
 from newswire.log.sqlite.file import LogFile
 from newswire.log.sqlite.fork import carried
 from newswire.log.sqlite.pages import PageReader, newest_of, next_entries, scan, span
-from newswire.log.sqlite.plan import Planner
-from newswire.log.sqlite.reader import Reader
-from newswire.log.sqlite.retention import RetentionJob, drop, trim
+from newswire.log.sqlite.plan import SqlitePlanner
+from newswire.log.sqlite.reader import SqliteReader
+from newswire.log.sqlite.retention import SqliteRetentionJob, drop, trim
 from newswire.log.sqlite.schema import STEPS, version_of_file
-from newswire.log.sqlite.tail import BATCH, Tail
+from newswire.log.sqlite.tail import BATCH, SqliteTail
 from newswire.log.sqlite.transactions import SqliteTransactions
-from newswire.log.sqlite.writer import Writer
+from newswire.log.sqlite.writer import SqliteWriter
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -96,17 +96,17 @@ class SqliteEngine(Engine):
     def _begin(self, *, replaces: bool = False) -> None:
         rules = self._rules
         self._file = LogFile(self._path, synchronous=self._synchronous, patience=self._patience, replaces=replaces)
-        self._tail = Tail()
+        self._tail = SqliteTail()
         self._pages = PageReader()
-        self._writer = Writer(self._file, self._clock, self._tail.committed)
+        self._writer = SqliteWriter(self._file, self._clock, self._tail.committed)
         writer = self._writer
-        self._planner = Planner(rules)
-        keeper = RetentionJob(self._planner, self._clock) if rules else None
+        self._planner = SqlitePlanner(rules)
+        retention = SqliteRetentionJob(self._planner, self._clock) if rules else None
         # Nothing here refers to this object, so that one that was forgotten unclosed can be seen in `__del__`.
-        self._reader = Reader(self._file, self._tail.heard, own=lambda: writer.newest, keeper=keeper)
+        self._reader = SqliteReader(self._file, self._tail.heard, own=lambda: writer.newest, retention=retention)
         self._writer.checkpoint = self._reader.checkpoint
-        if keeper is not None:
-            keeper.attach(writer=self._writer, reader=self._reader)
+        if retention is not None:
+            retention.attach(writer=self._writer, reader=self._reader)
         self._pid: int | None = None  # the process that uses it
 
     def _enter(self) -> None:
@@ -188,7 +188,7 @@ class SqliteEngine(Engine):
         """See `Engine.tail`. What this process stores is given before its publisher goes on."""
         self._enter()
         tail, reader = self._tail, self._reader
-        follower = Follower(max(after, 0), on_entries)
+        follower = TailCursor(max(after, 0), on_entries)
         tail.enter(follower)
         reader.watching = True
         try:
@@ -289,7 +289,7 @@ class SqliteEngine(Engine):
             self._reader.end()
 
 
-async def _next(reader: Reader, tail: Tail, at: int) -> Sequence[Entry]:
+async def _next(reader: SqliteReader, tail: SqliteTail, at: int) -> Sequence[Entry]:
     newest = tail.newest
     entries = await reader.query(lambda connection: next_entries(connection, at, BATCH))
     # Offsets have no holes but those that retention makes.

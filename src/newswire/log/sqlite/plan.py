@@ -49,7 +49,7 @@ class Plan:
     more: bool = False
 
 
-class Planner:
+class SqlitePlanner:
     """Finds what the rules don't keep.
 
     Attributes:

@@ -20,9 +20,9 @@ from typing import Any, Final, TypeVar
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, NewswireError
 from newswire.log.sqlite.file import LogFile, roll_back
-from newswire.log.sqlite.retention import RetentionJob
+from newswire.log.sqlite.retention import SqliteRetentionJob
 from newswire.log.sqlite.schema import NEWEST
-from newswire.log.sqlite.thread import DatabaseThread, Job
+from newswire.log.sqlite.thread import DatabaseJob, DatabaseThread
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -33,14 +33,14 @@ _NOTHING: Final = object()
 _NEWS: Final = f"SELECT {NEWEST}, (SELECT coalesce(max(number), 0) FROM newswire_refused) FROM newswire_meta"
 
 
-class Reader(DatabaseThread):
+class SqliteReader(DatabaseThread):
     """Reads, watches and plans.
 
     Args:
         noticed: called in the thread with the newest offset in the file when another process has appended, and with
             the error if the file can't be watched any more.
         own: tells the newest offset that this process has appended, which followers learn in a shorter way.
-        keeper: what retention does in the background; None if there is none.
+        retention: what it does in the background; None if there is none.
 
     Attributes:
         watching: whether to look for what others append; set by the event loop.
@@ -54,13 +54,13 @@ class Reader(DatabaseThread):
         noticed: Callable[[int | LogError], None],
         *,
         own: Callable[[], int],
-        keeper: RetentionJob | None = None,
+        retention: SqliteRetentionJob | None = None,
     ) -> None:
         super().__init__(file)
         self.watching: bool = False
         self._noticed = noticed
         self._own = own
-        self._keeper = keeper
+        self._retention = retention
         self._version = -1
         self._refused: int | None = None  # the newest row that was set aside, when it was looked at last
         self._next_watch = 0.0
@@ -87,7 +87,7 @@ class Reader(DatabaseThread):
         By default SQLite does it within a commit, for which publishers wait some 10 ms, and a full one 100. Here they
         don't. What is stored meanwhile is left in the log.
         """
-        self.put(Job(lambda connection: self.file.checkpoint(connection, "PASSIVE"), over=done))
+        self.put(DatabaseJob(lambda connection: self.file.checkpoint(connection, "PASSIVE"), over=done))
 
     def _take(self) -> Any:
         try:
@@ -106,31 +106,31 @@ class Reader(DatabaseThread):
         if self.watching and time.monotonic() >= self._next_watch:
             self._watch()
             self._next_watch = time.monotonic() + WATCH_SECONDS
-        if self._keeper is not None and self._keeper.due <= time.monotonic():
-            self._keep(self._keeper)
+        if self._retention is not None and self._retention.due <= time.monotonic():
+            self._keep(self._retention)
         return True
 
     def _over(self, error: NewswireError) -> None:
         super()._over(error)
         if isinstance(error, LogError):  # it has died, and no one watches
             self._noticed(error)
-            if self._keeper is not None:
+            if self._retention is not None:
                 with suppress(LogUnavailable):
                     self.start()
 
-    def _keep(self, keeper: RetentionJob) -> None:
-        keeper.rest()  # also where the file can't be opened, and no step is done
+    def _keep(self, retention: SqliteRetentionJob) -> None:
+        retention.rest()  # also where the file can't be opened, and no step is done
         try:
-            self.attempt(lambda connection: in_snapshot(connection, keeper.step))
+            self.attempt(lambda connection: in_snapshot(connection, retention.step))
         except LogError:
-            pass  # readers and publishers learn what is wrong; the keeper tries again later
+            pass  # readers and publishers learn what is wrong; it tries again later
         except Exception:  # the outermost frame of background work: the thread goes on
             logger.exception("retention of %s failed", self.file.path)
 
     def _wait(self) -> float | None:
         due = min(
             self._next_watch if self.watching else math.inf,
-            self._keeper.due if self._keeper is not None else math.inf,
+            self._retention.due if self._retention is not None else math.inf,
         )
         return None if due == math.inf else max(due - time.monotonic(), 0.0)
 
@@ -172,10 +172,12 @@ class Reader(DatabaseThread):
             )  # fmt: skip
 
     def _leave(self) -> None:
-        if self._keeper is not None and self._connection is not None:
+        if self._retention is not None and self._connection is not None:
             with suppress(sqlite3.Error):
-                self._connection.execute("PRAGMA busy_timeout = 100")  # else the next keeper waits for the lease to end
-                self._keeper.leave(self._connection)
+                self._connection.execute(
+                    "PRAGMA busy_timeout = 100"
+                )  # else the next process waits for the lease to end
+                self._retention.leave(self._connection)
 
 
 def _step(steps: Generator[None, sqlite3.Connection, T], connection: sqlite3.Connection) -> tuple[T] | None:

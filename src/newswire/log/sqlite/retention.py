@@ -23,9 +23,9 @@ from typing import Final, Protocol
 
 from newswire.log.forgotten import Forgotten
 from newswire.log.sqlite.file import fetch, roll_back
-from newswire.log.sqlite.plan import Plan, Planner
+from newswire.log.sqlite.plan import Plan, SqlitePlanner
 from newswire.log.sqlite.schema import NEWEST
-from newswire.log.sqlite.thread import Job
+from newswire.log.sqlite.thread import DatabaseJob
 
 # Rows counted in one transaction: some 4 ms, if each is of another channel.
 _COUNTED: Final = 2000
@@ -159,14 +159,14 @@ class _Thread(Protocol):
     def put(self, item: object) -> None: ...
 
 
-class RetentionJob:
+class SqliteRetentionJob:
     """The background retention of one log object. `step` is called in the reader's thread.
 
     Attributes:
         due: when to call `step` next, by `time.monotonic()`.
     """
 
-    def __init__(self, planner: Planner, clock: Callable[[], float]) -> None:
+    def __init__(self, planner: SqlitePlanner, clock: Callable[[], float]) -> None:
         self.due: float = time.monotonic() + _TICK_SECONDS
         self._clock = clock
         self._name = secrets.token_hex(8)
@@ -202,7 +202,7 @@ class RetentionJob:
         if plan.offsets or plan.count or keeper != self._name or time.monotonic() > self._renewed + _LEASE_SECONDS / 2:
             self.due = float("inf")  # until the answer comes
             self._over = None
-            self._writer.put(Job(partial(self._carry_out, plan=plan, now=now), over=self._answer))
+            self._writer.put(DatabaseJob(partial(self._carry_out, plan=plan, now=now), over=self._answer))
         elif plan.more:
             self.due = time.monotonic()
         else:
@@ -220,7 +220,7 @@ class RetentionJob:
 
     def _answer(self) -> None:
         """It was done, or could not be; the reader is to know, whether it can read or not."""
-        self._reader.put(Job(lambda _: None, over=self._carried_out))
+        self._reader.put(DatabaseJob(lambda _: None, over=self._carried_out))
 
     def _renew(self, connection: sqlite3.Connection, now: float) -> bool:
         renewed = connection.execute(
@@ -232,7 +232,7 @@ class RetentionJob:
 
     def _forget(self, connection: sqlite3.Connection, channels: list[int]) -> None:
         forget(connection, channels)
-        self._reader.put(Job(lambda _: self._forget_more(), None))
+        self._reader.put(DatabaseJob(lambda _: self._forget_more(), None))
 
     # -- in the reader's thread
 
@@ -252,7 +252,7 @@ class RetentionJob:
                    ) ORDER BY lost LIMIT ?"""
         channels = [id for (id,) in fetch(connection, 1, query, _EMPTY_KEPT, _FORGOTTEN_AT_ONCE)]
         if channels:
-            self._writer.put(Job(partial(self._forget, channels=channels), None))
+            self._writer.put(DatabaseJob(partial(self._forget, channels=channels), None))
 
     def _forget_more(self) -> None:
         self.due = self._next_forget = time.monotonic()

@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 from newswire.errors import LogError
-from newswire.log.engine import Entry, Follower
+from newswire.log.engine import Entry, TailCursor
 
 # Own entries kept for followers; they are taken within a pass or two of the event loop.
 _KEPT_ENTRIES: Final = 8192
@@ -20,7 +20,7 @@ _KEPT_BYTES: Final = 8 * 2**20
 BATCH: Final = 1000  # entries that a follower is given at once
 
 
-class Tail:
+class SqliteTail:
     """What followers wait for.
 
     Attributes:
@@ -32,7 +32,7 @@ class Tail:
     def __init__(self) -> None:
         self.newest: int = 0
         self.broken: LogError | None = None
-        self.followers: set[Follower] = set()
+        self.followers: set[TailCursor] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._entries: list[Entry] = []  # an unbroken run of offsets
         self._bytes = 0
@@ -87,12 +87,12 @@ class Tail:
         start = at + 1 - entries[0].offset
         return entries[start : start + BATCH]
 
-    def enter(self, follower: Follower) -> None:
+    def enter(self, follower: TailCursor) -> None:
         """A follower has come, in the event loop that is running."""
         self._loop = asyncio.get_running_loop()
         self.followers.add(follower)
 
-    def leave(self, follower: Follower) -> bool:
+    def leave(self, follower: TailCursor) -> bool:
         """A follower has gone; True if it was the last."""
         self.followers.discard(follower)
         if not self.followers:

@@ -28,7 +28,7 @@ logger: logging.Logger = logging.getLogger("newswire.log")
 T = TypeVar("T")
 
 
-class Job(Generic[T]):
+class DatabaseJob(Generic[T]):
     """Something to do with the connection.
 
     Attributes:
@@ -91,7 +91,7 @@ class DatabaseThread:
             Closed: the thread has ended, or is about to.
         """
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.put(Job(call, done))
+        self.put(DatabaseJob(call, done))
         return await done
 
     def put(self, item: object) -> None:
@@ -225,7 +225,7 @@ class DatabaseThread:
                 self._disconnect()
             raise explained from error
 
-    def do(self, job: Job[Any]) -> None:
+    def do(self, job: DatabaseJob[Any]) -> None:
         """Do a job and tell who asked."""
         try:
             result = self.attempt(job.call)

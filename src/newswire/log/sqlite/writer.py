@@ -22,7 +22,7 @@ from newswire.log.failures import as_log_error
 from newswire.log.sqlite.admin import restore
 from newswire.log.sqlite.append import Appender
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
-from newswire.log.sqlite.thread import DatabaseThread, Job, call_in
+from newswire.log.sqlite.thread import DatabaseJob, DatabaseThread, call_in
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -70,7 +70,7 @@ class _Stored(NamedTuple):
         ]
 
 
-class Writer(DatabaseThread):
+class SqliteWriter(DatabaseThread):
     """Stores batches.
 
     Args:
@@ -129,7 +129,7 @@ class Writer(DatabaseThread):
         if item is not self._left:
             if item is None:
                 return False
-            if isinstance(item, Job):
+            if isinstance(item, DatabaseJob):
                 self._taken = [item]
                 self.do(item)
                 self._taken = []
@@ -147,9 +147,9 @@ class Writer(DatabaseThread):
                 self._store(self._next_group())
         return not ending
 
-    def _take_more(self) -> tuple[list[Job[Any]], bool]:
+    def _take_more(self) -> tuple[list[DatabaseJob[Any]], bool]:
         """Add what is queued behind, which has waited long enough, to `_left`."""
-        jobs: list[Job[Any]] = []
+        jobs: list[DatabaseJob[Any]] = []
         while len(self._left) < _GROUP_EVENTS:
             try:
                 item = self._queue.get_nowait()
@@ -157,7 +157,7 @@ class Writer(DatabaseThread):
                 break
             if item is None:
                 return jobs, True
-            if isinstance(item, Job):
+            if isinstance(item, DatabaseJob):
                 jobs.append(item)
             else:
                 self._left.append(item)
@@ -179,7 +179,7 @@ class Writer(DatabaseThread):
         super()._over(error)
 
     def _refuse(self, item: Any, error: NewswireError) -> None:
-        if isinstance(item, Job):
+        if isinstance(item, DatabaseJob):
             item.fail(error)
         else:
             self._acknowledge([item], [as_log_error(error)] * len(item.batches), [])
@@ -226,7 +226,7 @@ class Writer(DatabaseThread):
         size, used = self.file.wal_size()
         if used > WAL_CHECKPOINT and not self._emptying:
             self._emptying = True
-            self.checkpoint(lambda: self.put(Job(self._move_rest)))
+            self.checkpoint(lambda: self.put(DatabaseJob(self._move_rest)))
         if size <= WAL_LIMIT:
             self._wal_is_held = False
         elif now >= self._next_wal_check and self._connection is not None:

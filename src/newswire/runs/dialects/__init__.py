@@ -9,7 +9,7 @@ from typing import Final
 from newswire.runs.dialects.ag_ui import AGUI
 from newswire.runs.dialects.ai_sdk import AISDK
 from newswire.runs.dialects.anthropic import Anthropic
-from newswire.runs.dialects.base import Dialect, End, Head, Native, Problem, Reason
+from newswire.runs.dialects.base import Dialect, End, Head, Native, Reason, StreamFailure
 from newswire.runs.dialects.openai_chat import OpenAIChat
 from newswire.runs.dialects.openai_responses import OpenAIResponses
 from newswire.runs.dialects.passthrough import (
@@ -41,7 +41,7 @@ __all__ = [
     "Dialect",
     "End",
     "Head",
-    "Problem",
+    "StreamFailure",
     "UpstreamParser",
     "Reason",
     "dialect_for",

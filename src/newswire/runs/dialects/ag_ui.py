@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from newswire.runs.dialects.base import Dialect, Head, Problem, block
+from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
@@ -80,7 +80,7 @@ class AGUI(Dialect):
             fields["metadata"] = {"finishReason": self._calls.reason(self._finish)}
         return [*self._all_whole(), *self._shut(), _event("RUN_FINISHED", **fields)]
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """See `Dialect.fail`."""
         return [_event("RUN_ERROR", message=problem.message, code=problem.code)]
 

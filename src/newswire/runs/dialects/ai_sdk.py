@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from newswire.runs.dialects.base import Dialect, Head, Problem, block
+from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
@@ -90,7 +90,7 @@ class AISDK(Dialect):
         ends = [block({"type": "finish-step"}), block(finish), DONE]
         return [*self._all_available(), *self._shut(), *ends]
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """See `Dialect.fail`."""
         events = [block({"type": "error", "errorText": problem.message}), DONE]
         return [block({"type": "abort"}), *events] if problem.code == "stopped" else events

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from newswire.runs.dialects.base import Dialect, Head, Problem, block
+from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.coalesce import TextDelta
 from newswire.runs.dialects.tool_calls import SerializedToolCalls
 from newswire.runs.dialects.upstream import UpstreamParser, clean, count, key, mapping, parsed
@@ -72,7 +72,7 @@ class Anthropic(Dialect):
         delta = {"stop_reason": reason, "stop_sequence": None}
         return [*events, *self._stop(), _event("message_delta", delta=delta, usage=usage), _event("message_stop")]
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """See `Dialect.fail`."""
         return [_event("error", error={"type": problem.type, "code": problem.code, "message": problem.message})]
 

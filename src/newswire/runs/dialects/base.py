@@ -90,7 +90,7 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class StreamFailure:
     """Why a stream ends before the answer does. Each dialect says it in the shape of its format's errors.
 
     Attributes:
@@ -104,7 +104,7 @@ class Problem:
     message: str
 
 
-GOODBYE: Final = Problem(
+GOODBYE: Final = StreamFailure(
     "goodbye", "goodbye", "The server is going away and the answer goes on: read this stream again from the last id."
 )
 _MESSAGES: Final = {
@@ -114,11 +114,11 @@ _MESSAGES: Final = {
 }
 
 
-def problem_of(end: End) -> Problem:
+def problem_of(end: End) -> StreamFailure:
     """What to tell a client of an end other than `done`."""
     code = "failed" if end.reason == "done" else end.reason
     error = end.error or {}
-    return Problem(code, error.get("type") or code, error.get("message") or _MESSAGES[code])
+    return StreamFailure(code, error.get("type") or code, error.get("message") or _MESSAGES[code])
 
 
 def block(data: Any, event: str = "message") -> Event:
@@ -211,7 +211,7 @@ class Dialect:
         """
         raise NotImplementedError
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """What ends a stream whose answer is not whole: an error that the format's clients can't overlook."""
         raise NotImplementedError
 
@@ -251,7 +251,7 @@ class Native(Dialect):
         """The run's last event."""
         return [End("done", result=result).event()]
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """The run's last event."""
         assert problem.code != "goodbye", "that one has a method of its own"
         return [End(problem.code, {"type": problem.type, "message": problem.message}).event()]

@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from newswire.runs.dialects.base import Dialect, Head, Problem, block
+from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.coalesce import TextDelta
 from newswire.runs.dialects.tool_calls import SerializedToolCalls
 from newswire.runs.dialects.upstream import UpstreamParser, clean, count, mapping, objects, parsed
@@ -65,7 +65,7 @@ class OpenAIChat(Dialect):
             events.append(block({**self._envelope, "choices": [], "usage": usage}))
         return [*events, DONE]
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """See `Dialect.fail`."""
         error = {"message": problem.message, "type": problem.type, "param": None, "code": problem.code}
         return [block({"error": error})]

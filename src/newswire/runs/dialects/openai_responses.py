@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from newswire.runs.dialects.base import Dialect, Head, Problem, block
+from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.coalesce import TextDelta
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.dialects.upstream import (
@@ -91,7 +91,7 @@ class OpenAIResponses(Dialect):
             return [*events, self._incomplete(INCOMPLETE.get(reason, reason))]
         return [*events, self._event("response.completed", response=self._response("completed"))]
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """See `Dialect.fail`."""
         if problem.code == "goodbye":
             fields = {"code": problem.code, "message": problem.message, "param": None}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 from newswire.runs.dialects.anthropic import Anthropic, AnthropicParser
-from newswire.runs.dialects.base import Dialect, End, Head, Problem
+from newswire.runs.dialects.base import Dialect, End, Head, StreamFailure
 from newswire.runs.dialects.coalesce import Coalescer, Joiner
 from newswire.runs.dialects.openai_chat import OpenAIChat, OpenAIChatParser
 from newswire.runs.dialects.openai_responses import OpenAIResponses, OpenAIResponsesParser
@@ -23,7 +23,9 @@ from newswire.runs.dialects.upstream import OF_THE_RELAY, RAW, UpstreamParser, u
 from newswire.runs.parts import Data, Part, Text, event_of, part_of
 from newswire.wire.event import Event
 
-CUT_OFF: Final = Problem("interrupted", "upstream_cut_off", "The upstream's stream ended before its answer was whole.")
+CUT_OFF: Final = StreamFailure(
+    "interrupted", "upstream_cut_off", "The upstream's stream ended before its answer was whole."
+)
 
 
 class Passthrough(Dialect):
@@ -78,7 +80,7 @@ class Passthrough(Dialect):
             return []
         return list(self._reader.missing_tail()) if self._reader.finished else self.fail(CUT_OFF)
 
-    def fail(self, problem: Problem) -> list[Event]:
+    def fail(self, problem: StreamFailure) -> list[Event]:
         """See `Dialect.fail`. A client that has an error, or a whole answer and its end, gets no more."""
         reader = self._reader
         if reader.error is not None or (reader.finished and not reader.missing_tail()):
@@ -179,7 +181,7 @@ class Transcoded(Dialect):
         """See `Dialect.end`. An answer is whole if both the producer and the upstream say so."""
         error = self._reader.error
         if end.reason == "done" and error is not None:
-            return self._output.fail(Problem("failed", error["type"], error["message"]))
+            return self._output.fail(StreamFailure("failed", error["type"], error["message"]))
         if end.reason == "done" and not self._reader.finished:
             return self._output.fail(CUT_OFF)
         return self._output.end(end)

@@ -15,7 +15,7 @@ from typing import Final
 
 from newswire.errors import LogUnavailable
 from newswire.log.forgotten import Forgotten
-from newswire.log.redis.link import Link, Server
+from newswire.log.redis.link import RedisLink, RedisServer
 from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, KNOWN_MS, SWEEP, TRIM
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, end
@@ -36,10 +36,10 @@ _SWEEP_SECONDS: Final = 10.0  # how often calls and tokens are removed
 _SWEPT: Final = 500  # in one call
 
 
-class Keeper:
+class RedisRetentionJob:
     """Removes what the rules don't keep, each second."""
 
-    def __init__(self, server: Server, link: Link, rules: Rules, clock: Callable[[], float]) -> None:
+    def __init__(self, server: RedisServer, link: RedisLink, rules: Rules, clock: Callable[[], float]) -> None:
         self._server = server
         self._link = link
         self._rules = rules
@@ -51,7 +51,7 @@ class Keeper:
     def start(self) -> None:
         """Begin, if it has not begun."""
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire redis keeper")
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="newswire redis retention")
 
     async def close(self) -> None:
         """End, and close the connection."""

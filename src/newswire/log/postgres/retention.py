@@ -13,9 +13,9 @@ from typing import Final
 
 from newswire.log.engine import TOKEN_SECONDS
 from newswire.log.forgotten import Forgotten
-from newswire.log.postgres.link import Link, Server
+from newswire.log.postgres.link import PostgresLink, PostgresServer
 from newswire.log.postgres.pages import STATE
-from newswire.log.postgres.plan import Planner
+from newswire.log.postgres.plan import PostgresPlanner
 from newswire.log.retention import Rules
 
 _STATE: Final = f"SELECT state.*, (SELECT counted FROM @schema@.kept) FROM ({STATE}) AS state"
@@ -33,19 +33,19 @@ _SHAPES: Final = "SELECT forgets, shape, lost FROM @schema@.kept LEFT JOIN @sche
 _FORGET: Final = "SELECT @schema@.forget($1, $2, $3, $4)"
 
 
-class Keeper:
+class PostgresRetentionJob:
     """Removes what the rules don't keep.
 
     Args:
         link: by which it does so.
     """
 
-    def __init__(self, server: Server, link: Link, rules: Rules, clock: Callable[[], float]) -> None:
+    def __init__(self, server: PostgresServer, link: PostgresLink, rules: Rules, clock: Callable[[], float]) -> None:
         self._server = server
         self._link = link
         self._rules = rules
         self._clock = clock
-        self._planner = Planner(rules, link)
+        self._planner = PostgresPlanner(rules, link)
         self._epoch = ""
         self._upto = 0  # the newest offset a second ago
         self._cleaned = time.monotonic()
