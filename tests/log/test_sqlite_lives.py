@@ -9,9 +9,11 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -19,7 +21,7 @@ import pytest
 
 from newswire import Hub, Pattern, Position
 from newswire.errors import InvalidPosition
-from newswire.log.sqlite import SqliteLog, writer
+from newswire.log.sqlite import SqliteLog, hold, writer
 from newswire.log.sqlite.hold import Note
 from newswire.testing.log_base import PATIENCE, opened, publish
 
@@ -180,7 +182,7 @@ async def test_another_boot(tmp_path: Path) -> None:
 NORMAL = """
 import asyncio, sys
 from newswire import Hub
-from newswire.log.sqlite import SqliteLog, writer
+from newswire.log.sqlite import SqliteLog, hold, writer
 from newswire.log.sqlite.hold import Note
 
 async def main():
@@ -234,6 +236,19 @@ async def test_the_last_transactions_are_cut_off(
         else:
             assert gap is None
             assert events[: kept - position.offset + 2] == [*map(str, range(position.offset, kept)), "A", "B"]
+
+
+async def test_a_clock_that_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Closing waits for a tick of the clock at most, not until the file's date has come."""
+    pauses: list[float] = []
+    then = time.time_ns() - 30 * 86_400 * 10**9
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append, time_ns=lambda: then)
+    monkeypatch.setattr(hold, "time", clock)
+    [position] = await publish_all(tmp_path / "log.db", "1")
+    monkeypatch.undo()
+    assert pauses
+    assert max(pauses) <= 0.01
+    assert await resume(tmp_path / "log.db", position) == (None, ["end"])
 
 
 @pytest.mark.slow

@@ -299,7 +299,9 @@ class Hold:
         with self.note.changing(self._patience):
             fork.close(self._connection)
         with suppress(OSError):  # a change that comes after this has another date
-            time.sleep(max(os.stat(self._path).st_ctime_ns + _TICK_NANOSECONDS - time.time_ns(), 0) / 10**9)
+            left = os.stat(self._path).st_ctime_ns + _TICK_NANOSECONDS - time.time_ns()
+            # Never longer than a tick: if the clock was set back, or is not the file system's, the date may be far off.
+            time.sleep(min(max(left, 0), _TICK_NANOSECONDS) / 10**9)
         fork.close_descriptor(self._descriptor)
 
     # -- whether it is the same file
