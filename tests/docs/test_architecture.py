@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Final
 
+from newswire.log import engine
+
 ROOT: Final = Path(__file__).parents[2]
 SOURCE: Final = ROOT / "src" / "newswire"
 PAGE: Final = ROOT / "docs" / "explain" / "architecture.md"
@@ -60,3 +62,18 @@ def test_where_to_read_has_each_package() -> None:
         floor for floors in re.findall(r"^\* \*\*(.+?)\*\*: ", section, re.MULTILINE) for floor in floors.split(", ")
     }
     assert named == {path.parent.name for path in SOURCE.glob("*/__init__.py")}
+
+
+def test_the_glossary_is_short() -> None:
+    """A reader can learn at most twenty words of newswire's own."""
+    glossary = PAGE.read_text().partition("## Glossary")[2]
+    words = re.findall(r"^\| (?!word |---)([^|]+) \|", glossary, re.MULTILINE)
+    assert 10 <= len(words) <= 20
+    assert len(set(words)) == len(words)
+
+
+def test_how_many_methods_an_engine_has() -> None:
+    """The contract of an engine and its guide give the number that an author has to write."""
+    number = ["six", "seven", "eight", "nine", "ten"][len(engine.Engine.__abstractmethods__) - 6]
+    for text in (engine.__doc__ or "", (PAGE.parent / "log-engines.md").read_text()):
+        assert re.findall(r"\b(\w+) methods", text)[0] == number

@@ -62,7 +62,8 @@ class Resume:
     """How a source goes on after its connection breaks.
 
     Args:
-        reconnect: if False, the end of the stream ends the loop, and a broken connection is an error.
+        reconnect: if False, the end of the stream ends the loop, and a broken connection is an error. Attempts to
+            connect are repeated all the same, until `Limits.attempts`.
         query: also send the cursor in this query parameter, for servers that don't read `Last-Event-ID`, and for ids
             that no header can carry. The rest of the query stays as it is, to the byte.
         idempotent: whether the request may be sent again as it is, with its body and the cursor. None means yes for

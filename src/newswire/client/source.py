@@ -42,16 +42,19 @@ class EventSource:
 
     It connects when you ask for the first event, or call `open`. Whenever the stream ends or breaks, it connects again
     and sends the last event ID. The loop ends when the server says that the stream is over: by a 204, or by a
-    `newswire.end` event. An error that another attempt can't cure is raised.
+    `newswire.end` event. An error that another attempt can't cure is raised. `json` iterates over the decoded data.
 
     Args:
-        url: `http://` or `https://`. A function is called before each attempt: for servers whose cursor is in the URL.
-        method: None means GET, or POST if there is a body. A POST is not sent twice: see `Resume.idempotent`.
-        headers: these replace our own of the same name. A function is called before each attempt: for tokens that
-            expire.
+        url: `http://` or `https://`. Or a function without arguments that returns it, called before each attempt: for
+            servers whose cursor is in the URL.
+        method: None means GET, or POST if there is a body. A POST that the server may have taken is not sent again:
+            the source goes on with GET (`Resume.idempotent` says how).
+        headers: these replace our own of the same name. Or a function that returns them, called before each attempt:
+            for tokens that expire.
         body: bytes are sent as they are, a str as UTF-8, anything else as JSON.
         last_event_id: where to begin. If it is empty, `cursor` decides, or else the server.
-        cursor: keeps the last event ID over restarts. A path, a `CursorStore`, or a function that gets each ID.
+        cursor: keeps the last event ID over restarts of your program: the path of a file, or a `CursorStore`. Or a
+            function, called with each ID: you store it, and give it as `last_event_id` next time.
         client: an `httpx2.Client` or `httpx.Client`, which you close yourself, or a `Transport`. None makes a client
             of our own, over HTTP/1.1.
         options: all other settings.
@@ -61,8 +64,8 @@ class EventSource:
         ImportError: you gave no client, and httpx2 is not installed.
 
     Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
-    `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt. One
-    thread iterates; any thread may call `close`.
+    `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt, but
+    with `Resume(reconnect=False)` a stream that breaks raises them. One thread iterates; any thread may call `close`.
     """
 
     def __init__(

@@ -48,28 +48,33 @@ class EventSourceResponse(StarletteCompatible):
     """Stream events to a client.
 
     Args:
-        content: a subscription (`hub.subscribe(...)`), or any async or sync iterable of str, bytes, `Event`, or of
-            what JSON can say. A sync iterable is drawn in a thread and a context of its own; when there are too many
-            threads (`newswire.delivery.threads.THREADS.limit`), the answer is a 503.
+        content: a subscription (`hub.subscribe(...)`), or any async or sync iterable of str, bytes, `Event`, or other
+            values, which are sent as JSON. A sync iterable runs in a thread of its own, with a copy of the context
+            (`contextvars`); when there are too many threads (`newswire.delivery.threads.THREADS.limit`), the answer
+            is a 503.
         status_code: the status of the response.
         headers: more headers; they can't replace those that a stream needs.
         options: see `StreamOptions`. An iterable without options sends no `retry:`.
         background: awaited after the stream has ended, however it ended.
         on_shutdown: for iterables that end by themselves when the server stops: an event (asyncio's, anyio's or
-            threading's) that is set then, or a function that is called in the event loop. The iterable has four fifths
-            of the drain's `grace` to yield its own last events and to return, and no goodbye follows them.
+            threading's) that is set then, or a function that is called in the event loop. The iterable then has four
+            fifths of `newswire.delivery.drain.Drain.grace` to yield its own last events and to return; newswire adds
+            no `newswire.goodbye` event.
 
-    What fails before the first item (or before a subscription has its place in the log) is raised, so that it becomes
-    a real status code: an unreachable log is a 503. An iterable has one heartbeat interval for that. If it yields
-    nothing for so long, the head goes out, and heartbeats follow; with `StreamOptions(heartbeat=None)` the head waits
-    for the first item. What fails after the head ends the stream with an event of type `newswire.error` (not `error`:
-    browsers deliver that to the connection's own handlers); its message stays in the server's log. A client that
-    leaves ends the stream; an iterable is closed then, also if it was never drawn from.
+    An error before the head (status and headers) is sent becomes a real status code. If the log of a subscription can't
+    be read, or its hub is closed, the answer is a 503; what an iterable raises before its first item is raised here,
+    and the framework answers. The head waits for the first item of an iterable, but not longer than a heartbeat
+    interval; then heartbeats follow it. With `StreamOptions(heartbeat=None)` it waits for as long as it takes.
+    An error after the head ends the stream with an event of type `newswire.error` (not `error`: browsers deliver that
+    to the connection's own handlers); its message stays in the server's log. A client that leaves ends the stream; an
+    iterable is closed then, also if it was never drawn from.
 
-    FastAPI's dependencies with `yield` end when a subscription's stream begins, unless there is a `background`. An
-    iterable may use them, so they stay open with it.
+    FastAPI's dependencies with `yield` end before a subscription's stream begins, unless there is a `background`. With
+    an iterable they end after the stream, since the iterable may use them.
 
     Raises:
+        TypeError: `content` is none of these: a single str, bytes or dict goes into a list. Or `on_shutdown` is given
+            with a subscription.
         RuntimeError: called in a scope that has no HTTP response. A WebSocket's handshake gets one where the server
             has the extension `websocket.http.response`.
     """

@@ -59,17 +59,18 @@ class Hub(Publisher, Generic[E]):
     It opens at its first awaited call. Close it when your application ends: `lifespan=hub.lifespan`, `async with hub:`
     or `await hub.close()`. Each process makes a hub of its own; hubs with the same log share all events.
 
-    A type checker knows what its readers get: `Hub` is a hub without a contract, `Hub[ShopEvent]` one whose contract is
-    a `Contract[ShopEvent]`.
+    For type checkers: `Hub[ShopEvent]` is a hub whose `contract` is a `Contract[ShopEvent]`; its readers get
+    `ShopEvent`s. `Hub` is one without a contract; its readers get `Event`s.
 
     Args:
         log: the log, or its URL, such as `memory://`, `sqlite:///events.db` or `redis://host`; `newswire.open_log` has
             all of them.
         retention: what the log keeps of each channel, where `log` is a URL: a `Retention`, or one for each pattern of
-            channels. None: a file keeps events for seven days, and memory the newest 64 MiB; `Retention()` keeps
-            everything.
-        contract: a `newswire.contract.Contract` of all channels, or one for each pattern of channels (the first that
-            matches counts). Publishing checks events by it, and iterating over a subscription gives `TypedEvent`s.
+            channels. None: a file or a server keeps events for seven days, and `memory://` the newest 64 MiB;
+            `Retention()` keeps everything.
+        contract: a `newswire.contract.Contract`, which declares an application's events: one for all channels, or one
+            for each pattern (the first that matches counts). Publishing checks events by it, and iterating over a
+            subscription gives `TypedEvent`s.
         latest: names and patterns of channels that have a state, which is their newest event: `["prices.*"]`. A reader
             that comes, returns or is slow gets the newest event of each, then `newswire.live`, then every event. If
             `log` is a URL, only the newest event of each is kept, unless `retention` has a rule for the same pattern.
@@ -178,10 +179,11 @@ class Hub(Publisher, Generic[E]):
                 `orders.eu`, and `Pattern("orders.>")` with one or more. `channel("user", user_id)` makes a safe name
                 of text that a user sent.
             after: the position to go on from: a `Position`, or the text of one as a client sent it. Any text gives a
-                stream; if it is no position of this log, the stream begins with a gap. None or empty: begin at `start`.
+                stream; if it is no position of this log, the stream begins with a gap event, and then with the earliest
+                event that is kept. None or empty: begin at `start`.
             start: where to begin without `after`. `earliest`: with the earliest event that is kept of each channel.
-                What retention removed before is then no gap. `latest`: with what is published from now on. None: the
-                same, but channels that have a state begin with their newest event.
+                No gap event tells of what retention has removed. `latest`: with what is published from now on.
+                None: as `latest`, but channels that have a state (see `Hub`) begin with their newest event.
             envelope: write each event as a `message` whose data is a JSON object of channel, event, data and time.
             transform: changes the events that this one reader gets; newswire's runs use it.
             live: send `newswire.live` when all that was stored has been sent: what follows is live. It has no id.
@@ -193,14 +195,15 @@ class Hub(Publisher, Generic[E]):
                 member is on the channels while the stream is open. See docs/presence.md.
 
         Returns:
-            a subscription. Iterating gives an `Event` for each event, or a `TypedEvent` if the hub has a contract. It
-            begins at its first use, and raises there what keeps the log from being read.
+            a subscription, for one reader: it can be iterated over once. That gives an `Event` for each event, or a
+            `TypedEvent` if the hub has a contract. Nothing is read before; if the log can't be read then, the first
+            step raises the error.
 
         Raises:
-            InvalidChannel: a channel or pattern breaks the rules.
-            ValueError: `start` is another text, `max_rate` or `coalesce` is out of its range, no channel has a state,
-                which `max_rate` needs, or none has members, which `presence` needs.
-            InvalidEvent, LimitExceeded: JSON can't say the member's state, or it is too large.
+            InvalidChannel: a channel or pattern breaks the rules, or there is none.
+            ValueError: `start` is another text, `max_rate` or `coalesce` is out of its range; `max_rate` is given, and
+                no channel has a state; or `presence` is given, and no channel has members.
+            InvalidEvent, LimitExceeded: the state of the `Member` can't be JSON, or is too large.
         """
         wanted = Channels(channels)
         attendance = None

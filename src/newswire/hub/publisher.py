@@ -85,11 +85,11 @@ class Publisher(Lifecycle):
         If the caller is cancelled while it waits, the event may or may not be stored.
 
         Args:
-            channel: where to; any name (see `newswire.log.channels`), which needs no creation.
+            channel: where to: any name within the rules (`newswire.log.channels`). A channel need not be made first.
             data: a str is stored as it is, bytes are decoded as UTF-8, an `Event` brings its own type (then `event`
                 must not be given), and everything else is stored as JSON.
             event: the event's type. `error`, `open` and `newswire.…` are reserved. Where the channel has a contract,
-                the event is known from the class of `data`, and need be named only if several have this class.
+                the class of `data` says which type it is; name it only if several types have that class.
             idempotency_key: a text of 1 to 255 characters that names this publish. Publishing to the same channel with
                 the same key again, within ten minutes, stores nothing and returns the first position, of which
                 `Position.stored` is False. The data is not compared. Use it to publish again after `LogUncertain`, or
@@ -97,16 +97,15 @@ class Publisher(Lifecycle):
             version: an integer of at most 64 bits that grows with each change, such as a row's version or a time. If
                 the channel has an event of the same or a higher version, nothing is stored: the position returned is
                 that event's, and its `stored` is False.
-            connection: publish in the transaction of this connection of yours, to the database that the log is in. The
-                event is there if the transaction commits, and never was if it does not. `docs/outbox.md` has the kinds
-                of connections.
+            connection: a connection of yours to the database that the log is in: publish in its transaction. Readers
+                get the event if and only if the transaction commits. `docs/outbox.md` has the kinds of connections.
             wait: how many seconds to try again while the log is away or gives no answer; the event is stored once. The
                 last attempt may take as long as the log's own timeout. None: the first failure is raised at once. It
                 has no effect with a `connection`.
 
         Returns:
-            the event's position, once it is stored under the log's durability. With a `connection`, at once, a ticket:
-            await it after the commit if you want the position.
+            the event's position, once the event is stored as safely as the log stores (docs/engines.md). With a
+            `connection`, a ticket, at once: await it after the commit if you want the position.
 
         Raises:
             InvalidEvent, InvalidChannel: it can't be published; nothing was stored.
@@ -115,7 +114,7 @@ class Publisher(Lifecycle):
             ContractBroken: the channel's contract does not allow it (it is an `InvalidEvent`).
             LogUnavailable: the log can't store it now; nothing was stored.
             LogUncertain: the log gave no answer: the event may be stored, or not.
-            TokenReused: the key belongs to a batch with another number of events; nothing was stored.
+            TokenReused: the key was used for another number of events (`publish_many`); nothing was stored.
             Closed: the hub was closed.
             ValueError: `idempotency_key` or `version` is not a valid one, or both are given; nothing was stored.
         """

@@ -13,7 +13,8 @@ from newswire.log.position import Position
 
 
 class Transform:
-    """Changes nothing. Subclasses override what they change.
+    """Changes what one reader gets: `hub.subscribe(..., transform=...)`. Subclasses override what they
+    change; this one changes nothing.
 
     The hub calls, in this order: `open` and `begin` once, `write` for each chunk, `goodbye` if the server ends the
     stream, `ended` once. Only `open` may wait or raise.

@@ -1,7 +1,7 @@
 """The contract of a log engine: all that its author needs to know. `newswire.log.log.Log` is what applications call.
 
 A log is an ordered, durable sequence of events over all channels. An engine stores it: in memory, in a file, on a
-server. It implements `Engine`, nine methods and a few attributes: `Log` derives from them, once for all engines, what
+server. It implements `Engine`, eight methods and a few attributes: `Log` derives from them, once for all engines, what
 applications use (`append`, `append_if`, `follow`). Five more methods are for operators (`newswire log`) and have a
 default: `info`, `init`, `scan`, `losses` and `restore`. `Log` stands in between for the rest:
 
@@ -300,19 +300,20 @@ class EngineLimits:
 
 
 class Engine(ABC):
-    """Stores a log; see the module.
+    """Stores a log: the base class of all engines. The module says what each of them has to keep to.
 
     Attributes:
         limits: what it can store.
-        immediate: whether `submit` calls back before it returns. Then `Log` does not gather what comes together.
+        immediate: whether `submit` calls back before it returns, as in memory. Then `Log` gives it each batch at once.
         shared: whether other processes may have the same log.
-        atomic: whether what one `submit` gets is stored together or not at all, but for conditions and tokens. Then
-            `Log` makes one batch of the single events that come together, which costs less.
-        answers_get_lost: whether a batch may be stored although its publisher gets an error: over a network. Then
-            those that try again give each batch a token.
-        tail_early: whether a hub follows from the beginning on, and not only when somebody subscribes: it costs next to
-            nothing, or keeps what the engine has at hand up to date.
-        known: names of channels that the engine has in memory anyway, so that `Log` need not remember their check.
+        atomic: whether all batches of one `submit` are stored together or not at all (except those whose condition or
+            token keeps them out). Then `Log` makes one batch of the single events that come together, which costs less.
+        answers_get_lost: whether a batch may be stored although its publisher gets an error, as over a network. Then
+            publishers that try again give each batch a token.
+        tail_early: whether a hub calls `tail` when it opens, and not only when somebody subscribes: since that costs
+            next to nothing, or keeps the engine's own cache up to date.
+        known: names of channels that the engine has in memory anyway: `Log` does not check them again, and need not
+            remember them.
     """
 
     limits: EngineLimits = EngineLimits()

@@ -14,7 +14,7 @@ class RunOptions:
     Attributes:
         timeout: a run that takes longer fails.
         idle_timeout: a run whose producer writes nothing for so long fails.
-        keep_for: what an ended run is kept for; then it is as if it had never been.
+        keep_for: how long an ended run is kept; then it is as if it had never been.
         compact_after: from then on keep an ended run in its compact form (`newswire.runs.store.store`): one event of
             the log, from which readers get the same events, and can go on from any place all the same.
         lazy: don't start the producer before the first reader comes.

@@ -38,24 +38,24 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Runs:
-    """The runs of one hub's log, as this process produces and reads them.
+    """Starts, reads and stops runs: streams that go on without the request that started them.
 
-    It opens itself, and closes with its hub. An owner is any text that names a user. Only a call with the same `owner`
-    finds a run that has one; for any other call the run does not exist. A run without an owner is public: a client that
-    knows its id may read it and stop it. Each `start` says which: `owner=` or `public=True`.
+    It opens with its first call, and closes with its hub. An owner is any text that names a user. A run with an owner
+    exists only for calls with the same `owner`. A run without one is public: a client that knows its id may read it and
+    stop it. Each `start` says which: `owner=` or `public=True`.
 
     Args:
-        hub: where they are stored, and read.
+        hub: the hub whose log has the runs.
         public: a `start` that gives no owner, or None, makes a public run. For applications without users.
-        options: how runs behave that are started without options of their own.
-        worker: how this process behaves.
-        stream: how the streams of readers behave.
+        options: time limits and the like, for each `start` that gives none of its own.
+        worker: how this process produces runs; see `WorkerOptions`.
+        stream: the heartbeats, limits and `retry:` of the readers' streams.
 
     Attributes:
         hub: see above.
-        store: the records in its log.
-        stats: numbers; see `RunStats`.
-        producers: the registered producers, by name.
+        store: the records of the runs, in the log.
+        stats: counts; see `RunStats`.
+        producers: what `producer` has registered, by name.
         sync: the same methods for threads; see `SyncRuns`.
     """
 
@@ -157,18 +157,18 @@ class Runs:
 
         Args:
             name: what the run belongs to: tokens with dots, such as `chat.42`. A name may have many runs.
-            source: what makes its parts: an async or sync iterable, something to await, or a callable that gives one of
-                these or does the work itself. A callable that takes a positional argument gets the run. None: the run
-                waits until somebody claims it with `attach`.
+            source: what makes its parts: an async or sync iterable, or an awaitable; or a function that returns one of
+                these, or does the work itself and writes to the run, which it gets if it takes a positional argument.
+                None: the run waits until a worker claims it with `attach`.
             key: a text that names this start. If a run with the same name, owner and key exists, started by whichever
                 process, it is returned, and `source` is closed and not used. None or empty: always a new run.
             owner: a text that names the user whose run it is.
             public: the run has no owner: a client that knows its id may read it and stop it.
-            args: keyword arguments of a callable source.
-            meta: stored with the run; dialects read `model`.
+            args: keyword arguments for a `source` that is a function.
+            meta: a mapping that is stored with the run. The formats of AI APIs (dialects) show its `model`.
             options: see `RunOptions`.
             instead_of: a run of the same key that has ended: start it again under its id. If another call has done so
-                meanwhile, its run is returned.
+                meanwhile, the run that it started is returned.
 
         Returns:
             the run. What its source raises is not raised here: it ends the run as `failed`.
@@ -177,7 +177,8 @@ class Runs:
             InvalidChannel: the name breaks the rules of channels.
             LogUnavailable: it can't be stored now; nothing was started.
             TypeError: neither `owner` nor `public` is given, or both are; or the owner is not a str.
-            ValueError: `args` or `meta` can't be stored, or the options ask for what can't be; or the owner is empty.
+            ValueError: `args` or `meta` can't be JSON; the owner is empty; or `options` allow a takeover, but there is
+                no key, and the source is no registered producer.
         """
         asked = Start(
             name=name,

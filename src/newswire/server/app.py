@@ -56,17 +56,17 @@ def create_app(
     parameters: Sequence[str] = (),
     stats_folder: Path | None = None,
 ) -> Starlette:
-    """Make the server's application. Add routes of your own to its `routes` if you like.
+    """Make the application of `newswire serve`, for any ASGI server. You may add routes of your own to its `routes`.
 
     Args:
-        settings: how it behaves; `port` and `workers` are for the command. It answers to the names in
-            `allowed_hosts` and to that of `host`; see `newswire.serving.hosts`.
-        hub: the hub to serve; else one on `settings.log`. It is opened when the server starts, and closed when it ends.
+        settings: how it behaves; `port` and `workers` have no effect here. A request to a host name other than `host`,
+            `localhost` and those in `allowed_hosts` is refused; see `newswire.serving.hosts`.
+        hub: the hub to serve; None: one on `settings.log`. It opens when the server starts, and closes when that stops.
         authorize: called before each subscribe, publish and read; see `newswire.server.auth`. None: the settings say
-            which tokens are good (`jwt_secret` …); without any of those, everyone may do everything.
+            which credentials are good (`jwt_secret` …); without any of those, everyone may do everything.
         parameters: names of query parameters that `authorize` reads, such as `token`: a native EventSource can't send
             headers. Any other parameter that no route has is refused.
-        stats_folder: where several worker processes share their stats.
+        stats_folder: a folder in which several worker processes share their stats, for `/metrics` and the console.
     """
     settings = settings or Settings()
     if hub is None:
