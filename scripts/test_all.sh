@@ -20,6 +20,7 @@ find_python() {
     .venv/bin/uv python install --quiet "$1" && .venv/bin/uv python find "$1"
 }
 
+[ -x .venv/bin/python ] || make setup
 failed=()
 left=()
 for version in $asked; do
