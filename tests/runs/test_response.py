@@ -33,7 +33,7 @@ async def words(count: int, pause: float = 0.0) -> AsyncIterator[str]:
 
 
 class App:
-    """An application with runs: the principal is what the header `x-user` says."""
+    """An application with runs: the user is what the header `x-user` says."""
 
     def __init__(self, stream: StreamOptions) -> None:
         self.hub = Hub()
@@ -238,11 +238,11 @@ async def test_active_is_204_where_nothing_goes_on(app: App, client: httpx2.Asyn
 
 
 TRICKS = {
-    "no principal": {},
-    "another principal": {"x-user": "bob"},
-    "an empty principal": {"x-user": ""},
-    "a principal in other letters": {"x-user": "ALICE"},
-    "a principal with a space": {"x-user": "alice bob"},
+    "no user": {},
+    "another user": {"x-user": "bob"},
+    "an empty user": {"x-user": ""},
+    "a user in other letters": {"x-user": "ALICE"},
+    "a user with a space": {"x-user": "alice bob"},
     "everybody's sign": {"x-user": "anyone"},
     "a wildcard": {"x-user": "*"},
     "a cursor of hers": {"x-user": "bob", "last-event-id": "%CURSOR%"},
@@ -320,7 +320,7 @@ async def test_its_owner_reads_it(app: App, client: httpx2.AsyncClient) -> None:
 
 
 async def test_one_owners_key_attaches_nobody_else(app: App, client: httpx2.AsyncClient) -> None:
-    """The same idempotency key by two principals makes two runs."""
+    """The same idempotency key by two users makes two runs."""
     answers = [await client.post("/answers?key=k", headers={"x-user": user}) for user in ("alice", "bob", "alice")]
     places = [answer.headers["content-location"] for answer in answers]
     assert places[0] == places[2] != places[1]

@@ -44,7 +44,7 @@ class Start:
         if self.owner is None:
             if not self.public:
                 raise TypeError(
-                    "whose run is this? owner=... makes it one principal's own; public=True lets whoever knows its id "
+                    "whose run is this? owner=... makes it one user's own; public=True lets whoever knows its id "
                     "read and stop it (Runs(hub, public=True): all runs that name no owner)"
                 )
         elif self.public:
