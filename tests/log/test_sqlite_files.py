@@ -221,6 +221,51 @@ async def test_a_database_that_was_emptied(checkpoint: str, tmp_path: Path, monk
             assert [entry.data for entry in await read_all(log, "a")][-len(stored) :] == stored
 
 
+@pytest.mark.parametrize("stored_since", [False, True])
+async def test_a_write_ahead_log_that_was_emptied(
+    stored_since: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more is acknowledged; the log goes on, in another life, with what the database itself had."""
+    monkeypatch.setattr(file, "GONE_SECONDS", 0.05)
+    path = tmp_path / "log.db"
+    wal = tmp_path / "log.db-wal"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+    async with opened(SqliteLog(path)) as log, opened(SqliteLog(path)) as other:
+        await publish(log, "a", *map(str, range(2, 50)))
+        await publish(other, "a", "50")
+        before = await log.span()
+        os.truncate(wal, 0)
+        if stored_since:  # by a program that does not notice
+            with closing(sqlite3.connect(path)) as application:
+                application.execute("CREATE TABLE orders (id)")
+        for each in (log, other):
+            with pytest.raises(LogUnavailable, match=f"{wal} was deleted, moved, replaced or emptied while in use"):
+                await publish(each, "a", "refused")
+        opening = asyncio.create_task(until_stored(other, "b"))
+        await until_stored(log, "c")
+        await opening
+        after = await log.span()
+        assert after.lives.lost(before.epoch, 50)
+        assert (await other.span()).epoch == after.epoch
+        events = [entry.data for entry in await read_all(log, "a")]
+        assert (events[0], sorted(events[1:])) == ("1", ["b", "c"])
+    async with opened(SqliteLog(path)) as log:
+        assert [entry.data for entry in await read_all(log, "a")] == events
+
+
+async def test_a_write_ahead_log_that_sqlite_emptied(tmp_path: Path) -> None:
+    """Another program's checkpoint leaves it with nothing in it, and the log goes on."""
+    path = tmp_path / "log.db"
+    async with opened(SqliteLog(path)) as log:
+        await publish(log, "a", "1")
+        with closing(sqlite3.connect(path)) as other:
+            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+        assert (tmp_path / "log.db-wal").stat().st_size == 0
+        assert [entry.data for entry in await read_all(log, "a")] == ["1"]
+        assert (await publish(log, "a", "2"))[0] == 2
+
+
 @pytest.mark.slow
 async def test_several_processes_that_make_one_file(tmp_path: Path) -> None:
     """However many open a new file at once, it has one life."""

@@ -131,6 +131,8 @@ class LogFile:
                 except BaseException:
                     self.close(connection)
                     raise
+                if (cut := hold.moved()) is not None:
+                    raise LogUnavailable(f"{cut} was deleted, moved, replaced or emptied, and is in use")
                 if hold.alone and not made and not (note.whole and note.unchanged()):
                     self._begin_life(connection)
                 hold.share()

@@ -121,6 +121,15 @@ def close_descriptor(descriptor: int) -> None:
         os.close(descriptor)
 
 
+def descriptor_of(file: Identity) -> int | None:
+    """The descriptor by which SQLite has a file open in this process; None if there is none, or the system can't tell.
+
+    It is SQLite's: read at a place, never close it. The caller has a connection that keeps it open.
+    """
+    with _state.lock:  # nothing here opens such a file meanwhile
+        return next(_descriptors(file), None)
+
+
 @contextmanager
 def kept_closed(path: str) -> Iterator[bool]:
     """Keep this process from opening a file within the block; gives whether it does not have it open.
@@ -139,16 +148,19 @@ def kept_closed(path: str) -> Iterator[bool]:
 
 def _is_open(file: Identity) -> bool:
     """Whether anything in this process has a file open: the application may have connections of its own."""
+    return next(_descriptors(file), None) is not None
+
+
+def _descriptors(file: Identity) -> Iterator[int]:
     try:
         descriptors = os.listdir("/dev/fd")
     except OSError:
-        return False
+        return
     for descriptor in descriptors:
         with suppress(OSError, ValueError):
             found = os.fstat(int(descriptor))
             if (found.st_dev, found.st_ino) == file:
-                return True
-    return False
+                yield int(descriptor)
 
 
 def check_not_carried(path: str) -> None:

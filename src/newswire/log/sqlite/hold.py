@@ -26,7 +26,7 @@ from newswire import posix
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity, identity_of, kept_closed
-from newswire.log.sqlite.wal import wal_is_whole, wal_readers, wal_size
+from newswire.log.sqlite.wal import wal_is_cut, wal_is_whole, wal_readers, wal_size
 
 
 class Note:
@@ -250,6 +250,7 @@ class Hold:
         self._connection = connection
         self._paths = (path, real + "-wal", real + "-shm")
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
+        self._index = fork.descriptor_of(self._files[2])  # SQLite's own; the connection keeps it open
         self._descriptor = fork.open_descriptor(self._paths[1])
         try:
             self.alone: bool = self._lock()
@@ -307,12 +308,15 @@ class Hold:
     # -- whether it is the same file
 
     def moved(self) -> str | None:
-        """The first of the open files that is not at its path any more, or the database if it is empty; else None."""
+        """The first of the open files that is not at its path any more, or was emptied; else None."""
         try:
             if os.stat(self._path).st_size == 0:
                 return self._path
         except OSError:
             return self._path
+        if wal_is_cut(self._descriptor, self._index):
+            self._empty_rest()
+            return self._paths[1]
         if self._quiet is not None and _stamp(self._folder) == self._quiet:
             return None  # nothing in it was made, removed or renamed
         for path, identity in zip(self._paths, self._files, strict=True):
@@ -324,6 +328,15 @@ class Hold:
                 return path
         self._look_at_folder()
         return None
+
+    def _empty_rest(self) -> None:
+        """Empty what was stored in the write-ahead log after it was emptied: no one can read it again.
+
+        SQLite would move it to the database all the same, with zeros for what was before.
+        """
+        with suppress(OSError):
+            if identity_of(self._paths[1]) == self._files[1]:
+                os.truncate(self._paths[1], 0)
 
     def _look_at_folder(self) -> None:
         """See whether the folder is so quiet that it tells what happens in it; one that is not costs little."""

@@ -19,6 +19,8 @@ _HEADER, _FRAME_HEADER = 32, 24  # bytes
 # The header of the index: page size, number of frames, size of the database, checksum and salts of the last frame; a
 # second copy of the header; and how many frames the database has got.
 _INDEX: Final = struct.Struct("=14xHIIII8s8x48xI")
+_INDEX_HEADER: Final = 48  # bytes of one copy
+_MAGIC: Final = (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83")  # how a write-ahead log begins
 # SQLite's locks on the index: a reader holds one of these bytes while it has a snapshot.
 _READ_LOCKS: Final = range(123, 128)
 
@@ -77,6 +79,32 @@ def _has_last_frame(path: str, begin: int, size: int, marks: bytes) -> bool:
         file.seek(begin)
         frame = file.read(size)
     return len(frame) == size and frame[8:_FRAME_HEADER] == marks
+
+
+def wal_is_cut(wal: int, index: int | None) -> bool:
+    """Whether another program has emptied a write-ahead log that is in use.
+
+    SQLite does not notice, and goes on after the last frame that its index knows: what it stores then has no beginning,
+    and is nothing to whoever opens the file next. SQLite itself empties a log only after it has counted the frames in
+    the index as none, and writes the beginning before any frame.
+
+    Args:
+        wal: a descriptor of the write-ahead log.
+        index: one of its index; None if there is none: then a log that has nothing in it is taken as SQLite left it.
+    """
+    try:
+        begin = posix.pread(wal, len(_MAGIC[0]), 0)
+        if begin:
+            return begin not in _MAGIC
+        if index is None:
+            return False
+        found = posix.pread(index, _INDEX.size, 0)
+        whole = len(found) == _INDEX.size and found[:_INDEX_HEADER] == found[_INDEX_HEADER : 2 * _INDEX_HEADER]
+        # Else something was stored, or the log was emptied, meanwhile.
+        still = whole and not posix.pread(wal, 1, 0) and posix.pread(index, _INDEX.size, 0) == found
+        return still and _INDEX.unpack(found)[1] > 0
+    except OSError:
+        return False
 
 
 def wal_readers(shm: Identity) -> list[str]:
