@@ -1,4 +1,4 @@
-"""The tables and functions of the log, as the steps that lead to them. Used by a `Link` when it enters the log.
+"""The tables and functions of the log, as the steps that lead to them. Used by a `PostgresLink` when it enters the log.
 
 A log has a schema of its own: `newswire`, or `newswire_NAMESPACE`. A new one takes all steps, an older one those that
 it lacks; `life.version` counts them. A released step never changes; what comes later is a further step. The files of

@@ -1,4 +1,4 @@
-"""What the server does in one step: scripts, each atomic, and the keys that they use. A `Link` runs them.
+"""What the server does in one step: scripts, each atomic, and the keys that they use. A `RedisLink` runs them.
 
 All keys of a log have one prefix, `{namespace}:`, so that a cluster has them in one place:
 
