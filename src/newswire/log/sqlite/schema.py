@@ -152,7 +152,7 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
             type TEXT,
             data TEXT NOT NULL
         )""",
-        # And by offset: SQLite ends every index with the key. It is a fifth to a third of an append's CPU. Without it, a
+        # And by offset: SQLite ends every index with the key. A fifth to a third of an append's CPU. Without it, a
         # run's readers and all who read few channels would go over each newer event: 60,000 take 22 ms instead of 2.
         "CREATE INDEX {}events_by_channel ON {}events (channel)",
         "INSERT INTO {}meta (epoch) VALUES (new_epoch())",
