@@ -1,23 +1,50 @@
-"""Checks of the numbers in options: every dataclass of options that refuses a number does it here, in the same words.
+"""Checks of options and arguments: whatever refuses a number, a flag or a group of options does it in the same words.
 
 What is no number in any order (NaN) is refused too: a timer of that length would never end, or end at once.
 """
 
 from __future__ import annotations
 
-from typing import Final, TypeGuard
+from typing import Final, TypeGuard, TypeVar
+
+K = TypeVar("K")
 
 OFF: Final = "to switch it off"
 """What None is for, with most limits."""
 
 
-def check_positive(options: object, *names: str, none: str = "") -> None:
+def check_positive(options: object, *names: str, none: str = "", whole: bool = False) -> None:
     """Check that attributes are greater than 0.
 
     Args:
         options: what has them.
         names: of the attributes.
         none: what None is for, such as `for no limit`; empty: None is refused too.
+        whole: they are integers.
+
+    Raises:
+        ValueError: one is not.
+    """
+    kind = "a whole number" if whole else "a number"
+    for name in names:
+        value = getattr(options, name)
+        if value is None and none:
+            continue
+        if not ((is_whole(value) if whole else is_number(value)) and value > 0):
+            raise ValueError(
+                f"{name} must be {kind} greater than 0{f' (or None {none})' if none else ''}, not {value!r:.60}"
+            )
+
+
+def check_not_negative(options: object, what: str, *names: str, none: bool = False, whole: bool = False) -> None:
+    """Check that attributes are 0 or more.
+
+    Args:
+        options: what has them.
+        what: what they are a number of: `seconds`.
+        names: of the attributes.
+        none: None is allowed.
+        whole: they are integers.
 
     Raises:
         ValueError: one is not.
@@ -26,29 +53,85 @@ def check_positive(options: object, *names: str, none: str = "") -> None:
         value = getattr(options, name)
         if value is None and none:
             continue
-        if not (is_number(value) and value > 0):
-            raise ValueError(
-                f"{name} must be a number greater than 0{f' (or None {none})' if none else ''}, not {value!r}"
-            )
+        if not ((is_whole(value) if whole else is_number(value)) and value >= 0):
+            raise ValueError(f"{name} is a {'whole ' * whole}number of {what}, 0 or more, not {value!r:.60}")
 
 
-def check_not_negative(options: object, what: str, *names: str) -> None:
-    """Check that attributes are 0 or more, or None where they may be.
-
-    Args:
-        options: what has them.
-        what: what they are a number of: `seconds`.
-        names: of the attributes.
+def check_flags(options: object, *names: str) -> None:
+    """Check that attributes are True or False: a text such as `false` would count as True.
 
     Raises:
         ValueError: one is not.
     """
     for name in names:
+        check_flag(name, getattr(options, name))
+
+
+def check_flag(name: str, value: object) -> None:
+    """Check one argument that is True or False.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is True or False, not {value!r:.60}")
+
+
+def check_callables(options: object, *names: str) -> None:
+    """Check that attributes are functions, or None.
+
+    Raises:
+        TypeError: one is not.
+    """
+    for name in names:
         value = getattr(options, name)
-        if value is not None and not (is_number(value) and value >= 0):
-            raise ValueError(f"{name} is a number of {what}, 0 or more, not {value!r}")
+        if not (value is None or callable(value)):
+            raise TypeError(f"{name} is a function that newswire calls, not {shown(value)}")
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Check an argument that says how long to wait; None is allowed. Less than 0 counts as 0, as for Python's own.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    if value is not None and not (is_number(value) and value == value):
+        raise ValueError(f"{name} is a number of seconds, not {value!r:.60}")
+
+
+def check_kind(name: str, value: object, kind: type) -> None:
+    """Check that an argument is of a class.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, kind):
+        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        raise TypeError(f"{name} is {article} {kind.__name__}, not {shown(value)}")
+
+
+def options_or(name: str, value: K | None, kind: type[K]) -> K:
+    """Options that were given as an argument, or the default ones instead of None.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if value is None:
+        return kind()
+    check_kind(name, value, kind)
+    return value
+
+
+def shown(value: object) -> str:
+    """A value for the message of an error: a class says its name, and what is long is cut."""
+    return f"the class {value.__name__}" if isinstance(value, type) else f"{value!r:.60}"
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """False for a text such as `7d`, which the command line would understand."""
-    return isinstance(value, (int, float))
+    """False for a text such as `7d`, which the command line would understand, and for True and False."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -20,6 +20,7 @@ from newswire.errors import Closed
 from newswire.testing import Answer, BadServer
 
 A = b"id: 1\ndata: a\n\n"
+B = b"id: 2\ndata: b\n\n"
 SILENT = Answer(A, end="hang")
 
 
@@ -61,25 +62,97 @@ def test_blocked_reader_leaves_when_another_thread_closes() -> None:
 FORKS = """
 import os, sys
 from newswire import EventSource
+
+def say(text):
+    os.write(1, f"{text}\\n".encode())  # whole, whatever the other process writes
+
+def read(source):
+    try:
+        say(next(source).data)
+    except RuntimeError as error:
+        say(str(error).partition(" of which ")[2].partition(" ")[2])
+
 source = EventSource(sys.argv[1])
-print(next(source).data, flush=True)
+say(next(source).data)
 child = os.fork()
-try:
-    print(next(source).data if child else list(source), flush=True)
-except RuntimeError as error:
-    print(str(error).partition(" of which ")[2].partition(" ")[2], flush=True)
-os._exit(0) if child == 0 else os.waitpid(child, 0)
+if child == 0:
+    read(source)
+    source.close()
+    os._exit(0)
+os.waitpid(child, 0)
+read(source)
 source.close()
 """
 
 
-def test_a_fork_takes_nothing_from_its_parent() -> None:
-    """A process that was forked with an open source can't read from it, and its parent misses no event."""
-    with BadServer([Answer(A + b"id: 2\ndata: b\n\n", end="hang")]) as server:
+@pytest.mark.parametrize("body", [A + B, [A, B]], ids=["both had come", "one was on its way"])
+def test_a_fork_takes_nothing_from_its_parent(body: bytes | list[bytes]) -> None:
+    """A process that was forked with an open source can't read from it, not even what had come before the fork. If it
+    closes the source, its parent goes on and misses no event."""
+    with BadServer([Answer(body, pace=0.1, end="hang")]) as server:
         found = subprocess.run(
             [sys.executable, "-c", FORKS, server.url], capture_output=True, text=True, timeout=30, check=True
         ).stdout.splitlines()
-    assert sorted(found) == ["a", "b", "is a fork: open sources after the fork, one in each process"]
+    assert found == ["a", "is a fork: open sources after the fork, one in each process", "b"]
+
+
+def test_two_threads_at_once() -> None:
+    """A thread that asks for an event while another one waits for one gets an error, and takes nothing from it."""
+    with BadServer([Answer(A + B, end="hang")]) as server, ThreadPoolExecutor(1) as pool:
+        source, seen = EventSource(server.url), threading.Event()
+        reading = pool.submit(run_until_blocked, source, seen)
+        assert seen.wait(5)
+        while not source._io.locked() or source._session._events:
+            time.sleep(0.001)  # polls: until it waits for the third event
+        with pytest.raises(RuntimeError, match="another thread reads from this EventSource now"):
+            next(source)
+        source.close()
+        assert reading.result(5) == ["a", "b"]
+
+
+@pytest.mark.anyio
+async def test_two_tasks_at_once() -> None:
+    """A task that asks for an event while another one waits for one gets an error, and takes nothing from it. When the
+    other one waits no more, it may."""
+    with BadServer([SILENT]) as server:
+        async with AsyncEventSource(server.url) as source:
+            await anext(source)
+            waiting = asyncio.create_task(anext(source))
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="another task reads from this AsyncEventSource now"):
+                await anext(source)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(source), 0.01)
+
+
+@pytest.mark.anyio
+async def test_two_tasks_that_open() -> None:
+    """Several tasks may open one source at once: each waits for the same attempts."""
+    options = Options(backoff=Backoff(retry=0, first=0, shortest=0))
+    with BadServer([*[Answer(status=503)] * 3, SILENT]) as server:
+        async with AsyncEventSource(server.url, options=options) as source:
+            await asyncio.gather(source.open(), source.open(), source.open())
+            assert source.ready_state is ReadyState.OPEN
+            assert (await anext(source)).data == "a"
+            assert len(server.requests) == source.stats.attempts == 4
+
+
+def test_another_event_loop() -> None:
+    """A source that one event loop has opened can't be read in another, and says so."""
+    with BadServer([SILENT]) as server, asyncio.Runner() as first, asyncio.Runner() as second:
+        source = AsyncEventSource(server.url)
+        first.run(source.open())
+        assert first.run(next_of(source)) == "a"
+        with pytest.raises(RuntimeError, match="opened in another event loop: make one in each"):
+            second.run(next_of(source))
+        first.run(source.aclose())
+
+
+async def next_of(source: AsyncEventSource) -> str:
+    return (await anext(source)).data
 
 
 def test_reader_that_waits_for_the_head_leaves() -> None:
@@ -203,7 +276,7 @@ async def test_cancelled_task_leaves_nothing() -> None:
 
 def test_leaving_the_loop_keeps_the_source() -> None:
     """`break` leaves the loop, not the source: another loop goes on with the next event."""
-    with BadServer([Answer(A + b"id: 2\ndata: b\n\n", end="hang")]) as server, EventSource(server.url) as source:
+    with BadServer([Answer(A + B, end="hang")]) as server, EventSource(server.url) as source:
         assert next(iter(source)).data == "a"
         assert source.last_event_id == "1"
         assert next(iter(source)).data == "b"

@@ -18,7 +18,7 @@ from tests.fixtures.in_thread import uvicorn_in_thread
 
 from newswire import EventSourceResponse, Hub
 from newswire.delivery import drain
-from newswire.runs import Runs
+from newswire.runs import RunOptions, Runs
 
 pytestmark = pytest.mark.anyio
 EXTENSION: dict[str, Any] = {"websocket.http.response": {}}
@@ -157,3 +157,32 @@ def test_content_that_is_no_iterable_of_events(content: Any) -> None:
     """It is refused where the response is made, and the error says what it can be."""
     with pytest.raises(TypeError, match=r"^content is (hub\.subscribe\(\.\.\.\), or )?an iterable of events"):
         EventSourceResponse(content)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"status_code": "200"}, "status_code is a number from 100 to 599, not '200'"),
+        ({"status_code": None}, "status_code is a number from 100 to 599, not None"),
+        ({"headers": [("a", "b")]}, "headers is a mapping of texts to texts, not [('a', 'b')]"),
+        ({"headers": {"a": 3}}, "headers is a mapping of texts to texts, and has 'a': 3"),
+        ({"headers": {"a": "b\r\nc: d"}}, "HTTP can't carry the header 'a' with that value"),
+        ({"headers": {"a": "\u20ac"}}, "HTTP can't carry the header 'a' with that value"),
+        ({"headers": {"a b": "c"}}, "HTTP can't carry the header 'a b' with that value"),
+    ],
+)
+def test_a_head_that_can_not_be_sent(given: dict[str, Any], text: str) -> None:
+    """It is refused where the response is made, also by a run's; a line break would begin another header."""
+    runs = Runs(Hub())
+    for make in (lambda: EventSourceResponse(["a"], **given), lambda: runs.response(None, "chat.1", **given)):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            make()
+        assert str(caught.value) == text
+
+
+def test_what_goes_with_a_stream() -> None:
+    """Its options, and what is to be done behind it."""
+    with pytest.raises(TypeError, match="options is a StreamOptions, not RunOptions"):
+        EventSourceResponse(["a"], options=RunOptions())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="background is a function to await, not 3"):
+        EventSourceResponse(["a"], background=3)  # type: ignore[arg-type]

@@ -76,9 +76,96 @@ async def test_any_cursor_gives_a_stream(hub: Hub, cursor: str) -> None:
 
 @pytest.mark.parametrize("after", [5, 1.5, b"x-1", ("x", 1)])
 async def test_what_is_no_cursor_by_its_type(hub: Hub, after: object) -> None:
-    """It is a mistake of the program's, and said to be."""
-    with pytest.raises(TypeError, match="`after` is a position"):
-        await anext(aiter(hub.subscribe("a", after=after)))  # type: ignore[arg-type]
+    """It is a mistake of the program's, and said to be where it is made."""
+    with pytest.raises(TypeError, match="`after` is a position, or the text of one, not"):
+        hub.subscribe("a", after=after)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="a position, or the text of one, is a str, not"):
+        await hub.history("a", after=after)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"envelope": "no"}, "envelope is True or False, not 'no'"),
+        ({"live": 1}, "live is True or False, not 1"),
+        ({"presence": "no"}, "presence is True, False or a Member, not 'no'"),
+        ({"transform": 3}, "transform is a Transform, not 3"),
+        ({"coalesce": "3"}, "coalesce is a time of 0 to 60 seconds, not '3'"),
+        ({"coalesce": True}, "coalesce is a time of 0 to 60 seconds, not True"),
+        ({"max_rate": "3"}, "max_rate is a number of events a second, from 1/60 to 1000, not '3'"),
+    ],
+)
+async def test_a_subscription_refuses_other_kinds(given: dict[str, Any], text: str) -> None:
+    """Where it is made, and not when a client has come."""
+    hub = Hub(latest=["a"])
+    with pytest.raises((TypeError, ValueError)) as caught:
+        hub.subscribe("a", **given)
+    assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("wait", ["3", True, float("nan"), [1]])
+async def test_a_wait_is_a_number(hub: Hub, wait: Any) -> None:
+    """Nothing is stored with another one, whichever way it is published."""
+    with pytest.raises(ValueError, match="wait is a number of seconds, not"):
+        await hub.publish("a", "x", wait=wait)
+    with pytest.raises(ValueError, match="wait is a number of seconds, not"):
+        await hub.publish("a", "x", version=1, wait=wait)
+    with pytest.raises(ValueError, match="wait is a number of seconds, not"):
+        await hub.publish_many([("a", "x")], wait=wait)
+    with pytest.raises(ValueError, match="timeout is a number of seconds, not"):
+        await asyncio.to_thread(hub.sync.publish, "a", "x", timeout=wait)
+    assert (await hub.history("a"))[0].entries == []
+
+
+async def test_a_wait_without_end(hub: Hub) -> None:
+    """Infinity is a number of seconds, and so is a time that is over."""
+    await hub.publish("a", "x", wait=float("inf"))
+    await hub.publish("a", "x", wait=-0.1)
+    await asyncio.to_thread(hub.sync.publish, "a", "x", timeout=float("inf"))
+    assert len((await hub.history("a"))[0].entries) == 3
+
+
+@pytest.mark.parametrize(
+    "events", ["x", ["ab"], [3], 3, None, [("a",)], [("a", "b", "c")], {"a": "x"}, [Event("x")], [{"a", "b"}]]
+)
+async def test_what_is_no_batch(hub: Hub, events: Any) -> None:
+    """A batch has pairs, and a text of two characters is none."""
+    with pytest.raises(
+        TypeError, match=r"a batch is a list of pairs of channel and data, such as \[\('news', data\)\]"
+    ):
+        await hub.publish_many(events)
+
+
+async def test_how_a_hub_is_looked_at(hub: Hub) -> None:
+    """A limit that is no number, a channel that is no text, a mode that there is not."""
+    with pytest.raises(ValueError, match="limit is a number of events, not '3'"):
+        await hub.history("a", limit="3")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="limit is a number of channels, 0 or more, not -1"):
+        hub.channels(-1)
+    with pytest.raises(TypeError, match="channel is a str, not 3"):
+        hub.subscribers(3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mode is 'goodbye', 'drain' or 'cut', not 'now'"):
+        await hub.shutdown(mode="now")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grace is a number of seconds, not '3'"):
+        await hub.shutdown("3")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"log": None}, "a hub takes a log, or the URL of one such as 'sqlite:///events.db', not None"),
+        ({"log": b"memory://"}, "a hub takes a log, or the URL of one such as 'sqlite:///events.db', not b'memory://'"),
+        ({"contract": "x"}, "contract is a Contract, or a mapping from patterns to Contracts, not 'x'"),
+        ({"latest": 3}, "latest is a list of names and patterns of channels, not 3"),
+        ({"presence": True}, "presence is a list of names and patterns of channels, not True"),
+        ({"coalesce": {"a": "3"}}, "coalesce is a time of 0 to 60 seconds, not '3'"),
+    ],
+)
+def test_arguments_of_a_hub(given: dict[str, Any], text: str) -> None:
+    """They are refused where the hub is made, by name."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        Hub(**given)
+    assert str(caught.value) == text
 
 
 async def test_loss_to_retention_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from newswire import Event, Retention, open_log
+from newswire import Event, Log, Retention, open_log
 from newswire.log.channels import Channels
 from newswire.log.memory import MemoryLog
 from newswire.log.retention import RetentionRules
@@ -104,7 +104,7 @@ def test_what_names_no_log(url: str, words: str) -> None:
 )
 def test_retention_that_means_nothing(make: object) -> None:
     """It is refused when the log is made, not when something should have been removed."""
-    with pytest.raises(ValueError, match=r"must be a number greater than 0|forbidden|whole last token"):
+    with pytest.raises(ValueError, match=r"number greater than 0|forbidden|whole last token"):
         make()  # type: ignore[operator]
 
 
@@ -112,13 +112,15 @@ def test_retention_that_means_nothing(make: object) -> None:
     ("make", "says"),
     [
         (lambda: Retention(max_age="7d"), "max_age must be a number greater than 0 (or None for no limit), not '7d'"),  # type: ignore[arg-type]
-        (lambda: Retention(max_events="9"), "max_events must be a number greater than 0"),  # type: ignore[arg-type]
+        (lambda: Retention(max_events="9"), "max_events must be a whole number greater than 0"),  # type: ignore[arg-type]
+        (lambda: open_log(b"memory://"), "a log's URL is a str, not b'memory://'"),  # type: ignore[arg-type]
+        (lambda: Log("memory://"), "Log takes an engine, not 'memory://': open_log makes a log from a URL"),  # type: ignore[arg-type]
         (lambda: open_log("memory://", retention=7), "retention is a Retention, or a mapping"),  # type: ignore[arg-type]
         (lambda: open_log("sqlite:///a.db", retention={">": 7}), "not {'>': 7}"),  # type: ignore[dict-item]
     ],
 )
-def test_retention_of_another_type_says_what_it_is(make: Callable[[], object], says: str) -> None:
-    """A text as the command line has it, a number alone."""
+def test_what_is_of_another_type_is_named(make: Callable[[], object], says: str) -> None:
+    """A text as the command line has it, a number alone, bytes."""
     with pytest.raises((TypeError, ValueError), match=re.escape(says)):
         make()
 

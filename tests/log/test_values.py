@@ -6,6 +6,7 @@ import copy
 import json
 import pickle
 from enum import Enum
+from typing import Any
 from urllib.parse import quote, unquote
 
 import pydantic
@@ -56,6 +57,13 @@ def test_any_text(text: str) -> None:
         assert str(Position.parse(text)) == text
     except InvalidPosition:
         pass
+
+
+@pytest.mark.parametrize(("epoch", "offset"), [("e", "4"), ("e", -1), ("e", 2.5), ("e", True), (None, 4)])
+def test_parts_that_make_no_position(epoch: Any, offset: Any) -> None:
+    """They would make a text that no log reads."""
+    with pytest.raises(InvalidPosition, match="an epoch and an offset make a position, not"):
+        Position(epoch, offset)
 
 
 def test_epochs_differ() -> None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ from hypothesis import strategies as st
 from tests.runs.suite.base import words
 
 from newswire import Hub
-from newswire.errors import RunNotFound
+from newswire.errors import InvalidEvent, RunNotFound
 from newswire.log.memory import MemoryLog
 from newswire.log.retention import Retention
-from newswire.runs import ANYONE, RunOptions, Runs
+from newswire.runs import ANYONE, End, RunOptions, Runs
 from newswire.runs.store.record import SECRET, is_id, new_id
 
 pytestmark = pytest.mark.anyio
@@ -47,6 +48,65 @@ async def test_a_start_says_whose_the_run_is() -> None:
                 await each.start("chat", words(1), owner="ada", meta={"share": float("nan")})
             with pytest.raises(ValueError, match=r"JSON.* args\.tasks\[0\]: object has no form"):
                 await each.start("chat", words(1), owner="ada", args={"tasks": [object()]})
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"public": "no"}, "public is True or False, not 'no'"),
+        ({"source": "text"}, "a run's source is an iterable of parts, not one str: wrap it in a list"),
+        ({"source": 3}, "a run's source is an iterable, something to await, or a callable, not int"),
+        ({"args": "x"}, "args is a mapping of names to values, not 'x'"),
+        ({"args": {1: 2}}, "args is a mapping of names to values, not {1: 2}"),
+        ({"meta": 3}, "meta is a mapping of names to values, not 3"),
+        ({"options": {"timeout": 3}}, "options is a RunOptions, not {'timeout': 3}"),
+        ({"instead_of": "chat.1"}, "instead_of is a Run, not 'chat.1'"),
+    ],
+)
+async def test_a_start_refuses_other_kinds(given: dict[str, Any], text: str) -> None:
+    """Each argument by its name, before anything is stored; a text is no flag, and makes no run public."""
+    async with Hub() as hub, Runs(hub) as runs:
+        arguments: dict[str, Any] = {"source": ["a"], "public": True, **given}
+        with pytest.raises((TypeError, ValueError)) as caught:
+            await runs.start("chat", **arguments)
+        assert str(caught.value) == text
+        assert runs.stats.started == 0
+
+
+async def test_which_run() -> None:
+    """A run is found by texts; what is none is named, in each call that finds runs."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        run: Any = await runs.start("chat", ["a"])
+        for call in (runs.get, runs.stop, runs.attach):
+            with pytest.raises(TypeError, match="a run's id is a str, not <Run chat"):
+                await call(run)
+            with pytest.raises(TypeError, match="name is a str, not 3"):
+                await call(name=3)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a run's id is a str, not 3"):
+            runs.response(None, 3)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="run is a Run, not 'chat"):
+            runs.accepted(None, run.id)
+        with pytest.raises(ValueError, match="active is True or False, not 'no'"):
+            runs.response(None, run, active="no")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="grace is a number of seconds, not '3'"):
+            await runs.close("3")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a producer is a function, which other processes find by its name, not"):
+            runs.producer(partial(print))
+
+
+async def test_ends_of_another_kind() -> None:
+    """A run ends as an `End` says, or fails with an exception or a text."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        waiting = await runs.start("chat")
+        writer: Any = await runs.attach(waiting.id)
+        for end, text in (("done", "end is an End, not 'done'"), (End("over"), "a run's end is 'done', .* not 'over'")):  # type: ignore[arg-type]
+            with pytest.raises((TypeError, ValueError), match=text):
+                await writer.end_with(end)
+        with pytest.raises(TypeError, match="a run fails with an exception, a text or an End, not None"):
+            await writer.fail(None)
+        with pytest.raises(InvalidEvent, match=r"Progress\.done must be int or float, not '3'"):
+            writer.progress("3")
+        assert await writer.finish()
 
 
 async def test_an_empty_key_is_none() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -64,6 +65,24 @@ def test_what_cannot_be_stored_is_refused(item: Any) -> None:
     """JSON that no browser could read, and reserved types, are refused where they are made."""
     with pytest.raises(InvalidEvent):
         event_of(item)
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (ToolCall("x", 3), "ToolCall.name must be str, not 3"),  # type: ignore[arg-type]
+        (ToolInput("x", {"a": 1}), "ToolInput.text must be str, not {'a': 1}"),  # type: ignore[arg-type]
+        (ToolOutput("x", "y", error="no"), "ToolOutput.error must be bool, not 'no'"),  # type: ignore[arg-type]
+        (Usage("3", 4), "Usage.input_tokens must be int, not '3'"),  # type: ignore[arg-type]
+        (Finish(None), "Finish.reason must be str, not None"),  # type: ignore[arg-type]
+        (Progress("3"), "Progress.done must be int or float, not '3'"),  # type: ignore[arg-type]
+        (Progress(1, message=3), "Progress.message must be str or None, not 3"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_part_with_a_field_of_another_kind(part: Part, text: str) -> None:
+    """Its readers would not take it for a part, so it is refused."""
+    with pytest.raises(InvalidEvent, match=re.escape(text)):
+        event_of(part)
 
 
 def test_nesting_without_end_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -154,3 +156,13 @@ def test_stream_headers() -> None:
         b"x-accel-buffering": b"no",
         b"incremental": b"?1",
     }
+
+
+@pytest.mark.parametrize("value", ["data", b"data", None, 3])
+def test_what_is_no_event(value: Any) -> None:
+    """It is named, and not taken apart."""
+    with pytest.raises(TypeError, match="encode takes an Event, not "):
+        encode(value)
+    if not isinstance(value, str):
+        with pytest.raises(TypeError, match="text is a str, not "):
+            comment(value)

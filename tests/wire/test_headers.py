@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from newswire.wire.headers import takes_gzip
+from newswire.wire.headers import read_last_event_id, takes_gzip
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,8 @@ def test_accept_encoding(accept: str | None, takes: bool) -> None:
 def test_any_text_is_an_answer(text: str) -> None:
     """Never an exception."""
     assert takes_gzip(text) in (True, False)
+
+
+def test_a_header_that_is_not_there() -> None:
+    """A request without a cursor has an empty one: `headers.get` gives None."""
+    assert read_last_event_id(None) == ""

@@ -27,6 +27,7 @@ from newswire.client.transports.base import AsyncConnection, AsyncTransport
 from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
 from newswire.errors import Closed, InactivityTimeout, SourceError
 from newswire.redact import without_userinfo
+from newswire.validate import options_or
 from newswire.wire.event import Event
 from newswire.wire.types import EventTypes, Unknown
 
@@ -59,13 +60,14 @@ class AsyncEventSource:
         options: all other settings.
 
     Raises:
-        ValueError: HTTP can't carry the address, the method or a header field.
+        ValueError: HTTP can't carry the address, the method or a header field, or JSON can't say the body.
+        TypeError: an argument is of another kind.
         ImportError: you gave no client, and httpx2 is not installed.
 
     Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
     `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt. One
-    task iterates at a time. If you cancel it while it waits, for example by `asyncio.wait_for(anext(source), 1)`, the
-    connection stays and no event is lost.
+    task iterates at a time, in one event loop and one process, or `RuntimeError` is raised. If you cancel it while it
+    waits, for example by `asyncio.wait_for(anext(source), 1)`, the connection stays and no event is lost.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class AsyncEventSource:
     ) -> None:
         self._done = True  # nothing to clean up if the next lines raise
         self.url = url
-        self._options = options or Options()
+        self._options = options_or("options", options, Options)
         self._session = Session(
             url,
             method=method,
@@ -97,6 +99,7 @@ class AsyncEventSource:
         self._loop: asyncio.AbstractEventLoop | None = None
         # The current step. It has its own task, so that it goes on when the task that waits for it is cancelled.
         self._work: asyncio.Task[bool] | None = None
+        self._reading = False  # whether a task waits for the next event
         self._cleaning: asyncio.Task[None] | None = None
         self._stop = False
         self._done = False
@@ -138,14 +141,23 @@ class AsyncEventSource:
         return self
 
     async def __anext__(self) -> Event:
+        if self._reading:
+            raise RuntimeError(
+                "another task reads from this AsyncEventSource now, so this one would miss what that gets: make a "
+                "source for each task, or let one task hand the events on"
+            )
         session = self._session
-        if session.store is not None:
-            await self._save()
-        while (event := session.next_buffered()) is None:
-            await self._save()
-            if not await self._advance():
-                raise StopAsyncIteration
-        return event
+        self._reading = True
+        try:
+            if session.store is not None:
+                await self._save()
+            while (event := session.next_buffered()) is None:
+                await self._save()
+                if not await self._advance():
+                    raise StopAsyncIteration
+            return event
+        finally:
+            self._reading = False
 
     def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "raise") -> AsyncIterator[T]:
         """Iterate over the events' data, decoded from JSON.
@@ -196,14 +208,18 @@ class AsyncEventSource:
             await self._flush()  # the loop may have handled one more event since the source was closed
             return False
         if self._work is None:
-            self._loop = asyncio.get_running_loop()
+            loop = asyncio.get_running_loop()
+            if self._loop not in (None, loop):
+                raise RuntimeError("this AsyncEventSource was opened in another event loop: make one in each")
+            self._loop = loop
             self._work = self._loop.create_task(self._do_step(), name="newswire source")
         work = self._work
         await _done(work)
         if self._cleaning is not None:
             await self._cleaned()
             return False
-        self._work = None
+        if self._work is work:  # another task, which calls `open`, may have begun the next
+            self._work = None
         return work.result()
 
     async def _do_step(self) -> bool:

@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
+from newswire.validate import check_not_negative, shown
+
 
 class CursorStore(Protocol):
     """A place that keeps a last event ID."""
@@ -48,6 +50,7 @@ class CursorFile:
     def __init__(self, path: str | os.PathLike[str], *, interval: float = 0.0) -> None:
         self.path: Path = Path(path)
         self.interval = interval
+        check_not_negative(self, "seconds", "interval")
         self._held: str | None = None
         self._written = float("-inf")
         # Any thread may call `close`, which flushes, while another one saves.
@@ -123,4 +126,6 @@ def cursor_store(cursor: Cursor | None) -> CursorStore | None:
         return CursorFile(cursor)
     if callable(cursor):
         return CursorCall(cursor)
+    if not hasattr(cursor, "save"):
+        raise TypeError(f"cursor is a path, a CursorStore or a function that gets each ID, not {shown(cursor)}")
     return cursor

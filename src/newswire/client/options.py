@@ -17,6 +17,14 @@ from typing import Literal, Protocol
 
 from newswire.client.backoff import Backoff
 from newswire.errors import NewswireError
+from newswire.validate import (
+    check_callables,
+    check_flag,
+    check_flags,
+    check_kind,
+    check_not_negative,
+    check_positive,
+)
 from newswire.wire.event import Event
 
 
@@ -32,6 +40,9 @@ class Limits:
         redirects: how many redirects one attempt follows; the Fetch standard has 20.
         max_line: the longest line, in bytes. A longer one raises `DecodeLimitExceeded`.
         max_event: the most bytes of data lines in one event.
+
+    Raises:
+        ValueError: one is out of its range.
     """
 
     attempts: int | None = None
@@ -39,6 +50,12 @@ class Limits:
     redirects: int = 20
     max_line: int = 16 * 2**20
     max_event: int = 16 * 2**20
+
+    def __post_init__(self) -> None:
+        check_positive(self, "attempts", none="for no limit", whole=True)
+        check_not_negative(self, "seconds", "without_progress", none=True)
+        check_not_negative(self, "redirects", "redirects", whole=True)
+        check_positive(self, "max_line", "max_event", whole=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +72,9 @@ class Timeouts:
     connect: float | None = 10.0
     response: float | None = 120.0
     inactivity: float | None = 300.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "connect", "response", "inactivity", none="to wait for ever")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +96,13 @@ class Resume:
     reconnect: bool = True
     query: str | None = None
     idempotent: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_flags(self, "reconnect")
+        if self.query is not None:
+            check_kind("query", self.query, str)
+        if self.idempotent is not None:
+            check_flag("idempotent", self.idempotent)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +154,10 @@ class Hooks:
     comment: Callable[[str], None] | None = None
     raw: Callable[[bytes], None] | None = None
     bad_payload: Callable[[NewswireError], None] | None = None
+
+    def __post_init__(self) -> None:
+        names = ("open", "error", "gap", "goodbye", "disconnect", "comment", "raw", "bad_payload")
+        check_callables(self, *names)
 
 
 class Clock(Protocol):
@@ -186,3 +217,12 @@ class Options:
     hooks: Hooks = field(default_factory=Hooks)
     on_gap: Literal["yield", "raise"] = "yield"
     clock: Clock = field(default_factory=SystemClock)
+
+    def __post_init__(self) -> None:
+        check_kind("backoff", self.backoff, Backoff)
+        check_kind("limits", self.limits, Limits)
+        check_kind("timeouts", self.timeouts, Timeouts)
+        check_kind("resume", self.resume, Resume)
+        check_kind("hooks", self.hooks, Hooks)
+        if self.on_gap not in ("yield", "raise"):
+            raise ValueError(f"on_gap is 'yield' or 'raise', not {self.on_gap!r:.60}")

@@ -8,15 +8,16 @@ write URLs into logs and errors.
 from __future__ import annotations
 
 import base64
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from urllib.parse import quote, quote_plus, unquote, unquote_plus, urljoin, urlsplit
 
 from newswire.redact import is_credential
+from newswire.validate import check_kind
 from newswire.wire.headers import CONTENT_TYPE
+from newswire.wire.payload import write_json
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
@@ -74,7 +75,8 @@ def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fiel
     """
     if method is None:
         method = "GET" if body is None else "POST"
-    if not _TOKEN.fullmatch(method.encode()):
+    check_kind("method", method, str)
+    if not _TOKEN.fullmatch(method.encode("utf-8", "replace")):
         raise ValueError(f"{method!r} is not an HTTP method")
     fields = make_fields(headers)
     basic = _basic(check_url(url))
@@ -82,7 +84,10 @@ def make_request(method: str | None, url: str, headers: Mapping[str, str] | Fiel
         fields = (*fields, (b"authorization", basic))
     if body is not None and not isinstance(body, bytes):
         if not isinstance(body, str):
-            body = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+            try:
+                body = write_json(body)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"body is sent as JSON, and this can't be: {error}") from None
             if not any(name == b"content-type" for name, _ in fields):
                 fields = (*fields, (b"content-type", b"application/json"))
         body = body.encode()
@@ -111,8 +116,13 @@ def make_fields(headers: Mapping[str, str] | Fields | None) -> Fields:
     Raises:
         ValueError: HTTP can't carry a name or a value.
     """
-    given: Iterable[tuple[Any, Any]] = headers.items() if isinstance(headers, Mapping) else headers or ()
-    fields = [(_raw(name).lower(), _raw(value)) for name, value in given]
+    if headers is None:
+        headers = {}
+    given: Any = headers.items() if isinstance(headers, Mapping) else headers
+    try:
+        fields = [(_raw(name).lower(), _raw(value)) for name, value in given]
+    except (TypeError, ValueError, AttributeError):
+        raise TypeError("headers is a mapping of texts to texts, such as {'Authorization': '...'}") from None
     for name, value in fields:
         if not _TOKEN.fullmatch(name) or (value and not _VALUE.fullmatch(value)):
             raise ValueError(f"HTTP can't carry the header field {name.decode('utf-8', 'replace')!r} with that value")
@@ -138,6 +148,7 @@ def check_url(url: str) -> str:
     Raises:
         ValueError: `url` is no such URL.
     """
+    check_kind("url", url, str)
     url = _BLANK.sub("", url)
     try:
         parts = urlsplit(url)

@@ -13,6 +13,7 @@ from inspect import isasyncgen
 from typing import Any
 
 from newswire.client.options import Limits
+from newswire.validate import options_or, shown
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 from newswire.wire.gzip import Inflater
@@ -88,7 +89,7 @@ class _Events(AsyncIterator[Event]):
 
 
 def _decoder(limits: Limits | None) -> Decoder:
-    limits = limits or Limits()
+    limits = options_or("limits", limits, Limits)
     return Decoder(max_line=limits.max_line, max_event=limits.max_event)
 
 
@@ -102,6 +103,8 @@ def _chunks(response: Any) -> Iterable[bytes]:
         return _urllib3_chunks(response.raw)
     if hasattr(response, "release_conn"):
         return _urllib3_chunks(response)
+    if isinstance(response, (str, bytes)) or not hasattr(response, "__iter__"):
+        raise TypeError(f"iter_events takes a response, or an iterable of bytes, not {shown(response)}")
     return response  # type: ignore[no-any-return]
 
 
@@ -122,6 +125,8 @@ def _async_chunks(response: Any) -> AsyncIterator[bytes]:
         if getattr(response, "_body", None) is not None:  # aiohttp's `read` leaves nothing in `content`
             return _one(response._body)
         return aiter(response.content.iter_any())
+    if not hasattr(response, "__aiter__"):
+        raise TypeError(f"aiter_events takes a response, or an async iterable of bytes, not {shown(response)}")
     return aiter(response)
 
 

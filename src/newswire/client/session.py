@@ -7,20 +7,33 @@ so the two can differ in nothing but `await`.
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from newswire import posix
 from newswire.client.cursor import Cursor, CursorStore, cursor_store
 from newswire.client.options import Opened, Options
 from newswire.client.protocol import Connect, Protocol, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
 from newswire.errors import EventsLost, NewswireError, SourceError
+from newswire.validate import check_kind
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, GOODBYE
 
 logger: logging.Logger = logging.getLogger("newswire.client")
+
+_pid = os.getpid()  # of this process, also after a fork: asking the system costs too much for each event
+
+
+def _forked() -> None:
+    global _pid
+    _pid = os.getpid()
+
+
+posix.at_fork(after_in_child=_forked)
 
 Url = str | Callable[[], str]
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
@@ -77,6 +90,8 @@ class Session:
         cursor: Cursor | None,
         options: Options,
     ) -> None:
+        if last_event_id is not None:  # as `stored.get("id")` gives it
+            check_kind("last_event_id", last_event_id, str)
         self.options = options
         self.store: CursorStore | None = cursor_store(cursor)
         self.stats: Stats = Stats()
@@ -93,6 +108,26 @@ class Session:
         self._warned = bool(start)  # that events have no ids; a source that starts with one needs no warning
         self._saved = start
         self.last_event_id: str = start
+        self._pid: int | None = None  # the process that has connected
+
+    # -- the process
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this process is a fork of the one that has connected, so that all of it is the parent's."""
+        return self._pid is not None and self._pid != os.getpid()
+
+    def check_process(self) -> None:
+        """See that the source was not carried over a fork.
+
+        Raises:
+            RuntimeError: it was opened before: what one process reads, the other would miss.
+        """
+        if self.is_foreign:
+            raise RuntimeError(
+                f"this event source was opened in process {self._pid}, of which {os.getpid()} is a fork: open sources "
+                "after the fork, one in each process"
+            )
 
     # -- events
 
@@ -101,9 +136,12 @@ class Session:
 
         Raises:
             EventsLost: the event is a gap, and `Options.on_gap` is `raise`.
+            RuntimeError: the source was opened in another process.
         """
         if not self._events:
             return None
+        if self._pid != _pid:
+            self.check_process()
         event = self._events.popleft()
         self.stats.events += 1
         self.last_event_id = event.id or ""
@@ -123,6 +161,8 @@ class Session:
 
         Without a store this needs to be called only when no event is buffered.
         """
+        if self.is_foreign:
+            return None  # the parent counts
         if not self._events:
             self.last_event_id = self.protocol.last_event_id  # blocks of an `id:` alone move it too
         if self.store is None or self.last_event_id == self._saved:
@@ -133,11 +173,17 @@ class Session:
     # -- I/O, before and after
 
     def next_step(self) -> Step:
-        """Returns what the source has to do next. An error that is to be raised is returned once."""
+        """Returns what the source has to do next. An error that is to be raised is returned once.
+
+        Raises:
+            RuntimeError: the source was opened in another process.
+        """
+        self.check_process()
         protocol = self.protocol
         step = protocol.step
         if isinstance(step, Connect):
             self.stats.attempts += 1
+            self._pid = os.getpid()
             if self._varies and protocol.fresh:
                 url, method, headers, body = self._asked
                 url = url() if callable(url) else url

@@ -11,7 +11,6 @@ share.
 
 from __future__ import annotations
 
-import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from newswire.client.transports.base import Connection, Transport
 from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
 from newswire.errors import Closed, SourceError
 from newswire.redact import without_userinfo
+from newswire.validate import options_or
 from newswire.wire.event import Event
 from newswire.wire.types import EventTypes, Unknown
 
@@ -60,12 +60,14 @@ class EventSource:
         options: all other settings.
 
     Raises:
-        ValueError: HTTP can't carry the address, the method or a header field.
+        ValueError: HTTP can't carry the address, the method or a header field, or JSON can't say the body.
+        TypeError: an argument is of another kind.
         ImportError: you gave no client, and httpx2 is not installed.
 
     Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
     `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt, but
-    with `Resume(reconnect=False)` a stream that breaks raises them. One thread iterates; any thread may call `close`.
+    with `Resume(reconnect=False)` a stream that breaks raises them. One thread iterates at a time, in the process that
+    has opened the source, or `RuntimeError` is raised; any thread may call `close`.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class EventSource:
     ) -> None:
         self._done = True  # nothing to clean up if the next lines raise
         self.url = url
-        self._options = options or Options()
+        self._options = options_or("options", options, Options)
         self._session = Session(
             url,
             method=method,
@@ -95,7 +97,6 @@ class EventSource:
         self._transport = pick(client)
         self._connection: Connection | None = None
         self._stop = threading.Event()
-        self._pid = 0  # the process that has connected
         # The thread that does I/O holds it. If `close` can't get it, that thread cleans up.
         self._io = threading.Lock()
         self._done = False
@@ -188,10 +189,20 @@ class EventSource:
 
     def _advance(self) -> bool:
         """Does one step. Returns whether another one may follow."""
-        with self._io:
+        self._session.check_process()  # another thread of the parent's may hold the lock for ever
+        if not self._io.acquire(blocking=False):
+            if not self._stop.is_set():
+                raise RuntimeError(
+                    "another thread reads from this EventSource now, so this one would miss what that gets: make a "
+                    "source for each thread, or let one thread hand the events on"
+                )
+            self._io.acquire()  # `close` has it, or wakes the thread that has it
+        try:
             more = not self._stop.is_set() and self._do_step()
             if not more or self._stop.is_set():
                 self._clean()
+        finally:
+            self._io.release()
         return more
 
     def _do_step(self) -> bool:
@@ -199,7 +210,6 @@ class EventSource:
         match session.next_step():
             case Connect(request):
                 self._drop()
-                self._pid = os.getpid()
                 try:
                     self._connection = self._transport.open(request, self._options.timeouts)
                 except SourceError as error:
@@ -208,11 +218,6 @@ class EventSource:
                     session.head(self._connection.head)
             case Read():
                 assert self._connection is not None
-                if self._pid != os.getpid():  # what one process reads, the other would miss
-                    raise RuntimeError(
-                        f"this EventSource was opened in process {self._pid}, of which {os.getpid()} is a fork: open "
-                        "sources after the fork, one in each process"
-                    )
                 try:
                     data = self._connection.read()
                 except SourceError as error:
@@ -268,7 +273,7 @@ class EventSource:
                 self._clean()
             finally:
                 self._io.release()
-        else:
+        elif not self._session.is_foreign:
             self._transport.abort()  # the thread that holds the lock cleans up
 
     def _clean(self) -> None:
@@ -277,7 +282,7 @@ class EventSource:
             self._done = True
             self._session.protocol.close()
             self._transport.close()
-        if self._stop.is_set() and self._session.store is not None:
+        if self._stop.is_set() and self._session.store is not None and not self._session.is_foreign:
             self._session.store.flush()  # the loop may have handled one more event since the source was closed
 
     def _drop(self) -> None:

@@ -6,10 +6,13 @@ A stream keeps one `receive()` waiting for as long as it lasts.
 from __future__ import annotations
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, MutableMapping
 from contextvars import Context
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
+
+from newswire.validate import shown
 
 Message: TypeAlias = MutableMapping[str, Any]
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -17,6 +20,9 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 # What follows the date in an answer of 200: the head's other lines, an empty one, the body. Or what answers instead.
 Answer: TypeAlias = bytes | Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")  # RFC 9110, section 5.6.2, in lower case
+_BREAK: Final = re.compile(rb"[\x00\r\n]")
 
 
 class AnswersWhole(ABC):
@@ -59,6 +65,32 @@ async def send_answer(
         fields.append((b"content-length", str(len(body)).encode()))
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": b"" if head_only else body, "more_body": False})
+
+
+def raw_headers(headers: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
+    """The headers that an application adds to a response, as ASGI has them.
+
+    Raises:
+        TypeError: they are no mapping of texts to texts.
+        ValueError: HTTP can't carry one: a line break in it would begin another header, or another response.
+    """
+    if headers is None:
+        return []
+    found = []
+    if not isinstance(headers, Mapping):
+        raise TypeError(f"headers is a mapping of texts to texts, not {shown(headers)}")
+    given: Mapping[Any, Any] = headers
+    for name, value in given.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"headers is a mapping of texts to texts, and has {shown(name)}: {shown(value)}")
+        try:
+            pair = name.lower().encode("ascii"), value.encode("latin-1")
+        except UnicodeEncodeError:
+            pair = b"", b""
+        if not _NAME.fullmatch(pair[0]) or _BREAK.search(pair[1]):
+            raise ValueError(f"HTTP can't carry the header {name[:60]!r} with that value")
+        found.append(pair)
+    return found
 
 
 def watch(receive: Receive, gone: Callable[[], object], context: Context | None = None) -> Callable[[], object]:

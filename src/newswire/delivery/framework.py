@@ -30,6 +30,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from newswire.delivery.asgi import Message, Receive, Scope, Send
+from newswire.validate import is_whole
 
 logger: logging.Logger = logging.getLogger("newswire.delivery")
 
@@ -138,6 +139,8 @@ class StarletteCompatible(_Base):
     body = b""
 
     def __init__(self, status_code: int) -> None:
+        if not (is_whole(status_code) and 100 <= status_code <= 599):
+            raise ValueError(f"status_code is a number from 100 to 599, not {status_code!r:.60}")
         self.status_code = status_code  # and no more: Starlette's own would make the headers of a body
         self.raw_headers = []
         self.background = None

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any, Final
 
-from newswire.delivery.asgi import Message, Receive, Scope, Send, running_loop
+from newswire.delivery.asgi import Message, Receive, Scope, Send, raw_headers, running_loop
 from newswire.delivery.drain import Drain, drain_of
 from newswire.delivery.fast.eager_send import new_sink
 from newswire.delivery.fast.unwrap import unwrap
@@ -29,6 +29,7 @@ from newswire.delivery.stream import GZIP, VARY, CompressedSink, PlainSink, body
 from newswire.errors import Closed, LogUnavailable, RunNotFound
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
+from newswire.validate import check_kind, shown
 from newswire.wire.gzip import GzipBody
 from newswire.wire.headers import STREAM_HEADERS
 
@@ -74,7 +75,8 @@ class EventSourceResponse(StarletteCompatible):
 
     Raises:
         TypeError: `content` is none of these: a single str, bytes or dict goes into a list. Or `on_shutdown` is given
-            with a subscription.
+            with a subscription, or another argument is of another kind.
+        ValueError: HTTP can't carry the status or a header.
         RuntimeError: called in a scope that has no HTTP response. A WebSocket's handshake gets one where the server
             has the extension `websocket.http.response`.
     """
@@ -98,6 +100,10 @@ class EventSourceResponse(StarletteCompatible):
             raise TypeError(f"content is hub.subscribe(...), or an iterable of events, and a {kind} is none of these")
         if isinstance(content, Subscription) and on_shutdown is not None:
             raise TypeError("on_shutdown is for iterables: a subscription's stream ends with a goodbye by itself")
+        if options is not None:
+            check_kind("options", options, StreamOptions)
+        if background is not None and not callable(background):
+            raise TypeError(f"background is a function to await, not {shown(background)}")
         super().__init__(status_code)
         self.content = content
         self.background = background
@@ -106,8 +112,7 @@ class EventSourceResponse(StarletteCompatible):
         self.raw_headers: list[tuple[bytes, bytes]] = list(STREAM_HEADERS)
         if headers is not None:
             own = {name for name, _ in STREAM_HEADERS}
-            extra = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-            self.raw_headers += [pair for pair in extra if pair[0] not in own]
+            self.raw_headers += [pair for pair in raw_headers(headers) if pair[0] not in own]
         if options is not None and options.compress:
             self.raw_headers.append(VARY)
 

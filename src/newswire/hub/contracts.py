@@ -11,6 +11,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from newswire.contract.contract import Contract
 from newswire.log.channels import check_pattern, compile_pattern, is_internal
+from newswire.validate import shown
 from newswire.wire.event import Event
 from newswire.wire.payload import to_event
 from newswire.wire.reserved import is_reserved
@@ -33,6 +34,8 @@ class Contracts(Generic[E]):
     def __init__(self, rules: ContractRules[E]) -> None:
         if isinstance(rules, Contract):
             rules = {">": rules}
+        if not isinstance(rules, Mapping):
+            raise TypeError(f"contract is a Contract, or a mapping from patterns to Contracts, not {shown(rules)}")
         for pattern, contract in rules.items():
             if not isinstance(contract, Contract):
                 raise TypeError(f"the contract of {pattern!r} is a Contract, not {contract!r:.60}")

@@ -35,6 +35,7 @@ from newswire.log.log import Log
 from newswire.log.open import open_log
 from newswire.log.position import Lives, Position
 from newswire.log.retention import RetentionRules
+from newswire.validate import check_flag, check_kind, is_whole, options_or, shown
 from newswire.wire.event import Event, Named, NoName
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ class Hub(Publisher, Generic[E]):
         options: sizes; see `HubOptions`.
 
     Raises:
-        ValueError: the URL names no log, or `retention` is given with a log that was made already.
+        ValueError: the URL names no log, `retention` is given with a log that was made already, or a number is out of
+            its range.
+        TypeError: an argument is of another kind.
 
     Attributes:
         sync: the same hub for threads; see `SyncHub`.
@@ -137,13 +140,15 @@ class Hub(Publisher, Generic[E]):
         presence: Iterable[str] = (),
         options: HubOptions | None = None,
     ) -> None:
+        if not isinstance(log, (str, Log)):
+            raise TypeError(f"a hub takes a log, or the URL of one such as 'sqlite:///events.db', not {shown(log)}")
         if retention is not None and not isinstance(log, str):
             raise ValueError("a log that was made already has its retention: give it there, or the hub a URL")
         with_members = LatestRules(presence, "presence")
         rules = LatestRules(latest, also=[PRESENCE_CHANNELS] if with_members else ())
         if isinstance(log, str):
             log = open_log(log, retention=rules.kept(retention, log))
-        super().__init__(log, options or HubOptions())
+        super().__init__(log, options_or("options", options, HubOptions))
         self.contracts: Contracts[Any] | None = None
         if contract is not None:
             from newswire.hub.contracts import Contracts  # a hub without contracts imports nothing of them
@@ -203,8 +208,15 @@ class Hub(Publisher, Generic[E]):
             InvalidChannel: a channel or pattern breaks the rules, or there is none.
             ValueError: `start` is another text, `max_rate` or `coalesce` is out of its range; `max_rate` is given, and
                 no channel has a state; or `presence` is given, and no channel has members.
+            TypeError: an argument is of another kind.
             InvalidEvent, LimitExceeded: the state of the `Member` can't be JSON, or is too large.
         """
+        check_flag("envelope", envelope)
+        check_flag("live", live)
+        if after is not None and not isinstance(after, str):  # a Position is one
+            raise TypeError(f"`after` is a position, or the text of one, not {shown(after)}")
+        if not isinstance(presence, (bool, Member)):
+            raise TypeError(f"presence is True, False or a Member, not {shown(presence)}")
         wanted = Channels(channels)
         attendance = None
         if presence is not False:
@@ -222,6 +234,8 @@ class Hub(Publisher, Generic[E]):
         if coalesce is None and self._coalesce is not None:
             coalesce = self._coalesce.of(wanted)
         pace = pace_of(coalesce, max_rate)
+        if transform is not None:
+            check_kind("transform", transform, Transform)
         subscription: Subscription[E] = Subscription(
             self, wanted, form, after or begin, transform, live=live, pace=pace
         )
@@ -263,7 +277,10 @@ class Hub(Publisher, Generic[E]):
             InvalidPosition: `after` is no position of this log, or past what the log has: its end, or what it has kept
                 of its past.
             LogUnavailable, Closed: the log can't be read now; the hub is closed.
+            ValueError, TypeError: `limit` is no integer; `after` is no text.
         """
+        if not is_whole(limit):
+            raise ValueError(f"limit is a number of events, not {shown(limit)}")
         await self.runtime()
         try:
             return await self._page(channels, after, limit)
@@ -373,6 +390,7 @@ class Hub(Publisher, Generic[E]):
 
     def subscribers(self, channel: str) -> int:
         """How many open streams in this process get this channel's events, patterns included."""
+        check_kind("channel", channel, str)
         return 0 if self._runtime is None else sum(group.size for group in self._runtime.index.groups(channel))
 
     def channels(self, limit: int | None = None) -> Mapping[str, int]:
@@ -381,6 +399,8 @@ class Hub(Publisher, Generic[E]):
         Args:
             limit: at most so many channels and so many patterns: with 50,000 of them, all take some 20 ms.
         """
+        if limit is not None and not (is_whole(limit) and limit >= 0):
+            raise ValueError(f"limit is a number of channels, 0 or more, not {shown(limit)}")
         return {} if self._runtime is None else self._runtime.index.subscribed(limit)
 
     def patterns(self) -> Mapping[str, int]:

@@ -24,6 +24,7 @@ from newswire.log.log import Log
 from newswire.log.position import Lives
 from newswire.log.retention import DEFAULT_RETENTION, Retention, RetentionRules
 from newswire.log.retry import Outage, SupervisedTask
+from newswire.validate import shown
 
 NEWEST: Final = Retention(max_events=1)
 
@@ -53,6 +54,8 @@ class LatestRules:
     def __init__(self, rules: Iterable[str], name: str = "latest", *, also: Iterable[str] = ()) -> None:
         if isinstance(rules, str):
             raise TypeError(f"{name} is a list of names and patterns of channels, such as [{rules!r}]")
+        if not isinstance(rules, Iterable):
+            raise TypeError(f"{name} is a list of names and patterns of channels, not {shown(rules)}")
         self._patterns = [Pattern(rule) for rule in (*rules, *also)]
         self._regex = [compile_pattern(pattern) for pattern in self._patterns]
         self._known: dict[str, bool] = {}

@@ -15,8 +15,8 @@ import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from threading import get_ident
-from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar
+from threading import TIMEOUT_MAX, get_ident
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, TypeAlias, TypeVar, get_args
 from weakref import WeakSet
 
 from newswire import posix
@@ -28,6 +28,7 @@ from newswire.hub.tracing import HubTracer
 from newswire.log import native
 from newswire.log.log import Log
 from newswire.log.workers import refuse_if_not_shared
+from newswire.validate import check_seconds
 
 if TYPE_CHECKING:
     from newswire.hub.contracts import Contracts
@@ -285,6 +286,9 @@ class Lifecycle:
             mode: `goodbye` and `drain` tell clients when to come back (`retry:`, with jitter) and finish in order:
                 subscriptions have no end of their own to wait for. `cut` drops the connections.
         """
+        check_seconds("grace", grace)
+        if mode not in get_args(Mode):
+            raise ValueError(f"mode is 'goodbye', 'drain' or 'cut', not {mode!r:.60}")
         runtime = self._runtime
         if runtime is None:
             return
@@ -330,6 +334,9 @@ class Lifecycle:
             TimeoutError, RuntimeError: see `publish`.
             Closed: the hub was closed, by `close` or in an event loop that is still there.
         """
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+            timeout = min(timeout, TIMEOUT_MAX)  # infinity, say
         self._check_thread()
         with self._lock:
             loop = self.loop

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from newswire.validate import OFF, check_not_negative, check_positive
+from newswire.validate import OFF, check_flags, check_kind, check_not_negative, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,8 @@ class PresenceOptions:
     tick: float = 0.1
 
     def __post_init__(self) -> None:
-        check_positive(self, "heartbeat", "forget_after", "max_state", "tick")
+        check_positive(self, "heartbeat", "forget_after", "tick")
+        check_positive(self, "max_state", whole=True)
         check_not_negative(self, "seconds", "grace")
 
 
@@ -51,7 +52,8 @@ class HubOptions:
     presence: PresenceOptions = PresenceOptions()
 
     def __post_init__(self) -> None:
-        check_positive(self, "window_bytes", "write_budget")
+        check_positive(self, "window_bytes", "write_budget", whole=True)
+        check_kind("presence", self.presence, PresenceOptions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,9 +93,11 @@ class StreamOptions:
     compress: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(self, "heartbeat", "write_timeout", "max_behind", "max_age", "max_bytes", none=OFF)
-        check_not_negative(self, "bytes", "heartbeat_padding")
-        check_not_negative(self, "milliseconds", "retry")
+        check_positive(self, "heartbeat", "write_timeout", "max_age", none=OFF)
+        check_positive(self, "max_behind", "max_bytes", none=OFF, whole=True)
+        check_not_negative(self, "bytes", "heartbeat_padding", whole=True)
+        check_not_negative(self, "milliseconds", "retry", none=True, whole=True)
+        check_flags(self, "opening", "compress")
 
     def draw_max_age(self) -> float | None:
         """Seconds until one stream ends by `max_age`, give or take a tenth, so that not all come back at once."""

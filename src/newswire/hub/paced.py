@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.group import Group, GroupMember
 from newswire.log.channels import Channels, check_pattern, covers
+from newswire.validate import is_number
 
 # The longest wait: past it a stream looks dead.
 LONGEST: Final = 60.0
@@ -36,10 +37,10 @@ def pace_of(coalesce: float | None, max_rate: float | None) -> Pace | None:
     Raises:
         ValueError: a number is out of its range.
     """
-    if coalesce is not None and not 0 <= coalesce <= LONGEST:
-        raise ValueError(f"coalesce is a time of 0 to {LONGEST:g} seconds, not {coalesce!r}")
-    if max_rate is not None and not 1 / LONGEST <= max_rate <= 1000:
-        raise ValueError(f"max_rate is a number of events a second, from 1/{LONGEST:g} to 1000, not {max_rate!r}")
+    if coalesce is not None and not (is_number(coalesce) and 0 <= coalesce <= LONGEST):
+        raise ValueError(f"coalesce is a time of 0 to {LONGEST:g} seconds, not {coalesce!r:.60}")
+    if max_rate is not None and not (is_number(max_rate) and 1 / LONGEST <= max_rate <= 1000):
+        raise ValueError(f"max_rate is a number of events a second, from 1/{LONGEST:g} to 1000, not {max_rate!r:.60}")
     delay = max(coalesce or 0.0, 0.0 if max_rate is None else 1 / max_rate)
     return Pace(delay, max_rate is not None) if delay else None
 

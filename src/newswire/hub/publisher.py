@@ -6,7 +6,7 @@ before anything is stored: by the channel's contract if it has one, and by what 
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
 from secrets import token_hex
@@ -22,6 +22,7 @@ from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.log.retry import keep_trying
 from newswire.log.transactions import Found, NotReady
+from newswire.validate import check_seconds, shown
 from newswire.wire.event import Event, Named, Names
 from newswire.wire.payload import to_event
 
@@ -116,7 +117,8 @@ class Publisher(Lifecycle):
             LogUncertain: the log gave no answer: the event may be stored, or not.
             TokenReused: the key was used for another number of events (`publish_many`); nothing was stored.
             Closed: the hub was closed.
-            ValueError: `idempotency_key` or `version` is not a valid one, or both are given; nothing was stored.
+            ValueError: `idempotency_key`, `version` or `wait` is not a valid one, or the first two are both given;
+                nothing was stored.
         """
         contracts = self.contracts
         made = to_event(data, event) if contracts is None else contracts.encode(channel, data, event)
@@ -124,6 +126,7 @@ class Publisher(Lifecycle):
             if not self.is_open_here():
                 await self.runtime()
             return await self.log.append_one(channel, made)
+        check_seconds("wait", wait)
         batch = [(channel, made)]
         if version is not None:
             check_version(version, idempotency_key, connection)
@@ -169,7 +172,9 @@ class Publisher(Lifecycle):
         Raises:
             LimitExceeded: an event or the whole batch is larger than the log can store (`hub.log.limits`).
             NewswireError, ValueError: as `publish`; if one event can't be published, nothing of the batch is stored.
+            TypeError: `events` are no pairs.
         """
+        check_seconds("wait", wait)
         batch = self.events_of(events)
         if connection is None:
             return await self._store(batch, idempotency_key, wait)
@@ -241,9 +246,10 @@ class Publisher(Lifecycle):
     def events_of(self, events: Iterable[tuple[str, Any]]) -> list[tuple[str, Event]]:
         """The events of a batch of values."""
         contracts = self.contracts
+        pairs = _pairs(events)
         if contracts is None:
-            return [(channel, to_event(data)) for channel, data in events]
-        return [(channel, contracts.encode(channel, data, None)) for channel, data in events]
+            return [(channel, to_event(data)) for channel, data in pairs]
+        return [(channel, contracts.encode(channel, data, None)) for channel, data in pairs]
 
     def writing(self, connection: object, batch: list[tuple[str, Event]], key: str | None) -> Writing:
         """Prepare to write a batch through a connection."""
@@ -268,6 +274,22 @@ def check_version(version: object, key: str | None, connection: object | None) -
         raise ValueError("a version makes a publish idempotent by itself: leave out the idempotency key")
     if connection is not None:
         raise ValueError("in a transaction no version is needed: events come in the order of the commits; leave it out")
+
+
+def _pairs(events: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
+    """The pairs of channel and data of a batch.
+
+    Raises:
+        TypeError: it has something else in it, and is not an iterable of pairs.
+    """
+    what = "a batch is a list of pairs of channel and data, such as [('news', data)]"
+    if isinstance(events, Mapping) or not isinstance(events, Iterable):
+        raise TypeError(f"{what}, not {shown(events)}")
+    pairs = list(events)
+    for pair in pairs:
+        if not (type(pair) is tuple or isinstance(pair, list)) or len(pair) != 2:
+            raise TypeError(f"{what}, and this has {shown(pair)} in it")
+    return pairs
 
 
 def first(positions: list[Position]) -> Position:

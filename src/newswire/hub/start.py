@@ -56,8 +56,6 @@ def resolve_start(start: Start, span: Span) -> StartPoint:
             start = Position.parse(start)
         except InvalidPosition:
             return _earliest("invalid")
-    if not isinstance(start, Position):
-        raise TypeError(f"`after` is a position, or the text of one, not {start!r:.60}")
     resumed = span.lives.resume(start.epoch, start.offset)
     if resumed is None:
         return _earliest("epoch")

@@ -36,6 +36,7 @@ from newswire.log.follower import Follower
 from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import Position
 from newswire.log.submissions import BatchCheck, Submissions, stored_as, why_not, wrong_number
+from newswire.validate import shown
 from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")
@@ -65,6 +66,8 @@ class Log:
     """
 
     def __init__(self, engine: Engine) -> None:
+        if not isinstance(engine, Engine):
+            raise TypeError(f"Log takes an engine, not {shown(engine)}: open_log makes a log from a URL")
         self.engine = engine
         self.append_seconds: Histogram = Histogram(LOG_BOUNDS)
         self.read_seconds: Histogram = Histogram(LOG_BOUNDS)

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit, u
 
 from newswire.log.log import Log
 from newswire.log.retention import DEFAULT_RETENTION, RetentionRules
+from newswire.validate import check_kind
 
 _SCHEMES: Final = (
     "memory://, sqlite:///relative.db, sqlite:////absolute/path.db, redis://host:6379/0, postgresql://host/database, "
@@ -41,6 +42,7 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
         ValueError: the URL names no log that this version has, or an option that the log does not have. What it says
             never has a password in it.
     """
+    check_kind("a log's URL", url, str)
     scheme, separator, _ = url.partition("://")
     scheme = scheme.lower()
     if not separator:

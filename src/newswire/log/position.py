@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidPosition, LogCorrupt
+from newswire.validate import shown
 
 _TEXT: Final = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,18})", re.ASCII)
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no look-alikes
@@ -34,11 +35,16 @@ class Position(str):
     Args:
         epoch: the name of the log's present life: a log that was wiped or replaced begins another.
         offset: the number of the newest event that lies before the place; 0: none does.
+
+    Raises:
+        InvalidPosition: `offset` is no integer, or less than 0; or `epoch` is no text.
     """
 
     __slots__ = ()
 
     def __new__(cls, epoch: str, offset: int) -> Position:
+        if type(offset) is not int or offset < 0 or not isinstance(epoch, str):
+            raise InvalidPosition(f"an epoch and an offset make a position, not {shown(epoch)} and {shown(offset)}")
         return super().__new__(cls, f"{epoch}-{offset}")
 
     def __getnewargs__(self) -> tuple[str, int]:  # type: ignore[override]  # what copies and pickles call `__new__` with
@@ -87,7 +93,10 @@ class Position(str):
 
         Raises:
             InvalidPosition: `text` is anything that `str(position)` can't give.
+            TypeError: it is no text.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"a position, or the text of one, is a str, not {shown(text)}")
         match = _TEXT.fullmatch(text[:64]) if len(text) <= 64 else None
         if match is None or int(match[2]) > MAX_OFFSET:
             raise InvalidPosition(f"{text[:40]!r} is not a position: expected an event's id, such as '9k2mx4tq-1042'")

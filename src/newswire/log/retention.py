@@ -44,7 +44,8 @@ class Retention:
         return ", ".join(words) or "everything"
 
     def __post_init__(self) -> None:
-        check_positive(self, "max_age", "max_events", "max_bytes", none="for no limit")
+        check_positive(self, "max_age", none="for no limit")
+        check_positive(self, "max_events", "max_bytes", none="for no limit", whole=True)
 
 
 def _duration(seconds: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from newswire.runs.options import RunOptions
-from newswire.validate import OFF, check_positive
+from newswire.validate import OFF, check_flags, check_positive, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,9 +41,14 @@ class RelayOptions:
     shared: bool = False
 
     def __post_init__(self) -> None:
-        check_positive(self, "connect_timeout", "body_timeout", "max_body")
+        check_positive(self, "connect_timeout", "body_timeout")
+        check_positive(self, "max_body", whole=True)
         check_positive(self, "idle_timeout", none=OFF)
-        object.__setattr__(self, "credential_headers", tuple(name.strip().lower() for name in self.credential_headers))
+        check_flags(self, "cookies", "shared")
+        names: object = self.credential_headers
+        if isinstance(names, str) or not isinstance(names, Iterable):
+            raise TypeError(f"credential_headers is a list of names of headers, not {shown(names)}")
+        object.__setattr__(self, "credential_headers", tuple(str(name).strip().lower() for name in names))
         self.run  # noqa: B018  # checks the rest
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from newswire.validate import OFF, check_positive, is_number
+from newswire.validate import OFF, check_flags, check_positive, is_number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class RunOptions:
     def __post_init__(self) -> None:
         names = ("timeout", "idle_timeout", "keep_for", "compact_after", "abandon_after", "claim_within")
         check_positive(self, *names, none=OFF)
+        check_flags(self, "lazy", "takeover")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         if not (is_number(self.lease) and self.lease >= 0.2):
             raise ValueError(f"lease is a number of seconds, 0.2 or more, not {self.lease!r}")
-        if self.path is not None and "{id}" not in self.path:
+        check_flags(self, "tell_errors")
+        if self.path is not None and "{id}" not in str(self.path):
             raise ValueError(
                 f"path says where a run can be read and needs {{id}} in it, such as /runs/{{id}}: {self.path!r}"
             )

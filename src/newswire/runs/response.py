@@ -12,7 +12,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from urllib.parse import quote
 
-from newswire.delivery.asgi import Receive, Scope, Send, send_answer
+from newswire.delivery.asgi import Receive, Scope, Send, raw_headers, send_answer
 from newswire.delivery.framework import StarletteCompatible, as_http
 from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
@@ -52,9 +52,7 @@ class RunResponse(StarletteCompatible):
         stream: StreamOptions,
     ) -> None:
         super().__init__(status_code)
-        self.raw_headers: list[tuple[bytes, bytes]] = [
-            (name.lower().encode(), value.encode("latin-1")) for name, value in (headers or {}).items()
-        ]
+        self.raw_headers: list[tuple[bytes, bytes]] = raw_headers(headers)
         self._readers = readers
         self._find = find
         self._location = location

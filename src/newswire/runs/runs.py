@@ -33,6 +33,7 @@ from newswire.runs.worker.sources import Source, discard
 from newswire.runs.worker.start import Start, start
 from newswire.runs.worker.worker import Worker
 from newswire.runs.worker.writer import Attachment, RunWriter
+from newswire.validate import check_flag, check_kind, check_seconds, options_or, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +58,9 @@ class Runs:
         stats: counts; see `RunStats`.
         producers: what `producer` has registered, by name.
         sync: the same methods for threads; see `SyncRuns`.
+
+    Raises:
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -68,15 +72,18 @@ class Runs:
         worker: WorkerOptions | None = None,
         stream: StreamOptions | None = None,
     ) -> None:
+        if not isinstance(hub, Hub):
+            raise TypeError(f"Runs takes a Hub, not {shown(hub)}")
+        check_flag("public", public)
         self.hub = hub
         self.store: RunStore = RunStore(hub.log, lambda: hub.lives)
         self.stats: RunStats = self.store.stats
         self.producers: dict[str, Callable[..., Any]] = {}
         self.sync: SyncRuns = SyncRuns(self)
         self._public = public
-        self._options = options or RunOptions()
-        self._worker_options = worker or WorkerOptions()
-        self._stream = stream or StreamOptions()
+        self._options = options_or("options", options, RunOptions)
+        self._worker_options = options_or("worker", worker, WorkerOptions)
+        self._stream = options_or("stream", stream, StreamOptions)
         self._location = location_of(self._worker_options.path)
         self._readers = Readers(hub, self.store)
         self._worker: Worker | None = None
@@ -119,7 +126,11 @@ class Runs:
         Args:
             grace: seconds that runs have to come to their end by themselves. Then those that may be taken over are let
                 go, so that another worker can go on at once, and the others are interrupted.
+
+        Raises:
+            ValueError: `grace` is no number.
         """
+        check_seconds("grace", grace)
         if not self._closed:
             self._closed = True
             if self._worker is not None:
@@ -134,8 +145,14 @@ class Runs:
         """Register a callable, by its name, as one that any process that has it can start again: see `takeover`.
 
         It is called with the run, if it takes one, and with `args` of `start` as keyword arguments, which are stored.
+
+        Raises:
+            TypeError: it is no callable, or has no name.
         """
-        self.producers[call.__name__] = call
+        name = getattr(call, "__name__", None)
+        if name is None:
+            raise TypeError(f"a producer is a function, which other processes find by its name, not {shown(call)}")
+        self.producers[name] = call
         return call
 
     async def start(
@@ -176,19 +193,22 @@ class Runs:
         Raises:
             InvalidChannel: the name breaks the rules of channels.
             LogUnavailable: it can't be stored now; nothing was started.
-            TypeError: neither `owner` nor `public` is given, or both are; or the owner is not a str.
-            ValueError: `args` or `meta` can't be JSON; the owner is empty; or `options` allow a takeover, but there is
-                no key, and the source is no registered producer.
+            TypeError: neither `owner` nor `public` is given, or both are; the owner is not a str, or another argument
+                is of another kind.
+            ValueError: `args` or `meta` can't be JSON; the owner is empty, or `public` is neither True nor False; or
+                `options` allow a takeover, but there is no key, and the source is no registered producer.
         """
+        if instead_of is not None:
+            check_kind("instead_of", instead_of, Run)
         asked = Start(
             name=name,
             source=source,
             key=key or None,
             owner=owner,
             public=public or (self._public and owner is None),
-            args=args or {},
-            meta=meta or {},
-            options=options or self._options,
+            args={} if args is None else args,
+            meta={} if meta is None else meta,
+            options=self._options if options is None else options,
             instead_of=None if instead_of is None else instead_of.record,
         )
         task = asyncio.get_running_loop().create_task(self._start(asked), name="newswire run starts")
@@ -238,16 +258,18 @@ class Runs:
         Raises:
             RunNotFound: there is none.
             LogUnavailable, Closed: the log can't be read now; the hub is closed.
-            TypeError: neither an id nor a name, or both.
+            TypeError: neither an id nor a name, or both; or it is not a str.
         """
         return Run(self._readers, await self._finder(run_id, name, owner)())
 
     def _finder(self, run_id: str | None, name: str | None, owner: str | None) -> Callable[[], Awaitable[Record]]:
         if run_id is not None and name is None:
+            check_kind("a run's id", run_id, str)
             return lambda: self._find(run_id, owner)
         if name is not None and run_id is None:
             if isinstance(owner, Anyone):
                 raise TypeError("a name is one owner's, or public: ANYONE is for finding runs by their id")
+            check_kind("name", name, str)
             return lambda: self._find_newest(name, owner)
         raise TypeError("which run? Give its id, or name=... for the run that was started last under a name")
 
@@ -306,9 +328,10 @@ class Runs:
             headers: more headers. A `Content-Location` among them says where to go on.
 
         Raises:
-            TypeError: neither a run nor a name, or both.
-            ValueError: there is no such dialect.
+            TypeError: neither a run nor a name, or both; or an argument is of another kind.
+            ValueError: there is no such dialect, or a header or the status can't be sent.
         """
+        check_flag("active", active)
         return RunResponse(
             self._readers,
             self._finder(run.id, name, run.record.owner) if isinstance(run, Run) else self._finder(run, name, owner),
@@ -322,6 +345,7 @@ class Runs:
 
     def accepted(self, request: Any, run: Run) -> RunAccepted:
         """The response `202` that only says where a run can be read, as `Location` and in JSON."""
+        check_kind("run", run, Run)
         return RunAccepted(run.record, self._location)
 
     async def stop(self, run_id: str | None = None, *, name: str | None = None, owner: str | None = None) -> bool:

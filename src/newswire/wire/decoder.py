@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NoReturn
 
 from newswire.errors import DecodeLimitExceeded
+from newswire.validate import check_kind
 from newswire.wire.event import MAX_RETRY, Event
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -55,6 +56,10 @@ class Decoder:
             cursor, as browsers do.
         on_comment: called with the text of each comment, in order, as soon as its line ends. It must not raise.
 
+    Raises:
+        ValueError: a limit is no integer greater than 0.
+        TypeError: `last_event_id` is not a str.
+
     Attributes:
         last_event_id: the last event ID in force, which a reconnect sends; empty if there is none.
         retry: the reconnection time that the stream set last, in milliseconds; None if it set none.
@@ -68,6 +73,10 @@ class Decoder:
         last_event_id: str = "",
         on_comment: Callable[[str], object] | None = None,
     ) -> None:
+        for name, limit in (("max_line", max_line), ("max_event", max_event)):
+            if type(limit) is not int or limit <= 0:
+                raise ValueError(f"{name} must be a whole number greater than 0, not {limit!r:.60}")
+        check_kind("last_event_id", last_event_id, str)
         self.last_event_id: str = last_event_id
         self.retry: int | None = None
         self._on_comment = on_comment

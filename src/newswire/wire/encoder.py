@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from newswire.validate import check_kind, shown
 from newswire.wire.event import Event
 
 # A comment of one line. Most servers send a blank line after it. Once ids are in use, some real clients dispatch a
@@ -25,7 +26,10 @@ def encode(event: Event) -> bytes:
 
     `Decoder` makes the same event of it, except that CR and CRLF in its data become LF.
     """
-    data, name, id, retry, channel = event
+    try:
+        data, name, id, retry, channel = event
+    except (TypeError, ValueError):
+        raise TypeError(f"encode takes an Event, not {shown(event)}") from None
     head = ""
     if retry is not None:
         head = f"retry: {retry}\n"
@@ -60,6 +64,7 @@ def _data_lines(data: str) -> str:
 
 def comment(text: str = "") -> bytes:
     """Returns comments, which clients ignore: one for each line of `text`. No blank line follows: see `HEARTBEAT`."""
+    check_kind("text", text, str)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return "".join(f": {line}\n" if line else ":\n" for line in text.split("\n")).encode()
 

@@ -25,12 +25,15 @@ _QUALITY: Final = re.compile(r"q=(0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?)", re.ASCII)
 _MAX_ID: Final = 256
 
 
-def read_last_event_id(raw: bytes | str) -> str:
-    """Returns the text of a `Last-Event-ID` header. It never raises: a browser that gets an error never comes back.
+def read_last_event_id(raw: bytes | str | None) -> str:
+    """Returns the text of a `Last-Event-ID` header; empty if there is none (None). Whatever a client sends, it does not
+    raise: a browser that gets an error never comes back.
 
     "A string that ... encoded as UTF-8" (9.2.4): the bytes are UTF-8, though HTTP libraries pass them on as Latin-1.
     Bytes that are not UTF-8 become U+FFFD, and a text that is longer than any cursor is cut.
     """
+    if raw is None:
+        return ""
     if isinstance(raw, str):
         raw = raw[: 4 * _MAX_ID].encode("latin-1", "replace")
     return raw[: 4 * _MAX_ID].decode("utf-8", "replace")[:_MAX_ID]

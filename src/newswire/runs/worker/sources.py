@@ -55,9 +55,7 @@ async def _run_other(
     if isinstance(source, Iterable):
         return await in_thread(_iterate_in_thread, iter(source), claim)
     if not callable(source):
-        raise TypeError(
-            f"a run's source is an iterable, something to await, or a callable, not {type(source).__name__}"
-        )
+        raise _no_source(source)
     call = partial(source, *([run] if _takes_one(source, args) else []), **args)
     inner = source.func if isinstance(source, partial) else source
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
@@ -67,6 +65,23 @@ async def _run_other(
         if not _gives_items(result) and not inspect.isawaitable(result):
             return result
     return await run_source(result, claim, run, {})
+
+
+def check_source(source: object) -> None:
+    """Check that a value can be a run's source.
+
+    Raises:
+        TypeError: it can't be.
+    """
+    if isinstance(source, (str, bytes, Mapping)):
+        raise TypeError(f"a run's source is an iterable of parts, not one {type(source).__name__}: wrap it in a list")
+    if not (isinstance(source, AsyncIterable | Iterable) or inspect.isawaitable(source) or callable(source)):
+        raise _no_source(source)
+
+
+def _no_source(source: object) -> TypeError:
+    kind = type(source).__name__
+    return TypeError(f"a run's source is an iterable, something to await, or a callable, not {kind}")
 
 
 async def discard(source: Source | None) -> None:

@@ -16,8 +16,9 @@ from newswire.runs.dialects.base import End
 from newswire.runs.options import RunOptions
 from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Anyone, Record, check_name, new_id
-from newswire.runs.worker.sources import Source, discard
+from newswire.runs.worker.sources import Source, check_source, discard
 from newswire.runs.worker.worker import Worker
+from newswire.validate import check_flag, check_kind, shown
 from newswire.wire.event import Event
 from newswire.wire.payload import as_read, write_json
 
@@ -39,6 +40,14 @@ class Start:
     def check(self) -> None:
         """Raise what `Runs.start` raises, of what can be seen without a log."""
         check_name(self.name)
+        check_flag("public", self.public)
+        check_kind("options", self.options, RunOptions)
+        if self.source is not None:
+            check_source(self.source)
+        for what, value in (("args", self.args), ("meta", self.meta)):
+            given: Any = value  # anything, where no type checker looks
+            if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
+                raise TypeError(f"{what} is a mapping of names to values, not {shown(given)}")
         if isinstance(self.owner, Anyone):
             raise ValueError("a run belongs to one owner, or is public: ANYONE is for finding runs")
         if self.owner is None:

@@ -14,17 +14,17 @@ from dataclasses import replace
 from math import inf, isfinite
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar, get_args, overload
 
 from newswire.errors import LimitExceeded, RunFailed, RunOver
 from newswire.redact import without_userinfo
-from newswire.runs.dialects.base import End
-from newswire.runs.parts import Progress, event_of
+from newswire.runs.dialects.base import End, Reason
+from newswire.runs.parts import Progress, check_part, event_of
 from newswire.runs.reading.reader import Readers
 from newswire.runs.reading.run import Run
 from newswire.runs.store.store import as_ended, last_events
 from newswire.runs.worker.write_queue import Claim
-from newswire.validate import is_number
+from newswire.validate import check_kind, is_number, shown
 from newswire.wire.payload import as_read, is_writable
 
 logger: logging.Logger = logging.getLogger("newswire.runs")
@@ -110,9 +110,10 @@ class RunWriter(Run):
         Readers get an event `progress`, at most 20 a second; the last one always.
 
         Raises:
-            InvalidEvent: `done` or `total` is no finite number.
+            InvalidEvent: `done` or `total` is no finite number, or `message` no text.
         """
         progress = Progress(done, total, message)
+        check_part(progress)
         if not (_is_finite(done) and _is_finite(total or 0)):
             event_of(progress)  # refused here: later there is only the run to fail
         with self._progress_lock:
@@ -191,6 +192,7 @@ class RunWriter(Run):
 
         Raises:
             RunOver: see `finish`.
+            TypeError: `error` is something else.
             ValueError: `keep_for` is no number of seconds greater than 0.
         """
         if keep_for is not None:
@@ -200,12 +202,22 @@ class RunWriter(Run):
             self._claim.record = replace(
                 self._claim.record, keep_for=keep_for if limit is None else min(keep_for, limit)
             )
+        if not isinstance(error, (str, BaseException, End)):
+            raise TypeError(f"a run fails with an exception, a text or an End, not {shown(error)}")
         if isinstance(error, str):
             error = End("failed", {"type": "Error", "message": _writable(without_userinfo(error))})
         return await self.end_with(error if isinstance(error, End) else self._failure(error))
 
     async def end_with(self, end: End) -> bool:
-        """End the run in any way, behind all that was written; see `finish`."""
+        """End the run in any way, behind all that was written; see `finish`.
+
+        Raises:
+            RunOver: see `finish`.
+            TypeError, ValueError: it is no `End`, or its reason is none of those.
+        """
+        check_kind("end", end, End)
+        if end.reason not in get_args(Reason):
+            raise ValueError(f"a run's end is 'done', 'failed', 'stopped' or 'interrupted', not {end.reason!r:.60}")
         if not self._may_end:
             raise RunOver(f"run {self.id} is not produced through this handle, which only adds to it")
         claim = self._claim
