@@ -6,10 +6,10 @@ from collections.abc import AsyncIterable
 from fastapi import FastAPI, Request
 
 from newswire import Hub, last_event_id
-from newswire.integrations.fastapi import EventSourceResponse, ServerSentEvent, events
+from newswire.integrations.fastapi import EventSourceResponse, ServerSentEvent, events, problems
 
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
-app = FastAPI(lifespan=hub.lifespan)
+app = FastAPI(lifespan=hub.lifespan, exception_handlers=problems)
 
 
 @app.get("/events/{channel}")

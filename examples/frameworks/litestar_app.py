@@ -6,6 +6,7 @@ from typing import Any
 from litestar import Litestar, Request, get, post
 
 from newswire import EventSourceResponse, Hub, last_event_id
+from newswire.integrations.litestar import problems
 
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
@@ -20,4 +21,4 @@ async def publish(request: Request[Any, Any, Any]) -> dict[str, str]:
     return {"id": await hub.publish(request.path_params["channel"], await request.body())}
 
 
-app = Litestar([events, publish], on_shutdown=[hub.close])
+app = Litestar([events, publish], on_shutdown=[hub.close], exception_handlers=problems)

@@ -19,8 +19,10 @@ from starlette.routing import Route
 from starlette.testclient import TestClient
 
 from newswire.delivery.problem import CONTENT_TYPE, Problem, unavailable
-from newswire.errors import LogUnavailable
+from newswire.errors import InvalidChannel, LogUnavailable
 from newswire.integrations.aiohttp import problems
+from newswire.integrations.fastapi import problems as fastapi_problems
+from newswire.integrations.litestar import problems as litestar_problems
 from newswire.server.auth import Denied
 
 pytestmark = pytest.mark.anyio
@@ -83,6 +85,52 @@ def test_litestar() -> None:
         answer = client.get("/")
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, CHALLENGE)
     assert answer.json()["detail"] == "give a tokén"
+
+
+def errors_of(path: str) -> Exception:
+    errors = {"/": denied(), "/name": InvalidChannel("a b", "no"), "/away": LogUnavailable("away")}
+    return errors[path]
+
+
+def check_all(client: Any) -> None:
+    """Each kind of error, with a HEAD request too."""
+    answer = client.get("/")
+    check_whole(answer.status_code, answer.headers, answer.json())
+    assert answer.json().keys() == denied().members().keys()
+    name, away = client.get("/name"), client.get("/away")
+    assert (name.status_code, name.json()["code"], name.json()["field"]) == (400, "invalid_channel", "channel")
+    assert (away.status_code, away.json()["code"], away.headers["content-type"]) == (
+        503,
+        "log_unavailable",
+        CONTENT_TYPE,
+    )
+    assert int(away.headers["retry-after"]) > 0
+    assert away.headers.get_list("content-type") == [CONTENT_TYPE]
+    assert (client.head("/").status_code, client.head("/").content) == (401, b"")
+
+
+def test_fastapi_with_the_line() -> None:
+    """The whole object, of all that newswire raises."""
+    app = FastAPI(exception_handlers=fastapi_problems)
+
+    @app.api_route("/{rest:path}", methods=["GET", "HEAD"])
+    async def route(request: Request) -> None:
+        raise errors_of(request.url.path)
+
+    with TestClient(app) as client:
+        check_all(client)
+
+
+def test_litestar_with_the_line() -> None:
+    """The same."""
+
+    @litestar.route(["/", "/name", "/away"], http_method=["GET", "HEAD"])
+    async def route(request: litestar.Request[Any, Any, Any]) -> None:
+        raise errors_of(request.url.path)
+
+    app = litestar.Litestar([route], exception_handlers=litestar_problems)
+    with litestar.testing.TestClient(app) as client:
+        check_all(client)
 
 
 def test_flask() -> None:

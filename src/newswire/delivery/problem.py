@@ -56,7 +56,8 @@ class Problem(Exception):
 
     Where Starlette, FastAPI, Litestar, Flask or Quart is in use, it is also one of their errors that have a status. So
     a route that raises it answers with this status and these headers: in Starlette, Flask and Quart with the JSON
-    object, in FastAPI and Litestar with JSON of theirs. `newswire.integrations` has a line for each other framework.
+    object, in FastAPI and Litestar with JSON of theirs. `newswire.integrations` has a line for each other framework,
+    and one for these two that makes it the JSON object.
 
     Args:
         status: the HTTP status.

@@ -3,7 +3,7 @@
 The plugin's publishers, subscribers and WebSocket handlers stay as they are. What they publish is stored in the hub's
 log, so every process gets it, and history is what the log keeps. `HubChannels.handler` streams the same channels as
 Server-Sent Events, where a client that comes back gets what it missed. Routes of your own return
-`newswire.EventSourceResponse`; that needs nothing of this.
+`newswire.EventSourceResponse`; that needs nothing of this. `problems` answers what newswire raises.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Any, Final
 
 try:
-    from litestar import Request, get
+    from litestar import Request, Response, get
     from litestar.channels.backends.base import ChannelsBackend
     from litestar.handlers import HTTPRouteHandler
 except ImportError as _error:
     raise ImportError("newswire.integrations.litestar needs Litestar: pip install litestar") from _error
 
+from newswire.delivery.problem import CONTENT_TYPE, Problem, as_problem
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import NewswireError
@@ -30,12 +31,26 @@ from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern
 from newswire.wire.reserved import GAP
 
-__all__ = ["HubChannels"]
+__all__ = ["HubChannels", "problems"]
 
 logger: logging.Logger = logging.getLogger("newswire.integrations.litestar")
 
 _PAGE: Final = 1000
 _OUTAGE_SECONDS: Final = 60.0  # how long a publish waits for a log that is away
+
+
+def _answer(request: Any, error: Exception) -> Response[bytes]:
+    problem = as_problem(error)
+    headers = {name: value for name, value in problem.headers.items() if name != "content-type"}
+    return Response(problem.body(), status_code=problem.status, headers=headers, media_type=CONTENT_TYPE)
+
+
+problems: Final[dict[Any, Callable[[Any, Any], Response[Any]]]] = {Problem: _answer, NewswireError: _answer}
+"""Answers what newswire raises in a route with its problem: `Litestar([...], exception_handlers=problems)`.
+
+A bad channel name is a 400 then, a refusal of newswire's auth a 401 or 403, and a log that is away a 503, each with all
+members of the problem. Without it Litestar makes JSON of its own, which has them below `extra`.
+"""
 
 
 class HubChannels(ChannelsBackend):
