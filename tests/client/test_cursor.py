@@ -93,6 +93,43 @@ async def test_coroutine_function_is_awaited() -> None:
     assert saved == ["1", "2"]
 
 
+@pytest.mark.anyio
+async def test_a_save_that_was_cancelled_is_made_again() -> None:
+    """A wait that is cancelled while the store saves loses no id."""
+    saved: list[str] = []
+    stuck = asyncio.Event()
+
+    async def save(id: str) -> None:
+        saved.append(id)
+        if len(saved) == 1:
+            await stuck.wait()
+
+    with BadServer([Answer(TWO, end="hang")]) as server:
+        async with AsyncEventSource(server.url, cursor=save) as source:
+            assert (await anext(source)).data == "a"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(source), 0.02)
+            assert (await anext(source)).data == "b"
+    assert saved == ["1", "1", "2"]
+
+
+def test_a_save_that_failed_is_made_again() -> None:
+    """A loop that goes on after the store's error saves the id then."""
+    saved: list[str] = []
+
+    def save(id: str) -> None:
+        saved.append(id)
+        if len(saved) == 1:
+            raise OSError("no room")
+
+    with BadServer([Answer(TWO, end="hang")]) as server, EventSource(server.url, cursor=save) as source:
+        assert next(source).data == "a"
+        with pytest.raises(OSError, match="no room"):
+            next(source)
+        assert next(source).data == "b"
+    assert saved == ["1", "1", "2"]
+
+
 def test_interval_holds_back_and_flush_writes(tmp_path: Path) -> None:
     """With an interval only the first save is written at once; what is held back is written in the end."""
     store = CursorFile(tmp_path / "cursor", interval=3600)

@@ -14,7 +14,7 @@ import requests
 import urllib3
 from tests.fixtures.tasks import only
 
-from newswire.client import AsyncEventSource, EventSource, Hooks, Options, Timeouts, aiter_events, iter_events
+from newswire.client import AsyncEventSource, EventSource, Hooks, Options, Resume, Timeouts, aiter_events, iter_events
 from newswire.errors import BadStatus, InactivityTimeout, ResponseError
 from newswire.testing import Answer, BadServer, FakeClock
 
@@ -84,6 +84,48 @@ async def test_clients_credentials_stay_with_their_origin(name: str) -> None:
             assert [event.data async for event in source] == ["a"]
     assert server.requests[0].headers["authorization"] == b"Bearer t"
     assert not {"authorization", "cookie"} & set(other.requests[0].headers)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
+async def test_clients_parameters(name: str) -> None:
+    """What a client adds to each query takes nothing out of it, and stays with its origin."""
+    key = {"api_key": "secret", "a": "not this"}
+    with (
+        BadServer([Answer(A), OVER]) as other,
+        BadServer([Answer(B), Answer(status=307, headers={"location": f"{other.url}?c=%20"}), OVER]) as server,
+    ):
+        options = fast(resume=Resume(query="after"))
+        async with (
+            async_client(name, params=key) as client,
+            AsyncEventSource(f"{server.url}?a=b%2Cc&flag", client=client, options=options) as source,
+        ):
+            assert [event.data async for event in source] == ["b", "a"]
+    assert [request.target for request in server.requests] == [
+        "/events?a=b%2Cc&flag&api_key=secret",
+        "/events?a=b%2Cc&flag&after=2&api_key=secret",
+        "/events?a=b%2Cc&flag&after=%C3%BC&api_key=secret",
+    ]
+    assert [request.target for request in other.requests] == ["/events?c=%20"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("by", ["session", "environment"])
+async def test_a_sessions_proxy_serves_other_origins_too(by: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A redirect to another origin goes the same way, with no password from a netrc file."""
+    with BadServer([Answer(status=302, headers={"location": "http://b.example/x"}), Answer(A), OVER]) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        arguments = {"proxy": proxy.url} if by == "session" else {"trust_env": True}
+        async with (
+            async_client("aiohttp", **arguments) as client,
+            AsyncEventSource("http://a.example/", client=client, options=fast()) as source,
+        ):
+            assert [event.data async for event in source] == ["a"]
+    assert [request.target for request in proxy.requests] == [
+        "http://a.example/",
+        "http://b.example/x",
+        "http://a.example/",
+    ]
 
 
 @pytest.mark.anyio

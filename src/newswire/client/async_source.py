@@ -280,6 +280,7 @@ class AsyncEventSource:
             saving = self._session.store.save(id)
             if saving is not None:
                 await saving
+            self._session.saved(id)
 
     # -- closing
 

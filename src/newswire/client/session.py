@@ -157,7 +157,7 @@ class Session:
             raise EventsLost(event)
 
     def acknowledge(self) -> str | None:
-        """Counts the last event as handled. Returns the ID to save, if it is a new one.
+        """Counts the last event as handled. Returns the ID to save, if it is a new one; then call `saved`.
 
         Without a store this needs to be called only when no event is buffered.
         """
@@ -167,8 +167,11 @@ class Session:
             self.last_event_id = self.protocol.last_event_id  # blocks of an `id:` alone move it too
         if self.store is None or self.last_event_id == self._saved:
             return None
-        self._saved = self.last_event_id
         return self.last_event_id
+
+    def saved(self, id: str) -> None:
+        """The store has this ID. One that could not be saved, or whose saving was cancelled, is saved again."""
+        self._saved = id
 
     # -- I/O, before and after
 

@@ -256,8 +256,10 @@ class EventSource:
 
     def _save(self) -> None:
         id = self._session.acknowledge()
-        if id is not None and self._session.store is not None and self._session.store.save(id) is not None:
-            raise TypeError("EventSource can't await its cursor store: use AsyncEventSource, or a plain function")
+        if id is not None and self._session.store is not None:
+            if self._session.store.save(id) is not None:
+                raise TypeError("EventSource can't await its cursor store: use AsyncEventSource, or a plain function")
+            self._session.saved(id)
 
     # -- closing
 

@@ -57,9 +57,11 @@ class AiohttpTransport:
         )
         timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=None)
         session = self._session
+        proxy: dict[str, Any] = {}
         if request.foreign:
-            # What the session adds to every request is meant for the origin that the user named.
+            # What the session adds to every request is meant for the origin that the user named. Proxies stay.
             jar = aiohttp.DummyCookieJar()
+            proxy = self._proxy(url(request.url, encoded=True))
             session = aiohttp.ClientSession(connector=session.connector, connector_owner=False, cookie_jar=jar)
         try:
             response = await session.request(
@@ -69,6 +71,7 @@ class AiohttpTransport:
                 data=request.body,
                 allow_redirects=False,
                 timeout=timeout,
+                **proxy,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise ConnectFailed(f"{request.url}: {str(error) or type(error).__name__}") from error
@@ -82,6 +85,19 @@ class AiohttpTransport:
         if response.connection is not None and response.connection.transport is not None:
             keep_alive(response.connection.transport.get_extra_info("socket"))
         return AiohttpConnection(aiohttp, response)
+
+    def _proxy(self, url: Any) -> dict[str, Any]:
+        """The session's proxy for an address. Its `trust_env` would also bring passwords from a netrc file."""
+        proxy = getattr(self._session, "_default_proxy", None)
+        if proxy is not None:
+            return {"proxy": proxy, "proxy_auth": getattr(self._session, "_default_proxy_auth", None)}
+        if self._session.trust_env:
+            try:
+                found, auth = importlib.import_module("aiohttp.helpers").get_env_proxy_for_url(url)
+            except LookupError:
+                return {}
+            return {"proxy": found, "proxy_auth": auth}
+        return {}
 
     async def close(self) -> None:
         """Nothing to do: the user closes the session."""

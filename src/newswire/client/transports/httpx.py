@@ -15,6 +15,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType, ModuleType
 from typing import Any
+from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
@@ -78,9 +79,21 @@ def _stream_of_caller(frame: FrameType | None) -> Any:
     return None
 
 
+def _url(client: Any, request: Request) -> str:
+    """The address, and what the client adds to each query; the library would put that in place of the query."""
+    if request.foreign:
+        return request.url  # it may be a key, and is meant for the origin that the user named
+    query = urlsplit(request.url).query
+    own = {unquote_plus(pair.partition("=")[0]) for pair in query.split("&")}
+    added = urlencode([(name, value) for name, value in client.params.multi_items() if name not in own])
+    return f"{request.url}{'&' if '?' in request.url else '?'}{added}" if added else request.url
+
+
 def _arguments(client: Any, request: Request) -> tuple[Any, dict[str, Any]]:
     """Returns the library's request, and the arguments to send it with."""
     built = client.build_request(request.method, request.url, headers=list(request.headers), content=request.body)
+    if client.params:
+        built.url = type(built.url)(_url(client, request))
     sending: dict[str, Any] = {"stream": True, "follow_redirects": False}
     if request.foreign:
         # What the client adds to every request is meant for the origin that the user named.
