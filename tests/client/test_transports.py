@@ -14,8 +14,18 @@ import requests
 import urllib3
 from tests.fixtures.tasks import only
 
-from newswire.client import AsyncEventSource, EventSource, Hooks, Options, Resume, Timeouts, aiter_events, iter_events
-from newswire.errors import BadStatus, InactivityTimeout, ResponseError
+from newswire.client import (
+    AsyncEventSource,
+    EventSource,
+    Hooks,
+    Limits,
+    Options,
+    Resume,
+    Timeouts,
+    aiter_events,
+    iter_events,
+)
+from newswire.errors import BadStatus, ConnectFailed, InactivityTimeout, ResponseError, TooManyAttempts
 from newswire.testing import Answer, BadServer, FakeClock
 
 A = "id: ü\ndata: a\n\n".encode()
@@ -107,6 +117,22 @@ async def test_clients_parameters(name: str) -> None:
         "/events?a=b%2Cc&flag&after=%C3%BC&api_key=secret",
     ]
     assert [request.target for request in other.requests] == ["/events?c=%20"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_a_proxy_that_leads_nowhere(name: str) -> None:
+    """The request was never sent, so even a POST is tried again."""
+    with BadServer([Answer(b"no", 502)] * 3) as proxy:
+        options = fast(limits=Limits(attempts=3))
+        async with (
+            async_client(name, proxy=proxy.url) as client,
+            AsyncEventSource("https://a.example/", body="x", client=client, options=options) as source,
+        ):
+            with pytest.raises(TooManyAttempts) as caught:
+                await anext(source)
+    assert isinstance(caught.value.__cause__, ConnectFailed)
+    assert [request.method for request in proxy.requests] == ["CONNECT"] * 3
 
 
 @pytest.mark.anyio

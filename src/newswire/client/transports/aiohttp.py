@@ -73,7 +73,7 @@ class AiohttpTransport:
                 timeout=timeout,
                 **proxy,
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
             raise ConnectFailed(f"{request.url}: {str(error) or type(error).__name__}") from error
         except (aiohttp.InvalidURL, asyncio.CancelledError):
             raise
