@@ -150,6 +150,26 @@ async def test_a_key_is_for_one_request(world: World) -> None:
     assert len(world.upstream.calls) == 1
 
 
+async def test_two_keys_are_none(world: World) -> None:
+    """A request with two that differ is refused, since the answer can be kept under one; the same one twice is one."""
+
+    async def script(call: Call) -> None:
+        await call.chat("x")
+
+    world.upstream.script = script
+    for second, status in (("k2", 400), ("k1", 200), ("", 400)):
+        answer = await world.client.post(
+            CHAT_PATH,
+            json=CHAT,
+            headers=[("authorization", KEY), ("idempotency-key", "k1"), ("idempotency-key", second)],
+        )
+        assert answer.status_code == status
+        if status == 400:
+            assert answer.json()["code"] == "invalid_idempotency_key"
+    await (await world.ask(idempotency_key="k1")).rest()
+    assert len(world.upstream.calls) == 1
+
+
 async def test_other_credentials_have_other_runs(world: World) -> None:
     """With the same key too; and to read or stop, a run of somebody else's is not there."""
 

@@ -58,9 +58,12 @@ class RelayRequest:
         """The `Idempotency-Key`.
 
         Raises:
-            RelayRefused: it is too long.
+            RelayRefused: it is too long, or there are two that differ.
         """
-        key = (self.header(b"idempotency-key") or "").strip()
+        keys = {value.decode("latin-1").strip() for name, value in self.headers if name == b"idempotency-key"}
+        if len(keys) > 1:
+            raise refusal(400, "invalid_idempotency_key", "a request has one Idempotency-Key, and this has several")
+        key = keys.pop() if keys else ""
         if len(key) > _MAX_KEY:
             raise refusal(400, "invalid_idempotency_key", f"an Idempotency-Key has at most {_MAX_KEY} characters")
         return key or None

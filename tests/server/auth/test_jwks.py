@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from tests.fixtures.serve import Serve
 from tests.server.auth.conftest import CLIENT
 
@@ -105,8 +105,8 @@ def test_rotation(provider: Provider, tmp_path: Path) -> None:
         assert get(server, token("one")).status_code == 200
         assert get(server, token("two", None)).status_code == 200  # without a `kid`, each is tried
         provider.published = ["two"]
-        assert get(server, token("two", "three")).json()["reason"] == "bad_signature"  # made it look again
-        assert get(server, token("one")).json()["reason"] == "bad_signature"
+        assert get(server, token("two", "three")).json()["reason"] == "unknown_key"  # made it look again
+        assert get(server, token("one")).json()["reason"] == "unknown_key"
         assert get(server, token("two")).status_code == 200
         assert provider.asked <= 5
 
@@ -149,8 +149,24 @@ def test_a_secret_that_is_published_is_none(provider: Provider, tmp_path: Path) 
     provider.extra = [{"kty": "oct", "kid": "s", "k": "c2VjcmV0", "alg": "HS256"}, {"kty": "RSA"}, 5]
     forged = jwt.encode({"sub": "ada", "subscribe": [">"]}, "secret".ljust(32, "\0"), "HS256", headers={"kid": "s"})
     with Serve(tmp_path, "--jwks-url", provider.url) as server:
-        assert get(server, forged).json()["reason"] == "wrong_algorithm"
+        assert get(server, forged).json()["reason"] == "unknown_key"
         assert get(server, token("one")).status_code == 200
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "HS256"])
+@pytest.mark.anyio
+async def test_a_key_that_no_one_knows(provider: Provider, algorithm: str) -> None:
+    """The answer says that it is the key, whatever the algorithm; of a key that is there, that it is the algorithm."""
+    signer: Any = {"RS256": KEYS["two"], "ES256": ec.generate_private_key(ec.SECP256R1()), "HS256": "s" * 32}[algorithm]
+    tokens = Tokens(url=JwksUrl(provider.url))
+    for kid, reason in (
+        ("three", "unknown_key"),
+        ("one", "bad_signature" if algorithm == "RS256" else "wrong_algorithm"),
+    ):
+        with pytest.raises(Denied) as caught:
+            await tokens.verify(jwt.encode({"sub": "ada"}, signer, algorithm, headers={"kid": kid}))
+        assert caught.value.more["reason"] == reason
+        assert "(kid)" in str(caught.value) or reason == "bad_signature"
 
 
 @pytest.mark.anyio
@@ -162,7 +178,7 @@ async def test_old_keys_are_fetched_again(provider: Provider, monkeypatch: pytes
     await tokens.verify(good)
     provider.published = ["two"]
     deadline = time.monotonic() + 20
-    with pytest.raises(Denied, match="not signed with a key"):
+    with pytest.raises(Denied, match="names a key .kid. that this server does not know"):
         while time.monotonic() < deadline:
             await tokens.verify(good)
 

@@ -149,12 +149,19 @@ class Tokens:
                 continue
         if missing is not None:
             raise missing  # it may be good: the keys that would show it are not there
-        if not found and algorithm not in {one for key in self._all_keys() for one in key.algorithms}:
-            raise invalid("wrong_algorithm", "the token is signed with an algorithm that is not accepted here")
+        if not found:
+            raise self._no_key(algorithm, id)
         raise invalid("bad_signature", "the token is not signed with a key that this server knows")
 
-    def _all_keys(self) -> list[Key]:
-        return [*self._keys, *(() if self._url is None else self._url.keys)]
+    def _no_key(self, algorithm: str, id: str | None) -> Denied:
+        """Why none of the keys can verify a token of this algorithm, that names this key."""
+        keys = [*self._keys, *(() if self._url is None else self._url.keys)]
+        ids = {key.id for key in keys if key.id is not None}
+        if id in ids:
+            return invalid("wrong_algorithm", "the token is signed with another algorithm than its key (kid) is for")
+        if id is not None and ids:
+            return invalid("unknown_key", "the token names a key (kid) that this server does not know")
+        return invalid("wrong_algorithm", "the token is signed with an algorithm that is not accepted here")
 
     def _decode(self, token: str, key: Key, algorithm: str) -> dict[str, Any]:
         import jwt
