@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -99,7 +100,8 @@ def serve(port: int) -> None:
     server = Server(parameters)
     print(server.listening_address, flush=True)
     sys.stdin.read()
-    del server
+    # The server's destructor waits for ever where its threads have not begun yet, as when stdin has ended at once.
+    os._exit(0)
 
 
 if __name__ == "__main__":

