@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.fixtures.serve import NEWSWIRE, Serve, run_newswire
+from tests.fixtures.serve import NEWSWIRE, Serve, call_newswire, run_newswire
 
 from newswire.cli.options import Duration
 
@@ -39,6 +39,7 @@ class Raw:
             await send({"type": "http.response.body"})
 
 raw = Raw()
+fails = Starlette(lifespan=Hub("sqlite:////nowhere/at.db").lifespan)
 """
 FILES = {
     "app": APP,
@@ -84,6 +85,33 @@ def test_what_can_not_be_run_is_one_sentence(
     assert "Traceback" not in said
     assert "site-packages" not in said
     assert len(said.splitlines()) < 8
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_application_that_does_not_start_is_a_failure(folder: Path, workers: str) -> None:
+    """Its supervisor learns it from the status, whatever the number of workers."""
+    done = run_newswire("run", "app:fails", "--workers", workers, "--port", "0", folder=folder)
+    assert done.returncode == 3
+    assert "the folder of /nowhere/at.db does not exist" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [
+        ("app.py", "app:app"),
+        ("app.py:make", "app:make"),
+        ("./app:app", "app:app"),
+        ("shop/web.py:app", "shop.web:app"),
+        ("/srv/web.py:app", "--app-dir /srv web:app"),
+        ("../web:app", "--app-dir .. web:app"),
+        ("/:app", "--app-dir / main:app"),
+    ],
+)
+def test_a_path_is_no_module(folder: Path, target: str, meant: str) -> None:
+    """The shell completes paths; the message says the module."""
+    done = call_newswire("run", target, folder=folder)
+    assert done.returncode == 2
+    assert f"did you mean {meant}?" in done.stderr.decode()
 
 
 def test_the_users_own_frames_are_shown(folder: Path) -> None:

@@ -80,6 +80,17 @@ def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     assert f"port {port} of 127.0.0.1 is in use" in done.stderr.decode()
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "300.1.1.1"])
+def test_an_address_of_another_machine_is_named(tmp_path: Path, host: str) -> None:
+    """In words, without a number of the kernel's."""
+    done = call_newswire("serve", "--port", "0", "--insecure", "--host", host, folder=tmp_path)
+    assert done.returncode == 1
+    said = done.stderr.decode()
+    assert f"Error: {host} is no address of this machine" in said
+    assert "choose another with --host" in said
+    assert "Errno" not in said
+
+
 def test_port_0_says_which_one_it_took(tmp_path: Path) -> None:
     """The URL on standard error can be used at once; Ctrl-C ends it in order."""
     command = [str(NEWSWIRE), "serve", "--port", "0"]

@@ -121,6 +121,8 @@ def test_a_gap_is_told_beside_the_events(server: Serve) -> None:
         (("a", "{url}/channels/b", "--cursor", "c"), 2, "one by one"),
         (("a", "--header", "nonsense"), 2, "NAME: VALUE"),
         (("a", "--data", "@missing"), 2, "missing"),
+        (("a", "--cursor", "none/c"), 1, "Error: --cursor none/c can't be used: no such file or directory"),
+        (("{url}/channels/a?last_event_id=x", "--cursor", "c" * 250), 1, "c can't be used: file name too long"),
         (("ftp://x",), 1, "http://"),
     ],
 )

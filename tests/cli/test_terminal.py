@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from tests.fixtures.ports import free_port
-from tests.fixtures.serve import NEWSWIRE, Serve, call_newswire, run_newswire
+from tests.fixtures.serve import NEWSWIRE, Serve, call_newswire, clean_environment, run_newswire
 from tests.fixtures.terminal import Terminal
 
 STEERING = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe\u2066 \x7f\u200f"
@@ -184,3 +184,22 @@ def test_a_shell_that_has_closed_the_output(closed: str) -> None:
     """A command that has nowhere to write ends as it would."""
     done = subprocess.run(["sh", "-c", f'exec "$0" --version {closed}', str(NEWSWIRE)], check=False, timeout=60)
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("tail", "full", "--from", "earliest"), ("publish", "full", "x"), ("top", "--once")]
+)
+def test_a_full_disk_takes_no_output(server: Serve, arguments: tuple[str, ...]) -> None:
+    """One sentence says so, and no stack trace."""
+    server.publish("full", "x")
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [str(NEWSWIRE), *arguments, "--url", server.url],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=clean_environment(),
+            timeout=30,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == b"newswire: the output can't be written: no space left on device\n"

@@ -172,3 +172,11 @@ def test_a_file_that_is_no_cursors(face, tmp_path: Path) -> None:
             face.read(server.url, cursor=tmp_path / "none" / "cursor", stop_after=1)
         assert caught.value.filename == str(tmp_path / "none")
     assert path.read_bytes() == b"\x80\xff"
+
+
+def test_a_file_that_can_not_be_written(face, tmp_path: Path) -> None:
+    """The error names this file, not one that is written beside it first."""
+    path = tmp_path / ("c" * 250)
+    with BadServer([Answer(TWO, end="hang")]) as server, pytest.raises(OSError, match="too long") as caught:
+        face.read(server.url, cursor=path, stop_after=1)
+    assert (caught.value.filename, caught.value.filename2) == (str(path), None)

@@ -81,7 +81,18 @@ def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
         ({}, {}, 'log = "foo://x"', ["newswire.toml, log", "sqlite:///"]),
         ({}, {}, 'heartbeat = "0s"', ["newswire.toml, heartbeat", "greater than 0"]),
         ({"retention": ("a>:max_age=1d",)}, {}, "", ["--retention", "whole last token"]),
-        ({"retention": (">:max_aeg=1d",)}, {}, "", ["--retention", "max_age"]),
+        ({"retention": (">:max_aeg=1d",)}, {}, "", ["--retention", "'max_aeg' of '>' is no limit here"]),
+        (
+            {},
+            {},
+            '[retention.">"]\nmax-aeg = 1',
+            ["toml, retention: 'max-aeg' of '>' is no limit here: there are max_age"],
+        ),
+        ({}, {}, '[retention.">"]\nmax_age = "1x"', ["toml, retention: max_age of '>' can't be '1x': give a time"]),
+        ({}, {}, '[retention]\nmax_age = "1d"', ["toml, retention: max_age is for", 'write [retention.">"]']),
+        ({}, {}, "[slow]\nx = 5", ["toml, slow: 'x' has no limits", 'write [slow."x"]', "timeout or max_behind"]),
+        ({}, {}, "[server]\nport = 1", ["newswire.toml, server", "at the top of the file, without [server] above"]),
+        ({}, {}, "lease = 1", ["newswire.toml, lease", "one of `newswire relay`: write lease below [relay]"]),
         ({"cors_origins": ("https://a.example/",)}, {}, "", ["--cors-origin", "no final slash"]),
         ({"cors_origins": ("a.example",)}, {}, "", ["--cors-origin", "such as https://"]),
         ({"workers": "2", "log": "memory://"}, {}, "", ["--workers", "sqlite"]),
@@ -121,11 +132,14 @@ def test_what_is_shown_can_be_given_back() -> None:
 def test_an_unknown_variable_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever set it may have meant something else: it stops nothing, and one sentence names it."""
     environment = {"NEWSWIRE_HSOT": "x", "NEWSWIRE_TEAM": "news", "NEWSWIRE_RELAY_ANY": "x", "NEWSWIRE_PORT": "9"}
+    environment["NEWSWIRE_LEASE"] = "9s"
     settings, _ = load(serve, Settings, {}, environment, None)
     assert settings == Settings(port=9)
     assert capsys.readouterr().err.splitlines() == [
         "newswire: NEWSWIRE_HSOT is not read: did you mean NEWSWIRE_HOST?",
         "newswire: NEWSWIRE_TEAM is not read: no setting has this name",
+        "newswire: NEWSWIRE_LEASE is not read: it is one of `newswire relay`: write lease below [relay], or "
+        "NEWSWIRE_RELAY_LEASE",
     ]
 
 

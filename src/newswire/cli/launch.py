@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 import click
 from uvicorn import Config, Server
-from uvicorn.config import LOGGING_CONFIG
+from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, multiprocess
 
 from newswire import __version__, posix
@@ -237,6 +237,8 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
             if _stop_asked:
                 supervisor.should_exit.set()
             supervisor.run()
+            if supervisor.failed:
+                raise SystemExit(STARTUP_FAILURE)
         else:
             _Server(config).run(listeners)
     except KeyboardInterrupt:
@@ -331,10 +333,15 @@ class _Worker(multiprocess.Process):
 
 
 class _Workers(multiprocess.Multiprocess):
-    """uvicorn's supervisor of several processes; on SIGHUP each reads its settings again."""
+    """uvicorn's supervisor of several processes; on SIGHUP each reads its settings again.
+
+    Attributes:
+        failed: a worker could not start, and no signal has ended the others: uvicorn would end with status 0.
+    """
 
     def __init__(self, config: Config, sockets: list[socket.socket], again: SettingsReader[Any] | None) -> None:
         super().__init__(config, sockets)
+        self.failed = False
         self._again = again
         self._hangup = Hangup(self._reread)
 
@@ -356,6 +363,11 @@ class _Workers(multiprocess.Multiprocess):
             ready = process.wait_until_ready(self.config.timeout_worker_healthcheck, self.should_exit)
             if ready and process.pid is not None and posix.HANGUP is not None:
                 os.kill(process.pid, posix.HANGUP)
+
+    def keep_subprocess_alive(self) -> None:
+        stopping = self.should_exit.is_set()
+        super().keep_subprocess_alive()
+        self.failed = self.failed or (not stopping and self.should_exit.is_set())
 
     def init_processes(self) -> None:
         multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn has no other way to say so

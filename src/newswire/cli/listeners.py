@@ -18,6 +18,7 @@ from typing import Final
 import click
 
 from newswire import posix
+from newswire.reason import reason
 
 # A reconnect storm has to wait somewhere; the kernel caps this at net.core.somaxconn.
 BACKLOG: Final = 4096
@@ -81,7 +82,9 @@ def bind(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (socket.gaierror, UnicodeError) as error:
-        raise click.ClickException(f"{host} is no address of this machine: {error}") from None
+        raise click.ClickException(
+            f"{host} is no address of this machine ({reason(error)}): choose another with --host"
+        ) from None
     listener = socket.socket(family, kind, proto)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -102,7 +105,9 @@ def _why_not(host: str, port: int, error: OSError) -> str:
         )
     if error.errno == errno.EACCES:
         return f"port {port} needs special rights: choose one above 1023 with --port"
-    return f"{host}:{port} can't be listened on: {error.strerror}"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host} is no address of this machine: choose another with --host"
+    return f"{host}:{port} can't be listened on: {reason(error)}"
 
 
 def address_of(listener: socket.socket) -> tuple[str, int] | None:

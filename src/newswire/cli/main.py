@@ -8,6 +8,7 @@ of what a command's start and end cost.
 from __future__ import annotations
 
 import difflib
+import errno
 import gc
 import importlib
 import sys
@@ -18,11 +19,14 @@ from newswire import __version__
 # What the extra `server` brings. Anything else that can't be imported is a fault of the application that was to run.
 _EXTRA: Final = frozenset({"click", "httptools", "httpx2", "prometheus_client", "rich", "starlette", "uvicorn"})
 _MISSING: Final = "newswire: this command needs {}, which is not installed: pip install 'newswire[server]'"
+# Why standard output takes no more, where nothing else is at fault.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 try:
     import click
 
-    from newswire.cli.terminal import discard_if_gone, wants_colours
+    from newswire.cli.terminal import discard, discard_if_gone, wants_colours
+    from newswire.reason import reason
 except ModuleNotFoundError:
     if sys.argv[1:] == ["--version"]:
         print(f"newswire, version {__version__}")
@@ -106,6 +110,11 @@ def main() -> None:
         if missing not in _EXTRA:
             raise
         sys.exit(_MISSING.format(missing))
+    except OSError as error:
+        if error.errno not in _FULL or error.filename is not None:
+            raise
+        discard(sys.stdout)  # else Python tries again when it ends, and complains
+        sys.exit(f"newswire: the output can't be written: {reason(error)}")
     finally:  # else Python's own status is 120 where a terminal was closed, whatever the command says
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # as it is where the shell has closed it

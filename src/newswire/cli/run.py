@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+from uvicorn.config import STARTUP_FAILURE
 
 from newswire import __version__
 from newswire.cli.launch import Launch, launch, shared_folder, stop_in_order
@@ -31,7 +32,6 @@ from newswire.reason import what_failed
 
 _TARGET: Final = "newswire.cli.run:load"
 _VARIABLE: Final = "NEWSWIRE_RUN"
-_STARTUP_FAILURE: Final = 3  # uvicorn's supervisors don't start such a process again
 _BEGUN: Final = "begun"  # a file, left by the first process that has its application
 
 
@@ -78,6 +78,9 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     --http newswire.delivery.uvicorn:DirectHttpProtocol for the same.
     """
     module, colon, attribute = app.partition(":")
+    if "/" in module or "\\" in module or (Path(options["app_dir"]) / module).is_file():
+        meant = f"{_module_of(Path(module))}:{attribute or 'app'}"
+        raise click.UsageError(f"{app!r} begins with a path, not with a module: did you mean {meant}?")
     if not (module and colon and attribute):
         raise click.UsageError(f"{app!r} is not MODULE:APP, such as main:app")
     if options["reload"] and options["workers"] > 1:
@@ -89,7 +92,7 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         found = find(app, factory=options["factory"]) if alone else None
     except NotRunnable as error:
         click.echo(f"newswire: {error}", err=True)
-        raise SystemExit(_STARTUP_FAILURE) from None
+        raise SystemExit(STARTUP_FAILURE) from None
     stop_in_order()
     listeners, handed_over = listen(host, port, options["fd"])
     url = urls_of(listeners, None if handed_over else host, tls=options["ssl_certfile"] is not None)
@@ -102,8 +105,14 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         if alone:
             click.echo(banner, err=True)
         _launch(partial(Drained, found, options["drain"], options["grace"]) if alone else _TARGET, options, listeners)
-        if options["workers"] > 1 and folder is not None and not (folder / _BEGUN).exists():
-            raise SystemExit(_STARTUP_FAILURE)  # no worker got as far as that
+
+
+def _module_of(path: Path) -> str:
+    """The name that a file is imported by, with the option that it needs."""
+    path = path.with_suffix("") if path.name else path / "main"
+    if path.is_absolute() or ".." in path.parts:
+        return f"--app-dir {path.parent} {path.name}"
+    return ".".join(path.parts)
 
 
 def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listeners: list[socket.socket]) -> None:
@@ -133,7 +142,7 @@ def load() -> Drained:
     except NotRunnable as error:
         if _is_first(Path(passed["folder"]) / "failed") or not passed["workers"] > 1:
             click.echo(f"newswire: {error}", err=True)
-        sys.exit(_STARTUP_FAILURE)
+        sys.exit(STARTUP_FAILURE)
     if _is_first(Path(passed["folder"]) / _BEGUN):
         click.echo(passed["banner"], err=True)
     return Drained(app, passed["drain"], passed["grace"])

@@ -11,13 +11,14 @@ relay` has `NEWSWIRE_RELAY_PORT`, and `port` below `[relay]`.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import os
 import pkgutil
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Generic, NoReturn, TypeVar
@@ -182,7 +183,8 @@ class _Setting(click.Option):
         try:
             return kind.read(value)
         except (InvalidChannel, RefusedValue) as error:
-            why = f"{str(value)[:100]!r} can't be used: {error}. Give {kind.allowed}"
+            table = isinstance(value, Mapping)  # the error says more than the text of the whole
+            why = str(error) if table else f"{str(value)[:100]!r} can't be used: {error}. Give {kind.allowed}"
             _refuse(source, name, value, kind.allowed, why)
         except (ValueError, TypeError, AttributeError, KeyError):
             _refuse(source, name, value, kind.allowed + self._hint(value))
@@ -240,6 +242,8 @@ def _configure(
         for key, value in keys.items():
             name, place = key.replace("-", "_"), f"{file}, {where}{key}"
             slip = _slip(name, owner, of, lambda known: known)
+            if slip is not None and isinstance(value, Mapping) and not owner.section:
+                slip = f"the settings of `newswire serve` stand at the top of the file, without [{key[:60]}] above them"
             if slip is not None:
                 _refuse(place, name[:60], value, "a setting", f"{name[:60]!r} is not a setting here; {slip}")
             if owner is of:
@@ -270,10 +274,19 @@ def _slip(name: str, owner: type[ServerSettings], of: type[ServerSettings], show
     names = [one.name for one in fields(owner)]
     if name in names:
         return None
-    if name in [one.name for one in fields(of)]:
-        return f"it is one of `newswire {of.section}`: write {name} below [{of.section}], or {of.variable(name)}"
+    for other in (of, *_elsewhere()):
+        if other.section and name in [one.name for one in fields(other)]:
+            section = other.section
+            return f"it is one of `newswire {section}`: write {name} below [{section}], or {other.variable(name)}"
     near = difflib.get_close_matches(name, names, 1)
     return f"did you mean {shown(near[0])}?" if near else "no setting has this name"
+
+
+def _elsewhere() -> Iterator[type[ServerSettings]]:
+    """The settings of the commands that have a section, as far as what they need is installed."""
+    for section in SECTIONS:
+        with contextlib.suppress(ModuleNotFoundError):
+            yield pkgutil.resolve_name(f"newswire.{section}.settings:{section.title()}Settings")
 
 
 def _show(settings: ServerSettings, sources: Mapping[str, str]) -> None:

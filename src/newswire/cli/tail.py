@@ -30,6 +30,7 @@ from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.counted import counted
 from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
+from newswire.reason import reason
 from newswire.redact import printable, without_userinfo
 from newswire.wire.event import Event
 
@@ -101,7 +102,11 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     except NewswireError as error:
         say(_explain(error, ours=all(target.ours for target in targets)))
         raise SystemExit(_FAILED) from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        if error.filename is None:  # of the output
+            raise
+        raise click.ClickException(printable(f"--cursor {options['cursor']} can't be used: {reason(error)}")) from None
+    except ValueError as error:
         raise click.ClickException(printable(without_userinfo(str(error)))) from None
     if watch.interrupted:
         raise SystemExit(_INTERRUPTED)
@@ -144,7 +149,7 @@ class _Watch:
             async with asyncio.TaskGroup() as tasks:
                 for target, source in zip(targets, self._sources, strict=True):
                     tasks.create_task(self._one(target, source))
-        except* (NewswireError, BrokenPipeError) as errors:
+        except* (NewswireError, OSError) as errors:
             raise errors.exceptions[0] from None
         finally:
             if reporting is not None:

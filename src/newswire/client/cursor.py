@@ -87,13 +87,17 @@ class CursorFile:
                 self._write(self._held)
 
     def _write(self, id: str) -> None:
-        descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
-                file.write(f"{id}\n")
-            os.replace(name, self.path)
-        except BaseException:
-            os.unlink(name)
+            descriptor, name = tempfile.mkstemp(prefix=f".{self.path.name}.", dir=self.path.parent)
+            try:
+                with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
+                    file.write(f"{id}\n")
+                os.replace(name, self.path)
+            except BaseException:
+                os.unlink(name)
+                raise
+        except OSError as error:  # it names the file beside this one, or none
+            error.filename, error.filename2 = str(self.path), None
             raise
         self._held = None
         self._written = time.monotonic()

@@ -221,7 +221,7 @@ def retention() -> OptionType:
     def read(value: Any) -> dict[str, Retention] | None:
         if isinstance(value, str) and value.lower() == _DEFAULT:
             return None
-        return _by_pattern(value, _rule)
+        return _by_pattern("retention", value, _LIMITS, Retention)
 
     allowed = (
         "rules PATTERN:LIMITS, such as 'orders.>:max_age=7d,max_events=1000' (limits: max_age, max_events, max_bytes; "
@@ -247,11 +247,8 @@ class SlowRule:
 def slow_rules() -> OptionType:
     """Rules for slow readers by channel pattern: `prices.>:max_behind=1000; >:timeout=1m`."""
 
-    def rule(limits: Any) -> SlowRule:
-        if not isinstance(limits, Mapping) or not limits:
-            raise ValueError(limits)
-        values = {name.replace("-", "_"): value for name, value in limits.items()}
-        return SlowRule(**{name: (_SLOW.get(name) or _wrong(name)).read(value) for name, value in values.items()})
+    def read(value: Any) -> dict[str, SlowRule] | None:
+        return _by_pattern("slow", value, _SLOW, SlowRule) or None
 
     def show(rules: Mapping[str, SlowRule] | None) -> str:
         def one(found: SlowRule) -> str:
@@ -264,13 +261,26 @@ def slow_rules() -> OptionType:
         "rules PATTERN:LIMITS, such as 'prices.>:max_behind=1000,timeout=5s' (limits: max_behind, timeout; the first "
         "pattern that covers all channels of a stream counts; semicolons between several rules), or 'none'"
     )
-    return OptionType(allowed, lambda value: _by_pattern(value, rule) or None, show, metavar="RULE", several="; ")
+    return OptionType(allowed, read, show, metavar="RULE", several="; ")
 
 
-def _by_pattern(value: Any, read: Callable[[Any], T]) -> dict[str, T]:
-    """Rules by channel pattern, from a table or from text."""
+def _by_pattern(setting: str, value: Any, kinds: Mapping[str, OptionType], make: Callable[..., T]) -> dict[str, T]:
+    """Rules by channel pattern, from a table or from text.
+
+    Args:
+        setting: the setting's name.
+        value: the table, or the text.
+        kinds: the type of each limit, by its name.
+        make: makes a rule of its limits.
+    """
+
+    def rule(pattern: str, limits: Any) -> T:
+        if not isinstance(limits, Mapping) or not limits:
+            raise RefusedValue(_without_limits(setting, pattern, kinds))
+        return make(**{name.replace("-", "_"): _limit(pattern, name, one, kinds) for name, one in limits.items()})
+
     if isinstance(value, Mapping):
-        return {check_pattern(pattern): read(limits) for pattern, limits in value.items()}
+        return {check_pattern(pattern): rule(pattern, limits) for pattern, limits in value.items()}
     if _is_nothing(value):
         return {}
     rules: dict[str, T] = {}
@@ -279,18 +289,26 @@ def _by_pattern(value: Any, read: Callable[[Any], T]) -> dict[str, T]:
             pattern, colon, limits = part.strip().rpartition(":")
             if not colon or pattern in rules:
                 raise ValueError(part)
-            rules[check_pattern(pattern)] = read(_pairs(limits))
+            rules[check_pattern(pattern)] = rule(pattern, _pairs(limits))
     return rules
 
 
-def _rule(limits: Any) -> Retention:
-    if not isinstance(limits, Mapping) or not limits:
-        raise ValueError(limits)
-    return Retention(**{name.replace("-", "_"): _limit(name).read(value) for name, value in limits.items()})
+def _without_limits(setting: str, pattern: str, kinds: Mapping[str, OptionType]) -> str:
+    """What to write where a table of rules has no limits for a pattern."""
+    if pattern.replace("-", "_") in kinds:
+        return f'{pattern} is for a pattern of channels: write [{setting}.">"] for all, and {pattern} below it'
+    return f'{pattern!r} has no limits: write [{setting}."{pattern}"], and below it {" or ".join(kinds)}'
 
 
-def _limit(name: str) -> OptionType:
-    return _LIMITS.get(name.replace("-", "_")) or _wrong(name)
+def _limit(pattern: str, name: str, value: Any, kinds: Mapping[str, OptionType]) -> Any:
+    """The value of one limit."""
+    kind = kinds.get(name.replace("-", "_"))
+    if kind is None:
+        raise RefusedValue(f"{name[:60]!r} of {pattern!r} is no limit here: there are {', '.join(kinds)}")
+    try:
+        return kind.read(value)
+    except (ValueError, TypeError, AttributeError, KeyError):
+        raise RefusedValue(f"{name} of {pattern!r} can't be {str(value)[:60]!r}: give {kind.allowed}") from None
 
 
 def _pairs(limits: str) -> dict[str, str]:
