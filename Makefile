@@ -11,7 +11,8 @@ QUICK_WORKERS ?= 4
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: js dist audit demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup
+.PHONY: js dist audit demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup \
+        check-types check-text check-collect
 
 setup: $(VENV)/.ready
 
@@ -58,7 +59,8 @@ images: setup          ## renews the pictures in docs/images
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots.mjs
 	PATH="$(abspath $(BIN)):$$PATH" node scripts/screenshots_pages.mjs
 
-test: setup check      ## static checks, then the whole suite on real servers and a real browser
+test: setup            ## static checks, then the whole suite on real servers and a real browser
+	$(MAKE) -j3 check-types check-text check-collect
 	$(BIN)/python -m pytest -n $(WORKERS) --durations=10 --reruns 2 -raR
 
 test-all: setup         ## the whole suite on Python 3.11 to 3.14, each in an environment of its own
@@ -71,9 +73,18 @@ delivery-versions: setup   ## delivery's tests on the oldest and newest uvicorn 
 	$(BIN)/python scripts/delivery_versions.py
 
 check: setup           ## format, lint, types, floors, spelling, plain English
+	$(MAKE) -j2 check-types check-text
+
+check-types: setup
+	$(BIN)/mypy
+
+# Imports every test once: what that compiles is there for all the processes that share the tests.
+check-collect: setup
+	$(BIN)/python -m pytest -q --collect-only > /dev/null || $(BIN)/python -m pytest -q --collect-only
+
+check-text: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 	$(BIN)/python scripts/prose.py

@@ -7,9 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import anthropic
 import httpx2
-import openai
 import pytest
 from tests.fixtures.llm import LLM
 from tests.fixtures.serve import Serve
@@ -48,6 +46,8 @@ async def counted(llm: LLM) -> AsyncIterator[Upstream]:
 
 async def chat(url: str, headers: Mapping[str, str]) -> tuple[Any, str]:
     """OpenAI's chat completions: the final message and its text."""
+    import openai
+
     async with openai.AsyncOpenAI(api_key="secret-of-a-user", base_url=f"{url}/v1", max_retries=0) as client:
         manager = client.chat.completions.stream(
             model="smollm2",
@@ -68,6 +68,8 @@ async def chat(url: str, headers: Mapping[str, str]) -> tuple[Any, str]:
 
 async def responses(url: str, headers: Mapping[str, str]) -> tuple[Any, str]:
     """OpenAI's responses, read as plain events: this server leaves out what the client's own accumulator wants."""
+    import openai
+
     async with openai.AsyncOpenAI(api_key="secret-of-a-user", base_url=f"{url}/v1", max_retries=0) as client:
         stream = await client.responses.create(
             model="smollm2",
@@ -88,6 +90,8 @@ async def responses(url: str, headers: Mapping[str, str]) -> tuple[Any, str]:
 
 async def messages(url: str, headers: Mapping[str, str]) -> tuple[Any, str]:
     """Anthropic's messages."""
+    import anthropic
+
     async with anthropic.AsyncAnthropic(api_key="secret-of-a-user", base_url=url, max_retries=0) as client:
         manager = client.messages.stream(
             model="smollm2",

@@ -6,8 +6,6 @@ import asyncio
 import json
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 from tests.fixtures.relay import CHAT, CHAT_PATH, World, owner, text_of
 from tests.fixtures.upstream import Call
@@ -196,6 +194,8 @@ async def _response_without_completed(call: Call) -> None:
 @pytest.mark.parametrize("script", [_chat_without_done, _chat_cut, _chat_error])
 async def test_a_chat_completion_that_breaks_off_raises(world: World, script: Any) -> None:
     """In OpenAI's own client; the run has failed, also for those who come later."""
+    import openai
+
     world.upstream.script = script
     client = openai.AsyncOpenAI(api_key="k", base_url="http://test/v1", http_client=world.client, max_retries=0)
     with pytest.raises(openai.APIError):
@@ -212,6 +212,8 @@ async def test_a_chat_completion_that_breaks_off_raises(world: World, script: An
 @pytest.mark.parametrize("script", [_message_without_stop, _message_error])
 async def test_a_message_that_breaks_off_raises(world: World, script: Any) -> None:
     """In Anthropic's own client."""
+    import anthropic
+
     world.upstream.script = script
     client = anthropic.AsyncAnthropic(api_key="k", base_url="http://test", http_client=world.client, max_retries=0)
     with pytest.raises(anthropic.APIStatusError):
@@ -224,6 +226,8 @@ async def test_a_message_that_breaks_off_raises(world: World, script: Any) -> No
 @pytest.mark.slow
 async def test_a_response_that_breaks_off_raises(world: World) -> None:
     """In OpenAI's own client."""
+    import openai
+
     world.upstream.script = _response_without_completed
     client = openai.AsyncOpenAI(api_key="k", base_url="http://test/v1", http_client=world.client, max_retries=0)
     with pytest.raises((openai.APIError, RuntimeError)):
@@ -233,6 +237,7 @@ async def test_a_response_that_breaks_off_raises(world: World) -> None:
 
 async def test_the_clients_retry_as_with_the_upstream(world: World) -> None:
     """A 429 with `retry-after-ms` is tried again by OpenAI's client, and then there is an answer."""
+    import openai
 
     async def script(call: Call) -> None:
         if len(world.upstream.calls) < 3:

@@ -1,4 +1,7 @@
-"""The official Python clients, each pointed at one stream after the other, reading it by its own accumulator."""
+"""The official Python clients, each pointed at one stream after the other, reading it by its own accumulator.
+
+Each takes a second to import, so it is imported where it is used: every test process collects every file.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-import anthropic
-import openai
 from tests.runs.dialects.conftest import Streams
 
 TOOLS: Final = ("weather", "confirm", "now", "näme")
@@ -35,6 +36,8 @@ class ChatClient:
     ]
 
     def __init__(self, streams: Streams) -> None:
+        import openai
+
         self._streams = streams
         self._openai = openai.OpenAI(api_key="none", base_url="http://127.0.0.1", max_retries=0)
 
@@ -59,6 +62,8 @@ class ResponsesClient:
     ]
 
     def __init__(self, streams: Streams) -> None:
+        import openai
+
         self._streams = streams
         self._openai = openai.OpenAI(api_key="none", base_url="http://127.0.0.1", max_retries=0)
 
@@ -91,6 +96,8 @@ class AnthropicClient:
     """Anthropic's client of messages."""
 
     def __init__(self, streams: Streams) -> None:
+        import anthropic
+
         self._streams = streams
         self._anthropic = anthropic.Anthropic(api_key="none", base_url="http://127.0.0.1", max_retries=0)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import anthropic
 import pytest
 from tests.runs.dialects.clients import AnthropicClient
 from tests.runs.dialects.conftest import Streams
@@ -65,6 +64,8 @@ def test_an_answer_that_is_not_whole_raises(
     client: AnthropicClient, end: End | None, code: str, message: str, cut: int
 ) -> None:
     """The client raises an APIStatusError that says why, and never takes what came for the answer."""
+    import anthropic
+
     with pytest.raises(anthropic.APIStatusError, match=message) as caught:
         client.final(body("reasoning", cut, end))
     assert caught.value.body["error"]["code"] == code  # type: ignore[index]  # body is an object

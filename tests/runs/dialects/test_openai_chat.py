@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import openai
 import pytest
 from tests.runs.dialects.clients import ChatClient
 from tests.runs.dialects.conftest import Streams
@@ -63,6 +62,8 @@ def test_an_answer_that_is_not_whole_raises(
     client: ChatClient, end: End | None, code: str, message: str, cut: int
 ) -> None:
     """The client raises an APIError that says why, and never takes what came for the answer."""
+    import openai
+
     with pytest.raises(openai.APIError, match=message) as caught:
         client.final(body("reasoning", cut, end))
     assert caught.value.code == code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import openai
 import pytest
 from tests.runs.dialects.clients import ResponsesClient
 from tests.runs.dialects.conftest import Streams
@@ -78,6 +77,8 @@ def test_an_answer_that_is_not_whole_raises(
     client: ResponsesClient, end: End | None, code: str, message: str, cut: int
 ) -> None:
     """The accumulating client raises; one that reads events gets a last one that says why, or an APIError."""
+    import openai
+
     with pytest.raises((openai.APIError, RuntimeError)):
         client.final(body("reasoning", cut, end))
     if end is None:

@@ -6,8 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import anthropic
-import openai
 import pytest
 from tests.runs.dialects.clients import CLIENTS
 from tests.runs.dialects.conftest import Streams
@@ -128,6 +126,9 @@ def test_an_answer_that_is_not_whole_raises(
     name: str, streams: Streams, end: End | None, code: str, message: str, cut: int
 ) -> None:
     """A run that ends before its upstream has finished ends with an error in the format's own shape."""
+    import anthropic
+    import openai
+
     client = CLIENTS[name](streams)
     groups = told(dialect_for(name, raw_head(name)), broken_off(name), cut, end)
     accumulator = "response.completed" if name == "openai-responses" else message
