@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -122,6 +123,47 @@ def test_pipelined_requests_are_not_one_head(server: Threaded) -> None:
         sending.join()
         assert text.count(b"HTTP/1.1 200") == 10
         assert text.count(b'"size":50000') == 5
+
+
+@pytest.mark.parametrize("cut", [0, 1, 20])
+def test_fields_behind_a_body_are_no_headers(server: Threaded, cut: int) -> None:
+    """A proxy has not checked them: they are dropped, wherever the pieces begin, and however many there are."""
+    request = head(b"Transfer-Encoding: chunked", method=b"POST")
+    body = b"2\r\nhi\r\n0\r\nHost: evil.example\r\n" + b"a: b\r\n" * 300 + b"\r\n"
+    with server.connect() as connection:
+        for _ in range(2):
+            connection.sendall(request + body[:cut])
+            connection.sendall(body[cut:])
+            assert answer(connection) == (200, {"size": 2, "fields": 2})
+
+
+@pytest.mark.parametrize("path", [b"/size", b"/ignored"])
+@pytest.mark.parametrize(
+    "beside",
+    [b"2;" + b"x" * 2**20, b"2\r\nhi\r\n0\r\na: " + b"b" * 2**20, b"2\r\nhi\r\n0\r\n" + b"a: b\r\n" * 200_000],
+    ids=["extension", "field", "fields"],
+)
+def test_what_a_chunked_body_has_beside_its_data_is_bounded(server: Threaded, path: bytes, beside: bytes) -> None:
+    """The parser would keep it, and copy it for each piece. The connection closes, after one answer."""
+    with server.connect() as connection:
+        connection.sendall(head(b"Transfer-Encoding: chunked", path=path))
+        sending = threading.Thread(target=_send_all, args=(connection, beside, 10_000))
+        sending.start()
+        text = b""
+        with contextlib.suppress(ConnectionResetError):  # where we still talk
+            while data := connection.recv(65536):
+                text += data
+        sending.join()
+    assert text.count(b"HTTP/1.1 ") <= 1
+    assert not text or (b"HTTP/1.1 431" in text) == (path == b"/size")  # the answer is lost where we still talk
+
+
+def test_a_body_in_tiny_chunks(server: Threaded) -> None:
+    """Its chunks' sizes are longer than what a head may be, and no piece of it is without data."""
+    with server.connect() as connection:
+        body = b"1;of=one\r\nx\r\n" * 20_000 + b"0\r\n\r\n"
+        connection.sendall(head(b"Transfer-Encoding: chunked", method=b"POST") + body)
+        assert answer(connection) == (200, {"size": 20_000, "fields": 2})
 
 
 def test_what_is_no_http_is_a_problem(server: Threaded) -> None:

@@ -269,6 +269,7 @@ async def test_one_that_is_refused_for_what_it_holds_is_answered_first(app: Appl
         b"POST /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 1\r\n\r\nx",
         b"POST /a HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\nx",
         b"PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx",
+        b"POST /a#b HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx",  # one has to say which path that is
     ],
 )
 async def test_what_is_out_of_the_ordinary_goes_the_ordinary_way(app: Application, wire: Wire, head: bytes) -> None:

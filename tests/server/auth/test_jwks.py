@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ import httpx2
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from tests.fixtures.proxies import make_certificate
 from tests.fixtures.serve import Serve
 from tests.server.auth.conftest import CLIENT
 
 from newswire.server.auth import Denied, JwksUrl, Tokens, jwks, new_token
+from newswire.server.auth.keys import RSA, Key
 
 KEYS = {name: rsa.generate_private_key(65537, 2048) for name in ("one", "two")}
 
@@ -32,6 +35,7 @@ class Provider:
         status: of its answers.
         body: what it answers instead of the keys; None: the keys.
         hold: its answers wait for this, if it is set.
+        location: where it redirects from `/keys`; None: it does not.
         asked: how many requests came.
     """
 
@@ -41,6 +45,7 @@ class Provider:
         self.status = 200
         self.body: bytes | None = None
         self.hold: threading.Event | None = None
+        self.location: str | None = None
         self.asked = 0
         provider = self
 
@@ -50,7 +55,10 @@ class Provider:
                 if provider.hold is not None:
                     provider.hold.wait(30)
                 body = json.dumps({"keys": provider.keys()}).encode() if provider.body is None else provider.body
-                self.send_response(provider.status)
+                away = provider.location is not None and self.path == "/keys"
+                self.send_response(302 if away else provider.status)
+                if away:
+                    self.send_header("location", provider.location or "")
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
                 self.wfile.write(body)
@@ -61,6 +69,12 @@ class Provider:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}/keys"
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def serve_over(self, context: ssl.SSLContext) -> str:
+        """Speak TLS from now on. Returns the URL."""
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+        self.url = self.url.replace("http://", "https://")
+        return self.url
 
     def keys(self) -> list[Any]:
         """What it publishes now."""
@@ -109,6 +123,43 @@ def test_rotation(provider: Provider, tmp_path: Path) -> None:
         assert get(server, token("one")).json()["reason"] == "unknown_key"
         assert get(server, token("two")).status_code == 200
         assert provider.asked <= 5
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kid", ["two", None])
+async def test_rotation_beside_keys_that_might_fit(provider: Provider, kid: str | None) -> None:
+    """Also where a key without a name is tried for every token: one of a file, or one that the provider publishes."""
+    beside = Key(rsa.generate_private_key(65537, 2048).public_key(), RSA)
+    tokens = Tokens([beside], url=JwksUrl(provider.url))
+    assert (await tokens.verify(token("one", None))).subject == "ada"
+    provider.published, provider.extra = [], [provider.keys()[0] | {"kid": None}]
+    provider.published.append("two")
+    assert (await tokens.verify(token("two", kid))).subject == "ada"
+    assert provider.asked == 2
+
+
+@pytest.mark.anyio
+async def test_a_redirect_that_leaves_https(
+    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Anybody on the way could publish keys then. Within https, and from http, redirects are followed."""
+    certificate, key = make_certificate(tmp_path, "localhost")
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    secure = Provider()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    url = secure.serve_over(context)
+    try:
+        secure.location = provider.url
+        assert await JwksUrl(url).refresh() is not None
+        assert provider.asked == 0
+        assert "which is not encrypted" in caplog.text
+        secure.location = f"{url}/there"
+        assert await JwksUrl(url).refresh() is None
+        provider.location = f"{url}/there"
+        assert await JwksUrl(provider.url).refresh() is None
+    finally:
+        secure.close()
 
 
 @pytest.mark.slow
@@ -216,6 +267,21 @@ async def test_a_server_that_speaks_no_http(caplog: pytest.LogCaptureFixture) ->
         problem = await JwksUrl(f"http://127.0.0.1:{listener.getsockname()[1]}/keys").refresh()
     assert problem is not None
     assert "no keys came from" in caplog.text
+
+
+@pytest.mark.anyio
+async def test_a_head_that_never_ends_leaves_few_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each try is given up, and what it has left behind may last; then it is not tried again."""
+    monkeypatch.setattr(jwks, "_TIMEOUT", 0.02)
+    monkeypatch.setattr(jwks, "_AFTER_FAILURE", 0.0)
+    held = threading.Event()
+    monkeypatch.setattr(jwks, "build_opener", lambda *handlers: held.wait())
+    url = JwksUrl("https://provider.example/keys")
+    before = threading.active_count()
+    for _ in range(8):
+        assert await url.refresh() is not None
+    assert threading.active_count() <= before + 3
+    held.set()
 
 
 @pytest.mark.anyio

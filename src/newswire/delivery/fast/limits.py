@@ -1,7 +1,8 @@
 """uvicorn's HTTP/1.1 protocol, with a short way for small requests and limits on what strangers can make it hold.
 
-A head has at most 64 KB, 256 fields and 30 seconds. All unfinished requests of a process share one budget of memory
-(`newswire.delivery.strangers`); when that is spent, the oldest get a 503.
+A head has at most 64 KB, 256 fields and 30 seconds. So has what a chunked body has beside its data: extensions of
+chunks, and fields behind the last one, which are dropped. All unfinished requests of a process share one budget of
+memory (`newswire.delivery.strangers`); when that is spent, the oldest get a 503.
 
 A POST whose end came with its head is offered to an application that is an `AnswersWhole`: it returns a coroutine that
 answers, or None, and then the request goes uvicorn's way as if nothing had been. So it may leave to the ordinary way
@@ -115,10 +116,11 @@ class WholeHttpProtocol(HttpToolsProtocol):
         body = self._body
         if self._whole and body is not None:
             scope: Any = self.scope
-            path, _, query = self.url.partition(b"?")
+            url = self.url
+            path, _, query = url.partition(b"?")
             scope["method"], scope["raw_path"], scope["query_string"] = "POST", path, query
             scope["path"] = path.decode("ascii", "replace")
-            answer = None if b"%" in path else self.app.whole(scope, body)
+            answer = None if b"%" in path or b"#" in url else self.app.whole(scope, body)
             if answer is not None:
                 self._body, self._whole = None, False
                 self.answering = True
@@ -201,6 +203,7 @@ class LimitedHttpProtocol(WholeHttpProtocol):
     # Slots, because uvicorn's own attributes fill what CPython shares between instances: past 30 of them each instance
     # has a dictionary of its own, of 1.5 KB.
     __slots__ = (
+        "_bare",
         "_deaf",
         "_head_bytes",
         "_head_until",
@@ -215,7 +218,8 @@ class LimitedHttpProtocol(WholeHttpProtocol):
         super().__init__(*args, **kwargs)
         self._silent_until = math.inf
         self._reading = IDLE
-        self._head_bytes = 0  # of the head that is coming
+        self._head_bytes = 0  # of the head that is coming, or of what has come since the last of the body's data
+        self._bare = False  # the bytes that were read last have none of a body's data
         self._head_until = 0.0
         self._mixed = False  # the bytes that were read last hold the end of a request, too
         self._holds = False  # the budget counts something for this connection
@@ -260,17 +264,29 @@ class LimitedHttpProtocol(WholeHttpProtocol):
         self._head_bytes = 0
         self._head_until = self.loop.time() + _HEAD_SECONDS
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # RFC 9110, section 6.5.1: "a recipient MUST NOT merge a trailer field into the header section" unless it knows
+        # that this is meant. A proxy that checks heads does not see what stands behind a body.
+        if self._reading != _BODY:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
         self._reading = _BODY
+        self._head_bytes = 0
         if len(self.headers) > MAX_HEADERS:
             self._refusal = _too_large()
             self.headers.clear()
             raise _Refused
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self._bare = False
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._reading = IDLE
+        self._head_bytes = 0
         self._mixed = True
 
     # -- what strangers send
@@ -283,6 +299,7 @@ class LimitedHttpProtocol(WholeHttpProtocol):
             if self._reading != _BODY and self._head_bytes + len(data) > MAX_HEAD:
                 piece = data[: MAX_HEAD - self._head_bytes]  # a head is cut before it is parsed
             self._mixed = False
+            self._bare = self._reading == _BODY
             super().data_received(piece)
             if self._reading != IDLE:
                 self._unfinished(len(piece), len(piece) < len(data))
@@ -306,7 +323,10 @@ class LimitedHttpProtocol(WholeHttpProtocol):
             if before is None or before.response_complete:
                 self._close_at(self._head_until)
         else:
-            self._head_bytes = 0
+            self._head_bytes = self._head_bytes + more if self._bare else 0
+            if self._head_bytes > MAX_HEAD:
+                self._refuse(_too_much_beside())
+                return
         self._hold()
 
     def _parsed(self) -> int:
@@ -317,7 +337,7 @@ class LimitedHttpProtocol(WholeHttpProtocol):
         if self._reading == _HEAD:
             return self._head_bytes + _HEADER * len(self.headers)
         cycle: RequestResponseCycle | None = self.cycle
-        return 0 if cycle is None or self._reading == IDLE else len(cycle.body)
+        return 0 if cycle is None or self._reading == IDLE else len(cycle.body) + self._head_bytes
 
     def refuse_unfinished(self) -> None:
         """See `Holder.refuse_unfinished`."""
@@ -354,7 +374,7 @@ class LimitedHttpProtocol(WholeHttpProtocol):
             cycle.keep_alive = False
             self.flow.pause_reading()
             return
-        if cycle is None or not answering or not cycle.response_started:
+        if cycle is None or (not cycle.response_started if answering else self._reading != _BODY):
             self.transport.write(problem.head() + problem.body())
         if cycle is not None and answering:
             cycle.disconnected = True  # whatever the application sends now goes nowhere
@@ -374,6 +394,11 @@ class LimitedHttpProtocol(WholeHttpProtocol):
             self.url = b""
         elif self._reading == _BODY and cycle is not None:
             cycle.body.clear()
+
+
+def _too_much_beside() -> Problem:
+    detail = f"a chunked body has at most {MAX_HEAD:,} bytes beside its data here, and fields behind it are not read"
+    return Problem(431, "head_too_large", detail, limit=MAX_HEAD)
 
 
 def _too_large() -> Problem:

@@ -1,9 +1,10 @@
 """The keys that an identity provider publishes at a URL (a JWK Set), kept fresh.
 
 They are fetched when the first token comes, again every five minutes, and at once when a token names a key that is not
-among them: providers rotate keys. A stranger can name keys that never were, as often as it likes, so fetches that a
-token causes have a budget. While the URL gives nothing, or gives it slowly, the keys that are known go on; a key that
-the provider took away is gone with the next fetch. What comes is bounded in bytes and in seconds.
+among them, or names none and no key fits: providers rotate keys. A stranger can name keys that never were, as often as
+it likes, so fetches that a token causes have a budget. While the URL gives nothing, or gives it slowly, the keys that
+are known go on; a key that the provider took away is gone with the next fetch. What comes is bounded in bytes and in
+seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.threads import in_thread
@@ -32,6 +33,16 @@ _MOST_BYTES: Final = 512 * 2**10  # hundreds of keys
 _BURST: Final = 5.0  # fetches that unknown keys may cause at once …
 _REFILL: Final = 10.0  # … and one more every so many seconds
 _AFTER_FAILURE: Final = 5.0
+_MOST_LEFT: Final = 3  # reads that were given up and have not ended: a head that comes byte by byte may take days
+
+
+class _Redirects(HTTPRedirectHandler):
+    """Follows redirects, and none from https to http: there anybody on the way can publish keys."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        if req.type == "https" and urlsplit(newurl).scheme != "https":
+            raise ValueError(f"it redirects to {newurl[:200]}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 class JwksUrl:
@@ -61,6 +72,7 @@ class JwksUrl:
         self._budget = _BURST
         self._filled = time.monotonic()
         self._fetching: asyncio.Task[None] | None = None
+        self._left = 0  # reads in threads that have not ended
 
     async def refresh(self) -> Problem | None:
         """See that the keys are fresh.
@@ -100,6 +112,8 @@ class JwksUrl:
 
     async def _fetch_now(self) -> None:
         try:
+            if self._left >= _MOST_LEFT:
+                raise ValueError("it still answers earlier requests")
             async with asyncio.timeout(2 * _TIMEOUT):  # a head may come byte by byte
                 self.keys = keys_of_set(await in_thread(self._read), secrets=False)
         except (ValueError, OSError, HTTPException, RecursionError) as error:
@@ -119,9 +133,16 @@ class JwksUrl:
         Raises:
             ValueError, OSError, HTTPException, RecursionError: it gives no JSON, too much of it, or too slowly.
         """
+        self._left += 1
+        try:
+            return self._read_now()
+        finally:
+            self._left -= 1
+
+    def _read_now(self) -> Any:
         request = Request(self.url, headers={"Accept": "application/json", "User-Agent": "newswire"})
         body = bytearray()
-        with urlopen(request, timeout=_TIMEOUT) as response:
+        with build_opener(_Redirects).open(request, timeout=_TIMEOUT) as response:
             until = time.monotonic() + _TIMEOUT
             while piece := response.read1(64 * 2**10):
                 body += piece

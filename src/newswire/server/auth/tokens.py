@@ -23,7 +23,7 @@ from newswire.delivery.ticket_request import MOST_NAME, check_subject
 from newswire.extras import Extra
 from newswire.server.auth.access import Access, Denied
 from newswire.server.auth.jwks import JwksUrl
-from newswire.server.auth.keys import ALGORITHMS, WEAK, Key
+from newswire.server.auth.keys import ALGORITHMS, HMAC, WEAK, Key
 from newswire.server.auth.patterns import read_grants
 from newswire.wire.payload import is_writable
 
@@ -136,27 +136,41 @@ class Tokens:
         def fitting(keys: Sequence[Key]) -> list[Key]:
             return [key for key in keys if algorithm in key.algorithms and (id is None or key.id in (None, id))]
 
-        found = fitting(self._keys)
-        if self._url is not None:
-            if not found and missing is None and not fitting(self._url.keys):
-                await self._url.look_for(lambda keys: bool(fitting(keys)))
-                self._forget()
-            found += fitting(self._url.keys)
-        for key in found:
-            try:
-                return self._decode(token, key, algorithm)
-            except jwt.exceptions.InvalidSignatureError:
-                continue
+        found = fitting(self._all_keys())
+        claims = self._first(token, found, algorithm)
+        if claims is None and self._url is not None and missing is None and algorithm not in HMAC:
+            if id is None or id not in [key.id for key in found]:  # perhaps the provider has a new key
+                before = self._url.keys
+                await self._url.look_for(lambda keys: keys is not before)
+                if self._url.fetched != self._of_fetch:
+                    self._forget()
+                found = fitting(self._all_keys())
+                claims = self._first(token, found, algorithm)
+        if claims is not None:
+            return claims
         if missing is not None:
             raise missing  # it may be good: the keys that would show it are not there
         if not found:
             raise self._no_key(algorithm, id)
         raise invalid("bad_signature", "the token is not signed with a key that this server knows")
 
+    def _first(self, token: str, keys: Sequence[Key], algorithm: str) -> dict[str, Any] | None:
+        """The claims of a token that one of these keys has signed; None: none of them has."""
+        from jwt.exceptions import InvalidSignatureError
+
+        for key in keys:
+            try:
+                return self._decode(token, key, algorithm)
+            except InvalidSignatureError:
+                continue
+        return None
+
+    def _all_keys(self) -> list[Key]:
+        return [*self._keys, *(() if self._url is None else self._url.keys)]
+
     def _no_key(self, algorithm: str, id: str | None) -> Denied:
         """Why none of the keys can verify a token of this algorithm, that names this key."""
-        keys = [*self._keys, *(() if self._url is None else self._url.keys)]
-        ids = {key.id for key in keys if key.id is not None}
+        ids = {key.id for key in self._all_keys() if key.id is not None}
         if id in ids:
             return invalid("wrong_algorithm", "the token is signed with another algorithm than its key (kid) is for")
         if id is not None and ids:
