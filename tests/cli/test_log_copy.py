@@ -21,6 +21,7 @@ from tests.fixtures.serve import NEWSWIRE, PATIENCE, Serve, call_newswire, clean
 
 from newswire.client import AsyncEventSource, Backoff, Options
 from newswire.log import Retention, open_log
+from newswire.testing.log_base import opened
 from newswire.wire.event import Event
 
 READERS = int(os.environ.get("NEWSWIRE_COPY_READERS", "20"))
@@ -181,6 +182,28 @@ def test_a_copy_that_was_killed_goes_on(tmp_path: Path) -> None:
     for same in ("epoch", "earliest", "latest", "events"):
         assert old[same] == new[same]
     assert call_newswire("log", "verify", "sqlite:///new.db", folder=tmp_path).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_copy_that_finds_no_room(tmp_path: Path) -> None:
+    """It says how far it came, and how to go on."""
+
+    async def fill() -> None:
+        async with opened(open_log(f"sqlite:///{tmp_path}/old.db", retention=Retention())) as log:
+            for _ in range(4):
+                await log.append([("a", Event("x" * 2000))] * 1000)
+
+    anyio.run(fill)
+    with Valkey("--maxmemory", "6mb") as server:
+        copy = ["log", "copy", "--from", "sqlite:///old.db", "--to", server.url]
+        done = call_newswire(*copy, folder=tmp_path)
+        assert done.returncode == 1
+        said = done.stderr.decode()
+        assert "the copy was interrupted after 1,000: go on with --resume" in said or "after 2,000: go on" in said, said
+        assert "is full: raise its maxmemory" in said
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        done = call_newswire(*copy, "--resume", folder=tmp_path)
+        assert b"up to" in done.stdout, done.stderr
 
 
 def _size(path: Path) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
 
-from newswire.errors import LimitExceeded, LogError
+from newswire.errors import LimitExceeded, LogError, LogUnavailable
 from newswire.hub.hub import Hub
 from newswire.log import Channels, Log, MemoryLog, Retention, open_log
 from newswire.log.copy import CopyProgress, copy
@@ -205,22 +205,56 @@ async def test_a_target_that_is_away_when_losses_are_copied(make_source: Callabl
     with Valkey("--appendonly", "yes", "--appendfsync", "always") as server:
         async with opened(make_source()) as source, opened(open_log(server.url, retention=Retention())) as target:
             until, seen = asyncio.Event(), CopyProgress("", 0, 0, 0)
+            away: list[bool] = []
 
             def on_progress(progress: CopyProgress) -> None:
                 nonlocal seen
                 if not seen.through:
                     server.kill()  # what the original has lost comes next
                 seen = progress
+                away.append(progress.away is not None)
 
             await publish(source, "a", *"123")
             await source.drop({"a": 1})
             task = asyncio.create_task(copy(source, target, until=until, on_progress=on_progress))
             await state(lambda: seen.through == 3)
+            await state(lambda: away[-1])
             server.start()
             await state(lambda: task.done() or seen.idle > 0)
             until.set()
             await task
             assert await missing(target, "a") == 1
+            assert not away[-1]
+
+
+async def test_a_target_that_is_away_at_the_end(
+    make_source: Callable[..., Log], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy that is to end tries again until the rest is copied too, with pauses."""
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def paused(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(0)
+
+    async with opened(make_source()) as source, opened(open_log(f"sqlite:///{tmp_path}/t.db")) as target:
+        await publish(source, "a", *"123")
+        restore, fails = target.restore, iter([True] * 5)
+
+        async def restore_later(part: Copied) -> None:
+            if next(fails, False):
+                raise LogUnavailable("away")
+            await restore(part)
+
+        monkeypatch.setattr(target, "restore", restore_later)
+        monkeypatch.setattr(asyncio, "sleep", paused)
+        until = asyncio.Event()
+        until.set()
+        done = await copy(source, target, until=until)
+        assert (done.through, done.away) == (3, None)
+    assert len(pauses) == 5
+    assert min(pauses) > 0
 
 
 async def test_a_stream_whose_server_is_started_again_while_it_is_copied_to(make_source: Callable[..., Log]) -> None:

@@ -6,6 +6,7 @@ python trouble.py full-limit|full-tmpfs|read-only-file|read-only-folder FOLDER
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import subprocess
@@ -59,8 +60,19 @@ def full_tmpfs(folder: Path) -> None:
         ballast = folder / "ballast"
         ballast.write_bytes(bytes(2 * ROOM))
         asyncio.run(full(folder / "log.db", "is full: free some space", ballast.unlink))
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        asyncio.run(open_full(folder / "log.db"))
     finally:
         subprocess.run(["umount", str(folder)], check=True)
+
+
+async def open_full(path: Path) -> None:
+    """Open it where there is no room for the files beside it."""
+    async with opened(SqliteLog(path)) as log:
+        with pytest.raises(LogUnavailable, match="is full: free some space"):
+            await log.span()
 
 
 async def read_only(path: Path, words: str) -> None:

@@ -22,6 +22,7 @@ from newswire.cli.log_options import opened, run, shown
 from newswire.cli.options import Duration
 from newswire.cli.terminal import say
 from newswire.counted import counted
+from newswire.errors import LogUnavailable, LogUncertain
 from newswire.log.copy import CopyProgress as Copied
 from newswire.log.copy import copy as copy_log
 from newswire.log.log import Log
@@ -71,6 +72,8 @@ class _Work:
         self._until_idle = until_idle
         self._stop = asyncio.Event()
         self._whole = False  # and it has reported that
+        self._through: int | None = None  # the copy has all up to this offset, as far as is known
+        self._away: LogUnavailable | None = None  # and it has reported that
         self._shown_at = 0.0
 
     async def copy(self, resume: bool, follow: bool) -> Copied:
@@ -99,6 +102,10 @@ class _Work:
                     until=self._stop if follow else None,
                     on_progress=partial(self._show, progress, task, follow),
                 )
+        except (LogUnavailable, LogUncertain, asyncio.CancelledError):
+            if self._through is not None:
+                say(f"the copy was interrupted after {self._through:,}: go on with --resume")
+            raise
         finally:
             await self._source.close()
             await self._target.close()
@@ -110,6 +117,7 @@ class _Work:
         self._stop.set()
 
     def _show(self, progress: Progress, task: TaskID, follow: bool, copied: Copied) -> None:
+        self._through = copied.through
         speed = progress.tasks[0].speed
         progress.update(
             task,
@@ -121,6 +129,9 @@ class _Work:
         if self._until_idle is not None and copied.idle >= self._until_idle:
             self._stop.set()
         now = asyncio.get_running_loop().time()
+        if copied.away is not None and self._away is None:
+            say(f"{shown(str(copied.away))}; trying again")
+        self._away = copied.away
         if follow and copied.is_whole and not self._whole:
             self._whole = True
             say(f"all is copied up to {copied.epoch}-{copied.through}; following. Ctrl-C ends when the servers stopped")

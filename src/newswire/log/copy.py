@@ -41,6 +41,7 @@ class CopyProgress:
         latest: the newest offset of the original, when it was looked at last.
         events: how many were stored by this call.
         idle: seconds since something new was there; 0 before all was copied.
+        away: why the last attempt has failed, while a log that is followed can't be reached.
     """
 
     epoch: str
@@ -49,6 +50,7 @@ class CopyProgress:
     latest: int
     events: int = 0
     idle: float = 0.0
+    away: LogUnavailable | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -92,15 +94,20 @@ async def copy(
             if await copier.go_on(until is None or until.is_set()):
                 return copier.progress
             retry.reset()
-        except LogUnavailable:
+        except LogUnavailable as error:
             if until is None:
                 raise
             seconds = retry.next()
+            copier.note_away(error)
         if until is not None:
             await _wait(until, seconds)
 
 
 async def _wait(until: asyncio.Event, seconds: float) -> None:
+    """Wait so long, or until there is to be an end; once there is, each further attempt comes after a wait too."""
+    if until.is_set():
+        await asyncio.sleep(seconds)
+        return
     try:
         async with asyncio.timeout(seconds):
             await until.wait()
@@ -159,6 +166,11 @@ class _Copier:
                 "already. Begin again with an empty log"
             )
 
+    def note_away(self, error: LogUnavailable) -> None:
+        """The last attempt has failed, and there will be another."""
+        self.progress.away = error
+        self._on_progress(self.progress)
+
     async def go_on(self, last: bool) -> bool:
         """Copy what is new.
 
@@ -170,6 +182,7 @@ class _Copier:
         """
         try:
             await self._catch_up()
+            self.progress.away = None
             if last:
                 await self._copy_losses()
                 return True

@@ -2,7 +2,7 @@
 
 A log is read twice: as a whole in its order, and channel by channel as readers do. Both have to give the same events,
 with offsets that grow, inside what the log says that it spans, in one life. Events may come and go meanwhile: what was
-removed since it was seen is no finding, as long as the log says so.
+removed since it was seen is no finding.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from array import array
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -163,7 +163,7 @@ async def _by_channel(log: Log, report: VerifyReport, seen: dict[str, array[int]
             await _compare(log, report, name, seen[name], found[name])
     for name, newest in zip(names, await log.newest(names), strict=True):
         end = seen[name][-1]
-        if (newest is None and await _lost(log, name) < end) or (newest is not None and newest.offset < end):
+        if (newest is None or newest.offset < end) and await _still_there(log, name, [end]):
             other = "none" if newest is None else str(newest.offset)
             report.find(f"the newest event of {name} is {end}, and the log says that it is {other}")
     return count
@@ -178,18 +178,35 @@ def _is_channel(name: str) -> bool:
 
 
 async def _compare(log: Log, report: VerifyReport, name: str, seen: Sequence[int], found: Sequence[int]) -> None:
-    missing, extra = _without(seen, found), _without(found, seen)
-    if missing and (removed := await _lost(log, name)):
-        missing = [offset for offset in missing if offset > removed]
+    missing = await _still_there(log, name, _without(seen, found))
+    extra = _without(found, seen)
     if missing:
         report.find(f"readers of {name} don't get {_some(missing)}, which the log has")
     if extra:
         report.find(f"readers of {name} get {_some(extra)}, which the log as a whole does not have")
 
 
-async def _lost(log: Log, name: str) -> int:
+async def _still_there(log: Log, name: str, offsets: Sequence[int]) -> list[int]:
+    """Those of some events of a channel that should be there now: neither retention has removed them, nor a drop, of
+    which a log keeps no note.
+
+    Args:
+        offsets: in order.
+    """
+    if not offsets:
+        return []
     page = await log.read(Channels([name]), 0, 1)
-    return max(page.lost, page.doubt)
+    lost = max(page.lost, page.doubt)
+    found: list[int] = []
+    through = lost
+    for index, offset in enumerate(offsets):
+        if offset > through:
+            page = await log.scan(offset - 1, _PAGE)
+            through = max(page.through, offset)
+            there = {entry.offset for entry in page.entries}
+            end = bisect_right(offsets, through)
+            found += [each for each in offsets[index:end] if each in there]
+    return found
 
 
 def _without(these: Sequence[int], those: Sequence[int]) -> list[int]:

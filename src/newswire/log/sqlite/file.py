@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable
@@ -33,7 +34,7 @@ WAL_LIMIT: Final = 64 * 2**20
 # From this size on, SQLite does it within a commit. A last resort: that is not noted, and so costs a life; see `Note`.
 _AUTOCHECKPOINT: Final = 256 * 2**20
 
-
+_INDEX_BYTES: Final = 32 * 2**10  # SQLite makes the index of a write-ahead log this large at first
 # How long a checkpoint that is to empty the WAL waits for another one.
 _TRUNCATE_SECONDS: Final = 0.05
 # How long a file that has gone may come back. Then newswire begins with what is there.
@@ -295,7 +296,7 @@ class LogFile:
                 "transaction open on it (of a database browser, a backup, or your application's that has written); "
                 "newswire goes on by itself"
             )
-        if code == sqlite3.SQLITE_FULL:
+        if code == sqlite3.SQLITE_FULL or (code == sqlite3.SQLITE_IOERR and _is_full(folder)):
             return LogUnavailable(f"the disk of {path} is full: free some space; newswire goes on by itself")
         if code == sqlite3.SQLITE_READONLY:
             return LogUnavailable(f"{path} can't be written to: check the permissions of the file and of its folder")
@@ -323,6 +324,14 @@ class LogFile:
 def _epoch(connection: sqlite3.Connection) -> str | None:
     found = connection.execute("SELECT epoch FROM newswire_meta").fetchone()
     return None if found is None else str(found[0])
+
+
+def _is_full(folder: str) -> bool:
+    """Whether a file system has no room for the index of a write-ahead log, which SQLite reports as a failed write."""
+    try:
+        return shutil.disk_usage(folder).free < _INDEX_BYTES
+    except OSError:
+        return False
 
 
 def _code(error: sqlite3.Error) -> int:
