@@ -187,8 +187,8 @@ async def _compare(log: Log, report: VerifyReport, name: str, seen: Sequence[int
 
 
 async def _still_there(log: Log, name: str, offsets: Sequence[int]) -> list[int]:
-    """Those of some events of a channel that should be there now: neither retention has removed them, nor a drop, of
-    which a log keeps no note.
+    """Those of some events of a channel that neither retention has removed meanwhile, nor a drop. A log keeps no note of
+    drops.
 
     Args:
         offsets: in order.
