@@ -187,8 +187,7 @@ async def _compare(log: Log, report: VerifyReport, name: str, seen: Sequence[int
 
 
 async def _still_there(log: Log, name: str, offsets: Sequence[int]) -> list[int]:
-    """Those of some events of a channel that neither retention has removed meanwhile, nor a drop. A log keeps no note of
-    drops.
+    """Those of some events of a channel that are there still. Of a dropped one a log keeps no note.
 
     Args:
         offsets: in order.
