@@ -101,6 +101,22 @@ async def json(request: Request, response: Response) -> None:
     await response.end()
 
 
+@fault("content-type")
+async def nearly_a_stream(request: Request, response: Response) -> None:
+    await response.head(headers="Content-Type: text/event-streaming\r\n")
+    await response.body("id: 1\ndata: x\n\n")
+    await response.end()
+
+
+@fault("ends")
+async def one_event_each(request: Request, response: Response) -> None:
+    await response.head()
+    if request.method != "HEAD":
+        number = (request.cursor or 0) + 1
+        await response.body(f"retry: 2000\nid: {number}\ndata: x\n\n")
+    await response.end()
+
+
 @fault("charset")
 async def latin1(request: Request, response: Response) -> None:
     await response.head(headers=GOOD.replace("event-stream", "event-stream; charset=iso-8859-1"))
@@ -144,7 +160,23 @@ async def cached(request: Request, response: Response) -> None:
 async def always_gzip(request: Request, response: Response) -> None:
     await response.head(headers=GOOD + "Content-Encoding: gzip\r\n")
     await response.body(gzip.compress(b"id: 1\ndata: x\n\n" if request.cursor is None else b"id: 2\ndata: y\n\n"))
-    await response.end()
+    await asyncio.sleep(3600)
+
+
+@fault("compression-unasked")
+async def always_brotli(request: Request, response: Response) -> None:
+    await response.head(headers=GOOD + "Content-Encoding: br\r\n")
+    await response.body(b"\x0b\x02\x80data\x03")
+    await asyncio.sleep(3600)
+
+
+@fault("compression-broken")
+async def only_the_header_of_gzip(request: Request, response: Response) -> None:
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        await response.head(headers=GOOD + "Content-Encoding: gzip\r\n")
+        await response.body("id: 1\ndata: x\n\n")
+        await asyncio.sleep(3600)
+    await healthy(request, response)
 
 
 @fault("compression-holds-back")
@@ -206,6 +238,21 @@ async def anonymous(request: Request, response: Response) -> None:
     await response.head()
     async for _, block in numbers(request.cursor):
         await response.body(re.sub("id: .*\n", "", block))
+
+
+@fault("no-ids")
+async def empty_ids(request: Request, response: Response) -> None:
+    await response.head()
+    async for _, block in numbers(request.cursor):
+        await response.body(re.sub("id: .*\n", "id\n", block))
+
+
+@fault("id-long")
+async def state_as_id(request: Request, response: Response) -> None:
+    await response.head()
+    after = request.headers.get("last-event-id", "").strip("x")
+    async for _, block in numbers(int(after) if after.isdigit() else None):
+        await response.body(block.replace("\n", "x" * 5000 + "\n", 1))
 
 
 @fault("duplicate-ids")

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 from tests.docs.test_docs import serving as serving_app
-from tests.doctor.faulty import FAULTS, Request, healthy, numbers, serving
+from tests.doctor.faulty import FAULTS, GOOD, Request, healthy, numbers, serving
 from tests.doctor.faulty import Response as Answer
 from tests.fixtures.serve import Serve
 
@@ -82,10 +82,10 @@ async def test_whatever_a_healthy_stream_looks_like(change: Callable[[bytes], It
         await answer.head()
         if request.method == "HEAD":
             return
-        for piece in change(b"retry: 2000\n\n"):
+        for piece in filter(None, change(b"retry: 2000\n\n")):  # an empty one would end the body
             await answer.body(piece)
         async for _, block in numbers(request.cursor):
-            for piece in change(block.encode()):
+            for piece in filter(None, change(block.encode())):
                 await answer.body(piece)
 
     with serving(serve) as url:
@@ -150,6 +150,63 @@ async def test_servers_of_others_are_clean() -> None:
     for app in (Starlette(routes=[Route("/", theirs)]), fast):
         async with serving_app(app) as url:
             assert [(each.code, each.what) for each in (await report_of(url)).findings] == []
+
+
+@pytest.mark.slow
+async def test_a_server_that_lets_in_one_at_a_time_and_knows_it_by_a_cookie() -> None:
+    """The long watch comes first; a reconnect brings the cookies, and waits while the server still has the others."""
+    streams: list[Request] = []
+
+    async def one(request: Request, response: Answer) -> None:
+        known = request.headers.get("cookie") == "who=1"
+        if streams or (not known and "last-event-id" in request.headers):
+            await response.head("429 Too Many Requests" if streams else "401 Unauthorized")
+            await response.end()
+            return
+        streams.append(request)
+        try:
+            await response.head(headers=GOOD + "Set-Cookie: who=1\r\n")
+            async for _, block in numbers(request.cursor):
+                await response.body(block)
+        finally:
+            streams.clear()
+
+    with serving(one) as url:
+        report = await report_of(url)
+    assert report.watched.status == 200
+    assert [(each.code, each.what) for each in report.findings] == []
+
+
+async def test_a_redirect_to_a_login_is_named() -> None:
+    """The address that answered explains the answer."""
+
+    async def login(request: Request, response: Answer) -> None:
+        if request.number:
+            await response.head(headers="Content-Type: text/html\r\n")
+        else:
+            await response.head("302 Found", headers="Location: /login\r\n")
+        await response.end()
+
+    with serving(login) as url:
+        report = await report_of(url, 0.5)
+    [found] = report.findings
+    assert found.what == f"the Content-Type is 'text/html', after 1 redirect to {url.removesuffix('/events')}/login"
+
+
+@pytest.mark.parametrize(("last", "noted"), [("c", True), ("[DONE]", False)])
+async def test_a_finite_stream_is_a_note(last: str, noted: bool) -> None:
+    """It may be meant so; one that says that it is over is nothing worth knowing."""
+
+    async def answer(request: Request, response: Answer) -> None:
+        await response.head()
+        for name in ("a", "b", last):
+            await response.body(f"id: {name}\ndata: {name}\n\n")
+        await response.end()
+
+    with serving(answer) as url:
+        report = await report_of(url, 0.5)
+    assert ("ends" in [each.code for each in report.notes]) is noted
+    assert "ends" not in [each.code for each in report.findings]
 
 
 async def test_a_post_is_sent_once() -> None:

@@ -18,6 +18,8 @@ Findings: TypeAlias = Iterator[Finding]
 
 SILENCE: Final = 16.0  # seconds without a byte that call for a heartbeat; most servers send one each 15
 LATE: Final = 3.0  # seconds that a head may take
+LONG_ID: Final = 4000  # bytes; gunicorn, Apache and nginx refuse a header's line above 8 KB by default
+BUSY: Final = frozenset({429, 503})  # what a server answers that lets in no more for now
 _BURST: Final = 0.1  # what comes within so many seconds came together
 _HELD: Final = 0.5  # seconds between two parts of one line: no server writes like that
 _SPREAD: Final = 1.0  # seconds between the stamps of events that came together
@@ -31,16 +33,16 @@ _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\
 def head(seen: Watched) -> Findings:
     """What the status and the headers say."""
     kind = seen.headers.get("content-type", "")
+    led = f", after {counted(seen.redirects, 'redirect')} to {seen.url[:200]}" if seen.redirects else ""
     if seen.status in (401, 403):
-        yield finding("auth", ERROR, f"the server answers {seen.status}")
+        yield finding("auth", ERROR, f"the server answers {seen.status}{led}")
     elif seen.status == 204:
-        yield finding("no-content", ERROR, "the server answers 204 No Content")
+        yield finding("no-content", ERROR, f"the server answers 204 No Content{led}")
     elif seen.status != 200:
-        yield finding("status", ERROR, f"the server answers {seen.status}")
-    elif not kind.lower().startswith("text/event-stream"):
-        yield finding(
-            "content-type", ERROR, f"the Content-Type is {kind[:80]!r}" if kind else "there is no Content-Type"
-        )
+        yield finding("status", ERROR, f"the server answers {seen.status}{led}")
+    elif not seen.is_stream:
+        what = f"the Content-Type is {kind[:80]!r}" if kind else "there is no Content-Type"
+        yield finding("content-type", ERROR, what + led)
     if not seen.is_stream:
         return
     charset = re.search(r"charset=[\"']?([\w-]+)", kind, re.IGNORECASE)
@@ -53,9 +55,10 @@ def head(seen: Watched) -> Findings:
         yield finding(
             "cacheable", WARNING, f"Cache-Control is {control[:80]!r}" if control else "there is no Cache-Control"
         )
-    if "content-encoding" in seen.headers and seen.headers["content-encoding"].lower() != "identity":
-        encoding = seen.headers["content-encoding"][:20]
-        yield finding("compression-unasked", ERROR, f"Content-Encoding: {encoding}, and the request said identity")
+    if seen.encoding:
+        what = f"Content-Encoding: {seen.encoding[:20]}, and the request said identity"
+        yield finding("compression-unasked", ERROR, what)
+        yield from _undecodable(seen)
     if seen.head_at is not None and seen.head_at > LATE:
         yield finding("head-late", WARNING, f"the head came after {seen.head_at:.1f} s")
     if seen.headers.get("access-control-allow-origin") == "*" and (
@@ -63,7 +66,8 @@ def head(seen: Watched) -> Findings:
     ):
         yield finding("cors-credentials", ERROR, "Access-Control-Allow-Origin is *, with credentials allowed")
     if seen.redirects:
-        yield finding("redirect", NOTE, f"{seen.redirects} redirects lead to {seen.url[:200]}")
+        lead = "leads" if seen.redirects == 1 else "lead"
+        yield finding("redirect", NOTE, f"{counted(seen.redirects, 'redirect')} {lead} to {seen.url[:200]}")
     if seen.version == "HTTP/1.1" and seen.url.startswith("https:"):
         yield finding("http1", NOTE, "the server speaks HTTP/1.1")
     if "x-accel-buffering" not in seen.headers:
@@ -72,10 +76,17 @@ def head(seen: Watched) -> Findings:
         yield finding("incremental", NOTE, "there is no Incremental: ?1, or a proxy removed it")
 
 
+def _undecodable(seen: Watched) -> Findings:
+    if seen.undecodable is not None:
+        what = f"with Content-Encoding: {seen.encoding[:20]} the body can't be read: {seen.undecodable[:200]}"
+        yield finding("compression-broken", ERROR, what)
+
+
 def silence(seen: Watched) -> Findings:
     """Too long without a byte, an end that was none, a body that something holds back."""
     if seen.cut is not None:
         yield finding("cut", ERROR, f"the connection broke after {seen.seconds:.1f} s: {seen.cut[:200]}")
+    yield from _end(seen)
     times = [at for at, _ in seen.chunks]
     if not seen.ended and seen.cut is None and seen.head_at is not None:
         longest = max(later - sooner for sooner, later in pairwise([seen.head_at, *times, seen.seconds]))
@@ -92,6 +103,18 @@ def silence(seen: Watched) -> Findings:
             what = f"nothing came for {longest:.1f} s: too short to say whether there are heartbeats"
             yield finding("watch-longer", NOTE, what)
     yield from _buffered(seen)
+
+
+def _end(seen: Watched) -> Findings:
+    """An answer that ended in order, and did not say so to its reader."""
+    own = own_events(seen)
+    last = own[-1] if own else None
+    if not seen.ended or seen.method != "GET" or "content-length" in seen.headers:
+        return
+    if last is not None and (last.kind.startswith("newswire.") or last.data == "[DONE]"):
+        return
+    what = f"the answer ended after {counted(len(own), 'event')} and {seen.seconds:.1f} s"
+    yield finding("ends", NOTE if len(own) > 1 else WARNING, what)
 
 
 def _buffered(seen: Watched) -> Findings:
@@ -207,13 +230,16 @@ def ids(seen: Watched) -> Findings:
     """What the ids of events are good for."""
     events = seen.events
     own = own_events(seen)
-    named = [event for event in own if event.values("id")]
+    named = [event for event in own if event.last("id")]
     if own and not named:  # what was posted is answered once: no reader comes back to it with a Last-Event-ID
         severity = WARNING if seen.method == "GET" else NOTE
         yield finding("no-ids", severity, f"{counted(len(own), 'event')} came, without an id")
     null = next((event for event in events if "\0" in (event.last("id") or "")), None)
     if null is not None:
         yield finding("id-null", ERROR, f"an id has a NUL: {null.last('id')!r:.60}")
+    longest = max((event.last("id") or "" for event in named), key=len, default="")
+    if len(longest.encode()) > LONG_ID:
+        yield finding("id-long", WARNING, f"the id {longest[:40]!r}… has {counted(len(longest.encode()), 'byte')}")
     seen_ids: dict[str, str] = {}
     for event in named:
         name = event.last("id") or ""
@@ -235,6 +261,9 @@ def resume(first: Watched, again: Watched, after: Block) -> Findings:
         again: the second, which said the id of `after`.
         after: an event of the first.
     """
+    if again.status in BUSY:  # for another reason than its cursor
+        yield finding("status", ERROR, f"a reconnect got {_answer(again)}")
+        return
     if not again.is_stream:
         yield finding("cursor-refused", ERROR, f"a reconnect with a Last-Event-ID got {_answer(again)}")
         return
@@ -256,15 +285,20 @@ def resume(first: Watched, again: Watched, after: Block) -> Findings:
 
 def unknown_cursor(seen: Watched) -> Findings:
     """A Last-Event-ID that no server has given out."""
+    if seen.status in BUSY:
+        return
     if not seen.is_stream and (seen.status is not None or seen.cut is not None):
         yield finding("cursor-refused", ERROR, f"a Last-Event-ID that the server does not know got {_answer(seen)}")
 
 
 def compressed(plain: Watched, packed: Watched) -> Findings:
     """Whether a reader that takes compressed answers gets events as soon as others do."""
-    if "content-encoding" not in packed.headers or not plain.events:
+    if not packed.encoding or plain.encoding or not plain.events:
         return
-    encoding = packed.headers["content-encoding"][:20]
+    if not packed.is_readable:
+        yield from _undecodable(packed)
+        return
+    encoding = packed.encoding[:20]
     sooner = plain.events[0].ended or 0.0
     events = packed.events
     if not events:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from newswire.doctor.watch import Block, Watched, watch
 
 _HEAD_SECONDS: Final = 5.0
 _RESUME_SECONDS: Final = 5.0
+_PAUSE: Final = 1.0  # less than a browser waits before it reconnects
 _UNKNOWN_CURSOR: Final = "doctor-0000000000"
 _ACCEPT: Final = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
 _RANK: Final = {Severity.ERROR: 0, Severity.WARNING: 1, Severity.NOTE: 2}
@@ -87,6 +89,7 @@ async def examine(patient: Patient, progress: Callable[[str], object] = lambda s
     async with _client(httpx2, verify=True) as client:
         examination = _Examination(client, patient, progress)
         seen, others = await examination.watch_all()
+        cookies = client.cookies  # a reader that reconnects brings them: a balancer, or a login, knows it by one
     if seen.certificate:
         found.append(finding("tls", Severity.ERROR, f"the certificate is refused: {seen.error or ''}"[:300]))
         async with _client(httpx2, verify=False) as client:
@@ -94,7 +97,7 @@ async def examine(patient: Patient, progress: Callable[[str], object] = lambda s
             seen, others = await examination.watch_all()
             found += await examination.look(seen, others)
     elif seen.status is not None:
-        async with _client(httpx2, verify=True) as client:
+        async with _client(httpx2, verify=True, cookies=cookies) as client:
             examination = _Examination(client, patient, progress)
             found += await examination.look(seen, others)
     elif seen.error is None:
@@ -110,7 +113,7 @@ async def examine(patient: Patient, progress: Callable[[str], object] = lambda s
     )
 
 
-def _client(httpx2: Any, *, verify: bool) -> Any:
+def _client(httpx2: Any, *, verify: bool, cookies: Any = None) -> Any:
     context: ssl.SSLContext = httpx2.create_ssl_context(verify=verify)
     try:
         import h2  # noqa: F401
@@ -119,7 +122,9 @@ def _client(httpx2: Any, *, verify: bool) -> Any:
     else:
         http2 = True
     limits = httpx2.Limits(max_keepalive_connections=0)
-    return httpx2.AsyncClient(verify=context, http2=http2, timeout=None, follow_redirects=True, limits=limits)
+    return httpx2.AsyncClient(
+        verify=context, http2=http2, timeout=None, follow_redirects=True, limits=limits, cookies=cookies
+    )
 
 
 @dataclass(slots=True)
@@ -153,10 +158,24 @@ class _Examination:
         self._progress(f"watching {patient.url} for {patient.seconds:g} s")
         if not self._repeatable:
             return await self._watch(patient.seconds), others
+        opened = asyncio.Event()
+
+        async def first() -> Watched:
+            try:
+                return await self._watch(patient.seconds, opened=opened.set)
+            finally:
+                opened.set()
+
+        async def beside(seconds: float, **more: Any) -> Watched:
+            # A server may let in one at a time, or the first one: that has to be the one that is watched.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(opened.wait(), checks.LATE)
+            return await self._watch(seconds, **more)
+
         seen, others.packed, others.head = await asyncio.gather(
-            self._watch(patient.seconds),
-            self._watch(patient.seconds, headers={"Accept-Encoding": "gzip, deflate"}),
-            self._watch(min(_HEAD_SECONDS, patient.seconds), method="HEAD"),
+            first(),
+            beside(patient.seconds, headers={"Accept-Encoding": "gzip, deflate"}),
+            beside(min(_HEAD_SECONDS, patient.seconds), method="HEAD"),
         )
         return seen, others
 
@@ -165,7 +184,7 @@ class _Examination:
         found = list(checks.head(seen))
         if not seen.is_stream:
             return found
-        for check in checks.ONE_CONNECTION:
+        for check in checks.ONE_CONNECTION if seen.is_readable else ():
             found += check(seen)
         if self._patient.origin is not None:
             allowed = seen.headers.get("access-control-allow-origin")
@@ -191,7 +210,11 @@ class _Examination:
         def whole(again: Watched) -> bool:
             return again.size >= seen.size
 
-        again = await self._watch(seconds, headers={"Last-Event-ID": name.encode()}, enough=whole)
+        headers = {"Last-Event-ID": name.encode()}
+        again = await self._watch(seconds, headers=headers, enough=whole)
+        if again.status in checks.BUSY:  # it has yet to notice that the other connections are gone
+            await asyncio.sleep(_PAUSE)
+            again = await self._watch(seconds, headers=headers, enough=whole)
         found = list(checks.resume(seen, again, after))
         if any(each.code == "cursor-refused" for each in found):
             return found

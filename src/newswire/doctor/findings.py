@@ -98,6 +98,15 @@ The answer is compressed although the request did not ask for it: respect Accept
 uncompressed:
 {compression}
 
+[compression-broken]
+The body is not what Content-Encoding says: something between compressed it twice, or changed the header alone. Leave
+streams uncompressed:
+{compression}
+
+[ends]
+An EventSource takes the end of an answer for a broken connection, and comes back after its retry:. Leave the answer
+open as long as there may be more events. If this was all, say so in a last event: the page closes its EventSource.
+
 [no-heartbeat]
 Send a comment when nothing else was sent for 15 s: a line with one colon. Or proxies and NATs cut the
 connection, and neither side learns of it:
@@ -154,6 +163,10 @@ Name the event in another way: a browser gives `error` and `open` to the handler
 
 [id-null]
 Leave NUL out of ids: readers ignore an id that has one.
+
+[id-long]
+A reader sends the id back in a header. Servers and proxies refuse long ones (nginx, Apache, gunicorn: 8 KB), and
+an error status ends an EventSource for good. Make ids short: what is long belongs into the data.
 
 [bad-retry]
 retry: is a number of milliseconds in ASCII digits; readers ignore anything else.

@@ -154,6 +154,7 @@ class Watched:
         seconds: how long it was watched.
         ended: whether the answer came to its end; the doctor left otherwise.
         cut: what broke the connection, if something did.
+        undecodable: why the body could not be decompressed, if it could not.
         error: why there was no answer.
         certificate: whether that was the server's certificate.
     """
@@ -170,6 +171,7 @@ class Watched:
     seconds: float = 0.0
     ended: bool = False
     cut: str | None = None
+    undecodable: str | None = None
     error: str | None = None
     certificate: bool = False
     _parser: BlockParser = field(default_factory=BlockParser, repr=False)
@@ -196,7 +198,23 @@ class Watched:
     @property
     def is_stream(self) -> bool:
         """Whether it is what an EventSource takes for a stream."""
-        return self.status == 200 and self.headers.get("content-type", "").lower().startswith("text/event-stream")
+        return self.status == 200 and self.kind == "text/event-stream"
+
+    @property
+    def kind(self) -> str:
+        """The media type of the answer, in lower case and without its parameters; of several, the last counts."""
+        return self.headers.get("content-type", "").rpartition(",")[2].partition(";")[0].strip().lower()
+
+    @property
+    def encoding(self) -> str:
+        """How the answer is compressed, in lower case; empty: it is not."""
+        named = self.headers.get("content-encoding", "").strip().lower()
+        return "" if named == "identity" else named
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the chunks are what the application wrote: the doctor reads no other compression."""
+        return self.encoding in ("", "gzip", "deflate") and self.undecodable is None
 
 
 async def watch(
@@ -207,6 +225,7 @@ async def watch(
     headers: Mapping[str, str],
     method: str = "GET",
     body: bytes | None = None,
+    opened: Callable[[], object] = lambda: None,
     enough: Callable[[Watched], bool] = lambda watched: False,
 ) -> Watched:
     """Watch a stream for some seconds.
@@ -218,6 +237,7 @@ async def watch(
         headers: of the request.
         method: of the request.
         body: of the request.
+        opened: called when the head has come.
         enough: called after each chunk; True ends the watch.
     """
     import httpx2
@@ -232,6 +252,7 @@ async def watch(
                 found.headers = {name.lower(): value for name, value in response.headers.items()}
                 found.version, found.url = response.http_version, str(response.url)
                 found.redirects = len(response.history)
+                opened()
                 async for chunk in response.aiter_bytes():
                     found.chunks.append((time.monotonic() - began, chunk))
                     found.size += len(chunk)
@@ -247,7 +268,9 @@ async def watch(
             found.error, found.certificate = text, _is_certificate(error)
         else:
             found.cut = text
-    except (httpx2.InvalidURL, httpx2.DecodingError, httpx2.TooManyRedirects, UnicodeError, ExceptionGroup) as error:
+    except httpx2.DecodingError as error:
+        found.undecodable = str(error)
+    except (httpx2.InvalidURL, httpx2.TooManyRedirects, UnicodeError, ExceptionGroup) as error:
         found.error = without_userinfo(reason(error))  # a group: of the tasks that tried each address
     found.seconds = time.monotonic() - began
     return found
