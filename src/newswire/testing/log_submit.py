@@ -127,7 +127,8 @@ class SubmitTests(LogTests):
         batch = [("a", Event("1")), ("b", Event("2"))]
         first = await log.append(batch, token="one")
         assert await log.append(batch, token="one") == first
-        assert await log.append_if(batch, Condition("a", 0), token="one") == first
+        for condition in (Condition("a", 0), Condition("a", 7, "another life")):
+            assert await log.append_if(batch, condition, token="one") == first
         other = await log.append(batch, token="two")
         assert other[0] > first[-1]
         if self.durable:

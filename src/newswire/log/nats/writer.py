@@ -290,7 +290,7 @@ class NatsWriter:
         condition = unit.batch.condition
         if condition is not None:
             if unit.is_stale(self._stream):
-                self._outcomes.settle(unit, None)
+                await self._settle_stale(unit)
                 return
             first[EXPECTED] = str(unit.expected)
             first[f"{EXPECTED}-Subject"] = self._stream.subjects.of(condition.channel)
@@ -312,6 +312,14 @@ class NatsWriter:
                 await self._settle_known(unit, seq)
             else:
                 self._stored(units, seq)
+
+    async def _settle_stale(self, unit: Unit) -> None:
+        """A condition is about a life that has ended; a batch that was stored then is known all the same."""
+        known = None if unit.id is None else await self._find(unit.id)
+        if known is None:
+            self._outcomes.settle(unit, None)
+        else:
+            await self._settle_known(unit, known)
 
     async def _judge(self, unit: Unit) -> None:
         """A batch without events stores nothing; only its condition counts."""
