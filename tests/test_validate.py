@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import nan
 from typing import Any
 
 import pytest
 
-from newswire import AsyncEventSource, Decoder, EventSource, Hub, Retention, Runs, StreamOptions
+from newswire import AsyncEventSource, Decoder, EventSource, Hub, Log, Retention, Runs, StreamOptions, open_log
 from newswire.client import Backoff, CursorFile, Hooks, Limits, Options, Resume, Timeouts, iter_events
 from newswire.hub.options import HubOptions, PresenceOptions
 from newswire.relay import RelayOptions
@@ -148,3 +149,14 @@ def test_the_rest_of_a_client() -> None:
         CursorFile("x", interval="3")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="iter_events takes a response, or an iterable of bytes, not 'data: a'"):
         list(iter_events("data: a"))
+
+
+def test_no_password_is_shown() -> None:
+    """What was given by mistake may be a URL with a password."""
+    url: Any = "redis://ada:secret@host/0"
+    others: list[Any] = [open_log, Hub, EventSource]
+    mistakes = [partial(Runs, url), partial(Log, url), *(partial(make, url.encode()) for make in others)]
+    for make in mistakes:
+        with pytest.raises(TypeError, match="//host/0") as caught:
+            make()
+        assert "secret" not in str(caught.value)

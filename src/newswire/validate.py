@@ -5,7 +5,10 @@ What is no number in any order (NaN) is refused too: a timer of that length woul
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, TypeGuard, TypeVar
+
+from newswire.redact import without_userinfo
 
 K = TypeVar("K")
 
@@ -32,7 +35,7 @@ def check_positive(options: object, *names: str, none: str = "", whole: bool = F
             continue
         if not ((is_whole(value) if whole else is_number(value)) and value > 0):
             raise ValueError(
-                f"{name} must be {kind} greater than 0{f' (or None {none})' if none else ''}, not {value!r:.60}"
+                f"{name} must be {kind} greater than 0{f' (or None {none})' if none else ''}, not {shown(value)}"
             )
 
 
@@ -54,7 +57,7 @@ def check_not_negative(options: object, what: str, *names: str, none: bool = Fal
         if value is None and none:
             continue
         if not ((is_whole(value) if whole else is_number(value)) and value >= 0):
-            raise ValueError(f"{name} is a {'whole ' * whole}number of {what}, 0 or more, not {value!r:.60}")
+            raise ValueError(f"{name} is a {'whole ' * whole}number of {what}, 0 or more, not {shown(value)}")
 
 
 def check_flags(options: object, *names: str) -> None:
@@ -74,7 +77,7 @@ def check_flag(name: str, value: object) -> None:
         ValueError: it is not.
     """
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is True or False, not {value!r:.60}")
+        raise ValueError(f"{name} is True or False, not {shown(value)}")
 
 
 def check_callables(options: object, *names: str) -> None:
@@ -96,7 +99,7 @@ def check_seconds(name: str, value: object) -> None:
         ValueError: it is no number.
     """
     if value is not None and not (is_number(value) and value == value):
-        raise ValueError(f"{name} is a number of seconds, not {value!r:.60}")
+        raise ValueError(f"{name} is a number of seconds, not {shown(value)}")
 
 
 def check_kind(name: str, value: object, kind: type) -> None:
@@ -106,8 +109,18 @@ def check_kind(name: str, value: object, kind: type) -> None:
         TypeError: it is not.
     """
     if not isinstance(value, kind):
-        article = "an" if kind.__name__[0] in "AEIO" else "a"
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
         raise TypeError(f"{name} is {article} {kind.__name__}, not {shown(value)}")
+
+
+def check_list(name: str, value: object) -> None:
+    """Check that an argument has several values: one text alone would be a list of its characters.
+
+    Raises:
+        TypeError: it is a single text, or no iterable at all.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise TypeError(f"{name} is a list, not {shown(value)}")
 
 
 def options_or(name: str, value: K | None, kind: type[K]) -> K:
@@ -123,8 +136,20 @@ def options_or(name: str, value: K | None, kind: type[K]) -> K:
 
 
 def shown(value: object) -> str:
-    """A value for the message of an error: a class says its name, and what is long is cut."""
-    return f"the class {value.__name__}" if isinstance(value, type) else f"{value!r:.60}"
+    """A value for the message of an error: what is long is cut, and no password of a URL is in it."""
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    return without_userinfo(repr(value))[:60]
+
+
+def check_secret(name: str, value: object) -> None:
+    """Check that an argument that no message may show is a text.
+
+    Raises:
+        TypeError: it is not.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is a str, not {type(value).__name__}")
 
 
 def is_number(value: object) -> TypeGuard[float]:

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.shop import Price, events
 
 from newswire import AsyncEventSource, EventSource
-from newswire.client import Hooks, Options
+from newswire.client import Hooks, Options, decode_as
 from newswire.contract import TypedEvent
 from newswire.errors import BadPayload, EventsLost
 from newswire.testing import Answer, BadServer, FakeClock
@@ -71,6 +71,20 @@ def test_whatever_is_not_known_may_be_raised_or_seen(face: Any) -> None:
     assert read(face, options, unknown=seen.append, on_bad="skip") == [PRICE, DONE]
     assert [event.event for event in seen] == ["strange", "newswire.gap"]
     assert [error.event.id for error in bad] == ["e-3"]
+
+
+@pytest.mark.parametrize("make", [EventSource, AsyncEventSource])
+def test_what_is_no_contract(make: Any) -> None:
+    """It is refused by the call, and not when the first event comes; so is an `unknown` that there is not."""
+    source = make("http://127.0.0.1:9/")
+    for contract in (3, None, int, {"price": int}):
+        with pytest.raises(TypeError, match="contract is an EventTypes, not "):
+            source.typed(contract)
+    with pytest.raises(ValueError, match="unknown is 'skip', 'raise' or a function, not 'ignore'"):
+        source.typed(events, unknown="ignore")
+    source.close()
+    with pytest.raises(TypeError, match="event is an Event, not 'data'"):
+        decode_as("data", int)  # type: ignore[arg-type]
 
 
 def test_on_bad_is_checked_at_once() -> None:

@@ -164,6 +164,10 @@ def test_declarations_that_make_no_contract() -> None:
         Contract("x", {})
     with pytest.raises(ValueError, match="name is a text"):
         Contract("", {"a": Price})
+    with pytest.raises(TypeError, match="a contract's name is a str, not 3"):
+        Contract(3, {"a": Price})
+    with pytest.raises(InvalidEvent, match="event must be a str, not int"):
+        Contract("x", {"a": int}).encode(1, event=7)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="unknown is"):
         Contract("x", {"a": Price}, unknown="drop")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Odd"):

@@ -115,6 +115,18 @@ def test_what_can_not_be_described() -> None:
         describe({"paths": {"/events": {"get": {}}}}, {"/nope": events})
     with pytest.raises(ValueError, match="version"):
         describe({"paths": {}}, {}, version="3.0")  # type: ignore[arg-type]
+    for streams in (events, {"/events": "shop"}):
+        for call, app in ((describe, {}), (describe_fastapi, FastAPI()), (describe_litestar, Litestar())):
+            with pytest.raises(TypeError, match="streams is a mapping from paths to contracts, not "):
+                call(app, streams)  # type: ignore[operator]
+    with pytest.raises(TypeError, match="app is a FastAPI application, not 'app'"):
+        describe_fastapi("app", {})
+    with pytest.raises(TypeError, match="app is a Litestar application, not 'app'"):
+        describe_litestar("app", {})
+    with pytest.raises(ValueError, match="the application makes no OpenAPI document: give it an openapi_config"):
+        describe_litestar(Litestar(openapi_config=None), {})
+    with pytest.raises(TypeError, match="document is a Mapping, not None"):
+        StreamChecker(None, "/events")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("version", ["3.2", "3.1"])

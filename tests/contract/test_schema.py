@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from tests.contract.shop import Order, Ping, Price, events
 
-from newswire.contract import Contract
+from newswire.contract import Contract, asyncapi, diff, typescript
 from newswire.contract.schema import events_of, json_schema, resolve
 
 
@@ -121,6 +121,15 @@ def _model() -> Any:
         symbol: str
 
     return Price
+
+
+@pytest.mark.parametrize("make", [typescript, asyncapi, lambda contract: diff(contract, contract)])
+def test_a_contract_is_not_its_document(make: Any) -> None:
+    """What takes a document says where it comes from; and what takes a contract takes nothing else."""
+    with pytest.raises(TypeError, match=r"not the contract: give json_schema\(contract\)"):
+        make(events)
+    with pytest.raises(TypeError, match=r"contract is a Contract, not \{'title': 'x'\}"):
+        json_schema({"title": "x"})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("document", [{}, {"oneOf": 1}, {"oneOf": [{}]}, {"oneOf": []}, [], None, {"title": "x"}])

@@ -17,7 +17,7 @@ import newswire
 from newswire import Decoder, Hub, Pattern
 from newswire.errors import InvalidSetting
 from newswire.integrations.redirect import parameters_of
-from newswire.integrations.wsgi import StreamServer, WsgiApp
+from newswire.integrations.wsgi import StreamServer, WsgiApp, WsgiStream
 from newswire.log.channels import Channels
 from newswire.server import Settings
 
@@ -328,3 +328,38 @@ def test_tickets_that_can_not_be_made(method: str, body: bytes, status: int, cod
     """As the server answers."""
     found, _, answer = call(WsgiApp(Hub(), StreamServer("/live")), method, "/tickets", body=body)
     assert (int(found.split()[0]), json.loads(answer)["code"]) == (status, code)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"channels": "news"}, "channels is a list, not 'news'"),
+        ({"subject": 42}, "subject is a str, not 42"),
+        ({"first_use": "30"}, "first_use is a number of seconds, not '30'"),
+    ],
+)
+def test_other_kinds_are_refused(given: dict[str, Any], text: str) -> None:
+    """A text alone is no list: it would be the channels of its letters. No one can revoke a subject of another kind."""
+    server = StreamServer("/live", secret="x" * 40)
+    for call in (server.location, server.ticket):
+        with pytest.raises((TypeError, ValueError)) as caught:
+            call(**{"channels": ["news"], **given})
+        assert str(caught.value) == text
+
+
+def test_what_is_no_application() -> None:
+    """A hub, the server of its streams, and a list of parameters."""
+    hub: Any = Hub()
+    server = StreamServer("/live")
+    mistakes: list[tuple[Any, str]] = [
+        (lambda: WsgiApp("memory://", server), "hub is a Hub, not 'memory://'"),  # type: ignore[arg-type]
+        (lambda: WsgiApp(hub, "/live"), "streams is a StreamServer, not '/live'"),  # type: ignore[arg-type]
+        (lambda: WsgiApp(hub, server, parameters="token"), "parameters is a list, not 'token'"),
+        (lambda: WsgiStream("memory://", hub.subscribe("a")), "hub is a Hub, not 'memory://'"),  # type: ignore[arg-type]
+        (lambda: StreamServer(3), "url is a str, not 3"),  # type: ignore[arg-type]
+        (lambda: StreamServer("/live", secret=b"hush"), "secret is a str, not bytes"),  # type: ignore[arg-type]
+    ]
+    for make, text in mistakes:
+        with pytest.raises(TypeError) as caught:
+            make()
+        assert str(caught.value) == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -16,9 +17,11 @@ from starlette.routing import Mount
 from tests.fixtures.relay import CHAT, CHAT_PATH, World, serving
 from tests.fixtures.upstream import Call
 
+from newswire import Hub
 from newswire.delivery.strangers import BUDGET
 from newswire.errors import RelayRefused
-from newswire.relay import Relay, RelayOptions, relay
+from newswire.relay import Relay, RelayOptions, Upstream, relay
+from newswire.runs import Runs
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio
@@ -182,7 +185,41 @@ async def test_named_upstreams_have_paths_of_their_own(world: World) -> None:
 def test_what_is_no_upstream_is_refused(text: str) -> None:
     """When the relay is made, with what it should be."""
     with pytest.raises(ValueError, match="upstream"):
-        Relay(None, [text])  # type: ignore[arg-type]
+        Relay(Runs(Hub()), [text])
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"runs": Hub()}, "runs is a Runs, not <newswire.hub.hub.Hub object"),
+        ({"upstreams": "https://a"}, "upstreams is a list, not 'https://a'"),
+        ({"upstreams": [3]}, "an upstream is an Upstream, not 3"),
+        ({"options": {"max_body": 3}}, "options is a RelayOptions, not {'max_body': 3}"),
+        ({"client": httpx2.Client}, "client is an httpx2.AsyncClient or an httpx.AsyncClient, not the class Client"),
+    ],
+)
+async def test_a_relay_refuses_other_kinds(given: dict[str, Any], text: str) -> None:
+    """When it is made, by name; and so does the call of an application, before it calls anybody."""
+    runs = Runs(Hub(), public=True)
+    with pytest.raises(TypeError, match="^" + re.escape(text)):
+        Relay(**{"runs": runs, "upstreams": ["https://a"], **given})
+    if "upstreams" not in given:
+        request = httpx2.Request("POST", f"https://a{CHAT_PATH}", json=CHAT)
+        with pytest.raises(TypeError, match="^" + re.escape(text)):
+            await relay(**{"runs": runs, "request": request, **given})
+
+
+async def test_what_an_application_relays() -> None:
+    """A request of an HTTP library, and an API that newswire knows."""
+    runs = Runs(Hub(), public=True)
+    with pytest.raises(TypeError, match=r"request is an httpx\.Request or httpx2\.Request, not 'https://a'"):
+        await relay(runs, "https://a")
+    with pytest.raises(ValueError, match="there is no reader of 'latin'"):
+        await relay(runs, httpx2.Request("POST", "https://a/", json=CHAT), format="latin")
+    with pytest.raises(TypeError, match="url is a str, not b'https://a'"):
+        Upstream(b"https://a")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="credential_headers is a list, not 'x-my-key'"):
+        RelayOptions(credential_headers="x-my-key")  # type: ignore[arg-type]
 
 
 async def test_a_body_over_the_limit_is_a_413(world: World) -> None:

@@ -16,7 +16,7 @@ from tests.fixtures.in_thread import uvicorn_in_thread
 
 import newswire
 from newswire import Decoder, Hub
-from newswire.server import Denied, Settings
+from newswire.server import Denied, Settings, create_app
 from newswire.testing import asgi_client
 
 pytestmark = pytest.mark.anyio
@@ -239,3 +239,24 @@ def test_a_prefix_is_a_path(prefix: str) -> None:
     """Else it would fit nothing, in silence."""
     with pytest.raises(ValueError, match="such as '/newswire'"):
         newswire.asgi_app(Hub("memory://"), prefix=prefix)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"hub": "memory://"}, "hub is a Hub, not 'memory://'"),
+        ({"settings": {"retry": 1}}, "settings is a Settings, not {'retry': 1}"),
+        ({"authorize": True}, "authorize is a function that decides about requests, not True"),
+    ],
+)
+def test_other_kinds_are_refused(given: dict[str, Any], text: str) -> None:
+    """Where the application is made, and not with its first request; also the server's own."""
+    calls: list[Any] = [newswire.asgi_app, create_app]
+    for make in calls:
+        with pytest.raises(TypeError) as caught:
+            make(**{"hub": Hub(), **given})
+        assert str(caught.value) == text
+    with pytest.raises(TypeError, match="parameters is a list, not 'token'"):
+        create_app(parameters="token")
+    with pytest.raises(TypeError, match="prefix is a str, not 3"):
+        newswire.asgi_app(Hub(), prefix=3)  # type: ignore[arg-type]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -10,7 +12,9 @@ from tests.fixtures.settings import load, shown
 
 from newswire import Retention
 from newswire.cli.serve import serve
+from newswire.errors import InvalidSetting
 from newswire.server.settings import Settings
+from newswire.serving.option_types import SlowRule
 
 
 def write(folder: Path, text: str) -> Path:
@@ -51,6 +55,40 @@ def test_values_are_written_as_people_write_them(name: str, text: str, value: ob
     """Units, words and lists are read from text."""
     settings, _ = load(serve, Settings, {}, {f"NEWSWIRE_{name.upper()}": text}, None)
     assert getattr(settings, name) == value
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"port": "8000"}, "Settings(port=...): '8000' can't be used here. Give a whole number from 0 to 65,535"),
+        ({"max_body": -1}, "Settings(max_body=...): '-1' can't be used here. Give a size such as"),
+        ({"heartbeat": "15s"}, "Settings(heartbeat=...): '15s' can't be used here. Give a time such as 15"),
+        ({"grace": None}, "Settings(grace=...): 'None' can't be used here. Give a time such as 15"),
+        ({"insecure": "no"}, "Settings(insecure=...): 'no' can't be used here. Give true or false"),
+        ({"workers": True}, "Settings(workers=...): 'True' can't be used here. Give a whole number from 1 to 512"),
+        ({"cors_origins": "*"}, "Settings(cors_origins=...): '*' can't be used here. Give origins such as"),
+        ({"latest": ["a b"]}, "Settings(latest=...): \"['a b']\" can't be used here. Give channel patterns such as"),
+        ({"jwt_audience": [3]}, "Settings(jwt_audience=...): '[3]' can't be used here. Give names"),
+        ({"drain": "cut"}, "Settings(drain=...): 'cut' can't be used here. Give goodbye or drain"),
+        ({"jwt_secret": b"hush"}, "Settings(jwt_secret=...): '(secret)' can't be used here. Give a secret"),
+        ({"slow": {">": {"timeout": 5}}}, "Settings(slow=...): "),
+        ({"retention": {">": "7d"}}, "retention is a Retention, or a mapping from patterns to Retentions, not"),
+    ],
+)
+def test_what_an_application_sets(given: dict[str, Any], says: str) -> None:
+    """A value is one that the command line would make of its text; a text is none where a number is meant."""
+    with pytest.raises((InvalidSetting, TypeError), match="^" + re.escape(says)):
+        Settings(log="memory://", **given)
+
+
+def test_what_an_application_may_set() -> None:
+    """Lists and tuples, whole seconds, and None where `none` is allowed."""
+    rules = {">": SlowRule(timeout=5, max_behind=3)}
+    more: dict[str, Any] = {"latest": ["a.*"], "trusted_proxy": ("10.0.0.1",), "slow": rules}
+    settings = Settings(log="memory://", heartbeat=None, grace=2, **more)
+    assert (settings.heartbeat, settings.grace, settings.slow) == (None, 2, rules)
+    with pytest.raises(ValueError, match="max_behind must be a whole number greater than 0"):
+        SlowRule(max_behind="3")  # type: ignore[arg-type]
 
 
 def test_retention_has_a_default_and_none() -> None:

@@ -174,6 +174,8 @@ class EventSource:
                 else to the log. In all cases you can go on iterating with the next event.
 
         Raises:
+            TypeError, ValueError: `contract` is none, or `unknown` or `on_bad` is another text. This is raised by the
+                call itself.
             BadPayload: while iterating. All else that iterating the source raises is raised here too.
         """
         return _Values(self, ContractReader(contract, unknown, on_bad, self._options.hooks.bad_payload))

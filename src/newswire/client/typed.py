@@ -33,6 +33,7 @@ from typing import (
 
 from newswire.errors import BadPayload
 from newswire.redact import printable
+from newswire.validate import check_kind
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 from newswire.wire.types import EventTypes, Unknown, with_extensions
@@ -57,8 +58,9 @@ def decode_as(event: Event, model: Any) -> Any:
 
     Raises:
         BadPayload: the data is not JSON, or does not fit.
-        TypeError: JSON can't be read into the model.
+        TypeError: JSON can't be read into the model, or `event` is none.
     """
+    check_kind("event", event, Event)
     return _decode(event, model, _converter(model))
 
 
@@ -220,6 +222,9 @@ class ContractReader(Generic[T]):
         on_bad: OnBad,
         hook: Callable[[BadPayload], None] | None,
     ) -> None:
+        check_kind("contract", contract, EventTypes)
+        if unknown not in (None, "skip", "raise") and not callable(unknown):
+            raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
         self._contract = contract
         self._unknown = unknown
         self._bad = _OnBad(on_bad, hook)

@@ -23,9 +23,12 @@ def asyncapi(
         document: see `newswire.contract.schema.json_schema`.
         address: where the stream is, as a path; each `{name}` in it is a parameter.
         version: the version of your API.
+
+    Raises:
+        ValueError, TypeError: the document is no contract's.
     """
-    title = str(document["title"])
     events = events_of(document)
+    title = str(document["title"])
     parameters: dict[str, Any] = {part.partition("}")[0]: {} for part in address.split("{")[1:]}
     channel = {
         "address": address,

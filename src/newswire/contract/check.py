@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from newswire.contract.codec import Fault
 from newswire.contract.schema import REF, definition, moved
+from newswire.validate import check_kind
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
 
@@ -34,6 +35,7 @@ class StreamChecker:
     Raises:
         ImportError: jsonschema is not installed.
         ValueError: the document has no stream there.
+        TypeError: an argument is of another kind.
     """
 
     def __init__(self, document: Mapping[str, Any], path: str, method: str = "get") -> None:
@@ -41,6 +43,9 @@ class StreamChecker:
             jsonschema: Any = importlib.import_module("jsonschema")
         except ImportError:
             raise ImportError(_MISSING) from None
+        check_kind("document", document, Mapping)
+        check_kind("path", path, str)
+        check_kind("method", method, str)
         try:
             media = document["paths"][path][method]["responses"]["200"]["content"][_MEDIA_TYPE]
             item = media["itemSchema"] if "itemSchema" in media else media["schema"]

@@ -30,6 +30,7 @@ from newswire.contract.codec import AnyCodec, Misfit, codec_of
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
 from newswire.reason import what_failed
 from newswire.redact import printable
+from newswire.validate import check_kind
 from newswire.wire.event import Event, Named, NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
@@ -141,6 +142,7 @@ class Contract(EventTypes[E]):
     def __init__(self, name: str, events: Any, *, unknown: Unknown = ...) -> None: ...
 
     def __init__(self, name: str, events: Any, *, unknown: Unknown = "skip") -> None:
+        check_kind("a contract's name", name, str)
         if not str(name).strip() or not str(name).isprintable():
             raise ValueError(f"a contract's name is a text on one line, such as 'shop', not {name!r:.60}")
         if unknown not in ("skip", "raise") and not callable(unknown):
@@ -233,7 +235,9 @@ class Contract(EventTypes[E]):
         )
         raise ContractBroken(message, contract=self.name, event=None, faults=[("event", message)])
 
-    def _undeclared(self, name: str) -> ContractBroken:
+    def _undeclared(self, name: object) -> InvalidEvent:
+        if not isinstance(name, str):
+            return InvalidEvent("event", f"event must be a str, not {type(name).__name__}")
         message = f"the contract {self.name!r} has no event {name[:100]!r}; it has {_listed(self.events)}"
         return ContractBroken(message, contract=self.name, event=name, faults=[("event", message)])
 

@@ -41,7 +41,7 @@ def diff(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
         the changes, those that break readers first; empty if readers see no difference.
 
     Raises:
-        ValueError: one of them is no document of a contract.
+        ValueError, TypeError: one of them is no document of a contract.
     """
     before, after = events_of(old), events_of(new)
     compare = _Comparison(old["$defs"], new["$defs"])

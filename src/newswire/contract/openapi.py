@@ -17,6 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from newswire.contract.contract import Contract
 from newswire.contract.schema import events_of, json_schema, moved
+from newswire.validate import check_kind, shown
 from newswire.wire.reserved import END, ERROR, GAP, GOODBYE, LIVE
 
 Version: TypeAlias = Literal["3.2", "3.1"]
@@ -83,9 +84,10 @@ def describe(
 
     Raises:
         ValueError: the document has no such path, or `version` is neither.
+        TypeError: an argument is of another kind.
     """
-    if version not in _VERSIONS:
-        raise ValueError(f"version is '3.2' or '3.1', not {version!r}")
+    _check(streams, version)
+    check_kind("document", document, dict)
     paths: dict[str, Any] = document.get("paths", {})
     shapes = {_PARAMETER.sub("{}", path): path for path in paths}
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
@@ -99,6 +101,13 @@ def describe(
                 _answer(operation, {"$ref": _COMPONENTS + name}, version)
     document["openapi"] = _VERSIONS[version]
     return document
+
+
+def _check(streams: object, version: object) -> None:
+    if version not in _VERSIONS:
+        raise ValueError(f"version is '3.2' or '3.1', not {version!r}")
+    if not isinstance(streams, Mapping) or not all(isinstance(each, Contract) for each in streams.values()):
+        raise TypeError(f"streams is a mapping from paths to contracts, not {shown(streams)}")
 
 
 def _add(schemas: dict[str, Any], contract: Contract[Any]) -> str:
@@ -127,7 +136,13 @@ def describe_fastapi(app: Any, streams: Mapping[str, Contract[Any]], *, version:
     Args:
         app: the application.
         streams, version: see `describe`. The paths are looked for when the schema is first made.
+
+    Raises:
+        TypeError, ValueError: an argument is of another kind.
     """
+    _check(streams, version)
+    if not callable(getattr(app, "openapi", None)):
+        raise TypeError(f"app is a FastAPI application, not {shown(app)}")
     make: Callable[[], dict[str, Any]] = app.openapi
 
     @functools.wraps(make)
@@ -146,6 +161,13 @@ def describe_litestar(app: Any, streams: Mapping[str, Contract[Any]], *, version
     Args:
         app: the application.
         streams, version: see `describe`. The paths are looked for at once.
+
+    Raises:
+        TypeError, ValueError: an argument is of another kind, or the application makes no OpenAPI document.
     """
-    plugin = next(each for each in app.plugins if hasattr(each, "provide_openapi_schema"))
+    if not hasattr(app, "plugins"):
+        raise TypeError(f"app is a Litestar application, not {shown(app)}")
+    plugin = next((each for each in app.plugins if hasattr(each, "provide_openapi_schema")), None)
+    if plugin is None or app.openapi_config is None:
+        raise ValueError("the application makes no OpenAPI document: give it an openapi_config")
     describe(plugin.provide_openapi_schema(), streams, version=version)  # the plugin keeps this dict, and serves it

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from newswire.contract.codec import MsgspecCodec, PydanticCodec
 from newswire.contract.contract import Contract
+from newswire.validate import check_kind
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 REF: Final = "#/$defs/"
@@ -47,7 +48,11 @@ def events_of(document: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         ValueError: the document is not one that `json_schema` makes.
+        TypeError: it is the contract itself.
     """
+    given: object = document
+    if isinstance(given, Contract):
+        raise TypeError("this takes the document of a contract, not the contract: give json_schema(contract)")
     try:
         found = {each["properties"]["event"]["const"]: each["properties"]["data"] for each in document["oneOf"]}
         str(document["title"]), dict(document["$defs"])
@@ -85,6 +90,7 @@ def moved(schema: Any, prefix: str, before: str = REF) -> Any:
 
 
 def _data_schemas(contract: Contract[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    check_kind("contract", contract, Contract)
     pydantics: dict[str, Any] = {}
     structs: dict[str, Any] = {}
     for event in contract.events:

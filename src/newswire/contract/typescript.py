@@ -38,15 +38,15 @@ def typescript(document: Mapping[str, Any], *, source: str = "") -> str:
         source: what the file was made of, such as `shop.contract:events`; for its first line.
 
     Raises:
-        ValueError: the document is no contract's.
+        ValueError, TypeError: the document is no contract's.
     """
     return _Writer(document).file(source)
 
 
 class _Writer:
     def __init__(self, document: Mapping[str, Any]) -> None:
-        self._title = str(document.get("title", ""))
         self._events = events_of(document)
+        self._title = str(document["title"])
         self._defs: Mapping[str, Any] = document["$defs"]
         taken = set(_OURS)
         self._union = _name(self._title, taken, "Event")

@@ -36,6 +36,7 @@ from newswire.delivery.problem import Problem, as_problem
 from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
+from newswire.validate import check_kind, shown
 from newswire.wire.event import Event
 from newswire.wire.reserved import come_back, goodbye
 
@@ -74,6 +75,7 @@ async def events(subscription: Subscription[Any]) -> AsyncIterator[ServerSentEve
         LogUnavailable: the log can't be read. FastAPI has sent the head then.
         Closed: the hub is closed, or the subscription was used before.
     """
+    check_kind("subscription", subscription, Subscription)
     warn_of_held({}, sys._getframe(1))  # the route, with its dependencies
     drain = drain_of(running_loop())
     stop = _Stop(subscription)
@@ -132,6 +134,11 @@ def lifespan(*hubs: Hub[Any], then: Lifespan | None = None) -> Lifespan:
     Returns:
         the lifespan. It has the state of `then`.
     """
+
+    if then is not None and not callable(then):
+        raise TypeError(f"then is a lifespan, which is called with the application, not {shown(then)}")
+    for each in hubs:
+        check_kind("each of `hubs`", each, Hub)
 
     @asynccontextmanager
     async def within(app: Any) -> AsyncIterator[Any]:

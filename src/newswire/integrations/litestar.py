@@ -29,6 +29,7 @@ from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern
+from newswire.validate import check_kind
 from newswire.wire.reserved import GAP
 
 __all__ = ["HubChannels", "problems"]
@@ -61,6 +62,7 @@ class HubChannels(ChannelsBackend):
     """
 
     def __init__(self, hub: Hub[Any]) -> None:
+        check_kind("hub", hub, Hub)
         self._hub = hub
         self._channels: set[str] = set()
         self._subscription: Subscription[Any] | None = None
@@ -158,6 +160,9 @@ class HubChannels(ChannelsBackend):
         Raises:
             ValueError: there is no `{channel:str}` in `path`.
         """
+        check_kind("path", path, str)
+        if options is not None:
+            check_kind("options", options, StreamOptions)
         if "{channel:str}" not in path:
             raise ValueError(f"the path names the channel: '/events/{{channel:str}}', say, not {path!r}")
         hub = self._hub

@@ -21,6 +21,7 @@ from newswire.hub.hub import Hub
 from newswire.hub.start import From
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels
+from newswire.validate import check_kind, check_list, check_secret
 
 if TYPE_CHECKING:
     from newswire.server.auth.tickets import Tickets
@@ -61,6 +62,11 @@ class StreamServer:
     """
 
     def __init__(self, url: str, *, secret: str | None = None, hub: Hub[Any] | None = None) -> None:
+        check_kind("url", url, str)
+        if secret is not None:
+            check_secret("secret", secret)
+        if hub is not None:
+            check_kind("hub", hub, Hub)
         if not url.startswith(("http://", "https://", "/")) or "?" in url or "#" in url:
             raise InvalidSetting("StreamServer", "url", url, "https://live.example.org, or a path such as /live")
         if hub is not None or secret is not None:
@@ -102,7 +108,10 @@ class StreamServer:
             LogUnavailable: the log that keeps the secret can't be read.
         """
         if not isinstance(channels, Channels):
+            check_list("channels", channels)
             channels = Channels(channels)
+        if after is not None:
+            check_kind("after", after, str)
         names = sorted((*channels.names, *channels.patterns))
         query = [("channel", name) for name in names] if len(names) > 1 else []
         query += more
@@ -135,6 +144,7 @@ class StreamServer:
         Raises:
             LogUnavailable: the log that keeps the secret can't be read.
         """
+        check_list("channels", channels)
         key = self._ticket_key()
         if key is None:
             return None

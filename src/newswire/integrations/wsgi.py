@@ -30,6 +30,7 @@ from newswire.integrations.exchange import Exchange, pairs
 from newswire.integrations.redirect import StreamServer
 from newswire.integrations.wsgi_stop import OPEN, WsgiServer, teller
 from newswire.log.channels import check_pattern, is_internal, name_or_pattern
+from newswire.validate import check_kind, check_list
 
 __all__ = ["Authorize", "StreamServer", "WsgiApp", "WsgiStream"]
 
@@ -76,6 +77,7 @@ class WsgiStream:
         status: int = 200,
         headers: Mapping[str, str] | None = None,
     ) -> None:
+        check_kind("hub", hub, Hub)
         self._hub = hub
         self._content = content
         self._more: dict[str, Any] = {"options": options, "status": status, "headers": headers}
@@ -156,6 +158,9 @@ class WsgiApp:
         authorize: Authorize | None = None,
         parameters: Collection[str] = (),
     ) -> None:
+        check_kind("hub", hub, Hub)
+        check_kind("streams", streams, StreamServer)
+        check_list("parameters", parameters)
         self._hub = hub
         self._streams = streams
         self._authorize = authorize

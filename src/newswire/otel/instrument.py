@@ -11,6 +11,7 @@ from opentelemetry.trace import TracerProvider
 from newswire.hub.hub import Hub
 from newswire.hub.stats import HubStats
 from newswire.otel.tracer import Tracer
+from newswire.validate import check_kind
 
 _NAME: Final = "newswire"
 
@@ -97,7 +98,9 @@ def instrument(
 
     Raises:
         ValueError: the hub has a tracer already.
+        TypeError: `hub` is none.
     """
+    check_kind("hub", hub, Hub)
     if hub.tracer is not None:
         raise ValueError("this hub is instrumented already: call instrument(hub) once")
     hub.tracer = Tracer(hub, tracer_provider)

@@ -30,10 +30,11 @@ from newswire.relay.proxy import ProxiedRequest
 from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal, refusal_of, send_refusal
 from newswire.relay.start import fingerprint, format_of, start_run
-from newswire.relay.upstream import Upstream, library_of
+from newswire.relay.upstream import Upstream, check_client, library_of
 from newswire.relay.upstream_call import RelayStats, UpstreamCall
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.store.record import Record
+from newswire.validate import check_kind, check_list, options_or
 from newswire.wire.payload import write_json
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ class Relay:
 
     Raises:
         ValueError: an upstream can't be used, two have one name, or there is none.
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -78,15 +80,21 @@ class Relay:
         options: RelayOptions | None = None,
         client: Any = None,
     ) -> None:
+        from newswire.runs.runs import Runs  # late: a caller with runs has imported it
+
+        check_kind("runs", runs, Runs)
+        check_list("upstreams", upstreams)
+        check_client(client)
         self.stats: RelayStats = RelayStats()
         self._runs = runs
-        self._options = options or RelayOptions()
+        self._options = options_or("options", options, RelayOptions)
         self._bodies = Bodies(self._options.body_timeout, self._options.max_body, each=True)
         self._own_client = client is None
         self._client = client
         self._upstreams: dict[str, Upstream] = {}
         for each in upstreams:
             upstream = Upstream.parse(each) if isinstance(each, str) else each
+            check_kind("an upstream", upstream, Upstream)
             if upstream.name in self._upstreams:
                 raise ValueError(f"two upstreams have the same name ({upstream.name!r}): name=URL gives one its own")
             self._upstreams[upstream.name] = upstream

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from newswire.runs.options import RunOptions
-from newswire.validate import OFF, check_flags, check_positive, shown
+from newswire.validate import OFF, check_flags, check_kind, check_list, check_positive
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,10 +44,10 @@ class RelayOptions:
         check_positive(self, "max_body", whole=True)
         check_positive(self, "idle_timeout", none=OFF)
         check_flags(self, "cookies", "shared")
-        names: object = self.credential_headers
-        if isinstance(names, str) or not isinstance(names, Iterable):
-            raise TypeError(f"credential_headers is a list of names of headers, not {shown(names)}")
-        object.__setattr__(self, "credential_headers", tuple(str(name).strip().lower() for name in names))
+        check_list("credential_headers", self.credential_headers)
+        for name in self.credential_headers:
+            check_kind("a name in credential_headers", name, str)
+        object.__setattr__(self, "credential_headers", tuple(name.strip().lower() for name in self.credential_headers))
         self.run  # noqa: B018  # checks the rest
 
     @property

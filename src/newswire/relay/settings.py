@@ -101,6 +101,8 @@ class RelaySettings(ServerSettings):
         if not self.upstreams:
             allowed = "at least one API: --upstream https://api.openai.com, or upstreams below [relay] in newswire.toml"
             raise InvalidSetting("settings", "upstreams", "none", allowed, why=f"a relay needs {allowed}")
+        if not all(isinstance(each, Upstream) for each in self.upstreams):
+            raise InvalidSetting("RelaySettings(upstreams=...)", "upstreams", self.upstreams, "a list of Upstreams")
 
     @property
     def options(self) -> RelayOptions:

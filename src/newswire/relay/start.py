@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 from newswire.errors import Closed
 from newswire.relay.options import RelayOptions
 from newswire.relay.responses import ANSWERED, REFUSED, read_head_event, read_refusal_event, refusal
+from newswire.relay.upstream import check_client
 from newswire.relay.upstream_call import CONTENT, RelayStats, UpstreamCall
 from newswire.runs.dialects import parser_named
 from newswire.runs.reading.run import Run
 from newswire.runs.store.record import Record, read_end
+from newswire.validate import check_kind, options_or, shown
 from newswire.wire.event import Event
 from newswire.wire.reserved import END
 
@@ -77,9 +79,18 @@ async def relay(
     Raises:
         RelayRefused: there is no stream: the upstream answered something else, or can't be reached, or the key was used
             for another request.
-        ValueError: the path says no format.
+        ValueError: the path says no format, or there is no such format.
+        TypeError: an argument is of another kind.
         LogUnavailable, InvalidChannel: see `Runs.start`.
     """
+    from newswire.runs.runs import Runs  # late: a caller with runs has imported it
+
+    check_kind("runs", runs, Runs)
+    if not (hasattr(request, "aread") and hasattr(request, "url")):
+        raise TypeError(f"request is an httpx.Request or httpx2.Request, not {shown(request)}")
+    check_client(client)
+    if format is not None:
+        parser_named(format)
     format = format or format_of(request.url.path)
     if format is None:
         raise ValueError(f"{request.url.path} says nothing of the upstream's format: give it as `format`")
@@ -90,7 +101,7 @@ async def relay(
         body=body,
         format=format,
         upstream=request.url.host,
-        options=options or RelayOptions(),
+        options=options_or("options", options, RelayOptions),
         stats=RelayStats(),
     )
     mark = fingerprint(request.url.raw_path, body)

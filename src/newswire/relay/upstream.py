@@ -18,6 +18,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from newswire.client.transports.base import library
 from newswire.redact import without_userinfo
 from newswire.relay.responses import refusal
+from newswire.validate import check_kind, shown
 from newswire.wire.gzip import PIECE, Inflater
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Upstream:
     name: str = ""
 
     def __post_init__(self) -> None:
+        check_kind("url", self.url, str)
+        check_kind("name", self.name, str)
         if self.name and (not _NAME.fullmatch(self.name) or self.name in OWN_PATHS):
             raise ValueError(
                 f"an upstream's name is letters, digits, - and _, and not {' or '.join(OWN_PATHS)}: {self.name!r}"
@@ -167,6 +170,16 @@ async def _send_once(client: Any, request: Any) -> Any:
 
 def _reason(error: Exception) -> str:
     return str(error) or type(error).__name__
+
+
+def check_client(client: Any) -> None:
+    """Check that a client can call an upstream; None is one of the relay's own.
+
+    Raises:
+        TypeError: it can't.
+    """
+    if client is not None and not (library(client) and hasattr(client, "aclose") and hasattr(client, "build_request")):
+        raise TypeError(f"client is an httpx2.AsyncClient or an httpx.AsyncClient, not {shown(client)}")
 
 
 def library_of(thing: Any) -> Any:

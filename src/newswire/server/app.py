@@ -41,6 +41,7 @@ from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import HANDLERS, problem_from
+from newswire.validate import check_kind, check_list, options_or, shown
 from newswire.wire.encoder import encode
 from newswire.wire.headers import STREAM_HEADERS
 from newswire.wire.reserved import come_back, goodbye
@@ -67,13 +68,23 @@ def create_app(
         parameters: names of query parameters that `authorize` reads, such as `token`: a native EventSource can't send
             headers. Any other parameter that no route has is refused.
         stats_folder: a folder in which several worker processes share their stats, for `/metrics` and the console.
+
+    Raises:
+        TypeError: an argument is of another kind.
     """
-    settings = settings or Settings()
+    settings = options_or("settings", settings, Settings)
+    check_list("parameters", parameters)
     if hub is None:
         hub = _hub_of(settings)
+    check_kind("hub", hub, Hub)
+    if authorize is not None and not callable(authorize):
+        raise TypeError(f"authorize is a function that decides about requests, not {shown(authorize)}")
     if authorize is None:
         authorize = auth_of(settings, hub) if settings.authenticates else allow_all
-    return _Server(settings, Service(settings, hub, authorize, tuple(parameters), stats_folder))
+    return _Server(
+        settings,
+        Service(settings, hub, authorize, tuple(parameters), None if stats_folder is None else Path(stats_folder)),
+    )
 
 
 def _hub_of(settings: Settings) -> Hub[Any]:

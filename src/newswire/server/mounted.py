@@ -23,6 +23,7 @@ from newswire.server.app import create_app
 from newswire.server.auth import Authorizer
 from newswire.server.service import Service
 from newswire.server.settings import Settings
+from newswire.validate import check_kind, options_or, shown
 
 _EVERY_HOST: Final = ("*",)  # the application around it has its own rule, and each request has to show who it is
 
@@ -49,10 +50,15 @@ def asgi_app(
 
     Raises:
         ValueError: `prefix` is no path.
+        TypeError: an argument is of another kind.
     """
+    check_kind("hub", hub, Hub)
+    check_kind("prefix", prefix, str)
+    settings = options_or("settings", settings, Settings)
+    if authorize is not None and not callable(authorize):
+        raise TypeError(f"authorize is a function that decides about requests, not {shown(authorize)}")
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ValueError(f"prefix is a path such as '/newswire', without a slash at its end, not {prefix!r}")
-    settings = settings or Settings()
     if not settings.allowed_hosts and (authorize is not None or settings.authenticates):
         settings = replace(settings, allowed_hosts=_EVERY_HOST)
     return MountedApp(hub, settings, authorize, prefix)

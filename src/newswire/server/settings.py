@@ -182,6 +182,10 @@ class Settings(ServerSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not all(isinstance(rule, SlowRule) for rule in (self.slow or {}).values()):
+            raise InvalidSetting(
+                "Settings(slow=...)", "slow", self.slow, "a mapping from channel patterns to SlowRules"
+            )
         self.keys()
         self.tokens()  # what is wrong with the keys shows at the start
         self.loaded_contract()

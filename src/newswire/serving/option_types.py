@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from newswire.errors import InvalidChannel
 from newswire.log.channels import check_pattern
 from newswire.log.retention import Retention
+from newswire.validate import OFF, check_positive
 
 T = TypeVar("T")
 
@@ -242,6 +243,10 @@ class SlowRule:
 
     timeout: float | None = None
     max_behind: int | None = None
+
+    def __post_init__(self) -> None:
+        check_positive(self, "timeout", none="for the server's own")
+        check_positive(self, "max_behind", none=OFF, whole=True)
 
 
 def slow_rules() -> OptionType:

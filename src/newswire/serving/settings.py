@@ -8,7 +8,7 @@ that is served in another way makes the dataclass itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, fields
 from typing import Any, ClassVar, Final, Literal
 
 from newswire.errors import InvalidSetting
@@ -96,6 +96,8 @@ class ServerSettings:
     access_log: bool = setting(False, option_types.switch(), "Write a line for each request.")
 
     def __post_init__(self) -> None:
+        for one in fields(self):
+            _check(f"{type(self).__name__}({one.name}=...)", one, getattr(self, one.name))
         try:
             open_log(self.log, retention=self.kept)
         except (ValueError, ImportError) as error:
@@ -127,6 +129,31 @@ class ServerSettings:
     def variable(cls, name: str) -> str:
         """A setting's variable of the environment."""
         return "_".join(part for part in ("NEWSWIRE", cls.section.upper(), name.upper()) if part)
+
+
+def _check(source: str, one: Field[Any], value: Any) -> None:
+    """Check a setting that an application gives: it is one that its type would make of a text.
+
+    Raises:
+        InvalidSetting: it is not. A flag's, a variable's or a file's value has been read already, and is one.
+    """
+    kind = type_of(one)
+    if value is one.default or isinstance(value, Mapping):  # rules, which whoever applies them checks
+        return
+    try:
+        if value is None:
+            good = kind.read("none") is None
+        elif isinstance(value, (list, tuple)):
+            texts = [each for each in value if isinstance(each, str)]
+            others = [each for each in value if not isinstance(each, str)]  # what was read already
+            good = isinstance(kind.read(texts), tuple) and all(type(each).__module__ != "builtins" for each in others)
+        else:
+            good = kind.read(value) == value
+    except (ValueError, TypeError, AttributeError, KeyError):
+        good = False
+    if not good:
+        shown = "(secret)" if kind.metavar == "SECRET" else value
+        raise InvalidSetting(source, one.name, shown, kind.allowed)
 
 
 def type_of(one: Field[Any]) -> OptionType:

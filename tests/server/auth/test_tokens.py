@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from tests.fixtures.serve import Serve, run_newswire
 from tests.server.auth.conftest import CLIENT, SECRET
 
+from newswire import Hub
 from newswire.delivery.problem import ERRORS
-from newswire.server.auth import Denied, Tokens, new_token, read_keys, secret_key
+from newswire.server.auth import Auth, Denied, Tokens, new_token, read_keys, secret_key
 from newswire.server.auth.api_keys import new_key
 from newswire.server.auth.keys import Key
 
@@ -334,3 +335,58 @@ def test_tokens_and_keys_name_users_who_can_be_revoked(subject: str) -> None:
         new_token(SECRET, subject=subject)
     with pytest.raises(ValueError, match="a subject"):
         new_key(subject)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"keys": SECRET}, "keys is a list, not "),
+        ({"keys": [SECRET]}, "each of `keys` is a Key, not "),
+        ({"url": "https://id.example/keys"}, "url is a JwksUrl, not "),
+        ({"audiences": "news"}, "audiences is a list, not 'news'"),
+        ({"algorithms": "HS256"}, "algorithms is a list, not 'HS256'"),
+        ({"issuer": 3}, "issuer is a str, not 3"),
+        ({"leeway": "3"}, "leeway is a number of seconds, not '3'"),
+    ],
+)
+def test_what_verifies_nothing(given: dict[str, Any], text: str) -> None:
+    """A text alone is no list: an audience would be any of its letters."""
+    with pytest.raises((TypeError, ValueError), match="^" + text):
+        Tokens(**given)
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({"secret": 1234567}, "a secret is a str, not int"),
+        ({"subject": 42}, "subject is a str, not 42"),
+        ({"admin": "no"}, "admin is True or False, not 'no'"),
+        ({"ttl": "1h"}, "ttl is a number of seconds, not '1h'"),
+        ({"algorithm": "RS256"}, "algorithm is HS256, HS384, HS512, not 'RS256': a secret signs"),
+    ],
+)
+def test_what_makes_no_token(given: dict[str, Any], text: str) -> None:
+    """A text is no flag: `no` would make an admin."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        new_token(**{"secret": SECRET, "subject": "ada", **given})
+    assert str(caught.value) == text
+
+
+def test_one_pattern_is_one() -> None:
+    """And no list of its characters."""
+    token = new_token(SECRET, subject="ada", subscribe="room.1")
+    assert jwt.decode(token, SECRET, ["HS256"])["subscribe"] == ["room.1"]
+
+
+def test_what_decides_nothing() -> None:
+    """`Auth` takes a hub, and what verifies."""
+    mistakes: list[tuple[dict[str, Any], str]] = [
+        ({"hub": "memory://"}, "hub is a Hub, not 'memory://'"),
+        ({"tokens": SECRET}, "tokens is a Tokens, not "),
+        ({"keys": "keys.json"}, "keys is an ApiKeys, not 'keys.json'"),
+        ({"anonymous": "public.>"}, "anonymous is a list, not 'public.>'"),
+        ({"secret": b"hush"}, "secret is a str, not bytes"),
+    ]
+    for given, text in mistakes:
+        with pytest.raises(TypeError, match="^" + text):
+            Auth(**{"hub": Hub(), **given})

@@ -24,6 +24,7 @@ from newswire.server.auth.revocations import Revocations
 from newswire.server.auth.streams import OpenStreams
 from newswire.server.auth.tickets import FIRST_USE, Tickets, new_ticket
 from newswire.server.auth.tokens import REALM, Tokens, invalid
+from newswire.validate import check_kind, check_list, check_secret
 
 COOKIE: Final = "__Host-newswire"
 # A browser takes a name that begins with __Host- only with Secure, Path=/ and no Domain (RFC 6265bis, section 4.1.3.2).
@@ -50,6 +51,7 @@ class Auth:
 
     Raises:
         ValueError: `anonymous` has a pattern that is not valid, or more than 1,000 patterns.
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -63,6 +65,16 @@ class Auth:
         cookie: str = COOKIE,
         secret: str | None = None,
     ) -> None:
+        check_kind("hub", hub, Hub)
+        if tokens is not None:
+            check_kind("tokens", tokens, Tokens)
+        if keys is not None:
+            check_kind("keys", keys, ApiKeys)
+        if secret is not None:
+            check_secret("secret", secret)
+        check_list("anonymous", anonymous)
+        check_list("origins", origins)
+        check_kind("cookie", cookie, str)
         self.hub = hub
         self.streams: OpenStreams = OpenStreams()
         self.revocations: Revocations = Revocations(hub, lambda revoked: self.streams.revoked(revoked))

@@ -23,6 +23,7 @@ from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.threads import in_thread
 from newswire.redact import printable, without_userinfo
 from newswire.server.auth.keys import Key, keys_of_set
+from newswire.validate import check_kind
 
 logger: logging.Logger = logging.getLogger("newswire.server")
 
@@ -61,6 +62,7 @@ class JwksUrl:
     """
 
     def __init__(self, url: str) -> None:
+        check_kind("url", url, str)
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("it is no URL of http:// or https://")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from newswire.extras import Extra
+from newswire.validate import check_secret
 
 HMAC: Final = frozenset({"HS256", "HS384", "HS512"})
 RSA: Final = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
@@ -49,6 +50,8 @@ def secret_key(secret: str | bytes, id: str | None = None, algorithms: frozenset
     Raises:
         ValueError: it is empty, or is a public key, which is no secret.
     """
+    if not isinstance(secret, bytes):
+        check_secret("a secret", secret)
     raw = secret.encode() if isinstance(secret, str) else secret
     if not raw:
         raise ValueError("a secret must not be empty")

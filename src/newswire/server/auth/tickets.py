@@ -34,6 +34,7 @@ from newswire.server.auth.access import Access
 from newswire.server.auth.streams import address_of
 from newswire.server.auth.tokens import invalid
 from newswire.serving.origins import is_own
+from newswire.validate import check_kind, check_seconds
 from newswire.wire.event import Event
 
 SECRET: Final = "$auth.secret"
@@ -80,10 +81,15 @@ def new_ticket(
 
     Raises:
         ImportError: PyJWT is not installed.
+        TypeError, ValueError: the subject is no text, or a time is no number.
     """
     with Extra("making tickets", "auth"):
         import jwt
 
+    check_seconds("first_use", first_use)
+    check_seconds("until", until)
+    if subject is not None:
+        check_kind("subject", subject, str)
     now = time.time()
     claims: dict[str, Any] = {"jti": secrets.token_urlsafe(15), "iat": round(now, 3)}
     claims |= {"use": round(now + first_use, 3), "until": round(min(until or now + LEASE, now + LEASE), 3)}

@@ -25,6 +25,7 @@ from newswire.server.auth.access import Access, Denied
 from newswire.server.auth.jwks import JwksUrl
 from newswire.server.auth.keys import ALGORITHMS, HMAC, WEAK, Key
 from newswire.server.auth.patterns import read_grants
+from newswire.validate import check_flag, check_kind, check_list, check_seconds
 from newswire.wire.payload import is_writable
 
 logger: logging.Logger = logging.getLogger("newswire.server")
@@ -59,6 +60,7 @@ class Tokens:
 
     Raises:
         ValueError: there is no such algorithm.
+        TypeError: an argument is of another kind.
         ImportError: PyJWT is not installed.
     """
 
@@ -72,6 +74,15 @@ class Tokens:
         algorithms: Collection[str] = (),
         leeway: float = 0.0,
     ) -> None:
+        for name, values in (("keys", keys), ("audiences", audiences), ("algorithms", algorithms)):
+            check_list(name, values)
+        for key in keys:
+            check_kind("each of `keys`", key, Key)
+        if url is not None:
+            check_kind("url", url, JwksUrl)
+        if issuer is not None:
+            check_kind("issuer", issuer, str)
+        check_seconds("leeway", leeway)
         if unknown := set(algorithms) - ALGORITHMS:
             raise ValueError(f"{min(unknown)!r:.40} is no algorithm; there are {', '.join(sorted(ALGORITHMS))}")
         with Extra("verifying tokens", "auth"):
@@ -307,7 +318,8 @@ def new_token(
         clock: gives the seconds since the Unix epoch.
 
     Raises:
-        ValueError: a pattern or the subject is not valid.
+        ValueError: a pattern, the subject, `ttl`, `admin` or `algorithm` is not valid.
+        TypeError: the secret or the subject is no text.
         ImportError: PyJWT is not installed.
     """
     with Extra("making tokens", "auth"):
@@ -315,9 +327,14 @@ def new_token(
 
     from newswire.server.auth.keys import secret_key
 
+    check_seconds("ttl", ttl)
+    check_flag("admin", admin)
+    if algorithm not in HMAC:
+        raise ValueError(f"algorithm is {', '.join(sorted(HMAC))}, not {algorithm!r:.60}: a secret signs")
     now = clock()
     claims: dict[str, Any] = {"jti": secrets.token_urlsafe(12), "iat": round(now, 3)}
     if subject is not None:
+        check_kind("subject", subject, str)
         check_subject(subject)
         claims["sub"] = subject
     if ttl is not None:
@@ -325,7 +342,7 @@ def new_token(
     for name, patterns in (("subscribe", subscribe), ("publish", publish)):
         if patterns:
             try:
-                claims[name] = list(read_grants(list(patterns)))
+                claims[name] = list(read_grants(patterns if isinstance(patterns, str) else list(patterns)))
             except ValueError as error:
                 raise ValueError(f"{name} {error}") from None
     if admin:
