@@ -376,6 +376,21 @@ async def streams_to_head(request: Request, response: Response) -> None:
     await healthy(request, response)
 
 
+@fault("head-hangs")
+async def goes_on_after_head(request: Request, response: Response) -> None:
+    if request.method == "HEAD":
+        await response.raw(f"HTTP/1.1 200 OK\r\n{GOOD}\r\n".encode())
+        await asyncio.sleep(3600)
+    await healthy(request, response)
+
+
+@fault("head-late")
+async def no_answer_to_a_reconnect(request: Request, response: Response) -> None:
+    if request.cursor is not None:
+        await asyncio.sleep(3600)
+    await healthy(request, response)
+
+
 @fault("cors-credentials")
 async def any_origin(request: Request, response: Response) -> None:
     await response.head(headers=GOOD + "Access-Control-Allow-Origin: *\r\nAccess-Control-Allow-Credentials: true\r\n")

@@ -261,6 +261,9 @@ def resume(first: Watched, again: Watched, after: Block) -> Findings:
         again: the second, which said the id of `after`.
         after: an event of the first.
     """
+    if again.status is None and again.error is None:
+        yield finding("head-late", ERROR, f"a reconnect got no answer in {again.seconds:.0f} s")
+        return
     if again.status in BUSY:  # for another reason than its cursor
         yield finding("status", ERROR, f"a reconnect got {_answer(again)}")
         return
@@ -313,12 +316,16 @@ def compressed(plain: Watched, packed: Watched) -> Findings:
         yield finding("compression-holds-back", ERROR, what)
 
 
-def head_request(seen: Watched) -> Findings:
-    """What HEAD gets."""
+def head_request(seen: Watched, after: Watched | None) -> Findings:
+    """What HEAD gets, and another one after it on the same connection."""
     if seen.status is None and seen.error is None:
         yield finding("head-hangs", WARNING, f"HEAD got no answer in {seen.seconds:.0f} s")
     elif seen.status == 200 and not seen.ended and seen.cut is None:
         yield finding("head-hangs", WARNING, f"the answer to HEAD did not end in {seen.seconds:.0f} s")
+    elif after is not None and after.status is None and after.error is None:
+        # The application goes on with a body that no one gets. A proxy gives the connection to the next reader.
+        what = f"after HEAD, the next request on the connection got no answer in {after.seconds:.0f} s"
+        yield finding("head-hangs", WARNING, what)
 
 
 def _key(event: Block) -> tuple[str, ...]:

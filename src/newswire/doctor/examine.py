@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -86,19 +86,19 @@ async def examine(patient: Patient, progress: Callable[[str], object] = lambda s
     except ImportError as error:
         raise ImportError("the doctor needs httpx2: pip install 'newswire[client]'") from error
     found: list[Finding] = []
-    async with _client(httpx2, verify=True) as client:
-        examination = _Examination(client, patient, progress)
+    async with _clients(httpx2, verify=True) as clients:
+        examination = _Examination(clients, patient, progress)
         seen, others = await examination.watch_all()
-        cookies = client.cookies  # a reader that reconnects brings them: a balancer, or a login, knows it by one
+        cookies = clients.each.cookies  # a reader that reconnects brings them: a balancer, or a login, knows it by one
     if seen.certificate:
         found.append(finding("tls", Severity.ERROR, f"the certificate is refused: {seen.error or ''}"[:300]))
-        async with _client(httpx2, verify=False) as client:
-            examination = _Examination(client, patient, progress)
+        async with _clients(httpx2, verify=False) as clients:
+            examination = _Examination(clients, patient, progress)
             seen, others = await examination.watch_all()
             found += await examination.look(seen, others)
     elif seen.status is not None:
-        async with _client(httpx2, verify=True, cookies=cookies) as client:
-            examination = _Examination(client, patient, progress)
+        async with _clients(httpx2, verify=True, cookies=cookies) as clients:
+            examination = _Examination(clients, patient, progress)
             found += await examination.look(seen, others)
     elif seen.error is None:
         what = f"no answer came within {seen.seconds:.0f} s: the server waits for its first event, or something buffers"
@@ -113,7 +113,16 @@ async def examine(patient: Patient, progress: Callable[[str], object] = lambda s
     )
 
 
-def _client(httpx2: Any, *, verify: bool, cookies: Any = None) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Clients:
+    """HTTP clients: one that opens a connection for each request, and one that keeps its connection for the next."""
+
+    each: Any
+    kept: Any
+
+
+@contextlib.asynccontextmanager
+async def _clients(httpx2: Any, *, verify: bool, cookies: Any = None) -> AsyncIterator[_Clients]:
     context: ssl.SSLContext = httpx2.create_ssl_context(verify=verify)
     try:
         import h2  # noqa: F401
@@ -121,10 +130,15 @@ def _client(httpx2: Any, *, verify: bool, cookies: Any = None) -> Any:
         http2 = False
     else:
         http2 = True
-    limits = httpx2.Limits(max_keepalive_connections=0)
-    return httpx2.AsyncClient(
-        verify=context, http2=http2, timeout=None, follow_redirects=True, limits=limits, cookies=cookies
-    )
+
+    def client(kept: int) -> Any:
+        limits = httpx2.Limits(max_keepalive_connections=kept)
+        return httpx2.AsyncClient(
+            verify=context, http2=http2, timeout=None, follow_redirects=True, limits=limits, cookies=cookies
+        )
+
+    async with client(0) as each, client(1) as kept:
+        yield _Clients(each, kept)
 
 
 @dataclass(slots=True)
@@ -133,13 +147,14 @@ class _Others:
 
     packed: Watched | None = None
     head: Watched | None = None
+    after_head: Watched | None = None  # on the same connection
 
 
 class _Examination:
     """The connections of one examination."""
 
-    def __init__(self, client: Any, patient: Patient, progress: Callable[[str], object]) -> None:
-        self._client = client
+    def __init__(self, clients: _Clients, patient: Patient, progress: Callable[[str], object]) -> None:
+        self._clients = clients
         self._patient = patient
         self._progress = progress
         self._repeatable = patient.method == "GET"
@@ -150,7 +165,8 @@ class _Examination:
         if patient.origin is not None:
             headers["Origin"] = patient.origin
         more = {"method": patient.method, "body": patient.body, **more}
-        return await watch(self._client, patient.url, seconds=seconds, headers=headers, **more)
+        client = more.pop("client", self._clients.each)
+        return await watch(client, patient.url, seconds=seconds, headers=headers, **more)
 
     async def watch_all(self) -> tuple[Watched, _Others]:
         """The long watch, and beside it what must not wait for it."""
@@ -172,10 +188,17 @@ class _Examination:
                 await asyncio.wait_for(opened.wait(), checks.LATE)
             return await self._watch(seconds, **more)
 
-        seen, others.packed, others.head = await asyncio.gather(
+        async def heads() -> tuple[Watched, Watched | None]:
+            seconds = min(_HEAD_SECONDS, patient.seconds)
+            head = await beside(seconds, method="HEAD", client=self._clients.kept)
+            if head.status is None or not head.ended:
+                return head, None
+            return head, await self._watch(seconds, method="HEAD", client=self._clients.kept)
+
+        seen, others.packed, (others.head, others.after_head) = await asyncio.gather(
             first(),
             beside(patient.seconds, headers={"Accept-Encoding": "gzip, deflate"}),
-            beside(min(_HEAD_SECONDS, patient.seconds), method="HEAD"),
+            heads(),
         )
         return seen, others
 
@@ -194,7 +217,7 @@ class _Examination:
         if others.packed is not None:
             found += checks.compressed(seen, others.packed)
         if others.head is not None:
-            found += checks.head_request(others.head)
+            found += checks.head_request(others.head, others.after_head)
         if self._repeatable:
             found += await self._reconnect(seen, found)
         return found
@@ -216,7 +239,7 @@ class _Examination:
             await asyncio.sleep(_PAUSE)
             again = await self._watch(seconds, headers=headers, enough=whole)
         found = list(checks.resume(seen, again, after))
-        if any(each.code == "cursor-refused" for each in found):
+        if any(each.code in ("cursor-refused", "head-late") for each in found):
             return found
         self._progress("reconnecting with a Last-Event-ID that the server does not know")
         unknown = await self._watch(

@@ -175,7 +175,10 @@ retry: is a number of milliseconds in ASCII digits; readers ignore anything else
 A retry: below 500 ms makes all readers come back at once after each restart. 2000 or more, with jitter.
 
 [head-hangs]
-Answer HEAD with the headers alone. Monitoring and link previews send it, and the connection stays occupied.
+Answer HEAD with the headers alone, and end there: a body that no reader gets keeps the connection occupied, and a
+proxy that sends the next reader's request on it gets no answer. Monitoring and link previews send HEAD.
+Starlette:   a Route for GET answers HEAD too: return a Response without a body if request.method is HEAD
+newswire:    its streams end after the headers
 
 [cors-credentials]
 With Access-Control-Allow-Credentials the origin must be named: browsers refuse `*`.
