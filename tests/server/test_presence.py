@@ -16,7 +16,8 @@ from tests.fixtures.serve import PATIENCE, Reader, Serve
 from newswire.server.auth import new_token
 
 SECRET = "a secret of thirty-two bytes, or more"
-FLAGS = ("--presence", "room.*", "--presence-grace", "100ms", "--max-state", "100")
+FLAGS = ("--presence", "room.*", "--presence-grace", "100ms", "--max-state", "100",
+         "--cors-origin", "https://page.example")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -162,6 +163,30 @@ def test_what_is_refused(open_to_all: Serve, path: str, status: int, code: str, 
         problem = json.loads(reader.answer.read())
     assert problem["code"] == code
     assert detail in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({}, 200),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "https://evil.example", "sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),  # a picture's
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"origin": "https://page.example", "sec-fetch-site": "cross-site"}, 200),
+    ],
+)
+def test_a_foreign_page_makes_no_one_come(open_to_all: Serve, headers: dict[str, str], status: int) -> None:
+    """Who comes is stored and shown to others, although it is a GET; to read is refused by the browser."""
+    url = f"{open_to_all.url}/channels/room.9?member=eve&presence="
+    with Reader(f"{url}join", headers) as reader:
+        assert reader.answer.status_code == status
+        if status == 403:
+            assert json.loads(reader.answer.read())["code"] == "foreign_origin"
+    with Reader(url.replace("member=eve&", "") + "watch", headers) as reader:
+        assert reader.answer.status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ a member that nothing reads would be a slip that revokes the wrong thing.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from starlette.requests import Request
@@ -58,6 +59,10 @@ async def revoke(request: Request) -> JsonAnswer:
     until = found.get("until")
     if until is not None and (isinstance(until, bool) or not isinstance(until, (int, float))):
         raise bad_member("invalid_revocation", "until", "until is a time in seconds since the Unix epoch")
+    if until is not None and until <= time.time():  # as a number of seconds from now is: it would be forgotten at once
+        raise bad_member(
+            "invalid_revocation", "until", "until has passed: it is a time in seconds since the Unix epoch"
+        )
     subject, token = (text_of(found, name, "invalid_revocation") for name in ("subject", "token"))
     return await _revoke(auth, access, subject, token, until=until)
 

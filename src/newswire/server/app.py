@@ -254,7 +254,7 @@ async def _stream(
             live=query.choice("live", "0", "1") == "1",
             max_rate=query.number("max_rate"),
             coalesce=query.number("coalesce"),
-            presence=presence.member_of(service, allowed, query),
+            presence=presence.member_of(service, request, allowed, query),
         )
     except InvalidChannel:
         raise

@@ -2,6 +2,8 @@
 
 The member of a stream is the user of its credential, and no other: a client can't come as somebody else. Where the
 server asks for no credentials, `member=` says who it is. A client without either is a visitor, who only counts.
+
+Who comes is stored, so a page that may not publish may not make its user come either, although that is a GET.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from newswire.hub.presence.presences import Presence
 from newswire.server.auth import Access, allow_all
 from newswire.server.service import Service, service_of
 from newswire.serving.answers import NO_STORE, JsonAnswer
+from newswire.serving.origins import foreign, is_foreign
 from newswire.wire.event import Event
 from newswire.wire.payload import read_json
 from newswire.wire.reserved import COUNT
@@ -102,7 +105,7 @@ def _presence_of(service: Service, channel: str) -> Presence:
         raise not_found(f"channel {channel[:100]!r} has no members here") from None
 
 
-def member_of(service: Service, access: Access | None, query: Query) -> Member | bool:
+def member_of(service: Service, request: Request, access: Access | None, query: Query) -> Member | bool:
     """What a stream's query says: a member, True for a client that only watches, False for none of it.
 
     Raises:
@@ -115,6 +118,8 @@ def member_of(service: Service, access: Access | None, query: Query) -> Member |
             if value is not None:
                 raise Problem(400, "invalid_query", f"{name} is for presence=join", field=name)
         return asked is not None
+    if is_foreign(request.headers, service.settings.cors_origins):
+        raise foreign(request.headers.get("origin"), service.settings.variable("cors_origins"))
     member = _member_id(service, access, query)
     try:
         found = None if state is None else read_json(state)

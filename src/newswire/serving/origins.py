@@ -9,6 +9,7 @@ What pages of configured origins may do is a `Grants`: `newswire serve` and `new
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,7 +85,7 @@ class Origins:
             if scope["method"] in _READS:
                 await self._app(scope, receive, send)  # the browser will not let the page see the answer
             else:
-                await _foreign(origin, self._variable)(scope, receive, send)
+                await foreign(origin, self._variable)(scope, receive, send)
         elif scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
             answer = Response(status_code=204, headers=self._grants.preflight)
             self._grant(answer.headers, origin)
@@ -127,8 +128,30 @@ def is_own(headers: Headers, origin: str) -> bool:
     return origin.partition("://")[2].lower() == headers.get("host", "").lower()
 
 
-def _foreign(origin: str, variable: str) -> Problem:
-    detail = (
-        f"pages of {origin[:100]} may not send this here: allow them with --cors-origin {origin[:100]} (or {variable})"
-    )
+def is_foreign(headers: Headers, allowed: Collection[str]) -> bool:
+    """Whether a page made the request that is neither the server's own nor of an origin in `allowed`, in lower case.
+
+    For what a GET must not do for such a page: its answer can't be read, but it was done. A picture's request has no
+    `Origin`; there the browser says where it comes from, if it trusts the connection.
+    """
+    origin = headers.get("origin")
+    if origin is not None and ("*" in allowed or origin.lower() in allowed):
+        return False
+    if origin is None:
+        return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+    return not is_own(headers, origin)
+
+
+def foreign(origin: str | None, variable: str) -> Problem:
+    """The answer to a page that may not do what it asks for.
+
+    Args:
+        origin: the page's; None: it was not said.
+        variable: of the environment, that sets which may.
+    """
+    if origin is None:
+        detail = f"pages of other origins may not do this here: allow theirs with --cors-origin (or {variable})"
+    else:
+        shown = origin[:100]
+        detail = f"pages of {shown} may not send this here: allow them with --cors-origin {shown} (or {variable})"
     return Problem(403, "foreign_origin", detail)

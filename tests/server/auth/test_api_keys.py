@@ -62,6 +62,10 @@ def test_a_file_that_breaks_while_it_is_used(tmp_path: Path, caplog: pytest.LogC
     os.remove(file)
     keys._due = 0.0
     assert keys.verify(key).publish == (">",)
+    os.mkfifo(file)  # to read it would wait for a writer
+    keys._due = 0.0
+    assert keys.verify(key).publish == (">",)
+    os.remove(file)
     with pytest.raises(ValueError, match="can't be read"):
         ApiKeys(file)
 
@@ -69,7 +73,8 @@ def test_a_file_that_breaks_while_it_is_used(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     "change",
     [{"hash": "md5:00"}, {"hash": "sha256:00"}, {"hash": "sha256:zz"}, {"publish": ["a..b"]}, {"publishes": [">"]},
-     {"id": 5}, {"created": "soon"}, {"hash": 5}, {"sub": 5},
+     {"id": 5}, {"created": "soon"}, {"created": "nan"}, {"created": float("inf")},
+     {"created": 1795862542783}, {"hash": 5}, {"sub": 5},
      {"sub": "\ud800"}],
 )  # fmt: skip
 def test_a_line_that_is_no_key(tmp_path: Path, change: dict[str, object]) -> None:

@@ -131,6 +131,7 @@ def test_who_may_revoke_what(two: tuple[Serve, Serve]) -> None:
         ('{"token": "\\udc00"}', "token"),
         ('{"sub": "a"}', "sub"),
         ('{"subject": "a", "until": "soon"}', "until"),
+        ('{"subject": "a", "until": 3600}', "until"),  # the time from now: it would be forgotten at once
         ("[]", "body"),
         ("{", "body"),
     ],

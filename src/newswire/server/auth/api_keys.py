@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import secrets
+import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import Any, Final
 from newswire.delivery.ticket_request import check_subject
 from newswire.server.auth.access import Access
 from newswire.server.auth.patterns import read_grants
-from newswire.server.auth.tokens import invalid
+from newswire.server.auth.tokens import FOREVER, invalid
 from newswire.wire.payload import is_writable
 
 logger: logging.Logger = logging.getLogger("newswire.server")
@@ -82,6 +83,8 @@ class ApiKeys:
         self._due = time.monotonic() + _LOOK
         try:
             state = os.stat(self._path)
+            if not stat.S_ISREG(state.st_mode):  # a pipe was read to its end at the start, and would hold up the server
+                raise ValueError("it is no file that can be read again")
             if (state.st_mtime_ns, state.st_ino, state.st_size) != self._seen:
                 self._keys, self._seen = self._read()
                 logger.info("%s has changed: it has %d API keys", self._path, len(self._keys))
@@ -102,10 +105,13 @@ def _read_line(line: str) -> tuple[str, bytes, Access]:
     algorithm, _, digest = str(value["hash"]).partition(":")
     if algorithm != "sha256" or len(bytes.fromhex(digest)) != 32:
         raise ValueError("its hash is not of the form sha256:…")
+    created = float(value.get("created", 0.0))
+    if not 0 <= created < FOREVER:  # its subject could never be revoked
+        raise ValueError("its created is no time in seconds")
     access = Access(
         subject=subject,
         token=str(value["id"]),
-        issued=float(value.get("created", 0.0)),
+        issued=created,
         subscribe=read_grants(value.get("subscribe")),
         publish=read_grants(value.get("publish")),
         admin=value.get("admin") is True,

@@ -37,7 +37,7 @@ _KNOWN: Final = 4096  # tokens whose check is remembered: verifying costs 20 to 
 # As RFC 7515 writes it, without padding: a text with more in it would be the same token under another name.
 _FORM: Final = re.compile(r"[\w-]+\.[\w-]*\.[\w-]*", re.ASCII)
 _TIME: Final = re.compile(r"\((exp|nbf|iat)\)")  # in PyJWT's words, the claim that it means
-_FOREVER: Final = 253402300800.0  # the year 10000: past it a time is a slip
+FOREVER: Final = 253402300800.0  # the year 10000: past it a time is a slip
 
 
 def invalid(reason: str, detail: str) -> Denied:
@@ -283,7 +283,7 @@ def _time(claims: dict[str, Any], name: str) -> float | None:
         seconds = float(value)
     except (TypeError, ValueError, OverflowError):
         seconds = -1.0
-    if not 0 <= seconds < _FOREVER:
+    if not 0 <= seconds < FOREVER:
         raise invalid("bad_claim", f"the token's claim {name} is no time in seconds")
     return seconds
 
