@@ -108,6 +108,25 @@ async def client() -> AsyncIterator[httpx2.AsyncClient]:
         yield running
 
 
+async def test_what_is_passed_on_is_the_upstreams(
+    upstream: Upstream, client: httpx2.AsyncClient, tmp_path: Path
+) -> None:
+    """With its own request id, also where the relay gives ids; with a length only where it counts; from any path."""
+
+    async def script(call: Call) -> None:
+        given = {"x_request_id": "req_1"} if call.method == "POST" else {}
+        await call.answer(200, call.target.encode(), content_length="3", **given)
+
+    upstream.script = script
+    with Serve(tmp_path, "--upstream", upstream.url, "--log-format", "json", command="relay") as relay:
+        answer = await client.post(f"{relay.url}/v1/a%0Ab%0D%0A")
+        assert (answer.status_code, answer.text) == (200, "/v1/a%0Ab%0D%0A")
+        assert answer.headers.get_list("x-request-id") == ["req_1"]
+        answer = await client.get(f"{relay.url}/v1/models", headers={"x-request-id": "mine"})
+        assert (answer.status_code, answer.text) == (200, "/v1/models")
+        assert len(answer.headers["x-request-id"]) == 16
+
+
 PAGE = "https://a.example"
 FROM_PAGE = {"origin": PAGE}
 

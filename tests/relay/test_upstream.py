@@ -102,6 +102,28 @@ async def test_what_is_no_stream_is_a_502_that_says_why(world: World, script: An
     assert said["error"]["message"] == said["detail"]
 
 
+async def test_a_status_that_http_does_not_have(world: World) -> None:
+    """It is a 502, for a completion and for all else: no server could pass it on."""
+
+    async def script(call: Call) -> None:
+        await call.answer(999, b"go away")
+
+    world.upstream.script = script
+    for answer in (await world.ask(), await world.get("/v1/models")):
+        problem = json.loads(await answer.response.aread())
+        assert (answer.response.status_code, problem["code"]) == (502, "upstream_unreachable")
+        assert "the status 999" in problem["detail"]
+
+
+async def test_a_url_that_is_too_long_together_with_the_upstreams(world: World) -> None:
+    """The path alone is allowed; the upstream is not asked."""
+    path = "/" + "a" * 65_535
+    for answer in (await world.get(path), await world.ask(path=f"{path[: -len(CHAT_PATH)]}{CHAT_PATH}")):
+        problem = json.loads(await answer.response.aread())
+        assert (answer.response.status_code, problem["code"]) == (400, "invalid_path")
+    assert world.upstream.calls == []
+
+
 async def test_a_redirect_within_the_origin_is_followed(world: World) -> None:
     """With the request as it was."""
 

@@ -179,7 +179,7 @@ def test_what_is_refused(open_to_all: Serve, path: str, status: int, code: str, 
     ],
 )
 def test_a_foreign_page_makes_no_one_come(open_to_all: Serve, headers: dict[str, str], status: int) -> None:
-    """Who comes is stored and shown to others, although it is a GET; to read is refused by the browser."""
+    """Its user would be stored, and shown to others, although it is a GET. Watching stores nothing."""
     url = f"{open_to_all.url}/channels/room.9?member=eve&presence="
     with Reader(f"{url}join", headers) as reader:
         assert reader.answer.status_code == status

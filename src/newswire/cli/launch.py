@@ -264,8 +264,9 @@ class _Config(Config):
         """
         super().load()
         if self.json_logs:
-            trusted = self.forwarded_allow_ips if self.proxy_headers else ()
-            self.loaded_app = RequestIds(self.loaded_app, trusted)
+            proxies = self.forwarded_allow_ips if self.proxy_headers else ()
+            named = proxies if isinstance(proxies, list) else ()  # a str is uvicorn's own default
+            self.loaded_app = RequestIds(self.loaded_app, named)
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG, 10, 10)

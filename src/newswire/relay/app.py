@@ -30,7 +30,7 @@ from newswire.relay.proxy import ProxiedRequest
 from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal, refusal_of, send_refusal
 from newswire.relay.start import fingerprint, format_of, start_run
-from newswire.relay.upstream import Upstream, check_client, library_of
+from newswire.relay.upstream import Upstream, check_client, new_request
 from newswire.relay.upstream_call import RelayStats, UpstreamCall
 from newswire.runs.dialects import DIALECTS
 from newswire.runs.store.record import Record
@@ -215,7 +215,7 @@ class Relay:
         client = self._http()
         headers = for_upstream(request.headers, cookies=self._options.cookies, stream=True)
         call = UpstreamCall(
-            request=library_of(client).Request("POST", url, headers=headers, content=body),
+            request=new_request(client, "POST", url, headers=headers, content=body),
             client=client,
             body=body,
             format=format,

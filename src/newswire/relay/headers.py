@@ -58,6 +58,8 @@ def for_client(headers: Iterable[tuple[bytes, bytes]], *, cookies: bool) -> list
     left_out = _ONE_CONNECTION | _NOT_FOR_CLIENT | _named_by_connection(lower)
     if not cookies:
         left_out |= {b"set-cookie", b"set-cookie2"}
+    if any(name == b"transfer-encoding" for name, _ in lower):
+        left_out |= {b"content-length"}  # RFC 9112, section 6.3: what it says is overridden, and must not go on
     return [(name, value) for name, value in lower if name not in left_out and not name.startswith(_CORS)]
 
 

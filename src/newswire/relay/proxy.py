@@ -15,7 +15,7 @@ from newswire.relay.headers import as_stream, for_client, for_upstream
 from newswire.relay.options import RelayOptions
 from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal
-from newswire.relay.upstream import library_of, send, set_timeouts
+from newswire.relay.upstream import library_of, new_request, send, set_timeouts
 
 logger: logging.Logger = logging.getLogger("newswire.runs")
 
@@ -78,7 +78,7 @@ class ProxiedRequest:
                 headers.append((b"content-length", length.encode()))
         else:
             self._wholly_read.set()
-        request = library_of(self._client).Request(self._request.method, self._url, headers=headers, content=content)
+        request = new_request(self._client, self._request.method, self._url, headers=headers, content=content)
         set_timeouts(request, self._options)
         return request
 

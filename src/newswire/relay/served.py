@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -55,9 +56,11 @@ def create_relay(settings: RelaySettings, *, stats_folder: Path | None = None) -
         stats_folder: where several worker processes share their stats.
     """
     service = _Service(settings, stats_folder)
+    rest = Mount("", app=service.relay)
+    rest.path_regex = re.compile(rest.path_regex.pattern, re.DOTALL)  # line feeds in a path too
     app = Starlette(
         lifespan=service.lifespan,
-        routes=[*service.routes(), Mount("", app=service.relay)],
+        routes=[*service.routes(), rest],
         middleware=service.middleware(),
         exception_handlers=dict(HANDLERS),
     )

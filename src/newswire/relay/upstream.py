@@ -161,11 +161,29 @@ async def send(client: Any, request: Any, *, body: bytes | None) -> Any:
 async def _send_once(client: Any, request: Any) -> Any:
     httpx = library_of(request)
     try:
-        return await client.send(request, stream=True, auth=None, follow_redirects=False)
+        response = await client.send(request, stream=True, auth=None, follow_redirects=False)
     except httpx.TimeoutException as error:
         raise refusal(504, "upstream_timeout", f"the upstream said nothing in time ({_reason(error)})") from error
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise refusal(502, "upstream_unreachable", f"the upstream can't be reached ({_reason(error)})") from error
+    if not 100 <= response.status_code <= 599:  # RFC 9110, section 15: to be treated as a 5xx; a server can't send it
+        await response.aclose()
+        detail = f"the upstream answered with the status {response.status_code}, which HTTP does not have"
+        raise refusal(502, "upstream_unreachable", detail)
+    return response
+
+
+def new_request(client: Any, method: str, url: str, *, headers: Any, content: Any) -> Any:
+    """A request of the client's library.
+
+    Raises:
+        RelayRefused: the library makes none of this URL: it is too long, together with the upstream's.
+    """
+    httpx = library_of(client)
+    try:
+        return httpx.Request(method, url, headers=headers, content=content)
+    except httpx.InvalidURL as error:
+        raise refusal(400, "invalid_path", f"no request to the upstream can have this path: {error}") from None
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,7 @@
 The member of a stream is the user of its credential, and no other: a client can't come as somebody else. Where the
 server asks for no credentials, `member=` says who it is. A client without either is a visitor, who only counts.
 
-Who comes is stored, so a page that may not publish may not make its user come either, although that is a GET.
+That is stored, so a page that may not publish may not make its user come either, although that is a GET.
 """
 
 from __future__ import annotations

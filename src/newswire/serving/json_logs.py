@@ -33,6 +33,8 @@ _ID: Final = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 class RequestIds:
     """Gives each request an id: that of `X-Request-ID` from a trusted proxy, or a new one. The answer has it, too.
 
+    An answer that has one keeps it alone: a relay's upstream gave it, and clients would read two as one.
+
     It is the outermost application.
 
     Args:
@@ -60,7 +62,9 @@ class RequestIds:
 
         async def naming(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message["headers"], header]}
+                headers = message["headers"]
+                if all(name != b"x-request-id" for name, _ in headers):
+                    message = {**message, "headers": [*headers, header]}
             await send(message)
 
         return naming
