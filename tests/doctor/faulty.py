@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 import re
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -407,7 +408,7 @@ async def silent(request: Request, response: Response) -> None:
 
 
 @contextmanager
-def serving(serve: Fault) -> Iterator[str]:
+def serving(serve: Fault, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """A server on a free port, in a thread; gives the stream's address."""
     loop = asyncio.new_event_loop()
     ready: list[str] = []
@@ -435,8 +436,8 @@ def serving(serve: Fault) -> Iterator[str]:
             writer.transport.abort()
 
     async def main() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        ready.append(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/events")
+        server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=tls)
+        ready.append(f"{'http' if tls is None else 'https'}://127.0.0.1:{server.sockets[0].getsockname()[1]}/events")
         started.set()
         await stop.wait()
         server.close()

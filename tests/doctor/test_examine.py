@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import fastapi.sse
@@ -20,6 +22,7 @@ from starlette.routing import Route
 from tests.docs.test_docs import serving as serving_app
 from tests.doctor.faulty import FAULTS, GOOD, Request, healthy, numbers, serving
 from tests.doctor.faulty import Response as Answer
+from tests.fixtures.proxies import make_certificate
 from tests.fixtures.serve import Serve
 
 from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
@@ -234,6 +237,50 @@ async def test_an_origin_that_may_not_read() -> None:
     with serving(healthy) as url:
         report = await report_of(url, origin="https://app.example")
     assert [each.code for each in report.findings] == ["cors"]
+
+
+SECRETS = {"Authorization": "Bearer t", "Cookie": "a=b", "X-Api-Key": "k", "X-Tenant-Id": "7", "X-Other": "o"}
+
+
+@pytest.mark.slow
+async def test_credentials_stay_with_their_origin() -> None:
+    """They follow no redirect to another origin; other headers do."""
+    seen: list[Request] = []
+
+    async def here(request: Request, answer: Answer) -> None:
+        seen.append(request)
+        await answer.head("307 Temporary Redirect", f"Location: {there}\r\nContent-Length: 0\r\n", chunked=False)
+
+    async def elsewhere(request: Request, answer: Answer) -> None:
+        seen.append(request)
+        await healthy(request, answer)
+
+    with serving(elsewhere) as there, serving(here) as url:
+        await report_of(url, 0.3, headers=SECRETS)
+        home = url.split("/")[2]
+    sent = {(request.headers["host"] == home): request.headers for request in seen}
+    assert sorted(sent) == [False, True]
+    names = {name.lower() for name in SECRETS}
+    assert names <= set(sent[True])
+    assert names & set(sent[False]) == {"x-other"}
+
+
+@pytest.mark.slow
+async def test_credentials_stay_with_a_server_that_proves_who_it_is(tmp_path: Path) -> None:
+    """A certificate that is refused is examined further, without them."""
+    seen: list[Request] = []
+
+    async def serve(request: Request, answer: Answer) -> None:
+        seen.append(request)
+        await healthy(request, answer)
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*make_certificate(tmp_path))
+    with serving(serve, context) as url:
+        report = await report_of(url.replace("https://", "https://me:pass@"), 0.3, headers=SECRETS)
+    assert report.findings[0].code == "tls"
+    assert "no credentials" in report.findings[0].what
+    assert {name for request in seen for name in request.headers} & {name.lower() for name in SECRETS} == {"x-other"}
 
 
 async def test_nobody_there() -> None:

@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from newswire.doctor import checks
 from newswire.doctor.findings import Finding, Severity, finding
 from newswire.doctor.watch import Block, Watched, watch
+from newswire.redact import is_credential, without_userinfo
 
 _HEAD_SECONDS: Final = 5.0
 _RESUME_SECONDS: Final = 5.0
@@ -86,18 +87,20 @@ async def examine(patient: Patient, progress: Callable[[str], object] = lambda s
     except ImportError as error:
         raise ImportError("the doctor needs httpx2: pip install 'newswire[client]'") from error
     found: list[Finding] = []
-    async with _clients(httpx2, verify=True) as clients:
+    async with _clients(httpx2, patient) as clients:
         examination = _Examination(clients, patient, progress)
         seen, others = await examination.watch_all()
         cookies = clients.each.cookies  # a reader that reconnects brings them: a balancer, or a login, knows it by one
     if seen.certificate:
-        found.append(finding("tls", Severity.ERROR, f"the certificate is refused: {seen.error or ''}"[:300]))
-        async with _clients(httpx2, verify=False) as clients:
-            examination = _Examination(clients, patient, progress)
+        what = f"the certificate is refused, so the server gets no credentials: {seen.error or ''}"
+        found.append(finding("tls", Severity.ERROR, what[:300]))
+        stranger = _without_credentials(patient)
+        async with _clients(httpx2, stranger, verify=False) as clients:
+            examination = _Examination(clients, stranger, progress)
             seen, others = await examination.watch_all()
             found += await examination.look(seen, others)
     elif seen.status is not None:
-        async with _clients(httpx2, verify=True, cookies=cookies) as clients:
+        async with _clients(httpx2, patient, cookies=cookies) as clients:
             examination = _Examination(clients, patient, progress)
             found += await examination.look(seen, others)
     elif seen.error is None:
@@ -122,7 +125,17 @@ class _Clients:
 
 
 @contextlib.asynccontextmanager
-async def _clients(httpx2: Any, *, verify: bool, cookies: Any = None) -> AsyncIterator[_Clients]:
+async def _clients(
+    httpx2: Any, patient: Patient, *, verify: bool = True, cookies: Any = None
+) -> AsyncIterator[_Clients]:
+    async def keep_credentials(request: Any) -> None:
+        """Send a redirect to another origin without them; of `Authorization` and cookies the library does so."""
+        home, url = httpx2.URL(patient.url), request.url
+        if (url.scheme, url.host, url.port) != (home.scheme, home.host, home.port):
+            for name in filter(is_credential, patient.headers):
+                if name.lower() != "cookie":  # here it would be one that this origin has set
+                    request.headers.pop(name, None)
+
     context: ssl.SSLContext = httpx2.create_ssl_context(verify=verify)
     try:
         import h2  # noqa: F401
@@ -134,11 +147,22 @@ async def _clients(httpx2: Any, *, verify: bool, cookies: Any = None) -> AsyncIt
     def client(kept: int) -> Any:
         limits = httpx2.Limits(max_keepalive_connections=kept)
         return httpx2.AsyncClient(
-            verify=context, http2=http2, timeout=None, follow_redirects=True, limits=limits, cookies=cookies
+            verify=context,
+            http2=http2,
+            timeout=None,
+            follow_redirects=True,
+            limits=limits,
+            cookies=cookies,
+            event_hooks={"request": [keep_credentials]},
         )
 
     async with client(0) as each, client(1) as kept:
         yield _Clients(each, kept)
+
+
+def _without_credentials(patient: Patient) -> Patient:
+    headers = {name: value for name, value in patient.headers.items() if not is_credential(name)}
+    return replace(patient, url=without_userinfo(patient.url), headers=headers)
 
 
 @dataclass(slots=True)
