@@ -28,15 +28,23 @@ def check_positive(options: object, *names: str, none: str = "", whole: bool = F
     Raises:
         ValueError: one is not.
     """
-    kind = "a whole number" if whole else "a number"
     for name in names:
-        value = getattr(options, name)
-        if value is None and none:
-            continue
-        if not ((is_whole(value) if whole else is_number(value)) and value > 0):
-            raise ValueError(
-                f"{name} must be {kind} greater than 0{f' (or None {none})' if none else ''}, not {shown(value)}"
-            )
+        check_greater_than_0(name, getattr(options, name), none=none, whole=whole)
+
+
+def check_greater_than_0(name: str, value: object, *, none: str = "", whole: bool = False) -> None:
+    """Check one number; see `check_positive`.
+
+    Raises:
+        ValueError: it is not greater than 0.
+    """
+    if value is None and none:
+        return
+    if not (is_number(value) and value > 0 and (is_whole(value) or not whole)):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(
+            f"{name} must be {kind} greater than 0{f' (or None {none})' if none else ''}, not {shown(value)}"
+        )
 
 
 def check_not_negative(options: object, what: str, *names: str, none: bool = False, whole: bool = False) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.client import Backoff
+from newswire.client.options import SystemClock
+from newswire.wire.event import MAX_RETRY
 
 
 @given(
@@ -40,3 +45,16 @@ def test_nonsense_is_refused(setting: dict[str, float]) -> None:
     """Delays that are negative or no numbers are refused where they are made."""
     with pytest.raises(ValueError, match=next(iter(setting))):
         Backoff(**setting)
+
+
+def test_a_wait_that_no_thread_can_wait() -> None:
+    """A server may ask for 292 million years, and `Backoff(longest=inf)` allow it: a thread waits as long as it can."""
+    asked: list[float | None] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            asked.append(timeout)
+            return True
+
+    SystemClock().wait(Backoff(longest=inf).floor(MAX_RETRY / 1000), Stop())
+    assert asked == [threading.TIMEOUT_MAX]

@@ -184,5 +184,7 @@ def test_what_goes_with_a_stream() -> None:
     """Its options, and what is to be done behind it."""
     with pytest.raises(TypeError, match="options is a StreamOptions, not RunOptions"):
         EventSourceResponse(["a"], options=RunOptions())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_shutdown is an event that can be set, or a function, not 3"):
+        EventSourceResponse(["a"], on_shutdown=3)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="background is a function to await, not 3"):
         EventSourceResponse(["a"], background=3)  # type: ignore[arg-type]

@@ -115,6 +115,27 @@ def test_retention_that_means_nothing(make: object) -> None:
         (lambda: Retention(max_events="9"), "max_events must be a whole number greater than 0"),  # type: ignore[arg-type]
         (lambda: open_log(b"memory://"), "a log's URL is a str, not b'memory://'"),  # type: ignore[arg-type]
         (lambda: Log("memory://"), "Log takes an engine, not 'memory://': open_log makes a log from a URL"),  # type: ignore[arg-type]
+        (lambda: open_log("memory://", max_bytes="3"), "max_bytes must be a whole number greater than 0, not '3'"),
+        (lambda: open_log("memory://?max_bytes=-1"), "max_bytes must be a whole number greater than 0, not -1"),
+        (
+            lambda: open_log("sqlite:///a.db", busy_timeout="3"),
+            "busy_timeout is a number of seconds, 0 or more, not '3'",
+        ),
+        (
+            lambda: open_log("sqlite:///a.db?busy_timeout=nan"),
+            "busy_timeout is a number of seconds, 0 or more, not nan",
+        ),
+        (lambda: open_log("redis://h", timeout="3"), "timeout must be a number greater than 0, not '3'"),
+        (lambda: open_log("redis://h?timeout=0"), "timeout must be a number greater than 0, not 0.0"),
+        (lambda: open_log("redis://h", create="no"), "create is True or False, not 'no'"),
+        (lambda: open_log("nats://h", timeout="3"), "timeout must be a number greater than 0, not '3'"),
+        (lambda: open_log("nats://h", replicas="3"), "replicas are 1 to 5, not '3'"),
+        (lambda: open_log("nats://h", create="no"), "create is True or False, not 'no'"),
+        (lambda: open_log("postgresql://h/d", timeout="3"), "timeout must be a number greater than 0, not '3'"),
+        (lambda: open_log("postgresql://h/d", pooler="no"), "pooler is True or False, not 'no'"),
+        (lambda: open_log("postgresql://h/d", poll="1"), "poll is a number of seconds between 0.001 and 60, not '1'"),
+        (lambda: open_log("https://h/", timeout="3"), "timeout must be a number greater than 0, not '3'"),
+        (lambda: Channels("news"), "channels is a list of names and patterns, not 'news'"),
         (lambda: open_log("memory://", retention=7), "retention is a Retention, or a mapping"),  # type: ignore[arg-type]
         (lambda: open_log("sqlite:///a.db", retention={">": 7}), "not {'>': 7}"),  # type: ignore[dict-item]
     ],

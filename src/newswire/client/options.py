@@ -190,7 +190,7 @@ class SystemClock:
         return random.random()
 
     def wait(self, seconds: float, stop: threading.Event) -> None:
-        stop.wait(seconds)
+        stop.wait(min(seconds, threading.TIMEOUT_MAX))  # a server may ask for more, and `Backoff.longest` allow it
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -100,6 +100,8 @@ class EventSourceResponse(StarletteCompatible):
             raise TypeError(f"content is hub.subscribe(...), or an iterable of events, and a {kind} is none of these")
         if isinstance(content, Subscription) and on_shutdown is not None:
             raise TypeError("on_shutdown is for iterables: a subscription's stream ends with a goodbye by itself")
+        if on_shutdown is not None and not (callable(on_shutdown) or hasattr(on_shutdown, "set")):
+            raise TypeError(f"on_shutdown is an event that can be set, or a function, not {shown(on_shutdown)}")
         if options is not None:
             check_kind("options", options, StreamOptions)
         if background is not None and not callable(background):

@@ -53,6 +53,7 @@ from newswire.log.remote import Part, RemoteEngine
 from newswire.log.retention import DEFAULT_RETENTION
 from newswire.log.retry import Outage
 from newswire.log.sqlite import SqliteLog
+from newswire.validate import check_greater_than_0, check_kind
 from newswire.wire.event import Event
 
 _CATCH_UP: Final = 50_000  # events that the stream brings for the cache alone; a cache that lacks more begins again
@@ -233,6 +234,8 @@ class EdgeEngine(RemoteEngine):
     limits: LogLimits = LogLimits(group_events=2000, group_bytes=512 * 2**10)
 
     def __init__(self, url: str, timeout: float, cache: Path | None) -> None:
+        check_kind("a log's URL", url, str)
+        check_greater_than_0("timeout", timeout)
         self._url = url
         self._timeout = timeout
         self._file = cache

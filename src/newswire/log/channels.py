@@ -201,7 +201,10 @@ class Channels:
 
         Raises:
             InvalidChannel: one of them breaks the rules, or there are none.
+            TypeError: it is one text, whose characters would be the channels.
         """
+        if isinstance(channels, str):
+            raise TypeError(f"channels is a list of names and patterns, not {str(channels)!r:.60}")
         names: set[str] = set()
         patterns: set[str] = set()
         for each in channels:

@@ -42,6 +42,7 @@ from newswire.log.memory.blocks import Channel, offset_of
 from newswire.log.memory.kept import TAKEN, Kept
 from newswire.log.position import Lives, new_epoch
 from newswire.log.retention import RetentionRules, Rules
+from newswire.validate import check_greater_than_0
 
 _BATCH: Final = 1000  # entries that a follower is given at once
 _SCAN: Final = 4096  # entries looked at for one page of a pattern, so that a read never holds the event loop long
@@ -81,6 +82,7 @@ class MemoryEngine(Engine):
         self._epoch = new_epoch()
         self._lives: Lives | None = None  # of a log that this one is a copy of
         _engines.add(self)
+        check_greater_than_0("max_bytes", max_bytes, whole=True)
         rules = Rules(retention)
         self._rules = rules
         self._kept = Kept(rules, max_bytes)

@@ -25,6 +25,7 @@ from newswire.log.nats.writer import NatsWriter
 from newswire.log.remote import PagedEngine, Part
 from newswire.log.retention import KEEP_ALL, Retention, RetentionRules
 from newswire.log.server import make_log
+from newswire.validate import check_flag, check_greater_than_0, check_kind, is_whole
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
 _MAX_PAYLOAD: Final = 2**20  # a server's, unless it is set otherwise
@@ -63,6 +64,7 @@ class NatsLog(Log):
         ca: str | None = None,
         create: bool = True,
     ) -> None:
+        check_flag("create", create)
         server = _Server(url, namespace, timeout, creds, ca)
         server.create = create
         super().__init__(NatsEngine(server, one_rule(retention), replicas, max_payload))
@@ -78,6 +80,9 @@ class _Server:
     create = True
 
     def __init__(self, url: str, namespace: str, timeout: float, creds: str | None, ca: str | None) -> None:
+        check_kind("a log's URL", url, str)
+        check_kind("namespace", namespace, str)
+        check_greater_than_0("timeout", timeout)
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError("a namespace has up to 100 letters, digits, '-' and '_'")
         self.namespace = namespace
@@ -93,8 +98,9 @@ class NatsEngine(PagedEngine):
     """The engine of a `NatsLog`."""
 
     def __init__(self, server: _Server, retention: Retention, replicas: int, max_payload: int) -> None:
-        if replicas not in (1, 2, 3, 4, 5):
-            raise ValueError(f"replicas are 1 to 5, not {replicas}")
+        if not (is_whole(replicas) and 1 <= replicas <= 5):
+            raise ValueError(f"replicas are 1 to 5, not {replicas!r:.60}")
+        check_greater_than_0("max_payload", max_payload, whole=True)
         if max_payload < 2 * _HEADERS:
             raise ValueError(f"max_payload is at least {2 * _HEADERS} bytes, not {max_payload}")
         self.limits: EngineLimits = EngineLimits(

@@ -30,6 +30,7 @@ from newswire.log.postgres.writer import PostgresWriter
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.server import make_log
+from newswire.validate import check_flags, check_greater_than_0, check_kind, is_number
 
 _DROP = "SELECT * FROM @schema@.drop_events($1, $2, $3)"
 _DROPPED = 1000  # events removed in one call: some milliseconds
@@ -84,10 +85,13 @@ class Way:
     poll: float | None
 
     def __post_init__(self) -> None:
-        if self.poll is not None and not 0.001 <= self.poll <= 60:
-            raise ValueError("poll is a number of seconds between 0.001 and 60")
-        if self.timeout <= 0:
-            raise ValueError("timeout is a number of seconds greater than 0")
+        check_kind("a log's URL", self.url, str)
+        if self.listen is not None:
+            check_kind("listen", self.listen, str)
+        if self.poll is not None and not (is_number(self.poll) and 0.001 <= self.poll <= 60):
+            raise ValueError(f"poll is a number of seconds between 0.001 and 60, not {self.poll!r:.60}")
+        check_greater_than_0("timeout", self.timeout)
+        check_flags(self, "create", "pooler")
 
 
 class PostgresEngine(TailedEngine):

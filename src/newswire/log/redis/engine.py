@@ -25,6 +25,7 @@ from newswire.log.redis.writer import RedisWriter
 from newswire.log.remote import Part, TailedEngine
 from newswire.log.retention import RetentionRules, Rules
 from newswire.log.server import make_log
+from newswire.validate import check_flag, check_greater_than_0, check_kind
 
 _NAMESPACE = re.compile(r"[^\s{}\x00-\x1f]{1,100}")
 _DROPPED = 500  # events removed in one call: some milliseconds
@@ -77,6 +78,10 @@ class RedisEngine(TailedEngine):
         create: bool,
         clock: Callable[[], float],
     ) -> None:
+        check_kind("a log's URL", url, str)
+        check_kind("namespace", namespace, str)
+        check_greater_than_0("timeout", timeout)
+        check_flag("create", create)
         if not _NAMESPACE.fullmatch(namespace):
             raise ValueError("a namespace is a text of up to 100 characters without white space and braces")
         self._url = url

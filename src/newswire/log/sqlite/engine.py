@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from math import inf
 from typing import Literal, TypeVar
 
 from newswire.errors import EpochChanged, LogUnavailable, TrimmedAway
@@ -35,6 +36,7 @@ from newswire.log.sqlite.schema import STEPS, version_of_file
 from newswire.log.sqlite.tail import BATCH, SqliteTail
 from newswire.log.sqlite.transactions import SqliteTransactions
 from newswire.log.sqlite.writer import SqliteWriter
+from newswire.validate import is_number
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -87,6 +89,8 @@ class SqliteEngine(Engine):
             raise ValueError("an SQLite log is a file: name one, or use a MemoryLog (memory://)")
         self._path = os.path.abspath(path)  # a later `chdir` changes nothing
         self._synchronous: Literal["FULL", "NORMAL"] = synchronous
+        if not (is_number(busy_timeout) and 0 <= busy_timeout < inf):
+            raise ValueError(f"busy_timeout is a number of seconds, 0 or more, not {busy_timeout!r:.60}")
         self._patience = busy_timeout
         self._rules = Rules(retention)
         self._clock = clock
