@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import click
 import pytest
-from tests.fixtures.serve import call_newswire, run_newswire
+from tests.fixtures.serve import NEWSWIRE, call_newswire, run_newswire
 from tests.fixtures.settings import load
 
 from newswire.cli.init import settings_file
@@ -59,6 +60,15 @@ def test_init_writes_a_file_that_serve_reads_and_replaces_none(tmp_path: Path) -
     done = call_newswire("init", "no/such/folder/x.toml", folder=tmp_path)
     assert done.returncode == 1
     assert "no such file or directory" in done.stderr.decode()
+
+
+def test_half_a_file_is_none(tmp_path: Path) -> None:
+    """Where the disk is full, or a file may not be so large, none is left: `serve` would read it as settings."""
+    command = f"ulimit -f 1; exec {shlex.quote(str(NEWSWIRE))} init"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"Error: newswire.toml can't be written: file too large\n"
+    assert [*tmp_path.iterdir()] == []
 
 
 # What asks each shell for the completions of `newswire pub`.

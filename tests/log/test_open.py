@@ -181,5 +181,5 @@ async def test_a_log_says_once_what_it_keeps(tmp_path: Path, caplog: pytest.LogC
             await log.append([("news", Event("x"))])
         await log.close()
     first, second = [record.getMessage() for record in caplog.records]
-    assert "it keeps the events of each channel for 7 days" in first
+    assert "; what it keeps: each channel for 7 days" in first
     assert "no retention rule removes events" in second

@@ -40,7 +40,12 @@ def init(file: Path, force: bool) -> None:
     """Write a file of settings for serve and relay, newswire.toml in this folder, with each default as a comment."""
     try:
         with file.open("w" if force else "x", encoding="utf-8") as written:
-            written.write(settings_file())
+            try:
+                written.write(settings_file())
+                written.flush()
+            except OSError:
+                file.unlink()  # a part of it would be read as a file without settings
+                raise
     except FileExistsError:
         raise click.ClickException(f"{file} is there already: give --force to replace it, or another name") from None
     except OSError as error:

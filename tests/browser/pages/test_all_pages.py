@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.browser.pages.conftest import LIVE, PAGES, App
-from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, WIDE
+from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, TIGHT, WIDE
 from tests.fixtures.serve import ROOT
 
 pytestmark = pytest.mark.browser
@@ -35,12 +35,13 @@ def test_a_page_for_everybody(app: Callable[[str], App], page: Any, name: str) -
         reached.append(page.evaluate(FOCUSED))
         assert page.evaluate(RING), reached[-1]
     assert reached == [element for element, _ in controls]
-    for width, height in ((390, 844), (1280, 800)):
+    for width, height in ((360, 740), (1280, 800)):
         page.order(size={"width": width, "height": height})
         page.until(f"innerWidth === {width}")
         assert page.evaluate(WIDE) == 0
         assert page.evaluate(CUT) == []
         assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(TIGHT) == []
     background = "getComputedStyle(document.body).backgroundColor"
     light = page.evaluate(background)
     assert page.evaluate(FAINT) == []

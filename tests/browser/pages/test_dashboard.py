@@ -48,6 +48,19 @@ def test_the_chart_has_each_point_once(app: Callable[[str], App], page: Any, tmp
     assert page.errors == strange(page) == []
 
 
+def test_a_turbine_that_stands_still_on_a_small_phone(app: Callable[[str], App], page: Any) -> None:
+    """Its name and its state are two words."""
+    page.order(goto=app("dashboard").url, size={"width": 360, "height": 740})
+    page.until(f"{LIVE} && {TURBINES} === 24")
+    gap = page.evaluate(
+        "(tile => { tile.className = 'stopped'; const [name, state] = tile.querySelectorAll('b, span');"
+        "state.textContent = 'stopped';"
+        "return state.getBoundingClientRect().left - name.getBoundingClientRect().right })"
+        "(document.querySelector('#turbines li'))"
+    )
+    assert gap >= 4
+
+
 def test_a_page_that_was_away_gets_the_newest(app: Callable[[str], App], page: Any) -> None:
     """A pause by the keyboard, and back: the newest of each turbine and the points of the chart, not every event."""
     server = app("dashboard")

@@ -26,6 +26,17 @@ def notify(url: str, *texts: str) -> None:
             client.post(f"{url}/notify", content=text).raise_for_status()
 
 
+def test_a_row_stays_in_its_card(app: Callable[[str], App], page: Any) -> None:
+    """The background of the last one ends at the card's round corner."""
+    server = app("notifications")
+    page.order(goto=server.url)
+    page.until(LIVE)
+    notify(server.url, "one")
+    page.until(f"{UNREAD} === 1")
+    corner = "(box => document.elementFromPoint(box.left + 2, box.bottom - 2).tagName)"
+    assert page.evaluate(f"{corner}(document.querySelector('#rows li').getBoundingClientRect())") != "LI"
+
+
 def test_one_count_in_all_tabs(app: Callable[[str], App], page: Any) -> None:
     """What is sent by the keyboard comes to both tabs, and what one tab marks as read is read in the other."""
     url = app("notifications").url

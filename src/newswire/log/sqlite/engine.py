@@ -121,7 +121,7 @@ class SqliteEngine(Engine):
                 raise carried(self._file.path, self._pid)
             self._pid = pid
             rules = self._rules.in_words
-            kept = f"it keeps the events of {rules}" if rules else "no retention rule removes events"
+            kept = f"what it keeps: {rules}" if rules else "no retention rule removes events"
             logger.info("%s opens; %s", self._file.path, kept)
             if self._rules:
                 self._reader.start()
