@@ -2,7 +2,7 @@
 
 import { SourceError } from "./errors.ts";
 import type { Raw } from "./decoder.ts";
-import { fetchSource, type Sink, type Transport } from "./source.ts";
+import { absolute, fetchSource, type Sink, type Transport } from "./source.ts";
 import type { AnyEvents, Connection, ConnectOptions, End, EventOf, State, StreamEvent } from "./types.ts";
 
 type Handler = (event: StreamEvent<string, any>) => void;
@@ -209,15 +209,16 @@ function parsed(text: string): unknown {
 }
 
 /** Loss is never silent. */
-function warn(gap: unknown): void {
+export function warn(gap: unknown): void {
   console.warn("newswire: events are missing", gap);
 }
 
 function choose(url: string, options: ConnectOptions, sink: Sink): Transport {
-  const { locks } = globalThis.navigator ?? {};
+  absolute(url); // what is no address throws at once
+  const tabs = globalThis.navigator?.locks && globalThis.BroadcastChannel && globalThis.location; // node has but some
   const native = options.transport ? options.transport === "native" : !globalThis.Response || !("body" in Response.prototype);
   // What few pages need is loaded when one does.
-  const load = native ? import("./native.ts") : options.shared && locks ? import("./shared.ts") : null;
+  const load = native ? import("./native.ts") : options.shared && tabs ? import("./shared.ts") : null;
   if (!load) return fetchSource(url, options, sink);
   let inner: Transport | undefined;
   let closed = false;

@@ -45,7 +45,7 @@ export function lead({ name, address, options }: Group, { tab, channels: own, cu
 
   function show(): void {
     const past = known.past || (head && Date.now() - headAt > SETTLED) ? known.past : null;
-    const { hidden } = document;
+    const hidden = !!globalThis.document?.hidden; // a worker is never hidden
     tell({ is: "lead", term: mine, ready: !!source, reading, past, lives: known.lives, channels, cursor: at, head, hidden });
   }
 

@@ -5,7 +5,7 @@
 // event types that were asked for.
 
 import { SourceError } from "./errors.ts";
-import type { Sink, Transport } from "./source.ts";
+import { absolute, type Sink, type Transport } from "./source.ts";
 import type { ConnectOptions } from "./types.ts";
 
 const OWN = ["message", "newswire.gap", "newswire.goodbye", "newswire.end", "newswire.live"];
@@ -15,10 +15,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     throw new TypeError("an EventSource of the browser sends GET requests without headers of your own");
   }
   const { first = 1000, cap = 30_000 } = options.backoff ?? {};
+  const whole = absolute(url);
   const names = new Set([...OWN, ...(sink.names?.() ?? [])]);
   names.delete("*");
   let id = options.lastEventId ?? "";
-  let failures = 0;
+  let failures = 0; // attempts in a row without a stream, the browser's own among them
+  let brought = false; // a stream, by the last attempt
   let opens = 0;
   let inner: EventSource | undefined;
   let timer: ReturnType<typeof setTimeout> | undefined;
@@ -34,20 +36,24 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   function open(): void {
     clearTimeout(timer);
     inner?.close();
-    const address = new URL(url, location.href);
+    const address = new URL(whole);
     if (id) address.searchParams.set(options.cursorParam ?? "last_event_id", id);
     const current = (inner = new EventSource(address, { withCredentials: options.credentials === "include" }));
     current.onopen = () => {
-      failures = 0;
+      brought = true;
       const headers = new Headers({ "content-type": "text/event-stream" });
       sink.opened({ url: address.href, status: 200, headers, reconnected: opens++ > 0 });
     };
     current.onerror = () => {
       const error = new SourceError("network", `${url}: no connection, or a wrong answer`);
       if (opens && options.reconnect === false) return finish(error); // whether it ended or broke, no one says
+      failures = brought ? 0 : failures + 1;
+      brought = false;
+      if (failures >= (options.attempts ?? Infinity)) {
+        return finish(new SourceError("attempts", `${url}: ${failures} attempts for nothing`, null, "", error));
+      }
       if (current.readyState !== EventSource.CLOSED) return sink.lost(error, 0); // the browser tries again by itself
-      failures++;
-      if (options.reconnect === false || failures >= (options.attempts ?? Infinity)) return finish(error);
+      if (options.reconnect === false) return finish(error);
       const wait = Math.round(Math.random() * Math.min(cap, first * 2 ** Math.min(failures, 30)));
       sink.lost(error, wait);
       timer = setTimeout(open, wait);
@@ -56,8 +62,9 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   }
 
   // A wake shortens the wait.
-  function wake(): void {
-    if (!document.hidden && inner?.readyState === EventSource.CLOSED) open();
+  function wake({ type }: Event): void {
+    if (type !== "online" && globalThis.document?.hidden) return;
+    if (inner?.readyState === EventSource.CLOSED) open();
   }
 
   function finish(error: Error | null): void {
@@ -66,12 +73,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     clearTimeout(timer);
     inner?.close();
     for (const name of ["pageshow", "online"]) removeEventListener(name, wake);
-    document.removeEventListener("visibilitychange", wake);
+    globalThis.document?.removeEventListener("visibilitychange", wake);
     sink.closed(error);
   }
 
   for (const name of ["pageshow", "online"]) addEventListener(name, wake);
-  document.addEventListener("visibilitychange", wake);
+  globalThis.document?.addEventListener("visibilitychange", wake);
   open();
   return {
     close: () => finish(null),

@@ -5,9 +5,9 @@
 // a server nothing is opened.
 
 import { useCallback, useEffect, useRef, useState } from "react";
-import { connect } from "./connect.ts";
+import { connect, warn } from "./connect.ts";
 import { resumeRun, streamRun, type Run, type RunOptions } from "./run.ts";
-import type { AnyEvents, ConnectOptions, End, EventOf, Handlers, State } from "./types.ts";
+import type { AnyEvents, ConnectOptions, End, EventOf, Handlers, NameOf, State } from "./types.ts";
 
 /** Handlers for some events of `E`, or one for all. */
 export type EventHandlers<E> = Partial<Handlers<E>> | ((event: EventOf<E>) => void);
@@ -20,13 +20,14 @@ export interface Connected {
 }
 
 const STARTING: Connected = { state: "connecting", error: null, end: null };
+const NOTHING: Connected = { state: "closed", error: null, end: null };
 
 /**
  * Reads a stream while the component is mounted.
  *
  *     const { state } = useEvents<Events>("/channels/prices", { price: (e) => setPrice(e.data) });
  *
- * `url` null: nothing is read.
+ * `url` null: nothing is read, and the state is `closed`.
  */
 export function useEvents<E extends object = AnyEvents>(
   url: string | URL | null | undefined,
@@ -35,58 +36,73 @@ export function useEvents<E extends object = AnyEvents>(
 ): Connected {
   const newest = useRef({ handlers, options });
   const cursor = useRef({ url: "", id: "" });
-  const [connected, setConnected] = useState(STARTING);
+  const hear = useRef<(() => void) | null>(null);
+  const [{ of, connected }, setShown] = useState({ of: "", connected: STARTING });
   useEffect(() => {
     newest.current = { handlers, options };
+    hear.current?.();
   });
   const address = url == null ? null : String(url);
   const { shared, transport } = options;
   useEffect(() => {
     if (address === null) return;
     const id = cursor.current.url === address ? cursor.current.id : newest.current.options.lastEventId;
-    setConnected(STARTING);
+    let left = false;
+    const show = (change: Partial<Connected>) => {
+      if (!left) setShown((known) => ({ of: address, connected: { ...known.connected, ...change } }));
+    };
+    show(STARTING);
     const connection = connect<E>(address, {
       ...newest.current.options,
       lastEventId: id ?? "",
-      headers: () => {
+      headers: transport === "native" ? newest.current.options.headers : () => {
         const { headers } = newest.current.options;
         return typeof headers === "function" ? headers() : (headers ?? {});
       },
       onOpen: (opened) => newest.current.options.onOpen?.(opened),
-      onGap: newest.current.options.onGap && ((gap) => newest.current.options.onGap?.(gap)),
+      onGap: (gap) => (newest.current.options.onGap ?? warn)(gap),
       onGoodbye: (goodbye) => newest.current.options.onGoodbye?.(goodbye),
       onCaughtUp: () => newest.current.options.onCaughtUp?.(),
       onEnd(end) {
-        setConnected((known) => ({ ...known, end }));
+        show({ end });
         newest.current.options.onEnd?.(end);
       },
       onError(error, wait) {
-        setConnected((known) => ({ ...known, error }));
+        show({ error });
         newest.current.options.onError?.(error, wait);
       },
       onState(state) {
         if (left) return;
-        setConnected((known) => ({ ...known, state, error: state === "open" ? null : known.error }));
+        show(state === "open" ? { state, error: null } : { state });
         newest.current.options.onState?.(state);
       },
     });
-    let left = false;
-    const call = (event: EventOf<E>) => {
+    connection.on("*", (event) => {
       const { handlers } = newest.current;
       if (typeof handlers === "function") handlers(event);
-      else (handlers[event.event as keyof typeof handlers] as ((event: EventOf<E>) => void) | undefined)?.(event);
+    });
+    // By name too: `*` has none of newswire's own events, and the browser's EventSource has to know all names.
+    const names = new Set<string>();
+    hear.current = () => {
+      if (typeof newest.current.handlers === "function") return;
+      for (const name of Object.keys(newest.current.handlers)) {
+        if (names.has(name)) continue;
+        names.add(name);
+        connection.on(name as NameOf<E>, (event) => {
+          const { handlers } = newest.current;
+          if (typeof handlers === "object") handlers[name as NameOf<E>]?.(event);
+        });
+      }
     };
-    if (transport === "native" && typeof newest.current.handlers === "object") {
-      for (const name of Object.keys(newest.current.handlers)) connection.on(name as never, () => {}); // it must know names
-    }
-    connection.on("*", call);
+    hear.current();
     return () => {
       left = true;
+      hear.current = null;
       cursor.current = { url: address, id: connection.lastEventId };
       connection.close();
     };
   }, [address, shared, transport]);
-  return connected;
+  return address === null ? NOTHING : of === address ? connected : STARTING;
 }
 
 export interface RunState {
@@ -112,6 +128,7 @@ const IDLE = { state: "idle" as State | "idle", text: "", end: null as End | nul
 export function useRun<E extends object = AnyEvents>(url: string | URL, options: RunOptions<E> = {}): RunState {
   const newest = useRef({ url, options });
   const run = useRef<Run<E> | null>(null);
+  const broken = useRef<{ of?: string | undefined; url: string | null } | null>(null); // what was read when it was unmounted
   const [shown, setShown] = useState(IDLE);
   useEffect(() => {
     newest.current = { url, options };
@@ -122,7 +139,7 @@ export function useRun<E extends object = AnyEvents>(url: string | URL, options:
     run.current = null;
     const { options } = newest.current;
     const mine = () => run.current === made;
-    const made = make({
+    const made: Run<E> | null = make({
       ...options,
       onState(state) {
         if (mine()) setShown((known) => ({ ...known, state }));
@@ -141,23 +158,34 @@ export function useRun<E extends object = AnyEvents>(url: string | URL, options:
         options.onEnd?.(end);
       },
     });
-    if (!made) return;
+    if (!made) return null;
     run.current = made;
     setShown({ ...IDLE, state: "connecting" });
     made.onText((text) => mine() && setShown((known) => ({ ...known, text })));
+    return made;
   }, []);
 
   const start = useCallback(
-    (body: unknown) => follow((options) => streamRun<E>(newest.current.url, { ...options, body })),
+    (body: unknown) => void follow((options) => streamRun<E>(newest.current.url, { ...options, body })),
     [follow],
   );
   const stop = useCallback(async () => run.current?.stop(), []);
 
   const { remember } = options;
+  const shownOf = useRef(remember);
   useEffect(() => {
-    if (remember) follow((options) => resumeRun<E>(remember, options));
+    const url = broken.current?.of === remember && broken.current?.url;
+    const found =
+      (remember && follow((options) => resumeRun<E>(remember, options))) ||
+      (url && follow((options) => streamRun<E>(url, { ...options, method: "GET", body: undefined })));
+    // What another run has left behind, or one that can't be found again.
+    if (!found && (broken.current || shownOf.current !== remember)) setShown(IDLE);
+    shownOf.current = remember;
+    broken.current = null;
     return () => {
-      run.current?.close();
+      const known = run.current;
+      if (known && known.connection.state !== "closed") broken.current = { of: remember, url: known.url };
+      known?.close();
       run.current = null;
     };
   }, [remember, follow]);

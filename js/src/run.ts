@@ -7,15 +7,16 @@
 // And when the page was loaded again: `resumeRun("chat.42")` reads the same answer from its beginning.
 
 import { connect } from "./connect.ts";
+import { absolute } from "./source.ts";
 import type { AnyEvents, Connection, ConnectOptions, End, EventOf, StreamEvent } from "./types.ts";
 
 export interface RunOptions<E extends object = AnyEvents> extends Omit<ConnectOptions<E>, "shared" | "transport"> {
   /** Remember under this name, until it ends, which run it is: `resumeRun` finds it after the page was loaded again. */
-  remember?: string;
+  remember?: string | undefined;
   /** Where to remember it. Default `sessionStorage`: each tab has its own. */
-  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem">;
+  storage?: Pick<Storage, "getItem" | "setItem" | "removeItem"> | undefined;
   /** Where a POST stops the run. Default: its address and `/stop`. */
-  stopUrl?: string | ((resumeUrl: string) => string);
+  stopUrl?: string | ((resumeUrl: string) => string) | undefined;
 }
 
 /** A run, as its reader sees it. */
@@ -106,10 +107,11 @@ const newswire: Format = (event) => ({ text: event.event === "message" ? event.t
 function read<E extends object>(url: string, options: RunOptions<E>, key: string | null, format = newswire): Run<E> {
   const { remember, storage: _, headers, ...rest } = options;
   const storage = remember ? storageOf(options) : undefined;
+  const whole = absolute(url).href;
   const listeners = new Set<(text: string, added: string) => void>();
   let text = "";
   let own: End | null = null; // the end, in a format of its own
-  let left = false; // by `close`
+  let left = false; // by `close`, the end of a loop or a signal
   let again = false; // the stream was opened again, and has brought nothing yet
 
   function keep(what: Remembered | null): void {
@@ -165,9 +167,10 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       connection.close();
     }
   });
-  const address = () => connection.resumeUrl ?? (key ? null : new URL(url, globalThis.location?.href).href);
+  const address = () => connection.resumeUrl ?? (key ? null : whole);
   const done = connection.closed.then(
     (end) => {
+      left ||= !!options.signal?.aborted;
       if (!left) keep(null); // a page that only stops reading may come back
       // The end of a connection is not the end of a run.
       return end ?? own ?? { reason: left ? "closed" : "interrupted" };
@@ -204,7 +207,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     async stop() {
       const here = address();
       if (!here) return close(); // nobody but this page knows of it yet
-      const { stopUrl = (known: string) => `${known.replace(/\/$/, "")}/stop` } = options;
+      const { stopUrl = below } = options;
       const target = typeof stopUrl === "string" ? stopUrl : stopUrl(here);
       const given = await withKey();
       delete given["idempotency-key"];
@@ -218,8 +221,24 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       if (!answer.ok) throw new Error(`${target} answered ${answer.status}`);
     },
     close,
-    [Symbol.asyncIterator]: () => connection[Symbol.asyncIterator](),
+    [Symbol.asyncIterator]() {
+      const loop = connection[Symbol.asyncIterator]();
+      return {
+        next: () => loop.next(),
+        return() {
+          close();
+          return loop.return!();
+        },
+      };
+    },
   };
+}
+
+/** The address `stop` below another one. */
+function below(known: string): string {
+  const place = new URL(known);
+  place.pathname = `${place.pathname.replace(/\/$/, "")}/stop`;
+  return place.href;
 }
 
 /**

@@ -16,7 +16,7 @@
 import type { Raw } from "./decoder.ts";
 import { lead, type Known, type Leader } from "./leader.ts";
 import { compare, failed, type Message, type Stream, type Term } from "./messages.ts";
-import { fetchSource, type Sink, type Transport } from "./source.ts";
+import { absolute, fetchSource, type Sink, type Transport } from "./source.ts";
 import type { ConnectOptions, Opened } from "./types.ts";
 
 const TICK = 200; // ms between two looks
@@ -36,7 +36,9 @@ export function matches(channel: string, names: readonly string[]): boolean {
 }
 
 export function source(url: string, options: ConnectOptions, sink: Sink): Transport {
-  const address = new URL(url, location.href);
+  const address = absolute(url);
+  const covered = () => wanted.every((one) => stream.channels.includes(one));
+  const reads = address.href; // all that this tab reads, by itself
   const wanted = [...new Set(address.searchParams.getAll("channel"))];
   let cursor = options.lastEventId ?? address.searchParams.get("last_event_id") ?? "";
   address.searchParams.delete("channel");
@@ -45,6 +47,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   const tab = crypto.randomUUID();
 
   let term: Term = [0, ""]; // of the leader that this tab hears
+  let here = false; // this tab holds the lock that is free when it is gone
   let admitted = false; // what the leader sends has all that this tab is to get
   let level = false; // … and nothing that it has: the leader has come to where this tab is
   let open = false;
@@ -70,7 +73,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   }
 
   function join(): void {
-    say({ is: "join", tab, channels: wanted, cursor });
+    if (here) say({ is: "join", tab, channels: wanted, cursor });
   }
 
   function hear(message: Message): void {
@@ -96,6 +99,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       if (message.reading !== stream.reading) level = cursor === message.cursor;
       stream = message;
       known.past ||= !!stream.past;
+      if (!covered()) admitted = false; // the leader took this tab for gone
       admit();
       if (admitted && head) opened({ ...head, headers: new Headers(head.headers) });
       hasty = !head && hidden ? hasty || Date.now() : 0;
@@ -110,8 +114,8 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   // From here on this tab takes what the leader sends, if all that it lacks is still to come.
   function admit(): void {
     if (admitted || !stream.ready || closed) return;
-    const covered = wanted.every((one) => stream.channels.includes(one));
-    if (covered && !cursor && !solo && stream.cursor && !known.past) {
+    const whole = covered();
+    if (whole && !cursor && !solo && stream.cursor && !known.past) {
       // From now on, if this stream has no past.
       if (!held) [held, since] = [[], stream.cursor];
       if (stream.past === null) return;
@@ -124,7 +128,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     held = undefined;
     if (solo && stream.lives && !known.lives) return; // its state is not whole yet
     const order = compare(cursor, stream.cursor);
-    if (covered && order >= 0) {
+    if (whole && order >= 0) {
       [admitted, level] = [true, order === 0];
       const own = solo;
       solo = undefined; // so that its end means nothing
@@ -132,12 +136,16 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       if (cursor) sink.moved(cursor);
     } else if (cursor && stream.cursor && Number.isNaN(order)) {
       // Cursors that have no order can't be brought together: this tab reads for itself, and stays alone.
-      if (!solo) catchUp();
-      leave();
+      alone();
     } else if (!solo) {
       if (!cursor) catchUp();
-      if (cursor || !covered) join(); // the leader reads again, from there
+      if (cursor || !whole) join(); // the leader reads again, from there
     }
+  }
+
+  function alone(): void {
+    if (!solo) catchUp();
+    leave();
   }
 
   // A tab without a cursor is to get what the server sends to such a reader, as the state of channels that have one. It
@@ -145,7 +153,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   function catchUp(): void {
     const current: { mine?: Transport } = {};
     const mine = () => solo === current.mine && !closed;
-    solo = current.mine = fetchSource(url, { ...options, lastEventId: cursor }, {
+    solo = current.mine = fetchSource(reads, { ...options, lastEventId: cursor }, {
       opened: (head) => mine() && opened(head),
       event(event) {
         if (!mine()) return;
@@ -204,7 +212,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     if (leader || closed) return;
     const now = Date.now();
     const silent = asked > heard && now - asked > ANSWER + Math.random() * 200;
-    if (silent || (hasty && !document.hidden && now - hasty > ANSWER)) {
+    if (silent || (hasty && !globalThis.document?.hidden && now - hasty > ANSWER)) {
       heard = now; // once
       hasty = 0;
       request(true);
@@ -241,8 +249,9 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
           },
         });
       });
-    navigator.locks.request(name, steal ? { steal } : { signal }, held).catch(() => {
+    navigator.locks.request(name, steal ? { steal } : { signal }, held).catch((error) => {
       if (signal.aborted) return;
+      if (error.name !== "AbortError") return alone(); // no locks here, as in a frame with a sandbox
       // Stolen: this tab was frozen, or thought to be. It goes to the end of the queue.
       leader?.stop();
       request();
@@ -255,12 +264,20 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     if (closed || channel || solo) return;
     leaving = new AbortController();
     const { signal } = leaving;
-    channel = new BroadcastChannel(name);
+    try {
+      channel = new BroadcastChannel(name);
+    } catch {
+      return alone(); // refused, as some browsers do without storage
+    }
     channel.onmessage = ({ data }) => hear(data);
-    const gone = () => new Promise<void>((done) => signal.addEventListener("abort", () => done()));
-    navigator.locks.request(`${name} ${tab}`, { signal }, gone).catch(() => {});
+    const stay = () => {
+      if (signal.aborted) return;
+      here = true;
+      join(); // only now: a leader that gets this lock before this tab has it takes the tab for gone
+      return new Promise<void>((done) => signal.addEventListener("abort", () => done()));
+    };
+    navigator.locks.request(`${name} ${tab}`, { signal }, stay).catch(() => {});
     request();
-    join();
     heard = Date.now();
     ticking = setInterval(look, TICK);
   }
@@ -271,6 +288,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     say({ is: "leave", tab });
     leader?.stop();
     leaving.abort();
+    here = false;
     queued = false;
     channel.close();
     channel = undefined;

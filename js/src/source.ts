@@ -41,17 +41,21 @@ const SECOND = 1000;
 const HEALTHY = 10 * SECOND; // a stream that was open for so long clears the count of failures
 const SHORTEST = 100; // between the beginnings of two attempts: `retry: 0` makes no loop
 const BODY = 1024; // characters of an error's body that are kept
+const LONGEST = 2 ** 31 - 1; // ms that a timer can wait; a longer one would be due at once
 
 export function fetchSource(url: string, options: ConnectOptions, sink: Sink): Transport {
   const { retry: base = SECOND, first = SECOND, cap = 30 * SECOND, longest = 3600 * SECOND } = options.backoff ?? {};
   const method = options.method ?? (options.body == null ? "GET" : "POST");
-  const repeatable = options.idempotent ?? /^(GET|HEAD)$/i.test(method);
+  const posts = !/^(GET|HEAD)$/i.test(method);
+  const repeatable = options.idempotent ?? !posts;
+  const own = absolute(url); // now: the page's own address may change
   let id = options.lastEventId ?? "";
   let resumeUrl = "";
   let retry: number | undefined;
   let failures = 0; // since the last healthy stream; the back-off grows with it
   let fruitless = 0; // attempts in a row that brought nothing
   let opens = 0;
+  let sent = false; // a request; a server may have taken it
   let closed = false;
   let controller = new AbortController();
   let hurry: (() => void) | undefined; // ends the wait, if a wake may
@@ -60,11 +64,17 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
 
   let heard = 0;
   let limit = 0;
+  let late = false; // the second's grace of a page that was asleep is used up
   let timer: ReturnType<typeof setTimeout> | undefined;
+
+  function hear(): void {
+    heard = Date.now();
+    late = false;
+  }
 
   function watch(milliseconds: number): void {
     limit = milliseconds;
-    heard = Date.now();
+    hear();
     check();
   }
 
@@ -72,15 +82,18 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     clearTimeout(timer);
     if (!limit) return;
     const left = heard + limit - Date.now();
-    // Far too late, the page itself was asleep: what came meanwhile is read first.
-    if (left < -SECOND) heard = Date.now() - limit + SECOND;
-    else if (left <= 0) return controller.abort(new SourceError("timeout", `${url}: nothing came for ${limit} ms`));
-    timer = setTimeout(check, Math.max(left, SECOND / 20));
+    // Far too late, the page itself was asleep: what came meanwhile is read first. But once only: the timers of a tab
+    // that is hidden for long are always late.
+    if (left < -SECOND && !late) {
+      late = true;
+      heard = Date.now() - limit + SECOND;
+    } else if (left <= 0) return controller.abort(new SourceError("timeout", `${url}: nothing came for ${limit} ms`));
+    timer = setTimeout(check, Math.min(Math.max(left, SECOND / 20), LONGEST));
   }
 
   // The network is back, or somebody looks: no wait goes on, and a stream that was silent has a second to show life.
-  function wake(): void {
-    if (globalThis.document?.hidden) return;
+  function wake({ type }: Event): void {
+    if (type !== "online" && globalThis.document?.hidden) return;
     hurry?.();
     if (limit && Date.now() - heard > limit / 2) {
       heard = Math.min(heard, Date.now() - limit + SECOND);
@@ -114,17 +127,26 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
 
   // -- one attempt
 
+  /** Whether the next request reads on where an earlier one has begun. */
+  const goesOn = () => posts && !!(resumeUrl || (!repeatable && id));
+
   async function request(): Promise<Response> {
-    const given = typeof options.headers === "function" ? await options.headers() : options.headers;
-    const goesOn = !repeatable && !!(id || resumeUrl);
-    const target = absolute(goesOn ? resumeUrl || url : url);
-    const foreign = target.origin !== absolute(url).origin;
+    const { signal } = controller;
+    let given = options.headers;
+    if (typeof given === "function") {
+      // A token may never come.
+      const cut = (_: unknown, reject: (why: unknown) => void) => signal.addEventListener("abort", () => reject(signal.reason));
+      given = await Promise.race([given(), new Promise<never>(cut)]);
+    }
+    const onward = goesOn();
+    const target = new URL((onward && resumeUrl) || own);
+    const foreign = target.origin !== own.origin;
     const headers = new Headers({ accept: "text/event-stream" });
     // A server must not make us send its reader's credentials elsewhere.
     const pairs = given instanceof Headers ? [...given] : Object.entries(given ?? {});
     for (const [name, value] of foreign ? [] : pairs) if (value != null) headers.set(name, value);
     let body = options.body as BodyInit | undefined;
-    if (goesOn) {
+    if (onward) {
       body = undefined;
       headers.delete("content-type");
     } else if (/ (Object|Array|Number|Boolean)]/.test({}.toString.call(body))) {
@@ -136,13 +158,14 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       headers.set("last-event-id", String.fromCharCode(...new TextEncoder().encode(id)));
       if (options.cursorParam) target.searchParams.set(options.cursorParam, id);
     }
+    sent = true;
     return (options.fetch ?? fetch)(target, {
-      method: goesOn ? "GET" : method,
+      method: onward ? "GET" : method,
       headers,
       body,
       cache: "no-store",
       credentials: foreign ? "omit" : (options.credentials ?? "same-origin"),
-      signal: controller.signal,
+      signal,
     });
   }
 
@@ -178,7 +201,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
         const { done, value } = await reader.read();
         if (done || closed) break;
         const before = limit;
-        heard = Date.now();
+        hear();
         feed(text.decode(value, { stream: true }));
         if (limit !== before) check();
         if (bye) break;
@@ -204,7 +227,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   async function attempt(): Promise<[Error | null, number, boolean] | null> {
     let opened = 0;
     let answer: Response | undefined;
-    const mayGoOn = () => repeatable || !!(id || resumeUrl);
+    const mayGoOn = () => repeatable || !sent || !!(id || resumeUrl);
+    const post = posts && !goesOn();
     try {
       controller = new AbortController();
       fruitless++;
@@ -213,9 +237,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (closed) return null;
       const { status, headers } = answer;
       if (status === 204) return finish(null), null;
-      const post = !repeatable && !(id || resumeUrl);
       const place = post && answer.ok && (headers.get("content-location") || headers.get("location"));
-      if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url).href));
+      if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url || own).href));
       const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
       if (stream && (status === 200 || (status === 201 && post))) {
         opened = Date.now();
@@ -272,8 +295,9 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (fruitless >= (options.attempts ?? Infinity)) {
         return finish(new SourceError("attempts", `${url}: ${fruitless} attempts for nothing`, null, "", error));
       }
-      const wait = Math.round(Math.max(asked, began + SHORTEST - Date.now()));
+      const wait = Math.min(Math.round(Math.max(asked, began + SHORTEST - Date.now())), LONGEST);
       sink.lost(error, wait);
+      if (closed) return;
       await new Promise<void>((go) => {
         const sleep = setTimeout(go, wait);
         hurry = () => {
@@ -291,7 +315,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   return { close: () => finish(null) };
 }
 
-const absolute = (url: string) => new URL(url, globalThis.location?.href);
+/** An address as the page means it. Throws a TypeError if it is none. */
+export const absolute = (url: string) => new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
 
 /** The first characters of an answer's body, as far as they come. */
 async function start(answer: Response): Promise<string> {

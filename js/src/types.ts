@@ -93,72 +93,72 @@ export type HeaderFields = Headers | Record<string, string | null | undefined>;
 /** Delays between attempts, in milliseconds. */
 export interface Backoff {
   /** The reconnection time until the server sets one by `retry:`. Default 1000. */
-  retry?: number;
+  retry?: number | undefined;
   /** The most that the first failure adds; doubled by each that follows. Default 1000. */
-  first?: number;
+  first?: number | undefined;
   /** The most that failures add. Default 30 000. */
-  cap?: number;
+  cap?: number | undefined;
   /** The longest wait that a server can ask for. Default an hour. */
-  longest?: number;
+  longest?: number | undefined;
 }
 
 export interface ConnectOptions<E extends object = AnyEvents> {
   /** `GET` by default, `POST` if there is a body. */
-  method?: string;
+  method?: string | undefined;
   /** Header fields, or a function that is called for each attempt: a token is then always fresh. */
-  headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>);
+  headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>) | undefined;
   /** The body of a POST. Anything that is no string, form, blob or buffer is sent as JSON. */
   body?: unknown;
   /** As in `fetch`. Default `same-origin`. */
-  credentials?: RequestCredentials;
+  credentials?: RequestCredentials | undefined;
   /** Ends the connection when it is aborted. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
   /** Where to go on from: the id of the last event that the page has seen. */
-  lastEventId?: string;
+  lastEventId?: string | undefined;
   /** Also send the cursor in this query parameter, for servers that don't read `Last-Event-ID`. */
-  cursorParam?: string;
+  cursorParam?: string | undefined;
   /** Whether the server may get a POST twice, as with an `Idempotency-Key`. Default: false for POST, true for GET. */
-  idempotent?: boolean;
+  idempotent?: boolean | undefined;
   /** False: the end of the stream closes the connection. Default true. */
-  reconnect?: boolean;
+  reconnect?: boolean | undefined;
   /** Give up after this many attempts in a row that brought nothing. Default: never. */
-  attempts?: number;
-  backoff?: Backoff;
+  attempts?: number | undefined;
+  backoff?: Backoff | undefined;
   /**
    * Milliseconds without a byte, comments included, after which an open stream counts as dead. Default: a little more
    * than two of the heartbeats that the server announces; 300 000 if it announces none. 0: never.
    */
-  inactivity?: number;
+  inactivity?: number | undefined;
   /** Milliseconds until the head of an answer has to be there. Default 120 000. 0: never. */
-  timeout?: number;
+  timeout?: number | undefined;
   /**
    * How data becomes a value. `"auto"`: what is JSON is parsed, all else is text. `true`: all data is JSON, and other
    * data is an error. `false`: all data is text. Default `"auto"`.
    */
-  json?: "auto" | boolean;
+  json?: "auto" | boolean | undefined;
   /** Events whose data is text, whatever it looks like: without it, `"auto"` makes a number of the text `42`. */
-  text?: readonly (TextNameOf<E> | "message")[];
+  text?: readonly (TextNameOf<E> | "message")[] | undefined;
   /** One connection for all tabs of this origin. */
-  shared?: boolean;
+  shared?: boolean | undefined;
   /** `fetch` or the browser's own EventSource. Default: EventSource only where `fetch` can't stream. */
-  transport?: "fetch" | "native";
+  transport?: "fetch" | "native" | undefined;
   /** In place of the global `fetch`. */
-  fetch?: typeof fetch;
+  fetch?: typeof fetch | undefined;
 
   /** A stream is open. */
-  onOpen?: (opened: Opened) => void;
+  onOpen?: ((opened: Opened) => void) | undefined;
   /** An attempt or a stream failed. `wait` is null if none follows; else the milliseconds until the next one. */
-  onError?: (error: Error, wait: number | null) => void;
+  onError?: ((error: Error, wait: number | null) => void) | undefined;
   /** Events are missing. */
-  onGap?: (gap: Gap) => void;
+  onGap?: ((gap: Gap) => void) | undefined;
   /** The server stops, and asks its clients to come back. */
-  onGoodbye?: (goodbye: Goodbye) => void;
+  onGoodbye?: ((goodbye: Goodbye) => void) | undefined;
   /** All that was stored has arrived; what follows is live. */
-  onCaughtUp?: () => void;
+  onCaughtUp?: (() => void) | undefined;
   /** The stream is over for good, as its server says. */
-  onEnd?: (end: End) => void;
+  onEnd?: ((end: End) => void) | undefined;
   /** The state changed. */
-  onState?: (state: State) => void;
+  onState?: ((state: State) => void) | undefined;
 }
 
 /** What `connect` returns. */

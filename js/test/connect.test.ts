@@ -88,6 +88,26 @@ test("a header function that fails is an attempt that fails", async () => {
   assert.match(errors[0]![0].message, /no token now/);
 });
 
+test("a token that never comes is an attempt that times out, and the next one asks again", async () => {
+  const { url, requests } = await serve(open("data: x\n\n"));
+  let calls = 0;
+  const headers = () => (calls++ ? {} : new Promise<Record<string, string>>(() => {}));
+  const { errors } = await reading(url, { headers, timeout: 50 }, ({ events }) => events.length > 0);
+  assert.equal(errors[0]![0].code, "timeout");
+  assert.equal(requests.length, 1);
+});
+
+test("a POST whose token fails was not sent, so it is tried again", async () => {
+  const { url, requests } = await serve(open("data: x\n\n"));
+  let calls = 0;
+  const headers = async () => {
+    if (!calls++) throw new Error("no token now");
+    return {};
+  };
+  await reading(url, { headers, body: { a: 1 } }, ({ events }) => events.length > 0);
+  assert.deepEqual(requests.map((one) => one.method), ["POST"]);
+});
+
 test("a POST goes on with GET at the address of its answer, without a body", async () => {
   const { url, requests } = await serve(
     stream("id: 1\ndata: a\n\n", { "content-location": "/runs/7" }),
@@ -108,6 +128,19 @@ test("a POST that answers 202 with a Location is read there", async () => {
   const { source } = await reading(url, { body: "x" }, ({ events }) => events.length > 0);
   assert.deepEqual(requests.map((one) => [one.method, one.url]), [["POST", "/events"], ["GET", "/runs/8"]]);
   assert.equal(source.resumeUrl, url.replace("/events", "/runs/8"));
+});
+
+test("a POST that may be sent twice goes on at the address of its answer too", async () => {
+  const end = 'event: newswire.end\ndata: {"reason":"done"}\n\n';
+  const at = { "content-location": "/runs/7", "content-type": "text/event-stream" };
+  const answers = [status(201, at, "data: a\n\n"), status(202, { location: "/runs/7" }, "{}"), stream("data: a\n\n", at)];
+  for (const first of answers) {
+    const { url, requests } = await serve(status(502), first, stream(end));
+    const { source } = await reading(url, { body: "x", idempotent: true }, ({ source }) => source.state === "closed");
+    assert.equal(source.error, null);
+    assert.equal(source.resumeUrl, url.replace("/events", "/runs/7"));
+    assert.deepEqual(requests.map((one) => `${one.method} ${one.url}`), ["POST /events", "POST /events", "GET /runs/7"]);
+  }
 });
 
 test("an address on another host gets no headers of the page's", async () => {
@@ -136,6 +169,36 @@ test("waits grow with each failure, and are random", async () => {
   const { url } = await serve(status(500));
   const { errors } = await reading(url, { backoff: { retry: 1, first: 20, cap: 80 } }, ({ errors }) => errors.length > 6);
   errors.forEach(([, wait], n) => assert.ok(wait! <= Math.max(101, 1 + Math.min(80, 20 * 2 ** n)), String(wait)));
+});
+
+test("a time that no timer can wait is no loop", async (context) => {
+  const due: number[] = [];
+  const { setTimeout: later } = globalThis;
+  context.mock.method(globalThis, "setTimeout", (call: () => void, ms = 0, ...rest: []) => {
+    due.push(ms);
+    return later(call, ms, ...rest);
+  });
+  const { url, requests } = await serve(status(503), open("data: x\n\n"), status(503, { "retry-after": "9999999999" }));
+  const options = { timeout: Infinity, inactivity: Infinity, backoff: { ...FAST, longest: Infinity } };
+  await reading(url, options, ({ events }) => events.length > 0);
+  const { errors } = await reading(url, options, ({ errors }) => errors.length > 0);
+  assert.equal(errors[0]![1], 2 ** 31 - 1);
+  assert.equal(requests.length, 3);
+  assert.ok(Math.max(...due) < 2 ** 31);
+});
+
+test("what is no address throws at once, and a page's own address may change", async (context) => {
+  assert.throws(() => connect("/events"), TypeError); // node has no page
+  assert.throws(() => connect("http://[", { shared: true }), TypeError);
+  const asked: string[] = [];
+  const page = { baseURI: "http://localhost/first/" };
+  Object.assign(globalThis, { document: { ...page, addEventListener() {}, removeEventListener() {} } });
+  context.after(() => delete (globalThis as { document?: unknown }).document);
+  const answer = async (url: unknown) => (asked.push(String(url)), new Response(null, { status: asked.length > 1 ? 204 : 503 }));
+  const source = connect("events", { fetch: answer as typeof fetch, backoff: FAST });
+  (globalThis.document as { baseURI: string }).baseURI = "http://localhost/second/";
+  await source.closed;
+  assert.deepEqual(asked, ["http://localhost/first/events", "http://localhost/first/events"]);
 });
 
 test("a Retry-After is obeyed, as seconds and as a date of the server's clock", async () => {
@@ -330,6 +393,26 @@ test("silence beyond two announced heartbeats leads to another attempt; heartbea
   const started = Date.now();
   await reading(beating.url, {}, () => Date.now() - started > 2500);
   assert.equal(beating.requests.length, 1);
+});
+
+test("silence is noticed though every timer is late, as in a tab that is hidden for long", async (context) => {
+  const { now } = Date;
+  const { setTimeout: later } = globalThis;
+  let slept = 0;
+  context.mock.method(Date, "now", () => now() + slept);
+  context.mock.method(globalThis, "setTimeout", (call: () => void, ms = 0) => later(() => ((slept += 60_000), call()), Math.min(ms, 20)));
+  const { url, requests } = await serve(open(": heartbeat 15\ndata: 1\n\n"));
+  const { errors } = await reading(url, {}, () => requests.length > 1);
+  assert.equal(errors[0]![0].code, "timeout");
+});
+
+test("closed when it hears of an error, it leaves no timer", async () => {
+  const { url } = await serve(status(503, { "retry-after": "3600" }));
+  const timers = () => process.getActiveResourcesInfo().filter((one) => one === "Timeout").length;
+  const source = connect(url, { onError: () => source.close() });
+  await source.closed;
+  await new Promise((go) => setImmediate(go));
+  assert.equal(timers(), 0);
 });
 
 test("an id of any characters comes back as its UTF-8 bytes", async () => {

@@ -1,7 +1,7 @@
 // `streamRun` and `resumeRun`: what is remembered, and what is not.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { resumeRun, streamRun, type RunOptions } from "../src/index.ts";
+import { resumeRun, streamRun, type Run, type RunOptions } from "../src/index.ts";
 
 const NAME = "newswire:run:chat";
 
@@ -24,6 +24,15 @@ function lost(storage: RunOptions["storage"]) {
     fetch: (_: unknown, init: RequestInit) => (sent.push(init), new Promise<Response>(() => {})),
   };
   return { sent, options: options as unknown as RunOptions };
+}
+
+/** Options of a run that is answered and does not end, and the requests. */
+function answered() {
+  const sent: string[] = [];
+  const headers = { "content-type": "text/event-stream", "content-location": "/runs/7?token=a" };
+  const body = () => new ReadableStream({ start: (stream) => stream.enqueue(new TextEncoder().encode("id: 1\ndata: a\n\n")) });
+  const answer = async (url: unknown, { method }: RequestInit) => (sent.push(`${method} ${url}`), new Response(body(), { headers }));
+  return { sent, fetch: answer as typeof fetch };
 }
 
 /** One turn of the event loop: the request is out then. */
@@ -56,6 +65,34 @@ test("a body that JSON can't hold is not remembered as another one", async () =>
     run.close();
     assert.equal(sent[0]!.body, body);
     assert.equal(resumeRun("chat", options), null);
+  }
+});
+
+test("a run whose reading is left is remembered, however it is left", async () => {
+  const leave = [
+    (run: Run) => turn().then(run.close),
+    async (run: Run) => { for await (const _ of run) break; },
+    (_: Run, controller: AbortController) => turn().then(() => controller.abort()),
+  ];
+  for (const one of leave) {
+    const { kept, storage } = place();
+    const controller = new AbortController();
+    const { signal } = controller;
+    const run = streamRun("http://localhost/answers", { ...answered(), body: {}, remember: "chat", storage, signal });
+    await one(run, controller);
+    assert.deepEqual(await run.done, { reason: "closed" });
+    assert.equal(JSON.parse(kept.get(NAME)!).url, "http://localhost/runs/7?token=a");
+  }
+});
+
+test("a stop is sent below the run's address, which may have a query", async () => {
+  for (const idempotent of [true, false]) {
+    const { sent, ...options } = answered();
+    const run = streamRun("http://localhost/answers", { ...options, body: {}, idempotent });
+    await turn();
+    await run.stop();
+    run.close();
+    assert.deepEqual(sent, ["POST http://localhost/answers", "POST http://localhost/runs/7/stop?token=a"]);
   }
 });
 

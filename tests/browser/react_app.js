@@ -1,5 +1,5 @@
 // The components of test_react.py.
-import { createElement as h, StrictMode, useState } from "react";
+import { Activity, createElement as h, StrictMode, useState } from "react";
 import { createRoot } from "react-dom/client";
 import { renderToString } from "react-dom/server.browser";
 import { useEvents, useRun } from "../../js/src/react.ts";
@@ -16,7 +16,20 @@ function Answer({ remember }) {
   return h("p", null, `${state} ${end?.reason ?? "-"} ${error?.status ?? "-"} ${text}`);
 }
 
-const components = { Prices, Answer };
+// Handlers for events of these names.
+function Named({ url, names, options }) {
+  const [seen, setSeen] = useState([]);
+  const note = (name) => ({ data }) => setSeen((known) => [...known, `${name} ${data.value ?? data.member}`]);
+  const { state } = useEvents(url, Object.fromEntries(names.map((name) => [name, note(name)])), options);
+  return h("p", null, `${state} ${seen.join()}`);
+}
+
+// A run in a part of a page that may be hidden.
+function Hidden({ hidden, ...props }) {
+  return h(Activity, { mode: hidden ? "hidden" : "visible" }, h(Answer, props));
+}
+
+const components = { Prices, Answer, Named, Hidden };
 
 export function mount(name, props) {
   const place = document.body.appendChild(document.createElement("div"));

@@ -48,7 +48,31 @@ def test_a_wrong_answer_is_not_the_end(server: Any, there: Any) -> None:
     connect(there, "/nowhere", NATIVE.replace("{", "{ attempts: 3,", 1))
     there.until("source.state === 'closed'")
     assert there.evaluate("told.length") == 3
-    assert there.evaluate("told.at(-1)") == ["error", "network", True, 0]
+    assert there.evaluate("told.at(-1)") == ["error", "attempts", True, 0]
+
+
+def test_a_refused_connection_is_an_attempt_too(server: Any, there: Any) -> None:
+    """The browser tries it again by itself, and says so; the page's limit counts it."""
+    server.kill()
+    connect(there, "/channels/news", NATIVE.replace("{", "{ attempts: 1,", 1))
+    there.until("source.state === 'closed'")
+    assert there.evaluate("told") == [["error", "attempts", True, 0]]
+
+
+def test_a_worker(server: Any, there: Any) -> None:
+    """A worker has no document, and reads all the same."""
+    there.evaluate(f"""void (() => {{
+      const script = `import {{ connect }} from "{server.url}/newswire.js";
+        const source = connect("{server.url}/channels/news?from=earliest", {{ transport: "native" }});
+        source.on("*", ({{ data }}) => postMessage(data));
+        source.closed.catch((error) => postMessage(String(error)));`;
+      globalThis.said = [];
+      const url = URL.createObjectURL(new Blob([script], {{ type: "text/javascript" }}));
+      new Worker(url, {{ type: "module" }}).onmessage = ({{ data }}) => said.push(data);
+    }})()""")
+    server.publish("1")
+    there.until("said.length === 1")
+    assert there.evaluate("said") == [1]
 
 
 def test_a_gap_is_told(server: Any, there: Any) -> None:

@@ -16,7 +16,7 @@ from starlette.routing import Route
 from tests.fixtures.in_thread import uvicorn_in_thread
 from tests.fixtures.tcp_proxy import TcpProxy
 
-from newswire import EventSourceResponse, Hub, StreamOptions, last_event_id
+from newswire import EventSourceResponse, Hub, Member, StreamOptions, last_event_id
 from newswire.browser import newswire_js
 from newswire.runs import Runs
 
@@ -49,7 +49,7 @@ class App:
     """A hub, its runs, and a page."""
 
     def __init__(self, script: bytes) -> None:
-        self.hub = Hub("memory://")
+        self.hub = Hub("memory://", presence=["room"])
         stream = StreamOptions(retry=50, heartbeat=0.5)
         self.runs = Runs(self.hub, public=True, stream=stream)
         self.started = 0
@@ -58,6 +58,9 @@ class App:
 
         async def events(request: Request) -> Response:
             return EventSourceResponse(self.hub.subscribe("prices", after=last_event_id(request)), options=stream)
+
+        async def room(request: Request) -> Response:
+            return EventSourceResponse(self.hub.subscribe("room", presence=Member("ada")), options=stream)
 
         async def publish(request: Request) -> Response:
             await self.hub.publish("prices", {"value": int(await request.body())}, event="price")
@@ -102,6 +105,7 @@ class App:
                 Route("/react.js", react),
                 Route("/newswire.js", newswire_js),
                 Route("/events", events),
+                Route("/room", room),
                 Route("/publish", publish, methods=["POST"]),
                 Route("/stats", stats),
                 Route("/answers", start, methods=["POST"]),
@@ -172,6 +176,31 @@ def test_events_reach_the_newest_handler(served: Served, react: Any) -> None:
     react.until("fetch('/stats').then((answer) => answer.json()).then((count) => count === 0)")
 
 
+def test_a_state_is_that_of_the_url_shown(served: Served, react: Any) -> None:
+    """Without a URL it is `closed`; with another one nothing is left of the one before."""
+    react.evaluate("void (globalThis.app = mount('Prices', { url: null, mark: '' }))")
+    react.until("app.text() === 'closed - '")
+    react.evaluate("app.show({ url: '/nothing', mark: '' })")
+    react.until("app.text() === 'closed 404 '")
+    react.evaluate("app.show({ url: '/events', mark: '' })")
+    react.until("app.text() === 'open - '")
+    react.evaluate("app.show({ url: null, mark: '' })")
+    react.until("app.text() === 'closed - '")
+
+
+@pytest.mark.parametrize("transport", ["fetch", "native"])
+def test_handlers_by_name(served: Served, react: Any, transport: str) -> None:
+    """A name may come with a later render, and be newswire's own: the members of a channel."""
+    options = f"options: {{ transport: '{transport}' }}"
+    react.evaluate(f"void (globalThis.app = mount('Named', {{ url: '/events', names: [], {options} }}))")
+    react.until("app.text() === 'open '")
+    react.evaluate(f"app.show({{ url: '/events', names: ['price'], {options} }})")
+    react.evaluate("publish(1).then(() => 1)")
+    react.until("app.text() === 'open price 1'")
+    react.evaluate(f"app.show({{ url: '/room', names: ['newswire.presence'], {options} }})")
+    react.until("app.text() === 'open price 1,newswire.presence ada'")
+
+
 def test_nothing_is_opened_on_a_server(served: Served, react: Any) -> None:
     """Rendered to a string, a component shows that it connects."""
     assert react.evaluate("html('Prices', { url: '/events', mark: '' })") == "<p>connecting - </p>"
@@ -197,6 +226,41 @@ def test_a_run_goes_on_in_a_component_that_comes_back(served: Served, react: Any
     react.until(f"app.text() === 'closed done - {whole}'")
     assert served.app.started == 1
     assert react.evaluate("sessionStorage.length") == 0
+
+
+def test_a_run_goes_on_where_it_was_hidden(served: Served, react: Any) -> None:
+    """A component that comes back reads its run on, remembered or not; a run that has ended stays as it is."""
+    whole = "".join(WORDS)
+    for remember in ("undefined", "'chat'"):
+        react.evaluate(f"void (globalThis.app = mount('Hidden', {{ remember: {remember} }}))")
+        react.until("!!globalThis.answer")
+        served.app.paces = 0.08
+        react.evaluate("answer.start('why?')")
+        react.until("app.text().includes('word3 ')")
+        react.evaluate(f"app.show({{ remember: {remember}, hidden: true }})")
+        react.until("document.querySelector('p').style.display === 'none'")
+        react.evaluate(f"app.show({{ remember: {remember} }})")
+        react.until(f"app.text() === 'closed done - {whole}'")
+        react.evaluate(f"app.show({{ remember: {remember}, hidden: true }})")
+        react.until("document.querySelector('p').style.display === 'none'")
+        react.evaluate(f"app.show({{ remember: {remember} }})")
+        react.until("document.querySelector('p').style.display !== 'none'")
+        assert react.evaluate("app.text()") == f"closed done - {whole}"
+        react.evaluate("app.unmount()")
+    assert served.app.started == 2
+
+
+def test_another_chat_shows_nothing_of_the_one_before(served: Served, react: Any) -> None:
+    """A component that is given another run to remember forgets the text of the first."""
+    served.app.paces = 0.08
+    react.evaluate("void (globalThis.app = mount('Answer', { remember: 'one' }))")
+    react.until("!!globalThis.answer")
+    react.evaluate("answer.start('why?')")
+    react.until("app.text().includes('word3 ')")
+    react.evaluate("app.show({ remember: 'two' })")
+    react.until("app.text() === 'idle - - '")
+    react.evaluate("app.show({ remember: 'one' })")
+    react.until("app.text().includes('word5 ')")
 
 
 def test_a_run_is_stopped_for_everybody(served: Served, react: Any) -> None:

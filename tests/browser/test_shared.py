@@ -207,6 +207,31 @@ def test_subscriptions_are_the_union(server: Any, pages: Any) -> None:
     assert subscribers(server) == 1
 
 
+def test_a_tab_that_is_taken_for_gone_misses_nothing(server: Any, pages: Any) -> None:
+    """A leader that gets the lock of a living tab reads without its channels; the tab notices, and joins again."""
+    with Publisher(server.url, "a.1", "b.1", "c") as publisher:
+        tabs = pages.tabs(3)
+        for tab, url in zip(tabs[:2], ["/stream?channel=a.1", "/stream?channel=b.1"], strict=True):
+            tab.order(goto=f"{server.url}/health/live")
+            tab.evaluate(OPEN % (url, "true"))
+            tab.until("seen.length > 10")
+        settle(lambda: subscribers(server) == 1)
+        leads = leader(tabs[:2])
+        taken = leads.evaluate("""navigator.locks.query().then(({ pending }) => Promise.all(
+          pending.filter(({ name }) => name.includes(" "))
+            .map(({ name }) => navigator.locks.request(name, { steal: true }, () => name))))""")
+        assert len(taken) == 1  # of the other tab; the leader waits for it
+        tabs[2].order(goto=f"{server.url}/health/live")
+        tabs[2].evaluate(OPEN % ("/stream?channel=c", "true"))
+        tabs[2].until("seen.length > 10")
+        await_more(tabs)
+        sent = publisher.stop()
+    for tab in tabs:
+        tab.until(f"seen.at(-1)?.[1] === {sent - 1}")
+        all_from_first(numbers(tab), sent)
+    assert subscribers(server) == 1
+
+
 def test_a_tab_with_an_older_cursor_gets_what_it_lacks(server: Any, pages: Any) -> None:
     """A tab that joins with an older cursor reads from there, and the others get nothing twice.
 
@@ -316,6 +341,63 @@ def test_a_tab_that_comes_later_gets_the_state(server: Any, pages: Any) -> None:
         tab.evaluate("source.close()")
         tab.evaluate(OPEN % ("/stream?channel=news&from=earliest", "true"))
         tab.until(f"seen.length === {len(ids)}")
+
+
+WORKER = """void (() => {
+  const script = `import { connect } from "${location.origin}/newswire.js";
+    const source = connect("${location.origin}/channels/news", { shared: true, onState: postMessage });
+    source.on("*", ({ data }) => postMessage(data));
+    source.closed.catch((error) => postMessage(String(error)));
+    onmessage = () => source.close();`;
+  globalThis.said = [];
+  const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+  globalThis.worker = new Worker(url, { type: "module" });
+  worker.onmessage = ({ data }) => said.push(data);
+})()"""
+
+
+def test_a_worker_shares_too(server: Any, page: Any) -> None:
+    """A worker that leads reads for its page; when it has gone, the page leads."""
+    page.order(goto=f"{server.url}/health/live")
+    page.evaluate(WORKER)
+    page.until("said.length === 1")
+    assert page.evaluate("said") == ["open"]
+    page.evaluate(OPEN % ("/channels/news", "true"))
+    page.until("source.state === 'open'")
+    assert subscribers(server) == 1
+    assert page.evaluate("fetches") == 0
+    server.publish("1")
+    page.until("seen.length === 1 && said.length === 2")
+    page.evaluate("worker.postMessage('close')")
+    page.until("reads.size === 1 && said.at(-1) === 'closed'")
+    server.publish("2")
+    page.until("seen.length === 2")
+    assert page.evaluate("seen") == [[None, 1], [None, 2]]
+
+
+FRAME = """void (() => {
+  const script = `import { connect } from "${location.origin}/newswire.js";
+    const frames = new TextEncoder().encode("id: 1\\\\ndata: 1\\\\n\\\\n");
+    const body = new ReadableStream({ start: (stream) => stream.enqueue(frames) });
+    const fetch = async () => new Response(body, { headers: { "content-type": "text/event-stream" } });
+    const source = connect("/channels/news", { shared: true, fetch });
+    source.on("*", ({ data }) => parent.postMessage(data, "*"));
+    source.closed.catch((error) => parent.postMessage(String(error), "*"));`;
+  globalThis.said = [];
+  addEventListener("message", ({ data }) => said.push(data));
+  const frame = document.createElement("iframe");
+  frame.sandbox = "allow-scripts";
+  frame.srcdoc = "<!doctype html><script type=module>" + script + "<" + "/script>";
+  document.body.append(frame);
+})()"""
+
+
+def test_a_frame_without_rights_has_its_own(server: Any, page: Any) -> None:
+    """In a sandboxed frame there are locks, but they are refused. There, `shared` changes nothing."""
+    page.order(goto=f"{server.url}/health/live")
+    page.evaluate(FRAME)
+    page.until("said.length === 1")
+    assert page.evaluate("said") == [1]
 
 
 def test_without_locks_each_tab_has_its_own(server: Any, pages: Any) -> None:
