@@ -139,6 +139,20 @@ async def test_without_the_edge_key_an_edge_has_what_a_client_has(origins: Many,
         assert (await edge.span()).latest == 2
 
 
+async def test_the_newest_of_many_come_in_parts(origin: str, log: Log) -> None:
+    """An answer has as many as are not too large together; the edge asks for the others."""
+    names = [f"large.{number}" for number in range(12)]
+    for name in names:
+        await publish(log, name, "x" * 1_000_000)
+    asked = [*names, "none", *names[::-1]]
+    entries = await log.newest(asked)
+    assert [entry and entry.channel for entry in entries] == [*names, None, *names[::-1]]
+    many = [f"small.{number % 3}" for number in range(2500)]
+    await publish(log, "small.1", "1")
+    assert [entry and entry.data for entry in await log.newest(many)] == [None, "1", None] * 833 + [None]
+    assert await log.newest([]) == []
+
+
 async def test_an_address_that_is_no_origin_is_named(origins: Many) -> None:
     """Also with a password in it, which is not shown."""
     for url in (f"http://ada:hunter2@127.0.0.1:{origins.running.port}/x/y", "http://:hunter2@127.0.0.1:1"):

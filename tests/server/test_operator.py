@@ -114,6 +114,27 @@ def test_routing_errors_are_problems_too(server: Serve, method: str, path: str, 
 
 
 @pytest.mark.slow
+def test_the_newest_are_no_more_than_a_page(server: Serve) -> None:
+    """Large events are fewer than asked for: what one request makes the server hold has a bound, however it asks."""
+    large = "x" * 1_000_000
+    ids = [server.publish("large", large) for _ in range(8)]
+    for last in (3, 4, 5, 8, 1000):
+        page = httpx2.get(f"{server.url}/channels/large/events?last={last}").json()
+        assert [event["id"] for event in page["events"]] == ids[-min(last, 4) :]
+        assert page["next"] == ids[-1]
+    answer = httpx2.post(f"{server.url}/log/newest", json={"channels": ["large"] * 1000})
+    assert len(answer.content) < 20_000_000
+
+
+@pytest.mark.parametrize("after", [2**63, -(2**63), "junk", None, []])
+def test_what_is_no_offset(server: Serve, after: object) -> None:
+    """No engine gets it."""
+    asked = {"channels": {"names": ["a"], "patterns": []}, "after": after, "limit": 1}
+    answer = httpx2.post(f"{server.url}/log/read", json=asked)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_call")
+
+
+@pytest.mark.slow
 def test_history_gives_the_newest(server: Serve) -> None:
     """The newest few of one channel, oldest first, however many others lie between; then `next` is the log's end."""
     published: dict[str, list[str]] = {"rare": [], "often": [], "never": []}

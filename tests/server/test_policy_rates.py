@@ -85,6 +85,8 @@ def test_limits_over_http(tmp_path: Path) -> None:
             refused = httpx2.get(url, headers=ada)
             assert (refused.status_code, refused.json()["code"]) == (429, "too_many_of_subject")
             assert 2 <= int(refused.headers["retry-after"]) <= 10
+            edge = httpx2.get(f"{server.url}/log/tail", headers=ada | {"last-event-id": first.opened()})
+            assert (edge.status_code, edge.json()["code"]) == (429, "too_many_of_subject")
             with Reader(url, bob) as third, Reader(url) as fourth:
                 assert (third.answer.status_code, fourth.answer.status_code) == (200, 200)
                 refused = httpx2.get(url)

@@ -13,7 +13,7 @@ from newswire.delivery.problem import Problem
 from newswire.delivery.query import Query
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, Pattern, name_or_pattern
-from newswire.log.engine import Entry, Span
+from newswire.log.engine import PAGE_BYTES, Entry, Span
 from newswire.log.position import Lives, Position
 
 _DEFAULT: Final = 100
@@ -82,35 +82,41 @@ async def page(hub: Hub[Any], channel: str, asked: PageRequest) -> dict[str, obj
 
 
 async def _newest(hub: Hub[Any], channel: str, count: int) -> dict[str, object]:
-    """Answer with the newest `count` events.
+    """Answer with the newest `count` events, or as many of them as an answer may hold.
 
-    A log reads forwards only: after which offset the channel has just so many is found by halving.
+    A log reads forwards only: after which offset they begin is found by halving.
     """
     if isinstance(name_or_pattern(channel), Pattern):
         raise Problem(400, "invalid_query", "last is for one channel, and this is a pattern", field="last")
     channels = Channels([channel])
     span = await hub.log.span()
-    low, high = span.earliest, span.latest  # after `low` there are at least `count`, if there are; after `high` fewer
-    found = await _read(hub, channels, low, span, count)
-    while len(found) == count and found[-1].offset < span.latest and high - low > 1:
+    low, high = span.earliest, span.latest
+    found, fit = await _read(hub, channels, low, span, count)
+    while not fit and high - low > 1:  # those after `low` are too many, those after `high` are not
         middle = (low + high) // 2
-        newer = await _read(hub, channels, middle, span, count)
-        if len(newer) < count:
-            high = middle
+        newer, these_fit = await _read(hub, channels, middle, span, count)
+        if these_fit:
+            high, found = middle, newer
+            if len(newer) == count:
+                break
         else:
-            low, found = middle, newer
+            low = middle
     position = str(Position(span.epoch, span.latest))
     return {"events": _as_json(found, span.lives), "next": position, "more": False}
 
 
-async def _read(hub: Hub[Any], channels: Channels, after: int, span: Span, count: int) -> list[Entry]:
-    """The earliest events after an offset, up to the span's end, at most `count`."""
+async def _read(hub: Hub[Any], channels: Channels, after: int, span: Span, count: int) -> tuple[list[Entry], bool]:
+    """The events after an offset, up to the span's end; and whether they fit into an answer. One event always does."""
     found: list[Entry] = []
-    while after < span.latest and len(found) < count:
-        piece = await hub.log.read(channels, after, count - len(found), epoch=span.epoch)
+    size = 0
+    while after < span.latest:
+        piece = await hub.log.read(channels, after, count + 1 - len(found), epoch=span.epoch)
         found += [entry for entry in piece.entries if entry.offset <= span.latest]
+        size += sum(len(entry.data) for entry in piece.entries)
+        if len(found) > count or (size > PAGE_BYTES and len(found) > 1):
+            return found, False
         after = piece.through
-    return found
+    return found, True
 
 
 def _begin(after: str | None, span: Span) -> tuple[str | None, dict[str, object] | None]:

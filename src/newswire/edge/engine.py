@@ -275,9 +275,15 @@ class EdgeEngine(RemoteEngine):
         """See `Engine.newest`."""
 
         def read(found: Any) -> list[Entry | None]:
-            return [None if row is None else Entry(*row) for row in found["entries"]]
+            rows = found["entries"]
+            if not rows:
+                raise ValueError("the origin's answer has no entries")
+            return [None if row is None else Entry(*row) for row in rows]
 
-        return await self._ask("newest", read, {"channels": list(channels)})
+        entries: list[Entry | None] = []
+        while len(entries) < len(channels):  # an answer has as many as are not too large together
+            entries += await self._ask("newest", read, {"channels": list(channels[len(entries) :])})
+        return entries
 
     async def span(self) -> Span:
         """See `Engine.span`."""

@@ -28,9 +28,9 @@ from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, 
 from newswire.hub.options import StreamOptions
 from newswire.log import form
 from newswire.log.channels import Channels, Pattern, is_internal
-from newswire.log.engine import Batch, Entry, OnDone, Outcome
+from newswire.log.engine import PAGE_BYTES, Batch, Entry, OnDone, Outcome
 from newswire.log.log import Log
-from newswire.log.position import Position
+from newswire.log.position import MAX_OFFSET, Position
 from newswire.server.auth import Denied
 from newswire.server.auth.access import Access, Action
 from newswire.server.service import Service
@@ -41,6 +41,8 @@ from newswire.wire.payload import read_json, to_event
 _ALL: Final = ">"
 _BODY: Final = 16 * 2**20  # of a request with the edge key
 _MOST: Final = 4096  # events of a page
+_NAMES: Final = 1000  # channels whose newest events are one answer, …
+_AT_ONCE: Final = 8  # … read so many at a time, until they are as large as a page
 _QUEUED: Final = 8192  # entries that a slow edge has in memory; then it reads on when it has taken them
 _JOINED: Final = 1000  # entries in one event of the stream, or …
 _JOINED_BYTES: Final = 4 * 2**20  # … bytes of their data
@@ -111,7 +113,7 @@ class OriginService:
         try:
             asked = read_json(body.decode())
             return JsonAnswer(await method(_Call(request, whole, asked if isinstance(asked, dict) else {})))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, InvalidChannel):
                 raise
             raise Problem(400, "invalid_call", f"this is no call of an edge: {error!r:.200}") from None
@@ -139,13 +141,19 @@ class OriginService:
         if not call.whole:
             await self.allow(call.request, "read", [*channels.names, *channels.patterns])
         limit = min(max(int(call.asked["limit"]), 1), _MOST)
-        return form.of_page(await self._log.read(channels, int(call.asked["after"]), limit))
+        return form.of_page(await self._log.read(channels, _offset(call.asked["after"]), limit))
 
     async def _newest(self, call: _Call) -> Any:
-        channels = [str(channel) for channel in call.asked["channels"]]
+        channels = [str(channel) for channel in call.asked["channels"]][:_NAMES]
         if not call.whole:
             await self.allow(call.request, "read", channels)
-        return {"entries": [entry and list(entry) for entry in await self._log.newest(channels)]}
+        rows: list[Any] = []
+        size = 0
+        while len(rows) < len(channels) and size <= PAGE_BYTES:  # the edge asks again for the others
+            found = await self._log.newest(channels[len(rows) : len(rows) + _AT_ONCE])
+            rows += [entry and list(entry) for entry in found]
+            size += sum(len(entry.data) for entry in found if entry is not None)
+        return {"entries": rows}
 
     async def _append(self, call: _Call) -> Any:
         asked = call.asked["batches"]
@@ -187,7 +195,7 @@ class OriginService:
 
     async def _drop(self, call: _Call) -> Any:
         call.need_key()
-        cuts = {str(channel): int(offset) for channel, offset in call.asked["cuts"].items()}
+        cuts = {str(channel): _offset(offset) for channel, offset in call.asked["cuts"].items()}
         return {"removed": await self._log.drop(cuts)}
 
     async def _trim(self, call: _Call) -> Any:
@@ -197,7 +205,7 @@ class OriginService:
     async def _scan(self, call: _Call) -> Any:
         call.need_key()
         limit = min(max(int(call.asked["limit"]), 1), _MOST)
-        return form.of_page(await self._log.scan(int(call.asked["after"]), limit))
+        return form.of_page(await self._log.scan(_offset(call.asked["after"]), limit))
 
     async def _losses(self, call: _Call) -> Any:
         call.need_key()
@@ -215,18 +223,31 @@ class OriginService:
         service = self._service
         whole = self._is_whole(request)
         access = None if whole else await self.allow(request, "subscribe", [_ALL])
-        service.check_room()
         position = Position.parse(last_event_id(request) or "")
+        edge = _Edge(service, access, request)
+        if request.method != "HEAD":
+            edge.check()
         ends = None if access is None or access.expires is None else max(access.expires - time.time(), 0.1)
         settings = service.settings
         options = StreamOptions(heartbeat=settings.heartbeat, retry=1000, max_age=ends, compress=settings.compress)
-        return EventSourceResponse(self._events(position, whole), options=options)
+        return EventSourceResponse(self._counted(edge, position, whole), options=options)
 
-    async def _events(self, after: Position, whole: bool) -> AsyncIterator[Event]:
-        """The stream of one edge."""
+    async def _counted(self, edge: _Edge, after: Position, whole: bool) -> AsyncIterator[Event]:
+        """The stream of one edge, which counts as one, and ends when its credential is revoked."""
+        try:
+            edge.begin()
+            async for event in self._events(edge, after, whole):
+                yield event
+        except Problem:
+            return  # the edge comes back, and gets it as an answer
+        finally:
+            edge.end()
+
+    async def _events(self, edge: _Edge, after: Position, whole: bool) -> AsyncIterator[Event]:
         epoch, at = after.epoch, after.offset
-        while True:
+        while not edge.over:
             following = _Following(self._log, at, epoch, None if whole else Channels([Pattern(_ALL)]))
+            edge.following = following
             try:
                 async for entries in following.parts():
                     at = entries[-1].offset
@@ -266,6 +287,72 @@ class _Call:
             raise Denied("this needs the edge key: start the origin with --edge-key, and give it to the edge")
 
 
+class _Edge:
+    """The stream of an edge, as `OpenStreams` knows streams: to count it, and to end it.
+
+    Args:
+        service: this process's.
+        access: whose it is.
+        request: the request.
+
+    Attributes:
+        following: what it follows the log by now.
+        over: it ends.
+    """
+
+    def __init__(self, service: Service, access: Access | None, request: Request) -> None:
+        self.following: _Following | None = None
+        self.over = False
+        self._service = service
+        self._access = access
+        self._address = service.streams_open.address_of(request.scope.get("client"))
+        self._on_end: list[Callable[[], object]] = []
+
+    def check(self) -> None:
+        """Check that there may be one more.
+
+        Raises:
+            Denied: the credential was revoked meanwhile.
+            Problem: there are as many as there may be.
+        """
+        self._service.check_room()
+        if self._service.auth is not None and self._access is not None:
+            self._service.auth.check_revoked(self._access)
+        self._service.streams_open.check(self._access, self._address)
+
+    def begin(self) -> None:
+        """It is open.
+
+        Raises:
+            Problem: others have come meanwhile, or its credential was revoked.
+        """
+        self._service.counting += 1
+        if self._service.auth is not None and self._access is not None:
+            self._service.auth.check_revoked(self._access)
+        self._service.streams_open.follow(self, self._access, self._address)
+
+    def end(self) -> None:
+        """It is closed."""
+        self._service.counting -= 1
+        for call in self._on_end:
+            call()
+
+    # -- as a subscription
+
+    def expire_after(self, seconds: float) -> None:
+        """Its response ends then by itself."""
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Have it called in the end."""
+        self._on_end.append(call)
+
+    def goodbye(self, reason: str | None = None) -> None:
+        """End it: the edge comes back, and learns why if it may not."""
+        self.over = True
+        if self.following is not None:
+            self.following.stop()
+
+
 class _TooSlow(Exception):
     """An edge has enough to do."""
 
@@ -302,11 +389,18 @@ class _Following:
                 break
             self._news.clear()
             await self._news.wait()
+        if self._task.cancelled():
+            raise Closed("it was stopped")
         try:
             self._task.result()
         except _TooSlow:
             return
         raise Closed("the log is closed")
+
+    def stop(self) -> None:
+        """End the parts, with `Closed`."""
+        self._queue.clear()
+        self._task.cancel()
 
     async def end(self) -> None:
         """Follow no more."""
@@ -314,6 +408,18 @@ class _Following:
         await asyncio.wait([self._task])
         if not self._task.cancelled():
             self._task.exception()
+
+
+def _offset(value: Any) -> int:
+    """An offset.
+
+    Raises:
+        ValueError, TypeError: it can't be one.
+    """
+    offset = int(value)
+    if not -1 <= offset <= MAX_OFFSET:
+        raise ValueError(f"{value!r:.40} is no offset")
+    return offset
 
 
 def _size(entries: Sequence[Entry]) -> int:

@@ -56,7 +56,7 @@ class Service(ServedApp):
         activity: events by channel, for the console.
         pages: the console's own streams in this process, by the channel or pattern that they show. No number of
             subscribers has them in it.
-        counting: open streams of the number of a channel's members.
+        counting: open streams that are none of the hub's: of the number of a channel's members, and of edges.
         answers: what answers the questions of other workers, and of this one, by their kind.
     """
 

@@ -92,6 +92,20 @@ def test_one_token(two: tuple[Serve, Serve]) -> None:
     assert httpx2.get(f"{other.url}/channels/room.1", headers=first).json()["reason"] == "revoked"
 
 
+def test_the_stream_of_an_edge(two: tuple[Serve, Serve]) -> None:
+    """It ends as any other does, on each node, at its next event or before."""
+    one, other = two
+    epoch = publish(one, "room.edge", "before").partition("-")[0]
+    asks = bearer("edge", subscribe=[">"], more={"jti": "edge-1"}) | {"last-event-id": f"{epoch}-0"}
+    with Reader(f"{one.url}/log/tail", asks) as here, Reader(f"{other.url}/log/tail", asks) as there:
+        for reader in (here, there):
+            assert "before" in reader.read(1)[0].data
+        assert httpx2.post(f"{one.url}/revoke", json={"token": "edge-1"}, headers=ADMIN).status_code == 200
+        for reader in (here, there):
+            list(reader.rest())
+    assert httpx2.get(f"{other.url}/log/tail", headers=asks).json()["reason"] == "revoked"
+
+
 def test_the_end_of_connections(two: tuple[Serve, Serve]) -> None:
     """`DELETE /connections?subject=` is the same; with `again=true` the clients may come back."""
     one, other = two

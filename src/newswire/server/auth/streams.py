@@ -11,20 +11,35 @@ import ipaddress
 import random
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from newswire.counted import counted
 from newswire.delivery.problem import Problem
-from newswire.hub.subscription import Subscription
 from newswire.server.auth.access import Access
 from newswire.server.auth.revocations import Revoked
 
 _LATE: Final = 0.2  # seconds: the clocks of streams tick four times a second, and none should end too early
 _RETRY_AFTER: Final = (2, 10)
 _SLICE: Final = 200  # streams that end in one pass of the event loop: some milliseconds
+
+
+class Ends(Protocol):
+    """What a stream can be ended by: its subscription, or what stands for one."""
+
+    def expire_after(self, seconds: float) -> None:
+        """See `Subscription.expire_after`."""
+        ...
+
+    def on_end(self, call: Callable[[], object], /) -> None:
+        """See `Subscription.on_end`."""
+        ...
+
+    def goodbye(self, reason: str | None = None) -> None:
+        """See `Subscription.goodbye`."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -38,7 +53,7 @@ class OpenStream:
         since: when it began, in seconds since the Unix epoch.
     """
 
-    subscription: Subscription
+    subscription: Ends
     access: Access
     address: str | None
     since: float
@@ -83,7 +98,7 @@ class OpenStreams:
                     f"this user has its {counted(self.per_subject, 'stream')} open here", "too_many_of_subject"
                 )
 
-    def follow(self, subscription: Subscription, access: Access | None, address: str | None = None) -> None:
+    def follow(self, subscription: Ends, access: Access | None, address: str | None = None) -> None:
         """Keep a stream, until it ends; and end it when its credential ends. Call it before the stream begins.
 
         Raises:
