@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +72,35 @@ async def test_locked(tmp_path: Path) -> None:
         await publish(log, "a", "3")
         assert [entry.data for entry in await read_all(log, "a")] == ["1", "3"]
         other.close()
+
+
+async def test_closing_waits_for_a_lock_once(tmp_path: Path) -> None:
+    """What is queued behind is tried, and fails at once: a server that stops is not held up by each of its jobs."""
+    path = tmp_path / "log.db"
+    go = threading.Event()
+    async with opened(SqliteLog(path, busy_timeout=0.05)) as log:
+        await publish(log, "a", "1")
+        writer = log.engine._writer  # type: ignore[attr-defined]
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            jobs: list[Any] = [
+                asyncio.ensure_future(writer.run(call))
+                for call in (
+                    lambda connection: go.wait(),
+                    lambda connection: connection.execute("BEGIN IMMEDIATE"),
+                    lambda connection: connection.execute("PRAGMA busy_timeout").fetchone(),
+                )
+            ]
+            ending = asyncio.ensure_future(log.close())
+            while not writer._ending:
+                await asyncio.sleep(0)
+            go.set()
+            _, locked, patience = await asyncio.gather(*jobs, return_exceptions=True)
+            assert isinstance(locked, LogUnavailable)
+            assert patience == (0,)
+            await ending
+    async with opened(SqliteLog(path)) as log:
+        assert [entry.data for entry in await read_all(log, "a")] == ["1"]
 
 
 async def test_locked_while_it_is_opened(tmp_path: Path) -> None:

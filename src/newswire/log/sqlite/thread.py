@@ -221,8 +221,11 @@ class DatabaseThread:
             return call(self.connection())
         except sqlite3.Error as error:
             explained = self.file.explain(error)
-            if isinstance(explained, LogCorrupt) or getattr(error, "sqlite_errorcode", 0) & 0xFF in _BROKEN:
+            code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+            if isinstance(explained, LogCorrupt) or code in _BROKEN:
                 self._disconnect()
+            elif code == sqlite3.SQLITE_BUSY and self._ending and self._connection is not None:
+                self._connection.execute("PRAGMA busy_timeout = 0")  # a process that stops waits for a lock once
             raise explained from error
 
     def do(self, job: DatabaseJob[Any]) -> None:
