@@ -129,7 +129,7 @@ def _beside_the_server() -> Iterator[None]:
 async def _soak(server: Server, count: int, rate: float, seconds: float, say: Say) -> Counts:
     counts = Counts()
     rooms = max(1, count // 3)
-    churn = 0.1 / 60 if seconds >= 60 else 2 / seconds  # a short run has its reconnects too
+    churn = 0.1 / 60 if seconds >= 20 else 2 / seconds  # a short run has its reconnects too
     paths = (f"/stream?channel=room.{number % rooms}&channel={_COMMON}" for number in range(count))
     readers = [Reader(server.port, path, churn, counts) for path in paths]
     parts = min(50, rooms)  # each waits for its answers, so many are needed

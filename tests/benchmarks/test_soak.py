@@ -75,9 +75,9 @@ def test_the_charts_stand_beside_the_results_page(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_minute() -> None:
+def test_a_third_of_a_minute() -> None:
     """3,000 readers that come and go, with faults: nothing is lost or doubled, and no one sees a 5xx."""
-    command = [sys.executable, "-m", "benchmarks", "soak", "--quick", "--minutes", "1", "--rate", "30"]
+    command = [sys.executable, "-m", "benchmarks", "soak", "--quick", "--minutes", "0.35", "--rate", "30"]
     done = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False, timeout=880)
     assert done.returncode == 0, done.stderr
     assert re.search(r"(?m)^published +[\d,]+ +(as asked|TOO FEW)$", done.stdout), done.stdout

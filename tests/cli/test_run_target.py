@@ -56,22 +56,24 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+REFUSED = [
+    (("nope:app",), "there is no module 'nope'"),
+    (("nope.deep:app",), "there is no module 'nope'"),
+    (("app:nothing",), "app has no attribute 'nothing': did you mean app:app?"),
+    (("app:hub",), "app:hub is a Hub, which is no ASGI application: did you mean app:app?"),
+    (("app:make",), "say --factory"),
+    (("app:wsgi",), "as WSGI applications do"),
+    (("app:make_none", "--factory"), "app:make_none returns None"),
+    (("app:make_wrong", "--factory"), "ValueError: no settings"),
+    (("broken:app",), "broken can't be imported: json.decoder.JSONDecodeError"),
+    (("syntax:app",), "SyntaxError"),
+    (("needs:app",), "No module named 'not_installed_anywhere'"),
+]
+
+
 @pytest.mark.parametrize(
-    ("arguments", "says"),
-    [
-        (("nope:app",), "there is no module 'nope'"),
-        (("nope.deep:app",), "there is no module 'nope'"),
-        (("app:nothing",), "app has no attribute 'nothing': did you mean app:app?"),
-        (("app:hub",), "app:hub is a Hub, which is no ASGI application: did you mean app:app?"),
-        (("app:make",), "say --factory"),
-        (("app:wsgi",), "as WSGI applications do"),
-        (("app:make_none", "--factory"), "app:make_none returns None"),
-        (("app:make_wrong", "--factory"), "ValueError: no settings"),
-        (("broken:app",), "broken can't be imported: json.decoder.JSONDecodeError"),
-        (("syntax:app",), "SyntaxError"),
-        (("needs:app",), "No module named 'not_installed_anywhere'"),
-    ],
+    ("arguments", "says", "workers"),
+    [(*each, ()) for each in REFUSED] + [(*REFUSED[case], ("--workers", "2")) for case in (0, 3, 6, 8)],
 )
 def test_what_can_not_be_run_is_one_sentence(
     folder: Path, arguments: tuple[str, ...], says: str, workers: tuple[str, ...]

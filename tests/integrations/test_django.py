@@ -172,7 +172,9 @@ Running = Callable[..., AbstractContextManager[Site]]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("server", ["gunicorn sync", "gunicorn gthread"])
+@pytest.mark.parametrize(
+    ("project", "server"), [("sqlite", "gunicorn sync"), ("postgresql", "gunicorn gthread")], indirect=["project"]
+)
 def test_wsgi_sends_streams_elsewhere(folder: Path, server: str) -> None:
     """Ten streams through a worker that could hold one; the ticket is the user's, and an order's event arrives."""
     with running("newswire_serve", folder, SECRET=SECRET) as streams:
@@ -197,6 +199,7 @@ def test_wsgi_sends_streams_elsewhere(folder: Path, server: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("project", ["sqlite"], indirect=True)
 def test_wsgi_without_a_server_for_streams(folder: Path) -> None:
     """The error says what to set."""
     with running("gunicorn sync", folder) as site:
@@ -206,7 +209,11 @@ def test_wsgi_without_a_server_for_streams(folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("server", "allow"), [("uvicorn", "allow_async"), ("daphne", "allow")])
+@pytest.mark.parametrize(
+    ("project", "server", "allow"),
+    [("sqlite", "uvicorn", "allow_async"), ("postgresql", "daphne", "allow")],
+    indirect=["project"],
+)
 def test_newswires_routes_beside_djangos(folder: Path, server: str, allow: str) -> None:
     """With Django's session: a user may read what the project's function says; and the views stream too."""
     with running(server, folder, PREFIX="/live", ALLOW=f"django_site.{allow}") as site:  # noqa: SIM117

@@ -48,7 +48,7 @@ async def test_retention_between_the_steps_of_a_page(tmp_path: Path, seed: int) 
         stored: dict[int, str] = {}
 
         async def write() -> None:
-            for _ in range(30):
+            for _ in range(15):
                 batch = [(dice.choice(names), Event("x")) for _ in range(dice.randint(1, 20))]
                 positions = await log.append(batch)
                 stored.update((at.offset, name) for at, (name, _) in zip(positions, batch, strict=True))

@@ -155,7 +155,7 @@ class WalkTests(LogTests):
         options = {"retention": rules, "clock": clock} if rules else {}
         async with opened(make_log(**options)) as log:
             walk = _Walk(log, clock, dice)
-            for _ in range(30 if rules else 10):
+            for _ in range(20 if rules else 10):
                 for _ in range(dice.randint(1, 4)):
                     walk.tick(strange=strange)
                     await walk.append()
