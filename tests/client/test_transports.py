@@ -97,6 +97,19 @@ async def test_clients_credentials_stay_with_their_origin(name: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_session_that_raises_for_a_status() -> None:
+    """The source itself knows which status is worth another attempt."""
+    with BadServer([Answer(b"no", 503), Answer(A), Answer(b"none", 404)]) as server:
+        async with (
+            async_client("aiohttp", raise_for_status=True) as client,
+            AsyncEventSource(server.url, client=client, options=fast(limits=Limits(attempts=3))) as source,
+        ):
+            assert (await anext(source)).data == "a"
+            with pytest.raises(BadStatus, match="none"):
+                await anext(source)
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize("name", ["httpx", "httpx2"])
 async def test_clients_parameters(name: str) -> None:
     """What a client adds to each query takes nothing out of it, and stays with its origin."""

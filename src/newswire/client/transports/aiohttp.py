@@ -1,8 +1,8 @@
 """The adapter for a user's aiohttp session, for `AsyncEventSource`. It never closes the session.
 
-The session's `raise_for_status` must be off. Its total timeout, 5 minutes by default, is not used, since it would end
-every stream. When a connection is reset, aiohttp drops bytes that it has received and not handed out yet. Their events
-come again after the reconnect, if they have ids.
+The session's total timeout, 5 minutes by default, is not used, since it would end every stream; nor is its
+`raise_for_status`, since the source itself knows what each status means. When a connection is reset, aiohttp drops
+bytes that it has received and not handed out yet. Their events come again after the reconnect, if they have ids.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ class AiohttpTransport:
                 data=request.body,
                 allow_redirects=False,
                 timeout=timeout,
+                raise_for_status=False,
                 **proxy,
             )
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
