@@ -225,7 +225,13 @@ def saves() -> Any:
     one.state = "sent"
     one.save()
     one.delete()
-    return stored()
+    refused: list[str] = []
+    for wrong in ({"channel": 3}, {"channel": "orders", "data": "state"}):
+        try:
+            publish_saves(Order, **wrong)
+        except TypeError as error:
+            refused.append(str(error).partition(" ")[0])
+    return stored(), refused
 
 
 def other_log() -> Any:

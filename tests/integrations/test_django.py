@@ -79,12 +79,14 @@ def test_the_order_of_commits(project: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_saves_of_a_model(project: tuple[Path, dict[str, Any]]) -> None:
-    """Each with its transaction."""
-    assert project[1]["saves"] == [
+    """Each with its transaction; what could never be published is refused when it is set up."""
+    saves, refused = project[1]["saves"]
+    assert saves == [
         ["orders.1", "saved", '{"state":"new"}'],
         ["orders.1", "saved", '{"state":"sent"}'],
         ["orders.1", "deleted", '{"state":"sent"}'],
     ]
+    assert refused == ["channel", "data"]
 
 
 def test_a_log_that_is_elsewhere(project: tuple[Path, dict[str, Any]]) -> None:

@@ -86,6 +86,9 @@ async def test_which_run() -> None:
             runs.response(None, 3)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="run is a Run, not 'chat"):
             runs.accepted(None, run.id)
+        for call in (runs.sync.wait, runs.sync.text):
+            with pytest.raises(TypeError, match="run is a Run, not 'chat"):
+                call(run.id)
         with pytest.raises(ValueError, match="active is True or False, not 'no'"):
             runs.response(None, run, active="no")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="grace is a number of seconds, not '3'"):

@@ -422,9 +422,12 @@ class SyncRuns:
 
         Raises:
             TimeoutError: the time is over; the run goes on.
+            TypeError: it is no run.
         """
+        check_kind("run", run, Run)
         return self._runs.hub.sync.call(run.wait, timeout)
 
     def text(self, run: Run, timeout: float | None = None) -> str:
         """See `Run.text`."""
+        check_kind("run", run, Run)
         return self._runs.hub.sync.call(run.text, timeout)

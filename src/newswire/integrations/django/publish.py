@@ -11,6 +11,7 @@ from django.db.models.signals import post_delete, post_save  # type: ignore[impo
 
 from newswire.errors import InvalidConnection
 from newswire.integrations.django.config import hub
+from newswire.validate import shown
 
 
 def publish(channel: str, data: Any, *, event: str | None = None, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -70,7 +71,14 @@ def publish_saves(
         data: what to publish of an instance; by default its primary key, as `{"pk": 1}`.
         saved: the type of the events.
         deleted: the same for deletions; None: they are not published.
+
+    Raises:
+        TypeError: `channel` is neither a text nor a function, or `data` is no function.
     """
+    if not (isinstance(channel, str) or callable(channel)):
+        raise TypeError(f"channel is a name, or a function that makes it of an instance, not {shown(channel)}")
+    if data is not None and not callable(data):
+        raise TypeError(f"data is a function that says what to publish of an instance, not {shown(data)}")
     name = channel if callable(channel) else (lambda instance: channel)
     content = data or (lambda instance: {"pk": instance.pk})
 
