@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.fixtures.serve import Serve, call_newswire
+from tests.fixtures.serve import PATIENCE, Serve, call_newswire
 from tests.fixtures.upstream import Call, Upstream
 
 from newswire.wire import Decoder, Event
@@ -92,6 +92,14 @@ async def test_it_says_what_is_where(upstream: Upstream, tmp_path: Path) -> None
         assert "answers are kept for 24h after their end" in said
         assert "keeps everything" not in said
         assert relay.stop() == 0
+
+
+async def test_a_hangup_stops_it_in_order(upstream: Upstream, tmp_path: Path) -> None:
+    """As when its terminal is closed: it has no settings to read again, and streams are not to break."""
+    with Serve(tmp_path, "--upstream", upstream.url, command="relay") as relay:
+        relay.process.send_signal(signal.SIGHUP)
+        assert relay.process.wait(PATIENCE) == 0
+        assert "stopped" in relay.stderr()
 
 
 @pytest.fixture

@@ -204,6 +204,18 @@ def test_states_that_are_refused(open_to_all: Serve, path: str, body: bytes, sta
     assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
+def test_a_state_with_half_of_a_surrogate_pair(open_to_all: Serve) -> None:
+    """JSON can say it and UTF-8 can't, so it stays escaped: in the log, on a stream and in the list."""
+    url = open_to_all.url
+    with Reader(f"{url}/channels/room.8?presence=join&member=ada&state=%22%5Cud83d%22") as reader:
+        assert changes(reader, 1)[0]["state"] == "\ud83d"
+        posted = httpx2.post(f"{url}/presence/room.8?member=ada", content=b'{"\\udc00":"\xc3\xa9"}')
+        assert posted.status_code == 204
+        assert changes(reader, 1)[0]["state"] == {"\udc00": "é"}
+        listed = httpx2.get(f"{url}/presence/room.8").json()
+        assert listed["members"] == [{"member": "ada", "state": {"\udc00": "é"}}]
+
+
 def test_the_member_is_the_user_of_the_token(guarded: Serve) -> None:
     """No one comes as somebody else; without a token there is a visitor, and names are for those who may subscribe."""
     url = guarded.url

@@ -311,6 +311,9 @@ class _Server(Server):
         with super().capture_signals():
             if _stop_asked:
                 self.should_exit = True
+            if posix.HANGUP is not None and signal.getsignal(posix.HANGUP) is signal.SIG_DFL:
+                # Its terminal was closed, and nothing is to be read again: to die at once would break every stream.
+                signal.signal(posix.HANGUP, lambda *_: signal.raise_signal(signal.SIGTERM))
             yield
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from newswire.errors import LimitExceeded
-from newswire.wire.payload import to_event
+from newswire.wire.payload import to_event, write_json
 
 _ID_BYTES: Final = 200
 
@@ -71,7 +71,7 @@ def state_text(state: Any, most: int) -> str:
 
 def json_text(value: Any) -> str:
     """A value as JSON: short, and always in the same form."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return write_json(value)
 
 
 @dataclass(frozen=True, slots=True)
