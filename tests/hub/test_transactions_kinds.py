@@ -18,9 +18,10 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from tests.fixtures.engines import Postgres
+from tests.fixtures.ports import free_port
 
 from newswire import Hub, Position
-from newswire.errors import InvalidConnection
+from newswire.errors import InvalidConnection, LogUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -276,6 +277,18 @@ async def test_a_snapshot_that_comes_too_late(postgres: Postgres) -> None:
             assert position.offset == 2
         assert connection.is_in_transaction()
         await connection.execute("ROLLBACK")
+
+
+async def test_a_log_that_was_not_reached(postgres: Postgres) -> None:
+    """The error says so, and blames no URL; the transaction goes on."""
+    connection = await asyncpg.connect(postgres.url)
+    hub = Hub(f"postgresql://postgres@127.0.0.1:{free_port()}/postgres")
+    async with connection.transaction():
+        with pytest.raises(LogUnavailable, match="has not been reached yet"):
+            await hub.publish("a", "1", connection=connection)
+        assert await connection.fetchval("SELECT 1") == 1
+    await hub.close()
+    await connection.close()
 
 
 async def test_another_database(postgres: Postgres, tmp_path: Path) -> None:

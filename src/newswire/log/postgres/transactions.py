@@ -97,13 +97,18 @@ class PostgresTransactions(Transactions):
         place = self._place
         raw = yield None
         connection = getattr(raw.connection, "_con", raw.connection)  # of asyncpg's pool, what is behind the proxy
-        if place.name:
-            if connection in place.connections:
-                return
-            [(found,)] = yield Statement(self.outbox.place_query)
-            if found == place.name:
-                place.connections.add(connection)
-                return
+        if not place.name:
+            raise NotReady(
+                f"the log {self.outbox.name} has not been reached yet, so it is not known whether this connection "
+                "leads to its database: see that its server runs, and open the hub where your application starts "
+                "(`async with hub:`, hub.lifespan, or hub.sync.open())"
+            )
+        if connection in place.connections:
+            return
+        [(found,)] = yield Statement(self.outbox.place_query)
+        if found == place.name:
+            place.connections.add(connection)
+            return
         raise NotReady(
             f"the database of this connection has not the log {self.outbox.name}: give the hub the URL of the database "
             "that your connections lead to, or publish without `connection` after the commit"
