@@ -102,12 +102,28 @@ def test_two_threads_at_once() -> None:
         source, seen = EventSource(server.url), threading.Event()
         reading = pool.submit(run_until_blocked, source, seen)
         assert seen.wait(5)
-        while not source._io.locked() or source._session._events:
+        while not source._reading.locked() or source._session._events:
             time.sleep(0.001)  # polls: until it waits for the third event
         with pytest.raises(RuntimeError, match="another thread reads from this EventSource now"):
             next(source)
         source.close()
         assert reading.result(5) == ["a", "b"]
+
+
+def test_threads_that_open_what_another_one_reads() -> None:
+    """They wait for the same attempts as the reader, take nothing from it, and go on when the stream is open."""
+    options = Options(backoff=Backoff(retry=0, first=0, shortest=0))
+    answers = [*[Answer(status=503)] * 3, SILENT]
+    with BadServer(answers) as server, ThreadPoolExecutor(4) as pool:
+        source, seen = EventSource(server.url, options=options), threading.Event()
+        opening = [pool.submit(source.open) for _ in range(3)]
+        reading = pool.submit(run_until_blocked, source, seen)
+        for each in opening:
+            each.result(5)
+        assert seen.wait(5)
+        assert len(server.requests) == source.stats.attempts == 4
+        source.close()
+        assert reading.result(5) == ["a"]
 
 
 @pytest.mark.anyio

@@ -99,6 +99,7 @@ class EventSource:
         self._stop = threading.Event()
         # The thread that does I/O holds it. If `close` can't get it, that thread cleans up.
         self._io = threading.Lock()
+        self._reading = threading.Lock()  # the thread that iterates holds it while it waits for an event
         self._done = False
 
     # -- state
@@ -143,9 +144,24 @@ class EventSource:
             self._save()
         while (event := session.next_buffered()) is None:
             self._save()
-            if not self._advance():
+            if not self._read_on():
                 raise StopIteration
         return event
+
+    def _read_on(self) -> bool:
+        """Does one step for the thread that reads. Returns whether another one may follow."""
+        self._session.check_process()  # another thread of the parent's may hold the locks for ever
+        if not self._reading.acquire(blocking=False):
+            if not self._stop.is_set():
+                raise RuntimeError(
+                    "another thread reads from this EventSource now, so this one would miss what that gets: make a "
+                    "source for each thread, or let one thread hand the events on"
+                )
+            return self._advance()
+        try:
+            return self._advance()
+        finally:
+            self._reading.release()
 
     def json(self, models: Models[T] | None = None, *, on_bad: OnBad = "raise") -> Iterator[T]:
         """Iterate over the events' data, decoded from JSON.
@@ -186,25 +202,22 @@ class EventSource:
         Raises:
             SourceError: as iterating does.
         """
-        while self.ready_state is not ReadyState.OPEN and self._advance():
+        while self.ready_state is not ReadyState.OPEN and self._advance(until_open=True):
             pass
 
-    def _advance(self) -> bool:
-        """Does one step. Returns whether another one may follow."""
-        self._session.check_process()  # another thread of the parent's may hold the lock for ever
-        if not self._io.acquire(blocking=False):
-            if not self._stop.is_set():
-                raise RuntimeError(
-                    "another thread reads from this EventSource now, so this one would miss what that gets: make a "
-                    "source for each thread, or let one thread hand the events on"
-                )
-            self._io.acquire()  # `close` has it, or wakes the thread that has it
-        try:
+    def _advance(self, *, until_open: bool = False) -> bool:
+        """Does one step. Returns whether another one may follow.
+
+        Args:
+            until_open: do none if another thread has opened the stream meanwhile.
+        """
+        self._session.check_process()
+        with self._io:
+            if until_open and self.ready_state is ReadyState.OPEN:
+                return False
             more = not self._stop.is_set() and self._do_step()
             if not more or self._stop.is_set():
                 self._clean()
-        finally:
-            self._io.release()
         return more
 
     def _do_step(self) -> bool:
