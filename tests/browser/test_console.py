@@ -248,3 +248,21 @@ def test_signing_in(tmp_path: Path, page: Any) -> None:
         form = "document.getElementById('publish')"
         page.evaluate(f"{form}.channel.value = 'news'; {form}.data.value = 'hello'; {form}.requestSubmit()")
         page.until(f"{ROWS}.includes('news')")
+
+
+def test_more_channels_than_the_table_takes(tmp_path: Path, page: Any) -> None:
+    """A hundred are shown, and how many are not; a filter that fits none says among how many it looked."""
+    with Serve(tmp_path) as server, httpx2.Client(base_url=server.url) as client:
+        for number in range(210):
+            client.post(f"/channels/user.{number}", content="1").raise_for_status()
+        page.order(goto=server.url)
+        page.until(f"{ROWS}.length === 100")
+        assert page.evaluate("document.getElementById('channels-note').textContent").startswith("110 more")
+        page.evaluate("""(() => {
+          const filter = document.getElementById("filter");
+          filter.value = "nowhere";
+          filter.dispatchEvent(new Event("input"));
+        })()""")
+        words = page.evaluate("document.getElementById('channels-empty').textContent")
+        assert words == "None of the 200 channels here has “nowhere” in its name."
+    assert page.errors == []

@@ -39,14 +39,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
 
 @pytest.mark.parametrize("place", READY)
 def test_nothing_is_cut(demo: Demo, page: Any, place: str) -> None:
-    """No sideways scrolling, no text without its end, no button outside of the window."""
+    """No sideways scrolling, no text without its end, no button outside of the window; in a state of many words too."""
     page.order(goto=demo.url + place)
     page.until(READY[place])
-    for width, height in ((390, 844), (1280, 800), (1440, 900)):
+    for width, height in ((320, 568), (390, 844), (701, 800), (800, 600), (1181, 800), (1280, 800), (1440, 900)):
         page.order(size={"width": width, "height": height})
         page.until(f"innerWidth === {width}")
         assert page.evaluate(WIDE) == 0
         assert page.evaluate(CUT) == []
+        assert page.evaluate(OUTSIDE) == []
+        page.evaluate("void (document.getElementById('state').textContent = 'the server is away')")
+        assert page.evaluate(WIDE) == 0
         assert page.evaluate(OUTSIDE) == []
     assert page.errors == page.console == []
 

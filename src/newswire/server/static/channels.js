@@ -127,7 +127,8 @@ export class ChannelTable {
   #tell(fitting) {
     this.#empty.hidden = fitting > 0;
     const text = this.#filter.value.trim();
-    this.#empty.textContent = this.#rows.size ? `No channel has “${text}” in its name.` : "No channel yet. Publish an event, and its channel is there.";
+    const among = this.#beyond ? `None of the ${short(this.#rows.size)} channels here` : "No channel";
+    this.#empty.textContent = this.#rows.size ? `${among} has “${text}” in its name.` : "No channel yet. Publish an event, and its channel is there.";
     const hidden = fitting - this.#body.childElementCount + this.#beyond;
     this.#note.textContent = `${hidden > 0 ? `${short(hidden)} more, silent for longer. ` : ""}${this.#says}`.trim();
   }
