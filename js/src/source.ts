@@ -95,15 +95,19 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   function wake({ type }: Event): void {
     if (type !== "online" && globalThis.document?.hidden) return;
     hurry?.();
-    if (limit && Date.now() - heard > limit / 2) {
-      heard = Math.min(heard, Date.now() - limit + SECOND);
-      check();
-    }
+    if (Date.now() - heard > limit / 2) doubt();
+  }
+
+  // Chromium gives a page that it froze nothing more of an answer that was being read, and no error either.
+  function doubt(): void {
+    heard = Math.min(heard, Date.now() - limit + SECOND);
+    check();
   }
 
   function listen(add: "addEventListener" | "removeEventListener"): void {
     for (const name of ["pageshow", "online"]) globalThis[add]?.(name, wake);
     globalThis.document?.[add]("visibilitychange", wake);
+    globalThis.document?.[add]("resume", doubt);
   }
 
   // -- the end

@@ -1,4 +1,4 @@
-"""What may stand between a page and its server: no network for a while, a proxy with HTTP/2, a service worker."""
+"""What may stand between a page and its server: no network, sleep, a proxy with HTTP/2, a service worker."""
 
 from __future__ import annotations
 
@@ -64,6 +64,22 @@ def test_a_page_without_a_network_goes_on_when_it_is_back(server: Any, page: Any
         publish(server, 3 + 2 * turn)
         page.until(f"seen.length === {4 + 2 * turn}")
     assert page.evaluate("seen") == [0, 1, 2, 3, 4, 5]
+    settle(server, 1)
+
+
+@pytest.mark.parametrize("options", ["{}", "{ shared: true }"], ids=["alone", "shared"])
+def test_a_page_that_was_frozen_goes_on(server: Any, pages: Any, options: str) -> None:
+    """Chromium gives it nothing more of the answer, and no error: it asks again, long before its watchdog would."""
+    pages.order(goto=f"{server.url}/health/live")
+    pages.evaluate(OPEN % (NEWS, options.replace("{", "{ inactivity: 600_000, ", 1)))
+    publish(server, 0)
+    pages.until("seen.length === 1")
+    pages.order(lifecycle="frozen")
+    publish(server, 1)
+    pages.order(lifecycle="active")
+    publish(server, 2)
+    pages.until("seen.length === 3")
+    assert pages.evaluate("seen") == [0, 1, 2]
     settle(server, 1)
 
 
