@@ -71,6 +71,12 @@ def test_values_are_written_as_people_write_them(name: str, text: str, value: ob
         ({"jwt_audience": [3]}, "Settings(jwt_audience=...): '[3]' can't be used here. Give names"),
         ({"drain": "cut"}, "Settings(drain=...): 'cut' can't be used here. Give goodbye or drain"),
         ({"jwt_secret": b"hush"}, "Settings(jwt_secret=...): '(secret)' can't be used here. Give a secret"),
+        (
+            {"metrics_token": "geheim\xe9"},
+            "Settings(metrics_token=...): '(secret)' can't be used here. Give a secret of ASCII",
+        ),
+        ({"edge_key": " key"}, "Settings(edge_key=...): '(secret)' can't be used here. Give a secret of ASCII"),
+        ({"auth_cookie": "a=b; Path"}, "Settings(auth_cookie=...): 'a=b; Path' can't be used here. Give the name"),
         ({"slow": {">": {"timeout": 5}}}, "Settings(slow=...): "),
         ({"retention": {">": "7d"}}, "retention is a Retention, or a mapping from patterns to Retentions, not"),
     ],

@@ -124,7 +124,7 @@ class Settings(ServerSettings):
     )
     edge_key: str | None = setting(
         None,
-        option_types.secret(),
+        option_types.header_secret(),
         "Other servers with this key may use the whole log of this one: --log https://:KEY@HOST/.",
     )
     jwt_secret: str | None = setting(
@@ -166,7 +166,7 @@ class Settings(ServerSettings):
     )
     auth_cookie: str = setting(
         COOKIE,
-        option_types.text("the name of a cookie, which begins with __Host- where pages come over HTTPS"),
+        option_types.cookie_name(),
         "The cookie that may have a token.",
     )
     trusted_proxy: tuple[str, ...] = setting(

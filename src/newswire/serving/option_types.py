@@ -66,6 +66,28 @@ def secret() -> OptionType:
     return replace(kind, show=lambda value: "none" if value is None else "(set)", metavar="SECRET")
 
 
+def header_secret() -> OptionType:
+    """A secret that comes in a header: what clients send there is ASCII, and blanks around it are no part of it."""
+    form = re.compile(r"[!-~]([ -~]*[!-~])?")
+
+    def read(value: Any) -> Any:
+        found = kind.read(value)
+        return found if found is None or form.fullmatch(found) else _wrong(value)
+
+    kind = secret()
+    return replace(kind, allowed="a secret of ASCII characters, without blanks around it, or 'none'", read=read)
+
+
+def cookie_name() -> OptionType:
+    """The name of a cookie (RFC 6265, section 4.1.1)."""
+    form = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+    def read(value: Any) -> Any:
+        return value if isinstance(value, str) and form.fullmatch(value) else _wrong(value)
+
+    return OptionType("the name of a cookie, which begins with __Host- where pages come over HTTPS", read)
+
+
 def optional(kind: OptionType) -> OptionType:
     """Of a kind, or nothing, which is shown as `none`."""
 

@@ -83,7 +83,7 @@ class ServerSettings:
     )
     grace: float = setting(10.0, option_types.duration(), "How long streams may take to end when the server stops.")
     metrics_token: str | None = setting(
-        None, option_types.secret(), "Only requests with this token, and admins, may read /metrics."
+        None, option_types.header_secret(), "Only requests with this token, and admins, may read /metrics."
     )
     otel: bool = setting(
         False, option_types.switch(), "Trace streams and publishes, and offer metrics, by OpenTelemetry."
