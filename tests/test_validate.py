@@ -149,6 +149,14 @@ def test_the_rest_of_a_client() -> None:
         CursorFile("x", interval="3")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="iter_events takes a response, or an iterable of bytes, not 'data: a'"):
         list(iter_events("data: a"))
+    with pytest.raises(TypeError, match="clock is a Clock, not 3"):
+        Options(clock=3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="on_comment is a function, not 3"):
+        Decoder(on_comment=3)  # type: ignore[arg-type]
+    source = EventSource(URL)
+    with pytest.raises(TypeError, match="the type of an event is a str, not 3"):
+        source.json({3: int})  # type: ignore[dict-item]
+    source.close()
 
 
 def test_no_password_is_shown() -> None:

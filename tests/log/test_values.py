@@ -200,6 +200,18 @@ def test_a_part_that_nobody_gave_is_no_part() -> None:
             channel("user", part)
 
 
+def test_a_part_without_a_text_is_none() -> None:
+    """An object's place in memory, and a function that was not called, would be another name in each process."""
+
+    class User:
+        def id(self) -> int:
+            return 1
+
+    for part in (User(), User, User().id, object(), len):
+        with pytest.raises(TypeError, match=r"a part of a channel's name is a text or has one, and a \w+ has none"):
+            channel("user", part)
+
+
 def test_long_parts_end_in_a_hash() -> None:
     """What a user sends is never too long for a name, and two long texts never share one."""
     assert len({channel("user", "x" * 1000 + end) for end in "abc"}) == 3

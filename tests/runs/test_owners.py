@@ -82,6 +82,9 @@ async def test_which_run() -> None:
                 await call(run)
             with pytest.raises(TypeError, match="name is a str, not 3"):
                 await call(name=3)  # type: ignore[arg-type]
+        for find in (runs.get, runs.stop, runs.attach, partial(runs.response, None)):
+            with pytest.raises(TypeError, match=r"an owner is a str, such as str\(user\.id\), not int"):
+                await find("chat.1", owner=42)  # type: ignore[operator]
         with pytest.raises(TypeError, match="a run's id is a str, not 3"):
             runs.response(None, 3)  # type: ignore[arg-type]
         with pytest.raises(TypeError, match="run is a Run, not 'chat"):

@@ -24,6 +24,7 @@ from newswire.validate import (
     check_kind,
     check_not_negative,
     check_positive,
+    shown,
 )
 from newswire.wire.event import Event
 
@@ -224,5 +225,7 @@ class Options:
         check_kind("timeouts", self.timeouts, Timeouts)
         check_kind("resume", self.resume, Resume)
         check_kind("hooks", self.hooks, Hooks)
+        if not callable(getattr(self.clock, "now", None)):
+            raise TypeError(f"clock is a Clock, not {shown(self.clock)}")
         if self.on_gap not in ("yield", "raise"):
             raise ValueError(f"on_gap is 'yield' or 'raise', not {self.on_gap!r:.60}")

@@ -256,6 +256,8 @@ class TypedReader(Generic[T]):
     def __init__(self, models: Models[T] | None, on_bad: OnBad, hook: Callable[[BadPayload], None] | None) -> None:
         self._bad = _OnBad(on_bad, hook)
         if isinstance(models, Mapping):
+            for name in models:
+                check_kind("the type of an event", name, str)
             self._converters: dict[str, Any] = {name: (model, _converter(model)) for name, model in models.items()}
             self._others: tuple[Any, Callable[[str], Any]] | None = None
         else:

@@ -18,7 +18,7 @@ import hashlib
 import re
 from collections.abc import Iterable
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
 from newswire.errors import InvalidChannel
 
@@ -80,7 +80,8 @@ def channel(*parts: object) -> str:
 
     Raises:
         InvalidChannel: there are no parts, or so many that the name is longer than 255 bytes.
-        TypeError: a part is None or bytes: all users without an id would share one channel.
+        TypeError: a part is None or bytes: all users without an id would share one channel. Or it is a function, or an
+            object that has no text of its own, so each process would make another name of it.
     """
     return check_channel(".".join(_token(_part(part)) for part in parts))
 
@@ -90,6 +91,9 @@ def _part(part: object) -> str:
         return _part(part.value)
     if part is None or isinstance(part, (bytes, bytearray, memoryview)):
         raise TypeError(f"a part of a channel's name is a text or has one, and is not {type(part).__name__}")
+    kind: Any = type(part)
+    if callable(part) or (kind.__str__ is object.__str__ and kind.__repr__ is object.__repr__):  # its place in memory
+        raise TypeError(f"a part of a channel's name is a text or has one, and a {kind.__name__} has none: give its id")
     return str(part)
 
 

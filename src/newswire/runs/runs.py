@@ -30,7 +30,7 @@ from newswire.runs.stats import RunStats
 from newswire.runs.store.record import Anyone, Record, check_name, is_id, out_channel
 from newswire.runs.store.store import RunStore
 from newswire.runs.worker.sources import Source, discard
-from newswire.runs.worker.start import Start, start
+from newswire.runs.worker.start import Start, check_owner, start
 from newswire.runs.worker.worker import Worker
 from newswire.runs.worker.writer import Attachment, RunWriter
 from newswire.validate import check_flag, check_kind, check_seconds, options_or, shown
@@ -263,6 +263,7 @@ class Runs:
         return Run(self._readers, await self._finder(run_id, name, owner)())
 
     def _finder(self, run_id: str | None, name: str | None, owner: str | None) -> Callable[[], Awaitable[Record]]:
+        check_owner(owner)
         if run_id is not None and name is None:
             check_kind("a run's id", run_id, str)
             return lambda: self._find(run_id, owner)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NoReturn
 
 from newswire.errors import DecodeLimitExceeded
-from newswire.validate import check_kind
+from newswire.validate import check_kind, shown
 from newswire.wire.event import MAX_RETRY, Event
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -58,7 +58,7 @@ class Decoder:
 
     Raises:
         ValueError: a limit is no integer greater than 0.
-        TypeError: `last_event_id` is not a str.
+        TypeError: `last_event_id` is not a str, or `on_comment` no function.
 
     Attributes:
         last_event_id: the last event ID in force, which a reconnect sends; empty if there is none.
@@ -77,6 +77,8 @@ class Decoder:
             if type(limit) is not int or limit <= 0:
                 raise ValueError(f"{name} must be a whole number greater than 0, not {limit!r:.60}")
         check_kind("last_event_id", last_event_id, str)
+        if on_comment is not None and not callable(on_comment):
+            raise TypeError(f"on_comment is a function, not {shown(on_comment)}")
         self.last_event_id: str = last_event_id
         self.retry: int | None = None
         self._on_comment = on_comment

@@ -48,6 +48,7 @@ class Start:
             given: Any = value  # anything, where no type checker looks
             if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
                 raise TypeError(f"{what} is a mapping of names to values, not {shown(given)}")
+        check_owner(self.owner)
         if isinstance(self.owner, Anyone):
             raise ValueError("a run belongs to one owner, or is public: ANYONE is for finding runs")
         if self.owner is None:
@@ -58,8 +59,6 @@ class Start:
                 )
         elif self.public:
             raise TypeError("a run has an owner or is public, not both")
-        elif not isinstance(self.owner, str):
-            raise TypeError(f"an owner is a str, such as str(user.id), not {type(self.owner).__name__}")
         elif not self.owner:
             raise ValueError("an owner is not empty: public=True if the run belongs to no one")
         if self.key is not None and not isinstance(self.key, str):
@@ -106,6 +105,16 @@ class Start:
         except (TypeError, ValueError) as unwritable:
             error = unwritable  # it says where the value is that JSON can't say at all
         return ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}")
+
+
+def check_owner(owner: object) -> None:
+    """Check what names a user; None is no one.
+
+    Raises:
+        TypeError: it is no text, and so no run's owner.
+    """
+    if owner is not None and not isinstance(owner, str):
+        raise TypeError(f"an owner is a str, such as str(user.id), not {type(owner).__name__}")
 
 
 async def start(worker: Worker, asked: Start) -> Run:
