@@ -220,3 +220,24 @@ async def test_a_fork(shared: Server, make: Callable[[int], Log]) -> None:
         await publish(log, "a", "parent again")
         await reader.saw("parent again")
         assert reader.seen == ["parent", "child", "parent again"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+async def test_forks_of_a_log_that_was_not_used(shared: Server, make: Callable[[int], Log]) -> None:
+    """A log that was made before a fork and is used after it is another writer in each child: no one gets the
+    outcomes of another's."""
+    log = make(shared.port)
+    for name in "12":
+        child = os.fork()
+        if child == 0:
+            try:
+                asyncio.events._set_running_loop(None)
+                stored = [asyncio.run(publish(log, "a", f"{name}.{number}"))[0] for number in range(3)]
+                os._exit(0 if stored == ([1, 2, 3] if name == "1" else [4, 5, 6]) else 1)
+            finally:
+                os._exit(2)
+        _, status = await asyncio.to_thread(os.waitpid, child, 0)
+        assert status == 0
+    async with opened(log):
+        entries = await read_all(log, "a")
+        assert [entry.data for entry in entries] == [f"{name}.{number}" for name in "12" for number in range(3)]

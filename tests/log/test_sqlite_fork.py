@@ -259,6 +259,29 @@ asyncio.run(main())
     assert set(await stored(path)) == {"x"}
 
 
+def test_children_that_use_what_their_parent_has_made(tmp_path: Path) -> None:
+    """A log that was made before the forks has one keeper of its retention among all children, not one in each."""
+    program = """
+hub = Hub(f"sqlite:///{path}")
+
+async def keeper():
+    async with hub:
+        await hub.publish("a", "x")
+        return hub.log.engine._reader._retention._name
+
+names = []
+for _ in range(2):
+    ours, theirs = os.pipe()
+    if os.fork() == 0:
+        os.write(theirs, asyncio.run(keeper()).encode())
+        os._exit(0)
+    os.wait()
+    names.append(os.read(ours, 100))
+assert names[0] != names[1], names
+"""
+    run(program, tmp_path / "log.db")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(12))
 def test_a_random_walk(seed: int, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What engines on servers have in common, whose connections belong to one process and to one event loop.
 
-After a fork, or in another event loop, an engine begins with connections of its own. Those of before are left alone:
-closing a parent's would take them out of what the parent's event loop waits for.
+After a fork, or in another event loop, an engine begins with parts of its own, also if it was not used before. The
+connections of before are left alone: closing a parent's would take them out of what the parent's event loop waits for.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class RemoteEngine(Engine):
     def __init__(self) -> None:
         self._pid: int | None = None  # the process that uses it
         self._loop: asyncio.AbstractEventLoop | None = None  # and its event loop
+        self._made_in = os.getpid()  # the process that made the parts
         self._begin()
 
     @abstractmethod
@@ -54,6 +55,9 @@ class RemoteEngine(Engine):
         if self._pid != pid or self._loop is not loop:
             if self._pid is not None:
                 _abandoned.append(self._parts())
+            if self._pid is not None or self._made_in != pid:
+                # Parts have names by which the server knows what it has done: no two processes may have the same.
+                self._made_in = pid
                 self._begin()
             self._pid, self._loop = pid, loop
             self._started()

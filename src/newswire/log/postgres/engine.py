@@ -146,7 +146,7 @@ class PostgresEngine(TailedEngine):
     @property
     def transactions(self) -> PostgresTransactions:
         """See `Engine.transactions`."""
-        return PostgresTransactions(self.outbox, self._enter, self._place)
+        return PostgresTransactions(lambda: self.outbox, self._enter, self._place)
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""

@@ -62,17 +62,22 @@ class PostgresTransactions(Transactions):
     """The transactions of one log's database.
 
     Args:
-        outbox: the log's.
+        outbox: gives the log's, which is another after a fork, and in another event loop.
         enter: called before the log is used.
         place: where that is.
     """
 
     database: ClassVar[str] = "postgresql"
 
-    def __init__(self, outbox: Outbox, enter: Callable[[], None], place: DatabaseIdentity) -> None:
-        self.outbox = outbox
+    def __init__(self, outbox: Callable[[], Outbox], enter: Callable[[], None], place: DatabaseIdentity) -> None:
+        self._outbox = outbox
         self.enter = enter
         self._place = place
+
+    @property
+    def outbox(self) -> Outbox:
+        """The log's outbox."""
+        return self._outbox()
 
     def write(self, events: Sequence[tuple[str, Event]], key: str | None) -> Steps[Sequence[str]]:
         """See `Transactions.write`."""

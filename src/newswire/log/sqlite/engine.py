@@ -98,6 +98,7 @@ class SqliteEngine(Engine):
         self._begin()
 
     def _begin(self, *, replaces: bool = False) -> None:
+        self._made_in = os.getpid()
         rules = self._rules
         self._file = LogFile(self._path, synchronous=self._synchronous, patience=self._patience, replaces=replaces)
         self._tail = SqliteTail()
@@ -119,6 +120,8 @@ class SqliteEngine(Engine):
         if self._pid != pid:
             if self._pid is not None:
                 raise carried(self._file.path, self._pid)
+            if self._made_in != pid:
+                self._begin()  # what a parent made has the same name in all its children
             self._pid = pid
             rules = self._rules.in_words
             kept = f"what it keeps: {rules}" if rules else "no retention rule removes events"
