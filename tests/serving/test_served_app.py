@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import httpx2
@@ -48,6 +50,10 @@ def test_the_stats_of_workers_add_up(tmp_path: Path) -> None:
     [(found, channels, alive)] = WorkerStats(tmp_path).others()
     assert (found, channels, alive) == (stats, {"news": 1}, True)
     found.add(stats, alive=False)
+    for hours in (-1, 1):  # one that is gone, and one that has gone before the clock was set back
+        then = time.time() + 3600 * hours
+        os.utime(next(tmp_path.glob("*.json")), (then, then))
+        assert [alive for _, _, alive in WorkerStats(tmp_path).others()] == [False]
     assert found.counters == {"calls a 200": 4, "seconds": 1.0}
     assert found.gauges == {"open": 3}
     assert found.histograms["seconds"] == Histogram((1.0, 2.0), [0, 2, 0], 3.0)

@@ -104,7 +104,7 @@ class WorkerStats:
                 continue
             try:
                 value = json.loads(file.read_text("utf-8"))
-                alive = now - file.stat().st_mtime < _FRESH
+                alive = abs(now - file.stat().st_mtime) < _FRESH  # the clock may have been set back since
             except (OSError, ValueError):
                 continue
             yield ServerStats.of(value["stats"]), dict(value["channels"]), alive
