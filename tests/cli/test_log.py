@@ -167,6 +167,8 @@ def test_tail_prints_what_is_there(folder: Path) -> None:
     assert after.splitlines() == ["event 3", "event 4"]
     assert "is no position of this log" in log(folder, "tail", "--from", "other-3", "--no-follow", status=1)
     assert "is not a position" in log(folder, "tail", "--from", "other", status=2)
+    said = log(folder, "tail", "redis://:secret@localhost/0", status=2)
+    assert "'redis://localhost/0' is the URL of a log, and no channel: give it by --log" in said
 
 
 def test_tail_refuses_a_position_past_what_there_is(folder: Path) -> None:

@@ -203,3 +203,20 @@ def test_a_full_disk_takes_no_output(server: Serve, arguments: tuple[str, ...]) 
         )
     assert done.returncode == 1
     assert done.stderr == b"newswire: the output can't be written: no space left on device\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("doctor", "{url}/channels/a"), ("publish", "a", "x", "--wait", "60s", "--url", "{none}")]
+)
+def test_ctrl_c_has_a_status_of_its_own(server: Serve, arguments: tuple[str, ...]) -> None:
+    """Not that of findings, or of an event that was refused."""
+    none = f"http://127.0.0.1:{free_port()}"
+    command = [each.replace("{url}", server.url).replace("{none}", none) for each in arguments]
+    with subprocess.Popen([NEWSWIRE, *command], stderr=subprocess.PIPE, env=clean_environment()) as process:
+        assert process.stderr is not None
+        process.stderr.readline()  # it has begun
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+        assert process.wait(30) == 130
+    assert b"Aborted" not in said
+    assert b"Traceback" not in said

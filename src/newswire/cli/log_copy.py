@@ -20,14 +20,13 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from newswire import posix
 from newswire.cli.log_options import opened, run, shown
 from newswire.cli.options import Duration
-from newswire.cli.terminal import say
+from newswire.cli.terminal import INTERRUPTED, say
 from newswire.counted import counted
 from newswire.errors import LogUnavailable, LogUncertain
 from newswire.log.copy import CopyProgress as Copied
 from newswire.log.copy import copy as copy_log
 from newswire.log.log import Log
 
-_INTERRUPTED = 130
 _SAY_SECONDS = 10.0  # how often it says where it is, where there is no terminal
 
 
@@ -113,7 +112,7 @@ class _Work:
     def _interrupt(self, number: int) -> None:
         if self._stop.is_set():  # the second time: at once
             signal.signal(number, signal.SIG_DFL)
-            sys.exit(_INTERRUPTED)
+            sys.exit(INTERRUPTED)
         self._stop.set()
 
     def _show(self, progress: Progress, task: TaskID, follow: bool, copied: Copied) -> None:

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote, urlsplit
 import click
 
 from newswire.cli.settings import FILE
+from newswire.cli.terminal import INTERRUPTED
 from newswire.errors import NewswireError
 from newswire.log.log import Log
 from newswire.log.open import open_log
@@ -135,7 +136,7 @@ def run(call: Coroutine[Any, Any, T]) -> T:
     except NewswireError as error:
         raise click.ClickException(shown(str(error))) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
 
 
 def shown(text: str) -> str:

@@ -12,7 +12,7 @@ import click
 from newswire import posix
 from newswire.cli.log_options import opened, run, shown, which_log
 from newswire.cli.printer import PrintedForm, Printer
-from newswire.cli.terminal import discard, say
+from newswire.cli.terminal import discard, say, shown_url
 from newswire.errors import InvalidChannel, InvalidPosition
 from newswire.hub.hub import Hub
 from newswire.log.channels import Channels, Pattern, name_or_pattern
@@ -46,6 +46,9 @@ def tail(channels: tuple[str, ...], url: str, start: str, no_follow: bool, count
     """
     if options["as_json"] and options["raw"]:
         raise click.UsageError("--json and --raw are two forms: choose one")
+    for each in channels:
+        if "://" in each:
+            raise click.UsageError(f"{shown_url(each)!r} is the URL of a log, and no channel: give it by --log")
     form = PrintedForm.JSON if options["as_json"] else PrintedForm.DATA if options["raw"] else PrintedForm.PEOPLE
     try:
         wanted = [name_or_pattern(each) for each in channels] or [Pattern(">")]

@@ -25,7 +25,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 try:
     import click
 
-    from newswire.cli.terminal import discard, discard_if_gone, wants_colours
+    from newswire.cli.terminal import INTERRUPTED, discard, discard_if_gone, wants_colours
     from newswire.reason import reason
 except ModuleNotFoundError:
     if sys.argv[1:] == ["--version"]:
@@ -69,6 +69,12 @@ class _Commands(click.Group):
                 gc.enable()
         command: click.Command = getattr(module, cmd_name)
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # click's own answer is status 1, which says something else in most commands
+            raise SystemExit(INTERRUPTED) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

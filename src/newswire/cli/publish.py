@@ -22,7 +22,7 @@ import httpx2
 
 from newswire import __version__
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import say, shown_url, unreachable
+from newswire.cli.terminal import INTERRUPTED, say, shown_url, unreachable
 from newswire.counted import counted
 from newswire.reason import reason
 from newswire.redact import printable
@@ -271,7 +271,7 @@ def _read(descriptor: int, ready: queue.Queue[Line | None]) -> None:
 
 _LINES, _BYTES = 500, 256 * 2**10  # in one request: far below the server's usual limits
 _EMPTY = """An event without data can be published as a line of --ndjson: {"data": ""}."""
-_REFUSED, _UNREACHABLE, _INTERRUPTED = 1, 3, 130
+_REFUSED, _UNREACHABLE = 1, 3
 
 
 @click.command(short_help="Publish an argument, or lines of standard input.")
@@ -327,6 +327,9 @@ def _publish_one(upload: Upload, data: str, *, quiet: bool) -> None:
     except Failed as error:
         unknown = " The event may be stored all the same." if error.unknown else ""
         _fail(f"{error}{unknown}", refused=error.refused)
+    except KeyboardInterrupt:
+        say("interrupted. The event may be stored.")
+        raise SystemExit(INTERRUPTED) from None
     if not quiet:
         click.echo(id)
 
@@ -359,7 +362,7 @@ def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:
         _fail(_what_now(upload, error), refused=error.refused)
     except KeyboardInterrupt:
         say(f"interrupted. {_so_far(upload)} A batch on its way may be stored too.")
-        raise SystemExit(_INTERRUPTED) from None
+        raise SystemExit(INTERRUPTED) from None
     if not quiet:
         last = f", the last as {upload.last_id}" if upload.last_id else ""
         errors.print(f"{counted(upload.stored, 'event')} stored{last}", markup=False)

@@ -25,7 +25,7 @@ import click
 from newswire import posix
 from newswire.cli.options import BODY, BY_TOKEN, HEADERS, SERVER_URL, TOKEN, bearer, headers_of
 from newswire.cli.printer import PrintedForm, Printer
-from newswire.cli.terminal import discard, say, shown_url, unreachable
+from newswire.cli.terminal import INTERRUPTED, discard, say, shown_url, unreachable
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.counted import counted
@@ -34,7 +34,7 @@ from newswire.reason import reason
 from newswire.redact import printable, without_userinfo
 from newswire.wire.event import Event
 
-_FAILED, _INTERRUPTED = 1, 130
+_FAILED = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def tail(streams: tuple[str, ...], **options: Any) -> None:
     except ValueError as error:
         raise click.ClickException(printable(without_userinfo(str(error)))) from None
     if watch.interrupted:
-        raise SystemExit(_INTERRUPTED)
+        raise SystemExit(INTERRUPTED)
 
 
 class _Watch:

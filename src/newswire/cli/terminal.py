@@ -8,13 +8,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 from urllib.parse import urlsplit
 
 import click
 
 from newswire.reason import reason
 from newswire.redact import printable, without_userinfo
+
+INTERRUPTED: Final = 130
+"""The status of a command that Ctrl-C ended before its end."""
 
 
 def wants_colours() -> bool:
