@@ -35,6 +35,7 @@ PACKAGES: Final = (
     "newswire.integrations.quart",
     "newswire.integrations.sanic",
     "newswire.integrations.sse_starlette",
+    "newswire.integrations.starlette",
     "newswire.integrations.wsgi",
     "newswire.browser",
     "newswire.testing",

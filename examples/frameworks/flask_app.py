@@ -5,9 +5,10 @@ import os
 from flask import Flask, Response, jsonify, request
 
 from newswire import Hub, last_event_id
-from newswire.integrations.flask import stream
+from newswire.integrations.flask import answer_problems, stream
 
 app = Flask(__name__)
+answer_problems(app)
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
 

@@ -5,9 +5,10 @@ import os
 from quart import Quart, Response, request
 
 from newswire import Hub, last_event_id
-from newswire.integrations.quart import stream
+from newswire.integrations.quart import answer_problems, stream
 
 app = Quart(__name__)
+answer_problems(app)
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
 

@@ -8,6 +8,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from newswire import EventSourceResponse, Hub, last_event_id
+from newswire.integrations.starlette import problems
 
 hub = Hub(os.environ.get("NEWSWIRE_LOG", "sqlite:///newswire.db"))
 
@@ -26,4 +27,5 @@ app = Starlette(
         Route("/events/{channel}", publish, methods=["POST"]),
     ],
     lifespan=hub.lifespan,
+    exception_handlers=problems,
 )

@@ -12,7 +12,7 @@ import pytest
 import quart
 from aiohttp import test_utils, web
 from fastapi import FastAPI, Request
-from flask import Flask
+from flask import Flask, request
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
@@ -20,13 +20,17 @@ from starlette.testclient import TestClient
 
 from newswire.delivery.problem import CONTENT_TYPE, Problem, unavailable
 from newswire.errors import InvalidChannel, LogUnavailable
+from newswire.integrations import flask
+from newswire.integrations import quart as newswire_quart
 from newswire.integrations.aiohttp import problems
 from newswire.integrations.fastapi import problems as fastapi_problems
 from newswire.integrations.litestar import problems as litestar_problems
+from newswire.integrations.starlette import problems as starlette_problems
 from newswire.server.auth import Denied
 
 pytestmark = pytest.mark.anyio
 CHALLENGE = 'Bearer realm="newswire"'
+CODES = [(401, "unauthenticated"), (400, "invalid_channel"), (503, "log_unavailable")]
 
 
 def denied() -> Denied:
@@ -109,8 +113,19 @@ def check_all(client: Any) -> None:
     assert (client.head("/").status_code, client.head("/").content) == (401, b"")
 
 
-def test_fastapi_with_the_line() -> None:
+def test_starlette_with_the_line() -> None:
     """The whole object, of all that newswire raises."""
+
+    async def route(request: Request) -> Response:
+        raise errors_of(request.url.path)
+
+    app = Starlette(routes=[Route("/{rest:path}", route)], exception_handlers=starlette_problems)
+    with TestClient(app) as client:
+        check_all(client)
+
+
+def test_fastapi_with_the_line() -> None:
+    """The same."""
     app = FastAPI(exception_handlers=fastapi_problems)
 
     @app.api_route("/{rest:path}", methods=["GET", "HEAD"])
@@ -143,6 +158,43 @@ def test_flask() -> None:
 
     answer = app.test_client().get("/")
     check_whole(answer.status_code, answer.headers, answer.json)
+
+
+def test_flask_with_the_line() -> None:
+    """The whole object, of all that newswire raises."""
+    app = Flask("problems")
+    flask.answer_problems(app)
+
+    @app.get("/")
+    @app.get("/name")
+    @app.get("/away")
+    def route() -> str:
+        raise errors_of(request.path)
+
+    client = app.test_client()
+    found = [client.get(path) for path in ("/", "/name", "/away")]
+    check_whole(found[0].status_code, found[0].headers, found[0].json)
+    assert [(answer.status_code, answer.json["code"]) for answer in found] == CODES  # type: ignore[index]
+    assert [answer.headers.getlist("content-type") for answer in found] == [[CONTENT_TYPE]] * 3
+    assert client.head("/").data == b""
+
+
+async def test_quart_with_the_line() -> None:
+    """The same."""
+    app = quart.Quart("problems")
+    newswire_quart.answer_problems(app)
+
+    @app.get("/")
+    @app.get("/name")
+    @app.get("/away")
+    async def route() -> str:
+        raise errors_of(quart.request.path)
+
+    client = app.test_client()
+    found = [await client.get(path) for path in ("/", "/name", "/away")]
+    check_whole(found[0].status_code, found[0].headers, await found[0].json)
+    assert [(answer.status_code, (await answer.json)["code"]) for answer in found] == CODES
+    assert [answer.headers.getlist("content-type") for answer in found] == [[CONTENT_TYPE]] * 3
 
 
 async def test_quart() -> None:

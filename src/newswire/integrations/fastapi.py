@@ -12,15 +12,16 @@ them, and of newswire's too. Import FastAPI's names from here, and a route may d
     async def news(request: Request) -> EventSourceResponse:    # newswire streams the channel, with replay
         return EventSourceResponse(hub.subscribe("news", after=last_event_id(request)))
 
-`events` leads a subscription through a route of the first kind. `problems` answers what newswire raises.
+`events` leads a subscription through a route of the first kind. `FastAPI(exception_handlers=problems)` answers what
+newswire raises with its problem; see `newswire.integrations.starlette`.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 try:
     from fastapi import sse
@@ -32,10 +33,9 @@ from newswire.delivery import response
 from newswire.delivery.asgi import running_loop
 from newswire.delivery.drain import drain_of
 from newswire.delivery.framework import warn_of_held
-from newswire.delivery.problem import Problem, as_problem
-from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.subscription import Subscription
+from newswire.integrations.starlette import problems
 from newswire.validate import check_kind, shown
 from newswire.wire.event import Event
 from newswire.wire.reserved import come_back, goodbye
@@ -110,18 +110,6 @@ class _Stop:
 
     def cut(self) -> None:
         """There is no connection here to drop: FastAPI has it."""
-
-
-async def _answer(request: Any, error: Exception) -> Any:
-    return as_problem(error)  # an ASGI application, which is all that FastAPI asks of a response
-
-
-problems: Final[dict[Any, Callable[[Any, Any], Awaitable[Any]]]] = {Problem: _answer, NewswireError: _answer}
-"""Answers what newswire raises in a route with its problem: `FastAPI(exception_handlers=problems)`.
-
-A bad channel name is a 400 then, a refusal of newswire's auth a 401 or 403, and a log that is away a 503, each with all
-members of the problem. Without it FastAPI makes JSON of its own, which has nothing but `detail`.
-"""
 
 
 def lifespan(*hubs: Hub[Any], then: Lifespan | None = None) -> Lifespan:

@@ -8,17 +8,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 try:
-    from flask import Response, request
+    from flask import Flask, Response, request
 except ImportError as _error:
     raise ImportError("newswire.integrations.flask needs Flask: pip install flask") from _error
 
+from newswire.delivery.problem import Problem, as_problem
+from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import pairs
 from newswire.integrations.wsgi import WsgiStream
 
-__all__ = ["stream"]
+__all__ = ["answer_problems", "stream"]
+
+
+def answer_problems(app: Flask) -> None:
+    """Answer what newswire raises in a view with its problem.
+
+    A bad channel name is a 400 then, a refusal of newswire's auth a 401 or 403, and a log that is away a 503.
+
+    Args:
+        app: the application, or a blueprint.
+    """
+
+    def answer(error: Exception) -> Response:
+        problem = as_problem(error)
+        return Response(problem.body(), problem.status, problem.headers)
+
+    for kind in (Problem, NewswireError):
+        app.register_error_handler(kind, answer)
 
 
 def stream(
