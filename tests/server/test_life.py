@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,25 @@ def test_a_stop_says_goodbye_to_every_stream_in_time(tmp_path: Path) -> None:
     assert {got[-1].event for got in events} == {"newswire.goodbye"}
     assert len(waits) > 20
     assert all(1500 <= wait <= 4500 for wait in waits)
+
+
+@pytest.mark.slow
+def test_a_stop_answers_what_is_not_whole(tmp_path: Path) -> None:
+    """A body that does not come gets a 503 in time, and the log no traceback for each."""
+    head = b"POST /channels/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf"
+    with Serve(tmp_path, "--grace", "2") as server, ExitStack() as stack:
+        clients = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port), PATIENCE)) for _ in range(3)
+        ]
+        for client in clients:
+            client.sendall(head)
+        server.publish("a", "the others are on their way")
+        assert server.stop() == 0
+        for client in clients:
+            answer = client.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b'"code": "stopping"' in answer
+    assert "Traceback" not in server.stderr()
 
 
 @pytest.mark.anyio

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
 import httpx2
 from tests.fixtures.serve import Serve
 
-from newswire.serving.access_log import HideSecrets
+from newswire.serving.access_log import CutShort, HideSecrets
 
 
 def test_on_a_server(tmp_path: Path) -> None:
@@ -46,3 +47,13 @@ def test_a_token_wherever_it_is() -> None:
         HideSecrets().filter(record)
         assert ticket.split(".")[1] not in record.getMessage()
         assert "[hidden]" in record.getMessage()
+
+
+def test_a_request_that_a_stop_cut_short() -> None:
+    """It is one line; any other error keeps its traceback."""
+    for error, shown in ((asyncio.CancelledError(), False), (ValueError(), True)):
+        info = (type(error), error, None)
+        record = logging.LogRecord("uvicorn.error", logging.ERROR, "", 1, "Exception in ASGI application", None, info)
+        assert CutShort().filter(record)
+        assert (record.exc_info is not None, record.levelname == "ERROR") == (shown, shown)
+        assert "when the server stopped" in record.getMessage() or shown

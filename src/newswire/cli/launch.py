@@ -405,6 +405,9 @@ def _drop_exit(dropped: Any) -> None:
         sys.__unraisablehook__(dropped)
 
 
+_FILTERS: Final = {"secrets": "HideSecrets", "stop": "CutShort"}
+
+
 def _logging(what: Launch) -> dict[str, Any]:
     """uvicorn's own logging, with newswire's messages beside it."""
     config = copy.deepcopy(LOGGING_CONFIG)
@@ -412,7 +415,8 @@ def _logging(what: Launch) -> dict[str, Any]:
         for formatter in config["formatters"].values():
             formatter["use_colors"] = False
     config["loggers"]["newswire"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
-    config["filters"] = {"secrets": {"()": "newswire.serving.access_log.HideSecrets"}}
+    config["filters"] = {name: {"()": f"newswire.serving.access_log.{kind}"} for name, kind in _FILTERS.items()}
+    config["loggers"]["uvicorn.error"]["filters"] = ["stop"]
     config["loggers"]["uvicorn.access"]["filters"] = ["secrets"]
     if what.json_logs:
         for name in config["formatters"]:

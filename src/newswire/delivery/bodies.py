@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from newswire.counted import counted
 from newswire.delivery.asgi import Receive
+from newswire.delivery.drain import drain_of
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.strangers import BUDGET
 from newswire.errors import LimitExceeded
@@ -90,6 +91,11 @@ class Bodies:
             del message, data
             return await self._rest(body, receive, limit)
         except asyncio.CancelledError:
+            if body.refusal is None and drain_of(loop).stopping:  # its server has waited for as long as it may
+                body.task.uncancel()
+                problem = unavailable("the server is stopping; nothing was done with this: send it again", "stopping")
+                problem.headers.update(_CLOSE)
+                raise problem from None
             if body.refusal is None or body.task.uncancel() > body.cancelling:
                 raise  # somebody else has cancelled the request
             raise body.refused() from None

@@ -72,6 +72,11 @@ class Drain:
         self._glance: asyncio.TimerHandle | None = None
 
     @property
+    def stopping(self) -> bool:
+        """Whether the server stops."""
+        return self._stopping
+
+    @property
     def own_seconds(self) -> float:
         """How long a stream that ends by itself may take for that, from the moment in which the server stops."""
         return _OWN_TIME * self.grace

@@ -8,9 +8,24 @@ filter. An application that starts uvicorn by itself does the same:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from newswire.redact import without_secrets
+
+
+class CutShort(logging.Filter):
+    """Says of a request that was cut short by a stop that it was, where uvicorn shows a traceback of fifty lines.
+
+    For the logger `uvicorn.error`.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record through."""
+        if record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError):
+            record.msg, record.args, record.exc_info = "A request was not over when the server stopped.", (), None
+            record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True
 
 
 class HideSecrets(logging.Filter):
