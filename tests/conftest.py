@@ -45,6 +45,10 @@ from tests.fixtures.quick import (  # noqa: E402
 # Where a file takes minutes, its tests are shared one by one; they begin with nothing that others have set up.
 BY_TEST: Final = ("tests/browser/", "tests/benchmarks/", "tests/docs/test_deploy_http2.py")
 TOGETHER: Final = frozenset({"tests/browser/test_layout.py"})  # it starts the whole demo
+# Where each class has a log of its own and takes half a minute, classes are shared.
+BY_CLASS: Final = ("tests/runs/test_runs.py",)
+# Files of half a minute and more, by name: begun last, they would keep one process busy after the others' end.
+LONG: Final = frozenset({"test_dist.py", "test_drain_on_servers.py", "test_posix.py", "test_runs.py"})
 
 # Tests of the suites for every log and for runs: each log inherits them, so a mark can't stand at them.
 SLOW_OF_SUITES: Final = frozenset(
@@ -81,11 +85,13 @@ def _folder_of(path: Path) -> str:
 
 
 def start_order(item: pytest.Item) -> int:
-    """The slow folders first, then what is marked slow: two processes then end at about the same time."""
+    """The slow folders first, then long files and what is marked slow: all processes end at about the same time."""
     folder = _folder_of(item.path)
     if folder in SLOW_FOLDERS:
         return SLOW_FOLDERS.index(folder)
-    return len(SLOW_FOLDERS) + (item.get_closest_marker("slow") is None)
+    if item.path.name in LONG:
+        return len(SLOW_FOLDERS)
+    return len(SLOW_FOLDERS) + 1 + (item.get_closest_marker("slow") is None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -186,12 +192,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Share the slowest files test by test, all others file by file."""
+    """Share the slowest files test by test or class by class, all others file by file."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
+            if file.startswith(BY_CLASS):
+                return "::".join(nodeid.split("::")[:2])
             return nodeid if file.startswith(BY_TEST) and file not in TOGETHER else file
 
     config.option.loadscopereorder = False
