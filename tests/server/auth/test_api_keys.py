@@ -88,6 +88,23 @@ def test_a_line_that_is_no_key(tmp_path: Path, change: dict[str, object]) -> Non
         ApiKeys(tmp_path / "keys")
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "it can't be read: no such file or directory"),
+        (b"\xff", "it can't be read: it is not UTF-8"),
+        (b"nonsense", "line 1 is no key as `newswire key` writes it: it is no JSON"),
+        (b'{"id": "x", "sub": "shop"}', "line 1 is no key as `newswire key` writes it: 'hash' is missing"),
+    ],
+)
+def test_what_is_wrong_is_said_in_words(tmp_path: Path, text: bytes | None, says: str) -> None:
+    """Without a number of the kernel's, and without a place inside the line."""
+    if text is not None:
+        (tmp_path / "keys").write_bytes(text)
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        ApiKeys(tmp_path / "keys")
+
+
 @pytest.mark.parametrize("line", ["[]", '"x"', "5", "null", "[" * 100_000])
 def test_a_line_that_is_no_object(tmp_path: Path, line: str) -> None:
     """The line is named; while the file is in use, the keys that were known stay."""

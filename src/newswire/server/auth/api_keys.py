@@ -53,15 +53,19 @@ class ApiKeys:
             lines = self._path.read_text("utf-8-sig").split(
                 "\n"
             )  # `str.splitlines` would cut in a subject's U+2028 too
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"it can't be read: {error}") from None
+        except OSError as error:
+            raise ValueError(f"it can't be read: {(error.strerror or str(error)).lower()}") from None
+        except UnicodeDecodeError:
+            raise ValueError("it can't be read: it is not UTF-8") from None
         keys = {}
         for number, line in enumerate(lines, 1):
             if line.strip() and not line.startswith("#"):
                 try:
                     id, digest, access = _read_line(line)
                 except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                    raise ValueError(f"line {number} is no key as `newswire key` writes it: {error}") from None
+                    why = "it is no JSON" if isinstance(error, json.JSONDecodeError) else str(error)
+                    why = f"{error} is missing" if isinstance(error, KeyError) else why
+                    raise ValueError(f"line {number} is no key as `newswire key` writes it: {why}") from None
                 keys[id] = (digest, access)
         return keys, (state.st_mtime_ns, state.st_ino, state.st_size)
 
