@@ -72,12 +72,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     closed = true;
     clearTimeout(timer);
     inner?.close();
-    for (const name of ["pageshow", "online"]) removeEventListener(name, wake);
+    for (const name of ["pageshow", "online"]) globalThis.removeEventListener?.(name, wake);
     globalThis.document?.removeEventListener("visibilitychange", wake);
     sink.closed(error);
   }
 
-  for (const name of ["pageshow", "online"]) addEventListener(name, wake);
+  for (const name of ["pageshow", "online"]) globalThis.addEventListener?.(name, wake);
   globalThis.document?.addEventListener("visibilitychange", wake);
   open();
   return {

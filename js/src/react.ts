@@ -7,7 +7,7 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { connect, warn } from "./connect.ts";
 import { resumeRun, streamRun, type Run, type RunOptions } from "./run.ts";
-import type { AnyEvents, ConnectOptions, End, EventOf, Handlers, NameOf, State } from "./types.ts";
+import type { AnyEvents, Connection, ConnectOptions, End, EventOf, Handlers, NameOf, State } from "./types.ts";
 
 /** Handlers for some events of `E`, or one for all. */
 export type EventHandlers<E> = Partial<Handlers<E>> | ((event: EventOf<E>) => void);
@@ -52,31 +52,36 @@ export function useEvents<E extends object = AnyEvents>(
       if (!left) setShown((known) => ({ of: address, connected: { ...known.connected, ...change } }));
     };
     show(STARTING);
-    const connection = connect<E>(address, {
-      ...newest.current.options,
-      lastEventId: id ?? "",
-      headers: transport === "native" ? newest.current.options.headers : () => {
-        const { headers } = newest.current.options;
-        return typeof headers === "function" ? headers() : (headers ?? {});
-      },
-      onOpen: (opened) => newest.current.options.onOpen?.(opened),
-      onGap: (gap) => (newest.current.options.onGap ?? warn)(gap),
-      onGoodbye: (goodbye) => newest.current.options.onGoodbye?.(goodbye),
-      onCaughtUp: () => newest.current.options.onCaughtUp?.(),
-      onEnd(end) {
-        show({ end });
-        newest.current.options.onEnd?.(end);
-      },
-      onError(error, wait) {
-        show({ error });
-        newest.current.options.onError?.(error, wait);
-      },
-      onState(state) {
-        if (left) return;
-        show(state === "open" ? { state, error: null } : { state });
-        newest.current.options.onState?.(state);
-      },
-    });
+    let connection: Connection<E>;
+    try {
+      connection = connect<E>(address, {
+        ...newest.current.options,
+        lastEventId: id ?? "",
+        headers: transport === "native" ? newest.current.options.headers : () => {
+          const { headers } = newest.current.options;
+          return typeof headers === "function" ? headers() : (headers ?? {});
+        },
+        onOpen: (opened) => newest.current.options.onOpen?.(opened),
+        onGap: (gap) => (newest.current.options.onGap ?? warn)(gap),
+        onGoodbye: (goodbye) => newest.current.options.onGoodbye?.(goodbye),
+        onCaughtUp: () => newest.current.options.onCaughtUp?.(),
+        onEnd(end) {
+          show({ end });
+          newest.current.options.onEnd?.(end);
+        },
+        onError(error, wait) {
+          show({ error });
+          newest.current.options.onError?.(error, wait);
+        },
+        onState(state) {
+          if (left) return;
+          show(state === "open" ? { state, error: null } : { state });
+          newest.current.options.onState?.(state);
+        },
+      });
+    } catch (error) {
+      return show({ state: "closed", error: error as Error }); // no address
+    }
     connection.on("*", (event) => {
       const { handlers } = newest.current;
       if (typeof handlers === "function") handlers(event);

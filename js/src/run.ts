@@ -51,6 +51,7 @@ type Meaning = {
 type Remembered = { url?: string; start?: string; body?: unknown; key?: string; chat?: boolean };
 
 const PREFIX = "newswire:run:";
+const STOPPING = 5000; // ms that a stop waits for the address of a run whose POST is not answered yet
 
 /** Starts a run by a POST, and reads it to its end through every failure. Without `body` it reads the run at `url`. */
 export function streamRun<E extends object = AnyEvents>(url: string | URL, options: RunOptions<E> = {}): Run<E> {
@@ -114,6 +115,9 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
   let left = false; // by `close`, the end of a loop or a signal
   let again = false; // the stream was opened again, and has brought nothing yet
 
+  let answered: (() => void) | undefined;
+  const known = new Promise<void>((go) => (answered = go)); // the POST has one, or will never have one
+
   function keep(what: Remembered | null): void {
     try {
       storage?.removeItem(PREFIX + remember); // what was before must not stand for this run
@@ -142,6 +146,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     onOpen(opened) {
       if (connection.resumeUrl) keep({ url: connection.resumeUrl });
       again = opened.reconnected;
+      answered?.();
       options.onOpen?.(opened);
     },
     onGap(gap) {
@@ -180,7 +185,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       throw error;
     },
   );
-  done.catch(() => {});
+  done.catch(() => {}).finally(answered);
 
   function close(): void {
     left = true;
@@ -205,8 +210,13 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       return () => void listeners.delete(handler);
     },
     async stop() {
+      // The server may have started it already.
+      if (!address()) await Promise.race([known, new Promise((go) => setTimeout(go, STOPPING))]);
       const here = address();
-      if (!here) return close(); // nobody but this page knows of it yet
+      if (!here) {
+        close(); // it can't be read again, nor stopped in another way
+        return keep(null);
+      }
       const { stopUrl = below } = options;
       const target = typeof stopUrl === "string" ? stopUrl : stopUrl(here);
       const given = await withKey();

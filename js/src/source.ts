@@ -49,6 +49,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   const posts = !/^(GET|HEAD)$/i.test(method);
   const repeatable = options.idempotent ?? !posts;
   const own = absolute(url); // now: the page's own address may change
+  let at = own.href; // where a POST was answered, after redirects
   let id = options.lastEventId ?? "";
   let resumeUrl = "";
   let retry: number | undefined;
@@ -59,6 +60,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   let closed = false;
   let controller = new AbortController();
   let hurry: (() => void) | undefined; // ends the wait, if a wake may
+  let woken = 0; // when that was: a connection that died meanwhile fails only then
 
   // -- the watchdog: one timer, looked at again when it is due
 
@@ -95,7 +97,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   function wake({ type }: Event): void {
     if (type !== "online" && globalThis.document?.hidden) return;
     hurry?.();
-    if (Date.now() - heard > limit / 2) doubt();
+    woken = Date.now();
+    if (woken - heard > limit / 2) doubt();
   }
 
   // Chromium gives a page that it froze nothing more of an answer that was being read, and no error either.
@@ -143,7 +146,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       given = await Promise.race([given(), new Promise<never>(cut)]);
     }
     const onward = goesOn();
-    const target = new URL((onward && resumeUrl) || own);
+    const target = new URL(onward ? resumeUrl || at : own);
     const foreign = target.origin !== own.origin;
     const headers = new Headers({ accept: "text/event-stream" });
     // A server must not make us send its reader's credentials elsewhere.
@@ -241,6 +244,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (closed) return null;
       const { status, headers } = answer;
       if (status === 204) return finish(null), null;
+      if (post) at = answer.url || at;
       const place = post && answer.ok && (headers.get("content-location") || headers.get("location"));
       if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url || own).href));
       const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
@@ -272,8 +276,9 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (after == null) return [error, delay(), true];
       const least = Math.min(after, longest);
       return [error, least + Math.random() * Math.min(least / 10, cap), false];
-    } catch (cause) {
+    } catch (thrown) {
       if (closed) return null;
+      const cause = controller.signal.reason ?? thrown; // Chromium throws an AbortError where a body was being read
       const known = cause instanceof SourceError;
       if (known && cause.code !== "timeout") return finish(cause), null;
       const message = `${url}: ${opened ? "the stream broke" : "no answer"} (${cause})`;
@@ -299,7 +304,10 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (fruitless >= (options.attempts ?? Infinity)) {
         return finish(new SourceError("attempts", `${url}: ${fruitless} attempts for nothing`, null, "", error));
       }
-      const wait = Math.min(Math.round(Math.max(asked, began + SHORTEST - Date.now())), LONGEST);
+      const now = Date.now();
+      const least = wakes && now - woken < 2 * SECOND ? 0 : asked;
+      woken = 0; // once
+      const wait = Math.min(Math.round(Math.max(least, began + SHORTEST - now)), LONGEST);
       sink.lost(error, wait);
       if (closed) return;
       await new Promise<void>((go) => {

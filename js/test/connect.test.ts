@@ -143,6 +143,18 @@ test("a POST that may be sent twice goes on at the address of its answer too", a
   }
 });
 
+test("a POST that was redirected goes on with its last id where it was answered", async () => {
+  const event = (id: number): Answer => stream(`id: ${id}\ndata: a\n\n`);
+  const { url, requests } = await serve(status(303, { location: "/runs/7" }), event(1), event(2), open());
+  await reading(url, { body: "x" }, () => requests.length > 3);
+  assert.deepEqual(requests.map((one) => `${one.method} ${one.url} ${one.headers["last-event-id"] ?? ""}`), [
+    "POST /events ",
+    "GET /runs/7 ",
+    "GET /runs/7 1",
+    "GET /runs/7 2",
+  ]);
+});
+
 test("an address on another host gets no headers of the page's", async () => {
   const other = await serve(open("data: a\n\n"));
   const { url } = await serve(status(202, { location: other.url }));
@@ -404,6 +416,24 @@ test("silence is noticed though every timer is late, as in a tab that is hidden 
   const { url, requests } = await serve(open(": heartbeat 15\ndata: 1\n\n"));
   const { errors } = await reading(url, {}, () => requests.length > 1);
   assert.equal(errors[0]![0].code, "timeout");
+});
+
+test("a stream that died while the page was away is opened again at once when somebody looks", async (context) => {
+  const listeners = new Map<string, (event: unknown) => void>();
+  Object.assign(globalThis, { addEventListener: listeners.set.bind(listeners), removeEventListener() {} });
+  context.after(() => ["addEventListener", "removeEventListener"].forEach((name) => delete (globalThis as Record<string, unknown>)[name]));
+  let opened: ServerResponse | undefined;
+  const { url } = await serve((answer, ...rest) => open("data: x\n\n")((opened = answer), ...rest));
+  const slow = { backoff: { retry: 60_000 } };
+  const { source, events, errors } = note(url, slow);
+  while (!events.length) await new Promise((go) => setTimeout(go, 5));
+  listeners.get("online")!({ type: "online" });
+  opened!.destroy();
+  while (events.length < 2) await new Promise((go) => setTimeout(go, 5));
+  opened!.destroy(); // and once only
+  while (errors.length < 2) await new Promise((go) => setTimeout(go, 5));
+  source.close();
+  assert.ok(errors[0]![1]! <= 100 && errors[1]![1]! >= 60_000, JSON.stringify(errors.map(([, wait]) => wait)));
 });
 
 test("closed when it hears of an error, it leaves no timer", async () => {

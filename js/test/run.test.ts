@@ -96,6 +96,29 @@ test("a stop is sent below the run's address, which may have a query", async () 
   }
 });
 
+test("a stop before the POST is answered waits for the run's address, and is not forgotten", async () => {
+  const { sent, fetch } = answered();
+  let answer: (() => void) | undefined;
+  const asked = new Promise<void>((go) => (answer = go));
+  const late = async (...given: Parameters<typeof fetch>) => (await asked, fetch(...given));
+  const run = streamRun("http://localhost/answers", { fetch: late, body: {} });
+  await turn();
+  const stopped = run.stop();
+  answer!();
+  await stopped;
+  run.close();
+  assert.deepEqual(sent, ["POST http://localhost/answers", "POST http://localhost/runs/7/stop?token=a"]);
+});
+
+test("a run without an address is stopped by its end, and not remembered", async () => {
+  const { kept, storage } = place();
+  const body = () => new ReadableStream({ start: (stream) => stream.enqueue(new TextEncoder().encode(":\n")) });
+  const fetch = async () => new Response(body(), { headers: { "content-type": "text/event-stream" } });
+  const run = streamRun("http://localhost/answers", { fetch, body: {}, remember: "chat", storage });
+  await run.stop();
+  assert.deepEqual([await run.done, kept.size], [{ reason: "closed" }, 0]);
+});
+
 test("storage that is full, forbidden or spoilt stops no run", async (context) => {
   const warned = context.mock.method(console, "warn", () => {});
   const { kept, storage } = place();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
 import threading
 from typing import Any
@@ -55,6 +56,22 @@ def test_a_stream_outlives_its_server(server: Any, page: Any) -> None:
     assert page.evaluate("told.filter(([what]) => what === 'open')") == [["open", False, None], ["open", True, None]]
     page.evaluate("source.close()")
     assert page.evaluate("source.state") == "closed"
+
+
+@pytest.mark.slow
+def test_a_server_that_hangs_is_noticed(server: Any, page: Any) -> None:
+    """A stopped process sends no heartbeat and closes nothing: the error says so, and the stream goes on afterwards."""
+    page.order(goto=f"{server.url}/health/live")
+    page.evaluate(LOAD)
+    connect(page, "/channels/news")
+    page.until("source.state === 'open'")
+    server.process.send_signal(signal.SIGSTOP)
+    page.until("told.some(([what]) => what === 'error')")
+    server.process.send_signal(signal.SIGCONT)
+    assert page.evaluate("told.find(([what]) => what === 'error')") == ["error", "timeout", False, 0]
+    page.until("source.state === 'open'")
+    server.publish("1")
+    page.until("events.length === 1")
 
 
 TYPES = {"js": "text/javascript; charset=utf-8", "css": "text/css; charset=utf-8", "svg": "image/svg+xml"}

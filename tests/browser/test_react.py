@@ -182,10 +182,13 @@ def test_a_state_is_that_of_the_url_shown(served: Served, react: Any) -> None:
     react.until("app.text() === 'closed - '")
     react.evaluate("app.show({ url: '/nothing', mark: '' })")
     react.until("app.text() === 'closed 404 '")
+    react.evaluate("app.show({ url: 'http://[', mark: '' })")
+    react.until("app.text() === 'closed - '")
     react.evaluate("app.show({ url: '/events', mark: '' })")
     react.until("app.text() === 'open - '")
     react.evaluate("app.show({ url: null, mark: '' })")
     react.until("app.text() === 'closed - '")
+    assert react.errors == []
 
 
 @pytest.mark.parametrize("transport", ["fetch", "native"])
