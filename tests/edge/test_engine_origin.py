@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 
+import httpx2
 import pytest
 from tests.fixtures.origin import KEY, Many
 from tests.fixtures.tcp_proxy import TcpProxy
 
 from newswire.edge import EdgeLog
 from newswire.errors import LogError, LogUnavailable
+from newswire.hub import publisher
 from newswire.hub.hub import Hub
 from newswire.log import Channels, Log, MemoryLog, open_log
 from newswire.log.channels import Pattern
@@ -137,6 +139,30 @@ async def test_without_the_edge_key_an_edge_has_what_a_client_has(origins: Many,
         with pytest.raises(LogError, match="is reserved: browsers"):
             await edge.append([("a", Event("x", "newswire.end"))])
         assert (await edge.span()).latest == 2
+
+
+async def test_without_the_edge_key_no_key_of_another_channel_is_used_up(origins: Many, origin: str) -> None:
+    """Its publisher would get the answer that it is stored. Keys of the own channels are known at the origin too."""
+    url = origin.replace(f":{KEY.replace(' ', '%20')}@", "")
+    taken = publisher._token("order-42", [("orders", Event("paid"))])
+    async with Hub(origin) as hub, opened(open_log(url)) as edge, Hub(url) as keyless:
+        for token in (taken, "order-42"):
+            with pytest.raises(LogError, match="one of another channel"):
+                await edge.append([("mine", Event("x"))], token=token)
+        first = await hub.publish("orders", "paid", idempotency_key="order-42")
+        assert first.stored
+        again = await keyless.publish("orders", "paid", idempotency_key="order-42")
+        assert (again, again.stored) == (first, False)
+
+
+async def test_a_batch_without_events_is_refused(origin: str, log: Log) -> None:
+    """Whoever sends it: no engine has to know what it means."""
+    batch = {"events": [], "condition": None, "token": "0" * 32}
+    async with httpx2.AsyncClient(headers={"authorization": f"Bearer {KEY}"}) as client:
+        url = f"http://{origin.partition('@')[2]}/log/append"
+        answer = await client.post(url, json={"batches": [batch], "epoch": ""})
+    assert "at least one event" in answer.json()["outcomes"][0]["detail"]
+    assert (await log.span()).latest == 0
 
 
 async def test_the_newest_of_many_come_in_parts(origin: str, log: Log) -> None:

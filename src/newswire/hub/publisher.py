@@ -6,6 +6,7 @@ before anything is stored: by the channel's contract if it has one, and by what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import sha256
@@ -28,6 +29,7 @@ from newswire.wire.payload import to_event
 
 N = TypeVar("N", bound=str)
 
+_RANDOM: Final = re.compile(r"[0-9a-f]{32,64}")
 _KEY_CHARACTERS: Final = 255
 
 
@@ -298,11 +300,29 @@ def first(positions: list[Position]) -> Position:
 
 
 def _token(key: object, batch: list[tuple[str, Event]]) -> str:
-    """The log's token for a key: one of the channel, so that publishers of different channels can't meet."""
+    """The log's token for a key: one of the channel, so that publishers of different channels can't meet.
+
+    It says of which channel, so that an origin can tell whether an edge may use it (`may_use`).
+    """
     if not isinstance(key, str) or not 0 < len(key) <= _KEY_CHARACTERS:
         raise ValueError(f"an idempotency key is a text of 1 to {_KEY_CHARACTERS} characters, not {key!r:.60}")
     channel = str(batch[0][0]) if batch else ""  # no channel's name has a NUL
     try:
-        return sha256(channel.encode("utf-8", "surrogatepass") + b"\0" + key.encode()).hexdigest()
+        both = sha256(channel.encode("utf-8", "surrogatepass") + b"\0" + key.encode()).hexdigest()
     except UnicodeEncodeError:
         raise ValueError("an idempotency key is a text that UTF-8 can write: this one has a lone surrogate") from None
+    return f"{_of_channel(channel)}.{both}"
+
+
+def _of_channel(channel: str) -> str:
+    return sha256(channel.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def may_use(token: str, channel: str) -> bool:
+    """Whether a batch may have a token, if its sender may publish to `channel` alone.
+
+    With a token of another channel's key it could make that key known before its publisher comes, who then gets the
+    answer that the event is stored. What is drawn at random belongs to no key.
+    """
+    first, dot, _ = token.partition(".")
+    return first == _of_channel(channel) if dot else _RANDOM.fullmatch(token) is not None

@@ -97,7 +97,8 @@ def to_batch(found: Any) -> Batch:
     if condition is not None:
         channel, newest, epoch = condition
         condition = Condition(str(channel), int(newest), str(epoch))
-    return Batch(events, condition, found["token"])
+    token = found["token"]
+    return Batch(events, condition, None if token is None else str(token))
 
 
 def of_outcome(outcome: Outcome) -> Any:

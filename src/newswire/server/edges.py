@@ -26,6 +26,7 @@ from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import Closed, EpochChanged, InvalidChannel, InvalidEvent, LimitExceeded, LogError, TrimmedAway
 from newswire.hub.options import StreamOptions
+from newswire.hub.publisher import may_use
 from newswire.log import form
 from newswire.log.channels import Channels, Pattern, is_internal
 from newswire.log.engine import PAGE_BYTES, Batch, Entry, OnDone, Outcome
@@ -163,8 +164,12 @@ class OriginService:
         for index, each in enumerate(asked):
             try:
                 batch = form.to_batch(each)
+                if not batch.events:  # engines never see such a batch, and it would need no credential
+                    raise InvalidEvent("events", "a batch has at least one event")
                 if not call.whole:
                     batch.events = self._as_published(batch)
+                    if batch.token is not None and not may_use(batch.token, batch.events[0][0]):
+                        raise InvalidEvent("token", "it is one of another channel: an edge needs the edge key for it")
                 self._log.check(batch.events)
                 batches[index] = batch
             except (InvalidEvent, InvalidChannel, LimitExceeded) as error:
