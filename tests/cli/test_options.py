@@ -25,6 +25,22 @@ def test_a_servers_address_is_a_url(command: list[str], url: str) -> None:
         assert f"it begins with http:// or https://, and this is {shown!r}" in said.output
 
 
+@pytest.mark.parametrize("command", [["publish", "news", ""], ["tail", "a/b"]])
+def test_a_variable_that_is_nearly_an_options_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the command would go to another server, and say no word; those of other commands are left alone."""
+    for name in ("NEWSWIRE_URI", "NEWSWIRE_TOKENS", "NEWSWIRE_METRICS_TOKEN", "NEWSWIRE_LOG", "OTHER_URL"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    said = CliRunner().invoke(newswire, command)
+    assert said.exit_code == 2
+    assert [line for line in said.stderr.splitlines() if line.startswith("newswire: ")] == [
+        "newswire: NEWSWIRE_URI is not read: did you mean NEWSWIRE_URL?",
+        "newswire: NEWSWIRE_TOKENS is not read: did you mean NEWSWIRE_TOKEN?",
+    ]
+    monkeypatch.setenv("NEWSWIRE_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("NEWSWIRE_TOKEN", "x")
+    assert "is not read" not in CliRunner().invoke(newswire, command).stderr
+
+
 def test_an_address_without_its_scheme_is_no_channel() -> None:
     """curl takes `localhost:8000/channels/news`; `newswire tail` says what is missing."""
     said = CliRunner().invoke(newswire, ["tail", "localhost:8000/channels/news"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
-from newswire.cli.terminal import shown_url
+from newswire.cli.terminal import say, shown_url
+
+_PREFIX: Final = "NEWSWIRE_"  # of all our variables
 
 
 class ServerUrl(click.ParamType[str]):
@@ -25,8 +29,22 @@ class ServerUrl(click.ParamType[str]):
         return url
 
 
+def _named(context: click.Context, option: click.Parameter, value: Any) -> Any:
+    """Name a variable that is nearly the option's own, if the option was left to its default."""
+    if context.get_parameter_source(str(option.name)) is ParameterSource.DEFAULT:
+        own = str(option.envvar).removeprefix(_PREFIX)
+        for variable in os.environ:
+            if variable.startswith(_PREFIX):
+                import difflib  # late, as publishing needs none of it
+
+                if difflib.get_close_matches(variable.removeprefix(_PREFIX), [own]):
+                    say(f"{variable} is not read: did you mean {option.envvar}?")
+    return value
+
+
 SERVER_URL: Final = click.option(
     "--url",
+    callback=_named,
     type=ServerUrl(),
     default="http://127.0.0.1:8000",
     show_default=True,
@@ -39,6 +57,7 @@ BY_TOKEN: Final = "here by --token or NEWSWIRE_TOKEN"
 
 TOKEN: Final = click.option(
     "--token",
+    callback=_named,
     envvar="NEWSWIRE_TOKEN",
     metavar="TOKEN",
     help="A token or an API key for the server at --url (NEWSWIRE_TOKEN, which other users can't see).",
