@@ -134,3 +134,28 @@ def test_each_part(tmp_path: Path, off: dict[str, str], says: str) -> None:
     assert first.startswith("b'vat'")
     assert first.endswith("True False") == bool(off)
     assert second == says
+
+
+THREADS = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from newswire import posix
+
+sys.setswitchinterval(1e-6)
+with open("file", "w+b", buffering=0) as file, ThreadPoolExecutor(4) as threads:
+    file.write(b"abcd")
+    wrong = threads.map(lambda place: sum(
+        posix.pread(file.fileno(), 1, place) != b"abcd"[place:place + 1] for _ in range(2000)
+    ), range(4))
+    print(sum(wrong))
+"""
+
+
+@pytest.mark.parametrize("off", [{}, OFF], ids=["with", "without"])
+def test_threads_read_one_file_at_places_of_their_own(tmp_path: Path, off: dict[str, str]) -> None:
+    """Without the system's call too: a SQLite log looks at its write-ahead log from two threads."""
+    environment = {name: value for name, value in os.environ.items() if name != "NEWSWIRE_POSIX"} | off
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "0\n"

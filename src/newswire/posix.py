@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -41,6 +42,7 @@ def _module(name: str) -> Any:
 
 
 _fcntl: Final = _module("fcntl")
+_moving: Final = threading.Lock()  # held by the thread that moves the position of a descriptor, to read or write there
 
 
 def flock(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
@@ -66,8 +68,9 @@ def pread(descriptor: int, size: int, offset: int) -> bytes:
     """Read from a place in a file. Without the system's own call it moves the descriptor's position."""
     if _ON and hasattr(os, "pread"):
         return os.pread(descriptor, size, offset)
-    os.lseek(descriptor, offset, os.SEEK_SET)
-    return os.read(descriptor, size)
+    with _moving:
+        os.lseek(descriptor, offset, os.SEEK_SET)
+        return os.read(descriptor, size)
 
 
 def pwrite(descriptor: int, data: bytes, offset: int) -> None:
@@ -75,8 +78,9 @@ def pwrite(descriptor: int, data: bytes, offset: int) -> None:
     if _ON and hasattr(os, "pwrite"):
         os.pwrite(descriptor, data, offset)
     else:
-        os.lseek(descriptor, offset, os.SEEK_SET)
-        os.write(descriptor, data)
+        with _moving:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            os.write(descriptor, data)
 
 
 def read_proc(path: str) -> str:
