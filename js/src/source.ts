@@ -93,24 +93,21 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     timer = setTimeout(check, Math.min(Math.max(left, SECOND / 20), LONGEST));
   }
 
-  // The network is back, or somebody looks: no wait goes on, and a stream that was silent has a second to show life.
+  // The network is back, somebody looks, or the page was frozen: no wait goes on, and a stream that was silent has a second
+  // to show life. Chromium gives a page nothing more of an answer of which something came while it was frozen, and no error.
   function wake({ type }: Event): void {
-    if (type !== "online" && globalThis.document?.hidden) return;
+    const thawed = type === "resume";
+    if (thawed ? !(repeatable || id || resumeUrl) : globalThis.document?.hidden) return;
     hurry?.();
-    woken = Date.now();
-    if (woken - heard > limit / 2) doubt();
-  }
-
-  // Chromium gives a page that it froze nothing more of an answer that was being read, and no error either.
-  function doubt(): void {
-    heard = Math.min(heard, Date.now() - limit + SECOND);
-    check();
+    if (thawed || Date.now() - heard > limit / 2) {
+      heard = Math.min(heard, Date.now() - limit + SECOND);
+      check();
+    }
   }
 
   function listen(add: "addEventListener" | "removeEventListener"): void {
     for (const name of ["pageshow", "online"]) globalThis[add]?.(name, wake);
-    globalThis.document?.[add]("visibilitychange", wake);
-    globalThis.document?.[add]("resume", doubt);
+    for (const name of ["visibilitychange", "resume"]) globalThis.document?.[add](name, wake);
   }
 
   // -- the end

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -81,6 +84,34 @@ def test_a_page_that_was_frozen_goes_on(server: Any, pages: Any, options: str) -
     pages.until("seen.length === 3")
     assert pages.evaluate("seen") == [0, 1, 2]
     settle(server, 1)
+
+
+def test_a_frozen_post_that_can_not_go_on_is_left_alone(pages: Any) -> None:
+    """Its server is slow, and nothing says where its answer could be read again: it may still come, and does."""
+    goes_on = threading.Event()
+
+    async def answer(request: Request) -> Response:
+        async def words() -> AsyncIterator[str]:
+            yield "one"
+            await asyncio.to_thread(goes_on.wait, 30)
+            yield "two"
+
+        return EventSourceResponse(words())
+
+    async def empty(request: Request) -> Response:
+        return HTMLResponse("<!doctype html><body></body>")
+
+    routes = [Route("/", empty), Route("/newswire.js", newswire_js), Route("/answer", answer, methods=["POST"])]
+    with uvicorn_in_thread(Starlette(routes=routes)) as served:
+        pages.order(goto=f"http://localhost:{served.port}/")
+        pages.evaluate(OPEN % ("/answer", "{ method: 'POST' }"))
+        pages.until("seen.length === 1")
+        pages.order(lifecycle="frozen")
+        pages.order(lifecycle="active")
+        pages.evaluate("new Promise(done => setTimeout(done, 2500))")  # a stream that can go on is given one second
+        goes_on.set()
+        pages.until("states.at(-1) === 'closed'")
+        assert pages.evaluate("seen") == ["one", "two"]
 
 
 def test_nine_tabs_over_http_2_behind_caddy(server: Any, page: Any) -> None:
