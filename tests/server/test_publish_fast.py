@@ -146,6 +146,7 @@ async def ask_whole(app: Any, path: str, query: bytes, headers: list[tuple[bytes
 )
 @example("POST", "/channels/a", b"", [], [b"x"], False)
 @example("POST", "/channels/broken", b"", [], [b"x"], False)
+@example("POST", "/channels/a", b"", [(b"content-length", b"9999")], [b"x"], False)
 @settings(max_examples=150, deadline=None)
 def test_both_ways_answer_alike(
     method: str, path: str, query: bytes, headers: list[tuple[bytes, bytes]], parts: list[bytes], gone: bool
@@ -156,10 +157,13 @@ def test_both_ways_answer_alike(
 
     async def check() -> None:
         (fast, slow), (whole, _) = both(), both()
+        # The protocol's parser has found the end of the body: where it is declared, it is there.
+        lengths = {value for name, value in headers if name == b"content-length"}
+        at_once = method == "POST" and len(parts) == 1 and not gone and lengths <= {b"%d" % len(parts[0])}
         seen = []
         for app in (fast, slow, whole):
             async with app.router.lifespan_context(app):
-                if app is whole and method == "POST" and len(parts) == 1 and not gone and "%" not in path:
+                if app is whole and at_once and "%" not in path:
                     # the first request, whatever it is, makes the short way
                     await ask(app, "OPTIONS", "/", b"", [(b"host", b"evil.example")], [b""], False)
                     app.state.service.stats.counters.clear()

@@ -264,12 +264,6 @@ class LimitedHttpProtocol(WholeHttpProtocol):
         self._head_bytes = 0
         self._head_until = self.loop.time() + _HEAD_SECONDS
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        # RFC 9110, section 6.5.1: "a recipient MUST NOT merge a trailer field into the header section" unless it knows
-        # that this is meant. A proxy that checks heads does not see what stands behind a body.
-        if self._reading != _BODY:
-            super().on_header(name, value)
-
     def on_headers_complete(self) -> None:
         self._reading = _BODY
         self._head_bytes = 0
@@ -278,6 +272,10 @@ class LimitedHttpProtocol(WholeHttpProtocol):
             self.headers.clear()
             raise _Refused
         super().on_headers_complete()
+        if not self.parser.should_upgrade():  # else uvicorn still looks for the name of the protocol
+            # The scope has the head's. RFC 9110, section 6.5.1: "a recipient MUST NOT merge a trailer field into the
+            # header section" unless it knows that this is meant. A proxy that checks heads does not see trailers.
+            self.headers = []
 
     def on_body(self, body: bytes) -> None:
         self._bare = False

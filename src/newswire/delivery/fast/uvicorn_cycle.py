@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http import httptools_impl
 
 _METHODS: Final = """
-    _unset_keepalive_if_required connection_lost connection_made data_received on_body on_header
-    on_headers_complete on_message_begin on_message_complete on_response_complete pause_writing resume_writing
-    send_400_response shutdown
+    _unset_keepalive_if_required connection_lost connection_made data_received on_body on_headers_complete
+    on_message_begin on_message_complete on_response_complete pause_writing resume_writing send_400_response shutdown
     timeout_keep_alive_handler
 """
 _ATTRIBUTES: Final = """
