@@ -5,7 +5,14 @@ import type { Raw } from "./decoder.ts";
 
 export type Term = readonly [number: number, tab: string];
 export type Head = { url: string; status: number; headers: [string, string][] };
-export type Failure = { code: ErrorCode; message: string; status: number; body: string };
+export type Failure = {
+  code: ErrorCode;
+  message: string;
+  status: number;
+  headers: [string, string][] | null;
+  body: string;
+  cause: Failure | null; // if that is an error of a connection too
+};
 
 export type Stream = { ready: boolean; reading: number; past: boolean | null; lives: boolean; channels: string[]; cursor: string };
 
@@ -29,10 +36,11 @@ export function compare(one: string, other: string): number {
 }
 
 export function plain(error: Error): Failure {
-  const { code = "network", status = 0, body = "" } = error as Partial<SourceError>;
-  return { code, message: error.message, status, body };
+  const { code = "network", status = 0, headers, body = "", cause } = error as Partial<SourceError>;
+  const before = cause instanceof SourceError ? plain(cause) : null;
+  return { code, message: error.message, status, headers: headers ? [...headers] : null, body, cause: before };
 }
 
-export function failed({ code, message, status, body }: Failure): SourceError {
-  return new SourceError(code, message, { status, headers: null }, body);
+export function failed({ code, message, status, headers, body, cause }: Failure): SourceError {
+  return new SourceError(code, message, { status, headers: headers && new Headers(headers) }, body, cause ? failed(cause) : undefined);
 }

@@ -229,7 +229,7 @@ def test_a_tab_that_is_taken_for_gone_misses_nothing(server: Any, pages: Any) ->
     for tab in tabs:
         tab.until(f"seen.at(-1)?.[1] === {sent - 1}")
         all_from_first(numbers(tab), sent)
-    assert subscribers(server) == 1
+    settle(lambda: subscribers(server) == 1)
 
 
 def test_a_tab_with_an_older_cursor_gets_what_it_lacks(server: Any, pages: Any) -> None:
@@ -341,6 +341,20 @@ def test_a_tab_that_comes_later_gets_the_state(server: Any, pages: Any) -> None:
         tab.evaluate("source.close()")
         tab.evaluate(OPEN % ("/stream?channel=news&from=earliest", "true"))
         tab.until(f"seen.length === {len(ids)}")
+
+
+def test_each_tab_knows_the_whole_error(server: Any, page: Any) -> None:
+    """The answer's headers and body, and what the last attempt failed with, reach those that don't lead too."""
+    page.order(goto=f"{server.url}/health/live")
+    page.evaluate("""import('/newswire.js').then(({ connect }) => {
+      const fetch = async () => new Response("why", { status: 503, headers: { "x-why": "because" } });
+      const options = { shared: true, attempts: 2, backoff: { retry: 1, first: 1 }, fetch };
+      globalThis.all = [1, 2].map(() => connect("/channels/news", options));
+    })""")
+    page.until("all.every(({ state }) => state === 'closed')")
+    assert page.evaluate("all.map(({ error }) => error.code)") == ["attempts"] * 2
+    why = "all.map(({ error: { cause } }) => [cause.code, cause.status, cause.headers.get('x-why'), cause.body])"
+    assert page.evaluate(why) == [["status", 503, "because", "why"]] * 2
 
 
 WORKER = """void (() => {

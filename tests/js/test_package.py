@@ -108,6 +108,8 @@ def test_the_types_are_found(application: Path, resolution: tuple[str, ...]) -> 
     (application / "try.ts").write_text(
         'import { connect } from "newswire";\n'
         'import { useEvents } from "newswire/react";\n'
+        'import { connect as inOneFile } from "newswire/newswire.js";\n'
+        'inOneFile<Events>("/x").on("price", (e) => e.data.value.toFixed());\n'
         'import { EventSource } from "newswire/eventsource";\n'
         "interface Events { price: { value: number } }\n"
         'connect<Events>("/x").on("price", (e) => e.data.value.toFixed());\n'
