@@ -97,10 +97,11 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   // to show life. Chromium gives a page nothing more of an answer of which something came while it was frozen, and no error.
   function wake({ type }: Event): void {
     const thawed = type === "resume";
-    if (thawed ? !(repeatable || id || resumeUrl) : globalThis.document?.hidden) return;
+    if (thawed ? !(repeatable || id || resumeUrl) : type !== "online" && globalThis.document?.hidden) return;
     hurry?.();
-    if (thawed || Date.now() - heard > limit / 2) {
-      heard = Math.min(heard, Date.now() - limit + SECOND);
+    woken = Date.now();
+    if (thawed || woken - heard > limit / 2) {
+      heard = Math.min(heard, woken - limit + SECOND);
       check();
     }
   }

@@ -436,6 +436,22 @@ test("a stream that died while the page was away is opened again at once when so
   assert.ok(errors[0]![1]! <= 100 && errors[1]![1]! >= 60_000, JSON.stringify(errors.map(([, wait]) => wait)));
 });
 
+test("a network that is back ends the wait of a hidden tab too, which being hidden does not", async (context) => {
+  const listeners = new Map<string, (event: unknown) => void>();
+  const target = { addEventListener: listeners.set.bind(listeners), removeEventListener() {} };
+  Object.assign(globalThis, target, { document: { ...target, hidden: true, baseURI: "http://localhost/" } });
+  context.after(() => [...Object.keys(target), "document"].forEach((name) => delete (globalThis as Record<string, unknown>)[name]));
+  const { url, requests } = await serve(status(503), open("data: x\n\n"));
+  const { source, events, errors } = note(url, { backoff: { retry: 60_000 } });
+  while (!errors.length) await new Promise((go) => setTimeout(go, 5));
+  listeners.get("visibilitychange")!({ type: "visibilitychange" });
+  await new Promise((go) => setTimeout(go));
+  assert.equal(requests.length, 1);
+  listeners.get("online")!({ type: "online" });
+  while (!events.length) await new Promise((go) => setTimeout(go, 5));
+  source.close();
+});
+
 test("closed when it hears of an error, it leaves no timer", async () => {
   const { url } = await serve(status(503, { "retry-after": "3600" }));
   const timers = () => process.getActiveResourcesInfo().filter((one) => one === "Timeout").length;
