@@ -135,12 +135,12 @@ async def test_retention_by_a_clock_that_goes_back(valkey: Valkey) -> None:
         await engine._retention.close()  # it looks when the test says so
         for now in (1000.0, 110.0, 5.0):
             await publish(log, "a", f"at {now:g}")
-        assert await engine._retention.trim(1) == 0
+        assert await engine._retention._enforce(1, True) == 0
         now = 58.0
-        assert await log.trim() == 1
+        assert await engine._retention._enforce(10, True) == 1
         assert [entry.data for entry in await read_all(log, "a")] == ["at 1000", "at 110"]
         now = 161.0
-        assert await log.trim() == 1
+        assert await engine._retention._enforce(10, True) == 1
         assert [entry.data for entry in await read_all(log, "a")] == ["at 1000"]
 
 
@@ -163,3 +163,34 @@ def test_bad_namespaces(namespace: str) -> None:
     """A namespace that can't be the beginning of a key is refused."""
     with pytest.raises(ValueError, match="namespace"):
         RedisLog("redis://", namespace=namespace)
+
+
+async def test_retention_by_other_rules(valkey: Valkey) -> None:
+    """The keeper looks at all channels again if its rules are others than those before; what an operator trims in
+    between by rules of its own changes nothing for the keeper."""
+    now = 1000.0
+    namespace = f"rules.{os.getpid()}"
+
+    def make(**limits: float) -> RedisLog:
+        return RedisLog(valkey.url, namespace=namespace, retention=Retention(**limits), clock=lambda: now)  # type: ignore[arg-type]
+
+    async def enforced(log: RedisLog) -> int:
+        engine = log.engine
+        assert isinstance(engine, RedisEngine)
+        await engine._retention.close()  # it looks when the test says so
+        valkey.ask("DEL", f"{{{namespace}}}:keeper")
+        return await engine._retention._enforce(100, True)
+
+    async with (
+        opened(make(max_age=100)) as keeper,
+        opened(make(max_events=2)) as other,
+        opened(make(max_age=50, max_events=1)) as third,
+    ):
+        await publish(keeper, "a", *"123")
+        await publish(keeper, "b", *"45")
+        assert [await enforced(keeper), await enforced(keeper)] == [0, 0]
+        assert await other.trim() == 1
+        assert await enforced(third) == 2
+        assert await enforced(keeper) == 0
+        now = 1101.0
+        assert await enforced(keeper) == 2

@@ -53,6 +53,17 @@ class KeepTests(LogTests):
             assert await lost(log, "b", "a") == await lost(log, ">") == a[1]
             assert (await log.read(Channels(["a"]), a[-1], 1)).lost == a[1]
 
+    async def test_other_rules(self, make_log: MakeLog) -> None:
+        """Rules that keep less count at once for what is there already, and need no new event."""
+        if not self.per_channel or not self.durable:
+            return
+        async with opened(make_log(retention=Retention(max_events=10))) as log:
+            numbers = await publish(log, "a", *map(str, range(20)))
+            assert await log.trim() == 10
+            async with opened(make_log(retention=Retention(max_events=3))) as other:
+                assert await other.trim() == 7
+                assert offsets(await read_all(other, "a")) == numbers[-3:]
+
     async def test_max_bytes(self, make_log: MakeLog) -> None:
         """Each channel keeps its newest events within `max_bytes` of UTF-8 data."""
         if not self.per_channel:

@@ -1,8 +1,9 @@
 """Retention: each second, one of the processes that share a log removes what the rules don't keep.
 
 The server knows which channels have something new, and when the first event of each is too old; rules are patterns, and
-known here. Nothing is removed in its first second, so that those who follow see it. Also removed, by each process and
-without rules too: calls and tokens that need not be known any more.
+known here. Where the rules are others than before, all channels are looked at once. Nothing is removed in its first
+second, so that those who follow see it. Also removed, by each process and without rules too: calls and tokens that need
+not be known any more.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 from typing import Final
 
 from newswire.errors import LogUnavailable
 from newswire.log.forgotten import Forgotten
 from newswire.log.redis.link import RedisLink, RedisServer
-from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, KNOWN_MS, SWEEP, TRIM
+from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, KNOWN_MS, LOOK, SWEEP, TRIM
 from newswire.log.retention import Rules
 from newswire.log.retry import Outage, end
 from newswire.log.server import LinkLost
@@ -27,6 +29,7 @@ logger: logging.Logger = logging.getLogger("newswire.log")
 _SECONDS: Final = 1.0
 _LEASE_MS: Final = 3000
 _CHANNELS: Final = 100  # looked at in one call
+_LOOKED_AT: Final = 1000  # channels that are let due in one call
 _REMOVED: Final = 500  # events removed in one call: some milliseconds
 _WALK_SECONDS: Final = 60.0  # how often channels are looked at whose events are not in the order of time
 _ALL: Final = 2**53
@@ -45,6 +48,7 @@ class RedisRetentionJob:
         self._rules = rules
         self._clock = clock
         self._id = secrets.token_hex(8)
+        self._named = blake2b(str(rules).encode(), digest_size=16).hexdigest()  # what names the rules
         self._outage = Outage(f"what is too old in {server.name} can't be removed", logger)
         self._task: asyncio.Task[None] | None = None
 
@@ -59,29 +63,65 @@ class RedisRetentionJob:
         await end(task)
         await self._link.close()
 
-    async def trim(self, upto: int = _ALL, *, walk: bool = True) -> int:
-        """Remove what the rules don't keep now, up to an offset.
+    async def trim(self) -> int:
+        """Remove what the rules don't keep now, of all channels.
+
+        When these are due stays as it is, for the keeper may have other rules.
+        """
+        removed = cursor = 0
+        size = self._server.keys[KEYS.index("bytes")]
+        while True:
+            [(after, pairs)] = await self._link.exchange(("HSCAN", size, cursor, "COUNT", _CHANNELS))
+            names = [name.decode() for name in pairs[::2]]
+            for begin in range(0, len(names), _CHANNELS):
+                more = True
+                while more:
+                    now = int(self._clock() * 1e6)
+                    some = names[begin : begin + _CHANNELS]
+                    gone, more = await self._trim(some, now, _ALL, walk=True, note=False)
+                    removed += gone
+            cursor = int(after)
+            if not cursor:
+                return removed
+
+    async def _enforce(self, upto: int, walk: bool) -> int:
+        """Remove what the rules don't keep of the channels that are due, if this process is the keeper.
 
         Args:
             upto: an offset.
             walk: whether to look at each event of channels whose events are not in the order of time.
+
+        Returns:
+            how many events were removed.
         """
         removed = skip = 0
         seen: set[str] = set()
-        lease = "" if upto == _ALL else self._id
+        looked = False
         while True:
             now = int(self._clock() * 1e6)
-            found = await self._link.call(DUE, (), lease, _LEASE_MS, now, skip, _CHANNELS)
-            names = [name.decode() for name in found[2:]]
+            found = await self._link.call(DUE, (), self._id, _LEASE_MS, now, skip, _CHANNELS, self._named)
+            if found and found[0]:
+                if looked:  # the log was wiped just now
+                    return removed
+                await self._look_again()
+                looked = True
+                continue
+            names = [name.decode() for name in found[1:]]
             if not names or (len(names) < _CHANNELS and seen.issuperset(names)):
                 return removed
-            gone, more = await self._trim(names, now, upto, walk)
+            gone, more = await self._trim(names, now, upto, walk, note=True)
             removed += gone
             if not more:
                 skip += len(seen.intersection(names))
                 seen.update(names)
 
-    async def _trim(self, names: Sequence[str], now: int, upto: int, walk: bool) -> tuple[int, bool]:
+    async def _look_again(self) -> None:
+        """Let all channels be due: they were looked at by other rules."""
+        cursor: int | None = None
+        while cursor != 0:
+            cursor = await self._link.call(LOOK, (), cursor or 0, _LOOKED_AT, self._named)
+
+    async def _trim(self, names: Sequence[str], now: int, upto: int, walk: bool, note: bool) -> tuple[int, bool]:
         arguments: list[str | int] = []
         for name in names:
             rule = self._rules.of(name)
@@ -89,7 +129,7 @@ class RedisRetentionJob:
             cutoff = None if age is None else now - age
             arguments += ["" if each is None else each for each in (rule.max_events, rule.max_bytes, cutoff, age)]
         keys = [CHANNEL + name for name in names]
-        _, removed, more = await self._link.call(TRIM, keys, _REMOVED, upto, int(walk), *arguments)
+        _, removed, more = await self._link.call(TRIM, keys, _REMOVED, upto, int(walk), int(note), *arguments)
         return removed, bool(more)
 
     async def forget(self, most: int = _EMPTY) -> int:
@@ -139,7 +179,7 @@ class RedisRetentionJob:
                 if upto >= 0 and epoch == self._server.epoch:
                     walk = loop.time() - walked >= _WALK_SECONDS
                     walked = loop.time() if walk else walked
-                    if await self.trim(upto, walk=walk):
+                    if await self._enforce(upto, walk):
                         await self.forget()
                 [state] = await self._link.exchange(("HMGET", self._server.keys[0], "epoch", "latest"))
                 epoch, upto = (state[0] or b"").decode(), int(state[1] or 0)

@@ -4,7 +4,7 @@ All keys of a log have one prefix, `{namespace}:`, so that a cluster has them in
 
 * `meta`, a hash: `epoch`, `latest` (the newest offset), `time` (of the newest event), `run` (the server process that it
   was written by), `lives` (as text), `broke` (the newest offset before the clock was set back), `forgets` (how often
-  channels were forgotten).
+  channels were forgotten), `rules` (those of retention by which channels are `due`).
 * `log`, a stream: all events. Their ids are their offsets, so that a server that is behind refuses the next one.
 * `c:NAME`, a list: the offsets of a channel's events.
 * `bytes`, a hash: how large the data of each channel's events is together, and one more for each event.
@@ -69,6 +69,7 @@ SCAN: Final = Script("scan", "doubtful")
 NEWEST: Final = Script("newest")
 DROP: Final = Script("drop", "remove", frees=True)
 DUE: Final = Script("due", frees=True)
+LOOK: Final = Script("look", frees=True)
 TRIM: Final = Script("trim", "remove", frees=True)
 FORGET: Final = Script("forget", frees=True)
 SWEEP: Final = Script("sweep", "known", frees=True)

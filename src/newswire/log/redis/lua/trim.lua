@@ -1,13 +1,14 @@
 -- Remove what rules don't keep. KEYS: lists of channels. ARGV: events to remove at most, newest offset to remove,
--- whether to look at each event of channels that are not in the order of time; for each channel: how many events and
--- bytes to keep, the time before which events go, the age at which they do (empty: no limit).
+-- whether to look at each event of channels that are not in the order of time, whether to note when the channels are due
+-- again; for each channel: how many events and bytes to keep, the time before which events go, the age at which they do
+-- (empty: no limit).
 -- Returns: epoch, how many were removed, 1 if there are more.
 
-local left, upto, walk = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+local left, upto, walk, note = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1', ARGV[4] == '1'
 local broke = tonumber(call('HGET', META, 'broke')) or 0
 local removed, more = 0, 0
 for k = FIRST, #KEYS do
-  local a, key, channel = 4 + 4 * (k - FIRST), KEYS[k], name(k)
+  local a, key, channel = 5 + 4 * (k - FIRST), KEYS[k], name(k)
   local most, most_bytes = tonumber(ARGV[a]) or math.huge, tonumber(ARGV[a + 1]) or math.huge
   local cutoff, age = tonumber(ARGV[a + 2]) or -math.huge, tonumber(ARGV[a + 3])
   local length = call('LLEN', key)
@@ -55,12 +56,14 @@ for k = FIRST, #KEYS do
     left = left - #gone
     removed = removed + #gone
   end
-  if length == #gone then
+  if length == 0 and not note then
+    -- it was dropped just now
+  elseif length == #gone then
     forget(k)
     call('ZADD', EMPTY, call('ZSCORE', LOST, channel) or 0, channel)
   elseif spent then
     more = 1
-  elseif length - #gone <= most and size <= most_bytes and (ordered or walk) and not unseen then  -- else again
+  elseif note and length - #gone <= most and size <= most_bytes and (ordered or walk) and not unseen then  -- else again
     if age and first then
       call('ZADD', DUE, text(first + age), channel)
     else
