@@ -15,12 +15,14 @@ sys.path.insert(0, str(ROOT))  # `benchmarks` stands beside the package and is n
 from benchmarks.__main__ import available, main  # noqa: E402
 from benchmarks.report import DOCS, Table, shown, write_docs  # noqa: E402
 
+# test_soak.py runs the soak in a longer form.
+SMOKED = [name for name in available() if name != "soak"]
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks use /proc and epoll")
 
 
 @linux
 @pytest.mark.slow
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", SMOKED)
 def test_runs_and_prints_a_table(name: str) -> None:
     """A benchmark at its smallest ends well and prints a table."""
     done = subprocess.run(
