@@ -177,6 +177,7 @@ async def test_retention_by_other_rules(valkey: Valkey) -> None:
     async def enforced(log: RedisLog) -> int:
         engine = log.engine
         assert isinstance(engine, RedisEngine)
+        await log.span()  # it is in use
         await engine._retention.close()  # it looks when the test says so
         valkey.ask("DEL", f"{{{namespace}}}:keeper")
         return await engine._retention._enforce(100, True)
