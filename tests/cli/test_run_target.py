@@ -166,11 +166,16 @@ def test_python_m_newswire_is_the_command(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "says"),
-    [("serev", "did you mean serve?"), ("tial", "did you mean tail?"), ("x", "there are init, serve")],
+    [
+        (["serev"], "did you mean serve?"),
+        (["tial"], "did you mean tail?"),
+        (["x"], "there are init, serve"),
+        (["log", "trimm"], "did you mean trim?"),
+    ],
 )
-def test_a_slip_in_the_command_gets_a_suggestion(tmp_path: Path, command: str, says: str) -> None:
+def test_a_slip_in_the_command_gets_a_suggestion(tmp_path: Path, command: list[str], says: str) -> None:
     """As options do."""
-    done = run_newswire(command, folder=tmp_path)
+    done = run_newswire(*command, folder=tmp_path)
     assert done.returncode == 2
     assert says in done.stderr.decode()
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from newswire.cli.group import CommandGroup
 from newswire.cli.log_options import opened, or_argument, run, shown, which_log, with_rules
 from newswire.counted import counted
 from newswire.errors import InvalidChannel
@@ -21,7 +22,7 @@ from newswire.redact import printable
 _MORE: Final = ("tail", "copy", "verify")
 
 
-class _Group(click.Group):
+class _Group(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *_MORE]
 

@@ -7,7 +7,6 @@ of what a command's start and end cost.
 
 from __future__ import annotations
 
-import difflib
 import errno
 import gc
 import importlib
@@ -25,6 +24,7 @@ _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 try:
     import click
 
+    from newswire.cli.group import CommandGroup
     from newswire.cli.terminal import INTERRUPTED, discard, discard_if_gone, wants_colours
     from newswire.reason import reason
 except ModuleNotFoundError:
@@ -53,7 +53,7 @@ _COMMANDS: Final = (
 )
 
 
-class _Commands(click.Group):
+class _Commands(CommandGroup):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -75,15 +75,6 @@ class _Commands(click.Group):
             return super().invoke(ctx)
         except KeyboardInterrupt:  # click's own answer is status 1, which says something else in most commands
             raise SystemExit(INTERRUPTED) from None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
-            near = difflib.get_close_matches(args[0].lower(), _COMMANDS, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(_COMMANDS)}"
-            ctx.fail(f"there is no command {args[0][:40]!r}; {hint}")
-        return super().resolve_command(ctx, args)
 
 
 @click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
