@@ -10,6 +10,17 @@ import pytest
 from tests.fixtures.demo import Cluster
 from tests.fixtures.looks import CONTROLS, CUT, FAINT, FOCUSED, OUTSIDE, RING, WIDE
 
+# Words of a process that its button covers, and of a number that stick out of its tile.
+UNDER = """[...document.querySelectorAll('.process h2, .stats dt')].filter(each => {
+  const words = document.createRange();
+  words.selectNodeContents(each);
+  const beside = each.parentElement.querySelector('.button');
+  const { width } = document.documentElement.getBoundingClientRect();
+  const under = beside && beside.getBoundingClientRect().top < each.getBoundingClientRect().bottom;
+  const end = under ? beside.getBoundingClientRect().left : each.parentElement.getBoundingClientRect().right;
+  return words.getBoundingClientRect().right > Math.min(width, end) + 1;
+}).map(each => each.textContent)"""
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180), pytest.mark.slow]
 
 
@@ -31,10 +42,11 @@ def test_the_page_is_for_everybody(url: str, page: Any) -> None:
         assert page.evaluate(RING)
     for theme in ("light", "dark"):
         page.order(media={"colorScheme": theme})
-        for width in (390, 1280, 1440):
+        for width in (320, 390, 1280, 1440):
             page.order(size={"width": width, "height": 844})
             page.until(f"innerWidth === {width}")
             assert page.evaluate(WIDE) == 0
+            assert page.evaluate(UNDER) == []
             assert page.evaluate(CUT) == page.evaluate(OUTSIDE) == page.evaluate(FAINT) == []
     assert page.errors == []
 
