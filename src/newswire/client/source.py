@@ -15,7 +15,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 
 from newswire.client.cursor import Cursor
 from newswire.client.options import Options
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     import httpx2
 
 T = TypeVar("T")
+
+_LOOK_SECONDS: Final = 0.05  # how soon `open` sees that another thread has opened the stream
 
 
 class EventSource:
@@ -212,12 +214,18 @@ class EventSource:
             until_open: do none if another thread has opened the stream meanwhile.
         """
         self._session.check_process()
-        with self._io:
+        # Another thread that reads an open stream may hold it for as long as nothing comes.
+        while not self._io.acquire(timeout=_LOOK_SECONDS if until_open else -1):
+            if self.ready_state is ReadyState.OPEN:
+                return False
+        try:
             if until_open and self.ready_state is ReadyState.OPEN:
                 return False
             more = not self._stop.is_set() and self._do_step()
             if not more or self._stop.is_set():
                 self._clean()
+        finally:
+            self._io.release()
         return more
 
     def _do_step(self) -> bool:
