@@ -179,7 +179,7 @@ async def test_urls(postgres: Postgres) -> None:
     for bad, words in (
         ("pooler=perhaps", "pooler can't be 'perhaps'"),
         ("poll=0", "poll is"),
-        ("timeout=0", "timeout is"),
+        ("timeout=0", "timeout must be"),
     ):
         with pytest.raises(ValueError, match=words):
             open_log(f"{postgres.url}?{bad}")

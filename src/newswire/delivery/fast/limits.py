@@ -275,7 +275,7 @@ class LimitedHttpProtocol(WholeHttpProtocol):
         if not self.parser.should_upgrade():  # else uvicorn still looks for the name of the protocol
             # The scope has the head's. RFC 9110, section 6.5.1: "a recipient MUST NOT merge a trailer field into the
             # header section" unless it knows that this is meant. A proxy that checks heads does not see trailers.
-            self.headers = []
+            self.headers: list[tuple[bytes, bytes]] = []
 
     def on_body(self, body: bytes) -> None:
         self._bare = False
