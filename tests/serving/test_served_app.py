@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -57,3 +59,31 @@ def test_the_stats_of_workers_add_up(tmp_path: Path) -> None:
     assert found.counters == {"calls a 200": 4, "seconds": 1.0}
     assert found.gauges == {"open": 3}
     assert found.histograms["seconds"] == Histogram((1.0, 2.0), [0, 2, 0], 3.0)
+
+
+FORKED = """
+import asyncio, os, sys
+from pathlib import Path
+from newswire.server import Settings, create_app
+
+app = create_app(Settings(log="memory://"), stats_folder=Path(sys.argv[1]))
+
+async def serve():
+    async with app.router.lifespan_context(app):
+        os.write(1, f"{app.state.service.workers.worker} {app.state.service.calls.workers()[0]}\\n".encode())
+
+for _ in range(2):
+    if os.fork() == 0:
+        asyncio.run(serve())
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_workers_that_share_a_made_application_have_names_of_their_own(tmp_path: Path) -> None:
+    """As with gunicorn --preload: else each would write over the stats of the other, and take its socket."""
+    found = subprocess.run([sys.executable, "-c", FORKED, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    names = found.stdout.split()
+    assert len(names) == 4, found.stderr
+    assert names[0] == names[1] != names[2] == names[3]

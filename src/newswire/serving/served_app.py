@@ -108,14 +108,21 @@ class ServedApp:
         self.settings: ServerSettings = settings
         self.hub = hub
         self.stats: ServerStats = ServerStats()
-        self.workers: WorkerStats = WorkerStats(stats_folder)
         self.started: float = time.time()
         self.stopping = False
         self.again: Again | None = None
         self._one_rereads = asyncio.Lock()
         self._drain = drain
         self.loop_lag: LoopLag = LoopLag()
-        self.calls: WorkerCalls = WorkerCalls(stats_folder, self.workers.worker, self.answer)
+        self._stats_folder = stats_folder
+        self.workers: WorkerStats
+        self.calls: WorkerCalls
+        self._join()
+
+    def _join(self) -> None:
+        """Become one of the workers of this server, under a name of this object's own."""
+        self.workers = WorkerStats(self._stats_folder)
+        self.calls = WorkerCalls(self._stats_folder, self.workers.worker, self.answer)
 
     # -- what each application has of its own
 
@@ -175,6 +182,7 @@ class ServedApp:
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
         """Start, and stop in the end."""
         self._instrument()
+        self._join()  # again: a parent may have made the application, and its children would all have one name
         await self.open()
         (await self.hub.runtime()).follower.start()  # its clients will come: what follows is at hand for them
         self.loop_lag.start()
