@@ -116,13 +116,15 @@ def test_threads_that_open_what_another_one_reads() -> None:
     answers = [*[Answer(status=503)] * 3, SILENT]
     with BadServer(answers) as server, ThreadPoolExecutor(4) as pool:
         source, seen = EventSource(server.url, options=options), threading.Event()
-        opening = [pool.submit(source.open) for _ in range(3)]
-        reading = pool.submit(run_until_blocked, source, seen)
-        for each in opening:
-            each.result(5)
-        assert seen.wait(5)
-        assert len(server.requests) == source.stats.attempts == 4
-        source.close()
+        try:
+            opening = [pool.submit(source.open) for _ in range(3)]
+            reading = pool.submit(run_until_blocked, source, seen)
+            for each in opening:
+                each.result(5)
+            assert seen.wait(5)
+            assert len(server.requests) == source.stats.attempts == 4
+        finally:
+            source.close()  # else the pool waits for its threads, which try again for ever
         assert reading.result(5) == ["a"]
 
 

@@ -25,7 +25,7 @@ from newswire.wire.reserved import GAP, GOODBYE
 
 logger: logging.Logger = logging.getLogger("newswire.client")
 
-_pid = os.getpid()  # of this process, also after a fork: asking the system costs too much for each event
+_pid = os.getpid()  # of this process, also after a fork: to ask the system each time would cost more
 
 
 def _forked() -> None:
@@ -115,7 +115,7 @@ class Session:
     @property
     def is_foreign(self) -> bool:
         """Whether this process is a fork of the one that has connected, so that all of it is the parent's."""
-        return self._pid is not None and self._pid != os.getpid()
+        return self._pid is not None and self._pid != _pid
 
     def check_process(self) -> None:
         """See that the source was not carried over a fork.
@@ -125,7 +125,7 @@ class Session:
         """
         if self.is_foreign:
             raise RuntimeError(
-                f"this event source was opened in process {self._pid}, of which {os.getpid()} is a fork: open sources "
+                f"this event source was opened in process {self._pid}, of which {_pid} is a fork: open sources "
                 "after the fork, one in each process"
             )
 
@@ -140,7 +140,7 @@ class Session:
         """
         if not self._events:
             return None
-        if self._pid != _pid:
+        if self._pid != _pid:  # here, since a call for each event is a third of what it costs
             self.check_process()
         event = self._events.popleft()
         self.stats.events += 1
@@ -186,7 +186,7 @@ class Session:
         step = protocol.step
         if isinstance(step, Connect):
             self.stats.attempts += 1
-            self._pid = os.getpid()
+            self._pid = _pid
             if self._varies and protocol.fresh:
                 url, method, headers, body = self._asked
                 url = url() if callable(url) else url

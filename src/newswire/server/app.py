@@ -31,6 +31,7 @@ from newswire.hub.options import HubOptions
 from newswire.log.channels import name_or_pattern
 from newswire.server import access, console, presence
 from newswire.server.auth import Auth, Authorizer, allow_all
+from newswire.server.auth.access import check_authorizer
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.connections import channels, connections, own_channels, own_connections
 from newswire.server.edges import OriginService
@@ -41,7 +42,7 @@ from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
 from newswire.serving.hosts import Hosts
 from newswire.serving.problem import HANDLERS, problem_from
-from newswire.validate import check_kind, check_list, options_or, shown
+from newswire.validate import check_kind, check_list, options_or
 from newswire.wire.encoder import encode
 from newswire.wire.headers import STREAM_HEADERS
 from newswire.wire.reserved import come_back, goodbye
@@ -77,8 +78,7 @@ def create_app(
     if hub is None:
         hub = _hub_of(settings)
     check_kind("hub", hub, Hub)
-    if authorize is not None and not callable(authorize):
-        raise TypeError(f"authorize is a function that decides about requests, not {shown(authorize)}")
+    check_authorizer(authorize)
     if authorize is None:
         authorize = auth_of(settings, hub) if settings.authenticates else allow_all
     return _Server(

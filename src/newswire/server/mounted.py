@@ -21,9 +21,10 @@ from newswire.hub.hub import Hub
 from newswire.hub.runtime import HubRuntime
 from newswire.server.app import create_app
 from newswire.server.auth import Authorizer
+from newswire.server.auth.access import check_authorizer
 from newswire.server.service import Service
 from newswire.server.settings import Settings
-from newswire.validate import check_kind, options_or, shown
+from newswire.validate import check_kind, options_or
 
 _EVERY_HOST: Final = ("*",)  # the application around it has its own rule, and each request has to show who it is
 
@@ -55,8 +56,7 @@ def asgi_app(
     check_kind("hub", hub, Hub)
     check_kind("prefix", prefix, str)
     settings = options_or("settings", settings, Settings)
-    if authorize is not None and not callable(authorize):
-        raise TypeError(f"authorize is a function that decides about requests, not {shown(authorize)}")
+    check_authorizer(authorize)
     if prefix and (not prefix.startswith("/") or prefix.endswith("/")):
         raise ValueError(f"prefix is a path such as '/newswire', without a slash at its end, not {prefix!r}")
     if not settings.allowed_hosts and (authorize is not None or settings.authenticates):

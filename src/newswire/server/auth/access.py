@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeAlias
 from starlette.requests import Request
 
 from newswire.delivery.problem import Problem
+from newswire.validate import shown
 
 Action: TypeAlias = Literal["subscribe", "publish", "read", "observe", "revoke"]
 """`subscribe`: open a stream. `publish`: store events. `read`: read history. `observe`: see the console's numbers.
@@ -93,3 +94,13 @@ class Denied(Problem):
 
 async def allow_all(request: Request, action: Action, channels: Sequence[str]) -> None:
     """The authorizer of a server for one's own machine, or behind something that asks."""
+
+
+def check_authorizer(authorize: object) -> None:
+    """Check that an argument can decide about requests; None: nothing of the caller's does.
+
+    Raises:
+        TypeError: it can't.
+    """
+    if authorize is not None and not callable(authorize):
+        raise TypeError(f"authorize is a function that decides about requests, not {shown(authorize)}")
