@@ -81,7 +81,7 @@ class Origins:
         origin = headers["origin"]
         if is_own(headers, origin):
             await self._app(scope, receive, send)
-        elif not self._allows(origin):
+        elif not _allows(self._allowed, origin):
             if scope["method"] in _READS:
                 await self._app(scope, receive, send)  # the browser will not let the page see the answer
             else:
@@ -94,9 +94,6 @@ class Origins:
             if self._grants.hide:
                 scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0].lower() != b"origin"]}
             await self._app(scope, receive, self._granting(origin, send))
-
-    def _allows(self, origin: str) -> bool:
-        return "*" in self._allowed or origin.lower() in self._allowed
 
     def _grant(self, headers: MutableHeaders, origin: str) -> None:
         if "*" in self._allowed:
@@ -120,6 +117,10 @@ class Origins:
         return granting
 
 
+def _allows(allowed: Collection[str], origin: str) -> bool:
+    return "*" in allowed or origin.lower() in allowed
+
+
 def is_own(headers: Headers, origin: str) -> bool:
     """Whether the page is the server's own. A browser says so itself, where it trusts the connection."""
     fetch_site = headers.get("sec-fetch-site")
@@ -135,7 +136,7 @@ def is_foreign(headers: Headers, allowed: Collection[str]) -> bool:
     `Origin`; there the browser says where it comes from, if it trusts the connection.
     """
     origin = headers.get("origin")
-    if origin is not None and ("*" in allowed or origin.lower() in allowed):
+    if origin is not None and _allows(allowed, origin):
         return False
     if origin is None:
         return headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
