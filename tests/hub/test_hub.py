@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from tests.fixtures.engines import Valkey
@@ -134,6 +134,21 @@ async def test_what_is_no_batch(hub: Hub, events: Any) -> None:
         TypeError, match=r"a batch is a list of pairs of channel and data, such as \[\('news', data\)\]"
     ):
         await hub.publish_many(events)
+
+
+class Row(NamedTuple):
+    """As a database gives it, or an application declares it."""
+
+    channel: str
+    data: Any
+
+
+@pytest.mark.parametrize("pair", [("a", "x"), ["a", "x"], Row("a", "x")])
+async def test_what_is_a_pair(hub: Hub, pair: Any) -> None:
+    """Whatever has two things in an order."""
+    await hub.publish_many([pair])
+    [found] = (await hub.history("a"))[0].entries
+    assert found.data == "x"
 
 
 async def test_how_a_hub_is_looked_at(hub: Hub) -> None:

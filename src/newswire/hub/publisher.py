@@ -287,9 +287,11 @@ def _pairs(events: Iterable[tuple[str, Any]]) -> list[tuple[str, Any]]:
     what = "a batch is a list of pairs of channel and data, such as [('news', data)]"
     if isinstance(events, Mapping) or not isinstance(events, Iterable):
         raise TypeError(f"{what}, not {shown(events)}")
-    pairs = list(events)
+    pairs: list[Any] = list(events)
     for pair in pairs:
-        if not (type(pair) is tuple or isinstance(pair, list)) or len(pair) != 2:
+        # Rows of a database and named tuples are pairs too; a text of two characters is none.
+        is_sequence = type(pair) is tuple or (isinstance(pair, Sequence) and not isinstance(pair, (str, bytes)))
+        if not is_sequence or len(pair) != 2:
             raise TypeError(f"{what}, and this has {shown(pair)} in it")
     return pairs
 
