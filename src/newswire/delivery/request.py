@@ -46,8 +46,11 @@ def last_event_id(request: Any) -> str | None:
 def _header_and_query(request: Any) -> tuple[bytes | str | None, bytes]:
     scope = request if isinstance(request, dict) else _scope_of(request)
     if isinstance(scope, dict) and "QUERY_STRING" not in scope:
-        found = (value for name, value in scope.get("headers", ()) if name.lower() == b"last-event-id")
-        return next(found, None), scope.get("query_string") or b""
+        query = scope.get("query_string") or b""
+        for name, value in scope.get("headers", ()):
+            if name.lower() == b"last-event-id":
+                return value, query
+        return None, query
     # WSGI, where a request has its environ by one of two names; then Sanic and aiohttp.
     environ = scope or getattr(request, "environ", None) or getattr(request, "META", None)
     if isinstance(environ, dict):

@@ -93,13 +93,14 @@ class EventSourceResponse(StarletteCompatible):
         background: Callable[[], Awaitable[Any]] | None = None,
         on_shutdown: OnShutdown | None = None,
     ) -> None:
-        if isinstance(content, (str, bytes, dict)):
+        if isinstance(content, Subscription):
+            if on_shutdown is not None:
+                raise TypeError("on_shutdown is for iterables: a subscription's stream ends with a goodbye by itself")
+        elif isinstance(content, (str, bytes, dict)):
             raise TypeError(f"content is an iterable of events, not one {type(content).__name__}: wrap it in a list")
-        if not any(hasattr(content, name) for name in _ITERABLE):
+        elif not any(hasattr(content, name) for name in _ITERABLE):
             kind = type(content).__name__
             raise TypeError(f"content is hub.subscribe(...), or an iterable of events, and a {kind} is none of these")
-        if isinstance(content, Subscription) and on_shutdown is not None:
-            raise TypeError("on_shutdown is for iterables: a subscription's stream ends with a goodbye by itself")
         if on_shutdown is not None and not (callable(on_shutdown) or hasattr(on_shutdown, "set")):
             raise TypeError(f"on_shutdown is an event that can be set, or a function, not {shown(on_shutdown)}")
         if options is not None:

@@ -110,6 +110,8 @@ class LogFollower:
             LogUnavailable: no events come now.
         """
         await self.begin()
+        if self._task.failure is None:
+            return
         loop = asyncio.get_running_loop()
         patience = loop.time() + _LIFE_SECONDS
         while isinstance(self._task.failure, EpochChanged) and loop.time() < patience:  # noqa: ASYNC110  rare

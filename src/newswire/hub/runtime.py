@@ -347,7 +347,7 @@ class HubRuntime:
 
     def text(self, offset: int) -> str:
         """The text of a position."""
-        return str(Position(self.epoch, offset))
+        return f"{self.epoch}-{offset}"
 
     # -- the end
 

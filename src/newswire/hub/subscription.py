@@ -50,7 +50,7 @@ from newswire.hub.transform import Transform
 from newswire.hub.view import StateView
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
-from newswire.log.position import Position
+from newswire.log.position import Position, position
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, come_back, goodbye
 
@@ -264,11 +264,11 @@ class Subscription(Generic[E]):
             except BaseException:
                 self._start = start  # it may be tried again
                 raise
-            self._start = Position(epoch, self.cursor)
+            self._start = position(epoch, self.cursor)
             self._state = _State.OPENED
         elif self._state is not _State.OPENED:
             raise Closed("a subscription is read once: call hub.subscribe() again for each reader")
-        return Position(self._runtime.epoch, self.cursor)
+        return position(self._runtime.epoch, self.cursor)
 
     def attach(self, sink: Sink, options: StreamOptions) -> None:
         """Begin to send to `sink`, which must be ready for more. Call `open` first."""

@@ -20,8 +20,10 @@ from newswire.log.channels import Channels
 _FRAME_OVERHEAD: Final = 500
 # A scan for patterns looks at so many frames at once, then lets others have their turn.
 SCAN_LIMIT: Final = 2048
-# Room is made for one part of so many of what a window holds.
-_ROOM: Final = 256
+# Room is made for so many bytes at once, about four usual frames: more would be a long wait for one publish in a
+# hundred. In a small window, for one part of so many.
+_ROOM: Final = 4096
+_ROOM_PART: Final = 256
 _offset = attrgetter("offset")
 
 
@@ -113,7 +115,7 @@ class Window:
         """Drop the oldest frames, and a few more than need be: one after the other, each costs half."""
         ring, channels, size = self._all, self._channels, self.bytes
         frames, start = ring.frames, ring.start
-        enough = self._limit - self._limit // _ROOM
+        enough = self._limit - min(_ROOM, self._limit // _ROOM_PART)
         while size > enough:
             frame = frames[start]
             frames[start] = None  # type: ignore[call-overload]  # freed now, cut off below

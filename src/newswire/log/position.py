@@ -118,6 +118,11 @@ def _order(position: Position) -> tuple[str, int]:
     return position.epoch, position.offset
 
 
+def position(epoch: str, offset: int) -> Position:
+    """`Position(epoch, offset)` of what a log says, which needs no checks."""
+    return str.__new__(Position, f"{epoch}-{offset}")
+
+
 def positions(epoch: str, first: int, count: int, kind: type[Position] = Position) -> list[Position]:
     """The positions of `count` events that were stored in a row."""
     new = str.__new__  # without the class's own constructor in between

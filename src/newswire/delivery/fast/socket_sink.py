@@ -29,11 +29,17 @@ _SEND_BUFFER: Final = 128 * 2**10
 _LAST_CHUNK: Final = b"0\r\n\r\n"  # RFC 9112, section 7.1
 
 _SO_BUF_LOCK: Final = 72  # Linux, asm-generic/socket.h
+_TCP_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
+_SNDBUF: Final = socket.SOL_SOCKET, socket.SO_SNDBUF
+if posix.LINUX:
+    _LOWAT: Final = socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT
+    _USER_TIMEOUT: Final = socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT
 
 Tuned: TypeAlias = tuple[int, ...]
 _seen: dict[Tuned, Tuned] = {}  # nearly all sockets have the same options, so streams share one tuple
 
 _write = os.write
+_Socket = socket.SocketType
 
 
 class DirectSink:
@@ -249,25 +255,24 @@ def direct_sink(
 def _tune(connection: socket.socket, write_timeout: float | None) -> Tuned | None:
     """Set a socket's options for a stream. Returns what they were before."""
     family = connection.family
-    if family not in (socket.AF_INET, socket.AF_INET6):
+    if family not in _TCP_FAMILIES:
         return None
     # uvloop's sockets make a socket of Python's for each call, which costs more than the call: 30 µs a stream in all.
-    own = socket.SocketType(family, socket.SOCK_STREAM, 0, connection.fileno())
+    own = _Socket(family, socket.SOCK_STREAM, 0, connection.fileno())
+    get, put = own.getsockopt, own.setsockopt
     try:
-        before = [own.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)]
-        own.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
+        before: Tuned = (get(*_SNDBUF),)
+        put(*_SNDBUF, _SEND_BUFFER)
         if posix.LINUX:
-            tcp = socket.IPPROTO_TCP
-            before += [own.getsockopt(tcp, option) for option in (socket.TCP_NOTSENT_LOWAT, socket.TCP_USER_TIMEOUT)]
+            before = before[0], get(*_LOWAT), get(*_USER_TIMEOUT)
             # Report the socket writable only when little is unsent: what is new overtakes nothing in the kernel.
-            own.setsockopt(tcp, socket.TCP_NOTSENT_LOWAT, _PIECE)
+            put(*_LOWAT, _PIECE)
             if write_timeout is not None:
                 # A peer that vanished acknowledges nothing: the kernel gives up, though we wrote only heartbeats.
-                own.setsockopt(tcp, socket.TCP_USER_TIMEOUT, int(write_timeout * 1000))
+                put(*_USER_TIMEOUT, int(write_timeout * 1000))
     finally:
         own.detach()
-    found = tuple(before)
-    return _seen.setdefault(found, found) if len(_seen) < 100 else found
+    return _seen.setdefault(before, before) if len(_seen) < 100 else before
 
 
 def _restore(connection: socket.socket, before: Tuned) -> None:
@@ -275,12 +280,12 @@ def _restore(connection: socket.socket, before: Tuned) -> None:
     try:
         if posix.LINUX:
             # The kernel doubles what it is given, and grows the buffer by itself again once it is unlocked.
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before[0] // 2)
+            connection.setsockopt(*_SNDBUF, before[0] // 2)
             with contextlib.suppress(OSError):  # before Linux 5.14
                 connection.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, 0)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, before[1])
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, before[2])
+            connection.setsockopt(*_LOWAT, before[1])
+            connection.setsockopt(*_USER_TIMEOUT, before[2])
         else:
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before[0])
+            connection.setsockopt(*_SNDBUF, before[0])
     except OSError:  # the peer has left in this moment
         pass

@@ -14,21 +14,19 @@ from typing import Any, Final, TypeVar
 
 from newswire.delivery.fast import ENABLED
 
-# The module and the qualified name of the code. Not those of the function: `functools.wraps` gives them to others.
-_TRANSPARENT: Final = frozenset(
-    {
-        ("starlette.middleware.errors", "ServerErrorMiddleware.__call__.<locals>._send"),
-        ("starlette._exception_handler", "wrap_app_handling_exceptions.<locals>.wrapped_app.<locals>.sender"),
-        ("starlette.middleware.cors", "CORSMiddleware.send"),
-        ("starlette.middleware.sessions", "SessionMiddleware.__call__.<locals>.send_wrapper"),
-        ("starlette.middleware.body_limit", "RequestBodyLimitResponder.send_with_limit"),
-        ("starlette.middleware.body_limit", "RequestBodyLimitResponder.receive_with_limit"),
-        ("newswire.server.metrics", "CountRequests.counted.<locals>.counted"),
-        ("newswire.serving.origins", "Origins._granting.<locals>.granting"),
-        ("newswire.serving.json_logs", "RequestIds._naming.<locals>.naming"),
-        ("fastapi._body_limit", "AppBodyLimitMiddleware.__call__.<locals>.send_response"),
-    }
-)
+# The qualified name of the code, and its module. Not those of the function: `functools.wraps` gives them to others.
+_TRANSPARENT: Final = {
+    "ServerErrorMiddleware.__call__.<locals>._send": "starlette.middleware.errors",
+    "wrap_app_handling_exceptions.<locals>.wrapped_app.<locals>.sender": "starlette._exception_handler",
+    "CORSMiddleware.send": "starlette.middleware.cors",
+    "SessionMiddleware.__call__.<locals>.send_wrapper": "starlette.middleware.sessions",
+    "RequestBodyLimitResponder.send_with_limit": "starlette.middleware.body_limit",
+    "RequestBodyLimitResponder.receive_with_limit": "starlette.middleware.body_limit",
+    "CountRequests.counted.<locals>.counted": "newswire.server.metrics",
+    "Origins._granting.<locals>.granting": "newswire.serving.origins",
+    "RequestIds._naming.<locals>.naming": "newswire.serving.json_logs",
+    "AppBodyLimitMiddleware.__call__.<locals>.send_response": "fastapi._body_limit",
+}
 _Call = TypeVar("_Call")
 
 
@@ -47,17 +45,20 @@ def unwrap(call: _Call) -> _Call:
 
 
 def _inner(call: Any) -> Any:
+    if type(call) is FunctionType:  # Starlette's, four times for each stream
+        if not _is_transparent(call):
+            return None
+        names = call.__code__.co_freevars
+        return (call.__closure__ or ())[names.index("send")].cell_contents if "send" in names else None
     outer = call.func if isinstance(call, partial) else call
     function = outer.__func__ if isinstance(outer, MethodType) else outer
-    if not isinstance(function, FunctionType):
-        return None
-    code = function.__code__
-    if (function.__globals__.get("__name__"), code.co_qualname) not in _TRANSPARENT:
+    if not isinstance(function, FunctionType) or not _is_transparent(function):
         return None
     if isinstance(call, partial):
         return call.keywords.get("send")
-    if isinstance(outer, MethodType):
-        return getattr(outer.__self__, "receive" if "receive" in code.co_name else "send", None)
-    if "send" not in code.co_freevars:
-        return None
-    return (function.__closure__ or ())[code.co_freevars.index("send")].cell_contents
+    return getattr(call.__self__, "receive" if "receive" in function.__code__.co_name else "send", None)
+
+
+def _is_transparent(function: FunctionType) -> bool:
+    module = _TRANSPARENT.get(function.__code__.co_qualname)
+    return module is not None and module == function.__globals__.get("__name__")

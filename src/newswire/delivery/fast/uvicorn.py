@@ -14,7 +14,6 @@ warning; streams go the ASGI way, and the limits on strangers (`newswire.deliver
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import weakref
@@ -152,7 +151,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         # For uvicorn this request is over: its task may end, and nothing of it is kept. But what waits for the client's
         # disconnect beside the stream, or begins to, waits on.
         cycle.response_complete = True
-        cycle.stream_over = asyncio.Event()  # type: ignore[attr-defined]
+        cycle.lent = True  # type: ignore[attr-defined]
         self._lent = weakref.ref(cycle)
         self._stop_timer()
         self._shed()
@@ -214,12 +213,11 @@ class DirectHttpProtocol(LimitedHttpProtocol):
         self.on_response_complete()
 
     def _over(self) -> None:
-        """The stream has ended: whoever waits for that in `receive` gets `http.disconnect`."""
+        """The stream has ended; see `Cycle.end_stream`."""
         cycle = None if self._lent is None else self._lent()
         self._lent = None
         if cycle is not None:
-            cycle.stream_over.set()
-            cycle.message_event.set()
+            cycle.end_stream()
 
     # -- what a client sends during its stream
 

@@ -72,13 +72,23 @@ else:  # `missing` finds what a uvicorn lacks
 class Cycle(RequestResponseCycle):
     """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
 
-    stream_over: asyncio.Event | None = None  # set in the end, once the connection was lent
+    lent = False  # its connection serves a stream now
+    stream_over: asyncio.Event | None = None  # set in the end, if somebody waits for that
 
     async def receive(self) -> Any:
         message = await super().receive()
-        if self.stream_over is not None:
+        if self.lent:
+            if self.stream_over is None:
+                self.stream_over = asyncio.Event()
             await self.stream_over.wait()  # the client's disconnect, or the end of the stream
         return message
+
+    def end_stream(self) -> None:
+        """The stream has ended: whoever waits for that in `receive` gets `http.disconnect`."""
+        self.lent = False
+        if self.stream_over is not None:
+            self.stream_over.set()
+        self.message_event.set()
 
 
 class HeldHead:
