@@ -504,3 +504,17 @@ async def _until(client: httpx2.AsyncClient, relays: Any, name: str, value: floa
     async with asyncio.timeout(30):
         while sum([(await _metrics(client, relay)).get(name, 0) for relay in relays]) < value:
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "client"), [((), "127.0.0.1"), (("--trusted-proxy", "127.0.0.0/8"), "192.0.2.1")])
+async def test_forwarded_headers_count_if_they_come_from_a_trusted_proxy(
+    tmp_path: Path, flags: tuple[str, ...], client: str
+) -> None:
+    """Also from this machine: whoever sends them without being named is the client."""
+    flags = ("--upstream", "http://127.0.0.1:9", "--access-log", "--log", "memory://", *flags)
+    with Serve(tmp_path, *flags, command="relay") as server:
+        httpx2.get(f"{server.url}/health/live?mine", headers={"x-forwarded-for": "192.0.2.1"}, timeout=PATIENCE)
+        server.stop()
+        told = (tmp_path / "stdout").read_text() + server.stderr()
+    assert re.findall(r"([\d.]+):\d+ - \"GET /health/live\?mine", told) == [client]

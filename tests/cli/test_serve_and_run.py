@@ -153,3 +153,40 @@ def test_a_killed_server_leaves_no_folder_behind(tmp_path: Path) -> None:
     with Serve(tmp_path, "--log", "memory://", environment={"TMPDIR": str(folder)}) as server:
         server.stop(signal.SIGKILL)
     assert list(folder.iterdir()) == []
+
+
+WHO = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        body = f"{scope['client'][0]} {scope['scheme']}".encode()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+"""
+FORWARDED = {"x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "https"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "variable", "seen"),
+    [
+        ((), None, "127.0.0.1 http"),
+        (("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "127.0.0.1"), None, "192.0.2.1 https"),
+        (("--forwarded-allow-ips", "10.0.0.1,*"), None, "192.0.2.1 https"),
+        ((), "10.0.0.1, 127.0.0.1", "192.0.2.1 https"),
+    ],
+)
+def test_run_believes_the_proxies_that_are_named(
+    tmp_path: Path, flags: tuple[str, ...], variable: str | None, seen: str
+) -> None:
+    """And no other client, though it be on this machine."""
+    (tmp_path / "app.py").write_text(WHO)
+    environment = {} if variable is None else {"FORWARDED_ALLOW_IPS": variable}
+    with Serve(tmp_path, "app:app", *flags, command="run", environment=environment) as server:
+        assert httpx2.get(server.url, headers=FORWARDED, timeout=PATIENCE).text == seen
+
+
+def test_a_proxy_that_is_no_address_is_refused(tmp_path: Path) -> None:
+    """A name would never match a client."""
+    done = call_newswire("run", "app:app", "--trusted-proxy", "proxy.internal", folder=tmp_path)
+    assert done.returncode == 2
+    assert "'proxy.internal' can't be used: give addresses or networks" in " ".join(done.stderr.decode().split())

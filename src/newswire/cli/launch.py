@@ -72,6 +72,7 @@ class Launch:
         log_level: of uvicorn's own messages.
         access_log: a line for each request.
         json_logs: log as JSON.
+        trusted: addresses and networks of proxies whose X-Forwarded headers are believed, `*` for all; none: of nobody.
         again: reads the settings that `app` was made with again, on SIGHUP; None: it replaces several workers.
         more: further arguments of `uvicorn.Config`.
     """
@@ -85,6 +86,7 @@ class Launch:
     log_level: str = "warning"
     access_log: bool = False
     json_logs: bool = False
+    trusted: tuple[str, ...] = ()
     again: SettingsReader[Any] | None = None
     more: dict[str, Any]
 
@@ -96,7 +98,6 @@ def serve_app(
     danger: str,
     banner: Callable[[str], Iterable[str]],
     again: SettingsReader[S] | None = None,
-    **more: Any,
 ) -> None:
     """Run a served application until a signal stops it.
 
@@ -106,7 +107,6 @@ def serve_app(
         danger: what a public address means, if it asks no client for credentials.
         banner: the lines that say what runs, for its URL.
         again: reads the settings again at each SIGHUP; `create` gets it too.
-        more: further arguments of `uvicorn.Config`.
 
     Raises:
         click.ClickException: it can't run; the message says why.
@@ -135,7 +135,8 @@ def serve_app(
             grace=settings.grace,
             access_log=settings.access_log,
             json_logs=settings.log_format == "json",
-            more={"lifespan": "on", "timeout_keep_alive": settings.keep_alive, "ws": _websockets(), **more},
+            trusted=settings.trusted_proxy,
+            more={"lifespan": "on", "timeout_keep_alive": settings.keep_alive, "ws": _websockets()},
         )
         launch(what, listeners)
 
@@ -226,6 +227,8 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
         timeout_graceful_shutdown=timeout,
         timeout_worker_healthcheck=math.ceil(what.grace) + 5,
         server_header=False,
+        proxy_headers=bool(what.trusted),  # uvicorn would believe all that comes from this machine
+        forwarded_allow_ips=["*"] if "*" in what.trusted else list(what.trusted),
         **what.more,
     )
     config.json_logs = what.json_logs
@@ -264,9 +267,7 @@ class _Config(Config):
         """
         super().load()
         if self.json_logs:
-            proxies = self.forwarded_allow_ips if self.proxy_headers else ()
-            named = proxies if isinstance(proxies, list) else ()  # a str is uvicorn's own default
-            self.loaded_app = RequestIds(self.loaded_app, named)
+            self.loaded_app = RequestIds(self.loaded_app, self.forwarded_allow_ips)
         gc.collect()
         gc.freeze()
         gc.set_threshold(_YOUNG, 10, 10)

@@ -106,6 +106,23 @@ class BodyParam(click.ParamType[bytes]):
             self.fail(f"{text[1:]} can't be read: {error.strerror}", param, ctx)
 
 
+class Networks(click.ParamType[tuple[str, ...]]):
+    """Addresses and networks such as 10.0.0.1 or 10.0.0.0/8, commas between several; `*` for all."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """See `click.ParamType.convert`."""
+        from newswire.serving import option_types  # late, as it brings the log
+
+        kind = option_types.networks()
+        try:
+            found: tuple[str, ...] = kind.read(value)
+        except ValueError:
+            self.fail(f"{value!r} can't be used: give {kind.allowed}", param, ctx)
+        return found
+
+
 HEADERS: Final = click.option(
     "--header", "headers", type=Header(), multiple=True, metavar="'NAME: VALUE'", help="A header of each request."
 )

@@ -17,6 +17,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ from uvicorn.config import STARTUP_FAILURE
 from newswire import __version__
 from newswire.cli.launch import Launch, launch, shared_folder, stop_in_order
 from newswire.cli.listeners import listen, urls_of
-from newswire.cli.options import Duration
+from newswire.cli.options import Duration, Networks
 from newswire.delivery.drain import drain_of
 from newswire.reason import what_failed
 
@@ -63,7 +64,15 @@ _BEGUN: Final = "begun"  # a file, left by the first process that has its applic
 @click.option("--ssl-certfile", type=click.Path(exists=True, dir_okay=False), help="Serve HTTPS with this certificate.")
 @click.option("--ssl-keyfile", type=click.Path(exists=True, dir_okay=False), help="Its key.")
 @click.option("--root-path", default="", metavar="PATH", help="The path that a proxy puts this application under.")
-@click.option("--forwarded-allow-ips", metavar="IPS", help="Proxies whose X-Forwarded-* headers are believed.")
+@click.option(
+    "--trusted-proxy",
+    "--forwarded-allow-ips",
+    type=Networks(),
+    multiple=True,
+    envvar="FORWARDED_ALLOW_IPS",
+    metavar="ADDRESS",
+    help="Believe the X-Forwarded headers of a proxy at this address or in this network. Repeatable.",
+)
 @click.option(
     "--log-level",
     type=click.Choice(["critical", "error", "warning", "info", "debug", "trace"]),
@@ -74,7 +83,8 @@ _BEGUN: Final = "begun"  # a file, left by the first process that has its applic
 def run(app: str, host: str, port: int, **options: Any) -> None:
     """Run any ASGI application on uvicorn with the direct path and a drain.
 
-    The options are uvicorn's, as far as there are any. Where you start uvicorn yourself, give it
+    The options are uvicorn's, as far as there are any; but X-Forwarded headers count only if they come from a proxy
+    that --trusted-proxy names, also on this machine. Where you start uvicorn yourself, give it
     --http newswire.delivery.uvicorn:DirectHttpProtocol for the same.
     """
     module, colon, attribute = app.partition(":")
@@ -116,7 +126,7 @@ def _module_of(path: Path) -> str:
 
 
 def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listeners: list[socket.socket]) -> None:
-    passed = ("ssl_certfile", "ssl_keyfile", "root_path", "forwarded_allow_ips")
+    passed = ("ssl_certfile", "ssl_keyfile", "root_path")
     what = Launch(
         app=app,
         workers=options["workers"],
@@ -125,6 +135,7 @@ def _launch(app: str | Callable[[], Any], options: Mapping[str, Any], listeners:
         grace=options["grace"],
         log_level=options["log_level"],
         access_log=options["access_log"],
+        trusted=tuple(chain.from_iterable(options["trusted_proxy"])),
         more={name: options[name] for name in passed},
     )
     launch(what, listeners)

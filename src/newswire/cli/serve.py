@@ -29,8 +29,6 @@ def serve(settings: Settings) -> None:
         "(docs/auth.md), listen on 127.0.0.1 behind a proxy that authenticates them",
         banner=lambda url: [f"on {url}  (the console is there too)"],
         again=reader_of("newswire.cli.serve:serve", Settings),
-        proxy_headers=bool(settings.trusted_proxy),
-        forwarded_allow_ips=list(settings.trusted_proxy),
     )
 
 

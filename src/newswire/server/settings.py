@@ -169,11 +169,6 @@ class Settings(ServerSettings):
         option_types.cookie_name(),
         "The cookie that may have a token.",
     )
-    trusted_proxy: tuple[str, ...] = setting(
-        (),
-        option_types.networks(),
-        "Believe the X-Forwarded headers of a proxy at this address or in this network. Repeatable.",
-    )
     drain: Literal["goodbye", "drain"] = setting(
         "goodbye",
         option_types.text("goodbye or drain", "goodbye", "drain"),

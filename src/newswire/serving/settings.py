@@ -60,6 +60,11 @@ class ServerSettings:
         option_types.hosts(),
         "Answer to these names too, beside localhost and the address to listen on; '*' for all. Repeatable.",
     )
+    trusted_proxy: tuple[str, ...] = setting(
+        (),
+        option_types.networks(),
+        "Believe the X-Forwarded headers of a proxy at this address or in this network. Repeatable.",
+    )
     heartbeat: float | None = setting(
         15.0,
         option_types.duration(optional=True),
