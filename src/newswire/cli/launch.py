@@ -72,7 +72,7 @@ class Launch:
         log_level: of uvicorn's own messages.
         access_log: a line for each request.
         json_logs: log as JSON.
-        trusted: addresses and networks of proxies whose X-Forwarded headers are believed, `*` for all; none: of nobody.
+        trusted: addresses and networks of proxies whose X-Forwarded headers are believed, `*` for all; empty: no one's.
         again: reads the settings that `app` was made with again, on SIGHUP; None: it replaces several workers.
         more: further arguments of `uvicorn.Config`.
     """
