@@ -65,6 +65,46 @@ def test_a_signal_is_heard_at_each_moment_of_the_start(
     assert "Traceback" not in ended.stderr
 
 
+# Runs a command, and sends it a signal before a module is imported for the first time. A server that was not ended
+# by it reads its settings again, and is then stopped.
+_IMPORTING = """
+import logging, os, signal, sys
+
+module, number = sys.argv[1], int(sys.argv[2])
+sys.argv = ["newswire", *sys.argv[3:]]
+
+class Sender:
+    def find_spec(name, path, target=None):
+        if name == module:
+            sys.meta_path.remove(Sender)
+            os.kill(os.getpid(), number)
+
+class Stopper(logging.Handler):
+    def emit(self, record):
+        if "read the settings" in record.getMessage():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+sys.meta_path.insert(0, Sender)
+from newswire.cli.main import main
+logging.getLogger("newswire.server").addFilter(Stopper().handle)
+main()
+"""
+_MODULES = ["click", "newswire.cli.launch", "newswire.log.sqlite.engine"]
+
+
+@pytest.mark.parametrize("module", _MODULES)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_is_heard_while_a_server_is_imported(tmp_path: Path, module: str, number: signal.Signals) -> None:
+    """SIGTERM and Ctrl-C end it in order, and SIGHUP has it read its settings once it can."""
+    ended = subprocess.run(
+        [sys.executable, "-c", _IMPORTING, module, str(int(number)), "serve", "--port", "0"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ("read the settings" in ended.stderr) == (number == signal.SIGHUP)
+
+
 def test_the_collector_looks_at_what_runs_and_at_no_module(tmp_path: Path) -> None:
     """It is on while a command runs, and leaves the modules alone when Python ends."""
     program = """

@@ -33,6 +33,7 @@ from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, multiprocess
 
 from newswire import __version__, posix
+from newswire.cli import early
 from newswire.cli.listeners import BACKLOG, address_of, is_public, listen, urls_of
 from newswire.cli.settings import SettingsReader
 from newswire.cli.terminal import colours
@@ -41,8 +42,9 @@ from newswire.errors import NewswireError
 from newswire.log.open import open_log
 from newswire.log.retention import KEEP_ALL
 from newswire.redact import printable, without_userinfo
+from newswire.serving.hangup import Hangup
 from newswire.serving.json_logs import JsonFormatter, RequestIds
-from newswire.serving.reload import Hangup, read_again
+from newswire.serving.reload import read_again
 from newswire.serving.settings import ServerSettings
 
 logger: logging.Logger = logging.getLogger("newswire.server")
@@ -113,8 +115,8 @@ def serve_app(
     """
     if settings.fd is None:
         _check_public(settings, settings.host, danger)  # before its port is taken
-    _try_log(settings.log)
     stop_in_order()
+    _try_log(settings.log)
     listeners, handed_over = listen(settings.host, settings.port, settings.fd)
     if handed_over:
         found = _placed(listeners)
@@ -127,7 +129,7 @@ def serve_app(
         if again is not None:
             given["again"] = again
             if posix.HANGUP is not None:
-                signal.signal(posix.HANGUP, signal.SIG_IGN)  # until the application listens
+                early.note_hangups()  # until the application listens
         what = Launch(
             app=partial(create, settings, **given),
             again=again,
@@ -294,6 +296,8 @@ class _Server(Server):
         await super().startup(sockets)
         if self.started:
             drain_of(asyncio.get_running_loop()).enter(self)
+            if early.hangups and posix.HANGUP is not None:
+                signal.raise_signal(posix.HANGUP)  # now the application hears it
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         drain_of(asyncio.get_running_loop()).leave(self)
@@ -349,6 +353,8 @@ class _Workers(multiprocess.Multiprocess):
         self.failed = False
         self._again = again
         self._hangup = Hangup(self._reread)
+        if early.hangups and posix.HANGUP is not None:
+            self.signal_queue.append(posix.HANGUP)
 
     def handle_hup(self) -> None:
         if self._again is None:

@@ -14,6 +14,9 @@ import sys
 from typing import Final
 
 from newswire import __version__
+from newswire.cli import early
+
+early.hear()  # before anything that takes long
 
 # What the extra `server` brings. Anything else that can't be imported is a fault of the application that was to run.
 _EXTRA: Final = frozenset({"click", "httptools", "httpx2", "prometheus_client", "rich", "starlette", "uvicorn"})

@@ -25,6 +25,7 @@ import click
 from uvicorn.config import STARTUP_FAILURE
 
 from newswire import __version__
+from newswire.cli import early
 from newswire.cli.launch import Launch, launch, shared_folder, stop_in_order
 from newswire.cli.listeners import listen, urls_of
 from newswire.cli.options import Duration, Networks
@@ -95,6 +96,9 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         raise click.UsageError(f"{app!r} is not MODULE:APP, such as main:app")
     if options["reload"] and options["workers"] > 1:
         raise click.UsageError("--reload runs one process: leave out --workers")
+    stop_in_order()
+    if options["workers"] == 1:
+        early.end_on_hangup()
     sys.path.insert(0, options["app_dir"])
     alone = options["workers"] == 1 and not options["reload"]
     try:  # before the port is taken and the first message is shown
@@ -103,7 +107,6 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     except NotRunnable as error:
         click.echo(f"newswire: {error}", err=True)
         raise SystemExit(STARTUP_FAILURE) from None
-    stop_in_order()
     listeners, handed_over = listen(host, port, options["fd"])
     url = urls_of(listeners, None if handed_over else host, tls=options["ssl_certfile"] is not None)
     banner = f"{click.style(f'newswire {__version__}', bold=True)} runs {app} on {click.style(url, fg='cyan')}; "

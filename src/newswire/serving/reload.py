@@ -7,9 +7,6 @@ them. Settings that can't be used change nothing, so a slip in the file never st
 from __future__ import annotations
 
 import logging
-import os
-import signal
-from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any, Protocol, TypeVar
 
@@ -64,25 +61,3 @@ def read_again(current: S, again: Again) -> tuple[S, str] | None:
 def _listed(names: list[str]) -> str:
     *most, last = names
     return f"{', '.join(most)} and {last}" if most else last
-
-
-class Hangup:
-    """Tells SIGHUP of an operator from that of a terminal that was closed, which is to end the server.
-
-    Args:
-        call: called for an operator's.
-    """
-
-    def __init__(self, call: Callable[[], object]) -> None:
-        self._call = call
-        self._on_terminal = _has_terminal()
-
-    def __call__(self) -> None:
-        if self._on_terminal and not _has_terminal():
-            signal.raise_signal(signal.SIGTERM)
-        else:
-            self._call()
-
-
-def _has_terminal() -> bool:
-    return any(os.isatty(number) for number in range(3))  # a terminal that was closed is none any more

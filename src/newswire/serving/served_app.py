@@ -33,10 +33,11 @@ from newswire.errors import LogError
 from newswire.hub.hub import Hub
 from newswire.log.position import Position
 from newswire.serving.answers import JsonAnswer
+from newswire.serving.hangup import Hangup
 from newswire.serving.hosts import Hosts
 from newswire.serving.metrics import Family, render
 from newswire.serving.origins import Grants, Origins
-from newswire.serving.reload import Again, Hangup, read_again
+from newswire.serving.reload import Again, read_again
 from newswire.serving.settings import ServerSettings
 from newswire.serving.stats import LoopLag, ServerStats, WorkerStats
 from newswire.serving.worker_calls import WorkerCalls
