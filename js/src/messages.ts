@@ -3,6 +3,9 @@
 import { SourceError, type ErrorCode } from "./errors.ts";
 import type { Raw } from "./decoder.ts";
 
+/** Raised with each change to what follows: tabs of another version make a group of their own. */
+export const VERSION = 1;
+
 export type Term = readonly [number: number, tab: string];
 export type Head = { url: string; status: number; headers: [string, string][] };
 export type Failure = {

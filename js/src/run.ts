@@ -8,7 +8,7 @@
 
 import { connect } from "./connect.ts";
 import { absolute } from "./source.ts";
-import type { AnyEvents, Connection, ConnectOptions, End, EventOf, StreamEvent } from "./types.ts";
+import type { AnyEvents, Connection, ConnectOptions, End, EventOf, HeaderFields, StreamEvent } from "./types.ts";
 
 export interface RunOptions<E extends object = AnyEvents> extends Omit<ConnectOptions<E>, "shared" | "transport"> {
   /** Remember under this name, until it ends, which run it is: `resumeRun` finds it after the page was loaded again. */
@@ -127,9 +127,8 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     }
   }
 
-  async function withKey(): Promise<Record<string, string>> {
+  function withKey(own: HeaderFields | undefined): Record<string, string> {
     const given = new Headers();
-    const own = typeof headers === "function" ? await headers() : headers;
     for (const [name, value] of own instanceof Headers ? own : Object.entries(own ?? {})) {
       if (value != null) given.set(name, value);
     }
@@ -141,7 +140,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
   else keep(isPlain(options.body) ? { start: url, body: options.body, key } : null);
   const connection = connect<E>(url, {
     ...(rest as ConnectOptions<E>),
-    headers: withKey,
+    headers: typeof headers === "function" ? async () => withKey(await headers()) : withKey(headers),
     text: [...(rest.text ?? []), "message"],
     onOpen(opened) {
       if (connection.resumeUrl) keep({ url: connection.resumeUrl });
@@ -219,7 +218,7 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       }
       const { stopUrl = below } = options;
       const target = typeof stopUrl === "string" ? stopUrl : stopUrl(here);
-      const given = await withKey();
+      const given = withKey(typeof headers === "function" ? await headers() : headers);
       delete given["idempotency-key"];
       delete given["content-type"];
       const answer = await (options.fetch ?? fetch)(target, {

@@ -12,10 +12,13 @@
 // machine took it for asleep, keeps the lock but answers nothing: then a tab steals the lock. Tabs ask only when they
 // have heard nothing for a while, and leaders answer in the handler of a message, which is not slowed down in hidden
 // tabs as timers are.
+//
+// A tab that was open before a deployment has the package as it was. The name of lock and channel has a version, so
+// tabs that would not understand each other make two groups, each with a connection.
 
 import type { Raw } from "./decoder.ts";
 import { lead, type Known, type Leader } from "./leader.ts";
-import { compare, failed, type Message, type Stream, type Term } from "./messages.ts";
+import { compare, failed, VERSION, type Message, type Stream, type Term } from "./messages.ts";
 import { absolute, fetchSource, type Sink, type Transport } from "./source.ts";
 import type { ConnectOptions, Opened } from "./types.ts";
 
@@ -43,7 +46,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   let cursor = options.lastEventId ?? address.searchParams.get("last_event_id") ?? "";
   address.searchParams.delete("channel");
   address.searchParams.delete("last_event_id");
-  const name = `newswire:${address.href}`;
+  const name = `newswire:${VERSION}:${address.href}`;
   const tab = crypto.randomUUID();
 
   let term: Term = [0, ""]; // of the leader that this tab hears

@@ -3,7 +3,7 @@
 // An attempt opens a stream and reads it to its end. What follows is a wait and another attempt, or the end for good:
 //
 //     attempt ── 200, text/event-stream ──► read ── end, break, silence ──► wait ──► attempt …
-//        ├── no connection, 5xx, 408, 425, 429 ─────────────────────────────► wait
+//        ├── no connection, 5xx, 408, 425, 429, a token that has expired ───► wait
 //        └── 204, another 4xx, a wrong type, a POST that can't go on ────────► closed
 //
 // The cursor is all the state that a reconnect needs. Nothing here knows types, JSON or handlers: `connect` does.
@@ -57,6 +57,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   let fruitless = 0; // attempts in a row that brought nothing
   let opens = 0;
   let sent = false; // a request; a server may have taken it
+  let fields = ""; // of the last request: those of the user
+  let refused: [fields: string, error: Error] | undefined; // by a 401, since a stream was open
   let closed = false;
   let controller = new AbortController();
   let hurry: (() => void) | undefined; // ends the wait, if a wake may
@@ -150,6 +152,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     // A server must not make us send its reader's credentials elsewhere.
     const pairs = given instanceof Headers ? [...given] : Object.entries(given ?? {});
     for (const [name, value] of foreign ? [] : pairs) if (value != null) headers.set(name, value);
+    fields = JSON.stringify([...headers]);
+    if (fields === refused?.[0]) throw refused[1];
     let body = options.body as BodyInit | undefined;
     if (onward) {
       body = undefined;
@@ -248,6 +252,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
       if (stream && (status === 200 || (status === 201 && post))) {
         opened = Date.now();
+        refused = undefined;
         sink.opened({ url: answer.url, status, headers, reconnected: opens++ > 0 });
         const bye = await read(answer);
         if (closed) return null;
@@ -266,6 +271,13 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
         throw new SourceError("content-type", `${url} answered ${kind}, no event stream`, answer, body);
       }
       const error = new SourceError("status", `${url} answered ${status}`, answer, body);
+      if (status === 401 && typeof options.headers === "function" && !refused) {
+        // The next token is asked for at once. Nothing was done, so a POST may go out again.
+        refused = [fields, error];
+        sent = false;
+        fruitless--;
+        return [error, 0, true];
+      }
       const after = retryAfter(headers);
       const asked = after != null && [429, 503].includes(status); // the server wants the request once more
       const notNow = status >= 500 || [408, 425, 429].includes(status);

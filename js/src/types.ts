@@ -105,7 +105,10 @@ export interface Backoff {
 export interface ConnectOptions<E extends object = AnyEvents> {
   /** `GET` by default, `POST` if there is a body. */
   method?: string | undefined;
-  /** Header fields, or a function that is called for each attempt: a token is then always fresh. */
+  /**
+   * Header fields, or a function that is called for each attempt: a token is then always fresh. After a 401 it is called
+   * once more, behind `onError`: if it gives other fields, they are tried too.
+   */
   headers?: HeaderFields | (() => HeaderFields | Promise<HeaderFields>) | undefined;
   /** The body of a POST. Anything that is no string, form, blob or buffer is sent as JSON. */
   body?: unknown;

@@ -88,6 +88,50 @@ test("a header function that fails is an attempt that fails", async () => {
   assert.match(errors[0]![0].message, /no token now/);
 });
 
+test("after a 401 the header function is asked once more, behind onError, and a POST goes out again", async () => {
+  for (const body of [undefined, "x"]) {
+    const { url, requests } = await serve(status(401), stream('data: x\n\nevent: newswire.end\ndata: {"reason":"done"}\n\n'));
+    let token = "old";
+    const heard: unknown[] = [];
+    const onError = (error: Error, wait: number | null) => {
+      heard.push([(error as SourceError).status, wait != null]);
+      token = "new";
+    };
+    const { closed } = connect(url, { headers: () => ({ authorization: token }), body, onError, attempts: 1 });
+    assert.deepEqual(await closed, { reason: "done" });
+    assert.deepEqual(requests.map((one) => one.headers.authorization), ["old", "new"]);
+    assert.deepEqual(heard, [[401, true]]);
+  }
+});
+
+test("a 401 ends a connection that has nothing new to say, and one whose new token is refused too", async () => {
+  let calls = 0;
+  const cases: [ConnectOptions["headers"], number][] = [
+    [() => ({ authorization: `token ${calls++}` }), 2],
+    [async () => ({ authorization: "same" }), 1],
+    [{ authorization: "fixed" }, 1],
+    [undefined, 1],
+  ];
+  for (const [headers, expected] of cases) {
+    const { url, requests } = await serve(status(401, {}, "who?"));
+    await assert.rejects(connect(url, { headers }).closed, { code: "status", status: 401, body: "who?" });
+    assert.equal(requests.length, expected);
+  }
+});
+
+test("each token that was good for a while may expire, and a token that does not come after a 401 is no end", async () => {
+  const { url, requests } = await serve(stream("id: 1\ndata: a\n\n"), status(401), open("data: b\n\n"));
+  const tokens = ["a", "a", null, "b"];
+  const headers = () => {
+    const token = tokens.shift();
+    if (!token) throw new Error("the identity provider is away");
+    return { authorization: token };
+  };
+  const found = await reading(url, { headers }, ({ events }) => events.length > 1);
+  assert.deepEqual(requests.map((one) => [one.headers.authorization, one.headers["last-event-id"]]), [["a", undefined], ["a", "1"], ["b", "1"]]);
+  assert.deepEqual(found.errors.map(([error]) => error.code), ["status", "network"]);
+});
+
 test("a token that never comes is an attempt that times out, and the next one asks again", async () => {
   const { url, requests } = await serve(open("data: x\n\n"));
   let calls = 0;

@@ -357,6 +357,32 @@ def test_each_tab_knows_the_whole_error(server: Any, page: Any) -> None:
     assert page.evaluate(why) == [["status", 503, "because", "why"]] * 2
 
 
+def test_tabs_of_another_version_are_a_group_of_their_own(server: Any, page: Any) -> None:
+    """Tabs from before and after a deployment don't talk: each group has a connection, and every event."""
+    page.order(goto=f"{server.url}/health/live")
+    page.evaluate("""fetch('/newswire.js').then((answer) => answer.text()).then(async (text) => {
+      const next = text.replace(/newswire:\\${[\\w$]+}:/, "newswire:0:");
+      globalThis.changed = next !== text;
+      const url = URL.createObjectURL(new Blob([next], { type: "text/javascript" }));
+      const packages = [await import('/newswire.js'), await import(url)];
+      globalThis.tabs = [0, 1, 0, 1].map((version) => {
+        const tab = { seen: [], source: packages[version].connect("/channels/news", { shared: true }) };
+        tab.source.on("*", ({ data }) => tab.seen.push(data));
+        return tab;
+      });
+    })""")
+    assert page.evaluate("changed")
+    page.until("tabs.every(({ source }) => source.state === 'open')")
+    assert subscribers(server) == 2
+    server.publish("1")
+    page.until("tabs.every(({ seen }) => seen.length === 1)")
+    page.evaluate("tabs.slice(0, 2).forEach(({ source }) => source.close())")  # the two that lead
+    server.publish("2")
+    page.until("tabs.slice(2).every(({ seen }) => seen.length === 2)")
+    assert page.evaluate("tabs.map(({ seen }) => seen.join())") == ["1", "1", "1,2", "1,2"]
+    assert subscribers(server) == 2
+
+
 WORKER = """void (() => {
   const script = `import { connect } from "${location.origin}/newswire.js";
     const source = connect("${location.origin}/channels/news", { shared: true, onState: postMessage });

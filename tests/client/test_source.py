@@ -160,6 +160,49 @@ def test_headers_from_a_function(face) -> None:
     assert [request.headers["authorization"] for request in server.requests] == [b"a", b"b"]
 
 
+@pytest.mark.parametrize("body", [None, "x"], ids=["GET", "POST"])
+def test_a_function_may_give_a_fresh_token_after_a_401(face, body: str | None) -> None:
+    """After a 401 the functions are called again at once, behind the hook, which can drop the old token."""
+    heard: list[tuple[int, float | None]] = []
+    token = "old"
+
+    def error(error: BadStatus, wait: float | None) -> None:
+        nonlocal token
+        heard.append((error.status, wait))
+        token = "new"
+
+    options = Options(hooks=Hooks(error=error), limits=Limits(attempts=1))
+    with BadServer([Answer(status=401), Answer(A + b"event: newswire.end\ndata: {}\n\n")]) as server:
+        outcome = face.read(server.url, body=body, headers=lambda: {"authorization": token}, options=options)
+    assert outcome.data == ["a"]
+    assert [request.headers["authorization"] for request in server.requests] == [b"old", b"new"]
+    assert heard == [(401, 0.0)]
+
+
+def test_a_401_ends_a_source_that_has_nothing_new_to_say(face) -> None:
+    """Two in a row, the same fields once more, or no function: the source ends with the 401 and asks no more."""
+    tokens = iter("abcdef")
+    for headers, requests in (
+        (lambda: {"authorization": next(tokens)}, 2),
+        (lambda: {"authorization": "same"}, 1),
+        ({"authorization": "fixed"}, 1),
+    ):
+        with BadServer([Answer(b"who?", status=401)]) as server:
+            outcome = face.read(server.url, headers=headers)
+        assert isinstance(outcome.error, BadStatus)
+        assert (outcome.error.status, outcome.error.body) == (401, b"who?")
+        assert len(server.requests) == outcome.stats.attempts == requests
+
+
+def test_a_stream_between_two_401_makes_each_the_first(face) -> None:
+    """Each token that was good for a while may expire."""
+    tokens = iter("aabbcc")
+    with BadServer([Answer(A), Answer(status=401), Answer(B), Answer(status=401), OVER]) as server:
+        outcome = face.read(server.url, headers=lambda: {"authorization": next(tokens)})
+    assert outcome.data == ["a", "b"]
+    assert [request.headers["authorization"] for request in server.requests] == [b"a", b"a", b"b", b"b", b"c"]
+
+
 def test_functions_are_called_once_an_attempt(face) -> None:
     """A redirect is a part of an attempt: the functions for address and headers are not called again for it."""
     tokens, numbers = iter("abc"), iter("123")

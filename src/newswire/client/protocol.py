@@ -109,6 +109,7 @@ class Protocol:
         request: what the user asked for.
         options: what the user set.
         last_event_id: where to go on from; empty if there is no such place.
+        renewable: whether `renew` is called before each attempt, so that a 401 may be followed by one more.
         now: the time now.
 
     Attributes:
@@ -122,7 +123,9 @@ class Protocol:
         comments: the comments received since the session last emptied this list.
     """
 
-    def __init__(self, request: Request, options: Options, *, last_event_id: str = "", now: float) -> None:
+    def __init__(
+        self, request: Request, options: Options, *, last_event_id: str = "", renewable: bool = False, now: float
+    ) -> None:
         self.state: ReadyState = ReadyState.CONNECTING
         self.last_event_id: str = last_event_id
         self.retry: float | None = None
@@ -134,6 +137,8 @@ class Protocol:
         self._options = options
         resend = options.resume.idempotent
         self._resend = request.idempotent if resend is None else resend
+        self._renewable = renewable
+        self._refused: tuple[Request, BadStatus] | None = None  # what a 401 answered, since a stream was open
         self._decoder = Decoder()
         self._opened_at = now
         self._progress_at = now
@@ -159,8 +164,14 @@ class Protocol:
         return isinstance(self.step, Connect) and not self._redirects
 
     def renew(self, request: Request) -> None:
-        """Uses another address or other header fields for this and later attempts."""
+        """Uses another address or other header fields for this and later attempts.
+
+        Stops if this is what the server has answered with a 401.
+        """
         assert self.fresh
+        if self._refused is not None and self._refused[0] == request:
+            self._stop(self._refused[1])
+            return
         self._request = request
         self.step = Connect(self._next_request())
 
@@ -196,6 +207,11 @@ class Protocol:
             self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
             return
         error = BadStatus(f"{url} answered {status}", url=url, status=status, headers=headers, body=body)
+        if status == 401 and self._renewable and self._refused is None:
+            # A token has expired: get the next one at once. Nothing was done, so a POST may go out again.
+            self._refused = self._request, error
+            self.step = Wait(now, error)
+            return
         asked = retry_after(self._head.header("retry-after") or "", self._head.header("date") or "")
         may = self._may_go_on() or (status in _NOT_TAKEN and asked is not None)
         if not (status in _NOT_NOW or 500 <= status <= 599) or not may:
@@ -286,6 +302,7 @@ class Protocol:
         self.state = ReadyState.OPEN
         self.step = Read()
         self.control = None
+        self._refused = None
         self._opened_at = now
         self._progress = False
         # A new parser for each connection: what the last one left unfinished is discarded. The standard starts with

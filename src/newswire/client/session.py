@@ -103,7 +103,9 @@ class Session:
         request = make_request(
             method, "http://unknown" if callable(url) else url, None if callable(headers) else headers, body
         )
-        self.protocol: Protocol = Protocol(request, options, last_event_id=start, now=self._clock.now())
+        self.protocol: Protocol = Protocol(
+            request, options, last_event_id=start, renewable=self._varies, now=self._clock.now()
+        )
         self._events: deque[Event] = deque()
         self._warned = bool(start)  # that events have no ids; a source that starts with one needs no warning
         self._saved = start
@@ -183,21 +185,24 @@ class Session:
         """
         self.check_process()
         protocol = self.protocol
+        if self._varies and protocol.fresh:
+            self._renew()
         step = protocol.step
         if isinstance(step, Connect):
             self.stats.attempts += 1
             self._pid = _pid
-            if self._varies and protocol.fresh:
-                url, method, headers, body = self._asked
-                url = url() if callable(url) else url
-                headers = headers() if callable(headers) else headers
-                protocol.renew(make_request(method, url, headers, body))
-                step = protocol.step
             if protocol.unsendable:
                 logger.warning("the last event ID %.60r can't be sent in a header: left out", protocol.last_event_id)
         elif isinstance(step, Stop) and step.error is not None:
             protocol.step = Stop()
         return step
+
+    def _renew(self) -> None:
+        url, method, headers, body = self._asked
+        url = url() if callable(url) else url
+        headers = headers() if callable(headers) else headers
+        self.protocol.renew(make_request(method, url, headers, body))
+        self._report()
 
     def remaining(self, until: float) -> float:
         """Seconds from now."""
