@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from time import time
 from typing import Any, Final
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -76,7 +77,8 @@ async def rename(request: Request) -> Response:
 
 async def read(request: Request) -> EventSourceResponse:
     """Join, and read everything: the members who are there, the messages that are kept, and what follows."""
-    values = checked(request.query_params, "member", "name")
+    name = unquote(request.headers.get("x-name", ""))  # a header, so that all tabs have one address, whatever the name
+    values = checked({**request.query_params, "name": name}, "member", "name")
     member = Member(values["member"], {"name": values["name"]})  # in your application, the user of the request
     cursor = last_event_id(request)
     subscription = hub.subscribe(room_of(request), after=cursor, start="earliest", presence=member)

@@ -57,6 +57,33 @@ def test_two_people(app: Callable[[str], App], page: Any, another: Any) -> None:
         assert tab.errors == tab.console == []
 
 
+@pytest.mark.slow
+def test_a_new_name(app: Callable[[str], App], page: Any) -> None:
+    """All tabs of a member have its new name, and one stream; the name outlives a server that was away."""
+    server = app("room")
+    come(page, server.url)
+    second = page.second()
+    second.order(goto=server.url)
+    second.until(f"{LIVE} && {HERE} === 'Ada (you)'")
+    page.evaluate("document.getElementById('name').select()")
+    page.order(type="Hopper")
+    page.order(press="Enter")
+    second.until(f"{HERE} === 'Hopper (you)' && document.getElementById('name').value === 'Hopper'")
+    third = page.tabs(3)[2]
+    third.order(goto=server.url)
+    third.until(f"{LIVE} && {HERE} === 'Hopper (you)'")
+    groups = "navigator.locks.query().then(({ held }) => held.filter(({ name }) => !name.includes(' ')).length)"
+    assert page.evaluate(groups) == 1
+    server.kill()
+    for tab in (page, second, third):
+        tab.until(f"!({LIVE})")
+    for log in server.folder.glob("room.db*"):
+        log.unlink()  # so that no member is there any more
+    server.start()
+    for tab in (page, second, third):
+        tab.until(f"{LIVE} && {HERE} === 'Hopper (you)'")
+
+
 def test_a_kill(app: Callable[[str], App], page: Any) -> None:
     """Messages sent while the server is dead arrive when it is back, once and in order; the member is still there."""
     server = app("room")
@@ -84,10 +111,11 @@ def test_bad_requests(app: Callable[[str], App]) -> None:
         assert word in answer.text
     for content in (b"{", b"\xff", b"[1]", b"3"):
         assert httpx2.post(url, content=content).status_code == 400
-    assert httpx2.get(url, params={"member": "a"}).status_code == 400
+    for member, name in (({"member": "a"}, {}), ({}, {"x-name": "Ada"}), ({"member": "a"}, {"x-name": "%20"})):
+        assert httpx2.get(url, params=member, headers=name).status_code == 400
     for _ in range(2):
         assert httpx2.post(url, json={**ADA, "text": "once"}, headers={"idempotency-key": "1"}).status_code == 204
-    with httpx2.stream("GET", url, params=ADA, timeout=20) as answer:
+    with httpx2.stream("GET", url, params={"member": "a"}, headers={"x-name": "Ada"}, timeout=20) as answer:
         text = ""
         for chunk in answer.iter_text():
             text += chunk
