@@ -251,18 +251,36 @@ def test_signing_in(tmp_path: Path, page: Any) -> None:
 
 
 def test_more_channels_than_the_table_takes(tmp_path: Path, page: Any) -> None:
-    """A hundred are shown, and how many are not; a filter that fits none says among how many it looked."""
+    """A hundred are shown, and how many are not; the filter finds the others too, and says if there are none."""
     with Serve(tmp_path) as server, httpx2.Client(base_url=server.url) as client:
         for number in range(210):
             client.post(f"/channels/user.{number}", content="1").raise_for_status()
-        page.order(goto=server.url)
-        page.until(f"{ROWS}.length === 100")
-        assert page.evaluate("document.getElementById('channels-note').textContent").startswith("110 more")
-        page.evaluate("""(() => {
-          const filter = document.getElementById("filter");
-          filter.value = "nowhere";
-          filter.dispatchEvent(new Event("input"));
-        })()""")
-        words = page.evaluate("document.getElementById('channels-empty').textContent")
-        assert words == "None of the 200 channels here has “nowhere” in its name."
+        with Reader(f"{server.url}/channels/Quiet.one") as reader:
+            reader.opened()
+            page.order(goto=server.url)
+            page.until(f"{ROWS}.length === 100")
+            assert page.evaluate("document.getElementById('channels-note').textContent").startswith("110 more")
+            type_filter(page, " USER.7 ")
+            wanted = ",".join(["user.7", *(f"user.7{digit}" for digit in range(10))])
+            page.until(f"{ROWS}.sort().join() === '{wanted}'")
+            assert page.evaluate("document.getElementById('channels-note').textContent") == ""
+            type_filter(page, "quiet")
+            page.until(f'JSON.stringify({COUNTS}) === \'{{"Quiet.one":["0","1"]}}\'')
+            client.post("/channels/user.0", content="1").raise_for_status()
+            type_filter(page, "user.")
+            page.until("document.getElementById('channels-note').textContent.startsWith('110 more')")
+            type_filter(page, "nowhere")
+            page.until("document.getElementById('channels-empty').textContent.startsWith('No channel with')")
+            assert page.evaluate(ROWS) == []
+            type_filter(page, "")
+            page.until(f"{ROWS}.length === 100")
     assert page.errors == []
+
+
+def type_filter(page: Any, text: str) -> None:
+    """Write a text into the filter."""
+    page.evaluate(f"""(() => {{
+      const filter = document.getElementById("filter");
+      filter.value = {json.dumps(text)};
+      filter.dispatchEvent(new Event("input"));
+    }})()""")

@@ -130,16 +130,17 @@ _NAMES_AT_ONCE: Final = 2000  # names: about a millisecond
 
 
 async def channels(request: Request) -> JsonAnswer:
-    """The channels and patterns after `?after=`, of `?channel=`."""
+    """The channels and patterns after `?after=`, of `?channel=`, with the text `?contains=` in their name."""
     service = service_of(request)
     await service.allow(request, "observe")
     query = Query(request.scope["query_string"])
-    query.only("channel", "limit", "after", also=service.parameters)
+    query.only("channel", "contains", "limit", "after", also=service.parameters)
     channel = query.one("channel")
     if channel is not None:
         check_pattern(channel)
     limit = query.count("limit", MOST) or LIMIT
     question = {"ask": "channels", "after": query.one("after") or "", "limit": limit + 1, "channel": channel}
+    question["text"] = (query.one("contains") or "").lower()
     streams: dict[str, int] = {}
     for answer in await service.calls.ask_all(question):
         for name, count in answer.items():
@@ -161,7 +162,7 @@ async def channels(request: Request) -> JsonAnswer:
 async def own_channels(service: Service, question: dict[str, Any]) -> dict[str, int]:
     """The first names after `after` in this process, at most `limit`, with their numbers of streams."""
     index = (await service.hub.runtime()).index
-    after, wanted = question["after"], question["channel"]
+    after, wanted, text = question["after"], question["channel"], question["text"]
     patterns = service.patterns()
     names = [*service.activity.names(), *index.names(), *patterns]
     found: set[str] = set()
@@ -169,7 +170,10 @@ async def own_channels(service: Service, question: dict[str, Any]) -> dict[str, 
         fitting = [
             name
             for name in names[begin : begin + _NAMES_AT_ONCE]
-            if name > after and not is_internal(name) and (wanted is None or covers(wanted, name))
+            if name > after
+            and text in name.lower()
+            and not is_internal(name)
+            and (wanted is None or covers(wanted, name))
         ]
         found = set(heapq.nsmallest(question["limit"], found.union(fitting)))
         await asyncio.sleep(0)
