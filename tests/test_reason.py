@@ -47,7 +47,18 @@ async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
         assert "certificate" in reason(await failed(f"https://127.0.0.1:{port}"))
 
 
+async def test_tls_that_does_not_come() -> None:
+    """What the handshake was waiting for is no reason."""
+    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with httpx2.AsyncClient(timeout=0.1) as client:
+            with pytest.raises(httpx2.ConnectTimeout) as caught:
+                await client.get(url)
+    assert reason(caught.value) == "no answer in time"
+
+
 def test_what_says_nothing() -> None:
     """There is always a word."""
-    assert reason(TimeoutError()) == "TimeoutError"
+    assert reason(TimeoutError()) == "no answer in time"
+    assert reason(LookupError()) == "LookupError"
     assert reason(RuntimeError("All connection attempts failed")) == "no connection"

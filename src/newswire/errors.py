@@ -22,6 +22,8 @@ one tree.
     │   └── EpochChanged      the log began another life while it was followed
     ├── SourceError           an event source lost its connection, or stopped
     │   ├── ConnectFailed     … could not connect: the request was never sent
+    │   │   ├── CertificateRejected  … since the server's certificate is not trusted
+    │   │   └── ProxyRefused         … since the proxy on the way refuses; has proxy and status
     │   ├── ConnectionLost    … the connection broke
     │   ├── InactivityTimeout … nothing came for too long, not even a comment
     │   ├── ResponseError     … the answer is no event stream; has status, headers, start of the body
@@ -323,11 +325,35 @@ class RelayRefused(RunError):
 
 
 class SourceError(NewswireError):
-    """An event source lost its connection, or stopped. An error that another attempt may cure is never raised."""
+    """An event source lost its connection, or stopped. An error that another attempt may cure is raised only with
+    `Resume(reconnect=False)`."""
 
 
 class ConnectFailed(SourceError):
     """The source could not connect, so the request was never sent. The cause is a name, an address, TLS or a proxy."""
+
+
+class CertificateRejected(ConnectFailed):
+    """The server's certificate is not trusted, is for another name, or is out of date.
+
+    It is raised if the source has not been open yet. Later the source tries again, since a server or a proxy that is
+    being restarted may show another certificate for a moment.
+    """
+
+
+class ProxyRefused(ConnectFailed):
+    """A proxy refuses to connect the source to the server. It is raised unless the status says "not now".
+
+    Attributes:
+        proxy: the proxy's address, without user and password; empty if it is not known.
+        status: what the proxy answered, such as 407 if it wants a user and a password. 407 too for a SOCKS proxy that
+            does not accept those that it got.
+    """
+
+    def __init__(self, message: str, *, proxy: str, status: int) -> None:
+        super().__init__(message)
+        self.proxy = proxy
+        self.status = status
 
 
 class ConnectionLost(SourceError):

@@ -12,6 +12,7 @@ from typing import Final
 
 # What asyncio, httpx and their kind say where the kernel has a better word.
 _GENERAL: Final = ("All connection attempts failed", "Connect call failed")
+_TLS_WAITS: Final = (2, 3)  # SSL_ERROR_WANT_READ and _WRITE: no failure, and what a timeout came in the middle of
 
 
 def reason(error: BaseException) -> str:
@@ -25,13 +26,17 @@ def reason(error: BaseException) -> str:
         if isinstance(found, BaseExceptionGroup):
             found = found.exceptions[0]
         if isinstance(found, OSError) and hasattr(found, "library"):  # of TLS, whose numbers are not the kernel's
-            return getattr(found, "verify_message", None) or found.strerror or str(found)
-        if isinstance(found, OSError) and found.errno:
+            if found.errno not in _TLS_WAITS:
+                return getattr(found, "verify_message", None) or found.strerror or str(found)
+        elif isinstance(found, OSError) and found.errno:
             # asyncio puts the address before it: "Multiple exceptions: [Errno 111] Connect call failed (…)"
             known = os.strerror(found.errno) if found.errno > 0 else found.strerror
             return (known or str(found)).lower()
         found = found.__cause__ or found.__context__
-    return "no connection" if any(words in str(error) for words in _GENERAL) else str(error) or type(error).__name__
+    if any(words in str(error) for words in _GENERAL):
+        return "no connection"
+    name = type(error).__name__
+    return str(error) or ("no answer in time" if "Timeout" in name else name)
 
 
 def what_failed(what: str, error: BaseException) -> str:

@@ -29,7 +29,7 @@ from newswire.cli.terminal import INTERRUPTED, discard, say, shown_url, unreacha
 from newswire.client import AsyncEventSource, Hooks, Options, Stats
 from newswire.client.options import Opened
 from newswire.counted import counted
-from newswire.errors import BadStatus, ConnectFailed, ConnectionLost, NewswireError
+from newswire.errors import BadStatus, CertificateRejected, ConnectFailed, ConnectionLost, NewswireError
 from newswire.reason import reason
 from newswire.redact import printable, without_userinfo
 from newswire.wire.event import Event
@@ -257,7 +257,8 @@ def _explain(error: NewswireError, *, ours: bool = False) -> str:
     if not url.startswith(("http://", "https://")):
         return str(error)
     if isinstance(error, ConnectFailed):
-        return unreachable(url, error) + (": is `newswire serve` running there?" if ours else "")
+        asked = ours and not isinstance(error, CertificateRejected)
+        return unreachable(url, error) + (": is `newswire serve` running there?" if asked else "")
     if isinstance(error, ConnectionLost):
         return f"the connection to {_server(url)} broke"
     return str(error)

@@ -64,10 +64,11 @@ class AsyncEventSource:
         TypeError: an argument is of another kind.
         ImportError: you gave no client, and httpx2 is not installed.
 
-    Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
-    `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt. One
-    task iterates at a time, in one event loop and one process, or `RuntimeError` is raised. If you cancel it while it
-    waits, for example by `asyncio.wait_for(anext(source), 1)`, the connection stays and no event is lost.
+    Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `CertificateRejected`, `ProxyRefused`,
+    `NotResumable`, `TooManyAttempts`, `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Other
+    network errors lead to another attempt, but with `Resume(reconnect=False)` they are raised. One task iterates at a
+    time, in one event loop and one process, or `RuntimeError` is raised. If you cancel it while it waits, for example
+    by `asyncio.wait_for(anext(source), 1)`, the connection stays and no event is lost.
     """
 
     def __init__(

@@ -9,6 +9,8 @@ the next step. The protocol itself does no I/O and has no clock: time and random
     ──► CONNECTING: Connect ── 200, text/event-stream ──► OPEN: Read
             │                                             │
             └──── 204, 4xx, wrong type, limits ──► CLOSED: Stop ◄── newswire.end
+
+With `Resume(reconnect=False)` what would lead to `Wait` leads to `Stop`, except for a 401 that other headers may cure.
 """
 
 from __future__ import annotations
@@ -24,10 +26,12 @@ from newswire.client.request import Request, moved, resolve, with_cursor
 from newswire.errors import (
     BadRedirect,
     BadStatus,
+    CertificateRejected,
     ConnectFailed,
     DecodeLimitExceeded,
     NewswireError,
     NotResumable,
+    ProxyRefused,
     SourceError,
     TooManyAttempts,
     WrongContentType,
@@ -52,6 +56,10 @@ _NOT_TAKEN: Final = frozenset({429, 503})
 _ERROR_BODY: Final = 1024
 _ENDINGS: Final = frozenset({GOODBYE, END})
 _type_of: Final = itemgetter(1)  # `Event.event`
+
+
+def _says_not_now(status: int) -> bool:
+    return status in _NOT_NOW or 500 <= status <= 599
 
 
 class ReadyState(enum.IntEnum):
@@ -147,6 +155,7 @@ class Protocol:
         self._failures = 0  # since the last healthy connection; the back-off grows with it
         self._redirects = 0
         self._attempt_at = now
+        self._was_open = False
         self._hurried = False  # whether the last attempt followed the one before it at once
         self._head: Opened | None = None
         self.step: Step = Connect(self._next_request())
@@ -206,7 +215,8 @@ class Protocol:
             message = f"{url} answered with {kind}, not with text/event-stream"
             self._stop(WrongContentType(message, url=url, status=status, headers=headers, body=body))
             return
-        error = BadStatus(f"{url} answered {status}", url=url, status=status, headers=headers, body=body)
+        who = f"a proxy before {url}" if status == 407 else url
+        error = BadStatus(f"{who} answered {status}", url=url, status=status, headers=headers, body=body)
         if status == 401 and self._renewable and self._refused is None:
             # A token has expired: get the next one at once. Nothing was done, so a POST may go out again.
             self._refused = self._request, error
@@ -214,7 +224,7 @@ class Protocol:
             return
         asked = retry_after(self._head.header("retry-after") or "", self._head.header("date") or "")
         may = self._may_go_on() or (status in _NOT_TAKEN and asked is not None)
-        if not (status in _NOT_NOW or 500 <= status <= 599) or not may:
+        if not (_says_not_now(status) and may and self._options.resume.reconnect):
             self._stop(error)
             return
         self._failures += 1
@@ -263,10 +273,10 @@ class Protocol:
     def receive_failure(self, error: SourceError, now: float, chance: float) -> None:
         """The attempt or the connection failed."""
         may = self._may_go_on()
+        if not self._options.resume.reconnect or self._is_final(error):
+            self._stop(error)
+            return
         if self.state is ReadyState.OPEN:
-            if not self._options.resume.reconnect:
-                self._stop(error)
-                return
             self._closed(now, failed=True)
         else:
             self._failures += 1
@@ -290,6 +300,15 @@ class Protocol:
 
     # -- decisions
 
+    def _is_final(self, error: SourceError) -> bool:
+        """Whether another attempt to connect would fail in the same way.
+
+        An unknown host is no such failure: in a cluster a name comes with its service, and a laptop may be offline.
+        """
+        if isinstance(error, ProxyRefused):
+            return not _says_not_now(error.status)
+        return isinstance(error, CertificateRejected) and not self._was_open
+
     def _is_stream(self, request: Request, head: Opened) -> bool:
         # 201 is what a POST that made something answers.
         return (head.status == 200 or (head.status == 201 and request.method == "POST")) and is_event_stream(
@@ -300,6 +319,7 @@ class Protocol:
         """ "announce the connection": 9.2.2."""
         limits = self._options.limits
         self.state = ReadyState.OPEN
+        self._was_open = True
         self.step = Read()
         self.control = None
         self._refused = None

@@ -66,10 +66,10 @@ class EventSource:
         TypeError: an argument is of another kind.
         ImportError: you gave no client, and httpx2 is not installed.
 
-    Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `NotResumable`, `TooManyAttempts`,
-    `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Network errors lead to another attempt, but
-    with `Resume(reconnect=False)` a stream that breaks raises them. One thread iterates at a time, in the process that
-    has opened the source, or `RuntimeError` is raised; any thread may call `close`.
+    Iterating raises `BadStatus`, `WrongContentType`, `BadRedirect`, `CertificateRejected`, `ProxyRefused`,
+    `NotResumable`, `TooManyAttempts`, `DecodeLimitExceeded`, and `EventsLost` if `Options.on_gap` is `raise`. Other
+    network errors lead to another attempt, but with `Resume(reconnect=False)` they are raised. One thread iterates at a
+    time, in the process that has opened the source, or `RuntimeError` is raised; any thread may call `close`.
     """
 
     def __init__(

@@ -13,8 +13,7 @@ from typing import Any
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
-from newswire.client.transports.base import keep_alive
-from newswire.errors import ConnectFailed, ConnectionLost
+from newswire.client.transports.base import connect_failed, connection_lost, keep_alive, proxy_refused
 
 
 class AiohttpConnection:
@@ -30,7 +29,7 @@ class AiohttpConnection:
         try:
             data: bytes = await self._response.content.readany()
         except (self._aiohttp.ClientError, OSError) as error:
-            raise ConnectionLost(f"{self.head.url}: {str(error) or type(error).__name__}") from error
+            raise connection_lost(self.head.url, error) from error
         return data
 
     async def close(self) -> None:
@@ -74,12 +73,16 @@ class AiohttpTransport:
                 raise_for_status=False,
                 **proxy,
             )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ClientHttpProxyError) as error:
-            raise ConnectFailed(f"{request.url}: {str(error) or type(error).__name__}") from error
+        except aiohttp.ClientHttpProxyError as error:
+            raise proxy_refused(
+                request.url, str(error.request_info.real_url), error.status
+            ) from None  # it has the password
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise connect_failed(request.url, error) from error
         except (aiohttp.InvalidURL, asyncio.CancelledError):
             raise
         except (aiohttp.ClientError, OSError) as error:
-            raise ConnectionLost(f"{request.url}: {str(error) or type(error).__name__}") from error
+            raise connection_lost(request.url, error) from error
         finally:
             if session is not self._session:
                 await session.close()

@@ -8,10 +8,16 @@ errors into ours.
 from __future__ import annotations
 
 import socket
+import ssl
+from http import HTTPStatus
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
+from newswire.errors import CertificateRejected, ConnectFailed, ConnectionLost, ProxyRefused
+from newswire.reason import reason
+from newswire.redact import printable, without_userinfo
 
 # After a minute of silence the kernel probes the peer, and gives up after another minute. So a machine that lost its
 # power or its network is noticed even if the server sends no heartbeats.
@@ -27,6 +33,50 @@ def keep_alive(connection: Any) -> None:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     except (AttributeError, OSError):
         pass  # a unix socket, a pipe, or a connection in memory
+
+
+def connect_failed(url: str, error: BaseException) -> ConnectFailed:
+    """Our error for a connection that could not be made; `error` is the library's, with its causes."""
+    found: BaseException | None = error
+    for _ in range(10):
+        if isinstance(found, ssl.SSLCertVerificationError) and (why := getattr(found, "verify_message", "")):
+            why = why.rstrip(".")
+            return CertificateRejected(
+                f"{url}: its certificate is not accepted ({why}). The client decides whom to trust"
+            )
+        found = found and (found.__cause__ or found.__context__)
+    return ConnectFailed(_described(url, error))
+
+
+def connection_lost(url: str, error: BaseException) -> ConnectionLost:
+    """Our error for a connection that broke."""
+    return ConnectionLost(_described(url, error))
+
+
+def _described(url: str, error: BaseException) -> str:
+    text = str(error)
+    return f"{url}: {without_userinfo(text) if text else reason(error)}"
+
+
+def proxy_refused(url: str, proxy: str, status: int, words: str = "") -> ProxyRefused:
+    """Our error for a proxy that does not connect to a server.
+
+    Args:
+        url: of the request.
+        proxy: the proxy's address; empty if it is not known.
+        status: what it answered.
+        words: its own, if the status is not its answer.
+    """
+    proxy = without_userinfo(proxy)
+    if not words:
+        try:
+            words = f"{status} {HTTPStatus(status).phrase}"
+        except ValueError:
+            words = str(status)
+    hint = ": give it a user and a password, in its own URL" if status == 407 else ""
+    name = f"the proxy {proxy}" if proxy else "the proxy"
+    message = printable(f"{name} refuses to connect to {urlsplit(url).netloc} ({words}){hint}", lines=False)
+    return ProxyRefused(message, proxy=proxy, status=status)
 
 
 class Connection(Protocol):
@@ -55,7 +105,8 @@ class Transport(Protocol):
         """Send a request and wait for the answer's head.
 
         Raises:
-            ConnectFailed: the request was not sent.
+            ConnectFailed: the request was not sent. `CertificateRejected` and `ProxyRefused` say that another attempt
+                may be of no use.
             ConnectionLost: the request was sent, and the connection broke before the answer.
             InactivityTimeout: no answer came in time.
         """

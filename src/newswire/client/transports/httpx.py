@@ -9,20 +9,25 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import re
 import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
 from types import FrameType, ModuleType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
-from newswire.client.transports.base import keep_alive, library
-from newswire.errors import ConnectFailed, ConnectionLost, InactivityTimeout, SourceError
+from newswire.client.transports.base import connect_failed, connection_lost, keep_alive, library, proxy_refused
+from newswire.errors import ConnectionLost, InactivityTimeout, SourceError
 from newswire.redact import is_credential
 from newswire.wire.gzip import Inflater, is_readable
+
+# How the libraries begin the text of an error: the status that a proxy answered; a SOCKS proxy takes no such login.
+_PROXY_ANSWER: Final = re.compile(r"[1-9][0-9]{2}(?= |$)")
+_SOCKS_LOGIN: Final = ("Requested ", "Invalid username/password")
 
 
 def _default_library() -> ModuleType:
@@ -50,14 +55,28 @@ def _head(response: Any) -> Opened:
     return Opened(url=str(response.url), status=response.status_code, headers=headers)
 
 
-def _translate(httpx: ModuleType, error: Exception, url: str, seconds: float | None) -> SourceError:
-    """Returns our error for one of the library's `TransportError`s."""
-    text = f"{url}: {str(error) or type(error).__name__}"
+def _translate(httpx: ModuleType, error: Exception, url: str, seconds: float | None, client: Any = None) -> SourceError:
+    """Returns our error for one of the library's `TransportError`s; `client` is the one that could not connect."""
+    if isinstance(error, httpx.ProxyError):
+        text = str(error)
+        if answer := _PROXY_ANSWER.match(text):
+            return proxy_refused(url, _proxy(httpx, client, url), int(answer[0]))
+        if text.startswith(_SOCKS_LOGIN):
+            return proxy_refused(url, _proxy(httpx, client, url), 407, text)
     if isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)):
-        return ConnectFailed(text)
+        return connect_failed(url, error)
     if isinstance(error, httpx.ReadTimeout) and seconds is not None:
         return InactivityTimeout(seconds)
-    return ConnectionLost(text)
+    return connection_lost(url, error)
+
+
+def _proxy(httpx: ModuleType, client: Any, url: str) -> str:
+    """The proxy by which a client reaches an address; empty if the library doesn't say."""
+    try:
+        place = client._transport_for_url(httpx.URL(url))._pool._proxy_url
+        return f"{place.scheme.decode()}://{place.host.decode()}{f':{place.port}' if place.port else ''}"
+    except (AttributeError, UnicodeError):
+        return ""
 
 
 def _refused(httpx: ModuleType, error: Exception) -> bool:
@@ -182,7 +201,7 @@ class HttpxTransport:
             self.release()
             if _refused(self.httpx, error):
                 raise
-            raise _translate(self.httpx, error, request.url, timeouts.response) from error
+            raise _translate(self.httpx, error, request.url, timeouts.response, self._client) from error
         except BaseException:
             self.release()
             raise
@@ -288,7 +307,7 @@ class AsyncHttpxTransport:
         except self._httpx.TransportError as error:
             if _refused(self._httpx, error):
                 raise
-            raise _translate(self._httpx, error, request.url, None) from error
+            raise _translate(self._httpx, error, request.url, None, self._client) from error
         stream = response.extensions.get("network_stream")
         if stream is not None:
             keep_alive(stream.get_extra_info("socket"))
