@@ -84,8 +84,8 @@ class Resume:
 
     Args:
         reconnect: if False, there is one attempt, which follows redirects, and asks a function of yours for other
-            headers after a 401. Whatever keeps it from opening the stream is raised, a server that says "not now" too; the end of the stream ends the loop; and a broken connection is
-            an error.
+            headers after a 401. Whatever keeps it from opening the stream is raised, a server that says "not now" too;
+            the end of the stream ends the loop; and a broken connection is an error.
         query: also send the cursor in this query parameter, for servers that don't read `Last-Event-ID`, and for ids
             that no header can carry. The rest of the query stays as it is, to the byte.
         idempotent: whether the request may be sent again as it is, with its body and the cursor. None means yes for
