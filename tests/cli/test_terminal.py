@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx2
 import pytest
-from tests.fixtures.ports import free_port
+from tests.fixtures.ports import free_port, wait_for
 from tests.fixtures.serve import NEWSWIRE, Serve, call_newswire, clean_environment, run_newswire
 from tests.fixtures.terminal import Terminal
 
@@ -186,9 +187,7 @@ def test_a_shell_that_has_closed_the_output(closed: str) -> None:
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(
-    "arguments", [("tail", "full", "--from", "earliest"), ("publish", "full", "x"), ("top", "--once")]
-)
+@pytest.mark.parametrize("arguments", [("tail", "full", "--from", "earliest"), ("top", "--once")])
 def test_a_full_disk_takes_no_output(server: Serve, arguments: tuple[str, ...]) -> None:
     """One sentence says so, and no stack trace."""
     server.publish("full", "x")
@@ -203,6 +202,86 @@ def test_a_full_disk_takes_no_output(server: Serve, arguments: tuple[str, ...]) 
         )
     assert done.returncode == 1
     assert done.stderr == b"newswire: the output can't be written: no space left on device\n"
+
+
+@pytest.mark.parametrize("output", [">/dev/full", "| true"])
+def test_an_event_whose_id_cannot_be_printed_is_stored(server: Serve, output: str) -> None:
+    """Standard error has its id, and the status tells this from an event that was refused."""
+    command = f"sleep 0 | '{NEWSWIRE}' publish unprinted x --url {server.url} {output}; exit ${{PIPESTATUS[1]}}"
+    before = server.stored("unprinted")
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=clean_environment(), timeout=30, check=False
+    )
+    assert server.stored("unprinted") == [*before, "x"]
+    assert done.returncode == 4
+    [end] = httpx2.get(f"{server.url}/channels/unprinted/events?last=1").json()["events"]
+    why = "no space left on device" if "full" in output else "broken pipe"
+    assert done.stderr == f"newswire: the event is stored as {end['id']}, but the output can't be written: {why}\n"
+
+
+def test_work_that_is_done_is_told_though_the_output_is_full(tmp_path: Path) -> None:
+    """A file that was written, a key that was added: the command can't be run again as if nothing had happened."""
+    with open("/dev/full", "wb") as full:
+        for arguments, told in (
+            (("init",), "newswire.toml is written, but"),
+            (("key", "--sub", "a", "--publish", "b", "--file", "keys"), "keys has the line of a key that is lost now"),
+        ):
+            done = subprocess.run(
+                [NEWSWIRE, *arguments], cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30,
+                env=clean_environment(), check=False,
+            )  # fmt: skip
+            assert done.returncode == 1
+            assert told in done.stderr
+            assert done.stderr.endswith("the output can't be written: no space left on device\n")
+            assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>/dev/full"])
+def test_a_standard_stream_that_is_closed_or_full_changes_nothing(server: Serve, closed: str) -> None:
+    """What would be shown there is lost; the work is done, and the status is what it would be."""
+    server.publish("closed", "x")
+    one = f"'{NEWSWIRE}' %s --url {server.url} {closed}"
+    statuses = []
+    for command in ("publish closed", "tail closed --from earliest -n 1 --stats", "top --once", "publish closed ''"):
+        done = subprocess.run(
+            ["bash", "-c", one % command], input="x\n", capture_output=True, text=True, env=clean_environment(),
+            timeout=30, check=False,
+        )  # fmt: skip
+        statuses.append(done.returncode)
+        assert "Traceback" not in done.stderr
+    assert statuses == [0, 0, 0, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", [">/dev/full", "2> >(true)"])
+def test_a_server_needs_no_output(tmp_path: Path, closed: str) -> None:
+    """It starts and serves though what it says can't be written, as on a disk that is full; that is no news."""
+    port = free_port()
+    command = f"exec '{NEWSWIRE}' serve --port {port} --access-log {closed}"
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE
+    ) as process:
+        try:
+            wait_for(port, process, 30)
+            url = f"http://127.0.0.1:{port}/channels/a"
+            assert httpx2.post(url, content="x", timeout=30).status_code == 200
+            assert httpx2.get(f"{url}/events", timeout=30).json()["events"][0]["data"] == "x"
+        finally:
+            process.terminate()
+        assert process.stderr is not None
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == 0
+
+
+def test_the_reader_of_a_picture_has_enough(server: Serve) -> None:
+    """`newswire top | head -1` is no failure."""
+    command = f"'{NEWSWIRE}' top --url {server.url} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, env=clean_environment(), timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("newswire top")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any, Final
 import click
 
 from newswire.cli.settings import FILE
+from newswire.cli.terminal import echo_done
 from newswire.relay.settings import RelaySettings
 from newswire.server.settings import Settings
 from newswire.serving.settings import ServerSettings, type_of
@@ -50,7 +51,8 @@ def init(file: Path, force: bool) -> None:
         raise click.ClickException(f"{file} is there already: give --force to replace it, or another name") from None
     except OSError as error:
         raise click.ClickException(f"{file} can't be written: {(error.strerror or str(error)).lower()}") from None
-    click.echo(f"{file} is written: `newswire serve{'' if file == Path(FILE) else f' --config {file}'}` reads it")
+    done = f"{file} is written"
+    echo_done(f"{done}: `newswire serve{'' if file == Path(FILE) else f' --config {file}'}` reads it", done)
 
 
 def settings_file() -> str:

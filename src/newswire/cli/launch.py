@@ -421,6 +421,8 @@ def _logging(what: Launch) -> dict[str, Any]:
     if not colours(sys.stderr):
         for formatter in config["formatters"].values():
             formatter["use_colors"] = False
+    for handler in config["handlers"].values():
+        handler["class"] = "newswire.serving.access_log.LossyHandler"
     config["loggers"]["newswire"] = {"handlers": ["default"], "level": "INFO", "propagate": False}
     config["filters"] = {name: {"()": f"newswire.serving.access_log.{kind}"} for name, kind in _FILTERS.items()}
     config["loggers"]["uvicorn.error"]["filters"] = ["stop"]

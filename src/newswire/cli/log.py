@@ -10,6 +10,7 @@ import click
 
 from newswire.cli.group import CommandGroup
 from newswire.cli.log_options import opened, or_argument, run, shown, which_log, with_rules
+from newswire.cli.terminal import echo_done
 from newswire.counted import counted
 from newswire.errors import InvalidChannel
 from newswire.log.engine import Info, Span
@@ -90,10 +91,9 @@ def trim(place: str | None, url: str, retention: Any, as_json: bool) -> None:
             await log.close()
 
     removed, span = run(work())
-    if as_json:
-        click.echo(json.dumps({"removed": removed, "earliest": span.earliest, "latest": span.latest}))
-    else:
-        click.echo(f"{counted(removed, 'event')} removed; {_span(span)}")
+    found = {"removed": removed, "earliest": span.earliest, "latest": span.latest}
+    done = f"{counted(removed, 'event')} removed"
+    echo_done(json.dumps(found) if as_json else f"{done}; {_span(span)}", done)
 
 
 async def _look(log: Log) -> tuple[Span, Info]:

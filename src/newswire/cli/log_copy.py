@@ -20,7 +20,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from newswire import posix
 from newswire.cli.log_options import opened, run, shown
 from newswire.cli.options import Duration
-from newswire.cli.terminal import INTERRUPTED, say
+from newswire.cli.terminal import INTERRUPTED, echo_done, say
 from newswire.counted import counted
 from newswire.errors import LogUnavailable, LogUncertain
 from newswire.log.copy import CopyProgress as Copied
@@ -54,12 +54,12 @@ def copy(source: str, target: str, resume: bool, follow: bool, until_idle: float
         raise click.UsageError("--from and --to are the same log")
     work = _Work(opened(source), opened(target, make=True), until_idle)
     done = run(work.copy(resume, follow or until_idle is not None))
+    copied = f"{counted(done.events, 'event')} copied; {shown(target)} has all up to {done.epoch}-{done.through}"
     if as_json:
-        click.echo(json.dumps({"epoch": done.epoch, "events": done.events, "through": done.through}))
+        echo_done(json.dumps({"epoch": done.epoch, "events": done.events, "through": done.through}), copied)
         return
-    click.echo(f"{counted(done.events, 'event')} copied; {shown(target)} has all up to {done.epoch}-{done.through}")
-    if follow or until_idle is not None:
-        click.echo(f"start the servers with --log {shown(target)} now: readers go on from their cursors")
+    next_step = f"\nstart the servers with --log {shown(target)} now: readers go on from their cursors"
+    echo_done(copied + (next_step if follow or until_idle is not None else ""), copied)
 
 
 class _Work:

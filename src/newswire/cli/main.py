@@ -28,7 +28,7 @@ try:
     import click
 
     from newswire.cli.group import CommandGroup
-    from newswire.cli.terminal import INTERRUPTED, discard, discard_if_gone, wants_colours
+    from newswire.cli.terminal import INTERRUPTED, discard, discard_if_gone, standard_streams, wants_colours
     from newswire.reason import reason
 except ModuleNotFoundError:
     if sys.argv[1:] == ["--version"]:
@@ -103,6 +103,7 @@ def newswire(context: click.Context) -> None:
 
 def main() -> None:
     """Run the command line."""
+    standard_streams()
     try:
         newswire()
     except ModuleNotFoundError as error:
@@ -117,8 +118,7 @@ def main() -> None:
         sys.exit(f"newswire: the output can't be written: {reason(error)}")
     finally:  # else Python's own status is 120 where a terminal was closed, whatever the command says
         for stream in (sys.stdout, sys.stderr):
-            if stream is not None:  # as it is where the shell has closed it
-                discard_if_gone(stream)
+            discard_if_gone(stream)
         gc.freeze()
 
 

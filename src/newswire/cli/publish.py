@@ -1,7 +1,7 @@
 """`newswire publish`: an argument, lines of standard input, or NDJSON.
 
 When something fails it says what is stored and where to go on, and its exit status says whether trying again can help:
-1 the server refuses the events, 3 it can't be reached or can't answer now.
+1 the server refuses the events, 3 it can't be reached or can't answer now, 4 all is stored but its id can't be printed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import httpx2
 
 from newswire import __version__
 from newswire.cli.options import BY_TOKEN, SERVER_URL, TOKEN, Duration, bearer
-from newswire.cli.terminal import INTERRUPTED, say, shown_url, unreachable
+from newswire.cli.terminal import INTERRUPTED, echo_done, say, shown_url, unreachable
 from newswire.counted import counted
 from newswire.reason import reason
 from newswire.redact import printable
@@ -271,7 +271,7 @@ def _read(descriptor: int, ready: queue.Queue[Line | None]) -> None:
 
 _LINES, _BYTES = 500, 256 * 2**10  # in one request: far below the server's usual limits
 _EMPTY = """An event without data can be published as a line of --ndjson: {"data": ""}."""
-_REFUSED, _UNREACHABLE = 1, 3
+_REFUSED, _UNREACHABLE, _NOT_SHOWN = 1, 3, 4
 
 
 @click.command(short_help="Publish an argument, or lines of standard input.")
@@ -331,7 +331,7 @@ def _publish_one(upload: Upload, data: str, *, quiet: bool) -> None:
         say("interrupted. The event may be stored.")
         raise SystemExit(INTERRUPTED) from None
     if not quiet:
-        click.echo(id)
+        echo_done(id, f"the event is stored as {id}", _NOT_SHOWN)
 
 
 def _publish_lines(upload: Upload, *, ndjson: bool, quiet: bool) -> None:

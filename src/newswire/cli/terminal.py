@@ -5,10 +5,12 @@ All commands write through here what comes from outside: a server's error text, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import io
 import os
 import sys
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 from urllib.parse import urlsplit
 
 import click
@@ -18,6 +20,48 @@ from newswire.redact import printable, without_userinfo
 
 INTERRUPTED: Final = 130
 """The status of a command that Ctrl-C ended before its end."""
+
+
+def standard_streams() -> None:
+    """Make the standard streams fit for commands. Called once, before a command runs.
+
+    A stream that the shell has closed leads nowhere: Python has None in its place, and the next file that is opened
+    would get its number, and whatever a child writes. A message on standard error that can't be written, because the
+    disk is full or its reader is gone, is lost, and changes nothing about what the command does.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # its number is the lowest that is free
+            os.set_inheritable(nowhere, nowhere == number)
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8", closefd=False))
+    below = sys.stderr.buffer  # a raw file itself, if PYTHONUNBUFFERED is set
+    if type(getattr(below, "raw", below)) is io.FileIO:  # a console of Windows is another
+        messages = io.BufferedWriter(_Lossy(sys.stderr.fileno(), "wb", closefd=False))
+        sys.stderr = io.TextIOWrapper(messages, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+
+
+class _Lossy(io.FileIO):
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        with contextlib.suppress(OSError):
+            return super().write(data) or size
+        return size
+
+
+def echo_done(text: str, done: str, status: int = 1) -> None:
+    """Print the result of work that is done, and can't be undone if the output can't be written.
+
+    Args:
+        text: for standard output.
+        done: says what is done, for standard error.
+        status: of the command, then.
+    """
+    try:
+        click.echo(text)
+    except OSError as error:
+        discard(sys.stdout)
+        click.echo(f"newswire: {printable(done)}, but the output can't be written: {reason(error)}", err=True)
+        raise SystemExit(status) from None
 
 
 def wants_colours() -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 import click
 
 from newswire.cli.options import Duration
+from newswire.cli.terminal import echo_done
 from newswire.errors import InvalidChannel
 from newswire.extras import Extra
 from newswire.log.channels import check_pattern
@@ -173,4 +174,7 @@ def key(sub: str, publish: tuple[str, ...], subscribe: tuple[str, ...], admin: b
             add_line(file, line)
         except OSError as error:
             raise click.ClickException(f"{file} can't be written: {(error.strerror or str(error)).lower()}") from None
-    click.echo(made)
+    if file is None:
+        click.echo(made)
+    else:
+        echo_done(made, f"{file} has the line of a key that is lost now (take it out, and make another)")

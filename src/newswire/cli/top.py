@@ -271,11 +271,16 @@ def _json(answer: httpx2.Response, names: Set[str]) -> Any:
     raise _Refused(str(detail or f"{url} answers {answer.status_code}, as no newswire server does"))
 
 
+class _Pipe(Console):
+    def on_broken_pipe(self) -> None:  # rich's own ends with status 1, which says something else
+        raise BrokenPipeError
+
+
 def _print(
     client: httpx2.Client, url: str, query: dict[str, str], snapshot: ServerSnapshot, again: float | None
 ) -> None:
     """Print pictures one after the other; one, if `again` is None."""
-    console = Console(no_color=not wants_colours(), highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
+    console = _Pipe(no_color=not wants_colours(), highlight=False, width=None if sys.stdout.isatty() else _PIPE_WIDTH)
     try:
         while True:
             console.print(view(snapshot))

@@ -10,8 +10,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from typing import Any
 
 from newswire.redact import without_secrets
+
+
+class LossyHandler(logging.StreamHandler[Any]):
+    """Loses a line that can't be written. Python shows a traceback in its place: one for each request, on a full disk."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.handleError`."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 class CutShort(logging.Filter):
