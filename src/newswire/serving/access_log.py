@@ -17,7 +17,7 @@ from newswire.redact import without_secrets
 
 
 class LossyHandler(logging.StreamHandler[Any]):
-    """Loses a line that can't be written. Python shows a traceback in its place: one for each request, on a full disk."""
+    """Loses a line that can't be written. Python shows a traceback instead: one for each request, on a full disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.handleError`."""
