@@ -262,6 +262,29 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert len(set(run.stdout.split())) == 2
 
 
+def test_a_hub_that_was_closed_before_the_fork_works(tmp_path: Path) -> None:
+    """Its threads have closed it for their own process only, in which it stays closed."""
+    code = """
+import os, sys
+from newswire import Hub
+from newswire.errors import Closed
+hub = Hub(sys.argv[1])
+hub.sync.publish("a", "parent")
+hub.sync.close()
+child = os.fork()
+if child == 0:
+    os._exit(hub.sync.publish("a", "child").offset)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+try:
+    hub.sync.publish("a", "late")
+except Closed:
+    print("closed")
+"""
+    arguments = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/log.db"]
+    run = subprocess.run(arguments, check=True, timeout=60, stdout=subprocess.PIPE, text=True)
+    assert run.stdout == "closed\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("url", ["memory://", "sqlite:///{folder}/log.db"])
 def test_a_script_need_not_close_its_hub(url: str, tmp_path: Path) -> None:

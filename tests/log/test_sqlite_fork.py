@@ -259,6 +259,27 @@ asyncio.run(main())
     assert set(await stored(path)) == {"x"}
 
 
+async def test_a_fork_that_python_is_not_told_of(tmp_path: Path) -> None:
+    """As uWSGI's: the child is refused the file, and another file works in it."""
+    path = tmp_path / "log.db"
+    program = """
+import ctypes
+loop = asyncio.SelectorEventLoop(selectors.PollSelector())  # shares no epoll with the child
+log = SqliteLog(path)
+loop.run_until_complete(log.append([("a", Event("1"))]))
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    assert refused(attempt(path))
+    assert attempt(path.with_name("other.db")) == [1]
+    os._exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+loop.run_until_complete(log.append([("a", Event("2"))]))
+loop.run_until_complete(log.close())
+"""
+    run(program, path)
+    assert await stored(path) == ["1", "2"]
+
+
 def test_children_that_use_what_their_parent_has_made(tmp_path: Path) -> None:
     """A log that was made before the forks has one keeper of its retention among all children, not one in each."""
     program = """

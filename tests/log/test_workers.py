@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx2
 import pytest
@@ -128,4 +129,31 @@ def test_signs(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["gunicorn", *arguments])
+    assert workers() == found
+
+
+@pytest.mark.parametrize(
+    ("command", "found"),
+    [
+        (["/usr/bin/celery", "-A", "tasks", "worker", "-c1"], "celery"),
+        (["/site-packages/celery/__main__.py", "-A", "tasks", "worker"], "celery"),
+        (["/usr/bin/celery", "-A", "tasks", "beat"], None),
+        (["/usr/bin/rq", "worker-pool", "-n", "2"], "rq"),
+        (["/usr/bin/rq", "info"], None),
+        (["/usr/bin/dramatiq", "tasks"], "dramatiq"),
+        (["app.py", "worker"], None),
+    ],
+)
+def test_signs_of_job_queues(monkeypatch: pytest.MonkeyPatch, command: list[str], found: str | None) -> None:
+    """A worker that Celery, RQ or Dramatiq has started is none that readers are connected to."""
+    monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
+    monkeypatch.setattr(sys, "argv", command)
+    assert workers() == found
+
+
+@pytest.mark.parametrize(("processes", "found"), [(1, None), (2, "uWSGI")])
+def test_signs_of_uwsgi(monkeypatch: pytest.MonkeyPatch, processes: int, found: str | None) -> None:
+    """The module that it makes in its workers says how many they are."""
+    monkeypatch.delenv("SERVER_SOFTWARE", raising=False)
+    monkeypatch.setitem(sys.modules, "uwsgi", SimpleNamespace(numproc=processes))  # type: ignore[arg-type]
     assert workers() == found

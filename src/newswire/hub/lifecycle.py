@@ -74,7 +74,7 @@ class Lifecycle:
         self._closing: list[Callable[[], Awaitable[None]]] = []
         # Calls of threads.
         self._lock = native.lock()  # held where a call is given to an event loop, and where that changes
-        self._closed_for_threads = False  # threads that come late don't open the hub again
+        self._closed_for_threads = 0  # the process whose threads closed it: those that come late don't open it again
         self._background: asyncio.AbstractEventLoop | None = None  # of the background thread, while there is one
         self._thread: native.Thread
         self._thread_pid = 0  # the process that the thread belongs to
@@ -119,7 +119,8 @@ class Lifecycle:
         if self._pid is not None and self._pid != os.getpid():
             raise RuntimeError(
                 f"this hub was opened in process {self._pid}, of which {os.getpid()} is a fork: open hubs after the "
-                "fork, one in each process (with gunicorn --preload, a pool or a daemon: publish nothing before)"
+                "fork, one in each process (with gunicorn --preload, a pool or a daemon: publish nothing before, or "
+                "close the hub before the fork)"
             )
 
     def is_open_here(self) -> bool:
@@ -305,7 +306,7 @@ class Lifecycle:
         """Close the hub, and the background thread if there is one. Idempotent."""
         if not self.closed:
             self.call_from_thread(self.close, timeout)
-        self._closed_for_threads = True
+        self._closed_for_threads = os.getpid()
         self._end_thread()
 
     def _at_exit(self) -> None:
@@ -363,9 +364,9 @@ class Lifecycle:
 
     def _check_thread(self) -> None:
         self.check_process()
-        if self.closed and (self._closed_for_threads or not self._loop_is_gone()):
+        if self.closed and (self._closed_for_threads == os.getpid() or not self._loop_is_gone()):
             raise Closed("the hub is closed")
-        self._closed_for_threads = False
+        self._closed_for_threads = 0
         if _in_event_loop():
             raise RuntimeError(
                 "hub.sync would block the event loop that runs in this thread: await the hub's own method instead"

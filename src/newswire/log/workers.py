@@ -1,4 +1,4 @@
-"""A log in memory in one of several workers of a server, which share no memory.
+"""A log in memory in one of several workers of a server or a job queue, which share no memory.
 
 It would be one log for each worker: an event would reach the readers of one, and those of the others would never learn
 of it. Nothing would fail, so the hub refuses to open such a log. No server says in one way how many workers it has;
@@ -17,6 +17,7 @@ from typing import Any, Final
 from newswire.log.log import Log
 
 _SERVERS: Final = frozenset({"uvicorn", "gunicorn", "hypercorn", "granian", "fastapi", "newswire"})
+_QUEUES: Final = {"celery": "worker", "rq": "worker", "dramatiq": ""}  # and the command that starts their workers
 _FLAG: Final = re.compile(r"(?:^|\s)(?:--workers[= ]|-w[= ]?)(\d{1,4})(?=\s|$)")
 
 
@@ -36,7 +37,11 @@ def refuse_if_not_shared(log: Log) -> None:
 
 
 def workers() -> str | None:
-    """The server that this process is one of several workers of; None if there is no sign of others."""
+    """The server or job queue that this process is one of several workers of; None if there is no sign of others."""
+    if getattr(sys.modules.get("uwsgi"), "numproc", 1) > 1:  # a module that uWSGI makes in its workers
+        return "uWSGI"
+    if (queue := _job_queue()) is not None:
+        return queue
     if os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn"):
         siblings = getattr(getattr(sys.modules.get("gunicorn.arbiter"), "Arbiter", None), "WORKERS", {})
         return "gunicorn" if siblings or _asked_for(os.environ.get("GUNICORN_CMD_ARGS", "")) > 1 else None
@@ -50,6 +55,14 @@ def workers() -> str | None:
         return module if number > 1 and not getattr(config, "should_reload", False) else None
     server = Path(sys.argv[0]).name
     return server if server in _SERVERS and _asked_for("") > 1 else None
+
+
+def _job_queue() -> str | None:
+    """The job queue whose worker this is, by the command that was given: readers are in other processes."""
+    program = Path(sys.argv[0])
+    name = program.parent.name if program.name == "__main__.py" else program.stem
+    command = _QUEUES.get(name)
+    return name if command is not None and any(word.startswith(command) for word in sys.argv[1:]) else None
 
 
 def _asked_for(more: str) -> int:

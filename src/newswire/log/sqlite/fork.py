@@ -9,6 +9,7 @@ that the child stores events in. Nothing that a program can do in the child repa
 * The child leaves what it inherited as it is, for ever: closing a connection would touch the parent's file.
 * A fork waits until no thread of a log is in the middle of something, so that the child gets no lock of SQLite's that
   no one will release: logs on other files work in the child.
+* A program in C (uWSGI) may fork without telling Python. Its child notices at the first use.
 
 A file that is not open at the fork is not concerned: make the log before the fork, and use it in the child first.
 """
@@ -35,14 +36,19 @@ _PATIENCE: Final = 1.0
 
 
 class _State:
-    """What is open in this process."""
+    """What is open in one process, whose parent had open what `before` says."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: _State | None = None) -> None:
+        self.pid = os.getpid()
         self.lock = native.lock()
+        self.children: dict[int, _State] = {}  # of a fork that Python was not told of, by process: at most one here
         self.connections: dict[int, tuple[sqlite3.Connection, Identity]] = {}
         self.descriptors: set[int] = set()
         self.working: weakref.WeakSet[Working] = weakref.WeakSet()
         self.carried: dict[Identity, int] = {}  # files that were open at a fork, and in which process
+        if before is not None:
+            opened = {identity: before.pid for _, identity in before.connections.values()}
+            self.carried = before.carried | opened
 
 
 class Working:
@@ -54,12 +60,25 @@ class Working:
 
     def __init__(self) -> None:
         self.lock: Any = native.lock()
-        with _state.lock:
-            _state.working.add(self)
+        state = _here()
+        with state.lock:
+            state.working.add(self)
 
 
 _state = _State()
 _forking = threading.local()
+
+
+def _here() -> _State:
+    """What is open in this process, also if it was forked without a word to Python."""
+    before = _state
+    if before.pid == os.getpid():
+        return before
+    made = _State(before)
+    found = before.children.setdefault(made.pid, made)  # several threads may come here at once
+    if found is made:
+        _begin(before, made)
+    return found
 
 
 def connect(path: str, patience: float) -> tuple[sqlite3.Connection, Identity]:
@@ -74,7 +93,8 @@ def connect(path: str, patience: float) -> tuple[sqlite3.Connection, Identity]:
     """
     with suppress(ImportError):
         import ctypes  # noqa: F401 - so that the child of a fork need not: see `_leak`
-    with _state.lock:  # between this and the next fork the connection is known
+    state = _here()
+    with state.lock:  # between this and the next fork the connection is known
         _make(path)
         with suppress(OSError):
             check_not_carried(path)
@@ -90,7 +110,7 @@ def connect(path: str, patience: float) -> tuple[sqlite3.Connection, Identity]:
         except OSError:
             connection.close()
             raise
-        _state.connections[id(connection)] = (connection, identity)
+        state.connections[id(connection)] = (connection, identity)
         return connection, identity
 
 
@@ -98,8 +118,9 @@ def close(connection: sqlite3.Connection) -> None:
     """Close a connection that `connect` has opened."""
     with suppress(sqlite3.Error):
         connection.close()
-    with _state.lock:
-        _state.connections.pop(id(connection), None)
+    state = _here()
+    with state.lock:
+        state.connections.pop(id(connection), None)
 
 
 def open_descriptor(path: str, flags: int = os.O_RDONLY) -> int:
@@ -108,16 +129,18 @@ def open_descriptor(path: str, flags: int = os.O_RDONLY) -> int:
     Args:
         flags: of `os.open`. A file that is made is its owner's only.
     """
-    with _state.lock:
+    state = _here()
+    with state.lock:
         descriptor = os.open(path, flags | posix.OPEN, 0o600)
-        _state.descriptors.add(descriptor)
+        state.descriptors.add(descriptor)
         return descriptor
 
 
 def close_descriptor(descriptor: int) -> None:
     """Close what `open_descriptor` has opened."""
-    with _state.lock:
-        _state.descriptors.discard(descriptor)
+    state = _here()
+    with state.lock:
+        state.descriptors.discard(descriptor)
         os.close(descriptor)
 
 
@@ -126,7 +149,7 @@ def descriptor_of(file: Identity) -> int | None:
 
     It is SQLite's: read at a place, never close it. The caller has a connection that keeps it open.
     """
-    with _state.lock:  # nothing here opens such a file meanwhile
+    with _here().lock:  # nothing here opens such a file meanwhile
         return next(_descriptors(file), None)
 
 
@@ -140,9 +163,10 @@ def kept_closed(path: str) -> Iterator[bool]:
     Raises:
         OSError: there is no such file.
     """
-    with _state.lock:
+    state = _here()
+    with state.lock:
         database = identity_of(path)
-        ours = any(identity == database for _, identity in _state.connections.values())
+        ours = any(identity == database for _, identity in state.connections.values())
         yield not ours and not _is_open(database)
 
 
@@ -170,8 +194,9 @@ def check_not_carried(path: str) -> None:
         LogUnavailable: it was.
         OSError: there is none.
     """
-    if _state.carried:
-        parent = _state.carried.get(identity_of(path))
+    carried_over = _here().carried
+    if carried_over:
+        parent = carried_over.get(identity_of(path))
         if parent is not None:
             raise carried(path, parent)
 
@@ -206,9 +231,9 @@ def _make(path: str) -> None:
 
 def _before() -> None:
     give_up = time.monotonic() + _PATIENCE
-    _forking.pid = os.getpid()
     _forking.held = []
-    locks = [_state.lock, *(working.lock for working in _state.working)]
+    state = _here()
+    locks = [state.lock, *(working.lock for working in state.working)]
     for lock in locks:
         if lock.acquire(timeout=max(give_up - time.monotonic(), 0)):
             _forking.held.append(lock)
@@ -221,15 +246,19 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    _begin(_state, _State(_state))
+    _after_in_parent()
+
+
+def _begin(before: _State, state: _State) -> None:
+    """Begin in the child of a fork, and leave what its parent had open as it is."""
     global _state
-    before, _state = _state, _State()
-    _state.carried = before.carried | {identity: _forking.pid for _, identity in before.connections.values()}
     for connection, _ in before.connections.values():
         _leak(connection)
     for descriptor in before.descriptors:
         with suppress(OSError):
             os.close(descriptor)  # else the child would hold its parent's lock
-    _after_in_parent()
+    _state = state
 
 
 def _leak(connection: sqlite3.Connection) -> None:
