@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any, Final
 
 from newswire.errors import InvalidChannel
+from newswire.validate import check_list
 
 MAX_CHANNEL_BYTES: Final = 255  # fits a NATS subject, a Redis key and an index row without a second thought
 _MAX_TOKEN: Final = 80  # bytes of a token that `channel` makes: three fit a name
@@ -209,6 +210,7 @@ class Channels:
         """
         if isinstance(channels, str):
             raise TypeError(f"channels is a list of names and patterns, not {str(channels)!r:.60}")
+        check_list("channels", channels)
         names: set[str] = set()
         patterns: set[str] = set()
         for each in channels:

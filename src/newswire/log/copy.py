@@ -21,6 +21,7 @@ from newswire.errors import EpochChanged, LimitExceeded, LogError, LogUnavailabl
 from newswire.log.engine import Copied, Entry, Losses, Page, Span
 from newswire.log.log import Log
 from newswire.log.retry import Retry
+from newswire.validate import check_flag, check_kind
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -85,6 +86,11 @@ async def copy(
         LimitExceeded: the target's engine can't store an event that large.
         LogUnavailable: a log can't be reached.
     """
+    check_kind("source", source, Log)
+    check_kind("target", target, Log)
+    check_flag("resume", resume)
+    if until is not None:
+        check_kind("until", until, asyncio.Event)
     copier = _Copier(source, target, on_progress)
     await copier.begin(resume)
     retry = Retry()

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any, Final, TypeVar
 
 from newswire.errors import Closed, EpochChanged, LogError, LogUnavailable
+from newswire.log.arguments import BatchCheck, check_names, check_page
 from newswire.log.channels import Channels
 from newswire.log.engine import (
     Batch,
@@ -34,9 +35,9 @@ from newswire.log.engine import (
 from newswire.log.failures import as_log_error, as_unavailable
 from newswire.log.follower import Follower
 from newswire.log.histogram import LOG_BOUNDS, Histogram
-from newswire.log.position import Position
-from newswire.log.submissions import BatchCheck, Submissions, stored_as, why_not, wrong_number
-from newswire.validate import shown
+from newswire.log.position import Position, check_offset
+from newswire.log.submissions import Submissions, stored_as, why_not, wrong_number
+from newswire.validate import check_kind, check_list, shown
 from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")
@@ -50,7 +51,8 @@ class Log:
     """The events of all channels, stored in one order. Use it from one event loop at a time.
 
     A log opens itself at the first call that needs it. All methods raise `LogUnavailable` when the storage can't be
-    used now, `LogCorrupt` when it is damaged, `Closed` after `close`.
+    used now, `LogCorrupt` when it is damaged, `Closed` after `close`. Arguments of another kind are a `TypeError` or a
+    `ValueError`, and change nothing.
 
     Args:
         engine: what stores the events.
@@ -76,6 +78,7 @@ class Log:
         self._closed = False
         check = BatchCheck(engine.limits, engine.known)
         self._check = check.check
+        self._check_copied = check.check_copied
         self._submissions = Submissions(engine, check, self.append_seconds, self._answered)
         self._tails: set[_Tail] = set()
         self._failed = False  # nothing was stored by what was appended last
@@ -135,6 +138,7 @@ class Log:
         Returns:
             the events' positions; None if the condition does not hold, and nothing was stored.
         """
+        check_kind("condition", condition, Condition)
         return await self._append(Batch(events, condition, token))
 
     async def _append_one(self, channel: str, event: Event) -> Position:
@@ -145,7 +149,6 @@ class Log:
     async def _append(self, batch: Batch) -> list[Position] | None:
         if self._immediate:
             return self._append_now(batch)
-        batch.events = list(batch.events)  # the caller's may change meanwhile
         return await self._submissions.append(batch)
 
     def _append_now(self, batch: Batch) -> list[Position] | None:
@@ -164,8 +167,15 @@ class Log:
         batch is stored, and `on_done` is not called."""
         if self._closed:
             raise Closed("the log is closed")
+        check_list("batches", batches)
+        if not callable(on_done):
+            raise TypeError(f"on_done is a function that is called with the outcomes, not {shown(on_done)}")
         for batch in batches:
+            if type(batch) is not Batch:
+                check_kind("batch", batch, Batch)
             self._check(batch)
+            if not batch.events:
+                raise ValueError("a batch has at least one event")
         if not batches:
             on_done([], "")
         elif self._immediate:
@@ -237,8 +247,10 @@ class Log:
             Closed: the log was closed.
         """
         self._check_open()
+        check_kind("channels", channels, Channels)
+        limit = check_page(after, limit, epoch)
         began = perf_counter()
-        page = await self._ask(self.engine.read(channels, after, max(limit, 1)), self.limits.answer_seconds)
+        page = await self._ask(self.engine.read(channels, after, limit), self.limits.answer_seconds)
         self.read_seconds.observe(perf_counter() - began)
         if epoch is not None and page.epoch != epoch:
             raise EpochChanged(page.epoch)
@@ -247,6 +259,9 @@ class Log:
     async def newest(self, channels: Sequence[str]) -> list[Entry | None]:
         """The newest kept event of each channel; None where there is none."""
         self._check_open()
+        check_list("channels", channels)
+        channels = list(channels)
+        check_names(channels)
         return await self._ask(self.engine.newest(channels), self.limits.answer_seconds)
 
     def stored(self, epoch: str) -> int:
@@ -277,6 +292,12 @@ class Log:
             Exception: what `on_entries` raises ends the tail, which raises it.
         """
         self._check_open()
+        check_offset("after", after)
+        check_kind("epoch", epoch, str)
+        if not callable(on_entries):
+            raise TypeError(f"on_entries is a function that is called with new entries, not {shown(on_entries)}")
+        if channels is not None:
+            check_kind("channels", channels, Channels)
         tail = _Tail(self, on_entries)
         tail.task = asyncio.create_task(
             self.engine.tail(after, epoch, tail.take, channels), name=f"newswire tail of {self.engine}"
@@ -308,6 +329,8 @@ class Log:
         Raises:
             EpochChanged, TrimmedAway: see `tail`.
         """
+        if after is not None:
+            check_offset("after", after)
         return Follower(self, after)
 
     # -- the rest
@@ -319,6 +342,10 @@ class Log:
             how many events were removed.
         """
         self._check_open()
+        check_kind("cuts", cuts, Mapping)
+        check_names(cuts)
+        for offset in cuts.values():
+            check_offset("the end of a cut", offset)
         return await self._ask(self.engine.drop(dict(cuts)), self.limits.answer_seconds) if cuts else 0
 
     async def trim(self) -> int:
@@ -353,7 +380,8 @@ class Log:
             EpochChanged: the log has another epoch than `epoch`.
         """
         self._check_open()
-        page = await self._ask(self.engine.scan(max(after, 0), max(limit, 1)), self.limits.answer_seconds)
+        limit = check_page(after, limit, epoch)
+        page = await self._ask(self.engine.scan(max(after, 0), limit), self.limits.answer_seconds)
         if epoch is not None and page.epoch != epoch:
             raise EpochChanged(page.epoch)
         return page
@@ -368,8 +396,10 @@ class Log:
 
         Raises:
             LogError: this log has other events, or is in use.
+            TypeError, ValueError: an entry is none, or they are not in order; nothing was stored.
         """
         self._check_open()
+        self._check_copied(copied)
         await self._ask(self.engine.restore(copied), None)
 
     async def close(self) -> None:

@@ -19,11 +19,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from newswire.errors import InvalidPosition, LogCorrupt
-from newswire.validate import shown
+from newswire.validate import is_whole, shown
 
 _TEXT: Final = re.compile(r"([0-9a-z]{1,32})-(0|[1-9][0-9]{0,18})", re.ASCII)
 _ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no look-alikes
 MAX_OFFSET: Final = 2**63 - 1  # what SQLite, Redis, JetStream and PostgreSQL can all count to
+
+
+def check_offset(name: str, value: object) -> None:
+    """Check that an argument is an offset. Less than 0 is allowed: it is before all events.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not is_whole(value) or value > MAX_OFFSET:
+        raise ValueError(f"{name} is an offset, a whole number up to 2**63 - 1, not {shown(value)}")
 
 
 class Position(str):

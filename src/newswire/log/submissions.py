@@ -1,21 +1,28 @@
 """Batches on their way to an engine: checked, then those of one pass of the event loop together, in bounded groups.
 
-Checking is for all engines. Gathering, and a deadline for the answer, are for engines that answer later. One that calls
-back before its `submit` returns goes to `Log` itself.
+Gathering, and a deadline for the answer, are for engines that answer later. One that calls back before its `submit`
+returns goes to `Log` itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 from typing import Final, TypeAlias
 
-from newswire.errors import Closed, InvalidEvent, LimitExceeded, LogError, LogUncertain
-from newswire.log.channels import check_channel
-from newswire.log.engine import Batch, Engine, EngineLimits, Known, OnDone, Outcome
+from newswire.errors import Closed, LogError, LogUncertain
+from newswire.log.arguments import BatchCheck
+from newswire.log.engine import (
+    Batch,
+    Engine,
+    EngineLimits,
+    Known,
+    OnDone,
+    Outcome,
+)
 from newswire.log.failures import as_log_error, own_copy
 from newswire.log.histogram import Histogram
 from newswire.log.position import KnownPosition, Position, positions
@@ -23,73 +30,7 @@ from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
-_NAMES_KNOWN: Final = 100_000  # channel names whose check is remembered
-_TOKEN_CHARACTERS: Final = 256
 _SMALL: Final = 65_536  # bytes: a larger single event is a batch of its own
-
-
-class BatchCheck:
-    """Checks batches.
-
-    Args:
-        limits: the engine's.
-        known: names of channels that need no other check; None: those that were checked are remembered here.
-    """
-
-    def __init__(self, limits: EngineLimits, known: Container[str] | None) -> None:
-        self._limits = limits
-        self._checked: set[str] = set()
-        self._known: Container[str] = self._checked if known is None else known
-        self._most = limits.event_bytes
-        self._no_nul = not limits.nul
-        # Whether an event that may be stored may be stored alone.
-        self._alone = limits.batch_bytes is None or limits.batch_bytes >= limits.event_bytes
-
-    def check(self, batch: Batch) -> None:
-        """Raise what `Log.append` raises for it; else set `Batch.sizes` and `Batch.size`."""
-        check = self.check_event
-        batch.sizes = sizes = [check(channel, event) for channel, event in batch.events]
-        batch.size = sum(sizes)
-        if len(sizes) > 1 or not self._alone or batch.token is not None:
-            self._check_whole(batch)
-
-    def check_event(self, channel: str, event: Event) -> int:
-        """The UTF-8 bytes of an event's data; raises what `Log.append` raises for it."""
-        if type(channel) is not str or channel not in self._known:
-            self._check_channel(channel)
-        data, _, id_, retry, _ = event
-        if id_ is not None or retry is not None or (self._no_nul and "\0" in data):
-            raise _not_stored(event)
-        size = len(data) if data.isascii() else len(data.encode())
-        if size > self._most:
-            hint = "store it elsewhere and publish where it is"
-            raise LimitExceeded("an event's size in bytes", limit=self._most, actual=size, hint=hint)
-        return size
-
-    def _check_channel(self, channel: str) -> None:
-        check_channel(channel)
-        checked = self._checked
-        if self._known is checked:
-            if len(checked) >= _NAMES_KNOWN:
-                checked.clear()
-            checked.add(str(channel))
-
-    def _check_whole(self, batch: Batch) -> None:
-        limits, sizes = self._limits, batch.sizes
-        if limits.batch_events is not None and len(sizes) > limits.batch_events:
-            raise LimitExceeded("the number of events in a batch", limit=limits.batch_events, actual=len(sizes))
-        if limits.batch_bytes is not None and batch.size > limits.batch_bytes:
-            raise LimitExceeded("a batch's size in bytes", limit=limits.batch_bytes, actual=batch.size)
-        if batch.token is not None and not 0 < len(batch.token) <= _TOKEN_CHARACTERS:
-            raise ValueError(f"a token has 1 to {_TOKEN_CHARACTERS} characters, not {len(batch.token)}")
-
-
-def _not_stored(event: Event) -> InvalidEvent:
-    if event.id is not None:
-        return InvalidEvent("id", "the log gives events their ids: publish without one")
-    if event.retry is not None:
-        return InvalidEvent("retry", "retry is a setting of a stream and is not stored: publish without it")
-    return InvalidEvent("data", "this log can't store the character NUL: publish without it")
 
 
 class _Singles(Batch):
@@ -173,9 +114,12 @@ class Submissions:
         """
         if self.closed:
             raise Closed("the log is closed")
+        given = batch.events
         self._check(batch)
         stored: asyncio.Future[list[Position] | None] = asyncio.get_running_loop().create_future()
         if batch.events:
+            if batch.events is given:
+                batch.events = list(given)  # the caller's may change meanwhile
             self._gather(batch, stored)
             self._singles = None  # what comes after it is stored after it
         else:

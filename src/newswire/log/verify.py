@@ -19,6 +19,7 @@ from newswire.errors import InvalidChannel
 from newswire.log.channels import Channels, check_channel
 from newswire.log.engine import Entry, Page, Span
 from newswire.log.log import Log
+from newswire.validate import check_kind
 
 _PAGE: Final = 1000
 _BREAKS: Final = re.compile(r"[\r\n\0]")
@@ -65,6 +66,7 @@ async def verify(log: Log, on_progress: Callable[[int], object] = lambda offset:
         EpochChanged: the log began another life meanwhile: try again.
         LogError: the engine can't be read as a whole.
     """
+    check_kind("log", log, Log)
     report = VerifyReport(await log.span())
     _check_lives(report)
     offsets = await _whole(log, report, on_progress)

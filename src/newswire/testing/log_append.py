@@ -208,7 +208,7 @@ class ConditionTests(LogTests):
     async def test_each_batch_is_judged_after_the_one_before(self, log: Log) -> None:
         """Of two batches of one call that claim the same channel the first is stored; others are not held back."""
         first, second = (Batch([("claim", Event(name))], Condition("claim", 0)) for name in ("first", "second"))
-        other = Batch([("else", Event("other"))], Condition("unheard of", 0))
+        other = Batch([("else", Event("other"))], Condition("unheard.of", 0))
         assert [result is None for result in await submit(log, first, second, other)] == [
             False,
             True,
