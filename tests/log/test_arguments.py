@@ -27,7 +27,7 @@ PLACE = Position("abc", 1)
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def log(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Log]:
-    """One that has an event: of an engine that answers at once, and of one that answers later."""
+    """It has an event. One engine answers at once, the other later."""
     log = open_log("memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/a.db")
     await log.append([X])
     yield log
