@@ -12,7 +12,7 @@ QUICK_WORKERS ?= 4
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: js dist audit demo cluster page docs images test test-all delivery-versions quick check bench clean fuzz rolling setup \
-        check-types check-text check-collect
+        check-types check-text check-collect quick-tests
 
 setup: $(VENV)/.ready
 
@@ -66,7 +66,10 @@ test: setup            ## static checks, then the whole suite on real servers an
 test-all: setup         ## the whole suite on Python 3.11 to 3.14, each in an environment of its own
 	bash scripts/test_all.sh
 
-quick: setup check     ## the inner loop: static checks, and the fast tests of every floor
+quick: setup           ## the inner loop: the fast tests of every floor, and static checks beside them
+	$(MAKE) -j3 check-types check-text quick-tests
+
+quick-tests: setup
 	$(BIN)/python -m pytest -q -n $(QUICK_WORKERS) -m "not slow and not outside"
 
 delivery-versions: setup   ## delivery's tests on the oldest and newest uvicorn and Starlette, with delivery/fast and without

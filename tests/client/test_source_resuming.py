@@ -65,6 +65,7 @@ def test_the_rest_of_a_query_stays_as_it_is(face: Face, query: str, wanted: str)
     assert [request.target for request in server.requests] == [f"/events{url}", f"/events?{wanted}"]
 
 
+@pytest.mark.slow
 @given(rest=st.text("ab=&%+;/?:@é~-_.4F", max_size=30), id=st.text(min_size=1), name=st.sampled_from(["after", "a b"]))
 def test_any_query_keeps_all_but_its_own_parameter(rest: str, id: str, name: str) -> None:
     """And the cursor is the only one of its name, as it was given."""

@@ -29,6 +29,7 @@ class Full(msgspec.Struct, rename="camel"):
     maybe: int | msgspec.UnsetType = msgspec.UNSET
 
 
+@pytest.mark.slow
 def test_the_document_is_a_schema_and_every_published_event_fits_it(jsonschema: Any) -> None:
     """Event and data together, for each kind of type."""
     document = json_schema(events)
