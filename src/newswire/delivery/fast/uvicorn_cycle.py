@@ -72,7 +72,7 @@ else:  # `missing` finds what a uvicorn lacks
 class Cycle(RequestResponseCycle):
     """A request and its response, whose connection may be lent. For uvicorn the response is complete then."""
 
-    lent = False  # its connection serves a stream now
+    lent: bool = False  # its connection serves a stream now
     stream_over: asyncio.Event | None = None  # set in the end, if somebody waits for that
 
     async def receive(self) -> Any:
