@@ -2,7 +2,7 @@
 
 import type { Raw } from "./decoder.ts";
 import { compare, plain, type Head, type Message, type Term } from "./messages.ts";
-import { fetchSource, type Transport } from "./source.ts";
+import { fetchSource, now, type Transport } from "./source.ts";
 import type { ConnectOptions } from "./types.ts";
 
 const SETTLED = 1000; // ms after its opening, in which a stream that has a past has shown it
@@ -36,7 +36,7 @@ export function lead({ name, address, options }: Group, { tab, channels: own, cu
   let batch: Raw[] = [];
   let batched = false;
   let missing: string[] = []; // tabs that have not said where they are
-  let until = Date.now() + JOINING;
+  let until = now() + JOINING;
 
   function tell(message: Message): void {
     if (stopped) return;
@@ -44,7 +44,7 @@ export function lead({ name, address, options }: Group, { tab, channels: own, cu
   }
 
   function show(): void {
-    const past = known.past || (head && Date.now() - headAt > SETTLED) ? known.past : null;
+    const past = known.past || (head && now() - headAt > SETTLED) ? known.past : null;
     const hidden = !!globalThis.document?.hidden; // a worker is never hidden
     tell({ is: "lead", term: mine, ready: !!source, reading, past, lives: known.lives, channels, cursor: at, head, hidden });
   }
@@ -71,7 +71,7 @@ export function lead({ name, address, options }: Group, { tab, channels: own, cu
       opened({ url, status, headers }) {
         if (!current) return;
         head = { url, status, headers: [...headers] };
-        headAt = Date.now();
+        headAt = now();
         show();
       },
       event(event) {
@@ -149,7 +149,7 @@ export function lead({ name, address, options }: Group, { tab, channels: own, cu
   // The tabs that there are say where they are, all but a frozen one. Pings tell the time too: in a hidden tab a timer
   // may be a minute late.
   function go(): boolean {
-    if (stopped || source || (Date.now() < until && missing.some((one) => !tabs.has(one)))) return false;
+    if (stopped || source || (now() < until && missing.some((one) => !tabs.has(one)))) return false;
     read();
     return true;
   }
@@ -159,7 +159,7 @@ export function lead({ name, address, options }: Group, { tab, channels: own, cu
     const { held = [] } = await navigator.locks.query();
     const names = held.map((lock) => lock.name ?? "").filter((one) => one.startsWith(`${name} `));
     missing = names.map((one) => one.slice(name.length + 1));
-    until = Date.now() + JOINING;
+    until = now() + JOINING;
     if (!go()) setTimeout(go, JOINING);
   }
 

@@ -19,7 +19,7 @@
 import type { Raw } from "./decoder.ts";
 import { lead, type Known, type Leader } from "./leader.ts";
 import { compare, failed, VERSION, type Message, type Stream, type Term } from "./messages.ts";
-import { absolute, fetchSource, type Sink, type Transport } from "./source.ts";
+import { absolute, fetchSource, now, type Sink, type Transport } from "./source.ts";
 import type { ConnectOptions, Opened } from "./types.ts";
 
 const TICK = 200; // ms between two looks
@@ -56,7 +56,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
   let open = false;
   let opens = 0;
   let closed = false;
-  let heard = Date.now(); // from the leader
+  let heard = now(); // from the leader
   let asked = 0;
   let hasty = 0; // a visible tab waits no longer for a hidden leader that is not connected
   let channel: BroadcastChannel | undefined;
@@ -95,7 +95,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
         join();
       }
     }
-    heard = Date.now();
+    heard = now();
     if (message.is === "closed") return finish(message.failure && failed(message.failure));
     if (message.is === "lead") {
       const { head, hidden } = message;
@@ -105,7 +105,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
       if (!covered()) admitted = false; // the leader took this tab for gone
       admit();
       if (admitted && head) opened({ ...head, headers: new Headers(head.headers) });
-      hasty = !head && hidden ? hasty || Date.now() : 0;
+      hasty = !head && hidden ? hasty || now() : 0;
     } else if (message.is === "events") {
       stream = { ...stream, cursor: message.cursor || stream.cursor };
       if (admitted) return take(message.events, message.cursor);
@@ -213,14 +213,14 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
 
   function look(): void {
     if (leader || closed) return;
-    const now = Date.now();
-    const silent = asked > heard && now - asked > ANSWER + Math.random() * 200;
-    if (silent || (hasty && !globalThis.document?.hidden && now - hasty > ANSWER)) {
-      heard = now; // once
+    const time = now();
+    const silent = asked > heard && time - asked > ANSWER + Math.random() * 200;
+    if (silent || (hasty && !globalThis.document?.hidden && time - hasty > ANSWER)) {
+      heard = time; // once
       hasty = 0;
       request(true);
-    } else if ((asked <= heard && now - heard > QUIET) || (held && stream.past === null)) {
-      asked = now;
+    } else if ((asked <= heard && time - heard > QUIET) || (held && stream.past === null)) {
+      asked = time;
       say({ is: "ping" });
     }
   }
@@ -281,7 +281,7 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     };
     navigator.locks.request(`${name} ${tab}`, { signal }, stay).catch(() => {});
     request();
-    heard = Date.now();
+    heard = now();
     ticking = setInterval(look, TICK);
   }
 

@@ -72,7 +72,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   function hear(): void {
-    heard = Date.now();
+    heard = now();
     late = false;
   }
 
@@ -85,12 +85,12 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   function check(): void {
     clearTimeout(timer);
     if (!limit) return;
-    const left = heard + limit - Date.now();
+    const left = heard + limit - now();
     // Far too late, the page itself was asleep: what came meanwhile is read first. But once only: the timers of a tab
     // that is hidden for long are always late.
     if (left < -SECOND && !late) {
       late = true;
-      heard = Date.now() - limit + SECOND;
+      heard = now() - limit + SECOND;
     } else if (left <= 0) return controller.abort(new SourceError("timeout", `${url}: nothing came for ${limit} ms`));
     timer = setTimeout(check, Math.min(Math.max(left, SECOND / 20), LONGEST));
   }
@@ -101,7 +101,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     const thawed = type === "resume";
     if (thawed ? !(repeatable || id || resumeUrl) : type !== "online" && globalThis.document?.hidden) return;
     hurry?.();
-    woken = Date.now();
+    woken = now();
     if (thawed || woken - heard > limit / 2) {
       heard = Math.min(heard, woken - limit + SECOND);
       check();
@@ -251,13 +251,13 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url || own).href));
       const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
       if (stream && (status === 200 || (status === 201 && post))) {
-        opened = Date.now();
+        opened = now();
         refused = undefined;
         sink.opened({ url: answer.url, status, headers, reconnected: opens++ > 0 });
         const bye = await read(answer);
         if (closed) return null;
         if (options.reconnect === false || !mayGoOn()) return finish(null), null;
-        if (Date.now() - opened > HEALTHY) failures = 0;
+        if (now() - opened > HEALTHY) failures = 0;
         // A goodbye gives each client its own time; else a thousand would come back at once.
         return [null, bye ? floor() : delay(), !bye];
       }
@@ -297,14 +297,14 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (!mayGoOn()) {
         return finish(new SourceError("not-resumable", `${error.message}, and nothing says from where to go on`, answer, "", cause)), null;
       }
-      failures = opened && Date.now() - opened > HEALTHY ? 0 : failures + 1;
+      failures = opened && now() - opened > HEALTHY ? 0 : failures + 1;
       return [error, delay(), true];
     }
   }
 
   async function run(): Promise<void> {
     while (!closed) {
-      const began = Date.now();
+      const began = now();
       const next = await attempt();
       if (!next || closed) return;
       limit = 0;
@@ -314,10 +314,10 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (fruitless >= (options.attempts ?? Infinity)) {
         return finish(new SourceError("attempts", `${url}: ${fruitless} attempts for nothing`, null, "", error));
       }
-      const now = Date.now();
-      const least = wakes && now - woken < 2 * SECOND ? 0 : asked;
+      const over = now();
+      const least = wakes && over - woken < 2 * SECOND ? 0 : asked;
       woken = 0; // once
-      const wait = Math.min(Math.round(Math.max(least, began + SHORTEST - now)), LONGEST);
+      const wait = Math.min(Math.round(Math.max(least, began + SHORTEST - over)), LONGEST);
       sink.lost(error, wait);
       if (closed) return;
       await new Promise<void>((go) => {
@@ -335,6 +335,16 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   listen("addEventListener");
   queueMicrotask(run); // handlers that are added right after `connect` hear everything
   return { close: () => finish(null) };
+}
+
+let latest = 0;
+let ahead = 0; // of `Date`
+
+/** The time in milliseconds, that of a sleep too. It stands still where the machine's clock is set back. */
+export function now(): number {
+  const time = Date.now() + ahead;
+  if (time < latest) ahead += latest - time;
+  return (latest = Math.max(time, latest));
 }
 
 /** An address as the page means it. Throws a TypeError if it is none. */

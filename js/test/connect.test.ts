@@ -462,6 +462,21 @@ test("silence is noticed though every timer is late, as in a tab that is hidden 
   assert.equal(errors[0]![0].code, "timeout");
 });
 
+test("a clock that is set back delays neither the next attempt nor the watchdog", async (context) => {
+  const { now } = Date;
+  const HOUR = 3_600_000;
+  let back = 0;
+  context.mock.method(Date, "now", () => now() - back);
+  const { url } = await serve(
+    (answer, ...rest) => ((back += HOUR), stream("data: 1\n\n")(answer, ...rest)),
+    (answer, ...rest) => (open("data: 2\n\n")(answer, ...rest), setTimeout(() => (back += HOUR), 50)),
+  );
+  const { source, errors } = note(url, { inactivity: 150 });
+  while (!errors.some(([error, wait]) => error.code === "timeout" || wait! > 1000)) await new Promise((go) => setTimeout(go, 5));
+  source.close();
+  assert.ok(errors.every(([, wait]) => wait! < 1000), JSON.stringify(errors));
+});
+
 test("a stream that died while the page was away is opened again at once when somebody looks", async (context) => {
   const listeners = new Map<string, (event: unknown) => void>();
   Object.assign(globalThis, { addEventListener: listeners.set.bind(listeners), removeEventListener() {} });
