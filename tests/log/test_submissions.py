@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+from tests.fixtures.paused import pause, run
 from tests.log.jsonl import JsonLines
 
 from newswire import Hub
 from newswire.errors import Closed, LimitExceeded, LogUnavailable, LogUncertain
-from newswire.log.engine import Batch, EngineLimits, OnDone, Outcome
+from newswire.log.engine import Batch, EngineLimits, OnDone, Outcome, Span
 from newswire.log.log import Log
 from newswire.log.position import Position
 from newswire.testing.log_base import read_all
@@ -148,3 +149,38 @@ def test_an_event_loop_that_ended_in_between(engine: Telling) -> None:
             assert [entry.data for entry in page.entries] == ["1", "2"]
 
     asyncio.run(go_on())
+
+
+class Far(JsonLines):
+    """Its answers are read some passes of the event loop after they came, as a server's are."""
+
+    def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
+        def read(passes: int) -> None:
+            if passes:
+                asyncio.get_running_loop().call_soon(read, passes - 1)
+            else:
+                super(Far, self).submit(batches, on_done)
+
+        read(4)
+
+    async def span(self) -> Span:
+        for _ in range(4):
+            await asyncio.sleep(0)
+        return await super().span()
+
+
+def test_answers_that_came_in_a_pause_count(tmp_path: Path) -> None:
+    """A process that was stopped for longer than a log may take to answer has missed nothing."""
+
+    async def main() -> None:
+        log = Log(Far(tmp_path / "log.jsonl"))
+        calls = [asyncio.create_task(call) for call in (log.append([("a", Event("x"))]), log.span())]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        pause(60)
+        [[position], span] = await asyncio.gather(*calls)
+        assert position.offset == 1
+        assert span.epoch == position.epoch
+        await log.close()
+
+    run(main())

@@ -25,6 +25,7 @@ from newswire.client.session import Headers, Session, Stats, Url
 from newswire.client.transports import pick_async
 from newswire.client.transports.base import AsyncConnection, AsyncTransport
 from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
+from newswire.deadline import Deadline
 from newswire.errors import Closed, InactivityTimeout, SourceError
 from newswire.redact import without_userinfo
 from newswire.validate import options_or
@@ -399,7 +400,7 @@ async def _done(task: asyncio.Task[Any]) -> None:
 
 async def _within(seconds: float | None, work: Awaitable[T]) -> T:
     try:
-        async with asyncio.timeout(seconds):
+        async with Deadline(seconds):
             return await work
     except TimeoutError:
         raise InactivityTimeout(seconds or 0.0) from None

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Final, TypeVar
 
+from newswire.deadline import Deadline
 from newswire.errors import Closed, EpochChanged, LogError, LogUnavailable
 from newswire.log.arguments import BatchCheck, check_names, check_page
 from newswire.log.channels import Channels
@@ -216,7 +217,7 @@ class Log:
 
     async def _ask(self, call: Awaitable[T], seconds: float | None) -> T:
         """Await an engine's call."""
-        deadline = asyncio.timeout(seconds)
+        deadline = Deadline(seconds)
         try:
             async with deadline:
                 return await call

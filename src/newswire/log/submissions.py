@@ -13,6 +13,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final, TypeAlias
 
+from newswire.deadline import Timer
 from newswire.errors import Closed, LogError, LogUncertain
 from newswire.log.arguments import BatchCheck
 from newswire.log.engine import (
@@ -95,7 +96,7 @@ class Submissions:
         self._singles: _Singles | None = None  # the last of what was gathered, if more single events may join it
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
         self._pending: dict[_Submission, float] = {}  # and when its answer is overdue
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
@@ -231,7 +232,7 @@ class Submissions:
     def _watch(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = loop.call_later(seconds, self._end_overdue, loop)
+        self._timer = Timer(loop, seconds, self._end_overdue, loop)
 
     def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

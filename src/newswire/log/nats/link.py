@@ -20,6 +20,7 @@ from nats.aio.msg import Msg as Msg  # for the other modules
 from nats.aio.subscription import Subscription
 
 from newswire.counted import counted
+from newswire.deadline import Deadline
 from newswire.errors import LogError, LogUnavailable
 from newswire.log.nats.client import DirectClient
 from newswire.log.server import LinkLost, text_of
@@ -201,7 +202,7 @@ class NatsLink:
         self._asked[reply] = subject
         try:
             await self.send(subject, data, reply, headers)
-            async with asyncio.timeout(self.timeout):
+            async with Deadline(self.timeout):
                 message = await answered
         except TimeoutError:
             self.drop()
@@ -241,7 +242,7 @@ class NatsLink:
         reply = listener.reply if listener else self.expect(take)
         try:
             await self.send(subject, data, reply)
-            async with asyncio.timeout(self.timeout):
+            async with Deadline(self.timeout):
                 headers = await ended
         except TimeoutError:
             self.drop()

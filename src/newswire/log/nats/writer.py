@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+from newswire.deadline import Deadline
 from newswire.errors import LogError, LogUnavailable, LogUncertain, TokenReused
 from newswire.log.engine import Batch, EngineLimits, Known, OnDone
 from newswire.log.nats.link import Msg, NatsRefused, NoResponders, is_nobody, refused
@@ -122,7 +123,7 @@ class NatsWriter:
         self._wake.clear()
         before = self._answered_at
         try:
-            async with asyncio.timeout(self._stream.link.timeout):
+            async with Deadline(self._stream.link.timeout):
                 await self._wake.wait()
         except TimeoutError:
             if self._flight and self._answered_at == before:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import asyncpg  # type: ignore[import-untyped]
 from asyncpg import exceptions as errors
 
+from newswire.deadline import Timer
 from newswire.errors import LogCorrupt, LogError, LogUnavailable
 from newswire.log.position import new_epoch
 from newswire.log.postgres.address import Address
@@ -328,7 +329,9 @@ class PostgresLink:
 
     async def _guarded(self, connection: asyncpg.Connection[Any], call: Any) -> Any:
         # asyncpg would ask the server to cancel, over a connection of its own; a server that stands still can't.
-        timer = asyncio.get_running_loop().call_later(self._server.timeout, connection.terminate)
+        loop = asyncio.get_running_loop()
+        due = loop.time() + self._server.timeout
+        timer = Timer(loop, self._server.timeout, connection.terminate)
         try:
             return await call
         except asyncpg.PostgresError as error:
@@ -337,7 +340,7 @@ class PostgresLink:
             if isinstance(error, errors.DataError):
                 raise LogError(f"this can't be stored: {text_of(error)}") from None
             await self.close()
-            late = asyncio.get_running_loop().time() >= timer.when()
+            late = loop.time() >= due
             self.code = "late" if late else ""
             what = (
                 "no answer" if late else _IN_USE if isinstance(error, asyncpg.InternalClientError) else text_of(error)

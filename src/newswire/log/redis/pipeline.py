@@ -16,6 +16,8 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import hiredis
 from redis.asyncio.connection import AbstractConnection
 
+from newswire.deadline import Timer
+
 Command: TypeAlias = tuple[str | bytes | int, ...]
 
 _CLOSED: Final = "the server has closed it"
@@ -60,7 +62,7 @@ class Pipeline(asyncio.Protocol):
         self._reader = hiredis.Reader(ConnectionResetError, RedisRefused, notEnoughData=_NONE)
         self._waiting: deque[_Waiting] = deque()
         self._answers: list[Any] = []  # those that are there of the first that waits
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._transport.set_protocol(self)
 
     def send(self, commands: Sequence[Command], seconds: float) -> asyncio.Future[list[Any]]:
@@ -79,7 +81,7 @@ class Pipeline(asyncio.Protocol):
         pack: Callable[[Any], bytes] = hiredis.pack_command  # its annotation knows tuples of one only
         self._transport.write(b"".join([pack(command) for command in commands]))
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = Timer(self._loop, seconds, self._look)
         return answers
 
     async def close(self) -> None:
@@ -90,9 +92,9 @@ class Pipeline(asyncio.Protocol):
     def _look(self) -> None:
         self._timer = None
         if self._waiting:
-            due = self._waiting[0].due
-            if due > self._loop.time():
-                self._timer = self._loop.call_at(due, self._look)
+            left = self._waiting[0].due - self._loop.time()
+            if left > 0:
+                self._timer = Timer(self._loop, left, self._look)
             else:
                 self._transport.abort()
                 self._lose(TimeoutError())
