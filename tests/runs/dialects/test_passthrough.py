@@ -143,6 +143,34 @@ def test_an_answer_that_is_not_whole_raises(
         assert last.get("response", {}).get("id", "up-1") == "up-1"
 
 
+@pytest.mark.parametrize("cut", [0, 5])
+def test_a_response_that_is_not_whole_has_the_items_that_were_sent(cut: int) -> None:
+    """Each item keeps the id that the upstream gave it, and has all that was written to it."""
+    for run in PLAIN.values():
+        events = [
+            Event(event.data.replace("_up-1_", "_of_the_upstream_"), event.event)
+            for event in raw("openai-responses", run)
+        ]
+        for length in range(cut + 2, len(events)):
+            groups = told(dialect_for("openai-responses", raw_head("openai-responses")), events[:length], cut)
+            written: dict[str, str] = {}
+            for event in events[:length]:
+                data = event.json()
+                if event.event == "response.output_item.added":
+                    written[data["item"]["id"]] = data["item"].get("output", "")
+                elif event.event.endswith(".delta"):
+                    written[data["item_id"]] += data["delta"]
+            found = {item["id"]: text_of(item) for item in groups[-1][-1].json()["response"]["output"]}
+            assert list(found) == list(written)
+            assert found == {id: text or found[id] for id, text in written.items()}
+
+
+def text_of(item: dict[str, Any]) -> str:
+    """What is written in an item of a response."""
+    parts = item.get("content", item.get("summary", ()))
+    return str(item.get("output", item.get("arguments", "".join(part["text"] for part in parts))))
+
+
 @pytest.mark.parametrize("name", CLIENTS)
 @pytest.mark.parametrize("other", DIALECTS)
 def test_the_end_of_an_upstream_is_no_end_of_its_answer(name: str, other: str) -> None:

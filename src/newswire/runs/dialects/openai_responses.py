@@ -37,17 +37,13 @@ WHOLE: Final = ("stop", "tool_calls")  # reasons of a complete response; any oth
 
 
 class OpenAIResponses(Dialect):
-    """A run as the events of a response.
-
-    Attributes:
-        sequence: the number of the next event.
-    """
+    """A run as the events of a response."""
 
     name = "openai-responses"
 
     def __init__(self, head: Head) -> None:
         super().__init__(head)
-        self.sequence: int = 0
+        self._sequence = 0  # the number of the next event
         self._output: list[dict[str, Any]] = []
         self._calls = ToolCalls()
         self._places: dict[str, int] = {}  # the output index of each call
@@ -101,6 +97,13 @@ class OpenAIResponses(Dialect):
             return [self._incomplete(problem.code)]
         error = {"code": problem.code, "type": problem.type, "message": problem.message}
         return [self._event("response.failed", response=self._response("failed", error=error))]
+
+    def follow(self, reader: OpenAIResponsesParser) -> None:
+        """Go on behind an upstream: with the next number, and with its items, by their ids."""
+        self._sequence = reader.sequence + 1
+        if reader.items:
+            self._open = None
+            self._output = reader.output()
 
     # -- text and reasoning
 
@@ -235,8 +238,8 @@ class OpenAIResponses(Dialect):
         }
 
     def _event(self, type: str, **fields: Any) -> Event:
-        made = block({"type": type, "sequence_number": self.sequence, **fields}, type)
-        self.sequence += 1
+        made = block({"type": type, "sequence_number": self._sequence, **fields}, type)
+        self._sequence += 1
         return made
 
 
@@ -272,6 +275,7 @@ class OpenAIResponsesParser(UpstreamParser):
 
     Attributes:
         sequence: the last `sequence_number`; -1 before there was one.
+        items: the items of the output, by their places, as they were added or done.
     """
 
     name = "openai-responses"
@@ -279,9 +283,14 @@ class OpenAIResponsesParser(UpstreamParser):
     def __init__(self) -> None:
         super().__init__()
         self.sequence: int = -1
+        self.items: dict[Any, dict[str, Any]] = {}
         self._calls: dict[Any, str] = {}  # the id of the call in the item at this place
         self._unanswered: set[str] = set()
-        self._streamed: set[Any] = set()  # the places of items whose deltas came
+        self._streamed: dict[Any, list[str]] = {}  # what deltas have brought, by place; empty once the item is done
+
+    def output(self) -> list[dict[str, Any]]:
+        """The items as far as they came, with what was written to those that are not done."""
+        return [_with_text(item, "".join(self._streamed.get(place, ()))) for place, item in self.items.items()]
 
     def object(self, event: Event) -> dict[str, Any] | None:
         """See `UpstreamParser.object`."""
@@ -301,10 +310,9 @@ class OpenAIResponsesParser(UpstreamParser):
         self.sequence = max(self.sequence, count(data.get("sequence_number")))
         if kind.endswith(".delta"):
             return self._delta(kind, place, data.get("delta"))
-        if kind == "response.output_item.added":
-            return self._added(place, mapping(data.get("item")))
-        if kind == "response.output_item.done":
-            return self._done(place, mapping(data.get("item")))
+        if kind in ("response.output_item.added", "response.output_item.done"):
+            item = self.items[place] = mapping(data.get("item"))
+            return self._added(place, item) if kind.endswith("added") else self._done(place, item)
         if kind == "response.reasoning_summary_part.added" and count(data.get("summary_index")):
             return [Reasoning("\n\n")]
         if kind == "error":
@@ -337,7 +345,7 @@ class OpenAIResponsesParser(UpstreamParser):
             part = ToolInput(call, self.text(value, ToolInput, call))
         if part is None or not isinstance(value, str) or not value:
             return []
-        self._streamed.add(place)
+        self._streamed.setdefault(place, []).append(part.text)
         return [part] if part.text else []
 
     def _added(self, place: Any, item: dict[str, Any]) -> list[Part]:
@@ -353,6 +361,7 @@ class OpenAIResponsesParser(UpstreamParser):
         if kind == "function_call_output":
             return self._output(item)
         if place in self._streamed:
+            self._streamed[place] = []
             return []
         if kind in _WRITTEN:
             texts = [
@@ -388,6 +397,15 @@ class OpenAIResponsesParser(UpstreamParser):
             error = mapping(response.get("error"))
             self.fail(error.get("code") or kind, error.get("message"))
         return []
+
+
+def _with_text(item: dict[str, Any], text: str) -> dict[str, Any]:
+    if not text:
+        return item
+    kind = item.get("type")
+    if kind in _WRITTEN:
+        return {**item, _WRITTEN[kind]: [_part(Text if kind == "message" else Reasoning, text)]}
+    return {**item, "input" if kind == "custom_tool_call" else "arguments": text}
 
 
 def _usage_of(response: dict[str, Any]) -> list[Part]:

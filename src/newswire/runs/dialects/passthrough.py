@@ -129,7 +129,7 @@ class OpenAIResponsesPassthrough(Passthrough):
         output = super()._dialect()
         assert isinstance(output, OpenAIResponses)
         assert isinstance(self._reader, OpenAIResponsesParser)
-        output.sequence = self._reader.sequence + 1
+        output.follow(self._reader)
         return output
 
 
