@@ -296,6 +296,22 @@ async def from_now(request: Request, response: Response) -> None:
         await response.body(block)
 
 
+@fault("resume-repeats")
+async def twice_each(request: Request, response: Response) -> None:
+    await response.head()
+    async for _, block in numbers(request.cursor):
+        await response.body(block if request.cursor is None else block * 2)
+
+
+@fault("reconnect-auth")
+async def ticket_for_once(request: Request, response: Response) -> None:
+    if request.cursor is None:
+        await healthy(request, response)
+    else:
+        await response.head("403 Forbidden")
+        await response.end()
+
+
 @fault("cursor-refused")
 async def strict_cursor(request: Request, response: Response) -> None:
     if request.headers.get("last-event-id") and request.cursor is None:
@@ -340,6 +356,13 @@ async def windows(request: Request, response: Response) -> None:
         await response.body(f"id: {number}\ndata: caf\xe9 {number}\n\n".encode("latin-1"))
 
 
+@fault("not-utf8")
+async def java(request: Request, response: Response) -> None:
+    await response.head()
+    async for _, block in numbers(request.cursor):
+        await response.body(block.encode("utf-16-be"))
+
+
 @fault("event-error")
 async def named_error(request: Request, response: Response) -> None:
     await response.head()
@@ -366,6 +389,14 @@ async def words_for_retry(request: Request, response: Response) -> None:
 async def at_once(request: Request, response: Response) -> None:
     await response.head()
     await response.body("retry: 10\n\n")
+    async for _, block in numbers(request.cursor):
+        await response.body(block)
+
+
+@fault("retry-long")
+async def seconds_times_a_million(request: Request, response: Response) -> None:
+    await response.head()
+    await response.body("retry: 3000000000\n\n")
     async for _, block in numbers(request.cursor):
         await response.body(block)
 

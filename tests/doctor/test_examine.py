@@ -8,6 +8,7 @@ import json
 import ssl
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -153,6 +154,40 @@ async def test_servers_of_others_are_clean() -> None:
     for app in (Starlette(routes=[Route("/", theirs)]), fast):
         async with serving_app(app) as url:
             assert [(each.code, each.what) for each in (await report_of(url)).findings] == []
+
+
+@pytest.mark.slow
+async def test_a_server_with_other_headers_is_clean() -> None:
+    """Those of a Mercure hub, and ids that are URNs."""
+    more = 'Pragma: no-cache\r\nExpires: 0\r\nLast-Event-ID: earliest\r\nLink: </hub>; rel="mercure"\r\n'
+    control = "private, no-cache, no-store, must-revalidate, max-age=0"
+
+    async def serve(request: Request, answer: Answer) -> None:
+        await answer.head(headers=GOOD.replace("no-cache", control) + more)
+        if request.method == "HEAD":
+            return
+        await answer.body(":\n")
+        name = request.headers.get("last-event-id", "").removeprefix("urn:uuid:")
+        async for number, block in numbers(uuid.UUID(name).int if "-" in name and len(name) == 36 else None):
+            await answer.body("retry: 2000\n" + block.replace(f"id: {number}", f"id: {uuid.UUID(int=number).urn}"))
+
+    with serving(serve) as url:
+        assert [(each.code, each.what) for each in (await report_of(url)).findings] == []
+
+
+async def test_an_answer_that_says_by_204_that_it_is_over_is_clean() -> None:
+    """One event, its end, and to a reader that comes back: no more."""
+
+    async def serve(request: Request, answer: Answer) -> None:
+        if "last-event-id" in request.headers:
+            await answer.head("204 No Content", chunked=False)
+            return
+        await answer.head()
+        await answer.body("retry: 2000\nid: 1\ndata: all\n\n")
+        await answer.end()
+
+    with serving(serve) as url:
+        assert [(each.code, each.what) for each in (await report_of(url, 0.5)).findings] == []
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Callable, Iterator
@@ -18,14 +19,16 @@ Findings: TypeAlias = Iterator[Finding]
 
 SILENCE: Final = 16.0  # seconds without a byte that call for a heartbeat; most servers send one each 15
 LATE: Final = 3.0  # seconds that a head may take
+LONG_RETRY: Final = 3_600_000  # milliseconds
 LONG_ID: Final = 4000  # bytes; gunicorn, Apache and nginx refuse a header's line above 8 KB by default
-BUSY: Final = frozenset({429, 503})  # what a server answers that lets in no more for now
 _BURST: Final = 0.1  # what comes within so many seconds came together
 _HELD: Final = 0.5  # seconds between two parts of one line: no server writes like that
 _SPREAD: Final = 1.0  # seconds between the stamps of events that came together
 _FIELDS: Final = frozenset({"data", "event", "id", "retry", "channel"})  # channel: newswire's own, ignored by others
 _CONTROL: Final = frozenset({"ping", "heartbeat", "keepalive", "keep-alive", "keep_alive", "newswire.live"})
 _FRAME: Final = re.compile(r"(data|event|id|retry):\s?\S|b(['\"]).*\2$", re.DOTALL)
+_FIELD: Final = re.compile(r"^\ufeff?((data|event|id|retry): ?\w|:)", re.MULTILINE)
+_HEADER_UNSAFE: Final = re.compile(r"^[ \t]|[ \t]$|[\x01-\x08\x0b-\x1f\x7f]")
 _EPOCH: Final = re.compile(r"(?<![\d.])(1[5-9]\d{8}|2[01]\d{8})(\d{3})?(\.\d+)?(?!\d)")
 _ISO: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?")
 
@@ -61,19 +64,39 @@ def head(seen: Watched) -> Findings:
         yield from _undecodable(seen)
     if seen.head_at is not None and seen.head_at > LATE:
         yield finding("head-late", WARNING, f"the head came after {seen.head_at:.1f} s")
-    if seen.headers.get("access-control-allow-origin") == "*" and (
-        seen.headers.get("access-control-allow-credentials", "").lower() == "true"
-    ):
-        yield finding("cors-credentials", ERROR, "Access-Control-Allow-Origin is *, with credentials allowed")
     if seen.redirects:
         lead = "leads" if seen.redirects == 1 else "lead"
         yield finding("redirect", NOTE, f"{counted(seen.redirects, 'redirect')} {lead} to {seen.url[:200]}")
     if seen.version == "HTTP/1.1" and seen.url.startswith("https:"):
         yield finding("http1", NOTE, "the server speaks HTTP/1.1")
-    if "x-accel-buffering" not in seen.headers:
-        yield finding("accel-header", NOTE, "there is no X-Accel-Buffering")
+    accel = seen.headers.get("x-accel-buffering")
+    if accel is None or accel.lower() != "no":
+        what = "there is no X-Accel-Buffering" if accel is None else f"X-Accel-Buffering is {accel[:20]!r}"
+        yield finding("accel-header", NOTE, what)
     if seen.headers.get("incremental") != "?1":
         yield finding("incremental", NOTE, "there is no Incremental: ?1, or a proxy removed it")
+
+
+def cors(seen: Watched, origin: str | None, *, cookies: bool) -> Findings:
+    """Whether pages of other origins can read the stream.
+
+    Args:
+        seen: the connection.
+        origin: a page's that has to; None: none is known.
+        cookies: whether that page sends its cookies.
+    """
+    allowed = seen.headers.get("access-control-allow-origin")
+    credentials = seen.headers.get("access-control-allow-credentials", "").lower() == "true"
+    what = f"Access-Control-Allow-Origin is {allowed!r:.80}"
+    if allowed == "*" and credentials:
+        yield finding("cors-credentials", ERROR, "Access-Control-Allow-Origin is *, with credentials allowed")
+    elif allowed is not None and "," in allowed:
+        yield finding("cors", ERROR, f"{what}: browsers take one origin, sent once")
+    elif origin is not None and allowed not in ("*", origin):
+        yield finding("cors", ERROR, f"{what}, and the page is on {origin}")
+    elif origin is not None and cookies and not (credentials and allowed == origin):
+        what += "" if credentials else ", without Access-Control-Allow-Credentials: true"
+        yield finding("cors-credentials", ERROR, f"{what}, and the page sends cookies")
 
 
 def _undecodable(seen: Watched) -> Findings:
@@ -171,26 +194,23 @@ def stamp_of(event: Block) -> float | None:
 def wire(seen: Watched) -> Findings:
     """What breaks readers in the bytes."""
     body = b"".join(chunk for _, chunk in seen.chunks)
+    wide = _wide_encoding(body)
+    if wide is not None:  # so no line is what it seems
+        yield finding("not-utf8", ERROR, f"the body is {wide}")
+        return
     try:
-        body.decode()
+        codecs.getincrementaldecoder("utf-8")().decode(body, final=seen.ended)
     except UnicodeDecodeError as error:
-        if error.start < len(body) - 3 or seen.ended:
-            yield finding(
-                "not-utf8", ERROR, f"the bytes at {error.start:,} are no UTF-8: {body[error.start : error.start + 8]!r}"
-            )
+        yield finding(
+            "not-utf8", ERROR, f"the bytes at {error.start:,} are no UTF-8: {body[error.start : error.start + 8]!r}"
+        )
     blocks = seen.blocks
     unknown = [line for block in blocks for line in block.lines if line.partition(":")[0] not in ("", *_FIELDS)]
     if unknown:
         yield finding(
             "unknown-lines", ERROR, f"{counted(len(unknown), 'line')} without a known field came: {unknown[0][:60]!r}"
         )
-    hanging = next((block for block in blocks if block.ended is None and block.values("data")), None)
-    if hanging is not None and (seen.ended or seen.seconds - hanging.began > 2):
-        lines = len(hanging.values("data"))
-        where = "before the stream's end" if seen.ended else f"for {seen.seconds - hanging.began:.1f} s"
-        yield finding(
-            "never-dispatched", ERROR, f"{counted(lines, 'data line')} came, and no blank line after that {where}"
-        )
+    yield from _undispatched(seen)
     framed = next((event for event in seen.events if _FRAME.match(event.data)), None)
     if framed is not None:
         yield finding("double-framed", ERROR, f"an event's data is {framed.data[:60]!r}")
@@ -207,6 +227,35 @@ def wire(seen: Watched) -> Findings:
     yield from _retries(blocks)
 
 
+def _wide_encoding(body: bytes) -> str | None:
+    """UTF-16 or UTF-32, if the body's begin is events in it; None: it is not."""
+    begin = body[:4096]
+    if b"\0" not in begin:
+        return None
+    for name in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):  # UTF-32 looks like UTF-16 with NULs
+        if _FIELD.search(begin.decode(name, "ignore")):
+            return name.upper()
+    return None
+
+
+def _undispatched(seen: Watched) -> Findings:
+    """Events without an end."""
+    blocks = seen.blocks
+    hanging = next((block for block in blocks if block.ended is None and "data" in "".join(block.lines)), None)
+    merged = next((each for each in seen.events if len(each.values("id")) > 1 or len(each.values("event")) > 1), None)
+    if hanging is not None and (seen.ended or seen.seconds - hanging.began > 2):
+        lines = len(hanging.values("data"))
+        what = f"{counted(lines, 'data line')} came, and no blank line after that"
+        if not lines:
+            what = f"a line {hanging.lines[-1][:60]!r} came, without an end"
+        where = "before the stream's end" if seen.ended else f"for {seen.seconds - hanging.began:.1f} s"
+        yield finding("never-dispatched", ERROR, f"{what} {where}")
+    elif merged is not None:
+        name = "id" if len(merged.values("id")) > 1 else "event"
+        what = f"one event has {len(merged.values(name))} lines of {name}:, so several have become one"
+        yield finding("never-dispatched", ERROR, what)
+
+
 def _retries(blocks: list[Block]) -> Findings:
     retries = [value for block in blocks for value in block.values("retry")]
     numbers = [value for value in retries if value.isascii() and value.isdigit()]
@@ -217,6 +266,10 @@ def _retries(blocks: list[Block]) -> Findings:
     short = next((value for value in numbers if len(value.lstrip("0")) < 4 and int(value[-3:]) < 500), None)
     if short is not None:
         yield finding("retry-storm", WARNING, f"retry: {short[-40:]}")
+    digits = (value.lstrip("0") for value in numbers)
+    long = next((value for value in digits if len(value) > 7 or int(value or "0") > LONG_RETRY), None)
+    if long is not None:
+        yield finding("retry-long", WARNING, f"retry: {long[:40]}")
     if blocks and not retries:
         yield finding("retry-none", NOTE, "the stream sends no retry:")
 
@@ -237,6 +290,9 @@ def ids(seen: Watched) -> Findings:
     null = next((event for event in events if "\0" in (event.last("id") or "")), None)
     if null is not None:
         yield finding("id-null", ERROR, f"an id has a NUL: {null.last('id')!r:.60}")
+    unsafe = next((event for event in named if _HEADER_UNSAFE.search(event.last("id") or "")), None)
+    if unsafe is not None:
+        yield finding("id-unsafe", WARNING, f"the id {unsafe.last('id')!r:.60} does not come back as it is")
     longest = max((event.last("id") or "" for event in named), key=len, default="")
     if len(longest.encode()) > LONG_ID:
         yield finding("id-long", WARNING, f"the id {longest[:40]!r}… has {counted(len(longest.encode()), 'byte')}")
@@ -251,47 +307,6 @@ def ids(seen: Watched) -> Findings:
         yield finding(
             "control-ids", WARNING, f"the control event {control.kind!r} has the id {control.last('id')!r:.60}"
         )
-
-
-def resume(first: Watched, again: Watched, after: Block) -> Findings:
-    """Whether a reader that reconnects gets what came after its last event, and only that.
-
-    Args:
-        first: the first connection.
-        again: the second, which said the id of `after`.
-        after: an event of the first.
-    """
-    if again.status is None and again.error is None:
-        yield finding("head-late", ERROR, f"a reconnect got no answer in {again.seconds:.0f} s")
-        return
-    if again.status in BUSY:  # for another reason than its cursor
-        yield finding("status", ERROR, f"a reconnect got {_answer(again)}")
-        return
-    if not again.is_stream:
-        yield finding("cursor-refused", ERROR, f"a reconnect with a Last-Event-ID got {_answer(again)}")
-        return
-    own = own_events(first)
-    place = next(index for index, event in enumerate(own) if event is after)
-    earlier = {_key(event) for event in own[: place + 1]}
-    later = [event for event in own[place + 1 :] if event.values("id")]
-    found = own_events(again)
-    reported = any(event.kind == "newswire.gap" for event in found)
-    repeated = next((event for event in found if _key(event) in earlier), None)
-    if repeated is not None and not reported:
-        what = f"a reconnect after {after.last('id')!r:.60} got {repeated.last('id')!r:.60} again"
-        yield finding("resume-repeats", WARNING, what)
-    elif later and _key(later[0]) not in {_key(event) for event in found} and not reported:
-        got = repr(found[0].last("id"))[:60] if found else "nothing"
-        what = f"after {after.last('id')!r:.60} came {later[0].last('id')!r:.60}, and a reconnect got {got} instead"
-        yield finding("resume-loses", WARNING, what)
-
-
-def unknown_cursor(seen: Watched) -> Findings:
-    """A Last-Event-ID that no server has given out."""
-    if seen.status in BUSY:
-        return
-    if not seen.is_stream and (seen.status is not None or seen.cut is not None):
-        yield finding("cursor-refused", ERROR, f"a Last-Event-ID that the server does not know got {_answer(seen)}")
 
 
 def compressed(plain: Watched, packed: Watched) -> Findings:
@@ -326,18 +341,6 @@ def head_request(seen: Watched, after: Watched | None) -> Findings:
         # The application goes on with a body that no one gets. A proxy gives the connection to the next reader.
         what = f"after HEAD, the next request on the connection got no answer in {after.seconds:.0f} s"
         yield finding("head-hangs", WARNING, what)
-
-
-def _key(event: Block) -> tuple[str, ...]:
-    """What makes it the same event: its id, or all of it."""
-    name = event.last("id")
-    return (name,) if name else (event.kind, event.data)
-
-
-def _answer(seen: Watched) -> str:
-    if seen.status is None:
-        return seen.error or "no answer"
-    return f"{seen.status}, {seen.headers.get('content-type', 'no Content-Type')[:60]}"
 
 
 ONE_CONNECTION: Final[tuple[Callable[[Watched], Findings], ...]] = (silence, wire, ids)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from newswire.doctor import checks
+from newswire.doctor import checks, reconnects
 from newswire.doctor.findings import Finding, Severity, finding
 from newswire.doctor.watch import Block, Watched, watch
 from newswire.redact import is_credential, without_userinfo
@@ -233,23 +233,21 @@ class _Examination:
             return found
         for check in checks.ONE_CONNECTION if seen.is_readable else ():
             found += check(seen)
-        if self._patient.origin is not None:
-            allowed = seen.headers.get("access-control-allow-origin")
-            if allowed not in ("*", self._patient.origin):
-                what = f"Access-Control-Allow-Origin is {allowed!r:.80}, and the page is on {self._patient.origin}"
-                found.append(finding("cors", Severity.ERROR, what))
+        cookies = any(name.lower() == "cookie" for name in self._patient.headers)
+        found += checks.cors(seen, self._patient.origin, cookies=cookies)
         if others.packed is not None:
             found += checks.compressed(seen, others.packed)
         if others.head is not None:
             found += checks.head_request(others.head, others.after_head)
         if self._repeatable:
-            found += await self._reconnect(seen, found)
+            await self._reconnect(seen, found)
         return found
 
-    async def _reconnect(self, seen: Watched, found_before: list[Finding]) -> list[Finding]:
+    async def _reconnect(self, seen: Watched, found: list[Finding]) -> None:
+        """Reconnect twice, and add what is found."""
         after = _middle(seen)
-        if after is None or any(each.code == "duplicate-ids" for each in found_before):
-            return []
+        if after is None or any(each.code == "duplicate-ids" for each in found):
+            return
         name = after.last("id") or ""
         seconds = max(1.0, min(_RESUME_SECONDS, self._patient.seconds))
         self._progress(f"reconnecting with Last-Event-ID: {name[:60]}")
@@ -257,19 +255,23 @@ class _Examination:
         def whole(again: Watched) -> bool:
             return again.size >= seen.size
 
-        headers = {"Last-Event-ID": name.encode()}
+        headers = {"Last-Event-ID": name.strip(" \t").encode()}  # as browsers do
         again = await self._watch(seconds, headers=headers, enough=whole)
-        if again.status in checks.BUSY:  # it has yet to notice that the other connections are gone
+        if again.status in reconnects.BUSY:  # it has yet to notice that the other connections are gone
             await asyncio.sleep(_PAUSE)
             again = await self._watch(seconds, headers=headers, enough=whole)
-        found = list(checks.resume(seen, again, after))
-        if any(each.code in ("cursor-refused", "head-late") for each in found):
-            return found
+        wrong = list(reconnects.resume(seen, again, after))
+        if reconnects.is_over(seen, again, after):
+            found[:] = [each for each in found if each.code != "ends"]
+            return
+        found += wrong
+        if any(each.code in ("cursor-refused", "reconnect-auth", "head-late", "ends") for each in wrong):
+            return
         self._progress("reconnecting with a Last-Event-ID that the server does not know")
         unknown = await self._watch(
             seconds, headers={"Last-Event-ID": _UNKNOWN_CURSOR}, enough=lambda each: bool(each.chunks)
         )
-        return found + list(checks.unknown_cursor(unknown))
+        found += reconnects.unknown_cursor(unknown, seen)
 
 
 def _middle(seen: Watched) -> Block | None:

@@ -140,12 +140,21 @@ after it. In newswire: hub.subscribe('news', after=last_event_id(request))
 After a reconnect, events that came after Last-Event-ID were missing. Keep events, and go on after the id of the
 header Last-Event-ID. In newswire: Hub('sqlite:///events.db') keeps them.
 
+[resume-order]
+After a reconnect, events came in another order. Send them in the order in which they were sent at first: a reader
+that is cut in between goes on after the last id that it got, and loses the others.
+
+[reconnect-auth]
+Let credentials be good for every reconnect: an EventSource sends the same address and cookies again, and an error
+status ends it for good. A ticket in the address that is good once needs a page that makes a new EventSource.
+
 [cursor-refused]
 Answer a Last-Event-ID that you don't know with a stream (from now, or from the oldest event). An error status
 ends a browser's EventSource for good.
 
 [never-dispatched]
-End each event with a blank line. Without it the data arrives, and no event is dispatched.
+End each event with a blank line. Without it the data arrives, and no event is dispatched, or several become one. In
+most languages "\\n" is a line feed in double quotes only; in single quotes it is a backslash and an n.
 
 [unknown-lines]
 Begin each line of an event with data:, event:, id:, retry: or a colon; text with line breaks needs data: before
@@ -156,7 +165,7 @@ The data is a whole block, or Python's text of bytes: something encodes the stre
 or send the block as it is.
 
 [not-utf8]
-Send UTF-8: readers show U+FFFD for anything else.
+Send UTF-8: readers show U+FFFD for anything else, and find no event at all in UTF-16.
 
 [event-error]
 Name the event in another way: a browser gives `error` and `open` to the handlers of the connection.
@@ -168,11 +177,19 @@ Leave NUL out of ids: readers ignore an id that has one.
 A reader sends the id back in a header. Servers and proxies refuse long ones (nginx, Apache, gunicorn: 8 KB), and
 an error status ends an EventSource for good. Make ids short: what is long belongs into the data.
 
+[id-unsafe]
+Make ids of printable characters, without spaces at their ends. A reader sends the id back in a header: spaces at the
+ends are cut off, and proxies refuse control characters.
+
 [bad-retry]
 retry: is a number of milliseconds in ASCII digits; readers ignore anything else.
 
 [retry-storm]
 A retry: below 500 ms makes all readers come back at once after each restart. 2000 or more, with jitter.
+
+[retry-long]
+retry: is in milliseconds. A reader whose connection breaks waits for so long before it comes back: after a deploy the
+page stands still for more than an hour. 2000 to 10000, with jitter.
 
 [head-hangs]
 Answer HEAD with the headers alone, and end there: a body that no reader gets keeps the connection occupied, and a
@@ -181,10 +198,12 @@ Starlette:   a Route for GET answers HEAD too: return a Response without a body 
 newswire:    its streams end after the headers
 
 [cors-credentials]
-With Access-Control-Allow-Credentials the origin must be named: browsers refuse `*`.
+For a page that sends cookies, answer with Access-Control-Allow-Credentials: true. Then the origin must be named:
+browsers refuse `*`.
 
 [cors]
-Send Access-Control-Allow-Origin with the page's origin, also on errors, or a page there can't read the stream.
+Send Access-Control-Allow-Origin with the page's origin, also on errors, or a page there can't read the stream. Send it
+once: if a proxy and the application both do, browsers refuse both.
 
 [tls]
 Renew the certificate, and serve the whole chain: browsers refuse the stream before a request is sent.
