@@ -44,7 +44,7 @@ def resume(first: Watched, again: Watched, after: Block) -> Findings:
 
 
 def is_over(first: Watched, again: Watched, after: Block) -> bool:
-    """Whether a reader of a whole answer was told that it has all: 204 ends an EventSource for good."""
+    """Whether the answer to a reader that has a whole answer is 204, which ends an EventSource for good."""
     return again.status == 204 and first.ended and after is own_events(first)[-1]
 
 
