@@ -12,8 +12,10 @@ import anyio
 import pytest
 
 from newswire import Event
-from newswire.log.sqlite import SqliteLog
+from newswire.errors import LogError
+from newswire.log.sqlite import SqliteLog, reader
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
+from newswire.log.sqlite.reader import SqliteReader
 from newswire.testing.log_base import PATIENCE, opened, publish
 
 pytestmark = pytest.mark.anyio
@@ -40,6 +42,59 @@ def test_what_is_in_use(tmp_path: Path) -> None:
     assert had == in_log
     assert 0 < has < 5
     connection.close()
+
+
+def test_each_commit_changes_the_mark(tmp_path: Path) -> None:
+    """Also where the log begins again, and of whatever program; nothing else changes it."""
+    path = tmp_path / "log.db"
+    file = LogFile(path, synchronous="NORMAL", patience=1)
+    assert file.mark() == b""
+    connection = file.connect()
+    other = sqlite3.connect(path, isolation_level=None)
+    marks = [file.mark()]
+    for number in range(30):
+        writer = connection if number % 2 else other
+        writer.execute("BEGIN IMMEDIATE")
+        writer.execute("INSERT INTO newswire_channels (name) VALUES (?)", (str(number),))
+        assert file.mark() == marks[-1]
+        writer.execute("COMMIT")
+        marks.append(file.mark())
+        connection.execute("SELECT count(*) FROM newswire_channels").fetchone()
+        if number % 7 == 0:
+            assert connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0] == 0
+    assert len(set(marks)) == len(marks)
+    assert b"" not in marks
+    other.close()
+    connection.close()
+
+
+def test_a_quiet_file_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch asks SQLite after a commit, and now and then; in between a look at the mark is enough."""
+    path = tmp_path / "log.db"
+    found: list[int | LogError] = []
+    watch = SqliteReader(LogFile(path, synchronous="NORMAL", patience=1), found.append, own=lambda: -1)
+    watch.file.enter()
+    asked: list[str] = []
+    watch.connection().set_trace_callback(asked.append)
+    other = sqlite3.connect(path, isolation_level=None)
+
+    def asks() -> int:
+        asked.clear()
+        watch._watch()
+        return asked.count("PRAGMA data_version")
+
+    monkeypatch.setattr(reader, "_CHECK_SECONDS", 600.0)
+    assert [asks() for _ in range(4)] == [1, 0, 0, 0]
+    for _ in range(3):
+        other.execute("INSERT INTO newswire_channels (name) VALUES (hex(randomblob(8)))")
+        assert [asks() for _ in range(3)] == [1, 0, 0]
+    assert len(found) == 4
+    monkeypatch.setattr(reader, "_CHECK_SECONDS", 0.0)
+    other.execute("INSERT INTO newswire_channels (name) VALUES ('x')")
+    assert [asks() for _ in range(3)] == [1, 1, 1]
+    other.close()
+    watch._disconnect()
+    watch.file.leave()
 
 
 @pytest.mark.slow

@@ -278,6 +278,10 @@ class LogFile:
         with self._hold.note.changing(patience) if self._hold is not None else nullcontext(True) as free:
             return free and not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]
 
+    def mark(self) -> bytes:
+        """See `wal.mark`."""
+        return b"" if self._hold is None else self._hold.mark()
+
     def wal_size(self) -> tuple[int, int]:
         """See `wal.wal_size`."""
         return (0, 0) if self._hold is None else self._hold.wal_size()

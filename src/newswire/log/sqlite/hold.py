@@ -26,7 +26,7 @@ from newswire import posix
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity, identity_of, kept_closed
-from newswire.log.sqlite.wal import wal_is_cut, wal_is_whole, wal_readers, wal_size
+from newswire.log.sqlite.wal import mark, wal_is_cut, wal_is_whole, wal_readers, wal_size
 
 
 class Note:
@@ -353,6 +353,10 @@ class Hold:
     def wal_size(self) -> tuple[int, int]:
         """See `wal.wal_size`."""
         return wal_size(self._descriptor)
+
+    def mark(self) -> bytes:
+        """See `wal.mark`."""
+        return mark(self._index)
 
     def wal_readers(self) -> list[str]:
         """See `wal.wal_readers`."""

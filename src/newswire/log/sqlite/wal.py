@@ -44,6 +44,23 @@ def wal_size(wal: int) -> tuple[int, int]:
         return 0, 0
 
 
+def mark(index: int | None) -> bytes:
+    """A mark that each commit changes: the header of the write-ahead log's index, by which SQLite sees the same.
+
+    Args:
+        index: a descriptor of the index; None if there is none.
+
+    Returns:
+        the mark; empty if there is none.
+    """
+    if index is None:
+        return b""
+    try:
+        return posix.pread(index, _INDEX_HEADER, 0)
+    except OSError:
+        return b""
+
+
 def wal_is_whole(path: str) -> bool:
     """Whether the write-ahead log of a database still has what was committed to it, as far as its index knows.
 
