@@ -8,7 +8,12 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-settings.configure(ROOT_URLCONF=__name__, SECRET_KEY="of the example", ALLOWED_HOSTS=["*"])
+settings.configure(
+    ROOT_URLCONF=__name__,
+    SECRET_KEY="of the example",
+    ALLOWED_HOSTS=["*"],
+    MIDDLEWARE=["newswire.integrations.django.ProblemMiddleware"],
+)
 django.setup()
 
 from django.core.asgi import get_asgi_application  # noqa: E402

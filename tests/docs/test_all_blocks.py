@@ -23,8 +23,8 @@ from tests.docs.test_docs import ROOT, blocks, execute
 from tests.fixtures.engines import Postgres
 from tests.fixtures.serve import PATIENCE, Serve, running
 
-from newswire import Event, EventSource, EventSourceResponse, Hub, Retention, open_log
-from newswire.testing import asgi_client
+from newswire import AsyncEventSource, Event, EventSource, EventSourceResponse, Hub, Retention, open_log
+from newswire.testing import asgi_client, next_event
 
 DOCS: Final = ROOT / "docs"
 pytestmark = pytest.mark.anyio
@@ -171,6 +171,22 @@ async def test_streams() -> None:
             text = (await client.get("http://test/")).text
         assert "data: a step" in text
         assert "event: paused" in text
+
+
+async def test_a_transform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """docs/streams.md: a reader gets the orders that are large enough for it, and what newswire itself sends."""
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "streams.md").read_text()
+    names: dict[str, Any] = {"__name__": "page"}
+    await execute(text.partition('title="large.py"\n')[2].partition("```")[0], names)
+    async with names["hub"] as hub, asgi_client(names["app"]) as client:
+        url = "http://test/orders?least=100&last_event_id=no-position"  # so it begins with a gap, at the oldest event
+        for order in (1, 100, 99, 250):
+            await hub.publish("orders", {"total": order}, event="order")
+        async with AsyncEventSource(url, client=client) as source:
+            first, *large = [await next_event(source) for _ in range(3)]
+        assert first.event == "newswire.gap"
+        assert [event.json()["total"] for event in large] == [100, 250]
 
 
 def indented() -> str:

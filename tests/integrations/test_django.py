@@ -205,9 +205,10 @@ def test_wsgi_sends_streams_elsewhere(folder: Path, server: str) -> None:
 def test_wsgi_without_a_server_for_streams(folder: Path) -> None:
     """The error says what to set."""
     with running("gunicorn sync", folder) as site:
-        assert httpx2.get(f"{site.url}/events/news", timeout=PATIENCE).status_code == 500
+        for view in ("events", "sync"):
+            assert httpx2.get(f"{site.url}/{view}/news", timeout=PATIENCE).status_code == 500
     output = (folder / "gunicorn sync.output").read_text()
-    assert "NEWSWIRE['SERVER']" in output
+    assert output.count("NEWSWIRE['SERVER'] is not set") == 2
 
 
 @pytest.mark.slow

@@ -150,6 +150,15 @@ def test_what_can_not_be_a_stream_is_refused_before_its_head(server: Serve, path
 
 
 @pytest.mark.slow
+def test_a_ticket_where_nobody_needs_one(server: Serve) -> None:
+    """It is refused, and the answer says what the server lacks."""
+    for path in ("/channels/a?ticket=x", "/stream?channel=a&ticket=x"):
+        answer = httpx2.get(server.url + path).json()
+        assert (answer["code"], answer["field"]) == ("invalid_query", "ticket")
+        assert "--jwt-secret" in answer["detail"]
+
+
+@pytest.mark.slow
 def test_full_is_said_with_a_time_to_come_back(tmp_path: Path) -> None:
     """Streams above the limit get a 503; one that ends makes room."""
     with Serve(tmp_path, "--max-streams", "2") as server:

@@ -70,7 +70,8 @@ def head(seen: Watched) -> Findings:
     if seen.version == "HTTP/1.1" and seen.url.startswith("https:"):
         yield finding("http1", NOTE, "the server speaks HTTP/1.1")
     accel = seen.headers.get("x-accel-buffering")
-    if accel is None or accel.lower() != "no":
+    hidden = accel is None and "nginx" in seen.headers.get("server", "").lower()  # nginx never passes this header on
+    if not hidden and (accel is None or accel.lower() != "no"):
         what = "there is no X-Accel-Buffering" if accel is None else f"X-Accel-Buffering is {accel[:20]!r}"
         yield finding("accel-header", NOTE, what)
     if seen.headers.get("incremental") != "?1":

@@ -32,6 +32,7 @@ from newswire.log.channels import name_or_pattern
 from newswire.server import access, console, presence
 from newswire.server.auth import Auth, Authorizer, allow_all
 from newswire.server.auth.access import check_authorizer
+from newswire.server.auth.credentials import TICKET
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.connections import channels, connections, own_channels, own_connections
 from newswire.server.edges import OriginService
@@ -48,6 +49,10 @@ from newswire.wire.headers import STREAM_HEADERS
 from newswire.wire.reserved import come_back, goodbye
 
 _CHANNEL: Final = "/channels/{channel}"
+_NO_TICKETS: Final = (
+    "this server takes no tickets, since it asks for no credentials: give it the secret that signs them (--jwt-secret), "
+    "or other credentials (docs/auth.md)"
+)
 
 
 def create_app(
@@ -239,6 +244,8 @@ async def _stream(
     request: Request, service: Service, channels: list[str], query: Query, *more: str
 ) -> Response | ASGIApp:
     names = (*more, "from", "envelope", "live", "max_rate", "coalesce", *presence.PARAMETERS)
+    if TICKET not in service.stream_parameters and query.all(TICKET):
+        raise Problem(400, "invalid_query", _NO_TICKETS, field=TICKET)
     query.only(*names, also=service.stream_parameters, cursor=True)
     start = query.choice("from", "earliest", "latest")
     envelope = query.choice("envelope", "json")

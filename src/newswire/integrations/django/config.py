@@ -81,9 +81,10 @@ class Config:
         """
         if self.server is None:
             raise ImproperlyConfigured(
-                "this request came through WSGI, where an open stream holds a worker process or thread: set "
-                f"{NAME}['SERVER'] to where `newswire serve` on the same log streams, or serve the project by an ASGI "
-                "server (uvicorn project.asgi:application)"
+                f"{NAME}['SERVER'] is not set: a view that is not async, and any view under WSGI, where an open stream "
+                "would hold a worker process or thread, sends readers there. Set it to where `newswire serve` on the "
+                "same log streams (manage.py newswire_serve), or serve the project by an ASGI server (uvicorn "
+                "project.asgi:application) and return `await stream(...)` in async views"
             )
         return StreamServer(self.server, secret=self.secret, hub=None if self.secret else hub())
 
