@@ -50,8 +50,8 @@ from newswire.wire.reserved import come_back, goodbye
 
 _CHANNEL: Final = "/channels/{channel}"
 _NO_TICKETS: Final = (
-    "this server takes no tickets, since it asks for no credentials: give it the secret that signs them (--jwt-secret), "
-    "or other credentials (docs/auth.md)"
+    "this server takes no tickets, since it asks for no credentials: give it the secret that signs them "
+    "(--jwt-secret), or other credentials (docs/auth.md)"
 )
 
 
