@@ -18,6 +18,7 @@ PACKAGES: Final = (
     "newswire",
     "newswire.wire",
     "newswire.log",
+    "newswire.hub.transform",
     "newswire.client",
     "newswire.contract",
     "newswire.runs",

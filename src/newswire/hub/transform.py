@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from newswire.hub.frames import Chunk, Frame
+from newswire.hub.frames import Chunk, Frame, FrameForm
 from newswire.log.position import Position
+
+__all__ = ["Transform", "Chunk", "Frame", "FrameForm"]
 
 
 class Transform:
