@@ -165,6 +165,18 @@ async def test_a_batch_without_events_is_refused(origin: str, log: Log) -> None:
     assert (await log.span()).latest == 0
 
 
+async def test_without_the_edge_key_a_batch_has_the_size_of_any_clients(origins: Many) -> None:
+    """`--max-batch` holds for it, and not for an edge with the key, which has the whole log."""
+    events = [("a", Event(str(number))) for number in range(3)]
+    url = origins.add(MemoryLog(), max_batch=2)
+    without = url.replace(f":{KEY.replace(' ', '%20')}@", "")
+    async with opened(open_log(url)) as edge, opened(open_log(without)) as keyless:
+        with pytest.raises(LogError, match="events in a batch is 3 and the limit is 2"):
+            await keyless.append(events)
+        assert [at.offset for at in await keyless.append(events[:2])] == [1, 2]
+        assert [at.offset for at in await edge.append(events)] == [3, 4, 5]
+
+
 async def test_the_newest_of_many_come_in_parts(origin: str, log: Log) -> None:
     """An answer has as many as are not too large together; the edge asks for the others."""
     names = [f"large.{number}" for number in range(12)]

@@ -167,6 +167,9 @@ class OriginService:
                 if not batch.events:  # engines never see such a batch, and it would need no credential
                     raise InvalidEvent("events", "a batch has at least one event")
                 if not call.whole:
+                    most = self._service.settings.max_batch
+                    if len(batch.events) > most:
+                        raise LimitExceeded("the number of events in a batch", limit=most, actual=len(batch.events))
                     batch.events = self._as_published(batch)
                     if batch.token is not None and not may_use(batch.token, batch.events[0][0]):
                         raise InvalidEvent("token", "it is one of another channel: an edge needs the edge key for it")

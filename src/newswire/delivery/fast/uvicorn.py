@@ -137,7 +137,7 @@ class DirectHttpProtocol(LimitedHttpProtocol):
             or cycle.response_complete
             or cycle.disconnected
             or cycle.more_body  # the rest of the request is uvicorn's to read
-            or self.pipeline
+            or self.pipeline  # a request behind this one needs what `_shed` drops; hardly any client sends one
             or self._reading != IDLE  # a part of the next request is in the parser
             or self.transport.is_closing()
             or scope["method"] == "HEAD"
