@@ -222,7 +222,14 @@ function choose(url: string, options: ConnectOptions, sink: Sink): Transport {
   if (!load) return fetchSource(url, options, sink);
   let inner: Transport | undefined;
   let closed = false;
-  load.then(({ source }) => closed || (inner = source(url, options, sink))).catch(sink.closed);
+  load
+    .catch((error) => {
+      // No network now, or a deployment has taken the file away. A connection of its own needs none.
+      if (native) throw error;
+      return { source: fetchSource };
+    })
+    .then(({ source }) => closed || (inner = source(url, options, sink)))
+    .catch(sink.closed);
   return {
     close() {
       closed = true;

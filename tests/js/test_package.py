@@ -177,3 +177,34 @@ def test_a_bundler_leaves_out_what_a_page_does_not_use(application: Path) -> Non
     assert {"connect.js", "page.js"} <= set(first)
     assert not {"run.js", "eventsource.js", "react.js", "shared.js", "leader.js", "native.js"} & set(first)
     assert later == ["leader.js", "messages.js", "native.js", "shared.js"]
+
+
+@pytest.mark.slow
+def test_a_part_that_can_not_be_loaded_ends_no_connection(application: Path) -> None:
+    """After a deployment the file of `shared: true` may be gone: the page has a connection of its own then."""
+    (application / "gone.js").write_text(
+        """
+        import { connect } from "newswire";
+        globalThis.location ??= new URL("http://a.test/");
+        Object.defineProperty(globalThis, "navigator", { value: { locks: {} } });
+        const answer = { headers: { "content-type": "text/event-stream" } };
+        const fetch = async () => new Response("data: 1\\n\\n", answer);
+        const source = connect("http://a.test/news", { shared: true, reconnect: false, fetch });
+        source.on("*", ({ data }) => console.log(data));
+        await source.closed;
+        """
+    )
+    program = f"""
+      import {{ rmSync }} from "node:fs";
+      import {{ build }} from {json.dumps((ROOT / "node_modules/esbuild/lib/main.js").as_uri())};
+      const {{ metafile }} = await build({{ entryPoints: ["gone.js"], bundle: true, splitting: true,
+        format: "esm", outdir: "out", metafile: true }});
+      const outputs = Object.entries(metafile.outputs);
+      const parts = outputs.filter(([, {{ entryPoint }}]) => entryPoint?.endsWith("shared.js"));
+      for (const [path] of parts) rmSync(path);
+      console.log(parts.length);
+      await import("./out/gone.js");
+    """
+    (application / "without.mjs").write_text(program)
+    done = subprocess.run([node(), "without.mjs"], cwd=application, capture_output=True, text=True)
+    assert done.stdout == "1\n1\n", done.stderr
