@@ -254,6 +254,41 @@ async def test_a_write_ahead_log_that_was_emptied(
         assert [entry.data for entry in await read_all(log, "a")] == events
 
 
+@pytest.mark.parametrize(("within", "stored_since"), [("a frame", False), ("a frame", True), ("the last frame", False)])
+async def test_a_write_ahead_log_that_was_cut(
+    within: str, stored_since: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing more is acknowledged; the log goes on, in another life, with the transactions that are still whole."""
+    monkeypatch.setattr(file, "GONE_SECONDS", 0.05)
+    path = tmp_path / "log.db"
+    wal = tmp_path / "log.db-wal"
+    async with opened(SqliteLog(path)) as log, opened(SqliteLog(path)) as other:
+        for number in range(1, 50):
+            await publish(log, "a", str(number))
+        await publish(other, "a", "50")
+        before = await log.span()
+        os.truncate(wal, wal.stat().st_size - (2000 if within == "the last frame" else 70_000))
+        if stored_since:  # by a program that does not notice
+            with closing(sqlite3.connect(path)) as application:
+                application.execute("CREATE TABLE orders (id)")
+        for each in (log, other):
+            with pytest.raises(LogUnavailable, match=f"{wal} was deleted, moved, replaced or emptied while in use"):
+                await publish(each, "a", "refused")
+        opening = asyncio.create_task(until_stored(other, "b"))
+        await until_stored(log, "c")
+        await opening
+        after = await log.span()
+        assert after.lives.lost(before.epoch, 50)
+        events = [entry.data for entry in await read_all(log, "a")]
+        kept = len(events) - 2
+        assert kept == 49 if within == "the last frame" else 20 < kept < 49
+        assert events[:kept] == [*map(str, range(1, kept + 1))]
+        assert sorted(events[kept:]) == ["b", "c"]
+        assert not after.lives.lost(before.epoch, kept)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
 async def test_a_write_ahead_log_that_sqlite_emptied(tmp_path: Path) -> None:
     """Another program's checkpoint leaves it with nothing in it, and the log goes on."""
     path = tmp_path / "log.db"

@@ -207,8 +207,17 @@ def empty(wal: Path) -> None:
     os.truncate(wal, size)
 
 
+def hole(wal: Path) -> None:
+    """Another program had cut it, and the last transactions were stored behind the hole."""
+    whole = wal.read_bytes()
+    wal.write_bytes(whole[: len(whole) // 2])
+    with wal.open("r+b") as file:
+        file.seek(len(whole) - 5 * (4096 + 24))
+        file.write(whole[-5 * (4096 + 24) :])
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("lose", [shorter, empty, Path.unlink])
+@pytest.mark.parametrize("lose", [shorter, empty, hole, Path.unlink])
 @pytest.mark.parametrize("same_boot", [True, False])
 async def test_the_last_transactions_are_cut_off(
     lose: Callable[[Path], object], same_boot: bool, tmp_path: Path

@@ -26,7 +26,7 @@ from newswire import posix
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.sqlite import fork
 from newswire.log.sqlite.fork import Identity, identity_of, kept_closed
-from newswire.log.sqlite.wal import mark, wal_is_cut, wal_is_whole, wal_readers, wal_size
+from newswire.log.sqlite.wal import WalWatch, mark, wal_is_whole, wal_readers, wal_size, whole_size
 
 
 class Note:
@@ -250,8 +250,10 @@ class Hold:
         self._connection = connection
         self._paths = (path, real + "-wal", real + "-shm")
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
-        self._index = fork.descriptor_of(self._files[2])  # SQLite's own; the connection keeps it open
         self._descriptor = fork.open_descriptor(self._paths[1])
+        self._index = fork.descriptor_of(self._files[2])  # SQLite's own; the connection keeps it open
+        self._wal = WalWatch(self._descriptor, self._index)
+        self._cut_to = -1  # the size of the write-ahead log when its rest was removed
         try:
             self.alone: bool = self._lock()
         except BaseException:
@@ -297,6 +299,8 @@ class Hold:
 
     def close(self) -> None:
         """Let go of the file; the last one to do so empties the write-ahead log into the database and removes it."""
+        if self._wal.is_cut():
+            self._remove_rest()
         with self.note.changing(self._patience):
             fork.close(self._connection)
         with suppress(OSError):  # a change that comes after this has another date
@@ -308,14 +312,14 @@ class Hold:
     # -- whether it is the same file
 
     def moved(self) -> str | None:
-        """The first of the open files that is not at its path any more, or was emptied; else None."""
+        """The first of the open files that is not at its path any more, or was emptied or cut; else None."""
         try:
             if os.stat(self._path).st_size == 0:
                 return self._path
         except OSError:
             return self._path
-        if wal_is_cut(self._descriptor, self._index):
-            self._empty_rest()
+        if self._wal.is_cut():
+            self._remove_rest()
             return self._paths[1]
         if self._quiet is not None and _stamp(self._folder) == self._quiet:
             return None  # nothing in it was made, removed or renamed
@@ -329,14 +333,17 @@ class Hold:
         self._look_at_folder()
         return None
 
-    def _empty_rest(self) -> None:
-        """Empty what was stored in the write-ahead log after it was emptied: no one can read it again.
+    def _remove_rest(self) -> None:
+        """Remove from a write-ahead log that was cut what is stored behind the whole transactions at its beginning.
 
-        SQLite would move it to the database all the same, with zeros for what was before.
+        No one can read that again. SQLite would move it to the database all the same, with zeros for what was before.
         """
         with suppress(OSError):
-            if identity_of(self._paths[1]) == self._files[1]:
-                os.truncate(self._paths[1], 0)
+            size = os.fstat(self._descriptor).st_size
+            if size != self._cut_to and identity_of(self._paths[1]) == self._files[1]:
+                self._cut_to = whole_size(self._descriptor)
+                if self._cut_to < size:
+                    os.truncate(self._paths[1], self._cut_to)
 
     def _look_at_folder(self) -> None:
         """See whether the folder is so quiet that it tells what happens in it; one that is not costs little."""
