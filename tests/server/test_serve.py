@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
-from tests.fixtures.serve import Reader, Serve
+from tests.fixtures.serve import PATIENCE, Reader, Serve, call_newswire
 
 from newswire.wire import Decoder, Event
 
@@ -97,3 +97,36 @@ def test_kill_9_under_load_loses_and_doubles_nothing(tmp_path: Path) -> None:
     assert last in stored
     assert seen == stored[: len(seen)]
     assert len(seen) >= 500
+
+
+@pytest.mark.slow
+def test_an_edge_starts_while_its_origin_is_away(tmp_path: Path) -> None:
+    """It is live, and answers 503 to what needs the origin; when that is there, all is as ever. A wrong key ends it."""
+    folders = [tmp_path / name for name in ("origin", "edge")]
+    for folder in folders:
+        folder.mkdir()
+    with Serve(folders[0], "--edge-key", "k") as origin:
+        url = origin.url.replace("//", "//:{}@")
+        with Serve(folders[1], "--log", url.format("k"), "--jwt-secret", "s" * 32, "--anonymous", ">") as edge:
+            origin.publish("news", "before")
+            edge.stop(signal.SIGKILL)
+            origin.stop()
+            edge.start("/health/live")
+            answers = [httpx2.get(edge.url + path) for path in ("/channels/news", "/health/ready", "/health/live")]
+            assert [answer.status_code for answer in answers] == [503, 503, 200]
+            assert answers[0].json()["code"] == "log_unavailable"
+            assert "retry-after" in answers[0].headers
+            origin.start()
+            deadline = time.monotonic() + PATIENCE
+            while httpx2.get(f"{edge.url}/health/ready").status_code != 200:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            with Reader(f"{edge.url}/channels/news?from=earliest") as reader:
+                origin.publish("news", "after")
+                assert [event.data for event in reader.read(2)] == ["before", "after"]
+            assert edge.stop() == 0
+        origin.stop()
+        origin.start()
+        refused = call_newswire("serve", "--log", url.format("wrong"), "--port", "0", folder=folders[1])
+        assert refused.returncode == 1
+        assert "refuses this edge (401)" in refused.stderr.decode()

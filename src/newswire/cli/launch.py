@@ -116,7 +116,7 @@ def serve_app(
     if settings.fd is None:
         _check_public(settings, settings.host, danger)  # before its port is taken
     stop_in_order()
-    _try_log(settings.log)
+    _try_log(settings)
     listeners, handed_over = listen(settings.host, settings.port, settings.fd)
     if handed_over:
         found = _placed(listeners)
@@ -195,11 +195,11 @@ def _announce(settings: ServerSettings, url: str, banner: Callable[[str], Iterab
     click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
 
 
-def _try_log(url: str) -> None:
-    """Open the log once, so that an error in it is shown before anything runs."""
+def _try_log(settings: ServerSettings) -> None:
+    """Open the log once, so that an error in it is shown before anything runs. An edge waits for its origin."""
 
     async def attempt() -> None:
-        log = open_log(url, retention=KEEP_ALL)  # only a look
+        log = open_log(settings.log, retention=KEEP_ALL)  # only a look
         try:
             await log.span()
         finally:
@@ -208,6 +208,11 @@ def _try_log(url: str) -> None:
     try:
         asyncio.run(attempt())
     except (NewswireError, ValueError) as error:
+        if settings.is_edge:
+            from newswire.edge.origin import OriginAway  # an extra
+
+            if isinstance(error, OriginAway):
+                return
         raise click.ClickException(printable(without_userinfo(f"the log can't be used: {error}"))) from None
 
 

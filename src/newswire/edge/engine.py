@@ -31,7 +31,7 @@ from typing import Any, Final, TypeVar
 from newswire.client.async_source import AsyncEventSource
 from newswire.client.backoff import Backoff
 from newswire.client.options import Hooks, Limits, Opened, Options, Timeouts
-from newswire.edge.origin import Origin, OriginWriter
+from newswire.edge.origin import Origin, OriginAway, OriginSilent, OriginWriter
 from newswire.errors import (
     Closed,
     EpochChanged,
@@ -386,6 +386,8 @@ class EdgeEngine(RemoteEngine):
         self._enter()
         try:
             return await self._origin.call(name, read, payload)
+        except OriginSilent as error:
+            raise OriginAway(str(error)) from error
         except LogUncertain as error:
             raise LogUnavailable(str(error)) from error
 

@@ -34,6 +34,14 @@ _KEEP_SECONDS: Final = 2.0
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.UnsupportedProtocol)
 
 
+class OriginAway(LogUnavailable):
+    """The origin can't be reached, gives no answer, or can't answer now: it may be there in a moment."""
+
+
+class OriginSilent(LogUncertain):
+    """The origin gave no answer to what was sent."""
+
+
 class Origin:
     """The origin, for one event loop.
 
@@ -67,8 +75,10 @@ class Origin:
             payload: what the call is about.
 
         Raises:
-            LogUncertain: it was sent, and there is no answer, or one that no newswire server gives.
-            LogUnavailable: the origin can't be reached, can't answer now, or refuses this edge.
+            OriginSilent: it was sent, and there is no answer.
+            LogUncertain: the answer is none that a newswire server gives.
+            OriginAway: the origin can't be reached, or can't answer now.
+            LogUnavailable: it refuses this edge.
             LogError: the origin refuses this request.
         """
         body = json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode()
@@ -77,9 +87,9 @@ class Origin:
             answer = await self._open().post(f"{self.url}/log/{name}", content=body, headers=headers)
         except _NOT_SENT as error:
             self.away = True
-            raise LogUnavailable(f"the origin {self.name} can't be reached: {reason(error)}") from error
+            raise OriginAway(f"the origin {self.name} can't be reached: {reason(error)}") from error
         except httpx2.HTTPError as error:
-            raise LogUncertain(f"the origin {self.name} gave no answer: {reason(error)}") from error
+            raise OriginSilent(f"the origin {self.name} gave no answer: {reason(error)}") from error
         self.away = False
         if answer.status_code == 200:
             try:
@@ -99,7 +109,7 @@ class Origin:
         if status == 404:
             return LogUnavailable(f"{self.name} is no newswire server that edges can read ({status}): {detail}")
         if status >= 500:
-            return LogUnavailable(f"the origin {self.name} can't serve this now ({status}): {detail}")
+            return OriginAway(f"the origin {self.name} can't serve this now ({status}): {detail}")
         return LogError(f"the origin {self.name} refuses it ({status}): {detail}")
 
     def _open(self) -> httpx2.AsyncClient:

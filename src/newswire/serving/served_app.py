@@ -29,9 +29,10 @@ from newswire import posix
 from newswire.delivery.drain import drain_of
 from newswire.delivery.problem import Problem, unavailable
 from newswire.delivery.threads import in_thread
-from newswire.errors import LogError
+from newswire.errors import LogError, LogUnavailable
 from newswire.hub.hub import Hub
 from newswire.log.position import Position
+from newswire.log.retry import Retry, end
 from newswire.serving.answers import JsonAnswer
 from newswire.serving.hangup import Hangup
 from newswire.serving.hosts import Hosts
@@ -184,8 +185,7 @@ class ServedApp:
         """Start, and stop in the end."""
         self._instrument()
         self._join()  # again: a parent may have made the application, and its children would all have one name
-        await self.open()
-        (await self.hub.runtime()).follower.start()  # its clients will come: what follows is at hand for them
+        waiting = await self._open_now_or_later()
         self.loop_lag.start()
         await self.calls.open()
         drain = drain_of(asyncio.get_running_loop())
@@ -202,15 +202,47 @@ class ServedApp:
             drain.leave(stop)
             self.loop_lag.stop()
             await self.calls.close()
-            if writer is not None:
-                writer.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await writer
+            await end(writer)
+            await end(waiting)
             await self.close(stop.elapsed())
             await self.hub.close()
             count = stop.streams
             ended = f"; {count:,} stream{'s' if count > 1 else ''} ended in order, clients come back" if count else ""
             logger.info("stopped%s", ended)
+
+    async def _open_now_or_later(self) -> asyncio.Task[None] | None:
+        """Open the application. Where the origin of an edge is away, the task that is returned does so when it is back.
+
+        Until then a request that needs the log tries too, and is answered with 503.
+        """
+        try:
+            await self._open_and_follow()
+        except LogUnavailable as error:
+            if not self.settings.is_edge:
+                raise
+            from newswire.edge.origin import OriginAway  # an extra
+
+            if not isinstance(error, OriginAway):
+                raise
+            logger.warning("%s: what needs it gets 503 until it is there", error)
+            return asyncio.create_task(self._open_later(), name="newswire waits for its origin")
+        return None
+
+    async def _open_and_follow(self) -> None:
+        await self.open()
+        (await self.hub.runtime()).follower.start()  # its clients will come: what follows is at hand for them
+
+    async def _open_later(self) -> None:
+        retry = Retry()
+        while True:
+            await asyncio.sleep(retry.next())
+            try:
+                await self._open_and_follow()
+            except Exception as error:  # the outermost frame of a task: it may be good the next time
+                logger.debug("the origin is not there yet: %s", error)
+            else:
+                logger.info("the origin is there")
+                return
 
     @contextlib.contextmanager
     def _rereading(self) -> Iterator[None]:

@@ -121,6 +121,11 @@ class ServerSettings:
             raise InvalidSetting("settings", "workers", self.workers, "1", why=why)
 
     @property
+    def is_edge(self) -> bool:
+        """Whether the log is another newswire server's. It may be away at the start."""
+        return self.log.startswith(("http://", "https://"))
+
+    @property
     def authenticates(self) -> bool:
         """Whether clients need credentials."""
         return False
