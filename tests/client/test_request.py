@@ -199,6 +199,22 @@ def test_an_encoding_that_nobody_asked_for_ends_the_source(face: Face) -> None:
     assert "content-encoding of 'br'" in str(outcome.error)
 
 
+def test_a_status_counts_whatever_its_body_is_in(face: Face) -> None:
+    """A server that is down is down, also if its page is in an encoding that no one asked for: the body is left out."""
+    brotli = {"content-encoding": "br"}
+    answers = [
+        Answer(b"\x0b\x02", 503, headers=brotli),
+        Answer(status=307, headers={**brotli, "location": "/x"}),
+        Answer(A),
+        Answer(b"\x0b\x02", 404, headers=brotli),
+    ]
+    with BadServer(answers) as server:
+        outcome = face.read(server.url)
+    assert outcome.data == ["a"]
+    assert isinstance(outcome.error, BadStatus)
+    assert (outcome.error.status, outcome.error.body) == (404, b"")
+
+
 def test_what_is_not_compressed_as_it_says_breaks_the_connection(face: Face) -> None:
     """The source tries again."""
     with BadServer([Answer(b"data: plain\n\n", headers={"content-encoding": "gzip"}), Answer(A), OVER]) as server:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
+import zlib
 from typing import Any
 
 import aiohttp
@@ -25,7 +27,14 @@ from newswire.client import (
     aiter_events,
     iter_events,
 )
-from newswire.errors import BadStatus, ConnectFailed, InactivityTimeout, ResponseError, TooManyAttempts
+from newswire.errors import (
+    BadStatus,
+    ConnectFailed,
+    InactivityTimeout,
+    ResponseError,
+    TooManyAttempts,
+    WrongContentType,
+)
 from newswire.testing import Answer, BadServer, FakeClock
 
 A = "id: ü\ndata: a\n\n".encode()
@@ -180,6 +189,31 @@ async def test_inactivity_over_each_client(name: str) -> None:
                 failures.append(source.stats.failures)
     assert failures == [1]
     assert InactivityTimeout(0.1).seconds == 0.1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+async def test_encodings_over_each_client(name: str) -> None:
+    """The source itself decompresses, in pieces of bounded size, and refuses a stream in what it can't read."""
+    packed = zlib.compressobj(wbits=31)
+    many = packed.compress(A) + packed.flush(zlib.Z_SYNC_FLUSH) + packed.compress(bytes(10_000_000)) + packed.flush()
+    answers = [
+        Answer([gzip.compress(A)[:9], gzip.compress(A)[9:]], headers={"content-encoding": "x-gzip"}),
+        Answer(zlib.compress(B)[2:-4], headers={"content-encoding": "deflate"}),
+        Answer(b"\x0b\x02", 503, headers={"content-encoding": "br"}),
+        Answer(many, headers={"content-encoding": "gzip"}, end="hang"),
+    ]
+    pieces: list[int] = []
+    options = fast(hooks=Hooks(raw=lambda data: pieces.append(len(data))))
+    brotli = Answer(b"\x0b\x02", headers={"content-encoding": "br"})
+    with BadServer(answers) as server, BadServer([brotli]) as other:
+        async with async_client(name) as client:
+            async with AsyncEventSource(server.url, client=client, options=options) as source:
+                assert [(await anext(source)).data for _ in range(3)] == ["a", "b", "a"]
+            async with AsyncEventSource(other.url, client=client, options=options) as source:
+                with pytest.raises(WrongContentType, match="content-encoding of 'br'"):
+                    await anext(source)
+    assert max(pieces) <= 65536
 
 
 def test_wrong_kind_of_client() -> None:

@@ -190,18 +190,19 @@ class Protocol:
         request = self.step.request
         self._head = head
         encoding = head.header("content-encoding") or ""
-        if not request.takes_compressed and not is_readable(encoding):
-            message = f"{head.url} answered with a content-encoding of {encoding[:60]!r} that the request did not allow"
-            self._stop(WrongContentType(message, url=head.url, status=head.status, headers=head.headers, body=b""))
-        elif head.status in _REDIRECTS:
+        readable = request.takes_compressed or is_readable(encoding)
+        if head.status in _REDIRECTS:
             self._redirected(request, head)
         elif head.status == 204:
             # A 204 makes a client stop reconnecting (9.2.1).
             self._stop(None)
-        elif self._is_stream(request, head):
-            self._open(request, head, now)
+        elif not self._is_stream(request, head):
+            self.step = ReadError(_ERROR_BODY if readable else 0)
+        elif not readable:
+            message = f"{head.url} answered with a content-encoding of {encoding[:60]!r} that the request did not allow"
+            self._stop(WrongContentType(message, url=head.url, status=head.status, headers=head.headers, body=b""))
         else:
-            self.step = ReadError(_ERROR_BODY)
+            self._open(request, head, now)
 
     def receive_refusal(self, body: bytes, now: float, chance: float) -> None:
         """Takes the start of the body of an answer that is no event stream."""

@@ -9,31 +9,45 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
-from newswire.client.transports.base import connect_failed, connection_lost, keep_alive, proxy_refused
+from newswire.client.transports.base import connect_failed, connection_lost, inflater, keep_alive, proxy_refused
+from newswire.wire.gzip import Inflater, is_readable
 
 
 class AiohttpConnection:
     """An `AsyncConnection` over an aiohttp response."""
 
-    def __init__(self, aiohttp: Any, response: Any) -> None:
+    def __init__(self, aiohttp: Any, response: Any, inflater: Inflater | None) -> None:
         headers = tuple((k.decode("latin-1").lower(), v.decode("latin-1")) for k, v in response.raw_headers)
         self.head: Opened = Opened(url=str(response.url), status=response.status, headers=headers)
         self._aiohttp = aiohttp
         self._response = response
+        self._inflater = inflater
+        self._pieces: Iterator[bytes] = iter(())
 
     async def read(self) -> bytes:
         try:
-            data: bytes = await self._response.content.readany()
-        except (self._aiohttp.ClientError, OSError) as error:
+            while not (piece := next(self._pieces, b"")):
+                data: bytes = await self._response.content.readany()
+                if self._inflater is None or not data:
+                    return data
+                self._pieces = self._inflater.feed(data)
+            return piece
+        except (self._aiohttp.ClientError, OSError, ValueError) as error:
             raise connection_lost(self.head.url, error) from error
-        return data
 
     async def close(self) -> None:
         self._response.close()
+
+
+def _is_readable(request: Request) -> bool:
+    """Whether the request asks for nothing but encodings that we decompress ourselves."""
+    asked = ",".join(value.decode("latin-1") for name, value in request.headers if name == b"accept-encoding")
+    return all(is_readable(each.partition(";")[0]) for each in asked.split(","))
 
 
 class AiohttpTransport:
@@ -55,6 +69,7 @@ class AiohttpTransport:
             for name, value in request.headers
         )
         timeout = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=timeouts.connect, sock_read=None)
+        by_library = not _is_readable(request)
         session = self._session
         proxy: dict[str, Any] = {}
         if request.foreign:
@@ -69,6 +84,7 @@ class AiohttpTransport:
                 headers=headers,
                 data=request.body,
                 allow_redirects=False,
+                auto_decompress=None if by_library else False,
                 timeout=timeout,
                 raise_for_status=False,
                 **proxy,
@@ -88,7 +104,8 @@ class AiohttpTransport:
                 await session.close()
         if response.connection is not None and response.connection.transport is not None:
             keep_alive(response.connection.transport.get_extra_info("socket"))
-        return AiohttpConnection(aiohttp, response)
+        encoding = "" if by_library else response.headers.get("content-encoding", "")
+        return AiohttpConnection(aiohttp, response, inflater(request, encoding))
 
     def _proxy(self, url: Any) -> dict[str, Any]:
         """The session's proxy for an address. Its `trust_env` would also bring passwords from a netrc file."""

@@ -18,6 +18,7 @@ from newswire.client.request import Request
 from newswire.errors import CertificateRejected, ConnectFailed, ConnectionLost, ProxyRefused
 from newswire.reason import reason
 from newswire.redact import printable, without_userinfo
+from newswire.wire.gzip import Inflater, is_readable
 
 # After a minute of silence the kernel probes the peer, and gives up after another minute. So a machine that lost its
 # power or its network is noticed even if the server sends no heartbeats.
@@ -33,6 +34,20 @@ def keep_alive(connection: Any) -> None:
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
     except (AttributeError, OSError):
         pass  # a unix socket, a pipe, or a connection in memory
+
+
+def inflater(request: Request, encoding: str) -> Inflater | None:
+    """Returns what decompresses an answer in bounded pieces. None means that the library reads it as it is.
+
+    Args:
+        request: what was asked.
+        encoding: the answer's `content-encoding`, empty if it has none.
+    """
+    if not encoding:
+        return None  # the body is not compressed
+    if is_readable(encoding):
+        return Inflater(encoding)
+    return None if request.takes_compressed else Inflater()
 
 
 def connect_failed(url: str, error: BaseException) -> ConnectFailed:
@@ -54,8 +69,7 @@ def connection_lost(url: str, error: BaseException) -> ConnectionLost:
 
 
 def _described(url: str, error: BaseException) -> str:
-    text = str(error)
-    return f"{url}: {without_userinfo(text) if text else reason(error)}"
+    return f"{url}: {printable(without_userinfo(str(error) or reason(error)), lines=False)}"
 
 
 def proxy_refused(url: str, proxy: str, status: int, words: str = "") -> ProxyRefused:

@@ -20,10 +20,17 @@ from urllib.parse import unquote_plus, urlencode, urlsplit
 
 from newswire.client.options import Opened, Timeouts
 from newswire.client.request import Request
-from newswire.client.transports.base import connect_failed, connection_lost, keep_alive, library, proxy_refused
+from newswire.client.transports.base import (
+    connect_failed,
+    connection_lost,
+    inflater,
+    keep_alive,
+    library,
+    proxy_refused,
+)
 from newswire.errors import ConnectionLost, InactivityTimeout, SourceError
 from newswire.redact import is_credential
-from newswire.wire.gzip import Inflater, is_readable
+from newswire.wire.gzip import Inflater
 
 # How the libraries begin the text of an error: the status that a proxy answered; a SOCKS proxy takes no such login.
 _PROXY_ANSWER: Final = re.compile(r"[1-9][0-9]{2}(?= |$)")
@@ -122,16 +129,6 @@ def _arguments(client: Any, request: Request) -> tuple[Any, dict[str, Any]]:
     return built, sending
 
 
-def _inflater(request: Request, response: Any) -> Inflater | None:
-    """Returns what decompresses the answer in bounded pieces. None means that the library reads it as it is."""
-    encoding = response.headers.get("content-encoding", "")
-    if not encoding:
-        return None  # the body is not compressed
-    if is_readable(encoding):
-        return Inflater(encoding)
-    return None if request.takes_compressed else Inflater()
-
-
 class HttpxConnection:
     """A `Connection` over a sync response."""
 
@@ -209,7 +206,8 @@ class HttpxTransport:
         if stream is not None:
             self._hold(stream)
         clocks["read"] = timeouts.inactivity  # the library reads it again with the body
-        return HttpxConnection(self, response, timeouts, _inflater(request, response))
+        encoding = response.headers.get("content-encoding", "")
+        return HttpxConnection(self, response, timeouts, inflater(request, encoding))
 
     def _trace(self, name: str, info: dict[str, Any]) -> None:
         if name in ("connection.connect_tcp.complete", "connection.connect_unix_socket.complete"):
@@ -311,7 +309,8 @@ class AsyncHttpxTransport:
         stream = response.extensions.get("network_stream")
         if stream is not None:
             keep_alive(stream.get_extra_info("socket"))
-        return AsyncHttpxConnection(self._httpx, response, _inflater(request, response))
+        encoding = response.headers.get("content-encoding", "")
+        return AsyncHttpxConnection(self._httpx, response, inflater(request, encoding))
 
     async def close(self) -> None:
         if self._own:
