@@ -39,8 +39,8 @@ def keep_alive(connection: Any) -> None:
 def inflater(request: Request, encoding: str) -> Inflater | None:
     """Returns what decompresses an answer in bounded pieces. None means that the library reads it as it is.
 
+    Args:
         request: the one that was sent.
-        request: what was asked.
         encoding: the answer's `content-encoding`, empty if it has none.
     """
     if not encoding:
