@@ -92,7 +92,7 @@ def test_diff_says_what_breaks_readers_of_modules_and_files(folder: Path) -> Non
         (["needs:events"], "needs can't be imported: ModuleNotFoundError: No module named 'nowhere'"),
         (["awaits:events"], "SyntaxError: 'await' outside function"),
         (["shop:events", "--check"], "--check compares files: name them"),
-        (["shop:events", "--ts", "no/such/folder/x.ts"], "can't be written: No such file or directory"),
+        (["shop:events", "--ts", "no/such/folder/x.ts"], "can't be written: there is no folder no/such/folder"),
         (["diff", "no.json", "shop:events"], "no.json can't be read"),
         (["diff", "shop.py", "shop:events"], "shop.py: "),
         (["diff", "shop:events"], "Missing argument"),

@@ -150,6 +150,8 @@ def _settle(file: str, content: str, *, check: bool) -> bool:
         if check:
             return False
         path.write_text(content, "utf-8", newline="\n")
+    except FileNotFoundError:
+        _fail(f"{file} can't be written: there is no folder {path.parent}")
     except (OSError, UnicodeDecodeError) as error:
         if check and isinstance(error, UnicodeDecodeError):
             return False
