@@ -61,8 +61,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     for (const name of names) current.addEventListener(name, take);
   }
 
-  // A wake shortens the wait.
+  // A wake shortens the wait. A browser keeps no page with an open request for the way back.
   function wake({ type }: Event): void {
+    if (type === "pagehide") {
+      inner?.close();
+      return sink.lost(null, 0);
+    }
     if (type !== "online" && globalThis.document?.hidden) return;
     if (inner?.readyState === EventSource.CLOSED) open();
   }
@@ -72,12 +76,12 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     closed = true;
     clearTimeout(timer);
     inner?.close();
-    for (const name of ["pageshow", "online"]) globalThis.removeEventListener?.(name, wake);
+    for (const name of ["pagehide", "pageshow", "online"]) globalThis.removeEventListener?.(name, wake);
     globalThis.document?.removeEventListener("visibilitychange", wake);
     sink.closed(error);
   }
 
-  for (const name of ["pageshow", "online"]) globalThis.addEventListener?.(name, wake);
+  for (const name of ["pagehide", "pageshow", "online"]) globalThis.addEventListener?.(name, wake);
   globalThis.document?.addEventListener("visibilitychange", wake);
   open();
   return {

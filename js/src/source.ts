@@ -63,6 +63,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   let controller = new AbortController();
   let hurry: (() => void) | undefined; // ends the wait, if a wake may
   let woken = 0; // when that was: a connection that died meanwhile fails only then
+  let left = false; // the page was, and its request is given up
 
   // -- the watchdog: one timer, looked at again when it is due
 
@@ -98,8 +99,14 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   // The network is back, somebody looks, or the page was frozen: no wait goes on, and a stream that was silent has a second
   // to show life. Chromium gives a page nothing more of an answer of which something came while it was frozen, and no error.
   function wake({ type }: Event): void {
+    if (type === "pagehide") {
+      // A browser keeps no page with an open request for the way back (web.dev, "Back/forward cache").
+      left = options.reconnect !== false && mayGoOn();
+      if (left) controller.abort();
+      return;
+    }
     const thawed = type === "resume";
-    if (thawed ? !(repeatable || id || resumeUrl) : type !== "online" && globalThis.document?.hidden) return;
+    if (thawed ? !mayGoOn() : type !== "online" && globalThis.document?.hidden) return;
     hurry?.();
     woken = now();
     if (thawed || woken - heard > limit / 2) {
@@ -109,7 +116,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   }
 
   function listen(add: "addEventListener" | "removeEventListener"): void {
-    for (const name of ["pageshow", "online"]) globalThis[add]?.(name, wake);
+    for (const name of ["pagehide", "pageshow", "online"]) globalThis[add]?.(name, wake);
     for (const name of ["visibilitychange", "resume"]) globalThis.document?.[add](name, wake);
   }
 
@@ -133,6 +140,9 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   }
 
   // -- one attempt
+
+  /** Whether another request may follow the one that runs. */
+  const mayGoOn = () => repeatable || !sent || !!(id || resumeUrl);
 
   /** Whether the next request reads on where an earlier one has begun. */
   const goesOn = () => posts && !!(resumeUrl || (!repeatable && id));
@@ -236,7 +246,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   async function attempt(): Promise<[Error | null, number, boolean] | null> {
     let opened = 0;
     let answer: Response | undefined;
-    const mayGoOn = () => repeatable || !sent || !!(id || resumeUrl);
+    left = false;
     const post = posts && !goesOn();
     try {
       controller = new AbortController();
@@ -288,6 +298,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       return [error, least + Math.random() * Math.min(least / 10, cap), false];
     } catch (thrown) {
       if (closed) return null;
+      if (left) return [null, delay(), true];
       const cause = controller.signal.reason ?? thrown; // Chromium throws an AbortError where a body was being read
       const known = cause instanceof SourceError;
       if (known && cause.code !== "timeout") return finish(cause), null;

@@ -495,6 +495,39 @@ test("a stream that died while the page was away is opened again at once when so
   assert.ok(errors[0]![1]! <= 100 && errors[1]![1]! >= 60_000, JSON.stringify(errors.map(([, wait]) => wait)));
 });
 
+test("a page that is left gives up its request, and goes on after its last event when it is back", async (context) => {
+  const listeners = new Set<(event: unknown) => void>();
+  const add = (_: string, listener: (event: unknown) => void) => void listeners.add(listener);
+  Object.assign(globalThis, { addEventListener: add, removeEventListener() {} });
+  context.after(() => ["addEventListener", "removeEventListener"].forEach((name) => delete (globalThis as Record<string, unknown>)[name]));
+  const tell = (type: string) => listeners.forEach((listener) => listener({ type }));
+  let gone = 0;
+  const { url, requests } = await serve((answer, ...rest) => {
+    answer.on("close", () => gone++);
+    open("id: 7\ndata: x\n\n")(answer, ...rest);
+  });
+  const slow = { backoff: { retry: 60_000 } };
+  const { source, events, errors } = note(url, slow);
+  while (!events.length) await new Promise((go) => setTimeout(go, 5));
+  tell("pagehide");
+  while (!gone) await new Promise((go) => setTimeout(go, 5));
+  assert.deepEqual([source.state, errors.length], ["connecting", 0]);
+  tell("pageshow");
+  while (events.length < 2) await new Promise((go) => setTimeout(go, 5));
+  assert.equal(requests[1]!.headers["last-event-id"], "7");
+  source.close();
+  listeners.clear();
+  const post = await serve((answer) => {
+    answer.writeHead(200, { "content-type": "text/event-stream" }).write("data: a\n\n");
+    setTimeout(() => answer.end("data: b\n\n"), 50);
+  });
+  const whole = note(post.url, { body: "x" });
+  while (!whole.events.length) await new Promise((go) => setTimeout(go, 5));
+  tell("pagehide"); // nothing says where its answer could be read on
+  await whole.source.closed;
+  assert.deepEqual(whole.events.map(([, data]) => data), ["a", "b"]);
+});
+
 test("a network that is back ends the wait of a hidden tab too, which being hidden does not", async (context) => {
   const listeners = new Map<string, (event: unknown) => void>();
   const target = { addEventListener: listeners.set.bind(listeners), removeEventListener() {} };
