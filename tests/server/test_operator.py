@@ -102,7 +102,13 @@ def test_history_refuses_what_it_does_not_know(server: Serve, query: str) -> Non
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("GET", "/nothing", 404), ("GET", "/channels/", 404), ("PUT", "/channels/x", 405), ("POST", "/stream", 405)],
+    [
+        ("GET", "/nothing", 404),
+        ("GET", "/channels/", 404),
+        ("PUT", "/channels/x", 405),
+        ("POST", "/stream", 405),
+        ("PUT", "/newswire.js", 405),
+    ],
 )
 def test_routing_errors_are_problems_too(server: Serve, method: str, path: str, status: int) -> None:
     """Whatever the error, the answer has one form."""
@@ -111,6 +117,18 @@ def test_routing_errors_are_problems_too(server: Serve, method: str, path: str, 
     assert answer.headers["content-type"] == "application/problem+json"
     if status == 405:
         assert "GET" in answer.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [("/session", "DELETE, POST"), ("/connections", "DELETE, GET, HEAD"), ("/channels/x", "GET, HEAD, POST"),
+     ("/newswire.css", "GET, HEAD"), ("/log/span", "POST")],
+)  # fmt: skip
+def test_a_method_that_is_not_possible_is_told_which_are(server: Serve, path: str, allowed: str) -> None:
+    """All of the path: two of its routes may have it."""
+    answer = httpx2.patch(server.url + path)
+    assert answer.headers["allow"] == allowed
+    assert answer.json()["detail"] == f"PATCH is not possible at {path}; what is: {allowed}"
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from importlib.resources import files
 from typing import Final
 
 from newswire.delivery.asgi import Receive, Scope, Send, send_answer
+from newswire.delivery.problem import Problem
 
 _GET: Final = ("GET", "HEAD")
 _TYPES: Final = {
@@ -49,8 +50,10 @@ class BrowserFile:
         ]
         status, body = 200, content
         if scope["method"] not in _GET:
-            status, body, headers = 405, b"", [(b"allow", b"GET, HEAD")]
-        elif tag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
+            detail = f"{scope['method'][:20]} is not possible at {scope['path'][:200]}; what is: GET, HEAD"
+            await Problem(405, "method_not_allowed", detail, headers={"allow": "GET, HEAD"})(scope, receive, send)
+            return
+        if tag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
             status, body = 304, b""
         await send_answer(send, status, headers, body, head_only=scope["method"] == "HEAD")
 

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Match
 from starlette.types import Scope
 
 from newswire.delivery.bodies import ClientGone
@@ -33,10 +34,21 @@ def _refused_by_starlette(error: HTTPException, scope: Scope) -> Problem:
     if error.status_code == 404:
         return not_found(f"there is nothing at {path}: streams are at /channels/NAME and at /stream?channel=NAME")
     if error.status_code == 405:
-        allowed = ", ".join(sorted((error.headers or {}).get("Allow", "").split(", ")))
+        allowed = ", ".join(sorted(_methods(scope) or (error.headers or {}).get("Allow", "").split(", ")))
         detail = f"{scope['method'][:20]} is not possible at {path}; what is: {allowed}"
         return Problem(405, "method_not_allowed", detail, headers={"allow": allowed})
     return Problem(error.status_code, "refused", str(error.detail), headers=error.headers)
+
+
+def _methods(scope: Scope) -> set[str]:
+    """The methods of a path, by all its routes: Starlette has asked the first only."""
+    routes = getattr(scope.get("app"), "routes", ())
+    return {
+        method
+        for route in routes
+        if route.matches(scope)[0] is Match.PARTIAL
+        for method in getattr(route, "methods", None) or ()
+    }
 
 
 async def _answer(request: Request, error: Exception) -> Any:
