@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
 from tests.fixtures.tasks import only
 
-from newswire.client import AsyncEventSource, Backoff, EventSource, Hooks, Options, ReadyState
-from newswire.errors import Closed
-from newswire.testing import Answer, BadServer
+from newswire.client import AsyncEventSource, Backoff, EventSource, Hooks, Options, ReadyState, Resume
+from newswire.errors import BadStatus, Closed, ConnectionLost
+from newswire.testing import Answer, BadServer, FakeClock
+from newswire.testing.bad_server import Seen
 
 A = b"id: 1\ndata: a\n\n"
 B = b"id: 2\ndata: b\n\n"
@@ -315,3 +318,66 @@ def test_open_connects_before_the_first_event(face) -> None:
                     assert source.ready_state is ReadyState.OPEN
 
             asyncio.run(main())
+
+
+# -- interrupted
+
+
+class Interrupted(Exception):
+    """What a signal's handler raises, as Ctrl-C does, or a job queue's limit of time."""
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Callable[[], None]]:
+    """Interrupts the main thread, from another one."""
+
+    def handler(number: int, frame: object) -> None:
+        raise Interrupted
+
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+    before = signal.signal(signal.SIGUSR1, handler)
+    yield lambda: signal.pthread_kill(main, signal.SIGUSR1)
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (Answer(A, end="hang"), ConnectionLost),
+        (Answer(status=0, end="hang"), ConnectionLost),
+        (Answer(b"no", 404, headers={"content-length": "9"}, end="hang"), BadStatus),
+    ],
+    ids=["stream", "head", "error"],
+)
+def test_an_interrupted_wait_is_no_end(answer: Answer, error: type[Exception], interrupts: Callable[[], None]) -> None:
+    """Who goes on afterwards hears that the connection broke; a POST does not go out again."""
+
+    def answer_and_interrupt(seen: Seen) -> Answer:
+        threading.Timer(0.05, interrupts).start()
+        return answer
+
+    once = Options(resume=Resume(reconnect=False))
+    with BadServer(answer_and_interrupt) as server, EventSource(server.url, body="x", options=once) as source:
+        with pytest.raises(Interrupted):
+            list(source)
+        with pytest.raises(error):
+            next(source)
+        assert list(source) == []
+    assert len(server.requests) == 1
+
+
+@pytest.mark.anyio
+async def test_a_hook_that_raises_loses_nothing() -> None:
+    """What had come is read again, on another connection."""
+
+    def raw(data: bytes) -> None:
+        if source.stats.opened == 1:
+            raise Interrupted
+
+    options = Options(hooks=Hooks(raw=raw), clock=FakeClock())
+    with BadServer([Answer([A, B], pace=0.05), Answer(A + B), Answer(status=204)]) as server:
+        async with AsyncEventSource(server.url, options=options) as source:
+            with pytest.raises(Interrupted):
+                await anext(source)
+            assert [event.data async for event in source] == ["a", "b"]

@@ -256,6 +256,7 @@ class AsyncEventSource:
                 if error is not None:
                     raise error
                 return False
+        session.finish_step()
         return True
 
     async def _open(self, request: Request) -> AsyncConnection:

@@ -16,9 +16,9 @@ from typing import Any
 from newswire import posix
 from newswire.client.cursor import Cursor, CursorStore, cursor_store
 from newswire.client.options import Opened, Options
-from newswire.client.protocol import Connect, Protocol, ReadyState, Step, Stop, Wait
+from newswire.client.protocol import Connect, Protocol, Read, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
-from newswire.errors import EventsLost, NewswireError, SourceError
+from newswire.errors import ConnectionLost, EventsLost, NewswireError, SourceError
 from newswire.validate import check_kind
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, GOODBYE
@@ -111,6 +111,7 @@ class Session:
         self._saved = start
         self.last_event_id: str = start
         self._pid: int | None = None  # the process that has connected
+        self._unfinished = False  # the last step was begun, and is not done
 
     # -- the process
 
@@ -185,6 +186,10 @@ class Session:
         """
         self.check_process()
         protocol = self.protocol
+        if self._unfinished and isinstance(protocol.step, (Connect, Read)):
+            # Whatever was raised in there, by a signal's handler or a hook, has left a library in the middle of its
+            # work: what it reads next would look as if the stream had ended in order.
+            self.failure(ConnectionLost(f"{protocol.url}: what was being read was interrupted"))
         if self._varies and protocol.fresh:
             self._renew()
         step = protocol.step
@@ -195,7 +200,12 @@ class Session:
                 logger.warning("the last event ID %.60r can't be sent in a header: left out", protocol.last_event_id)
         elif isinstance(step, Stop) and step.error is not None:
             protocol.step = Stop()
+        self._unfinished = True
         return step
+
+    def finish_step(self) -> None:
+        """The source has done the step; nothing was raised that the session does not know of."""
+        self._unfinished = False
 
     def _renew(self) -> None:
         url, method, headers, body = self._asked

@@ -259,6 +259,7 @@ class EventSource:
                 if error is not None:
                     raise error
                 return False
+        session.finish_step()
         return True
 
     def _fail(self, error: SourceError) -> None:
