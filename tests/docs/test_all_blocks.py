@@ -323,6 +323,22 @@ def test_frameworks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         assert client.get("/ticks").text.count("data: {") == 3
     with TestClient(next(one["app"] for one in found if "newswire" in one)) as client:
         assert client.post("/live/channels/news", content="one").status_code == 200
+    names = next(one for one in found if "WsgiStream" in one)
+    heads: list[str] = []
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/rooms/1",
+        "HTTP_LAST_EVENT_ID": names["hub"].sync.publish("room.1", "a"),
+    }
+    answer = names["app"](environ, lambda status, _: heads.append(status))
+    came = iter(answer)
+    next(came)
+    names["hub"].sync.publish("room.1", "b")
+    assert b"data: b" in next(came)
+    answer.close()
+    names["hub"].sync.close()
+    assert names["app"]({"PATH_INFO": "/"}, lambda status, _: heads.append(status)) == [b"no such page"]
+    assert heads == ["200 OK", "404 Not Found"]
 
 
 async def test_metrics() -> None:
