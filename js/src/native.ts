@@ -46,14 +46,13 @@ export function source(url: string, options: ConnectOptions, sink: Sink): Transp
     };
     current.onerror = () => {
       const error = new SourceError("network", `${url}: no connection, or a wrong answer`);
-      if (opens && options.reconnect === false) return finish(error); // whether it ended or broke, no one says
+      if (options.reconnect === false) return finish(error); // whether it ended or broke, no one says
       failures = brought ? 0 : failures + 1;
       brought = false;
       if (failures >= (options.attempts ?? Infinity)) {
         return finish(new SourceError("attempts", `${url}: ${failures} attempts for nothing`, null, "", error));
       }
       if (current.readyState !== EventSource.CLOSED) return sink.lost(error, 0); // the browser tries again by itself
-      if (options.reconnect === false) return finish(error);
       const wait = Math.round(Math.random() * Math.min(cap, first * 2 ** Math.min(failures, 30)));
       sink.lost(error, wait);
       timer = setTimeout(open, wait);

@@ -47,6 +47,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   const { retry: base = SECOND, first = SECOND, cap = 30 * SECOND, longest = 3600 * SECOND } = options.backoff ?? {};
   const method = options.method ?? (options.body == null ? "GET" : "POST");
   const posts = !/^(GET|HEAD)$/i.test(method);
+  const once = options.reconnect === false;
   const repeatable = options.idempotent ?? !posts;
   const own = absolute(url); // now: the page's own address may change
   let at = own.href; // where a POST was answered, after redirects
@@ -101,7 +102,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   function wake({ type }: Event): void {
     if (type === "pagehide") {
       // A browser keeps no page with an open request for the way back (web.dev, "Back/forward cache").
-      left = options.reconnect !== false && mayGoOn();
+      left = !once && mayGoOn();
       if (left) controller.abort();
       return;
     }
@@ -266,7 +267,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
         sink.opened({ url: answer.url, status, headers, reconnected: opens++ > 0 });
         const bye = await read(answer);
         if (closed) return null;
-        if (options.reconnect === false || !mayGoOn()) return finish(null), null;
+        if (once || !mayGoOn()) return finish(null), null;
         if (now() - opened > HEALTHY) failures = 0;
         // A goodbye gives each client its own time; else a thousand would come back at once.
         return [null, bye ? floor() : delay(), !bye];
@@ -291,7 +292,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       const after = retryAfter(headers);
       const asked = after != null && [429, 503].includes(status); // the server wants the request once more
       const notNow = status >= 500 || [408, 425, 429].includes(status);
-      if (!notNow || !(mayGoOn() || asked)) throw error;
+      if (!notNow || once || !(mayGoOn() || asked)) throw error;
       failures++;
       if (after == null) return [error, delay(), true];
       const least = Math.min(after, longest);
@@ -304,7 +305,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (known && cause.code !== "timeout") return finish(cause), null;
       const message = `${url}: ${opened ? "the stream broke" : "no answer"} (${cause})`;
       const error = known ? cause : new SourceError("network", message, null, "", cause);
-      if (opened && options.reconnect === false) return finish(error), null;
+      if (once) return finish(error), null;
       if (!mayGoOn()) {
         return finish(new SourceError("not-resumable", `${error.message}, and nothing says from where to go on`, answer, "", cause)), null;
       }

@@ -122,7 +122,7 @@ export interface ConnectOptions<E extends object = AnyEvents> {
   cursorParam?: string | undefined;
   /** Whether the server may get a POST twice, as with an `Idempotency-Key`. Default: false for POST, true for GET. */
   idempotent?: boolean | undefined;
-  /** False: the end of the stream closes the connection. Default true. */
+  /** False: one attempt. Its failure, and the end of the stream, close the connection. Default true. */
   reconnect?: boolean | undefined;
   /** Give up after this many attempts in a row that brought nothing. Default: never. */
   attempts?: number | undefined;

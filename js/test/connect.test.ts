@@ -560,6 +560,18 @@ test("an id of any characters comes back as its UTF-8 bytes", async () => {
   assert.equal(new URL(requests[1]!.url!, url).searchParams.get("after"), "é€𝄞");
 });
 
+test("reconnect: false makes one attempt, whose failure closes it; a 401 may still be answered with another token", async () => {
+  const busy = await serve(status(503, { "retry-after": "0" }, "later"));
+  await assert.rejects(connect(busy.url, { reconnect: false, backoff: FAST }).closed, { code: "status", status: 503, body: "later" });
+  const gone = await serve((answer) => answer.destroy());
+  await assert.rejects(connect(gone.url, { reconnect: false, backoff: FAST }).closed, { code: "network" });
+  assert.deepEqual([busy.requests.length, gone.requests.length], [1, 1]);
+  const { url, requests } = await serve(status(401), stream("data: x\n\n"));
+  let calls = 0;
+  assert.equal(await connect(url, { reconnect: false, headers: () => ({ authorization: `token ${calls++}` }) }).closed, null);
+  assert.equal(requests.length, 2);
+});
+
 test("reconnect: false closes at the end of the stream", async () => {
   const { url, requests } = await serve(stream("id: 1\ndata: x\n\n"));
   await reading(url, { reconnect: false }, ({ source }) => source.state === "closed");
