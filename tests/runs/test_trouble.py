@@ -427,6 +427,30 @@ async def test_opening_a_reader_twice_tells_its_dialect_nothing_twice() -> None:
             reader.close()
 
 
+async def test_the_key_of_a_run_that_the_log_has_removed_starts_a_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log that is full removes the oldest, whatever it is: the key leads nowhere then, and is good again."""
+    async with Hub(MemoryLog(max_bytes=50_000)) as hub, Runs(hub, public=True) as runs:
+        first = await runs.start("job", words(1), key="k")
+        await first.wait()
+        for _ in range(3):
+            await hub.publish("other", "x" * 40_000)
+        with pytest.raises(RunNotFound):
+            await runs.get(first.id)
+        tries: list[str] = []
+        find = runs.store.find
+
+        async def counted(run_id: str) -> Record | None:
+            tries.append(run_id)
+            assert len(tries) < 10  # else it goes on for ever
+            return await find(run_id)
+
+        monkeypatch.setattr(runs.store, "find", counted)
+        again = await runs.start("job", words(2), key="k")
+        assert again.started
+        assert (await again.wait()).reason == "done"
+        assert not (await runs.start("job", words(2), key="k")).started
+
+
 async def test_a_key_is_one_run_after_the_log_was_wiped() -> None:
     """Also for a process that was there before, and one that came later."""
     with Valkey() as server:

@@ -22,6 +22,7 @@ from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import LogCorrupt
+from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
 from newswire.wire.event import Event
@@ -150,7 +151,7 @@ class Leases:
         data = json.dumps({"lease": self._lease, **more})
         while (offset := await self._store(self._name, data, self.own)) is None:
             [entry] = await self._log.newest([self._prefix + self._name])
-            self.own = 0 if entry is None else self.take(entry).offset
+            self.own = await self._lost(self._name) if entry is None else self.take(entry).offset
         self.own = offset
 
     async def judge(self, names: Iterable[str]) -> dict[str, int]:
@@ -166,18 +167,23 @@ class Leases:
         entries = await self._log.newest([self._prefix + name for name in ordered]) if ordered else []
         beats: dict[str, Heartbeat] = {}
         for name, entry in zip(ordered, entries, strict=True):
-            beats[name] = Heartbeat(0 if entry is None else entry.offset, self._lease)  # it is silent, if it is at all
+            offset = await self._lost(name) if entry is None else entry.offset
+            beats[name] = Heartbeat(offset, self._lease)  # it is silent, if it is at all
             if entry is not None:
                 with suppress(LogCorrupt):
                     beats[name] = self.take(entry)
         self._liveness.look(beats, monotonic())
-        dead = {}
+        dead: dict[str, int] = {}
         for name, beat in self._liveness.overdue().items():
             change = "gone" if beat.suspected else "suspected"
-            offset = await self._store(name, json.dumps({"lease": beat.lease, change: True}), beat.offset)
-            if offset is not None and beat.suspected:  # else it lives, somebody else was faster, or it may answer now
-                dead[name] = offset
+            stored = await self._store(name, json.dumps({"lease": beat.lease, change: True}), beat.offset)
+            if stored is not None and beat.suspected:  # else it lives, somebody else was faster, or it may answer now
+                dead[name] = stored
         return dead
+
+    async def _lost(self, name: str) -> int:
+        """The offset of a process's newest heartbeat, if the log has removed all of them by itself; else 0."""
+        return (await self._log.read(Channels([self._prefix + name]), 0, 1)).lost
 
     async def _store(self, name: str, data: str, after: int) -> int | None:
         """Store an event behind the one at an offset; None: there is a newer one, and nothing was stored."""

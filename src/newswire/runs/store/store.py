@@ -131,6 +131,10 @@ class RunStore:
         [entry] = await self.log.newest([record_channel(run_id)])
         return None if entry is None else Record.read(entry)
 
+    async def lost(self, run_id: str) -> int:
+        """The offset of the newest record of a run that the log has removed by itself; 0 if it has removed none."""
+        return (await self.log.read(Channels([record_channel(run_id)]), 0, 1)).lost
+
     async def newest_of(self, name: str, owner: str | None) -> str | None:
         """The id of the run that this owner has started last under a name."""
         [entry] = await self.log.newest([name_channel(name, owner, await self.secret())])
@@ -192,21 +196,21 @@ class RunStore:
         stored = await self.log.append_if(events, Condition(channel, newest))
         return None if stored is None else stored[0].offset
 
-    async def create(self, record: Record, event: Event, instead_of: Record | None = None) -> Record | None:
+    async def create(self, record: Record, event: Event, after: int = 0) -> Record | None:
         """Store a new run.
 
         Args:
             record: its first record.
             event: that record, as it is stored.
-            instead_of: the record of an ended run of the same id, whose place it takes.
+            after: the offset of the newest record of this id, of an ended run whose place it takes, or one that the log
+                has removed; 0: there has been none.
 
         Returns:
             its record; None if there is (another) run of that id.
         """
-        condition = 0 if instead_of is None else instead_of.offset
         name = name_channel(record.name, record.owner, await self.secret())
         events = [(record_channel(record.id), event), (name, Event(record.id))]
-        stored = await self._append_if(events, record_channel(record.id), condition)
+        stored = await self._append_if(events, record_channel(record.id), after)
         return None if stored is None else replace(record, offset=stored, begun=stored)
 
     async def change(self, record: Record, **changes: Any) -> Record | None:

@@ -121,12 +121,12 @@ async def start(worker: Worker, asked: Start) -> Run:
     """Start a run, or find the one of the same key. Its source is closed if it is not used."""
     store = worker.store
     record, event = asked.record(await store.secret(), worker=worker.id, producer=_registered(worker, asked))
-    before = asked.instead_of
+    before = 0 if asked.instead_of is None else asked.instead_of.offset
     while (created := await store.create(record, event, before)) is None:
         found = await store.find(record.id)
         if found is not None:
             return await _found(worker, found, asked)
-        before = None  # it is not kept any more
+        before = await store.lost(record.id)  # it is not kept any more
     if asked.source is None:
         worker.monitor.take(created)
     elif worker.closed:  # meanwhile
