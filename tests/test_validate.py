@@ -10,6 +10,7 @@ import pytest
 
 from newswire import AsyncEventSource, Decoder, EventSource, Hub, Log, Retention, Runs, StreamOptions, open_log
 from newswire.client import Backoff, CursorFile, Hooks, Limits, Options, Resume, Timeouts, iter_events
+from newswire.contract import Contract
 from newswire.hub.options import HubOptions, PresenceOptions
 from newswire.relay import RelayOptions
 from newswire.runs.options import RunOptions, WorkerOptions
@@ -139,6 +140,37 @@ def test_arguments_of_a_source(source: Any, given: dict[str, Any], text: str) ->
     """They are refused where the source is made, by name."""
     with pytest.raises(TypeError, match="^" + text):
         source(**{"url": URL, **given})
+
+
+async def _later(*arguments: Any) -> Any:
+    """What nothing would await."""
+
+
+class _Later:
+    async def __call__(self, *arguments: Any) -> Any:
+        """The same, of an object."""
+
+
+def _read_with(**given: Any) -> None:
+    with EventSource(URL) as source:
+        source.typed(Contract("c", {"a": int}), **given)
+
+
+@pytest.mark.parametrize("function", [_later, partial(_later, 1), _Later()], ids=["function", "partial", "object"])
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("url", lambda x: AsyncEventSource(x)),
+        ("headers", lambda x: EventSource(URL, headers=x)),
+        ("error", lambda x: Hooks(error=x)),
+        ("unknown", lambda x: _read_with(unknown=x)),
+        ("unknown", lambda x: Contract("c", {"a": int}, unknown=x)),
+    ],
+)
+def test_async_functions_where_nothing_awaits(name: str, make: Any, function: Any) -> None:
+    """They are refused where they are given: they would never run."""
+    with pytest.raises(TypeError, match=f"{name} is a plain function, not an async one"):
+        make(function)
 
 
 def test_the_rest_of_a_client() -> None:

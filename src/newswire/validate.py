@@ -89,7 +89,7 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_callables(options: object, *names: str) -> None:
-    """Check that attributes are functions, or None.
+    """Check that attributes are plain functions, or None.
 
     Raises:
         TypeError: one is not.
@@ -98,6 +98,20 @@ def check_callables(options: object, *names: str) -> None:
         value = getattr(options, name)
         if not (value is None or callable(value)):
             raise TypeError(f"{name} is a function that newswire calls, not {shown(value)}")
+        check_plain(name, value)
+
+
+def check_plain(name: str, value: object) -> None:
+    """Check that an argument is no async function, which nothing would await.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if callable(value):
+        import inspect  # late: it takes time, and most programs give no function
+
+        if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+            raise TypeError(f"{name} is a plain function, not an async one, which nothing awaits: start a task in it")
 
 
 def check_seconds(name: str, value: object) -> None:

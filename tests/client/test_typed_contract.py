@@ -87,6 +87,12 @@ def test_what_is_no_contract(make: Any) -> None:
         decode_as("data", int)  # type: ignore[arg-type]
 
 
+def test_models_of_nothing() -> None:
+    """They would leave out all events."""
+    with EventSource("http://127.0.0.1:9/") as source, pytest.raises(ValueError, match="models is empty"):
+        source.json({})
+
+
 def test_on_bad_is_checked_at_once() -> None:
     """A typing mistake is no silent loss."""
     with EventSource("http://127.0.0.1:9/") as source, pytest.raises(ValueError, match="on_bad"):

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+import msgspec
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 from tests.contract.shop import Line, Order, Ping, Price, Stock, events, mapped
 
 from newswire.contract import Contract, TypedEvent
@@ -182,3 +183,37 @@ def test_declarations_that_make_no_contract() -> None:
         "name": "a",
         "children": [{"name": "b", "children": []}],
     }
+
+
+class Picky(BaseModel):
+    number: int
+
+    @field_validator("number")
+    @classmethod
+    def known(cls, number: int) -> int:
+        return {1: 1}[number]
+
+
+class Nested(msgspec.Struct):
+    inner: list[Any]
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "why"),
+    [
+        (Picky, '{"number": 2}', "KeyError: 2"),
+        (Nested, '{"inner": %s}' % ("[" * 100_000 + "]" * 100_000), "nested too deeply"),
+    ],
+    ids=["its own code raises", "nested too deeply"],
+)
+def test_whatever_reading_raises_is_a_bad_payload(kind: Any, data: str, why: str) -> None:
+    """What another machine sends ends no reader in an unexpected way."""
+    contract: Contract[Any] = Contract("c", {"a": kind})
+    with pytest.raises(BadPayload, match=f"an event does not fit 'a' of the contract 'c': .*{why}"):
+        contract.read(Event(data, "a"))
+
+
+def test_a_publisher_may_not_nest_too_deeply() -> None:
+    """Over HTTP, where the data comes as text, that is a fault of the request."""
+    with pytest.raises(ContractBroken, match="nested too deeply"):
+        Contract("c", {"a": Nested}).encode(b'{"inner": %s}' % (b"[" * 100_000 + b"]" * 100_000), "a")

@@ -19,7 +19,7 @@ from newswire.client.options import Opened, Options
 from newswire.client.protocol import Connect, Protocol, Read, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
 from newswire.errors import ConnectionLost, EventsLost, NewswireError, SourceError
-from newswire.validate import check_kind
+from newswire.validate import check_kind, check_plain
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, GOODBYE
 
@@ -98,6 +98,8 @@ class Session:
         self._clock = options.clock
         start = last_event_id or (self.store.load() if self.store is not None else "")
         self._asked = url, method, headers, body
+        check_plain("url", url)
+        check_plain("headers", headers)
         self._varies = callable(url) or callable(headers)
         # Functions are called at each attempt; until then these stand in for their results.
         request = make_request(

@@ -33,7 +33,7 @@ from typing import (
 
 from newswire.errors import BadPayload
 from newswire.redact import printable
-from newswire.validate import check_kind
+from newswire.validate import check_kind, check_plain
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 from newswire.wire.types import EventTypes, Unknown, with_extensions
@@ -74,7 +74,8 @@ def _decode(event: Event, model: Any, convert: Callable[[str], Any]) -> Any:
         else:
             why = _explain(errors()) if callable(errors) else str(error) or type(error).__name__
         name = getattr(model, "__name__", str(model))
-        message = printable(f"event {event.id or ''} of type {event.event!r} is no {name}: {why}", lines=False)
+        of = f"event {event.id}" if event.id else "an event"
+        message = printable(f"{of} of type {event.event!r} is no {name}: {why}", lines=False)
         raise BadPayload(message, event=event, model=model) from error
 
 
@@ -225,6 +226,7 @@ class ContractReader(Generic[T]):
         check_kind("contract", contract, EventTypes)
         if unknown not in (None, "skip", "raise") and not callable(unknown):
             raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
+        check_plain("unknown", unknown)
         self._contract = contract
         self._unknown = unknown
         self._bad = _OnBad(on_bad, hook)
@@ -248,7 +250,7 @@ class TypedReader(Generic[T]):
 
     Raises:
         TypeError: JSON can't be read into a model.
-        ValueError: `on_bad` is neither `raise` nor `skip`.
+        ValueError: `on_bad` is neither `raise` nor `skip`, or `models` is an empty mapping.
     """
 
     NOTHING: Final[Any] = _NOTHING
@@ -256,6 +258,8 @@ class TypedReader(Generic[T]):
     def __init__(self, models: Models[T] | None, on_bad: OnBad, hook: Callable[[BadPayload], None] | None) -> None:
         self._bad = _OnBad(on_bad, hook)
         if isinstance(models, Mapping):
+            if not models:
+                raise ValueError("models is empty, so all events would be left out: name their types, or give None")
             for name in models:
                 check_kind("the type of an event", name, str)
             self._converters: dict[str, Any] = {name: (model, _converter(model)) for name, model in models.items()}

@@ -116,6 +116,8 @@ class MsgspecCodec:
             return self._decoder.decode(text)
         except (ValueError, TypeError) as error:
             raise _misfit(error) from error
+        except RecursionError as error:
+            raise Misfit([Fault("", "it is nested too deeply")]) from error
 
 
 AnyCodec: TypeAlias = PydanticCodec | MsgspecCodec

@@ -30,7 +30,7 @@ from newswire.contract.codec import AnyCodec, Misfit, codec_of
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
 from newswire.reason import what_failed
 from newswire.redact import printable
-from newswire.validate import check_kind
+from newswire.validate import check_kind, check_plain
 from newswire.wire.event import Event, Named, NoName
 from newswire.wire.reserved import GAP, is_reserved
 from newswire.wire.types import EventTypes, Unknown
@@ -147,6 +147,7 @@ class Contract(EventTypes[E]):
             raise ValueError(f"a contract's name is a text on one line, such as 'shop', not {name!r:.60}")
         if unknown not in ("skip", "raise") and not callable(unknown):
             raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
+        check_plain("unknown", unknown)
         self.name = name
         self.unknown = unknown
         self.events: Mapping[str, Any] = MappingProxyType(_declarations(events))
@@ -252,10 +253,11 @@ class Contract(EventTypes[E]):
             return None
         try:
             data = codec.read(event.data)
-        except Misfit as misfit:
-            message = f"event {event.id or ''} does not fit {name!r} of the contract {self.name!r}: {misfit}"
+        except Exception as error:  # a type's own code may raise anything
+            why = str(error) if isinstance(error, Misfit) else f"{type(error).__name__}: {error}"
+            message = f"{_named(event)} does not fit {name!r} of the contract {self.name!r}: {why}"
             message = printable(message, lines=False)
-            raise BadPayload(message, event=event, model=self.events[name]) from misfit
+            raise BadPayload(message, event=event, model=self.events[name]) from error
         read: Any = TypedEvent(name, data, event.id, event.channel)
         return read  # type: ignore[no-any-return]
 
@@ -266,10 +268,14 @@ class Contract(EventTypes[E]):
             if event.event == GAP:
                 raise EventsLost(event)
             if not is_reserved(event.event):
-                message = f"event {event.id or ''} is {event.event!r}, which the contract {self.name!r} does not have"
+                message = f"{_named(event)} is {event.event!r}, which the contract {self.name!r} does not have"
                 raise BadPayload(printable(message, lines=False), event=event, model=self)
         elif event.event == GAP:
             logger.warning("events were lost: %s", printable(event.data[:200], lines=False))
+
+
+def _named(event: Event) -> str:
+    return f"event {event.id}" if event.id else "an event"
 
 
 def _declarations(events: Any) -> dict[str, Any]:
