@@ -180,7 +180,9 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       return end ?? own ?? { reason: left ? "closed" : "interrupted" };
     },
     (error) => {
-      if (error.status === 404 || error.status === 410) keep(null); // kept no longer
+      const { code, status } = error;
+      const refused = !address() && code === "status" && status < 500 && status !== 401; // a login may help
+      if (refused || status === 404 || status === 410) keep(null); // it was never started, or is kept no longer
       throw error;
     },
   );

@@ -55,6 +55,16 @@ test("a POST without an answer is sent again with its body and its key", async (
   }
 });
 
+test("a POST that was refused has started nothing, and is remembered only if a login may help", async () => {
+  for (const [status, remembered] of [[400, false], [422, false], [401, true]] as const) {
+    const { kept, storage } = place();
+    const fetch = async () => new Response("no", { status });
+    const run = streamRun("http://localhost/answers", { storage, fetch, body: "why?", remember: "chat", idempotent: true });
+    await assert.rejects(run.done, { status });
+    assert.equal(kept.has(NAME), remembered);
+  }
+});
+
 test("a body that JSON can't hold is not remembered as another one", async () => {
   for (const body of [new FormData(), new URLSearchParams("a=b"), new Blob(["x"]), new Uint8Array(2), new ArrayBuffer(2)]) {
     const { kept, storage } = place();
