@@ -24,6 +24,7 @@ from newswire.delivery.problem import ERRORS
 from newswire.server.auth import Auth, Denied, Tokens, new_token, read_keys, secret_key
 from newswire.server.auth.api_keys import new_key
 from newswire.server.auth.keys import Key
+from newswire.server.auth.revocations import Revoked
 
 RSA = rsa.generate_private_key(65537, 2048)
 OTHER_RSA = rsa.generate_private_key(65537, 2048)
@@ -307,6 +308,17 @@ async def test_what_is_remembered_still_expires(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(time, "time", lambda: now + 700)
     with pytest.raises(Denied, match="has expired"):
         await tokens.verify(token)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("ahead", "leeway"), [(20, 30.0), (-1, 0.0)])
+async def test_an_issuer_whose_clock_is_ahead_saves_no_token(ahead: float, leeway: float) -> None:
+    """Within the leeway; a token whose time lies later than that is good."""
+    now = time.time()
+    tokens = Tokens([secret_key(SECRET)], leeway=leeway)
+    access = await tokens.verify(jwt.encode(claims(iat=now + ahead, exp=int(now) + 600), SECRET))
+    assert Revoked(at=now, subject="ada").concerns(access)
+    assert not Revoked(at=now + ahead - leeway - 1, subject="ada").concerns(access)
 
 
 def test_a_jwk_set_of_a_file(tmp_path: Path) -> None:

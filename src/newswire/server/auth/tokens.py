@@ -56,7 +56,8 @@ class Tokens:
         audiences: a token has to name one of them. Without any, a token that names one is refused: it is for another.
         issuer: the only one, if given.
         algorithms: the only ones, if given; else all that the keys are for.
-        leeway: seconds that the clocks of issuers may differ by.
+        leeway: seconds that the clocks of issuers may differ by. A subject that is revoked loses what was made up to so
+            long after, as far as the issuer's clock says.
 
     Raises:
         ValueError: there is no such algorithm.
@@ -113,6 +114,8 @@ class Tokens:
             known = _access(await self._verify(token, missing), token)
             if known.expires is not None:
                 known = replace(known, expires=known.expires + self._leeway)
+            if known.issued is not None:  # a clock that is ahead must not save a token from a revocation
+                known = replace(known, issued=known.issued - self._leeway)
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[token] = known
