@@ -233,3 +233,15 @@ async def test_an_address_of_another_server(body: bytes) -> None:
                 await log.read(Channels(["a"]), 0, 1)
         finally:
             await log.close()
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_refuses(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing was stored, and the message names the proxy as what refuses; its password is not shown."""
+    with BadServer([Answer(b"who?", 407)]) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://ann:pa55word@127.0.0.1:{proxy.port}")
+        async with opened(open_log(f"{scheme}://key@a.example/")) as log:
+            with pytest.raises(LogUnavailable, match=r"a proxy .*407") as caught:
+                await log.append([("a", Event("x"))])
+    assert "pa55word" not in str(caught.value)
+    assert len(proxy.requests) == 1

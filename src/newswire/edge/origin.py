@@ -88,6 +88,10 @@ class Origin:
         except _NOT_SENT as error:
             self.away = True
             raise OriginAway(f"the origin {self.name} can't be reached: {reason(error)}") from error
+        except httpx2.ProxyError as error:  # nothing was sent
+            self.away = True
+            kind = LogUnavailable if str(error).startswith("4") else OriginAway
+            raise kind(f"a proxy refuses to connect to the origin {self.name}: {error}") from error
         except httpx2.HTTPError as error:
             raise OriginSilent(f"the origin {self.name} gave no answer: {reason(error)}") from error
         self.away = False
@@ -104,6 +108,8 @@ class Origin:
             detail = str(json.loads(body)["detail"])
         except (ValueError, KeyError, TypeError, RecursionError):
             detail = body[:200]
+        if status == 407:
+            return LogUnavailable(f"a proxy before the origin {self.name} wants a user and a password ({status})")
         if status in (401, 403):
             return LogUnavailable(f"the origin {self.name} refuses this edge ({status}): {detail}")
         if status == 404:
