@@ -25,6 +25,17 @@ def test_a_servers_address_is_a_url(command: list[str], url: str) -> None:
         assert f"it begins with http:// or https://, and this is {shown!r}" in said.output
 
 
+@pytest.mark.parametrize("command", [["publish", "news", "x"], ["tail", "news"], ["top", "--once"]])
+@pytest.mark.parametrize(
+    "url", ["http://", "http://[::1", "http://localhost:99999", "http://localhost:0", "http://a\nb", "https://:80"]
+)
+def test_an_address_has_a_host_and_a_port_that_can_be(command: list[str], url: str) -> None:
+    """One sentence, and no stack trace of a library's."""
+    said = CliRunner().invoke(newswire, [*command, "--url", url])
+    assert said.exit_code == 2
+    assert "has no usable host or port" in said.output
+
+
 @pytest.mark.parametrize("command", [["publish", "news", ""], ["tail", "a/b"]])
 def test_a_variable_that_is_nearly_an_options_is_named(command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the command would go to another server, and say no word; those of other commands are left alone."""

@@ -53,7 +53,7 @@ def test_show_config_names_every_source(tmp_path: Path) -> None:
     [
         (["--host", "0.0.0.0"], "--insecure"),
         (["--host", "::"], "--insecure"),
-        (["--host", "no.such.host.invalid"], "--insecure"),
+        (["--host", "no.such.host.invalid"], "is no address of this machine"),
         (["--log", "sqlite:////no/such/folder/x.db"], "does not exist"),
         (["--log", "sqlite:///newswire.toml"], "not an SQLite database"),
         (["--grace", "soon"], "--grace"),
@@ -89,6 +89,14 @@ def test_an_address_of_another_machine_is_named(tmp_path: Path, host: str) -> No
     assert f"Error: {host} is no address of this machine" in said
     assert "choose another with --host" in said
     assert "Errno" not in said
+
+
+@pytest.mark.parametrize("host", ["300.1.1.1", "a b", "::g"])
+def test_an_address_that_is_none_is_not_taken_for_a_public_one(tmp_path: Path, host: str) -> None:
+    """A slip of the pen is named, and not how to serve the world."""
+    done = call_newswire("serve", "--port", "0", "--host", host, folder=tmp_path)
+    assert done.returncode == 1
+    assert f"Error: {host} is no address of this machine" in done.stderr.decode()
 
 
 def test_port_0_says_which_one_it_took(tmp_path: Path) -> None:

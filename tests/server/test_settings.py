@@ -97,6 +97,12 @@ def test_what_an_application_may_set() -> None:
         SlowRule(max_behind="3")  # type: ignore[arg-type]
 
 
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Some editors write one."""
+    settings, _ = load(serve, Settings, {}, {}, write(tmp_path, "\ufeffport = 8123\nallowed-hosts = []"))
+    assert (settings.port, list(settings.allowed_hosts)) == (8123, [])
+
+
 def test_retention_has_a_default_and_none() -> None:
     """Not given is the log's default, which is not the same as `none`: that keeps everything."""
     assert Settings().retention is None
@@ -140,6 +146,12 @@ def test_retention_as_tables_of_the_file(tmp_path: Path) -> None:
         ({"cors_origins": ("https://a.example/",)}, {}, "", ["--cors-origin", "no final slash"]),
         ({"cors_origins": ("a.example",)}, {}, "", ["--cors-origin", "such as https://"]),
         ({"workers": "2", "log": "memory://"}, {}, "", ["--workers", "sqlite"]),
+        ({"retention": ("",)}, {}, "", ["--retention", "'' can't be used", "'none' for everything"]),
+        ({"jwt_key": ("",)}, {}, "", ["--jwt-key", "'' can't be used", "or 'none'"]),
+        ({"cors_origins": ("https://a.example", " ")}, {}, "", ["--cors-origin", "'' can't be used"]),
+        ({}, {}, 'allowed-hosts = ""', ["newswire.toml, allowed-hosts", "'' can't be used"]),
+        ({}, {}, "x = " + "[" * 5000, ["newswire.toml is no TOML file: it is nested too deeply"]),
+        ({"log": "sqlite:///a%00b"}, {}, "", ["--log", "has no NUL"]),
     ],
 )
 def test_what_can_not_be_used_is_refused_where_it_stands(

@@ -13,7 +13,7 @@ import ipaddress
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -77,14 +77,7 @@ def bind(host: str, port: int) -> socket.socket:
     Raises:
         click.ClickException: it can't be taken; the message says why.
     """
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-    except (socket.gaierror, UnicodeError) as error:
-        raise click.ClickException(
-            f"{host} is no address of this machine ({reason(error)}): choose another with --host"
-        ) from None
+    family, kind, proto, _, address = _addresses(host, port)[0]
     listener = socket.socket(family, kind, proto)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -95,6 +88,15 @@ def bind(host: str, port: int) -> socket.socket:
         raise click.ClickException(_why_not(host, port, error)) from None
     listener.set_inheritable(True)
     return listener
+
+
+def _addresses(host: str, port: int | None) -> list[Any]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError) as error:
+        raise click.ClickException(
+            f"{host} is no address of this machine ({reason(error)}): choose another with --host"
+        ) from None
 
 
 def _why_not(host: str, port: int, error: OSError) -> str:
@@ -139,9 +141,10 @@ def urls_of(listeners: Sequence[socket.socket], host: str | None, *, tls: bool =
 
 
 def is_public(host: str) -> bool:
-    """Whether an address can be reached from other machines."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError):
-        return True
+    """Whether an address can be reached from other machines.
+
+    Raises:
+        click.ClickException: there is no such address.
+    """
+    found = _addresses(host, None)
     return not all(ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback for *_, address in found)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -26,6 +27,15 @@ class ServerUrl(click.ParamType[str]):
         url = str(value)
         if not url.startswith(("http://", "https://")):
             self.fail(f"it begins with http:// or https://, and this is {shown_url(url)!r}", param, ctx)
+        import httpx2  # late: other options don't need it
+
+        try:
+            usable = bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+            httpx2.URL(url)
+        except (httpx2.InvalidURL, ValueError):
+            usable = False
+        if not usable:
+            self.fail(f"{shown_url(url)!r} has no usable host or port: http://127.0.0.1:8000 is one", param, ctx)
         return url
 
 

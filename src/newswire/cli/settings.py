@@ -178,6 +178,9 @@ class _Setting(click.Option):
         source = _source(ctx, self._one, self._of)
         if source == "default" or value is None:
             return None
+        given = value if isinstance(value, list | tuple) else (value,)
+        if kind.several and any(isinstance(each, str) and not each.strip() for each in given):
+            _refuse(source, name, "", kind.allowed)  # a variable of the shell, perhaps, that was not set
         if kind.several and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             value = kind.several.join(value)
         try:
@@ -261,11 +264,13 @@ def _configure(
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(file.read_text("utf-8"))
+        return tomllib.loads(file.read_text("utf-8-sig"))  # some editors begin a file with a byte order mark
     except OSError as error:
         why = f"{file} can't be read: {(error.strerror or str(error)).lower()}"
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         why = f"{file} is no TOML file: {error}"
+    except RecursionError:
+        why = f"{file} is no TOML file: it is nested too deeply"
     _refuse("--config", "config", file, "the path of a TOML file", why)
 
 

@@ -74,6 +74,8 @@ def _sqlite(scheme: str, parts: SplitResult, retention: RetentionRules, options:
     if parts.netloc or not path:
         meant = _meant(parts.netloc + parts.path)
         raise ValueError(f"an SQLite log needs a file: sqlite:///relative.db or sqlite:////absolute/path.db{meant}")
+    if "\0" in path:
+        raise ValueError(f"the path of a file has no NUL, and {path!r:.100} has one")
     known: _Known = {"synchronous": str.upper, "busy_timeout": float}
     return SqliteLog(path, retention=_kept(retention), **_options(scheme, parts.query, options, known))
 
