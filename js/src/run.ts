@@ -273,7 +273,7 @@ function chat(event: StreamEvent<string, any>): Meaning {
   const text = part && textOf(part);
   if (text == null && !(part && (typeof part.type === "string" || part.error))) return newswire(event);
   if (LAST.test(part.type)) return { end: { reason: "done" } };
-  const error = part.error ?? part.response?.error ?? (/error/i.test(part.type) ? part : null);
+  const error = part.error ?? part.response?.error ?? (/^(error|RUN_ERROR)$/.test(part.type) ? part : null);
   // A goodbye says that the server stops, and the answer goes on.
   if (!error || error.code === "goodbye" || error.type === "goodbye") return { text, repeats: true };
   return { end: { reason: "failed", error: { message: String(error.message ?? error.errorText ?? error) } } };
@@ -289,11 +289,16 @@ function parse(text: string): any {
 
 // The text that a part of an answer adds; undefined if this is no such part.
 function textOf(part: any): string | undefined {
-  if (part.choices) return part.choices[0]?.delta?.content ?? ""; // OpenAI's chat completions
+  if (part.choices) {
+    const { delta } = part.choices.find((one: any) => !one.index) ?? {}; // OpenAI's chat completions: the first of several
+    return delta?.content ?? delta?.refusal ?? "";
+  }
   switch (part.type) {
     case "response.output_text.delta": // OpenAI's responses
+    case "response.refusal.delta":
     case "text-delta": // the AI SDK
     case "TEXT_MESSAGE_CONTENT": // AG-UI
+    case "TEXT_MESSAGE_CHUNK":
       return part.delta;
     case "content_block_delta": // Anthropic's messages
       return part.delta?.text ?? "";

@@ -1,7 +1,7 @@
 // `streamRun` and `resumeRun`: what is remembered, and what is not.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { resumeRun, streamRun, type Run, type RunOptions } from "../src/index.ts";
+import { resumeRun, streamChat, streamRun, type Run, type RunOptions } from "../src/index.ts";
 
 const NAME = "newswire:run:chat";
 
@@ -63,6 +63,44 @@ test("a POST that was refused has started nothing, and is remembered only if a l
     await assert.rejects(run.done, { status });
     assert.equal(kept.has(NAME), remembered);
   }
+});
+
+test("a tool that fails is no end of an answer, and each format's own error is one", async () => {
+  const chat = (...parts: unknown[]) => {
+    const text = parts.map((part) => `data: ${typeof part === "string" ? part : JSON.stringify(part)}\n\n`).join("");
+    const fetch = async () => new Response(text, { headers: { "content-type": "text/event-stream" } });
+    const run = streamChat("http://localhost/chat", { fetch, body: {}, reconnect: false });
+    return run.done.then(({ reason, error }) => [run.text, reason, error?.message]);
+  };
+  const before = { type: "text-delta", id: "1", delta: "a" };
+  for (const part of [{ type: "tool-output-error", toolCallId: "1", errorText: "no" }, { type: "data-error", data: 1 }]) {
+    assert.deepEqual(await chat(before, part, { type: "text-delta", id: "1", delta: "b" }, "[DONE]"), ["ab", "done", undefined]);
+  }
+  for (const part of [
+    { type: "error", errorText: "why" },
+    { type: "error", error: { type: "overloaded_error", message: "why" } },
+    { type: "error", code: "x", message: "why" },
+    { type: "response.failed", response: { error: { message: "why" } } },
+    { type: "RUN_ERROR", message: "why" },
+    { error: { message: "why" } },
+  ]) {
+    assert.deepEqual(await chat(before, part), ["a", "failed", "why"]);
+  }
+  assert.deepEqual(await chat({ type: "TEXT_MESSAGE_CHUNK", messageId: "1", delta: "a" }, { type: "RUN_FINISHED" }), ["a", "done", undefined]);
+});
+
+test("a refusal is text, and of several answers the first is shown", async () => {
+  const read = async (...parts: unknown[]) => {
+    const text = [...parts.map((part) => JSON.stringify(part)), "[DONE]"].map((data) => `data: ${data}\n\n`).join("");
+    const fetch = async () => new Response(text, { headers: { "content-type": "text/event-stream" } });
+    const run = streamChat("http://localhost/chat", { fetch, body: {} });
+    await run.done;
+    return run.text;
+  };
+  const chunk = (index: number, delta: unknown) => ({ choices: [{ index, delta }] });
+  assert.equal(await read(chunk(0, { content: "a" }), chunk(1, { content: "x" }), chunk(0, { content: "b" }), { choices: [] }), "ab");
+  assert.equal(await read(chunk(0, { role: "assistant", content: "", refusal: null }), chunk(0, { refusal: "I can't." })), "I can't.");
+  assert.equal(await read({ type: "response.refusal.delta", delta: "I can't." }), "I can't.");
 });
 
 test("a body that JSON can't hold is not remembered as another one", async () => {
