@@ -16,6 +16,13 @@ function Answer({ remember }) {
   return h("p", null, `${state} ${end?.reason ?? "-"} ${error?.status ?? "-"} ${text}`);
 }
 
+// A button as in docs/browser.md.
+function Button() {
+  const { state, start } = useRun("/answers");
+  const busy = state === "connecting" || state === "open";
+  return h("button", { disabled: busy, onClick: () => start("why?") }, state);
+}
+
 // Handlers for events of these names.
 function Named({ url, names, options }) {
   const [seen, setSeen] = useState([]);
@@ -29,7 +36,7 @@ function Hidden({ hidden, ...props }) {
   return h(Activity, { mode: hidden ? "hidden" : "visible" }, h(Answer, props));
 }
 
-const components = { Prices, Answer, Named, Hidden };
+const components = { Prices, Answer, Button, Named, Hidden };
 
 export function mount(name, props) {
   const place = document.body.appendChild(document.createElement("div"));

@@ -253,6 +253,16 @@ def test_a_run_goes_on_where_it_was_hidden(served: Served, react: Any) -> None:
     assert served.app.started == 2
 
 
+def test_a_double_click_starts_one_run(served: Served, react: Any) -> None:
+    """A button that is disabled while a run is read is so before the second click comes."""
+    react.evaluate("void (globalThis.app = mount('Button', {}))")
+    react.until("app.text() === 'idle'")
+    twice = "for (const _ of [1, 2]) { document.querySelector('button').click(); await null; }"
+    react.evaluate(f"(async () => {{ {twice} }})()")
+    react.until("app.text() === 'closed'")
+    assert served.app.started == 1
+
+
 def test_another_chat_shows_nothing_of_the_one_before(served: Served, react: Any) -> None:
     """A component that is given another run to remember forgets the text of the first."""
     served.app.paces = 0.08
