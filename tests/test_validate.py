@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from math import nan
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from newswire import AsyncEventSource, Decoder, EventSource, Hub, Log, Retention
 from newswire.client import Backoff, CursorFile, Hooks, Limits, Options, Resume, Timeouts, iter_events
 from newswire.contract import Contract
 from newswire.hub.options import HubOptions, PresenceOptions
+from newswire.log.copy import copy
+from newswire.log.verify import verify
 from newswire.relay import RelayOptions
 from newswire.runs.options import RunOptions, WorkerOptions
 
@@ -165,6 +169,10 @@ def _read_with(**given: Any) -> None:
         ("error", lambda x: Hooks(error=x)),
         ("unknown", lambda x: _read_with(unknown=x)),
         ("unknown", lambda x: Contract("c", {"a": int}, unknown=x)),
+        ("CursorStore.load", lambda x: EventSource(URL, cursor=SimpleNamespace(load=x, save=print, flush=print))),  # type: ignore[arg-type]
+        ("on_entries", lambda x: asyncio.run(open_log("memory://").tail(0, "e", x))),
+        ("on_progress", lambda x: asyncio.run(copy(open_log("memory://"), open_log("memory://"), on_progress=x))),
+        ("on_progress", lambda x: asyncio.run(verify(open_log("memory://"), x))),
     ],
 )
 def test_async_functions_where_nothing_awaits(name: str, make: Any, function: Any) -> None:

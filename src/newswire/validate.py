@@ -111,7 +111,7 @@ def check_plain(name: str, value: object) -> None:
         import inspect  # late: it takes time, and most programs give no function
 
         if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
-            raise TypeError(f"{name} is a plain function, not an async one, which nothing awaits: start a task in it")
+            raise TypeError(f"{name} is a plain function, not an async one: nothing would await what it returns")
 
 
 def check_seconds(name: str, value: object) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -180,3 +181,35 @@ def test_a_file_that_can_not_be_written(face, tmp_path: Path) -> None:
     with BadServer([Answer(TWO, end="hang")]) as server, pytest.raises(OSError, match="too long") as caught:
         face.read(server.url, cursor=path, stop_after=1)
     assert (caught.value.filename, caught.value.filename2) == (str(path), None)
+
+
+class Row:
+    """A store that keeps what a database made of the ID."""
+
+    def __init__(self, kept: object) -> None:
+        self.kept = kept
+
+    def load(self) -> object:
+        return self.kept
+
+    def save(self, id: str) -> None:
+        self.kept = id
+
+    def flush(self) -> None:
+        """Nothing is left to write."""
+
+
+@pytest.mark.parametrize("make", [EventSource, AsyncEventSource])
+def test_what_a_store_has_is_a_text(make: type[Any]) -> None:
+    """None is the beginning; anything else is refused where the source is made, as is what is no store."""
+    make("http://127.0.0.1:9/", cursor=Row("5")).close()
+    source = make("http://127.0.0.1:9/", cursor=Row(None))
+    assert source.last_event_id == ""
+    source.close()
+    for kept in (5, b"5"):
+        with pytest.raises(TypeError, match=f"what CursorStore.load returns is a str, not {kept!r}"):
+            make("http://127.0.0.1:9/", cursor=Row(kept))
+    with pytest.raises(
+        TypeError, match="cursor is a path, a CursorStore or a function that gets each ID, not the class Row"
+    ):
+        make("http://127.0.0.1:9/", cursor=Row)

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 
-from newswire.validate import check_not_negative, shown
+from newswire.validate import check_kind, check_not_negative, check_plain, shown
 
 
 class CursorStore(Protocol):
@@ -128,8 +128,22 @@ def cursor_store(cursor: Cursor | None) -> CursorStore | None:
         return None
     if isinstance(cursor, (str, os.PathLike)):
         return CursorFile(cursor)
-    if callable(cursor):
+    if callable(cursor) and not isinstance(cursor, type):
         return CursorCall(cursor)
-    if not hasattr(cursor, "save"):
+    if isinstance(cursor, type) or not all(callable(getattr(cursor, name, None)) for name in ("load", "save", "flush")):
         raise TypeError(f"cursor is a path, a CursorStore or a function that gets each ID, not {shown(cursor)}")
+    check_plain("CursorStore.load", cursor.load)
     return cursor
+
+
+def kept(store: CursorStore | None) -> str:
+    """The ID that a store has; empty if there is none.
+
+    Raises:
+        TypeError: it has something else, such as the number that a database made of it.
+    """
+    id: object = store.load() if store is not None else None
+    if id is None:
+        return ""
+    check_kind("what CursorStore.load returns", id, str)
+    return str(id)

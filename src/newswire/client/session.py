@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from newswire import posix
-from newswire.client.cursor import Cursor, CursorStore, cursor_store
+from newswire.client.cursor import Cursor, CursorStore, cursor_store, kept
 from newswire.client.options import Opened, Options
 from newswire.client.protocol import Connect, Protocol, Read, ReadyState, Step, Stop, Wait
 from newswire.client.request import make_request
@@ -96,7 +96,7 @@ class Session:
         self.store: CursorStore | None = cursor_store(cursor)
         self.stats: Stats = Stats()
         self._clock = options.clock
-        start = last_event_id or (self.store.load() if self.store is not None else "")
+        start = last_event_id or kept(self.store)
         self._asked = url, method, headers, body
         check_plain("url", url)
         check_plain("headers", headers)

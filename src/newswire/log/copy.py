@@ -21,7 +21,7 @@ from newswire.errors import EpochChanged, LimitExceeded, LogError, LogUnavailabl
 from newswire.log.engine import Copied, Entry, Losses, Page, Span
 from newswire.log.log import Log
 from newswire.log.retry import Retry
-from newswire.validate import check_flag, check_kind
+from newswire.validate import check_flag, check_kind, check_plain
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
@@ -91,6 +91,7 @@ async def copy(
     check_flag("resume", resume)
     if until is not None:
         check_kind("until", until, asyncio.Event)
+    check_plain("on_progress", on_progress)
     copier = _Copier(source, target, on_progress)
     await copier.begin(resume)
     retry = Retry()

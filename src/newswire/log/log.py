@@ -38,7 +38,7 @@ from newswire.log.follower import Follower
 from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import Position, check_offset
 from newswire.log.submissions import Submissions, stored_as, why_not, wrong_number
-from newswire.validate import check_kind, check_list, shown
+from newswire.validate import check_kind, check_list, check_plain, shown
 from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")
@@ -297,6 +297,7 @@ class Log:
         check_kind("epoch", epoch, str)
         if not callable(on_entries):
             raise TypeError(f"on_entries is a function that is called with new entries, not {shown(on_entries)}")
+        check_plain("on_entries", on_entries)
         if channels is not None:
             check_kind("channels", channels, Channels)
         tail = _Tail(self, on_entries)

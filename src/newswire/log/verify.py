@@ -19,7 +19,7 @@ from newswire.errors import InvalidChannel
 from newswire.log.channels import Channels, check_channel
 from newswire.log.engine import Entry, Page, Span
 from newswire.log.log import Log
-from newswire.validate import check_kind
+from newswire.validate import check_kind, check_plain
 
 _PAGE: Final = 1000
 _BREAKS: Final = re.compile(r"[\r\n\0]")
@@ -67,6 +67,7 @@ async def verify(log: Log, on_progress: Callable[[int], object] = lambda offset:
         LogError: the engine can't be read as a whole.
     """
     check_kind("log", log, Log)
+    check_plain("on_progress", on_progress)
     report = VerifyReport(await log.span())
     _check_lives(report)
     offsets = await _whole(log, report, on_progress)
