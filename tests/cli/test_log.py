@@ -144,6 +144,7 @@ def test_info_tells_what_a_valkey_server_is_really_set_to(tmp_path: Path) -> Non
 def test_trim_removes_what_its_rules_say(folder: Path) -> None:
     """Internal channels stay, as with the server."""
     assert log(folder, "trim").startswith("0 events removed; ")
+    assert "'' can't be used" in log(folder, "trim", "--retention", "", status=2)
     said = log(folder, "trim", "--retention", ">:max_events=2")
     assert said.startswith("3 events removed; ")
     assert [line["data"] for line in lines(folder, "news", "$internal")] == ["event 3", "event 4", "hidden"]

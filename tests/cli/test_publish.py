@@ -107,7 +107,8 @@ def test_batches_fit_a_server_with_a_small_limit(tmp_path: Path) -> None:
         done = server.run("publish", "large", stdin=b"ok\n" + b"x" * 2000)
         assert done.returncode == 1
         assert server.stored("large") == ["ok"]
-        assert "Go on with line 2:" in done.stderr.decode()
+        assert done.stderr.startswith(b"newswire: line 2 of the input is too large: the body's size")
+        assert "Correct line 2. Go on with line 2:" in done.stderr.decode()
 
 
 def test_a_server_that_is_not_there_is_status_3(tmp_path: Path) -> None:

@@ -116,6 +116,14 @@ def test_a_path_is_no_module(folder: Path, target: str, meant: str) -> None:
     assert f"did you mean {meant}?" in done.stderr.decode()
 
 
+def test_a_file_without_a_suffix_is_no_module(tmp_path: Path) -> None:
+    """The command does not propose what it was given."""
+    (tmp_path / "big").touch()
+    done = call_newswire("run", "big:app", folder=tmp_path)
+    assert done.returncode == 3
+    assert "there is no module 'big'" in done.stderr.decode()
+
+
 def test_the_users_own_frames_are_shown(folder: Path) -> None:
     """The line that failed, and its caller; not the importer's forty."""
     said = run_newswire("run", "broken:app", "--port", "0", folder=folder).stderr.decode()

@@ -30,6 +30,17 @@ def test_no_secret(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "'--jwt-secret' (env var: 'NEWSWIRE_JWT_SECRET')" in said.output
 
 
+@pytest.mark.parametrize("name", ["token", "ticket"])
+@pytest.mark.parametrize(
+    ("secret", "says"), [("", "a secret must not be empty"), ("\udcff", "has bytes that are none")]
+)
+def test_a_secret_that_no_server_has(name: str, secret: str, says: str) -> None:
+    """What it would sign is good for nothing."""
+    said = CliRunner().invoke(newswire, [name, "--subscribe", "news", "--jwt-secret", secret])
+    assert said.exit_code == 2
+    assert says in said.output
+
+
 @pytest.mark.parametrize("name", ["token", "ticket", "key"])
 def test_an_empty_user_is_refused(name: str) -> None:
     """As a shell gives it whose variable is not set."""

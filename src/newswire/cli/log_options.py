@@ -76,6 +76,8 @@ class _Rules(click.ParamType[Any]):
         if isinstance(value, (Retention, Mapping)) and not isinstance(value, str):
             return value
         try:
+            if not str(value).strip():
+                raise ValueError(value)  # a variable of the shell that is not set must not mean "everything"
             rules: RetentionRules = _RULES.read(value)
         except (ValueError, TypeError, AttributeError, KeyError):
             self.fail(f"{str(value)[:100]!r} can't be used: give {_RULES.allowed}", param, ctx)

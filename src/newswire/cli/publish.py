@@ -68,6 +68,8 @@ class Failed(Exception):
     @property
     def number(self) -> int | None:
         """The number of the line at fault in the input."""
+        if self.too_large and len(self.batch) == 1:
+            return self.batch[0].number
         return self.batch[self.line - 1].number if self.line is not None and self.line <= len(self.batch) else None
 
 
@@ -377,7 +379,8 @@ def _so_far(upload: Upload) -> str:
 
 def _what_now(upload: Upload, error: Failed) -> str:
     bad = error.number
-    parts = [str(error) if bad is None else f"line {bad:,} of the input {error}", _so_far(upload)]
+    what = "is too large: " if error.too_large else ""
+    parts = [str(error) if bad is None else f"line {bad:,} of the input {what}{error}", _so_far(upload)]
     if error.unknown and error.batch:
         first, last = error.batch[0].number, error.batch[-1].number
         sent = f"Line {first:,} was" if first == last else f"Lines {first:,} to {last:,} were"

@@ -89,8 +89,9 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
     --http newswire.delivery.uvicorn:DirectHttpProtocol for the same.
     """
     module, colon, attribute = app.partition(":")
-    if "/" in module or "\\" in module or (Path(options["app_dir"]) / module).is_file():
-        meant = f"{_module_of(Path(module))}:{attribute or 'app'}"
+    meant = f"{_module_of(Path(module))}:{attribute or 'app'}"
+    is_path = "/" in module or "\\" in module or (Path(options["app_dir"]) / module).is_file()
+    if is_path and meant != app:  # it is the same for a file whose name has no suffix
         raise click.UsageError(f"{app!r} begins with a path, not with a module: did you mean {meant}?")
     if not (module and colon and attribute):
         raise click.UsageError(f"{app!r} is not MODULE:APP, such as main:app")

@@ -20,8 +20,25 @@ from newswire.errors import InvalidChannel
 from newswire.extras import Extra
 from newswire.log.channels import check_pattern
 
+
+def _secret(context: click.Context, parameter: click.Parameter, value: str) -> str:
+    """A secret that a server can have."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("a secret is a text that UTF-8 can write: this one has bytes that are none") from None
+    if not value:
+        raise click.BadParameter("a secret must not be empty")
+    return value
+
+
 SECRET: Final = click.option(
-    "--jwt-secret", required=True, envvar="NEWSWIRE_JWT_SECRET", show_envvar=True, help="The server's secret."
+    "--jwt-secret",
+    required=True,
+    callback=_secret,
+    envvar="NEWSWIRE_JWT_SECRET",
+    show_envvar=True,
+    help="The server's secret.",
 )
 
 
