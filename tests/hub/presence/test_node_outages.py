@@ -11,6 +11,7 @@ from tests.fixtures.engines import Valkey
 from tests.hub.presence.suite import OPTIONS, Stream, changes
 
 from newswire import Hub, Member
+from newswire.log.memory import MemoryLog
 
 pytestmark = pytest.mark.anyio
 
@@ -63,3 +64,25 @@ async def test_a_log_that_is_wiped() -> None:
             assert await watcher.hub.presence("room.1").members() == {"ada": 1}
             await ada.close()
             await watcher.until()
+
+
+class Shared(MemoryLog):
+    """A log of two hubs in one process: the first that closes leaves it open."""
+
+    async def close(self) -> None: ...
+
+
+async def test_a_log_that_is_full() -> None:
+    """It has removed the notes of who is there; a node that comes later learns of them all the same."""
+    log = Shared(max_bytes=100_000)
+    async with Hub(log, presence=["room.*"], options=OPTIONS) as first:
+        ada, visitor = Stream(first, Member("ada", 1)), Stream(first, True)
+        await ada.until("ada")
+        for _ in range(4):
+            await first.publish("other", "x" * 60_000)
+        async with Hub(log, presence=["room.*"], options=OPTIONS) as second:
+            bob = Stream(second, Member("bob", 2))
+            await bob.until_states({"ada": 1, "bob": 2})
+            await bob.close()
+        await visitor.close()
+        await ada.close()

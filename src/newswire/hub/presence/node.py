@@ -395,12 +395,22 @@ class Node:
             if self.roster.place(key).is_old:
                 self._mark(key)
 
+    async def _note_again(self) -> None:
+        """Mark what a log that is full has removed, whatever it was: nodes that come later would not know of it."""
+        span = await self._log.span()
+        if span.epoch == self._epoch and self.ready.is_set():
+            members, visited = self.roster.removed(span.earliest, self._streams, self.name, self._visitors)
+            self._dirty |= members
+            self._dirty_visitors |= visited
+            self._news.set()
+
     async def _repeat_heartbeat(self) -> None:
         doubted = self._heartbeat_now.is_set()
         self._heartbeat_now.clear()
         if doubted or self._streams or self._leaving or self._visitors:
             await self._leases.renew()
             self._cleaner.stored(names.NODES + self.name, self._leases.own)
+            await self._note_again()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._options.heartbeat / 4):
                 await self._heartbeat_now.wait()

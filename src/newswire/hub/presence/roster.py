@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -92,6 +93,27 @@ class Roster:
         self.held: dict[str, set[Key]] = {}
         self.left: dict[Key, float] = {}
         self.visited: Counter[str] = Counter()
+
+    def removed(
+        self, earliest: int, members: Iterable[Key], node: str, channels: Iterable[str]
+    ) -> tuple[set[Key], set[str]]:
+        """What a log that begins after an offset has not got any more.
+
+        Args:
+            earliest: that offset.
+            members: those of a node; the lost ones are old from now on.
+            node: the name of the node.
+            channels: those that it has visitors on.
+
+        Returns:
+            the members whose events are lost, and the channels whose number of visitors is.
+        """
+        lost = {key for key in members if 0 < self.place(key).here <= earliest}
+        for key in lost:
+            self.place(key).seen = -math.inf
+        rooms = ((channel, self.rooms.get(channel)) for channel in channels)
+        visited = {name for name, room in rooms if room and 0 < room.visitors.get(node, (0, 0))[1] <= earliest}
+        return lost, visited
 
     def place(self, key: Key) -> Membership:
         """What is known of a member; nothing, at first."""
