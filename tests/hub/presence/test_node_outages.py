@@ -73,7 +73,7 @@ class Shared(MemoryLog):
 
 
 async def test_a_log_that_is_full() -> None:
-    """It has removed the notes of who is there; a node that comes later learns of them all the same."""
+    """It has removed the notes about members who are there; a node that comes later learns of them all the same."""
     log = Shared(max_bytes=100_000)
     async with Hub(log, presence=["room.*"], options=OPTIONS) as first:
         ada, visitor = Stream(first, Member("ada", 1)), Stream(first, True)
