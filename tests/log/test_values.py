@@ -95,6 +95,16 @@ def test_what_is_no_name(name: str) -> None:
         assert len(str(caught.value)) < 300
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("a b", r"newswire\.channel\("), ("a/b", r"newswire\.channel\("), (["a", "b"], "each as an argument")],
+)
+def test_what_to_do_about_a_bad_name(name: Any, says: str) -> None:
+    """The error says it."""
+    with pytest.raises(InvalidChannel, match=says):
+        check_channel(name)
+
+
 @pytest.mark.parametrize("pattern", ["*", ">", "a.*", "a.>", "*.b", "*.*.>", "a.*.c"])
 def test_patterns(pattern: str) -> None:
     """A pattern can be subscribed to, but not published to."""

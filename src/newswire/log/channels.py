@@ -28,6 +28,7 @@ _MAX_TOKEN: Final = 80  # bytes of a token that `channel` makes: three fit a nam
 # What `channel` escapes: its own mark, dots, and all that a name can't have or that means something in a name.
 _UNSAFE: Final = re.compile(r"[~.$\s/*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _FORBIDDEN: Final = re.compile(r"[\s/*>\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_OF_ANY_TEXT: Final = "newswire.channel('room', text) makes a name of any text"
 
 
 def check_channel(name: str) -> str:
@@ -39,8 +40,8 @@ def check_channel(name: str) -> str:
     _check_tokens(name)
     bad = _FORBIDDEN.search(name)
     if bad is not None:
-        hint = "; wildcards are for subscribing, as in Pattern('orders.*')" if bad[0] in "*>" else ""
-        raise InvalidChannel(name, f"channel {name[:100]!r} has the forbidden character {bad[0]!r}{hint}")
+        hint = "wildcards are for subscribing, as in Pattern('orders.*')" if bad[0] in "*>" else _OF_ANY_TEXT
+        raise InvalidChannel(name, f"channel {name[:100]!r} has the forbidden character {bad[0]!r}; {hint}")
     return name
 
 
@@ -145,7 +146,8 @@ def check_pattern(pattern: str) -> str:
 
 def _check_tokens(name: str) -> None:
     if not isinstance(name, str):
-        raise InvalidChannel(name, f"a channel is a str, not {type(name).__name__}")
+        hint = ": give each as an argument of its own" if isinstance(name, (list, tuple, set, frozenset)) else ""
+        raise InvalidChannel(name, f"a channel is a str, not {type(name).__name__}{hint}")
     if not name:
         raise InvalidChannel(name, "a channel's name can't be empty")
     size = len(name.encode("utf-8", "surrogatepass"))
