@@ -146,8 +146,9 @@ def check_pattern(pattern: str) -> str:
 
 def _check_tokens(name: str) -> None:
     if not isinstance(name, str):
-        hint = ": give each as an argument of its own" if isinstance(name, (list, tuple, set, frozenset)) else ""
-        raise InvalidChannel(name, f"a channel is a str, not {type(name).__name__}{hint}")
+        kind = type(name).__name__
+        hint = ": give each as an argument of its own" if kind in ("list", "tuple", "set") else ""
+        raise InvalidChannel(name, f"a channel is a str, not {kind}{hint}")
     if not name:
         raise InvalidChannel(name, "a channel's name can't be empty")
     size = len(name.encode("utf-8", "surrogatepass"))
