@@ -1,4 +1,7 @@
-"""docs/deploy/nginx.md, "An nginx that buffers": what still arrives through a real nginx that is set to hold back."""
+"""What still arrives through a real proxy that is set to hold back or to compress.
+
+docs/deploy/nginx.md, "An nginx that buffers"; docs/deploy/caddy.md.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from typing import Final
 
 import httpx2
 import pytest
-from tests.fixtures.proxies import DEPLOY, Nginx
+from tests.fixtures.proxies import DEPLOY, HOST, Caddy, Nginx
 from tests.fixtures.serve import PATIENCE, Serve
 
 pytestmark = pytest.mark.slow
@@ -26,7 +29,7 @@ NO_TLS: Final = [(r"(listen 127\.0\.0\.1:\d+) ssl", r"\1"), ("http2 on;.*", ""),
 @pytest.fixture(scope="module", params=SERVERS)
 def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     folder = tmp_path_factory.mktemp(request.param)
-    with Serve(folder, "--allowed-host", "localhost", *SERVERS[request.param]) as server:
+    with Serve(folder, "--allowed-host", "localhost", "--allowed-host", HOST, *SERVERS[request.param]) as server:
         yield server
 
 
@@ -57,3 +60,18 @@ def test_events_arrive(server: Serve, replace: list[tuple[str, str]], http2: boo
             for number in range(3):
                 httpx2.post(f"{server.url}/channels/news", content=f"event {number}")
                 assert next(line for line in lines if line.startswith("data:")) == f"data: event {number}"
+
+
+@pytest.mark.parametrize("server", ["silent"], indirect=True)
+def test_caddy_that_encodes(server: Serve) -> None:
+    """It passes each event on at once without `flush_interval`, and leaves the stream uncompressed."""
+    replace = [(r"\t\tflush_interval -1\n", ""), (r"\treverse_proxy", "\tencode gzip\n\treverse_proxy")]
+    with (
+        Caddy(server.port, replace=replace) as proxy,
+        httpx2.Client(verify=proxy.trust, timeout=PATIENCE) as client,
+        client.stream("GET", f"{proxy.url}/channels/news", headers={"accept-encoding": "gzip"}) as answer,
+    ):
+        assert "content-encoding" not in answer.headers
+        lines = answer.iter_lines()
+        httpx2.post(f"{server.url}/channels/news", content="an event")
+        assert next(line for line in lines if line.startswith("data:")) == "data: an event"

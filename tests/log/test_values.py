@@ -97,7 +97,7 @@ def test_what_is_no_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("a b", r"newswire\.channel\("), ("a/b", r"newswire\.channel\("), (["a", "b"], "each as an argument")],
+    [("a b", r"newswire\.channel\("), ("a/b", r"newswire\.channel\("), (["a", "b"], "each is an argument of its own")],
 )
 def test_what_to_do_about_a_bad_name(name: Any, says: str) -> None:
     """The error says it."""

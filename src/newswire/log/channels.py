@@ -146,9 +146,7 @@ def check_pattern(pattern: str) -> str:
 
 def _check_tokens(name: str) -> None:
     if not isinstance(name, str):
-        kind = type(name).__name__
-        hint = ": give each as an argument of its own" if kind in ("list", "tuple", "set") else ""
-        raise InvalidChannel(name, f"a channel is a str, not {kind}{hint}")
+        raise InvalidChannel(name, f"a channel is a str, and each is an argument of its own: not {type(name).__name__}")
     if not name:
         raise InvalidChannel(name, "a channel's name can't be empty")
     size = len(name.encode("utf-8", "surrogatepass"))
