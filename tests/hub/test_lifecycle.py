@@ -25,6 +25,7 @@ from newswire import EventSourceResponse, Hub
 from newswire.errors import Closed
 from newswire.integrations import sse_starlette
 from newswire.integrations.fastapi import events
+from newswire.log import native
 from newswire.log.memory import MemoryLog
 from newswire.log.sqlite import SqliteLog
 from newswire.runs import Runs
@@ -260,6 +261,25 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, stdout=subprocess.PIPE, text=True)
     assert len(set(run.stdout.split())) == 2
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_a_signal_while_the_background_thread_starts(started: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its handler raises, as at the end of a task's time, does not leave a hub that waits for ever."""
+    start = native.Thread.start
+
+    def interrupted(thread: native.Thread) -> None:
+        monkeypatch.undo()
+        if started:
+            start(thread)
+        raise TimeoutError("the task's time is over")
+
+    monkeypatch.setattr(native.Thread, "start", interrupted)
+    hub = Hub()
+    with pytest.raises(TimeoutError, match="the task's time"):
+        hub.sync.publish("a", "x")
+    assert hub.sync.publish("a", "y", timeout=30).offset == 1
+    hub.sync.close()
 
 
 def test_a_hub_that_was_closed_before_the_fork_works(tmp_path: Path) -> None:

@@ -374,11 +374,20 @@ class Lifecycle:
 
     def _start_thread(self) -> asyncio.AbstractEventLoop:
         if self._background is None:
-            self._background = loop = native.new_event_loop()
-            self._thread_pid = os.getpid()
-            self._thread = native.Thread(partial(_run_loop, loop), "newswire hub")
-            self._thread.start()
-            atexit.register(self._at_exit)
+            loop = native.new_event_loop()
+            try:
+                self._background = loop
+                self._thread_pid = os.getpid()
+                self._thread = native.Thread(partial(_run_loop, loop), "newswire hub")
+                self._thread.start()
+                atexit.register(self._at_exit)
+            except BaseException:  # of the handler of a signal, too: a task's time is over. The next call begins again
+                self._background = None
+                try:
+                    loop.close()
+                except RuntimeError:  # the thread runs it
+                    loop.call_soon_threadsafe(loop.stop)
+                raise
         return self._background
 
     def _loop_is_gone(self) -> bool:
