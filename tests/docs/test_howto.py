@@ -69,7 +69,8 @@ async def test_celery_in_a_process_that_forks(tmp_path: Path, monkeypatch: pytes
             stderr=output,
         )
     try:
-        send = "from with_files import app; import tasks; tasks.render.delay(7)"
+        [delay] = re.findall(r"python -c '(.*)'", (PAGES / "threads.md").read_text())
+        send = f"from with_files import app; {delay}"
         await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", send], cwd=tmp_path, env=environment, check=True, timeout=PATIENCE
         )
