@@ -11,7 +11,7 @@ from tests.fixtures.paused import pause, run
 from tests.log.jsonl import JsonLines
 
 from newswire import Hub
-from newswire.errors import Closed, LimitExceeded, LogUnavailable, LogUncertain
+from newswire.errors import Closed, LimitExceeded, LogError, LogUnavailable, LogUncertain
 from newswire.log.engine import Batch, EngineLimits, OnDone, Outcome, Span
 from newswire.log.log import Log
 from newswire.log.position import Position
@@ -149,6 +149,31 @@ def test_an_event_loop_that_ended_in_between(engine: Telling) -> None:
             assert [entry.data for entry in page.entries] == ["1", "2"]
 
     asyncio.run(go_on())
+
+
+class Immediate(Telling):
+    """It answers before `submit` returns."""
+
+    immediate = True
+
+
+@pytest.mark.parametrize("kind", [Telling, Immediate])
+@pytest.mark.parametrize("given", [OSError("disk"), "yes", None, 1.5], ids=["another error", "text", "none", "number"])
+async def test_an_outcome_that_is_none_is_an_error(kind: type[Telling], given: object, tmp_path: Path) -> None:
+    """Whatever an engine says that stores nothing: its publishers hear of it, and no one gets a position, or waits."""
+    engine = kind(tmp_path / "log.jsonl")
+    log = Log(engine)
+    engine.refusal = given  # type: ignore[assignment]
+    for call in (log.append([("a", Event("x"))]), log.append_one("a", Event("x"))):
+        with pytest.raises(LogError) as caught:
+            await call
+        assert caught.value.__cause__ is (given if isinstance(given, OSError) else None)
+    seen: list[Outcome] = []
+    log.submit([Batch([("a", Event("x"))])] * 2, lambda outcomes, epoch: seen.extend(outcomes))
+    assert [type(each) for each in seen] == [type(None) if given is None else LogError] * 2
+    engine.refusal = 0
+    assert (await log.append_one("a", Event("x"))).offset == 1
+    await log.close()
 
 
 class Far(JsonLines):

@@ -37,7 +37,7 @@ from newswire.log.failures import as_log_error, as_unavailable
 from newswire.log.follower import Follower
 from newswire.log.histogram import LOG_BOUNDS, Histogram
 from newswire.log.position import Position, check_offset
-from newswire.log.submissions import Submissions, stored_as, why_not, wrong_number
+from newswire.log.submissions import Submissions, as_outcomes, stored_as, why_not
 from newswire.validate import check_kind, check_list, check_plain, shown
 from newswire.wire.event import Event
 
@@ -196,8 +196,9 @@ class Log:
             self.engine.submit(batches, self._take_answer)
         except Exception as error:  # whatever an engine raises: it has stored nothing
             answer.done([as_log_error(error)] * len(batches), "")
-        if len(answer.outcomes) != len(batches):
-            answer.done(wrong_number(answer.outcomes, batches), "")
+        outcomes = answer.outcomes
+        if len(batches) > 1 or len(outcomes) != 1 or type(outcomes[0]) is not int:
+            answer.outcomes = as_outcomes(outcomes, batches)
         if self._failed or type(answer.outcomes[-1]) is not int:
             self._answered(answer.outcomes)
         return answer.outcomes, answer.epoch

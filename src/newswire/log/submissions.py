@@ -27,10 +27,12 @@ from newswire.log.engine import (
 from newswire.log.failures import as_log_error, own_copy
 from newswire.log.histogram import Histogram
 from newswire.log.position import KnownPosition, Position, positions
+from newswire.validate import shown
 from newswire.wire.event import Event
 
 logger: logging.Logger = logging.getLogger("newswire.log")
 
+_INT: Final = frozenset({int})
 _SMALL: Final = 65_536  # bytes: a larger single event is a batch of its own
 
 
@@ -276,8 +278,7 @@ class _Submission:
         on_done, self._on_done = self._on_done, None
         if on_done is None:
             return
-        if len(outcomes) != len(self.batches):
-            outcomes = wrong_number(outcomes, self.batches)
+        outcomes = as_outcomes(outcomes, self.batches)
         self._owner.answered(self, outcomes, epoch)
         try:
             on_done(outcomes, epoch)
@@ -320,12 +321,12 @@ class _Joined:
 
 def stored_as(batch: Batch, outcome: Outcome, epoch: str) -> list[Position] | None:
     """What became of a batch, as `Log.append_if` returns or raises it."""
-    if outcome is None:
+    if isinstance(outcome, int):
+        kind = KnownPosition if batch.token is not None and type(outcome) is Known else Position
+        return positions(epoch, outcome, len(batch.sizes), kind)
+    if outcome is None and batch.condition is not None:
         return None
-    if isinstance(outcome, LogError):
-        raise own_copy(outcome)
-    kind = KnownPosition if batch.token is not None and type(outcome) is Known else Position
-    return positions(epoch, outcome, len(batch.sizes), kind)
+    raise own_copy(outcome or _refused())
 
 
 def _resolve(batches: Sequence[Batch], waiting: Sequence[_Waiting], outcomes: Sequence[Outcome], epoch: str) -> None:
@@ -346,10 +347,14 @@ def _resolve_singles(waiting: list[asyncio.Future[Position]], outcome: Outcome, 
             if not stored.done():
                 stored.set_result(new(Position, f"{epoch}-{offset}"))
         return
-    error = outcome or LogError("the log refused a batch that has no condition")
+    error = outcome or _refused()
     for stored in waiting:
         if not stored.done():
             stored.set_exception(own_copy(error))
+
+
+def _refused() -> LogError:
+    return LogError("the log refused a batch that has no condition")
 
 
 def why_not(outcomes: Sequence[Outcome]) -> LogError | None:
@@ -365,6 +370,17 @@ def _most_singles(limits: EngineLimits) -> int:
     return most if limits.batch_bytes is None else min(most, max(limits.batch_bytes // _SMALL, 1))
 
 
-def wrong_number(outcomes: Sequence[Outcome], batches: Sequence[Batch]) -> list[Outcome]:
-    """The outcomes of an engine that gave too many or too few."""
-    return [LogError(f"the log gave {len(outcomes)} outcomes for {len(batches)} batches")] * len(batches)
+def as_outcomes(outcomes: Sequence[object], batches: Sequence[Batch]) -> Sequence[Outcome]:
+    """What an engine gave as outcomes, with errors of ours in place of what is none: another exception, say."""
+    if len(outcomes) != len(batches):
+        return [LogError(f"the log gave {len(outcomes)} outcomes for {len(batches)} batches")] * len(batches)
+    if _INT.issuperset(map(type, outcomes)):  # nearly always; runs in C
+        return outcomes  # type: ignore[return-value]
+    return [
+        outcome
+        if outcome is None or isinstance(outcome, (int, LogError))
+        else as_log_error(outcome)
+        if isinstance(outcome, Exception)
+        else LogError(f"the log gave an outcome that is none: {shown(outcome)}")
+        for outcome in outcomes
+    ]
