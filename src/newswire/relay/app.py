@@ -30,6 +30,7 @@ from newswire.relay.proxy import ProxiedRequest
 from newswire.relay.request import RelayRequest
 from newswire.relay.responses import refusal, refusal_of, send_refusal
 from newswire.relay.start import fingerprint, format_of, start_run
+from newswire.relay.stopping import until_stopped
 from newswire.relay.upstream import Upstream, check_client, new_request
 from newswire.relay.upstream_call import RelayStats, UpstreamCall
 from newswire.runs.dialects import DIALECTS
@@ -229,7 +230,8 @@ class Relay:
         if owner is None and not self._options.shared:
             key = None  # nothing tells whether the same client sends it again
         mark = fingerprint(request.path.encode("utf-8", "surrogatepass") + b"?" + request.query, body)
-        started = await start_run(self._runs, call, name=name, key=key, owner=owner, mark=mark)
+        async with until_stopped():
+            started = await start_run(self._runs, call, name=name, key=key, owner=owner, mark=mark)
         more = {**started.headers, "content-location": f"{request.root}/runs/{quote(started.run.id, safe='')}"}
         await self._runs.response(scope, started.run, dialect=format, headers=more)(scope, receive, send)
 
