@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +113,7 @@ class TlsServer(BadServer):
     def __init__(self, folder: Path) -> None:
         super().__init__([Answer(b"data: a\n\n", end="hang")])
         certificate, key = make_certificate(folder, "a.example")
+        self.certificate = certificate
         self.trusted = ssl.create_default_context(cafile=str(certificate))
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(certificate, key)
@@ -159,6 +163,19 @@ async def test_a_certificate_that_is_not_accepted(
 def test_a_client_of_our_own_accepts_no_such_certificate_either(tls: TlsServer, face: Face) -> None:
     """The same, without a client of the user's."""
     assert isinstance(face.read(f"https://127.0.0.1:{tls.port}/").error, CertificateRejected)
+
+
+@pytest.mark.slow
+def test_a_command_says_what_is_wrong_with_a_certificate(tls: TlsServer) -> None:
+    """It ends at once, and does not ask whether a server runs there; `SSL_CERT_FILE` makes it good."""
+    command = [sys.executable, "-m", "newswire", "tail", f"https://127.0.0.1:{tls.port}/", "-n", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "(self-signed certificate): name whom to trust in SSL_CERT_FILE" in done.stderr
+    assert "newswire serve" not in done.stderr
+    trusting = {**os.environ, "SSL_CERT_FILE": str(tls.certificate)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=trusting)
+    assert (done.returncode, done.stdout) == (0, "message\ta\n")
 
 
 def test_a_certificate_that_is_accepted(tls: TlsServer) -> None:

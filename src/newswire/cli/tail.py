@@ -256,9 +256,8 @@ def _explain(error: NewswireError, *, ours: bool = False) -> str:
     url = str(error).partition(": ")[0]
     if not url.startswith(("http://", "https://")):
         return str(error)
-    if isinstance(error, ConnectFailed):
-        asked = ours and not isinstance(error, CertificateRejected)
-        return unreachable(url, error) + (": is `newswire serve` running there?" if asked else "")
+    if isinstance(error, ConnectFailed) and not isinstance(error, CertificateRejected):
+        return unreachable(url, error) + (": is `newswire serve` running there?" if ours else "")
     if isinstance(error, ConnectionLost):
         return f"the connection to {_server(url)} broke"
     return str(error)

@@ -57,7 +57,8 @@ def connect_failed(url: str, error: BaseException) -> ConnectFailed:
         if isinstance(found, ssl.SSLCertVerificationError) and (why := getattr(found, "verify_message", "")):
             why = why.rstrip(".")
             return CertificateRejected(
-                f"{url}: its certificate is not accepted ({why}). The client decides whom to trust"
+                f"{url}: its certificate is not accepted ({why}): name whom to trust in SSL_CERT_FILE, or give a "
+                "client of your own that trusts it"
             )
         found = found and (found.__cause__ or found.__context__)
     return ConnectFailed(_described(url, error))
