@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -279,6 +280,25 @@ def test_a_signal_while_the_background_thread_starts(started: bool, monkeypatch:
     with pytest.raises(TimeoutError, match="the task's time"):
         hub.sync.publish("a", "x")
     assert hub.sync.publish("a", "y", timeout=30).offset == 1
+    hub.sync.close()
+
+
+def test_a_signal_while_a_thread_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its handler raises, at whatever place, leaves no lock that the hub's event loop waits for."""
+    enter = threading.Condition.__enter__
+
+    def interrupted(condition: threading.Condition) -> bool:
+        entered = enter(condition)
+        if threading.current_thread() is threading.main_thread():
+            raise InterruptedError
+        return entered
+
+    hub = Hub()
+    hub.sync.open()
+    with monkeypatch.context() as patch, suppress(InterruptedError):
+        patch.setattr(threading.Condition, "__enter__", interrupted)
+        hub.sync.publish("a", "x")
+    assert hub.sync.publish("a", "y", timeout=10).offset == 2
     hub.sync.close()
 
 

@@ -50,7 +50,7 @@ async def main():
     except KeyError as error:
         return await loop.run_in_executor(None, lambda: str(error))
 
-print(native.result(asyncio.run_coroutine_threadsafe(main(), loop), 20))
+print(native.ThreadCall(main, loop).result(20))
 loop.call_soon_threadsafe(loop.stop)
 running.join(20)
 loop.close()
@@ -75,16 +75,14 @@ def test_a_thread() -> None:
 
 
 def test_a_result() -> None:
-    """Of a future that another thread sets; or it is too late."""
+    """Of a coroutine in another thread's event loop; or it is too late, and the coroutine is cancelled."""
     loop = native.new_event_loop()
     thread = native.Thread(loop.run_forever, "newswire test")
     thread.start()
     try:
-        assert native.result(asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "done"), loop), PATIENCE) == "done"
-        never = asyncio.run_coroutine_threadsafe(asyncio.sleep(1000), loop)
+        assert native.ThreadCall(lambda: asyncio.sleep(0, "done"), loop).result(PATIENCE) == "done"
         with pytest.raises(TimeoutError):
-            native.result(never, 0.01)
-        never.cancel()
+            native.ThreadCall(lambda: asyncio.sleep(1000), loop).result(0.01)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(PATIENCE)

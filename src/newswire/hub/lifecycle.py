@@ -348,12 +348,8 @@ class Lifecycle:
                     "this hub is open in an event loop of this thread that does not run now, so hub.sync would wait "
                     "for ever: close the hub in that loop, or await its own method there"
                 )
-            future = asyncio.run_coroutine_threadsafe(self._call(call), loop)
-        try:
-            return native.result(future, timeout)
-        except TimeoutError:
-            future.cancel()
-            raise
+            waiting = native.ThreadCall(partial(self._call, call), loop)
+        return waiting.result(timeout)
 
     async def _call(self, call: Callable[[], Coroutine[Any, Any, T]]) -> T:
         loop = self.loop

@@ -3,7 +3,7 @@
 After `gevent.monkey.patch_all()` a `threading.Thread` is a greenlet of the thread that starts it, and `select` gives
 way to the other greenlets. An event loop in such a thread would hold up all of them, and they it. So the hub's
 background thread and the SQLite log's threads are started here: they are threads of the operating system. A greenlet
-that waits for one of them (`result`) lets the others go on.
+that waits for one of them (`ThreadCall`) lets the others go on.
 
 Where gevent is not used, each of these is Python's own. gevent is never imported here.
 """
@@ -16,10 +16,10 @@ import queue
 import selectors
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -95,27 +95,81 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def result(future: Future[T], timeout: float | None) -> T:
-    """Wait for the result of a future that a `Thread` sets.
+class ThreadCall(Generic[T]):
+    """A coroutine that runs in the event loop of a `Thread`, for a thread that waits for its result.
+
+    The future of `asyncio.run_coroutine_threadsafe` has a lock that both threads take. What the handler of a signal
+    raises in the one that waits (the time of a task is over) could leave it locked, and the event loop would wait for
+    it for ever. Here the event loop waits for nothing.
+
+    Args:
+        call: makes the coroutine, in the event loop.
+        loop: the event loop.
 
     Raises:
-        TimeoutError: it is not there in time.
+        RuntimeError: the event loop is closed.
     """
-    if not is_patched():
-        return future.result(timeout)
-    gevent: Any = sys.modules["gevent"]
-    hub = gevent.get_hub()
-    watcher = hub.loop.async_()  # its `send` may be called in any thread
-    done = gevent.event.Event()
-    watcher.start(done.set)
-    try:
-        future.add_done_callback(lambda _: watcher.send())
-        if not future.done() and not done.wait(timeout):
-            raise concurrent.futures.TimeoutError
-    finally:
-        watcher.stop()
-        watcher.close()
-    return future.result(0)
+
+    def __init__(self, call: Callable[[], Coroutine[Any, Any, T]], loop: asyncio.AbstractEventLoop) -> None:
+        self._call = call
+        self._loop = loop
+        self._running = lock()  # held until there is a result
+        self._running.acquire()
+        self._task: asyncio.Task[T] | None = None
+        self._cancelled = False
+        self._wake: Callable[[], object] | None = None  # a greenlet that waits
+        loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        if not self._cancelled:
+            self._task = self._loop.create_task(self._call())
+            self._task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[T]) -> None:
+        if not task.cancelled():
+            task.exception()  # if no one waits any more, it is not logged
+        self._running.release()
+        if (wake := self._wake) is not None:
+            wake()
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def result(self, timeout: float | None) -> T:
+        """Wait for the result.
+
+        Raises:
+            TimeoutError: it is not there in time; the coroutine is cancelled.
+            concurrent.futures.CancelledError: the coroutine was cancelled.
+        """
+        waited = self._give_way if is_patched() else self._acquire
+        if not waited(timeout):
+            self._loop.call_soon_threadsafe(self._cancel)
+            raise TimeoutError
+        assert self._task is not None
+        try:
+            return self._task.result()
+        except asyncio.CancelledError:
+            raise concurrent.futures.CancelledError from None
+
+    def _acquire(self, timeout: float | None) -> bool:
+        return bool(self._running.acquire(timeout=-1 if timeout is None else timeout))
+
+    def _give_way(self, timeout: float | None) -> bool:
+        """Wait as a greenlet."""
+        gevent: Any = sys.modules["gevent"]
+        watcher = gevent.get_hub().loop.async_()  # its `send` may be called in any thread
+        done = gevent.event.Event()
+        watcher.start(done.set)
+        try:
+            self._wake = watcher.send
+            return (self._task is not None and self._task.done()) or bool(done.wait(timeout))
+        finally:
+            self._wake = None
+            watcher.stop()
+            watcher.close()
 
 
 def _selector() -> selectors.BaseSelector:
