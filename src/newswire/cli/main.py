@@ -28,7 +28,7 @@ try:
     import click
 
     from newswire.cli.group import CommandGroup
-    from newswire.cli.terminal import INTERRUPTED, discard, discard_if_gone, standard_streams, wants_colours
+    from newswire.cli.terminal import INTERRUPTED, discard, discard_unwritten, standard_streams, wants_colours
     from newswire.reason import reason
 except ModuleNotFoundError:
     if sys.argv[1:] == ["--version"]:
@@ -118,7 +118,7 @@ def main() -> None:
         sys.exit(f"newswire: the output can't be written: {reason(error)}")
     finally:  # else Python's own status is 120 where a terminal was closed, whatever the command says
         for stream in (sys.stdout, sys.stderr):
-            discard_if_gone(stream)
+            discard_unwritten(stream)
         gc.freeze()
 
 

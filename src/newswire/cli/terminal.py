@@ -6,7 +6,6 @@ All commands write through here what comes from outside: a server's error text, 
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import os
 import sys
@@ -100,10 +99,10 @@ def discard(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def discard_if_gone(stream: TextIO) -> None:
-    """The same, for a stream whose reader or terminal is gone. A full disk stays an error."""
+def discard_unwritten(stream: TextIO) -> None:
+    """The same at the end of a command, for a stream that takes no more: its reader or terminal is gone, or its disk is
+    full. Commands flush what they write, and have heard of it; what is left is a server's log."""
     try:
         stream.flush()
-    except OSError as error:
-        if error.errno in (errno.EPIPE, errno.EIO):
-            discard(stream)
+    except OSError:
+        discard(stream)
