@@ -181,6 +181,7 @@ FORWARDED = {"x-forwarded-for": "192.0.2.1", "x-forwarded-proto": "https"}
         (("--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "127.0.0.1"), None, "192.0.2.1 https"),
         (("--forwarded-allow-ips", "10.0.0.1,*"), None, "192.0.2.1 https"),
         ((), "10.0.0.1, 127.0.0.1", "192.0.2.1 https"),
+        (("--host", "::", "--trusted-proxy", "127.0.0.0/8"), None, "192.0.2.1 https"),
     ],
 )
 def test_run_believes_the_proxies_that_are_named(

@@ -45,6 +45,7 @@ from newswire.redact import printable, without_userinfo
 from newswire.serving.hangup import Hangup
 from newswire.serving.json_logs import JsonFormatter, RequestIds
 from newswire.serving.reload import read_again
+from newswire.serving.option_types import with_mapped
 from newswire.serving.settings import ServerSettings
 
 logger: logging.Logger = logging.getLogger("newswire.server")
@@ -235,7 +236,7 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
         timeout_worker_healthcheck=math.ceil(what.grace) + 5,
         server_header=False,
         proxy_headers=bool(what.trusted),  # uvicorn would believe all that comes from this machine
-        forwarded_allow_ips=["*"] if "*" in what.trusted else list(what.trusted),
+        forwarded_allow_ips=with_mapped(what.trusted),
         **what.more,
     )
     config.json_logs = what.json_logs

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
@@ -236,6 +236,15 @@ def networks() -> OptionType:
 
     allowed = "addresses or networks such as 10.0.0.1 or 10.0.0.0/8, commas between several, or 'none'"
     return several(allowed, "ADDRESS", read)
+
+
+def with_mapped(found: Iterable[str]) -> list[str]:
+    """Networks, and for each of IPv4 how a socket that listens on `::` writes it: `::ffff:10.0.0.0/104`; or `*` alone."""
+    names = list(found)
+    if "*" in names:
+        return ["*"]
+    old = (each for each in map(ipaddress.ip_network, names) if each.version == 4)
+    return names + [f"::ffff:{each.network_address}/{96 + each.prefixlen}" for each in old]
 
 
 def retention() -> OptionType:
