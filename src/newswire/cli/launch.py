@@ -44,8 +44,8 @@ from newswire.log.retention import KEEP_ALL
 from newswire.redact import printable, without_userinfo
 from newswire.serving.hangup import Hangup
 from newswire.serving.json_logs import JsonFormatter, RequestIds
-from newswire.serving.reload import read_again
 from newswire.serving.option_types import with_mapped
+from newswire.serving.reload import read_again
 from newswire.serving.settings import ServerSettings
 
 logger: logging.Logger = logging.getLogger("newswire.server")

@@ -239,7 +239,7 @@ def networks() -> OptionType:
 
 
 def with_mapped(found: Iterable[str]) -> list[str]:
-    """Networks, and for each of IPv4 how a socket that listens on `::` writes it: `::ffff:10.0.0.0/104`; or `*` alone."""
+    """Networks, and each IPv4 one as a socket that listens on `::` has it: `::ffff:10.0.0.0/104`; or `*` alone."""
     names = list(found)
     if "*" in names:
         return ["*"]
