@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 import zlib
 from typing import Any
 
@@ -36,6 +37,8 @@ from newswire.errors import (
     WrongContentType,
 )
 from newswire.testing import Answer, BadServer, FakeClock
+from newswire.testing.bad_server import every_byte
+from newswire.testing.sockets import SocketServer
 
 A = "id: ü\ndata: a\n\n".encode()
 B = b"id: 2\ndata: b\n\n"
@@ -344,3 +347,45 @@ async def test_own_event_loop_errors_are_not_hidden() -> None:
             with pytest.raises(ZeroDivisionError):
                 await anext(source)
         await only(tasks)
+
+
+class Raw(SocketServer):
+    """It answers each request with the same bytes, piece by piece, and closes."""
+
+    def __init__(self, *pieces: bytes) -> None:
+        super().__init__()
+        self._pieces = pieces
+
+    def _serve(self, peer: socket.socket, number: int) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request and (more := peer.recv(65536)):
+            request += more
+        for piece in self._pieces:
+            peer.sendall(piece)
+
+
+KIND = b"content-type: text/event-stream\r\n"
+EVENTS = "\ufeffid: 1\r\ndata: ü\r\rdata: \ufeffb\n\n".encode()
+ODD = {
+    "HTTP/1.0, without a length": [b"HTTP/1.0 200 OK\r\n" + KIND + b"\r\n", EVENTS],
+    "byte by byte": [b"HTTP/1.1 200 OK\r\n" + KIND + b"\r\n", *every_byte(EVENTS)],
+    "line feeds alone": [b"HTTP/1.1 200 OK\ncontent-type: text/event-stream\n\n", EVENTS],
+    "early hints": [b"HTTP/1.1 103 Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n" + KIND + b"\r\n", EVENTS],
+    "chunks with extensions": [
+        b"HTTP/1.1 200 OK\r\n" + KIND + b"transfer-encoding: chunked\r\n\r\n",
+        b'0009;a="b"\r\n' + EVENTS[:9] + b"\r\n",
+        b"%X\r\n" % len(EVENTS[9:]) + EVENTS[9:] + b"\r\n0\r\nx-sum: 1\r\n\r\n",
+    ],
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2", "aiohttp"])
+@pytest.mark.parametrize("kind", ODD)
+async def test_odd_answers_over_each_client(kind: str, name: str) -> None:
+    """What HTTP allows, and some servers and proxies do."""
+    options = fast(resume=Resume(reconnect=False))
+    with Raw(*ODD[kind]) as server:
+        url = f"http://127.0.0.1:{server.port}/"
+        async with async_client(name) as client, AsyncEventSource(url, client=client, options=options) as source:
+            assert [event.data async for event in source] == ["ü", "\ufeffb"]
