@@ -18,10 +18,7 @@ from tests.fixtures.ports import free_port, wait_for
 from tests.fixtures.serve import PATIENCE, Serve, run_newswire
 
 PAGE = (
-    (ROOT / "docs" / "browser.md")
-    .read_text()
-    .partition("### A page that another server sends")[2]
-    .partition("\n### ")[0]
+    (ROOT / "docs" / "browser.md").read_text().partition("## A page that another server sends")[2].partition("\n## ")[0]
 )
 pytestmark = pytest.mark.browser
 
