@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 from tests.fixtures.serve import NEWSWIRE, PATIENCE, Reader, Serve, call_newswire, clean_environment, run_newswire
 
@@ -123,6 +125,30 @@ def test_run_serves_any_application_on_the_direct_path(tmp_path: Path, flags: tu
         server.process.send_signal(signal.SIGTERM)
         assert [event.event for event in reader.rest()] == ["newswire.goodbye"]
         assert server.process.wait(PATIENCE) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["serve", "run"])
+def test_workers_stop_when_their_parent_was_killed(command: str, tmp_path: Path) -> None:
+    """Their streams say goodbye, and the port is free for the server that the supervisor starts next."""
+    (tmp_path / "app.py").write_text(APP)
+    flags, path = ((), "/channels/x") if command == "serve" else (("app:app",), "/events")
+    server = Serve(tmp_path, *flags, "--workers", "2", command=command)
+    with Reader(f"{server.url}{path}") as reader:
+        reader.opened()
+        workers = psutil.Process(server.process.pid).children()
+        server.process.kill()
+        server.process.wait(PATIENCE)
+        try:
+            assert [event.event for event in reader.rest()] == ["newswire.goodbye"]
+            _, left = psutil.wait_procs(workers, PATIENCE)
+            assert not left
+        finally:
+            for worker in workers:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    worker.kill()
+    with socket.create_server(("127.0.0.1", server.port)):
+        pass
 
 
 @pytest.mark.parametrize(

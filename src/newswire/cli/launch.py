@@ -18,11 +18,13 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import parent_process
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, TypeVar
@@ -301,6 +303,7 @@ class _Server(Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started:
+            _stop_with_parent()
             drain_of(asyncio.get_running_loop()).enter(self)
             if early.hangups and posix.HANGUP is not None:
                 signal.raise_signal(posix.HANGUP)  # now the application hears it
@@ -326,6 +329,20 @@ class _Server(Server):
                 # Its terminal was closed, and nothing is to be read again: to die at once would break every stream.
                 signal.signal(posix.HANGUP, lambda *_: signal.raise_signal(signal.SIGTERM))
             yield
+
+
+def _stop_with_parent() -> None:
+    """In a worker: stop in order once the process that started it is gone, for its successor needs the port."""
+    parent = parent_process()
+    if parent is None:
+        return
+    join = parent.join
+
+    def wait() -> None:
+        join()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="newswire parent", daemon=True).start()
 
 
 class _Worker(multiprocess.Process):
