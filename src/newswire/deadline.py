@@ -77,6 +77,7 @@ class Deadline:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None  # else each would wait for the garbage collector
         await self._limit.__aexit__(kind, error, traceback)
 
     def expired(self) -> bool:

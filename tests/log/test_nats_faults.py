@@ -23,11 +23,11 @@ from tests.log.two_logs import Publisher, publishing, two_logs, until_stored
 
 from newswire.errors import LogCorrupt, LogError, LogUnavailable, LogUncertain
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Condition
+from newswire.log.engine import Condition
 from newswire.log.nats.engine import NatsLog
 from newswire.log.open import open_log
 from newswire.log.retention import Retention
-from newswire.testing.log_base import opened, publish, read_all, submit
+from newswire.testing.log_base import opened, publish, read_all
 from newswire.wire.event import Event
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
@@ -389,15 +389,6 @@ async def test_messages_that_others_published(nats: Nats, namespace: str) -> Non
         await reader.saw("3")
         assert reader.seen == ["1", "\ufffd", "3"]
         assert [entry.event for entry in (await log.scan(0, 10)).entries] == ["message", "x  data: y", "message"]
-
-
-async def test_a_batch_without_events(nats: Nats, namespace: str) -> None:
-    """It stores nothing; its condition is judged all the same."""
-    async with opened(NatsLog(nats.url, namespace=namespace)) as log:
-        [newest] = await publish(log, "a", "1")
-        batches = [Batch([], Condition("a", each)) for each in (newest, 0)]
-        assert await submit(log, *batches) == [newest + 1, None]
-        assert (await log.span()).latest == newest
 
 
 async def test_info(nats: Nats, namespace: str) -> None:
