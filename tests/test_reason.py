@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 
@@ -49,11 +50,16 @@ async def test_a_certificate_that_nobody_signed(tmp_path: Path) -> None:
 
 async def test_tls_that_does_not_come() -> None:
     """What the handshake was waiting for is no reason."""
-    async with await asyncio.start_server(lambda *_: None, "127.0.0.1", 0) as server:
+    connections: list[asyncio.StreamWriter] = []
+    async with await asyncio.start_server(lambda _, writer: connections.append(writer), "127.0.0.1", 0) as server:
         url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         async with httpx2.AsyncClient(timeout=0.1) as client:
             with pytest.raises(httpx2.ConnectTimeout) as caught:
                 await client.get(url)
+        for connection in connections:
+            connection.close()
+            with contextlib.suppress(OSError):
+                await connection.wait_closed()
     assert reason(caught.value) == "no answer in time"
 
 
