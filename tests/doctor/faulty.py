@@ -377,28 +377,26 @@ async def null_id(request: Request, response: Response) -> None:
         await response.body(block if number % 3 else block.replace("id: ", "id: \0"))
 
 
-@fault("bad-retry")
-async def words_for_retry(request: Request, response: Response) -> None:
+async def numbered_after(opening: str, request: Request, response: Response) -> None:
     await response.head()
-    await response.body("retry: 3s\n\n")
+    await response.body(opening)
     async for _, block in numbers(request.cursor):
         await response.body(block)
+
+
+@fault("bad-retry")
+async def words_for_retry(request: Request, response: Response) -> None:
+    await numbered_after("retry: 3s\n\n", request, response)
 
 
 @fault("retry-storm")
 async def at_once(request: Request, response: Response) -> None:
-    await response.head()
-    await response.body("retry: 10\n\n")
-    async for _, block in numbers(request.cursor):
-        await response.body(block)
+    await numbered_after("retry: 10\n\n", request, response)
 
 
 @fault("retry-long")
 async def seconds_times_a_million(request: Request, response: Response) -> None:
-    await response.head()
-    await response.body("retry: 3000000000\n\n")
-    async for _, block in numbers(request.cursor):
-        await response.body(block)
+    await numbered_after("retry: 3000000000\n\n", request, response)
 
 
 @fault("head-hangs")

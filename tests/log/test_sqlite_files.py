@@ -221,6 +221,19 @@ async def test_a_database_that_was_emptied(checkpoint: str, tmp_path: Path, monk
             assert [entry.data for entry in await read_all(log, "a")][-len(stored) :] == stored
 
 
+async def refused_then_stored(path: Path, log: SqliteLog, other: SqliteLog, *, stored_since: bool) -> None:
+    """Two logs on a file whose write-ahead log was damaged: both refuse first, then store "b" and "c"."""
+    if stored_since:  # by a program that does not notice
+        with closing(sqlite3.connect(path)) as application:
+            application.execute("CREATE TABLE orders (id)")
+    for each in (log, other):
+        with pytest.raises(LogUnavailable, match=f"{path}-wal was deleted, moved, replaced or emptied while in use"):
+            await publish(each, "a", "refused")
+    opening = asyncio.create_task(until_stored(other, "b"))
+    await until_stored(log, "c")
+    await opening
+
+
 @pytest.mark.parametrize("stored_since", [False, True])
 async def test_a_write_ahead_log_that_was_emptied(
     stored_since: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -236,15 +249,7 @@ async def test_a_write_ahead_log_that_was_emptied(
         await publish(other, "a", "50")
         before = await log.span()
         os.truncate(wal, 0)
-        if stored_since:  # by a program that does not notice
-            with closing(sqlite3.connect(path)) as application:
-                application.execute("CREATE TABLE orders (id)")
-        for each in (log, other):
-            with pytest.raises(LogUnavailable, match=f"{wal} was deleted, moved, replaced or emptied while in use"):
-                await publish(each, "a", "refused")
-        opening = asyncio.create_task(until_stored(other, "b"))
-        await until_stored(log, "c")
-        await opening
+        await refused_then_stored(path, log, other, stored_since=stored_since)
         after = await log.span()
         assert after.lives.lost(before.epoch, 50)
         assert (await other.span()).epoch == after.epoch
@@ -268,15 +273,7 @@ async def test_a_write_ahead_log_that_was_cut(
         await publish(other, "a", "50")
         before = await log.span()
         os.truncate(wal, wal.stat().st_size - (2000 if within == "the last frame" else 70_000))
-        if stored_since:  # by a program that does not notice
-            with closing(sqlite3.connect(path)) as application:
-                application.execute("CREATE TABLE orders (id)")
-        for each in (log, other):
-            with pytest.raises(LogUnavailable, match=f"{wal} was deleted, moved, replaced or emptied while in use"):
-                await publish(each, "a", "refused")
-        opening = asyncio.create_task(until_stored(other, "b"))
-        await until_stored(log, "c")
-        await opening
+        await refused_then_stored(path, log, other, stored_since=stored_since)
         after = await log.span()
         assert after.lives.lost(before.epoch, 50)
         events = [entry.data for entry in await read_all(log, "a")]

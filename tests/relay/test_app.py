@@ -248,14 +248,7 @@ async def test_stop_closes_the_upstream_and_a_client_that_leaves_does_not(world:
 
 async def test_a_stop_before_the_first_word_is_told(world: World) -> None:
     """The upstream is let go at once; the key stays stopped."""
-
-    async def script(call: Call) -> None:
-        await call.gone.wait()
-
-    world.upstream.script = script
-    asking = asyncio.ensure_future(world.ask(idempotency_key="k"))
-    while not world.upstream.calls:
-        await asyncio.sleep(0)
+    asking = await world.ask_in_vain()
     run = await world.runs.get(name="relay", owner=owner())
     await run.stop()
     async with asyncio.timeout(0.1):

@@ -6,7 +6,6 @@ import asyncio
 
 import pytest
 from tests.fixtures.relay import World
-from tests.fixtures.upstream import Call
 
 from newswire.delivery.drain import Drain, drain_of
 from newswire.errors import Closed
@@ -26,14 +25,7 @@ async def drain(monkeypatch: pytest.MonkeyPatch) -> Drain:
 
 async def test_a_request_without_a_head_is_told(world: World, drain: Drain) -> None:
     """A problem with the time to come back, and no cut connection; the key then leads to the run that goes on."""
-
-    async def script(call: Call) -> None:
-        await call.gone.wait()
-
-    world.upstream.script = script
-    asking = asyncio.ensure_future(world.ask(idempotency_key="k"))
-    while not world.upstream.calls:
-        await asyncio.sleep(0)
+    asking = await world.ask_in_vain()
     drain.stop()
     async with asyncio.timeout(20):
         answer = await asking

@@ -11,7 +11,7 @@ from importlib.resources import files
 from typing import Final
 
 from newswire.delivery.asgi import Receive, Scope, Send, send_answer
-from newswire.delivery.problem import Problem
+from newswire.delivery.problem import not_allowed
 
 _GET: Final = ("GET", "HEAD")
 _TYPES: Final = {
@@ -50,8 +50,7 @@ class BrowserFile:
         ]
         status, body = 200, content
         if scope["method"] not in _GET:
-            detail = f"{scope['method'][:20]} is not possible at {scope['path'][:200]}; what is: GET, HEAD"
-            await Problem(405, "method_not_allowed", detail, headers={"allow": "GET, HEAD"})(scope, receive, send)
+            await not_allowed(scope["method"], scope["path"], _GET)(scope, receive, send)
             return
         if tag in [one.strip().removeprefix(b"W/") for one in known.split(b",")]:
             status, body = 304, b""

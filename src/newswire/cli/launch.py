@@ -211,11 +211,8 @@ def _try_log(settings: ServerSettings) -> None:
     try:
         asyncio.run(attempt())
     except (NewswireError, ValueError) as error:
-        if settings.is_edge:
-            from newswire.edge.origin import OriginAway  # an extra
-
-            if isinstance(error, OriginAway):
-                return
+        if settings.may_wait(error):
+            return
         raise click.ClickException(printable(without_userinfo(f"the log can't be used: {error}"))) from None
 
 

@@ -33,10 +33,10 @@ from typing import (
 
 from newswire.errors import BadPayload
 from newswire.redact import printable
-from newswire.validate import check_kind, check_plain
+from newswire.validate import check_kind
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
-from newswire.wire.types import EventTypes, Unknown, with_extensions
+from newswire.wire.types import EventTypes, Unknown, check_unknown, shown_event, with_extensions
 
 logger: logging.Logger = logging.getLogger("newswire.client")
 
@@ -74,8 +74,7 @@ def _decode(event: Event, model: Any, convert: Callable[[str], Any]) -> Any:
         else:
             why = _explain(errors()) if callable(errors) else str(error) or type(error).__name__
         name = getattr(model, "__name__", str(model))
-        of = f"event {event.id}" if event.id else "an event"
-        message = printable(f"{of} of type {event.event!r} is no {name}: {why}", lines=False)
+        message = printable(f"{shown_event(event)} of type {event.event!r} is no {name}: {why}", lines=False)
         raise BadPayload(message, event=event, model=model) from error
 
 
@@ -224,9 +223,8 @@ class ContractReader(Generic[T]):
         hook: Callable[[BadPayload], None] | None,
     ) -> None:
         check_kind("contract", contract, EventTypes)
-        if unknown not in (None, "skip", "raise") and not callable(unknown):
-            raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
-        check_plain("unknown", unknown)
+        if unknown is not None:
+            check_unknown(unknown)
         self._contract = contract
         self._unknown = unknown
         self._bad = _OnBad(on_bad, hook)

@@ -30,10 +30,10 @@ from newswire.contract.codec import AnyCodec, Misfit, codec_of
 from newswire.errors import BadPayload, ContractBroken, EventsLost, InvalidEvent
 from newswire.reason import what_failed
 from newswire.redact import printable
-from newswire.validate import check_kind, check_plain
+from newswire.validate import check_kind
 from newswire.wire.event import Event, Named, NoName
 from newswire.wire.reserved import GAP, is_reserved
-from newswire.wire.types import EventTypes, Unknown
+from newswire.wire.types import EventTypes, Unknown, check_unknown, shown_event
 
 logger: logging.Logger = logging.getLogger("newswire.contract")
 
@@ -145,9 +145,7 @@ class Contract(EventTypes[E]):
         check_kind("a contract's name", name, str)
         if not str(name).strip() or not str(name).isprintable():
             raise ValueError(f"a contract's name is a text on one line, such as 'shop', not {name!r:.60}")
-        if unknown not in ("skip", "raise") and not callable(unknown):
-            raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
-        check_plain("unknown", unknown)
+        check_unknown(unknown)
         self.name = name
         self.unknown = unknown
         self.events: Mapping[str, Any] = MappingProxyType(_declarations(events))
@@ -255,7 +253,7 @@ class Contract(EventTypes[E]):
             data = codec.read(event.data)
         except Exception as error:  # a type's own code may raise anything
             why = str(error) if isinstance(error, Misfit) else f"{type(error).__name__}: {error}"
-            message = f"{_named(event)} does not fit {name!r} of the contract {self.name!r}: {why}"
+            message = f"{shown_event(event)} does not fit {name!r} of the contract {self.name!r}: {why}"
             message = printable(message, lines=False)
             raise BadPayload(message, event=event, model=self.events[name]) from error
         read: Any = TypedEvent(name, data, event.id, event.channel)
@@ -268,14 +266,10 @@ class Contract(EventTypes[E]):
             if event.event == GAP:
                 raise EventsLost(event)
             if not is_reserved(event.event):
-                message = f"{_named(event)} is {event.event!r}, which the contract {self.name!r} does not have"
+                message = f"{shown_event(event)} is {event.event!r}, which the contract {self.name!r} does not have"
                 raise BadPayload(printable(message, lines=False), event=event, model=self)
         elif event.event == GAP:
             logger.warning("events were lost: %s", printable(event.data[:200], lines=False))
-
-
-def _named(event: Event) -> str:
-    return f"event {event.id}" if event.id else "an event"
 
 
 def _declarations(events: Any) -> dict[str, Any]:

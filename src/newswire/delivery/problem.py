@@ -11,7 +11,7 @@ import json
 import logging
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from http import HTTPStatus
 from typing import Any, Final, Self
@@ -216,6 +216,13 @@ def as_problem(error: Exception) -> Problem:
 def internal() -> Problem:
     """A 500 that tells nothing of what went wrong."""
     return Problem(500, "internal", "something went wrong; the server's own log says what")
+
+
+def not_allowed(method: str, path: str, allowed: Iterable[str]) -> Problem:
+    """A method that is not possible at a path."""
+    names = ", ".join(allowed)
+    detail = f"{method[:20]} is not possible at {path[:200]}; what is: {names}"
+    return Problem(405, "method_not_allowed", detail, headers={"allow": names})
 
 
 def not_found(detail: str, **more: Any) -> Problem:

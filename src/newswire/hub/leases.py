@@ -22,7 +22,6 @@ from time import monotonic
 from typing import Any, Final
 
 from newswire.errors import LogCorrupt
-from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
 from newswire.wire.event import Event
@@ -183,7 +182,7 @@ class Leases:
 
     async def _lost(self, name: str) -> int:
         """The offset of a process's newest heartbeat, if the log has removed all of them by itself; else 0."""
-        return (await self._log.read(Channels([self._prefix + name]), 0, 1)).lost
+        return await self._log.lost(self._prefix + name)
 
     async def _store(self, name: str, data: str, after: int) -> int | None:
         """Store an event behind the one at an offset; None: there is a newer one, and nothing was stored."""

@@ -19,7 +19,7 @@ from hashlib import blake2b
 from typing import Final, NamedTuple, TypeAlias
 
 from newswire.errors import Closed, LogError, LogUnavailable
-from newswire.log.channels import MAX_CHANNEL_BYTES, Channels
+from newswire.log.channels import MAX_CHANNEL_BYTES
 from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.position import MAX_OFFSET, KnownPosition, Position
@@ -103,7 +103,7 @@ class Versions:
             with suppress(ValueError):
                 return Newest(entry.offset, int(entry.data), epoch)
             return Newest(entry.offset, None, epoch)
-        return Newest((await self._log.read(Channels([name]), 0, 1)).lost, None, epoch)
+        return Newest(await self._log.lost(name), None, epoch)
 
     def _remember(self, name: str, newest: Newest) -> None:
         self._known[name] = newest

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 from newswire.counted import counted
 from newswire.delivery.bodies import content_length
 from newswire.delivery.history import PageRequest, page
-from newswire.delivery.problem import Problem, not_found, problem_of, title
+from newswire.delivery.problem import Problem, not_allowed, not_found, problem_of, title
 from newswire.delivery.publish_headers import read_headers
 from newswire.delivery.query import Query
 from newswire.delivery.request import last_event_id
@@ -270,8 +270,7 @@ def _path_of(environ: Environ) -> str:
 def _check_method(environ: Environ, path: str, *allowed: str) -> None:
     method = environ["REQUEST_METHOD"]
     if method not in allowed:
-        detail = f"{method[:20]} is not possible at {path[:200]}; what is: {', '.join(allowed)}"
-        raise Problem(405, "method_not_allowed", detail, headers={"allow": ", ".join(allowed)})
+        raise not_allowed(method, path, allowed)
 
 
 def _check_names(channels: Iterable[str]) -> None:

@@ -266,6 +266,13 @@ class Log:
         check_names(channels)
         return await self._ask(self.engine.newest(channels), self.limits.answer_seconds)
 
+    async def lost(self, channel: str) -> int:
+        """The offset of the newest event of a channel that the log has removed by itself; 0 if it has removed none.
+
+        Where nothing is kept it is what `append_if` takes as the newest event.
+        """
+        return (await self.read(Channels([channel]), 0, 1)).lost
+
     def stored(self, epoch: str) -> int:
         """The offset of the newest event that was stored through this object, in this epoch, and has been answered for.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 
-from newswire.log.channels import Channels
 from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.position import Lives, Position
@@ -59,6 +58,6 @@ class SharedSecret:
                 self._found = value, Position(epoch, entry.offset)
                 return value
             # Nothing was stored there, or it is lost, or a retention rule of the application's own has removed it.
-            lost = (await log.read(Channels([channel]), 0, 1)).lost
+            lost = await log.lost(channel)
             text = secrets.token_hex(32) if self._found is None else self._found[0].decode()
             await log.append_if([(channel, Event(text, "secret"))], Condition(channel, lost))

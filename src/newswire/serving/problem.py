@@ -11,7 +11,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from newswire.delivery.bodies import ClientGone
-from newswire.delivery.problem import Problem, internal, not_found, problem_of
+from newswire.delivery.problem import Problem, internal, not_allowed, not_found, problem_of
 from newswire.errors import NewswireError
 
 
@@ -34,9 +34,8 @@ def _refused_by_starlette(error: HTTPException, scope: Scope) -> Problem:
     if error.status_code == 404:
         return not_found(f"there is nothing at {path}: streams are at /channels/NAME and at /stream?channel=NAME")
     if error.status_code == 405:
-        allowed = ", ".join(sorted(_methods(scope) or (error.headers or {}).get("Allow", "").split(", ")))
-        detail = f"{scope['method'][:20]} is not possible at {path}; what is: {allowed}"
-        return Problem(405, "method_not_allowed", detail, headers={"allow": allowed})
+        allowed = sorted(_methods(scope) or (error.headers or {}).get("Allow", "").split(", "))
+        return not_allowed(scope["method"], path, allowed)
     return Problem(error.status_code, "refused", str(error.detail), headers=error.headers)
 
 

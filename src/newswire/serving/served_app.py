@@ -218,11 +218,7 @@ class ServedApp:
         try:
             await self._open_and_follow()
         except LogUnavailable as error:
-            if not self.settings.is_edge:
-                raise
-            from newswire.edge.origin import OriginAway  # an extra
-
-            if not isinstance(error, OriginAway):
+            if not self.settings.may_wait(error):
                 raise
             logger.warning("%s: what needs it gets 503 until it is there", error)
             return asyncio.create_task(self._open_later(), name="newswire waits for its origin")

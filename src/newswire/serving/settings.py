@@ -120,10 +120,13 @@ class ServerSettings:
             )
             raise InvalidSetting("settings", "workers", self.workers, "1", why=why)
 
-    @property
-    def is_edge(self) -> bool:
-        """Whether the log is another newswire server's. It may be away at the start."""
-        return self.log.startswith(("http://", "https://"))
+    def may_wait(self, error: Exception) -> bool:
+        """Whether an error of the log is one to wait for: the log is another newswire server's, which is away."""
+        if not self.log.startswith(("http://", "https://")):
+            return False
+        from newswire.edge.origin import OriginAway  # an extra
+
+        return isinstance(error, OriginAway)
 
     @property
     def authenticates(self) -> bool:

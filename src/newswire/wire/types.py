@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_type_hints, is_typeddict
 
+from newswire.validate import check_plain
 from newswire.wire.event import Event
 
 E = TypeVar("E", covariant=True)
@@ -38,6 +39,23 @@ class EventTypes(ABC, Generic[E]):
             BadPayload: the data doesn't fit, or the type is not known and `unknown` is `raise`.
             EventsLost: the event is a gap, and `unknown` is `raise`.
         """
+
+
+def check_unknown(unknown: object) -> None:
+    """Check that an argument is an `Unknown`.
+
+    Raises:
+        ValueError: it is not.
+        TypeError: it is an async function.
+    """
+    if unknown not in ("skip", "raise") and not callable(unknown):
+        raise ValueError(f"unknown is 'skip', 'raise' or a function, not {unknown!r:.60}")
+    check_plain("unknown", unknown)
+
+
+def shown_event(event: Event) -> str:
+    """An event as errors name it."""
+    return f"event {event.id}" if event.id else "an event"
 
 
 def with_extensions(model: Any) -> Any:

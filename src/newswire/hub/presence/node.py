@@ -33,7 +33,6 @@ from newswire.hub.presence.roster import (
     note_here,
     note_visitors,
 )
-from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
 from newswire.log.position import Position
@@ -290,7 +289,7 @@ class Node:
         entries = await self._log.newest([held, here])
         if entries[0] is None:
             # A condition on a channel that was dropped is 0; where retention has removed its events, the newest lost.
-            lost = (await self._log.read(Channels([held]), 0, 1)).lost if self.roster.place(key).held == 0 else 0
+            lost = await self._log.lost(held) if self.roster.place(key).held == 0 else 0
             self.roster.forget_held(key, lost)
         for entry in entries:
             if entry is not None:

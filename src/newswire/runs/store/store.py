@@ -133,7 +133,7 @@ class RunStore:
 
     async def lost(self, run_id: str) -> int:
         """The offset of the newest record of a run that the log has removed by itself; 0 if it has removed none."""
-        return (await self.log.read(Channels([record_channel(run_id)]), 0, 1)).lost
+        return await self.log.lost(record_channel(run_id))
 
     async def newest_of(self, name: str, owner: str | None) -> str | None:
         """The id of the run that this owner has started last under a name."""
