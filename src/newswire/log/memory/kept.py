@@ -28,7 +28,10 @@ _ENTRY: Final = 240  # a tuple, the headers of two texts, a name, an int, a floa
 _ONCE: Final = 80  # a channel of one event: a place in a dict, which may be a third full
 _CHANNEL: Final = 480  # another: that, its object, its list, and what it lost
 _FOLLOWED_SHARE: Final = 8  # of max_bytes, one part in so many may hold what retention took, for followers to see
-_ROOM: Final = 4  # entries that go at once to make room: more would be a long wait for one publish in a hundred
+# Entries that go at once to make room: more would be a long wait for one publish in a hundred. For a batch as many go as
+# have come, up to the second number.
+_ROOM: Final = 4
+_MOST_ROOM: Final = 64
 _SWEPT: Final = 2  # channels that each append looks at for expired events, and as many single events
 _new: Final = tuple.__new__  # half the price of a named tuple's own constructor
 TAKEN: Final = 500  # events that one call removes at most: about a millisecond
@@ -148,7 +151,7 @@ class Kept:
         if self._evicted:
             self.forget_evicted()
         if self._bytes + _ENTRY * self.events + _ONCE * len(once) + _CHANNEL * len(channels) > self.max_bytes:
-            self._make_room()
+            self._make_room(min(max(_ROOM, len(added)), _MOST_ROOM))
         return added
 
     def restore(self, copied: Copied) -> list[Entry]:
@@ -306,13 +309,13 @@ class Kept:
             if self.all.remove(entry.offset):  # else it went with the oldest, to make room
                 self.evicted_through = max(self.evicted_through, entry.offset)
 
-    def _make_room(self) -> None:
-        """Let the oldest go, some at once: one by one costs twice as much."""
+    def _make_room(self, most: int) -> None:
+        """Let the oldest go, up to `most` at once: one by one costs twice as much."""
         once, channels = self._once, self.channels
         while self.size > self.max_bytes and self.events > 1:
             gone: list[tuple[str, int]] = []
             size = 0
-            taken = self.all.take_first(min(_ROOM, 1 + self.events // 1000))
+            taken = self.all.take_first(min(most, 1 + self.events // 1000))
             for entry in taken:
                 offset, name, _, data, _ = entry
                 if once.get(name) == offset:
