@@ -28,8 +28,8 @@ _ENTRY: Final = 240  # a tuple, the headers of two texts, a name, an int, a floa
 _ONCE: Final = 80  # a channel of one event: a place in a dict, which may be a third full
 _CHANNEL: Final = 480  # another: that, its object, its list, and what it lost
 _FOLLOWED_SHARE: Final = 8  # of max_bytes, one part in so many may hold what retention took, for followers to see
-# Entries that go at once to make room: more would be a long wait for one publish in a hundred. For a batch as many go as
-# have come, up to the second number.
+# Entries that go at once to make room: more would be a long wait for one publish in a hundred. For a batch as many go
+# as have come, up to the second number.
 _ROOM: Final = 4
 _MOST_ROOM: Final = 64
 _SWEPT: Final = 2  # channels that each append looks at for expired events, and as many single events
