@@ -226,6 +226,7 @@ async def refused_then_stored(path: Path, log: SqliteLog, other: SqliteLog, *, s
     if stored_since:  # by a program that does not notice
         with closing(sqlite3.connect(path)) as application:
             application.execute("CREATE TABLE orders (id)")
+    await anyio.sleep(0.01)  # longer than between two looks
     for each in (log, other):
         with pytest.raises(LogUnavailable, match=f"{path}-wal was deleted, moved, replaced or emptied while in use"):
             await publish(each, "a", "refused")

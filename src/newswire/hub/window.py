@@ -20,9 +20,9 @@ from newswire.log.channels import Channels
 _FRAME_OVERHEAD: Final = 500
 # A scan for patterns looks at so many frames at once, then lets others have their turn.
 SCAN_LIMIT: Final = 2048
-# Room is made for so many bytes at once, about four usual frames: more would be a long wait for one publish in a
+# Room is made for so many bytes at once, one or two usual frames: more would be a long wait for one publish in a
 # hundred. In a small window, for one part of so many.
-_ROOM: Final = 4096
+_ROOM: Final = 1024
 _ROOM_PART: Final = 256
 _offset = attrgetter("offset")
 

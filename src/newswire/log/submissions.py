@@ -99,6 +99,7 @@ class Submissions:
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that will submit what was gathered
         self._pending: dict[_Submission, float] = {}  # and when its answer is overdue
         self._timer: Timer | None = None
+        self._timed: asyncio.AbstractEventLoop | None = None  # the event loop of the timer
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
@@ -216,7 +217,7 @@ class Submissions:
         if not submission.is_done and self._limits.answer_seconds is not None:
             loop = asyncio.get_running_loop()
             self._pending[submission] = loop.time() + self._limits.answer_seconds
-            if self._timer is None or len(self._pending) == 1:
+            if self._timer is None or self._timed is not loop:
                 self._watch(loop, self._limits.answer_seconds)
 
     def answered(self, submission: _Submission, outcomes: Sequence[Outcome], epoch: str) -> None:
@@ -229,12 +230,12 @@ class Submissions:
         if last and (last > self.stored or epoch != self.epoch):
             self.epoch, self.stored = epoch, last
 
-    # -- deadlines: one timer for all
+    # -- deadlines: one timer for all, which goes on when all were answered: the next would need it again
 
     def _watch(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = Timer(loop, seconds, self._end_overdue, loop)
+        self._timer, self._timed = Timer(loop, seconds, self._end_overdue, loop), loop
 
     def _end_overdue(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

@@ -158,17 +158,25 @@ class Channel:
 
     def take_out(self, offset: int) -> tuple[Entry, int]:
         """Remove an entry that is kept. Returns it, and the size of its data."""
-        entries, start = self.entries, self.start
-        entry = entries[start]
+        entry = self.entries[self.start]
         if entry.offset == offset:
-            entries[start] = _GONE  # freed now, cut off below
-            self.start = start = start + 1
-            if start > 64 and start * 2 > len(entries):  # moving half at a time keeps this O(1)
-                del entries[:start]
-                self.start = 0
+            size = weight(entry.data)
+            self.drop_first(size)
         else:
             self._holes = True
-            entry = entries.pop(self.after(offset - 1))
-        size = weight(entry.data)
-        self.bytes -= size
+            entry = self.entries.pop(self.after(offset - 1))
+            size = weight(entry.data)
+            self.bytes -= size
         return entry, size
+
+    def drop_first(self, size: int) -> bool:
+        """Remove the first entry, whose data has this size. Returns whether there are others."""
+        entries, start = self.entries, self.start
+        entries[start] = _GONE  # freed now, cut off below
+        self.start = start = start + 1
+        self.bytes -= size
+        left = len(entries) - start
+        if start > 64 and start > left:  # moving half at a time keeps this O(1)
+            del entries[:start]
+            self.start = 0
+        return left > 0

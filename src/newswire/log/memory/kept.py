@@ -30,7 +30,7 @@ _CHANNEL: Final = 480  # another: that, its object, its list, and what it lost
 _FOLLOWED_SHARE: Final = 8  # of max_bytes, one part in so many may hold what retention took, for followers to see
 # Entries that go at once to make room: more would be a long wait for one publish in a hundred. For a batch as many go
 # as have come, up to the second number.
-_ROOM: Final = 4
+_ROOM: Final = 2
 _MOST_ROOM: Final = 64
 _SWEPT: Final = 2  # channels that each append looks at for expired events, and as many single events
 _new: Final = tuple.__new__  # half the price of a named tuple's own constructor
@@ -293,10 +293,13 @@ class Kept:
         if len(channel):
             self.losses.add(name, offset)
         else:
-            del self.channels[name]
-            self._aging.pop(name, None)
+            self._remove_channel(name)
             self.losses.add_last([(name, offset)], self.latest)
         return entry, size
+
+    def _remove_channel(self, name: str) -> None:
+        del self.channels[name]
+        self._aging.pop(name, None)
 
     def forget_evicted(self) -> None:
         """Followers had their time: some of what they alone still get goes."""
@@ -311,22 +314,32 @@ class Kept:
 
     def _make_room(self, most: int) -> None:
         """Let the oldest go, up to `most` at once: one by one costs twice as much."""
-        once, channels = self._once, self.channels
-        while self.size > self.max_bytes and self.events > 1:
+        once, channels, losses = self._once, self.channels, self.losses
+        while self.events > 1:
             gone: list[tuple[str, int]] = []
-            size = 0
-            taken = self.all.take_first(min(most, 1 + self.events // 1000))
-            for entry in taken:
+            size = removed = 0
+            for entry in self.all.take_first(most if most < self.events // 1000 else 1 + self.events // 1000):
                 offset, name, _, data, _ = entry
-                if once.get(name) == offset:
-                    del once[name]
-                    size += len(data) if data.isascii() else len(data.encode())
-                    gone.append((name, offset))
-                    continue
+                weighs = len(data) if data.isascii() else len(data.encode())
                 channel = channels.get(name)
-                if channel is not None and channel.entries[channel.start] is entry:
-                    self._take_out(channel, offset)  # else only followers still had it
-            self.evicted_through = max(self.evicted_through, taken[-1].offset)
+                if channel is None:
+                    if once.get(name) != offset:
+                        continue  # only followers still had it
+                    del once[name]
+                    gone.append((name, offset))
+                elif channel.entries[channel.start] is not entry:
+                    continue
+                elif channel.drop_first(weighs):
+                    losses.add(name, offset)
+                else:
+                    self._remove_channel(name)
+                    gone.append((name, offset))
+                size += weighs
+                removed += 1
+            self.evicted_through = max(self.evicted_through, offset)
             self._bytes -= size
-            self.events -= len(gone)
-            self.losses.add_last(gone, self.latest)
+            self.events -= removed
+            if gone:
+                losses.add_last(gone, self.latest)
+            if self.size <= self.max_bytes:
+                return

@@ -55,6 +55,7 @@ class LostChannels:
         self.lost: dict[str, int] = {}  # a channel stands in one of the two
         self.empty: dict[str, int] = {}
         self._count = 0  # of losses so far
+        self._last = ""  # the channel that was added to `lost` last
         self._matches: OrderedDict[Channels, _Match] = OrderedDict()
 
     def of(self, channel: str) -> int:
@@ -64,7 +65,10 @@ class LostChannels:
     def add(self, channel: str, offset: int) -> None:
         """A channel has lost an event, and has others."""
         self._count += 1
-        self.lost[channel] = max(self.lost.pop(channel, 0), offset)
+        lost = self.lost
+        before = lost.get(channel, 0) if channel == self._last else lost.pop(channel, 0)  # the last has its place
+        lost[channel] = max(before, offset)
+        self._last = channel
 
     def add_last(self, channels: Iterable[tuple[str, int]], latest: int) -> None:
         """Channels have lost their last events, at these offsets; `latest` is that of the log's newest event."""

@@ -269,11 +269,13 @@ class LogFile:
         """Move what is in the write-ahead log to the database; see https://www.sqlite.org/pragma.html.
 
         Returns:
-            False if others kept it from what it was to do.
+            False if others kept it from what it was to do, or if the log was cut: its holes would be moved as zeros.
 
         Raises:
             sqlite3.Error: it can't be done now.
         """
+        if self._hold is not None and self._hold.wal_is_cut():
+            return False
         patience = _TRUNCATE_SECONDS if mode == "TRUNCATE" else 0
         with self._hold.note.changing(patience) if self._hold is not None else nullcontext(True) as free:
             return free and not connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()[0]

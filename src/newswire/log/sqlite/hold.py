@@ -208,10 +208,14 @@ def _lock(descriptor: int, patience: float) -> bool:
             return True
 
 
-# A folder that was last changed longer ago than this has times that tell every further change; file systems count them
-# in steps of up to two seconds.
-_QUIET_NANOSECONDS: Final = 2_500_000_000
-_FOLDER_SECONDS: Final = 1.0  # between two looks at a folder that changes
+# A folder that was last changed longer ago than this has times that tell every further change: the clock of file systems
+# ticks 100 to 1000 times a second. Some count in steps of up to two seconds.
+_QUIET_NANOSECONDS: Final = 20_000_000
+_COARSE_NANOSECONDS: Final = 2_500_000_000
+_FOLDER_SECONDS: Final = 0.1  # between two looks at a folder that changes
+# Between two looks for whether the write-ahead log was cut. Each lets go of Python's lock six times, and a busy event
+# loop gives it back late. What is stored meanwhile is lost with the rest, as if the log had been cut so much later.
+_WAL_SECONDS: Final = 0.005
 _POLL_SECONDS: Final = 0.01
 # File systems date changes by a clock that ticks 100 to 1000 times a second.
 _TICK_NANOSECONDS: Final = 10_000_000
@@ -247,6 +251,7 @@ class Hold:
         self._linked = os.path.islink(path)  # then things change in another folder too
         self._quiet: tuple[int, int, int] | None = None  # the folder, since when nothing in it has changed
         self._next_look = 0.0  # at the folder, by `time.monotonic()`
+        self._next_wal_look = 0.0  # for whether the write-ahead log was cut
         self._connection = connection
         self._paths = (path, real + "-wal", real + "-shm")
         self._files = (database, *(identity_of(each) for each in self._paths[1:]))
@@ -299,8 +304,7 @@ class Hold:
 
     def close(self) -> None:
         """Let go of the file; the last one to do so empties the write-ahead log into the database and removes it."""
-        if self._wal.is_cut():
-            self._remove_rest()
+        self.wal_is_cut()
         with self.note.changing(self._patience):
             fork.close(self._connection)
         with suppress(OSError):  # a change that comes after this has another date
@@ -318,9 +322,11 @@ class Hold:
                 return self._path
         except OSError:
             return self._path
-        if self._wal.is_cut():
-            self._remove_rest()
-            return self._paths[1]
+        now = time.monotonic()
+        if now >= self._next_wal_look:
+            if self.wal_is_cut():
+                return self._paths[1]
+            self._next_wal_look = now + _WAL_SECONDS
         if self._quiet is not None and _stamp(self._folder) == self._quiet:
             return None  # nothing in it was made, removed or renamed
         for path, identity in zip(self._paths, self._files, strict=True):
@@ -330,8 +336,15 @@ class Hold:
                 return path
             if (found.st_dev, found.st_ino) != identity:
                 return path
-        self._look_at_folder()
+        self._look_at_folder(now)
         return None
+
+    def wal_is_cut(self) -> bool:
+        """Whether the write-ahead log was emptied or cut. What is no use in one that was is removed."""
+        if not self._wal.is_cut():
+            return False
+        self._remove_rest()
+        return True
 
     def _remove_rest(self) -> None:
         """Remove from a write-ahead log that was cut what is stored behind the whole transactions at its beginning.
@@ -345,17 +358,18 @@ class Hold:
                 if self._cut_to < size:
                     os.truncate(self._paths[1], self._cut_to)
 
-    def _look_at_folder(self) -> None:
+    def _look_at_folder(self, now: float) -> None:
         """See whether the folder is so quiet that it tells what happens in it; one that is not costs little."""
         self._quiet = None
-        now = time.monotonic()
         if self._linked or now < self._next_look:
             return
         self._next_look = now + _FOLDER_SECONDS
         folder = _stamp(self._folder)
         # What has happened since the files were looked at would have dated it.
-        if folder is not None and folder[2] < time.time_ns() - _QUIET_NANOSECONDS:
-            self._quiet = folder
+        if folder is not None:
+            least = _QUIET_NANOSECONDS if folder[2] % 10**6 else _COARSE_NANOSECONDS
+            if folder[2] < time.time_ns() - least:
+                self._quiet = folder
 
     def wal_size(self) -> tuple[int, int]:
         """See `wal.wal_size`."""

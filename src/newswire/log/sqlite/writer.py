@@ -52,15 +52,12 @@ class Submission:
 
 
 class _Stored(NamedTuple):
-    """What one transaction has stored: these batches, from the offset `first` on."""
+    """What one transaction has stored: these batches, at the offsets from `first` to `last`."""
 
     batches: list[Batch]
     first: int
+    last: int
     time: float
-
-    @property
-    def last(self) -> int:
-        return self.first + sum(len(batch.events) for batch in self.batches) - 1
 
     def entries(self) -> list[Entry]:
         pairs = [pair for batch in self.batches for pair in batch.events]
@@ -210,8 +207,8 @@ class SqliteWriter(DatabaseThread):
         outcomes += found
         new = [batch for batch, outcome in zip(batches, found, strict=True) if type(outcome) is int]
         if new:  # else the newest is somebody else's: the watch has to tell of it
-            stored.append(_Stored(new, first, now))
-            self.newest = stored[-1].last
+            self.newest = first - 1 + sum([len(batch.sizes) for batch in new])
+            stored.append(_Stored(new, first, self.newest, now))
 
     def _bound_wal(self) -> None:
         """Have the write-ahead log emptied; cut it back if readers have kept it from being reused.
