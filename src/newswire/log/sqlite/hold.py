@@ -208,8 +208,8 @@ def _lock(descriptor: int, patience: float) -> bool:
             return True
 
 
-# A folder that was last changed longer ago than this has times that tell every further change: the clock of file systems
-# ticks 100 to 1000 times a second. Some count in steps of up to two seconds.
+# A folder that was last changed longer ago than this has times that tell every further change: the clock of file
+# systems ticks 100 to 1000 times a second. Some count in steps of up to two seconds.
 _QUIET_NANOSECONDS: Final = 20_000_000
 _COARSE_NANOSECONDS: Final = 2_500_000_000
 _FOLDER_SECONDS: Final = 0.1  # between two looks at a folder that changes
