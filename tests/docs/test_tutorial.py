@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from tests.docs.test_docs import ROOT, blocks, execute
 from tests.fixtures.ports import free_port
 from tests.fixtures.serve import running
 
+from newswire import Hub, last_event_id
 from newswire.browser import FILES
 
 PAGE: Final = ROOT / "docs" / "tutorial.md"
@@ -222,3 +224,14 @@ async def test_the_last_two_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert [entry.data for entry in page.entries] == ['{"id":42,"state":"paid"}']
         await execute(user, names)
         assert names["channel"]("user", "ada") == "user.ada"
+
+
+@pytest.mark.anyio
+async def test_what_a_reload_would_show() -> None:
+    """The call in the sentence begins with the oldest event, and with no gap."""
+    [call] = re.findall(r'`(hub\.subscribe\([^`]*"earliest"\))`', PAGE.read_text())
+    async with Hub("memory://") as hub:
+        await hub.publish("news", "old")
+        names = {"hub": hub, "request": {"headers": [], "query_string": b""}, "last_event_id": last_event_id}
+        async with aclosing(aiter(eval(call, names))) as events:
+            assert (await anext(events)).data == "old"

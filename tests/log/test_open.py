@@ -58,6 +58,8 @@ async def test_a_relative_file_stays_where_it_was(tmp_path: Path, monkeypatch: p
     [
         ("events.db", "no scheme (did you mean sqlite:///events.db?); this version knows memory://, sqlite:///"),
         ("/var/lib/events.db", "did you mean sqlite:////var/lib/events.db?"),
+        ("memory", "no scheme (did you mean memory://?)"),
+        (":memory:", "no scheme (did you mean memory://?)"),
         ("", "no scheme; this"),
         ("ada:hunter2@host", "no scheme; this"),
         ("sqlite:events.db", "no scheme (did you mean sqlite:///events.db?)"),
@@ -90,6 +92,7 @@ def test_what_names_no_log(url: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as caught:
         open_log(url)
     assert "secret" not in str(caught.value)
+    assert "did you mean sqlite:////?" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ _SCHEMES: Final = (
     "nats://host:4222, "
     "https://origin.example/"
 )
-_PATH: Final = re.compile(r"[\w./-]+")
+_PATH: Final = re.compile(r"[\w./-]*\w")
 # The options that a URL may have, each with the function that reads its text.
 _Known: TypeAlias = Mapping[str, Callable[[str], Any]]
 
@@ -55,7 +55,9 @@ def open_log(url: str, *, retention: RetentionRules = None, **options: Any) -> L
 
 
 def _meant(path: str) -> str:
-    """A question, if this is the path of a file, and nothing that may have a password."""
+    """A question, if this is the path of a file or means the memory, and nothing that may have a password."""
+    if path.strip(":").lower() == "memory":
+        return " (did you mean memory://?)"
     return f" (did you mean sqlite:///{path}?)" if _PATH.fullmatch(path) else ""
 
 
@@ -84,7 +86,7 @@ def _redis(scheme: str, parts: SplitResult, retention: RetentionRules, options: 
     try:
         from newswire.log.redis.engine import RedisLog
     except ImportError as error:
-        raise ImportError("a redis:// log needs redis-py: pip install 'newswire[redis]'") from error
+        raise ImportError("a redis:// log needs redis-py and hiredis: pip install 'newswire[redis]'") from error
     known: _Known = {"namespace": str, "timeout": float, "create": _flag}
     address, own = _split(parts, known)
     return RedisLog(address, retention=_kept(retention), **_options(scheme, own, options, known))
