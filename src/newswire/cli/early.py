@@ -1,4 +1,5 @@
-"""The signals that come while a command that serves is being imported, which takes a third of a second.
+"""The signals that come before uvicorn hears them: while a command that serves is imported, which takes a third of a
+second, and until its server has begun.
 
 By default, SIGHUP would kill it then, although it only says that there are new settings. SIGTERM and Ctrl-C end a
 command that serves with status 0, so they do that from the first moment too.
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from newswire.serving.hangup import Hangup
 
@@ -19,6 +21,11 @@ _GO_ON: Final = frozenset({"serve", "run"})  # on SIGHUP
 
 hangups: Final[list[int]] = []
 """The SIGHUPs that came before the application could read its settings again."""
+
+stops: Final[list[int]] = []
+"""The signals that were to end the command, from `stop_in_order` on. `_stop` raises SystemExit for each, but Python
+drops what is raised while it runs a callback of its own (the import system has one for each module), so whoever begins
+to serve looks here too."""
 
 _hangup: Final = Hangup(lambda: hangups.append(1))
 
@@ -53,3 +60,23 @@ def end_on_hangup() -> None:
 def _leave(number: int, frame: FrameType | None) -> None:
     # Nothing has begun; and an exception could be lost, as Python drops those of its own callbacks.
     os._exit(0)
+
+
+def stop_in_order() -> None:
+    """From here on, SIGTERM and Ctrl-C end the command with status 0. Call it before anything is printed."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    # uvicorn has stopped in order and raises the signal again, for whoever was there before it; or it has not begun,
+    # and a coroutine that was made and not awaited is no news.
+    stops.append(number)
+    warnings.simplefilter("ignore", RuntimeWarning)
+    sys.unraisablehook = _drop_exit
+    sys.exit(0)
+
+
+def _drop_exit(dropped: Any) -> None:
+    if dropped.exc_type is not SystemExit:
+        sys.__unraisablehook__(dropped)

@@ -10,7 +10,6 @@ import asyncio
 import copy
 import ctypes
 import gc
-import importlib.util
 import logging
 import math
 import os
@@ -19,40 +18,30 @@ import socket
 import sys
 import tempfile
 import threading
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-import click
 from uvicorn import Config, Server
 from uvicorn.config import LOGGING_CONFIG, STARTUP_FAILURE
 from uvicorn.supervisors import ChangeReload, multiprocess
 
-from newswire import __version__, posix
+from newswire import posix
 from newswire.cli import early
-from newswire.cli.listeners import BACKLOG, address_of, is_public, listen, urls_of
+from newswire.cli.listeners import BACKLOG
 from newswire.cli.settings import SettingsReader
 from newswire.cli.terminal import colours
 from newswire.delivery.drain import drain_of
-from newswire.errors import NewswireError
-from newswire.log.open import open_log
-from newswire.log.retention import KEEP_ALL
-from newswire.redact import printable, without_userinfo
 from newswire.serving.hangup import Hangup
-from newswire.serving.json_logs import JsonFormatter, RequestIds
+from newswire.serving.json_logs import RequestIds
 from newswire.serving.option_types import with_mapped
 from newswire.serving.reload import read_again
-from newswire.serving.settings import ServerSettings
 
 logger: logging.Logger = logging.getLogger("newswire.server")
-
-S = TypeVar("S", bound=ServerSettings)
 
 DIRECT: Final = "newswire.delivery.uvicorn:DirectHttpProtocol"
 # New containers after which the collector looks at them.
@@ -96,70 +85,6 @@ class Launch:
     more: dict[str, Any]
 
 
-def serve_app(
-    settings: S,
-    create: Callable[..., Any],
-    *,
-    danger: str,
-    banner: Callable[[str], Iterable[str]],
-    again: SettingsReader[S] | None = None,
-) -> None:
-    """Run a served application until a signal stops it.
-
-    Args:
-        settings: of the application.
-        create: makes it, of the settings and a `stats_folder`; picklable.
-        danger: what a public address means, if it asks no client for credentials.
-        banner: the lines that say what runs, for its URL.
-        again: reads the settings again at each SIGHUP; `create` gets it too.
-
-    Raises:
-        click.ClickException: it can't run; the message says why.
-    """
-    if settings.fd is None:
-        _check_public(settings, settings.host, danger)  # before its port is taken
-    stop_in_order()
-    _try_log(settings)
-    listeners, handed_over = listen(settings.host, settings.port, settings.fd)
-    if handed_over:
-        found = _placed(listeners)
-        settings = replace(settings, **found)
-        again = None if again is None else replace(again, fixed=found)
-        _check_public(settings, settings.host, danger)
-    _announce(settings, urls_of(listeners, None if handed_over else settings.host), banner)
-    with shared_folder(needed=settings.workers > 1) as folder:
-        given: dict[str, Any] = {"stats_folder": folder}
-        if again is not None:
-            given["again"] = again
-            if posix.HANGUP is not None:
-                early.note_hangups()  # until the application listens
-        what = Launch(
-            app=partial(create, settings, **given),
-            again=again,
-            workers=settings.workers,
-            grace=settings.grace,
-            access_log=settings.access_log,
-            json_logs=settings.log_format == "json",
-            trusted=settings.trusted_proxy,
-            more={"lifespan": "on", "timeout_keep_alive": settings.keep_alive, "ws": _websockets()},
-        )
-        launch(what, listeners)
-
-
-def _websockets() -> Any:
-    """What uvicorn does with WebSockets, which our applications refuse: its library, if there is one, is imported when
-    a client asks for the first. That is a tenth of the work of a start."""
-    there = any(importlib.util.find_spec(name) for name in ("websockets", "wsproto"))
-    return _refusing if there else "none"
-
-
-def _refusing(**given: Any) -> asyncio.Protocol:
-    from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
-
-    assert AutoWebSocketsProtocol is not None
-    return AutoWebSocketsProtocol(**given)
-
-
 @contextmanager
 def shared_folder(*, needed: bool) -> Iterator[Path | None]:
     """A folder for what several processes of one server tell each other. A killed server can't take it away."""
@@ -168,52 +93,6 @@ def shared_folder(*, needed: bool) -> Iterator[Path | None]:
             yield Path(folder)
     else:
         yield None
-
-
-def _check_public(settings: ServerSettings, host: str, danger: str) -> None:
-    if is_public(host) and not (settings.insecure or settings.authenticates):
-        raise click.ClickException(f"{host} can be reached from other machines, {danger}, or give --insecure")
-
-
-def _placed(listeners: Sequence[socket.socket]) -> dict[str, Any]:
-    """The settings that sockets which were handed over decide: the server is where they are."""
-    addresses = [address for each in listeners if (address := address_of(each)) is not None]
-    if not addresses:  # Unix sockets, which only this machine reaches
-        return {"host": "127.0.0.1"}
-    host, port = next((address for address in addresses if is_public(address[0])), addresses[0])
-    return {"host": host, "port": port}
-
-
-def _announce(settings: ServerSettings, url: str, banner: Callable[[str], Iterable[str]]) -> None:
-    """Say what runs, and where."""
-    workers = f", {settings.workers} workers" if settings.workers > 1 else ""
-    if settings.log_format == "json":
-        message = f"newswire {__version__} on {url}, log {settings.log}{workers}"
-        record = logging.LogRecord(logger.name, logging.INFO, "", 0, message, None, None)
-        click.echo(JsonFormatter().format(record), err=True)
-        return
-    click.secho(f"newswire {__version__} ", bold=True, nl=False, err=True)
-    for line in banner(click.style(url, fg="cyan")):
-        click.echo(line, err=True)
-    click.secho(f"log {without_userinfo(settings.log)}{workers}; Ctrl-C stops it", dim=True, err=True)
-
-
-def _try_log(settings: ServerSettings) -> None:
-    """Open the log once, so that an error in it is shown before anything runs. An edge waits for its origin."""
-
-    async def attempt() -> None:
-        log = open_log(settings.log, retention=KEEP_ALL)  # only a look
-        try:
-            await log.span()
-        finally:
-            await log.close()
-
-    try:
-        asyncio.run(attempt())
-    except (NewswireError, ValueError) as error:
-        if settings.may_wait(error):
-            return
-        raise click.ClickException(printable(without_userinfo(f"the log can't be used: {error}"))) from None
 
 
 def launch(what: Launch, listeners: list[socket.socket]) -> None:
@@ -244,7 +123,7 @@ def launch(what: Launch, listeners: list[socket.socket]) -> None:
             _Reload(config, target=_Server(config).run, sockets=listeners).run()
         elif what.workers > 1:
             supervisor = _Workers(config, listeners, what.again)  # from here on it hears of signals
-            if _stop_asked:
+            if early.stops:
                 supervisor.should_exit.set()
             supervisor.run()
             if supervisor.failed:
@@ -283,11 +162,6 @@ class _Config(Config):
         _give_back_memory()
 
 
-# The signals that came before uvicorn took them over. `_stopped` raises SystemExit for each, but Python drops what is
-# raised while it runs a callback of its own (the import system has one for each module), so uvicorn looks here too.
-_stop_asked: list[int] = []
-
-
 class _Server(Server):
     """uvicorn's server; it accepts no connection any more from the moment in which its streams end.
 
@@ -320,7 +194,7 @@ class _Server(Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         with super().capture_signals():
-            if _stop_asked:
+            if early.stops:
                 self.should_exit = True
             if posix.HANGUP is not None and signal.getsignal(posix.HANGUP) is signal.SIG_DFL:
                 # Its terminal was closed, and nothing is to be read again: to die at once would break every stream.
@@ -408,28 +282,8 @@ class _Workers(multiprocess.Multiprocess):
 class _Reload(ChangeReload):  # type: ignore[misc, valid-type]  # one of two classes
     def startup(self) -> None:
         super().startup()
-        if _stop_asked:
+        if early.stops:
             self.should_exit.set()
-
-
-def stop_in_order() -> None:
-    """From here on, SIGTERM and Ctrl-C end the command with status 0. Call it before anything is printed."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopped)
-
-
-def _stopped(number: int, frame: FrameType | None) -> None:
-    # uvicorn has stopped in order and raises the signal again, for whoever was there before it; or it has not begun,
-    # and a coroutine that was made and not awaited is no news.
-    _stop_asked.append(number)
-    warnings.simplefilter("ignore", RuntimeWarning)
-    sys.unraisablehook = _drop_exit
-    sys.exit(0)
-
-
-def _drop_exit(dropped: Any) -> None:
-    if dropped.exc_type is not SystemExit:
-        sys.__unraisablehook__(dropped)
 
 
 _FILTERS: Final = {"secrets": "HideSecrets", "stop": "CutShort"}

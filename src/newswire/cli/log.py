@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from typing import Any, Final
 
@@ -19,22 +18,10 @@ from newswire.log.retention import Rules as Kept
 from newswire.log.transactions import ChannelTemplate
 from newswire.redact import printable
 
-# Commands in modules of their own: `log_tail` has `tail`.
-_MORE: Final = ("tail", "copy", "verify")
+_LATE: Final = {name: f"newswire.cli.log_{name}" for name in ("tail", "copy", "verify")}
 
 
-class _Group(CommandGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), *_MORE]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _MORE:
-            return super().get_command(ctx, cmd_name)
-        command: click.Command = getattr(importlib.import_module(f"newswire.cli.log_{cmd_name}"), cmd_name)
-        return command
-
-
-@click.group(cls=_Group, short_help="Make, look at, trim, copy and verify a log.")
+@click.group(cls=CommandGroup, late=_LATE, short_help="Make, look at, trim, copy and verify a log.")
 def log() -> None:
     """Make a log, look at it, move it. The log is a URL, as for `newswire serve --log`.
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import importlib
 import sys
 from typing import Final
 
@@ -36,8 +35,7 @@ except ModuleNotFoundError:
         sys.exit()
     sys.exit(_MISSING.format("click"))
 
-# Commands whose module has another name.
-_SHARED: Final = {"ticket": "token", "key": "token"}
+_SHARED: Final = {"ticket": "token", "key": "token"}  # commands whose module has another name
 _COMMANDS: Final = (
     "init",
     "serve",
@@ -54,25 +52,10 @@ _COMMANDS: Final = (
     "doctor",
     "completion",
 )
+_LATE: Final = {name: f"newswire.cli.{_SHARED.get(name, name)}" for name in _COMMANDS}
 
 
 class _Commands(CommandGroup):
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        collects = gc.isenabled()
-        gc.disable()
-        try:
-            module = importlib.import_module(f"newswire.cli.{_SHARED.get(cmd_name, cmd_name)}")
-        finally:
-            if collects:
-                gc.enable()
-        command: click.Command = getattr(module, cmd_name)
-        return command
-
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
@@ -80,7 +63,9 @@ class _Commands(CommandGroup):
             raise SystemExit(INTERRUPTED) from None
 
 
-@click.command(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.command(
+    cls=_Commands, late=_LATE, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, prog_name="newswire")
 @click.pass_context
 def newswire(context: click.Context) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import click
 
-from newswire.cli.launch import serve_app
+from newswire.cli.served import serve_app
 from newswire.cli.settings import with_settings
 from newswire.redact import without_userinfo
 from newswire.relay.served import create_relay

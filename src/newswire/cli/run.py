@@ -26,7 +26,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from newswire import __version__
 from newswire.cli import early
-from newswire.cli.launch import Launch, launch, shared_folder, stop_in_order
+from newswire.cli.launch import Launch, launch, shared_folder
 from newswire.cli.listeners import listen, urls_of
 from newswire.cli.options import Duration, Networks
 from newswire.delivery.drain import drain_of
@@ -97,7 +97,7 @@ def run(app: str, host: str, port: int, **options: Any) -> None:
         raise click.UsageError(f"{app!r} is not MODULE:APP, such as main:app")
     if options["reload"] and options["workers"] > 1:
         raise click.UsageError("--reload runs one process: leave out --workers")
-    stop_in_order()
+    early.stop_in_order()
     if options["workers"] == 1:
         early.end_on_hangup()
     sys.path.insert(0, options["app_dir"])

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from starlette.applications import Starlette
 
-from newswire.cli.launch import serve_app
+from newswire.cli.served import serve_app
 from newswire.cli.settings import ServingCommand, reader_of, with_settings
 from newswire.server.app import create_app
 from newswire.server.settings import Settings
