@@ -33,7 +33,7 @@ def test_a_life() -> None:
 
     (event,) = protocol.receive_data(b"retry: 2000\nid: 7\ndata: a\n\n", now=2.0)
     assert (event.data, event.id) == ("a", "7")
-    assert (protocol.last_event_id, protocol.retry) == ("7", 2.0)
+    assert (protocol.last_event_id, protocol.attempts.retry) == ("7", 2.0)
 
     lost = ConnectionLost("cut")
     protocol.receive_failure(lost, now=30.0, chance=0.5)

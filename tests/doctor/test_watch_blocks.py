@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 
 import pytest
@@ -9,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.doctor import checks
-from newswire.doctor.watch import Block, Watched, blocks_of
+from newswire.doctor.watch import Block, BlockParser, Watched
 from newswire.wire.decoder import Decoder
+
+
+def blocks_of(chunks: Iterable[tuple[float, bytes]]) -> list[Block]:
+    """The blocks of a stream, by when each chunk came."""
+    parser, at = BlockParser(), 0.0
+    for at, chunk in chunks:
+        parser.feed(at, chunk)
+    return parser.blocks(at)
+
 
 pieces = st.lists(st.sampled_from(["data: a", "id: 1", ": c", "\n", "\r", "\r\n", "event: e", "data:b", "\n\n"]))
 

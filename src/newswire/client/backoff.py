@@ -79,6 +79,74 @@ class Backoff:
         return seconds + chance * min(seconds / 10, self.cap)
 
 
+class AttemptHistory:
+    """What the attempts so far mean for the next one.
+
+    Args:
+        backoff: see there.
+        now: the time now.
+
+    Attributes:
+        retry: the reconnection time that the server set, in seconds; None if it set none.
+        progress: whether this connection has brought an event, or another place to go on from.
+        progress_at: when one last did.
+        fruitless: attempts in a row without.
+    """
+
+    def __init__(self, backoff: Backoff, now: float) -> None:
+        self.retry: float | None = None
+        self.progress: bool = False
+        self.progress_at: float = now
+        self.fruitless: int = 0
+        self._backoff = backoff
+        self._failures = 0  # since the last healthy connection; the back-off grows with it
+        self._opened_at = now
+        self._begins_at = now  # the next attempt, or the last one
+        self._hurried = False  # whether the last attempt followed the one before it at once
+
+    def opened(self, now: float) -> None:
+        """The stream is open."""
+        self._opened_at = now
+        self.progress = False
+
+    def progressed(self, now: float) -> None:
+        """The stream has brought something."""
+        self.progress = True
+        self.progress_at = now
+        self.fruitless = 0
+
+    def closed(self, now: float, *, failed: bool) -> None:
+        """The stream was open, and has ended or broken."""
+        if now - self._opened_at >= self._backoff.healthy:
+            self._failures = 0
+        elif failed:
+            self._failures += 1
+
+    def failed(self) -> None:
+        """No stream came."""
+        self._failures += 1
+
+    def delay(self, chance: float) -> float:
+        """How long to wait, after a failure."""
+        return self._backoff.delay(self._failures, retry=self.retry, chance=chance)
+
+    def spaced(self, now: float, delay: float, *, asked: bool = False) -> float:
+        """Returns the delay, made longer if attempts would follow each other faster than any server can mean.
+
+        Args:
+            now: the time now.
+            delay: the delay, counted from now.
+            asked: whether the server asked for this delay in its answer. Else it may have asked by `retry:` before.
+        """
+        lacking = self._begins_at + self._backoff.shortest - (now + delay)
+        hurried, self._hurried = self._hurried, lacking > 0
+        return delay + lacking if hurried and lacking > 0 and (asked or self.retry is not None) else delay
+
+    def begins(self, at: float) -> None:
+        """The next attempt begins then."""
+        self._begins_at = at
+
+
 def retry_after(value: str, date: str) -> float | None:
     """The seconds that a `Retry-After` asks for, a number or a date (RFC 9110, section 10.2.3); None: it can't be read.
 

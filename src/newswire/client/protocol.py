@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
-from newswire.client.backoff import retry_after
+from newswire.client.backoff import AttemptHistory, retry_after
 from newswire.client.options import Opened, Options
 from newswire.client.request import Request, moved, resolve, with_cursor
 from newswire.errors import (
@@ -50,8 +50,6 @@ _NOT_NOW: Final = frozenset({408, 425, 429})
 # With a `Retry-After` the server asks for the request once more, so even a POST may be sent again. Without one we don't
 # know which machine on the way has answered, and what the others did.
 _NOT_TAKEN: Final = frozenset({429, 503})
-
-
 # Bytes of an error's body that are kept with the error: enough for a person, or a program, to see what is wrong.
 _ERROR_BODY: Final = 1024
 _ENDINGS: Final = frozenset({GOODBYE, END})
@@ -124,7 +122,7 @@ class Protocol:
         step: what to do next.
         state: `CONNECTING`, `OPEN` or `CLOSED`.
         last_event_id: the last event ID string (9.2.2).
-        retry: the reconnection time that the server set, in seconds; None if it set none.
+        attempts: what they mean for the next one, so far.
         resume_url: the address at which a GET reads the stream that a POST started, if the server named one.
         control: the `newswire.goodbye` or `newswire.end` event that ended the last connection, or None.
         unsendable: whether the last request had to leave out the last event ID.
@@ -136,7 +134,6 @@ class Protocol:
     ) -> None:
         self.state: ReadyState = ReadyState.CONNECTING
         self.last_event_id: str = last_event_id
-        self.retry: float | None = None
         self.resume_url: str | None = None
         self.control: Event | None = None
         self.unsendable: bool = False
@@ -148,15 +145,9 @@ class Protocol:
         self._renewable = renewable
         self._refused: tuple[Request, BadStatus] | None = None  # what a 401 answered, since a stream was open
         self._decoder = Decoder()
-        self._opened_at = now
-        self._progress_at = now
-        self._progress = False  # of this connection
-        self._fruitless = 0  # attempts in a row without an event
-        self._failures = 0  # since the last healthy connection; the back-off grows with it
+        self.attempts: AttemptHistory = AttemptHistory(options.backoff, now)
         self._redirects = 0
-        self._attempt_at = now
         self._was_open = False
-        self._hurried = False  # whether the last attempt followed the one before it at once
         self._head: Opened | None = None
         self.step: Step = Connect(self._next_request())
 
@@ -228,11 +219,12 @@ class Protocol:
         if not (_says_not_now(status) and may and self._options.resume.reconnect):
             self._stop(error)
             return
-        self._failures += 1
+        self.attempts.failed()
         if asked is None:
-            self._again(error, now, self._delay(chance))
+            self._again(error, now, self.attempts.delay(chance))
         else:
-            self._again(error, now, self._spaced(now, self._options.backoff.asked(asked, chance=chance), asked=True))
+            delay = self._options.backoff.asked(asked, chance=chance)
+            self._again(error, now, self.attempts.spaced(now, delay, asked=True))
 
     def receive_data(self, data: bytes, now: float) -> list[Event]:
         """Takes bytes of the stream, and returns the events that they complete.
@@ -247,7 +239,7 @@ class Protocol:
             return []
         if decoder.retry is not None:
             # "set the event stream's reconnection time to that integer" (9.2.6), in milliseconds
-            self.retry = decoder.retry / 1000
+            self.attempts.retry = decoder.retry / 1000
         id = decoder.last_event_id
         if not _ENDINGS.isdisjoint(map(_type_of, events)):  # runs in C; a loop here would cost a twelfth of all CPU
             index, event = next((n, event) for n, event in enumerate(events) if event.event in _ENDINGS)
@@ -255,9 +247,7 @@ class Protocol:
             del events[index:]
             self._end_of_stream(event, now)
         if events or id != self.last_event_id:
-            self._progress = True
-            self._progress_at = now
-            self._fruitless = 0
+            self.attempts.progressed(now)
         self.last_event_id = id
         return events
 
@@ -268,8 +258,8 @@ class Protocol:
             return
         # A server that ends its streams after every few events is slow, not broken: the back-off neither grows nor
         # ends.
-        self._closed(now, failed=not self._progress)
-        self._again(None, now, self._spaced(now, self._delay(chance)))
+        self.attempts.closed(now, failed=not self.attempts.progress)
+        self._again(None, now, self.attempts.spaced(now, self.attempts.delay(chance)))
 
     def receive_failure(self, error: SourceError, now: float, chance: float) -> None:
         """The attempt or the connection failed."""
@@ -278,12 +268,12 @@ class Protocol:
             self._stop(error)
             return
         if self.state is ReadyState.OPEN:
-            self._closed(now, failed=True)
+            self.attempts.closed(now, failed=True)
         else:
-            self._failures += 1
+            self.attempts.failed()
             may = may or isinstance(error, ConnectFailed)
         if may:
-            self._again(error, now, self._delay(chance))
+            self._again(error, now, self.attempts.delay(chance))
             return
         what = "the stream of a POST broke" if self.state is ReadyState.OPEN else "the answer to a POST did not come"
         stop = NotResumable(f"{what}, and it has no id to go on from: {error}")
@@ -324,8 +314,7 @@ class Protocol:
         self.step = Read()
         self.control = None
         self._refused = None
-        self._opened_at = now
-        self._progress = False
+        self.attempts.opened(now)
         # A new parser for each connection: what the last one left unfinished is discarded. The standard starts with
         # an empty ID buffer. Like browsers, we start with the ID in force; else an event without one would clear it.
         self._decoder = Decoder(
@@ -369,49 +358,28 @@ class Protocol:
         if event.event == END or not self._options.resume.reconnect or not self._may_go_on(event.id or ""):
             self._stop(None)
             return
-        self._closed(now, failed=False)
+        self.attempts.closed(now, failed=False)
         # The server gave each client its own reconnection time, which spreads them already.
-        self._again(None, now, self._spaced(now, self._options.backoff.floor(self.retry)))
-
-    def _closed(self, now: float, *, failed: bool) -> None:
-        if now - self._opened_at >= self._options.backoff.healthy:
-            self._failures = 0
-        elif failed:
-            self._failures += 1
-
-    def _delay(self, chance: float) -> float:
-        return self._options.backoff.delay(self._failures, retry=self.retry, chance=chance)
-
-    def _spaced(self, now: float, delay: float, *, asked: bool = False) -> float:
-        """Returns the delay, made longer if attempts would follow each other faster than any server can mean.
-
-        Args:
-            now: the time now.
-            delay: the delay, counted from now.
-            asked: whether the server asked for this delay in its answer. Else it may have asked by `retry:` before.
-        """
-        lacking = self._attempt_at + self._options.backoff.shortest - (now + delay)
-        hurried, self._hurried = self._hurried, lacking > 0
-        return delay + lacking if hurried and lacking > 0 and (asked or self.retry is not None) else delay
+        self._again(None, now, self.attempts.spaced(now, self._options.backoff.floor(self.attempts.retry)))
 
     def _may_go_on(self, id: str = "") -> bool:
         return self._resend or bool(id or self.last_event_id or self.resume_url)
 
     def _again(self, error: NewswireError | None, now: float, delay: float) -> None:
         """ "reestablish the connection": 9.2.3."""
-        limits = self._options.limits
-        if self.state is ReadyState.CONNECTING or not self._progress:
-            self._fruitless += 1
-        waited = now - self._progress_at
-        if (limits.attempts is not None and self._fruitless >= limits.attempts) or (
+        limits, attempts = self._options.limits, self.attempts
+        if self.state is ReadyState.CONNECTING or not attempts.progress:
+            attempts.fruitless += 1
+        waited = now - attempts.progress_at
+        if (limits.attempts is not None and attempts.fruitless >= limits.attempts) or (
             limits.without_progress is not None and waited + delay > limits.without_progress
         ):
-            stop = TooManyAttempts(self._fruitless, waited)
+            stop = TooManyAttempts(attempts.fruitless, waited)
             stop.__cause__ = error
             self._stop(stop)
             return
         self.state = ReadyState.CONNECTING
-        self._attempt_at = now + delay
+        attempts.begins(now + delay)
         self.step = Wait(now + delay, error)
 
     def _next_request(self) -> Request:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -120,18 +120,6 @@ class BlockParser:
         elif rest:  # a blank line that ends at CR
             block.ended = at
         return [*self._blocks, block] if block.lines else self._blocks[:]
-
-
-def blocks_of(chunks: Iterable[tuple[float, bytes]]) -> list[Block]:
-    """The blocks of a stream; the last may have no end.
-
-    Args:
-        chunks: when each came, and its bytes.
-    """
-    parser, at = BlockParser(), 0.0
-    for at, chunk in chunks:
-        parser.feed(at, chunk)
-    return parser.blocks(at)
 
 
 _MOST_BYTES: Final = 4 * 2**20  # of one connection; then the watch ends

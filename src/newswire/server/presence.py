@@ -19,14 +19,14 @@ from newswire.delivery.problem import Problem, not_found
 from newswire.delivery.query import Query, channel_of
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import InvalidChannel
-from newswire.hub.presence.member import Member, check_id, json_text
+from newswire.hub.presence.member import Member, check_id
 from newswire.hub.presence.presences import Presence
 from newswire.server.auth import Access, allow_all
 from newswire.server.service import Service, service_of
 from newswire.serving.answers import NO_STORE, JsonAnswer
 from newswire.serving.origins import foreign, is_foreign
 from newswire.wire.event import Event
-from newswire.wire.payload import read_json
+from newswire.wire.payload import read_json, write_json
 from newswire.wire.reserved import COUNT
 
 PARAMETERS: Final = ("presence", "member", "state")
@@ -62,7 +62,7 @@ async def _stream_of_counts(request: Request, service: Service, found: Presence)
         service.streams_open.enter(address)
         try:
             async for count in found.counts():
-                yield Event(json_text({"channel": found.channel, "count": count}), COUNT)
+                yield Event(write_json({"channel": found.channel, "count": count}), COUNT)
         finally:
             service.counting -= 1
             service.streams_open.leave(address)

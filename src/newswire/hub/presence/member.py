@@ -62,16 +62,11 @@ def state_text(state: Any, most: int) -> str:
         InvalidEvent: JSON can't say it.
         LimitExceeded: it has more than `most` bytes.
     """
-    text = "null" if state is None else json_text(json.loads(to_event([state]).data)[0])
+    text = "null" if state is None else write_json(json.loads(to_event([state]).data)[0])
     if len(text.encode()) > most:
         hint = "keep what is large elsewhere, and put where it is into the state"
         raise LimitExceeded("a member's state in bytes", limit=most, actual=len(text.encode()), hint=hint)
     return text
-
-
-def json_text(value: Any) -> str:
-    """A value as JSON: short, and always in the same form."""
-    return write_json(value)
 
 
 @dataclass(frozen=True, slots=True)

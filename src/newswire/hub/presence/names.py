@@ -1,4 +1,4 @@
-"""The channels that presence has in the log, and what is in each.
+"""The channels that presence has in the log, and the data of the events in each.
 
 | channel | newest event |
 | --- | --- |
@@ -13,11 +13,13 @@ of `room` and none of `room.1`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from newswire.errors import InvalidChannel
 from newswire.log.channels import MAX_CHANNEL_BYTES, Pattern, check_channel
 from newswire.log.channels import channel as channel_of
+from newswire.wire.payload import write_json
 
 ALL: Final = Pattern("$presence.>")
 HERE: Final = "$presence.here."
@@ -59,3 +61,21 @@ def visitors(channel: str, node: str) -> str:
 def members_of(channel: str) -> Pattern:
     """Where readers see all members of a channel."""
     return Pattern(f"{HERE}{channel}.*")
+
+
+def note_held(key: tuple[str, str], nodes: Iterable[str], given: str) -> str:
+    """The data of an event that says which nodes have a member."""
+    channel, member = map(write_json, key)
+    return f'{{"channel":{channel},"member":{member},"nodes":{write_json(sorted(nodes))},"given":{given}}}'
+
+
+def note_here(key: tuple[str, str], change: str, state: str | None) -> str:
+    """The data of an event that readers get."""
+    channel, member = key
+    text = f'{{"channel":{write_json(channel)},"member":{write_json(member)},"change":"{change}"'
+    return text + ("}" if state is None else f',"state":{state}}}')
+
+
+def note_visitors(channel: str, node: str, count: int) -> str:
+    """The data of an event that says how many visitors a node has."""
+    return write_json({"channel": channel, "node": node, "count": count})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from secrets import token_hex
@@ -23,15 +22,13 @@ from newswire.hub.leases import Leases
 from newswire.hub.options import PresenceOptions
 from newswire.hub.presence import names
 from newswire.hub.presence.cleaner import Append, Cleaner, Subscribe
+from newswire.hub.presence.local import LocalMembers
 from newswire.hub.presence.roster import (
     Changes,
     Key,
     Membership,
     Roster,
     change_of,
-    note_held,
-    note_here,
-    note_visitors,
 )
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
@@ -60,6 +57,7 @@ class Node:
 
     Attributes:
         name: how others know it.
+        local: the members and visitors of this process.
         roster: who is where.
         ready: set while the roster has all that the log has.
     """
@@ -77,15 +75,10 @@ class Node:
         self._subscribe = subscribe
         self._leases = Leases(log, names.NODES, self.name, options.heartbeat, taken=self._heard)
         self._loop = asyncio.get_running_loop()
-        # Streams, and members whose last stream has ended within the grace time: these are here.
-        self._streams: Counter[Key] = Counter()
-        self._given: dict[Key, str] = {}  # the state that the newest stream of each came with
-        self._leaving: dict[Key, asyncio.TimerHandle] = {}
-        self._visitors: Counter[str] = Counter()
+        self.local: LocalMembers = LocalMembers(options.grace, self._mark, self._mark_visitors)
         # What is to be stored.
         self._dirty: set[Key] = set()
         self._dirty_visitors: set[str] = set()
-        self._came: dict[Key, str] = {}  # the states of streams that have begun since
         self._updates: dict[Key, str] = {}  # the states that members were given since
         self._news = asyncio.Event()
         # Nodes that are gone: what they noted up to an offset does not count.
@@ -132,60 +125,17 @@ class Node:
             task.abandon()
 
     def _cancel_timers(self) -> None:
-        for timer in (*self._leaving.values(), *self._timers.values()):
+        self.local.cancel()
+        for timer in self._timers.values():
             timer.cancel()
 
     # -- who is here
 
     def enter(self, channel: str, member: str | None, given: str) -> None:
-        """A stream has begun.
-
-        Args:
-            channel: which it is on.
-            member: whose it is; None: a visitor's.
-            given: the member's state, as JSON.
-        """
-        if member is None:
-            self._count(channel, +1)
-            return
-        if not self._leases.own:
+        """A stream has begun; see `LocalMembers.enter`."""
+        if member is not None and not self._leases.own:
             self._heartbeat_now.set()  # the first one: from now on its death matters
-        key = channel, member
-        self._streams[key] += 1
-        timer = self._leaving.pop(key, None)
-        if timer is not None:
-            timer.cancel()
-        self._given[key] = self._came[key] = given
-        self._mark(key)
-
-    def leave(self, channel: str, member: str | None) -> None:
-        """A stream has ended."""
-        if member is None:
-            self._loop.call_later(self._options.grace, self._count, channel, -1)
-            return
-        key = channel, member
-        self._streams[key] -= 1
-        if self._streams[key] <= 0:
-            del self._streams[key]
-            self._leaving[key] = self._loop.call_later(self._options.grace, self._has_left, key)
-
-    def here(self) -> tuple[int, int]:
-        """How many members, and how many visitors, this node has."""
-        return len(self._streams.keys() | self._leaving.keys()), self._visitors.total()
-
-    def _has_left(self, key: Key) -> None:
-        del self._leaving[key]
-        self._given.pop(key, None)
-        self._came.pop(key, None)
-        self._mark(key)
-
-    def _count(self, channel: str, step: int) -> None:
-        self._visitors[channel] += step
-        self._dirty_visitors.add(channel)
-        self._news.set()
-
-    def _has(self, key: Key) -> bool:
-        return key in self._streams or key in self._leaving
+        self.local.enter(channel, member, given)
 
     async def update(self, key: Key, state: str) -> None:
         """Change a member's state; whichever node has it.
@@ -194,7 +144,7 @@ class Node:
             LookupError: it is not here.
         """
         await self.ready.wait()
-        if not self._has(key) and not self.roster.place(key).nodes:
+        if key not in self.local and not self.roster.place(key).nodes:
             await self._read(key)  # it may have come to another node just now
             if not self.roster.place(key).nodes:
                 self.roster.drop_unknown(key)
@@ -204,6 +154,10 @@ class Node:
 
     def _mark(self, key: Key) -> None:
         self._dirty.add(key)
+        self._news.set()
+
+    def _mark_visitors(self, channel: str) -> None:
+        self._dirty_visitors.add(channel)
         self._news.set()
 
     # -- what is stored
@@ -233,19 +187,19 @@ class Node:
         """Store what has changed of a member, unless others have done so."""
         held, here = names.held(*key), names.here(*key)
         for _ in range(_TRIES):
-            came, update = self._came.get(key), self._updates.get(key)
+            came, update = self.local.came.get(key), self._updates.get(key)
             place = self.roster.place(key)
             nodes, fresh = self._nodes(key, place)
-            given = came or place.given or self._given.get(key) or "null"
+            given = came or place.given or self.local.given.get(key) or "null"
             change, state = change_of(place, nodes, came, update, given)
             expires = any(self._gone.get(node, 0) > place.held for node in place.nodes)
             batch = []
-            if change is None and self._has(key) and place.is_old:
+            if change is None and key in self.local and place.is_old:
                 fresh, change, state = False, "update", place.state
             if not fresh or (nodes and given != place.given):
-                batch.append((held, Event(note_held(key, nodes, given), "held")))
+                batch.append((held, Event(names.note_held(key, nodes, given), "held")))
             if change is not None:
-                batch.append((here, Event(note_here(key, change, state), PRESENCE)))
+                batch.append((here, Event(names.note_here(key, change, state), PRESENCE)))
             if batch:
                 stored = await self._append(batch, Condition(held, place.held))
                 if stored is None:
@@ -256,7 +210,7 @@ class Node:
                     self._cleaner.stored(channel, position.offset)
                 if change is not None:
                     self._changes.counts["expire" if change == "leave" and expires else change] += 1
-            for done, what in ((self._came, came), (self._updates, update)):
+            for done, what in ((self.local.came, came), (self._updates, update)):
                 if done.get(key) is what:
                     done.pop(key, None)
             return
@@ -265,23 +219,23 @@ class Node:
     def _nodes(self, key: Key, place: Membership) -> tuple[set[str], bool]:
         """The nodes that have a member now, and whether the log's note says so."""
         alive = {node for node in place.nodes if self._gone.get(node, 0) <= place.held}
-        nodes = alive | {self.name} if self._has(key) else alive - {self.name}
+        nodes = alive | {self.name} if key in self.local else alive - {self.name}
         return nodes, nodes == alive == set(place.nodes)
 
     async def _settle_visitors(self, channels: Iterable[str]) -> None:
-        counts = [(channel, self._visitors[channel]) for channel in channels]
+        counts = [(channel, self.local.visitors[channel]) for channel in channels]
         if not counts:
             return
         notes = [
-            (names.visitors(channel, self.name), Event(note_visitors(channel, self.name, count), "visitors"))
+            (names.visitors(channel, self.name), Event(names.note_visitors(channel, self.name, count), "visitors"))
             for channel, count in counts
         ]
         stored = await self._append(notes, None)
         for (channel, count), position in zip(counts, stored or (), strict=True):
             self.roster.set_visitors(channel, self.name, count, position.offset)
             self._cleaner.stored(names.visitors(channel, self.name), position.offset)
-            if count == 0 and self._visitors[channel] == 0:
-                del self._visitors[channel]
+            if count == 0 and self.local.visitors[channel] == 0:
+                del self.local.visitors[channel]
 
     async def _read(self, key: Key) -> None:
         """Read what the log has of a member now."""
@@ -347,8 +301,8 @@ class Node:
             self._mark_all()
 
     def _mark_all(self) -> None:
-        self._dirty.update(self._streams, self._leaving)
-        self._dirty_visitors.update(self._visitors)
+        self._dirty |= self.local.members()
+        self._dirty_visitors.update(self.local.visitors)
         self._news.set()
 
     # -- who is alive
@@ -390,7 +344,7 @@ class Node:
         await self.ready.wait()
         await asyncio.sleep(self._cleaner.pause)
         await self._cleaner.step(self.roster, self._gone)
-        for key in self._streams:
+        for key in self.local.streams:
             if self.roster.place(key).is_old:
                 self._mark(key)
 
@@ -398,7 +352,7 @@ class Node:
         """Mark what a log that is full has removed, whatever it was: nodes that come later would not know of it."""
         span = await self._log.span()
         if span.epoch == self._epoch and self.ready.is_set():
-            members, visited = self.roster.removed(span.earliest, self._streams, self.name, self._visitors)
+            members, visited = self.roster.removed(span.earliest, self.local.streams, self.name, self.local.visitors)
             self._dirty |= members
             self._dirty_visitors |= visited
             self._news.set()
@@ -406,7 +360,7 @@ class Node:
     async def _repeat_heartbeat(self) -> None:
         doubted = self._heartbeat_now.is_set()
         self._heartbeat_now.clear()
-        if doubted or self._streams or self._leaving or self._visitors:
+        if doubted or self.local:
             await self._leases.renew()
             self._cleaner.stored(names.NODES + self.name, self._leases.own)
             await self._note_again()

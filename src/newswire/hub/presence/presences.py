@@ -160,7 +160,8 @@ class Presences:
 
     def here(self) -> tuple[int, int]:
         """How many members, and how many visitors, have streams in this process, over all channels."""
-        return (0, 0) if self._node is None else self._node.here()
+        local = None if self._node is None else self._node.local
+        return (0, 0) if local is None else (len(local.members()), local.visitors.total())
 
 
 class Attendance:
@@ -194,7 +195,7 @@ class Attendance:
         node, self._begun = self._begun, None
         if node is not None:
             for channel in self._channels:
-                node.leave(channel, self._member)
+                node.local.leave(channel, self._member)
 
 
 class Presence:

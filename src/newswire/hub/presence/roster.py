@@ -21,8 +21,8 @@ from time import monotonic
 from typing import Any, Final, TypeAlias
 from weakref import WeakValueDictionary
 
-from newswire.hub.presence.member import json_text
 from newswire.hub.presence.names import HELD, HERE, VISITORS, here, visitors
+from newswire.wire.payload import write_json
 
 logger: logging.Logger = logging.getLogger("newswire.hub")
 
@@ -137,11 +137,11 @@ class Roster:
             if channel.startswith(HELD) and offset > place.held:
                 nodes = tuple(map(str, found["nodes"]))
                 self._set_nodes(key, place, nodes)
-                place.held, place.given = offset, json_text(found.get("given"))
+                place.held, place.given = offset, write_json(found.get("given"))
             elif channel.startswith(HERE) and offset > place.here:
                 place.here = offset
                 before = place.state
-                place.state = None if found["change"] == "leave" else json_text(found["state"])
+                place.state = None if found["change"] == "leave" else write_json(found["state"])
                 place.seen = monotonic()
                 self.left.pop(key, None)
                 if place.state is None:
@@ -270,24 +270,6 @@ def change_of(
         return "join", update or given
     state = update or (came if came != place.given else None)  # a reconnect brings the state that it came with
     return (None, None) if state is None or state == place.state else ("update", state)
-
-
-def note_held(key: Key, nodes: Iterable[str], given: str) -> str:
-    """The data of an event that says which nodes have a member."""
-    channel, member = map(json_text, key)
-    return f'{{"channel":{channel},"member":{member},"nodes":{json_text(sorted(nodes))},"given":{given}}}'
-
-
-def note_here(key: Key, change: str, state: str | None) -> str:
-    """The data of an event that readers get."""
-    channel, member = key
-    text = f'{{"channel":{json_text(channel)},"member":{json_text(member)},"change":"{change}"'
-    return text + ("}" if state is None else f',"state":{state}}}')
-
-
-def note_visitors(channel: str, node: str, count: int) -> str:
-    """The data of an event that says how many visitors a node has."""
-    return json_text({"channel": channel, "node": node, "count": count})
 
 
 KINDS: Final = ("join", "update", "leave", "expire")

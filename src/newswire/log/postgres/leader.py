@@ -48,15 +48,11 @@ class Leader:
 
     Args:
         direct: the way past a proxy, if there is one.
-
-    Attributes:
-        leads: whether it is the leader now.
     """
 
     def __init__(
         self, server: PostgresServer, direct: Address | None, rules: Rules, clock: Callable[[], float], outbox: Outbox
     ) -> None:
-        self.leads: bool = False
         self._server = server
         self._outbox = outbox
         self._link = PostgresLink(server, direct, _SETTINGS)
@@ -88,7 +84,6 @@ class Leader:
                     self._outage.failed(error)
             except Exception as error:  # the outermost frame of a task: others depend on it
                 self._outage.failed(error)
-            self.leads = False
             await asyncio.sleep(max(self._server.wait(), self._retry.next()))
 
     async def _try(self) -> None:
@@ -109,7 +104,6 @@ class Leader:
         busy = keep = 0.0
         while True:
             await self._link.settle()
-            self.leads = True
             if await self._sequencer.step():
                 busy = loop.time() + 1
             if loop.time() >= keep:
