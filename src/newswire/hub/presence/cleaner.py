@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from itertools import islice
+from itertools import chain, islice
 from time import monotonic
 from typing import Final, TypeAlias
 
@@ -65,31 +65,37 @@ class Cleaner:
         self._nodes.clear()
         self.visitors.clear()
 
-    def take(self, data: str, offset: int) -> None:
-        """An event of `FORGOTTEN` was read."""
-        if offset > self._marked:
-            self._marked, self._upto = offset, max(self._upto, read_forgotten(data)[1])
+    def take(self, data: str, offset: int) -> bool:
+        """An event of `FORGOTTEN` was read or stored. Returns whether it is new here."""
+        if offset <= self._marked:
+            return False
+        self._marked, self._upto = offset, max(self._upto, read_forgotten(data)[1])
+        return True
 
     def stored(self, channel: str, offset: int) -> None:
         """This node has stored an event: older ones of its channel are of no use."""
         self._replaced[channel] = offset
 
-    async def _remove_replaced(self) -> None:
-        some = dict(islice(self._replaced.items(), _AT_ONCE))
-        await self._log.drop({channel: offset - 1 for channel, offset in some.items()})
-        for channel, offset in some.items():
-            if self._replaced.get(channel) == offset:
-                del self._replaced[channel]
+    async def remove_replaced(self) -> None:
+        """Remove what newer events of this node have replaced, on a log that does not do so by itself."""
+        replaced = list(self._replaced.items())
+        for start in range(0, len(replaced), _AT_ONCE):
+            some = dict(replaced[start : start + _AT_ONCE])
+            await self._log.drop({channel: offset - 1 for channel, offset in some.items()})
+            for channel, offset in some.items():
+                if self._replaced.get(channel) == offset:
+                    del self._replaced[channel]
 
-    async def step(self, roster: Roster, gone: Mapping[str, int]) -> None:
-        """Remove what is due.
+    async def step(self, roster: Roster, gone: Mapping[str, int]) -> tuple[str, int] | None:
+        """Remove what is due, or a part of it if that is much.
 
         Args:
             roster: all members.
             gone: the nodes that are gone, and the offsets of the events that say so.
+
+        Returns:
+            the event of `FORGOTTEN` that says what is removed, and its offset; None: there is no more to do now.
         """
-        if self._replaced:
-            await self._remove_replaced()
         due = monotonic() - self._forget_after
         cuts: dict[str, int] = {}
         upto = self._upto
@@ -98,17 +104,20 @@ class Cleaner:
             if roster.left[key] < due and not place.nodes:
                 cuts[names.here(*key)], cuts[names.held(*key)] = place.here, place.held
                 upto = max(upto, place.here)
-        visitors = {names.visitors(channel, node): offset for channel, node, offset in roster.no_visitors()}
-        cuts |= self._of_nodes(roster, gone, due) | self.visitors | visitors
+        visitors = ((names.visitors(channel, node), offset) for channel, node, offset in roster.no_visitors())
+        of_nodes = self._of_nodes(roster, gone, due)
+        cuts |= islice(chain(of_nodes.items(), self.visitors.items(), visitors), _AT_ONCE)
         if not cuts:
-            return
+            return None
         data = json.dumps({"channels": cuts, "upto": upto})
         stored = await self._append([(FORGOTTEN, Event(data, "forgotten"))], Condition(FORGOTTEN, self._marked))
-        if stored is not None:
-            self.take(data, stored[0].offset)
-            self.stored(FORGOTTEN, stored[0].offset)
-            self.visitors.clear()
-            await self._log.drop({channel: offset for channel, offset in cuts.items() if offset})
+        if stored is None:
+            return None
+        self.stored(FORGOTTEN, stored[0].offset)
+        for channel in cuts:
+            self.visitors.pop(channel, None)
+        await self._log.drop({channel: offset for channel, offset in cuts.items() if offset})
+        return data, stored[0].offset
 
     def _of_nodes(self, roster: Roster, gone: Mapping[str, int], due: float) -> dict[str, int]:
         """The channels of nodes that are gone for good."""

@@ -167,8 +167,8 @@ class Node:
         await self._news.wait()
         self._news.clear()
         dirty = [self._dirty.pop() for _ in range(min(len(self._dirty), _AT_ONCE))]
-        channels, self._dirty_visitors = self._dirty_visitors, set()
-        if self._dirty:
+        channels = [self._dirty_visitors.pop() for _ in range(min(len(self._dirty_visitors), _AT_ONCE))]
+        if self._dirty or self._dirty_visitors:
             self._news.set()
         outcomes = await asyncio.gather(
             *(self._settle(key) for key in dirty), self._settle_visitors(channels), return_exceptions=True
@@ -176,7 +176,7 @@ class Node:
         *failures, visitors_failure = outcomes
         self._dirty.update(key for key, failure in zip(dirty, failures, strict=True) if failure is not None)
         if visitors_failure is not None:
-            self._dirty_visitors |= channels
+            self._dirty_visitors.update(channels)
         for failure in outcomes:
             if failure is not None:
                 self._news.set()
@@ -284,7 +284,8 @@ class Node:
 
     def _forgotten(self, data: str, offset: int) -> None:
         """The log has removed the events of members and nodes that are gone."""
-        self._cleaner.take(data, offset)
+        if not self._cleaner.take(data, offset) and self.ready.is_set():
+            return  # this node has stored it
         channels = read_forgotten(data)[0]
         self.roster.forget(channels)
         for name, offset_gone in list(self._gone.items()):
@@ -343,7 +344,9 @@ class Node:
     async def _forget(self) -> None:
         await self.ready.wait()
         await asyncio.sleep(self._cleaner.pause)
-        await self._cleaner.step(self.roster, self._gone)
+        await self._cleaner.remove_replaced()
+        while forgotten := await self._cleaner.step(self.roster, self._gone):
+            self._forgotten(*forgotten)
         for key in self.local.streams:
             if self.roster.place(key).is_old:
                 self._mark(key)

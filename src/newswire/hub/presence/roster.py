@@ -171,9 +171,16 @@ class Roster:
 
     def forget(self, channels: Mapping[str, int]) -> None:
         """The log has removed the last events of channels, up to these offsets."""
+        members = sum(channel.startswith(HERE) for channel in channels)
         for key in list(self.left):
+            if members == 0:
+                break  # those who left first are among the first here
+            offset = channels.get(here(*key))
+            if offset is None:
+                continue
+            members -= 1
             place = self.place(key)
-            if not place.nodes and 0 < place.here <= channels.get(here(*key), 0):
+            if not place.nodes and 0 < place.here <= offset:
                 del self.left[key], self.rooms[key[0]].places[key[1]]
                 self._drop_empty(key[0])
         for channel, node, offset in list(self.no_visitors()):
