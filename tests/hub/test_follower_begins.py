@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from tests.fixtures.engines import Nats, Postgres, Valkey
 
-from newswire import Hub
+from newswire import Hub, Pattern
 from newswire.errors import LogUnavailable
 from newswire.log.sqlite import SqliteLog
 from newswire.testing import next_event
@@ -33,6 +34,26 @@ class Watched(SqliteLog):
             self.asked = None
             await asked()
         return found
+
+
+class Late(SqliteLog):
+    """A log whose events come late to those who follow it, once `late` is a list: with `come`."""
+
+    late: list[Callable[[], object]] | None = None
+
+    async def tail(self, after, epoch, on_entries, channels=None):  # type: ignore[no-untyped-def]
+        def take(entries, whole):  # type: ignore[no-untyped-def]
+            if self.late is None:
+                on_entries(entries, whole)
+            else:
+                self.late.append(lambda: on_entries(entries, whole))
+
+        await super().tail(after, epoch, take, channels)
+
+    def come(self) -> None:
+        late, self.late = self.late or [], None
+        for call in late:
+            call()
 
 
 async def test_a_hub_that_only_publishes_follows_nothing(tmp_path: Path) -> None:
@@ -72,6 +93,24 @@ async def test_the_first_subscriptions_begin_after_what_was_stored(tmp_path: Pat
         assert got[-1] == "after"
 
 
+async def test_the_other_channels_of_a_state_begin_after_what_was_stored(tmp_path: Path) -> None:
+    """What its own process has published before is in the state, and no event of the other channels."""
+    log = Late(tmp_path / "log.db")
+    async with Hub(log, latest=["p.*"]) as hub:
+        await hub.subscribe("p.a").open()
+        log.late = []
+        await hub.publish("news", "before")
+        await hub.publish("p.a", "1")
+        events = aiter(hub.subscribe(Pattern("p.*"), "news"))
+        first = asyncio.ensure_future(next_event(events))
+        await asyncio.sleep(0.01)
+        log.come()
+        assert (await first).data == "1"
+        assert (await next_event(events)).event == "newswire.live"
+        await hub.publish("news", "after")
+        assert (await next_event(events)).data == "after"
+
+
 async def test_a_subscription_that_is_cancelled_leaves_the_next_one_a_hub_that_follows(tmp_path: Path) -> None:
     """The one that asked first may be gone before the log has answered."""
     log = Watched(tmp_path / "log.db")
@@ -106,6 +145,32 @@ async def test_a_log_that_is_away_refuses_the_first_subscription(tmp_path: Path)
         await subscription.open()
         await hub.publish("a", "2")
         assert (await next_event(aiter(subscription))).data == "2"
+
+
+async def test_a_hub_whose_opening_failed_when_no_one_waited_for_it(tmp_path: Path) -> None:
+    """The caller was cancelled before the log refused: nothing is logged, and the next call tries again."""
+    log = Watched(tmp_path / "log.db")
+    unseen: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: unseen.append(context))
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def away() -> None:
+        asked.set()
+        await answered.wait()
+        raise LogUnavailable("away")
+
+    log.asked = away
+    hub = Hub(log)
+    gone = asyncio.ensure_future(hub.open())
+    await asked.wait()
+    gone.cancel()
+    await asyncio.wait([gone])
+    answered.set()
+    await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == "newswire hub opens"])
+    gc.collect()
+    assert unseen == []
+    async with hub:
+        assert hub.stats().log == "up"
 
 
 @pytest.mark.slow

@@ -176,6 +176,8 @@ class Lifecycle:
         _opened.add(self)
         if self._opening is None:
             self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
+            # If no one waits any more, a failure is not logged: the next call tries again.
+            self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
         return await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:

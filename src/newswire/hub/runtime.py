@@ -257,7 +257,7 @@ class HubRuntime:
         state, exact = self.latest.rules.split(member.channels)
         if state is None:
             return None
-        first = self.head if start is From.STATE and exact is not None else 0
+        first = self.known if start is From.STATE and exact is not None else 0
         return StateView(member, state, exact, table=self.latest, history=self.history, first=first)
 
     def enter(self, member: RuntimeMember, options: StreamOptions) -> Group:

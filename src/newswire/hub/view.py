@@ -163,6 +163,8 @@ class StateView:
         member, newest = self._member, self._history.window.head
         if member.cursor > newest:
             return self._history.due(member, newest)  # waits for what has not come here yet
+        if self._exact is not None and self.first > newest:
+            return self._history.due(self._exact, newest)  # the same: what it does not want may be still to come
         upto = newest if self.marks else head
         if member.pace is None or not member.pace.conflate:
             if self._pass is not None and member.cursor >= self._pass >= 0:

@@ -214,6 +214,7 @@ class Runs:
         task = asyncio.get_running_loop().create_task(self._start(asked), name="newswire run starts")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever wanted the run has gone
         return await asyncio.shield(task)
 
     async def _start(self, asked: Start) -> Run:

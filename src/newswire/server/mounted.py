@@ -121,6 +121,7 @@ class MountedApp:
         opening = self._opening
         if opening is None or opening.done() or opening.get_loop() is not asyncio.get_running_loop():
             opening = asyncio.create_task(self._open(runtime), name="newswire routes open")
+            opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())  # see `Hub.open`
             self._opening = opening
         try:
             return await asyncio.shield(opening)
