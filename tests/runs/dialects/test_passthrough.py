@@ -93,6 +93,19 @@ def test_the_prelude_is_short(name: str) -> None:
     assert len(dialect.prelude()) < 8
 
 
+@pytest.mark.parametrize("field", ["token_ids", "content_filter_results"])
+def test_what_an_upstream_says_beside_its_text_is_in_the_prelude(field: str) -> None:
+    """Chunks with a list, such as vLLM's tokens, or with different values, are not joined; the same one counts once."""
+    values: list[Any] = [[1], [1]] if field == "token_ids" else [{"hate": "low"}, {"hate": "safe"}, {"hate": "safe"}]
+    chunks = [{"choices": [{"index": 0, "delta": {"content": "ha"}, field: value}]} for value in values]
+    dialect = dialect_for("openai-chat", raw_head("openai-chat"))
+    for chunk in chunks:
+        dialect.skip_event("message", json.dumps(chunk))
+    choices = [event.json()["choices"][0] for event in dialect.prelude()]
+    assert [choice[field] for choice in choices] == values[:2]
+    assert "".join(choice["delta"]["content"] for choice in choices) == "ha" * len(values)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("other", DIALECTS)
 @pytest.mark.parametrize("name", CLIENTS)

@@ -157,11 +157,14 @@ class OpenAIChatParser(UpstreamParser):
         if data is None or len(choices) != 1 or data.get("usage"):
             return None
         choice, delta = choices[0], choices[0].get("delta")
+        beside = {name: choice[name] for name in sorted(choice.keys() - {"delta"})}
         if choice.get("finish_reason") or choice.get("logprobs") or not isinstance(delta, dict) or len(delta) != 1:
             return None
+        if any(value and isinstance(value, list) for value in beside.values()):
+            return None  # such as vLLM's token_ids, which clients join as they join the text
         (field,) = delta
         envelope = {name: data[name] for name in sorted(data.keys() - {"choices", "created", "obfuscation"})}
-        key = (repr(envelope), choice.get("index"), field)
+        key = (repr(envelope), repr(beside), field)
         if field in _TEXTS and isinstance(delta[field], str):
             return TextDelta(key, delta[field], lambda text: _with(data, choice, {field: text}))
         calls = objects(delta[field]) if field == "tool_calls" else []
