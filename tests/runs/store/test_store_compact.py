@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from newswire.log.engine import Entry
+from newswire.runs.parts import Progress, Usage, event_of
 from newswire.runs.store.store import Piece, compacted, expanded
+from newswire.wire.event import Event
 
 EVENTS = st.lists(st.tuples(st.sampled_from(["message", "reasoning", "tool", "custom"]), st.text(max_size=5)))
 
@@ -26,12 +28,9 @@ def test_every_cut_of_a_folded_run_is_exact(events: list[tuple[str, str]], steps
 
 
 def test_the_last_progress_is_kept() -> None:
-    """Of progress and usage only the last one counts, and is where it was."""
-    told = [("progress", "1"), ("message", "a"), ("progress", "2"), ("usage", "x"), ("message", "b"), ("progress", "3")]
-    entries = [Entry(offset, "c", event, data, 0.0) for offset, (event, data) in enumerate(told, 1)]
-    assert [(piece.offset, piece.event, piece.data) for piece in expanded(compacted(entries), 0)] == [
-        (2, "message", "a"),
-        (4, "usage", "x"),
-        (5, "message", "b"),
-        (6, "progress", "3"),
-    ]
+    """Of progress and usage only the last one counts, and is where it was. An application's own events all stay."""
+    told = [event_of(item) for item in (Progress(1), "a", Progress(2), Usage(1, 2), "b", Progress(3))]
+    own = [Event('{"file":"a.csv"}', "progress"), Event('{"file":"b.csv"}', "progress"), Event("9", "usage")]
+    entries = [Entry(offset, "c", event, data, 0.0) for offset, (data, event, *_) in enumerate([*told, *own], 1)]
+    pieces = [Piece(entry.offset, entry.event, entry.data) for entry in entries]
+    assert list(expanded(compacted(entries), 0)) == [*pieces[1:2], *pieces[3:]]

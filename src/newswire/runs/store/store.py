@@ -27,6 +27,7 @@ from newswire.log.log import Log
 from newswire.log.position import Lives, Position
 from newswire.log.secret import SharedSecret
 from newswire.runs.dialects.base import End
+from newswire.runs.parts import Progress, Usage, part_of
 from newswire.runs.stats import RunStats
 from newswire.runs.store.record import SECRET, Record, name_channel, out_channel, record_channel
 from newswire.wire.event import Event
@@ -62,7 +63,7 @@ def compacted(found: Iterable[Entry | Piece]) -> str:
             else:
                 groups.append([entry.event, [entry.data], [entry.offset]])
             continue
-        if entry.event in _LAST_COUNTS:
+        if entry.event in _LAST_COUNTS and isinstance(part_of(entry.event, entry.data), (Progress, Usage)):
             if entry.event in last:
                 groups[last[entry.event]] = []
             last[entry.event] = len(groups)
