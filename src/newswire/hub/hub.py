@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, overload
 from newswire.errors import EpochChanged, InvalidPosition
 from newswire.hub.frames import FrameForm
 from newswire.hub.latest import LatestRules
-from newswire.hub.options import HubOptions
-from newswire.hub.paced import CoalesceRules, pace_of
+from newswire.hub.options import CoalesceRules, HubOptions, pace_of
 from newswire.hub.presence.member import Member
 from newswire.hub.presence.names import ALL as PRESENCE_CHANNELS
 from newswire.hub.presence.names import members_of

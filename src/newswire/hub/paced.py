@@ -7,68 +7,12 @@ same rate still share the same bytes. See `newswire.hub.group` for all else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.group import Group, GroupMember
-from newswire.log.channels import Channels, check_pattern, covers
-from newswire.validate import is_number
-
-# The longest wait: past it a stream looks dead.
-LONGEST: Final = 60.0
-
-
-class Pace(NamedTuple):
-    """How a subscription's events are held back.
-
-    Attributes:
-        delay: seconds from an event to its write, at most.
-        conflate: write only the newest event of each channel that has a state.
-    """
-
-    delay: float
-    conflate: bool = False
-
-
-def pace_of(coalesce: float | None, max_rate: float | None) -> Pace | None:
-    """The pace that a subscription asks for; None for none.
-
-    Raises:
-        ValueError: a number is out of its range.
-    """
-    if coalesce is not None and not (is_number(coalesce) and 0 <= coalesce <= LONGEST):
-        raise ValueError(f"coalesce is a time of 0 to {LONGEST:g} seconds, not {coalesce!r:.60}")
-    if max_rate is not None and not (is_number(max_rate) and 1 / LONGEST <= max_rate <= 1000):
-        raise ValueError(f"max_rate is a number of events a second, from 1/{LONGEST:g} to 1000, not {max_rate!r:.60}")
-    delay = max(coalesce or 0.0, 0.0 if max_rate is None else 1 / max_rate)
-    return Pace(delay, max_rate is not None) if delay else None
-
-
-class CoalesceRules:
-    """How long the events of channels may wait, by pattern of channels: the first that matches counts.
-
-    Args:
-        rules: seconds for all channels, or for each pattern.
-
-    Raises:
-        InvalidChannel: a pattern breaks the rules.
-        ValueError: a time is out of its range.
-    """
-
-    def __init__(self, rules: float | Mapping[str, float]) -> None:
-        if not isinstance(rules, Mapping):
-            rules = {">": rules}
-        self._rules = [(check_pattern(pattern), seconds) for pattern, seconds in rules.items()]
-        for _, seconds in self._rules:
-            pace_of(seconds, None)
-
-    def of(self, channels: Channels) -> float:
-        """How long the events of a subscription may wait: as long as the most urgent of its channels."""
-        return min(self._of(each) for each in (*channels.names, *channels.patterns))
-
-    def _of(self, pattern: str) -> float:
-        return next((seconds for rule, seconds in self._rules if covers(rule, pattern)), 0.0)
+from newswire.hub.options import Pace
 
 
 class CoalescingGroup(Group):

@@ -20,8 +20,8 @@ from newswire.hub.group import Group, GroupMember
 from newswire.hub.history import History, HistoryReader
 from newswire.hub.index import ChannelIndex
 from newswire.hub.latest import LatestRules, LatestTable
-from newswire.hub.options import HubOptions, StreamOptions
-from newswire.hub.paced import CoalescingGroup, Pace, RatedGroup
+from newswire.hub.options import HubOptions, Pace, StreamOptions
+from newswire.hub.paced import CoalescingGroup, RatedGroup
 from newswire.hub.scheduler import Deadlines, Scheduler
 from newswire.hub.shared_rounds import MANY, SharedRounds
 from newswire.hub.start import From, Start, StartPoint, resolve_start

@@ -40,8 +40,7 @@ from newswire.hub.frames import Chunk, Frame, FrameForm, Marker, encode_own, hea
 from newswire.hub.group import Group
 from newswire.hub.iterator import EventIterator
 from newswire.hub.lifecycle import Lifecycle
-from newswire.hub.options import StreamOptions
-from newswire.hub.paced import Pace
+from newswire.hub.options import Pace, StreamOptions
 from newswire.hub.runtime import HubRuntime
 from newswire.hub.sink import Sink
 from newswire.hub.start import Start, StartPoint, gap_data

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from newswire.hub.history import History, HistoryReader
 from newswire.hub.latest import FORGOTTEN, LatestTable
-from newswire.hub.paced import Pace
+from newswire.hub.options import Pace
 from newswire.hub.window import Due
 from newswire.log.channels import Channels
 

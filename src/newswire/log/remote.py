@@ -15,7 +15,19 @@ from typing import Protocol
 
 from newswire.errors import EpochChanged, TrimmedAway
 from newswire.log.channels import Channels
-from newswire.log.engine import Batch, Engine, Entry, OnDone, OnEntries, Page, Span, TailCursor
+from newswire.log.engine import (
+    Batch,
+    Copied,
+    Engine,
+    Entry,
+    Info,
+    Losses,
+    OnDone,
+    OnEntries,
+    Page,
+    Span,
+    TailCursor,
+)
 from newswire.log.group_commit import GroupCommit
 from newswire.log.server import RemoteServer
 from newswire.log.shared_tail import SharedTail
@@ -105,11 +117,30 @@ class ReadsOn(Reads, Protocol):
         ...
 
 
+class Administers(Protocol):
+    """What operators need: methods of `Engine` of the same names."""
+
+    async def info(self) -> Info: ...
+
+    async def losses(self) -> Losses: ...
+
+    async def restore(self, copied: Copied) -> None: ...
+
+
+class Removes(Protocol):
+    """What enforces retention."""
+
+    async def trim(self) -> int:
+        """See `Engine.trim`."""
+        ...
+
+
 class PagedEngine(RemoteEngine):
-    """An engine that has a part that stores and one that reads. A subclass makes them in `_begin`."""
+    """An engine with a part that stores, one that reads and one for operators. A subclass makes them in `_begin`."""
 
     _writer: Submits
     _pages: Reads
+    _admin: Administers
 
     def submit(self, batches: Sequence[Batch], on_done: OnDone) -> None:
         """See `Engine.submit`."""
@@ -136,6 +167,21 @@ class PagedEngine(RemoteEngine):
         self._enter()
         return await self._pages.scan(max(after, 0), max(limit, 1))
 
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        self._enter()
+        return await self._admin.info()
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        self._enter()
+        return await self._admin.losses()
+
+    async def restore(self, copied: Copied) -> None:
+        """See `Engine.restore`."""
+        self._enter()
+        await self._admin.restore(copied)
+
 
 class TailedEngine(PagedEngine):
     """One with a tail that all its followers share, for a process has one connection that follows."""
@@ -144,6 +190,10 @@ class TailedEngine(PagedEngine):
     _writer: GroupCommit
     _tail: SharedTail
     _pages: ReadsOn
+    _retention: Removes
+
+    def __repr__(self) -> str:
+        return self._server.name
 
     @property
     def part_events(self) -> int:
@@ -176,6 +226,11 @@ class TailedEngine(PagedEngine):
                     await follower.wait()
         finally:
             tail.leave(follower)
+
+    async def trim(self) -> int:
+        """See `Engine.trim`."""
+        self._enter()
+        return await self._retention.trim()
 
 
 def _in_a_row(entries: Sequence[Entry], latest: int, at: int) -> Sequence[Entry]:

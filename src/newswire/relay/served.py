@@ -18,9 +18,9 @@ from newswire.log.retention import KEEP_ALL
 from newswire.relay.app import Relay
 from newswire.relay.settings import RelaySettings
 from newswire.runs import Runs, WorkerOptions
+from newswire.serving.answers import HANDLERS
 from newswire.serving.metrics import Family
 from newswire.serving.origins import Grants
-from newswire.serving.problem import HANDLERS
 from newswire.serving.served_app import ServedApp
 from newswire.serving.stats import ServerStats
 

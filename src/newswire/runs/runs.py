@@ -27,10 +27,10 @@ from newswire.runs.reading.reader import Readers
 from newswire.runs.reading.run import Run
 from newswire.runs.response import RunAccepted, RunResponse, location_of
 from newswire.runs.stats import RunStats
-from newswire.runs.store.record import Anyone, Record, check_name, is_id, out_channel
+from newswire.runs.store.record import Anyone, Record, check_name, check_owner, is_id, out_channel
 from newswire.runs.store.store import RunStore
 from newswire.runs.worker.sources import Source, discard
-from newswire.runs.worker.start import Start, check_owner, start
+from newswire.runs.worker.start import Start, start
 from newswire.runs.worker.worker import Worker
 from newswire.runs.worker.writer import Attachment, RunWriter
 from newswire.validate import check_flag, check_kind, check_seconds, options_or, shown

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Scope
 from newswire.browser import FILES
 from newswire.counted import counted
 from newswire.delivery.asgi import Answer, AnswersWhole
+from newswire.delivery.history import PageRequest, page
 from newswire.delivery.problem import Problem
 from newswire.delivery.query import Query, channel_of
 from newswire.delivery.request import last_event_id
@@ -36,13 +37,12 @@ from newswire.server.auth.credentials import TICKET
 from newswire.server.auth.tokens import warn_if_weak
 from newswire.server.connections import channels, connections, own_channels, own_connections
 from newswire.server.edges import OriginService
-from newswire.server.history import history
 from newswire.server.metrics import CountRequests, outcome_of
 from newswire.server.publish import HEADERS, FastChannel, publish
 from newswire.server.service import Service, service_of
 from newswire.server.settings import Settings
+from newswire.serving.answers import HANDLERS, JsonAnswer, problem_from
 from newswire.serving.hosts import Hosts
-from newswire.serving.problem import HANDLERS, problem_from
 from newswire.validate import check_kind, check_list, options_or
 from newswire.wire.encoder import encode
 from newswire.wire.headers import STREAM_HEADERS
@@ -186,6 +186,15 @@ async def _channel(request: Request) -> Response | ASGIApp:
     if request.method != "POST":
         return await one_channel(request)
     return Response(await publish(service_of(request), request.scope, request.receive), headers=dict(HEADERS))
+
+
+async def history(request: Request) -> JsonAnswer:
+    """Answer with a page of kept events; see `newswire.delivery.history`."""
+    service = service_of(request)
+    channel = channel_of(request.scope)
+    asked = PageRequest.of(Query(request.scope["query_string"]), service.parameters)
+    await service.allow(request, "read", channel)
+    return JsonAnswer(await page(service.hub, channel, asked))
 
 
 async def _slash(request: Request) -> Response:

@@ -31,8 +31,8 @@ from newswire.errors import ContractBroken, InvalidEvent
 from newswire.server.auth import allow_all
 from newswire.server.metrics import CountRequests
 from newswire.server.service import Service
+from newswire.serving.answers import problem_from
 from newswire.serving.hosts import Hosts
-from newswire.serving.problem import problem_from
 from newswire.wire.event import Event
 from newswire.wire.payload import read_json, to_event, write_json
 

@@ -7,6 +7,7 @@ first event cost nothing. What the other log lost is one number here, up to whic
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from collections.abc import Iterator, Mapping
@@ -14,33 +15,14 @@ from typing import Any, Final
 
 from newswire.counted import counted
 from newswire.errors import LogError
-from newswire.log.engine import Copied, Entry, Info
+from newswire.log.engine import Copied, Entry, Info, Losses
+from newswire.log.forgotten import UNKNOWN
 from newswire.log.nats.link import refused
+from newswire.log.nats.pages import NatsPages
 from newswire.log.nats.stream import NatsStream
 from newswire.log.nats.subjects import EVENT, TIME, type_as_header
 
 _NS = 10**9
-
-
-async def info_of(stream: NatsStream) -> Info:
-    """See `Engine.info`."""
-    found = await stream.look()
-    config, state = found["config"], found["state"]
-    replicas = int(config.get("num_replicas", 1))
-    version = str((config.get("metadata") or {}).get("_nats.ver", ""))
-    return Info(
-        storage=f"NATS JetStream {stream.link.version or version}, stream {stream.name}",
-        settings={
-            "storage": str(config.get("storage", "file")),
-            "replicas": str(replicas),
-            "sync_interval": "unknown (a server tells it to its operators only); 2m unless it is set",
-            "duplicate_window": f"{config.get('duplicate_window', 0) // _NS} s",
-        },
-        risks=_risks(config, replicas),
-        retention=_retention(config),
-        events=int(state["messages"]),
-        size=int(state["bytes"]),
-    )
 
 
 def _risks(config: Mapping[str, Any], replicas: int) -> list[str]:
@@ -77,11 +59,44 @@ _MESSAGES: Final = 1000  # of an atomic batch
 _BYTES: Final = 4 * 2**20
 
 
-class NatsCopies:
-    """Writes what a copy needs."""
+class NatsAdmin:
+    """Says what survives, and reads and writes what a copy needs."""
 
-    def __init__(self, stream: NatsStream) -> None:
+    def __init__(self, stream: NatsStream, pages: NatsPages) -> None:
         self._stream = stream
+        self._pages = pages
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        stream = self._stream
+        found = await stream.look()
+        config, state = found["config"], found["state"]
+        replicas = int(config.get("num_replicas", 1))
+        version = str((config.get("metadata") or {}).get("_nats.ver", ""))
+        return Info(
+            storage=f"NATS JetStream {stream.link.version or version}, stream {stream.name}",
+            settings={
+                "storage": str(config.get("storage", "file")),
+                "replicas": str(replicas),
+                "sync_interval": "unknown (a server tells it to its operators only); 2m unless it is set",
+                "duplicate_window": f"{config.get('duplicate_window', 0) // _NS} s",
+            },
+            risks=_risks(config, replicas),
+            retention=_retention(config),
+            events=int(state["messages"]),
+            size=int(state["bytes"]),
+        )
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        stream, pages = self._stream, self._pages
+        await stream.ready()
+        state = await stream.state(stream.subjects.marks)
+        marked = sorted(state.marks)
+        cuts = await asyncio.gather(*[pages.text(subject) for subject in marked])
+        channels = {stream.subjects.marked(name): int(cut) for name, cut in zip(marked, cuts, strict=True) if cut}
+        doubt = max(await pages.floor(state), stream.doubt)
+        return Losses(channels, {UNKNOWN: doubt} if doubt else {})
 
     async def restore(self, copied: Copied) -> None:
         """See `Engine.restore`."""

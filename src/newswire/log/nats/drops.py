@@ -14,8 +14,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from newswire.log.engine import Losses
-from newswire.log.forgotten import UNKNOWN
 from newswire.log.nats.pages import NatsPages
 from newswire.log.nats.stream import NatsStream
 
@@ -39,17 +37,6 @@ class Drops:
             some = names[begin : begin + _AT_ONCE]
             removed += await self._drop(some, cuts)
         return removed
-
-    async def losses(self) -> Losses:
-        """See `Engine.losses`."""
-        stream, pages = self._stream, self._pages
-        await stream.ready()
-        state = await stream.state(stream.subjects.marks)
-        marked = sorted(state.marks)
-        cuts = await asyncio.gather(*[pages.text(subject) for subject in marked])
-        channels = {stream.subjects.marked(name): int(cut) for name, cut in zip(marked, cuts, strict=True) if cut}
-        doubt = max(await pages.floor(state), stream.doubt)
-        return Losses(channels, {UNKNOWN: doubt} if doubt else {})
 
     async def _drop(self, names: Sequence[str], cuts: Mapping[str, int]) -> int:
         stream, pages = self._stream, self._pages

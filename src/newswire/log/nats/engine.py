@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from newswire.log.channels import Channels
-from newswire.log.engine import Copied, EngineLimits, Info, Losses, OnEntries
+from newswire.log.engine import EngineLimits, OnEntries
 from newswire.log.log import Log
-from newswire.log.nats.admin import NatsCopies, info_of
+from newswire.log.nats.admin import NatsAdmin
 from newswire.log.nats.drops import Drops
 from newswire.log.nats.link import NatsLink
 from newswire.log.nats.pages import NatsPages
@@ -117,7 +117,7 @@ class NatsEngine(PagedEngine):
         stream = self._stream = NatsStream(link, server.namespace, self._retention, self._replicas, server.create)
         self._pages = NatsPages(stream)
         self._drops = Drops(stream, self._pages)
-        self._copies = NatsCopies(stream)
+        self._admin = NatsAdmin(stream, self._pages)
         self._writer = NatsWriter(stream, self._pages, self.limits)
 
     def _parts(self) -> Sequence[Part]:
@@ -136,25 +136,10 @@ class NatsEngine(PagedEngine):
         self._enter()
         return await self._drops.drop(cuts)
 
-    async def info(self) -> Info:
-        """See `Engine.info`."""
-        self._enter()
-        return await info_of(self._stream)
-
     async def init(self) -> str:
         """See `Engine.init`."""
         self._enter()
         return await make_log(self._stream, self.span, "the stream of the log", f"on {self._stream}")
-
-    async def losses(self) -> Losses:
-        """See `Engine.losses`."""
-        self._enter()
-        return await self._drops.losses()
-
-    async def restore(self, copied: Copied) -> None:
-        """See `Engine.restore`."""
-        self._enter()
-        await self._copies.restore(copied)
 
     async def trim(self) -> int:
         """See `Engine.trim`. The server removes by itself what its limits don't keep."""

@@ -12,6 +12,7 @@ from newswire.errors import LogError
 from newswire.log.engine import Copied, Info, Losses
 from newswire.log.position import lives_text
 from newswire.log.postgres.link import PostgresLink, PostgresServer
+from newswire.log.retention import Rules
 
 # The settings that decide what survives. NULL: this server has no such setting, or this user may not see it.
 _SETTINGS: Final = ("synchronous_commit", "fsync", "full_page_writes", "synchronous_standby_names", "wal_level")
@@ -24,28 +25,6 @@ _ASIDE: Final = """
 _UNLOGGED: Final = """
     SELECT relname FROM pg_class WHERE relnamespace = to_regnamespace($1) AND relkind = 'r' AND relpersistence = 'u'"""
 _REPLICAS: Final = "SELECT count(*) FROM pg_stat_replication"
-
-
-async def info_of(link: PostgresLink, retention: str) -> Info:
-    """See `Engine.info`."""
-    [[events, size, version]] = await link.call(_SIZE)
-    unlogged = ", ".join(name for (name,) in await link.call(_UNLOGGED, link.schema.quoted))
-    [[stuck, refused]] = await link.call(_ASIDE)
-    found = {name: value for name, value in await link.call(_ASK, list(_SETTINGS)) if value is not None}
-    try:
-        [[replicas]] = await link.call(_REPLICAS)
-    except LogError:
-        replicas = None
-    settings = {**found, "replicas": "unknown" if replicas is None else str(replicas)}
-    settings["synchronous_standby_names"] = settings.get("synchronous_standby_names") or "none"
-    return Info(
-        storage=f"PostgreSQL {version}",
-        settings=settings,
-        risks=_risks(settings, unlogged) + _aside(link.schema.quoted, stuck, refused),
-        retention=retention,
-        events=events,
-        size=size,
-    )
 
 
 def _aside(schema: str, stuck: int, refused: int) -> list[str]:
@@ -105,47 +84,82 @@ _FORGET: Final = """
 _FORGOT: Final = "UPDATE @schema@.kept SET forgets = forgets + 1, forgot = 0"
 
 
-async def losses_of(link: PostgresLink) -> Losses:
-    """See `Engine.losses`."""
-    channels = await link.call("SELECT name, lost FROM @schema@.channels WHERE lost > 0")
-    shapes: dict[str, int] = dict(map(tuple, await link.call("SELECT shape, lost FROM @schema@.shapes")))
-    [[doubt]] = await link.call("SELECT doubt FROM @schema@.kept")
-    if doubt:
-        shapes[">"] = max(doubt, shapes.get(">", 0))
-    return Losses(dict(map(tuple, channels)), shapes)
+class PostgresAdmin:
+    """Says what survives, and reads and writes what a copy needs.
 
-
-async def restore(server: PostgresServer, link: PostgresLink, copied: Copied) -> None:
-    """Store a part of another log.
-
-    Raises:
-        LogError: the log has events of its own, or has lost a part that came earlier.
+    Args:
+        link: for it.
     """
-    lives = lives_text(copied.lives.all, _LIVES_BYTES)
-    await link.settle()
-    async with link.transaction() as run:
-        await run(_LOCK)
-        [[epoch, known, latest]] = await run(_STATE)
-        ours = {each.partition(":")[0] for each in known.split(",")}
-        if epoch != copied.lives.epoch and latest and ours.isdisjoint(life.epoch for life in copied.lives.all):
-            raise LogError(f"the log in {server.name} has events of its own: copy into another schema or namespace")
-        copied.check_end(f"the log in {server.name}", latest)
-        entries = copied.entries
-        await run(
-            _INSERT,
-            [entry.offset for entry in entries],
-            [round(entry.time * 1e6) for entry in entries],
-            [entry.channel for entry in entries],
-            [None if entry.event == "message" else entry.event for entry in entries],
-            [entry.data for entry in entries],
-            latest,
+
+    def __init__(self, server: PostgresServer, link: PostgresLink, rules: Rules) -> None:
+        self._server = server
+        self._link = link
+        self._rules = rules
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        link = self._link
+        [[events, size, version]] = await link.call(_SIZE)
+        unlogged = ", ".join(name for (name,) in await link.call(_UNLOGGED, link.schema.quoted))
+        [[stuck, refused]] = await link.call(_ASIDE)
+        found = {name: value for name, value in await link.call(_ASK, list(_SETTINGS)) if value is not None}
+        try:
+            [[replicas]] = await link.call(_REPLICAS)
+        except LogError:
+            replicas = None
+        settings = {**found, "replicas": "unknown" if replicas is None else str(replicas)}
+        settings["synchronous_standby_names"] = settings.get("synchronous_standby_names") or "none"
+        return Info(
+            storage=f"PostgreSQL {version}",
+            settings=settings,
+            risks=_risks(settings, unlogged) + _aside(link.schema.quoted, stuck, refused),
+            retention=str(self._rules) if self._rules else "",
+            events=events,
+            size=size,
         )
-        await run(_ADOPT, copied.lives.epoch, lives, copied.through)
-        if copied.losses is not None:
-            channels, shapes = copied.losses.channels, copied.losses.shapes
-            await run(_LOSE, list(channels), list(channels.values()))
-            if shapes:
-                await run(_FORGET, list(shapes), list(shapes.values()))
-                await run(_FORGOT)
-        await run("SELECT pg_notify('@channel@', $1)", copied.lives.epoch)
-    server.adopt(copied.lives.epoch, max(latest, copied.through), lives)
+
+    async def losses(self) -> Losses:
+        """See `Engine.losses`."""
+        link = self._link
+        channels = await link.call("SELECT name, lost FROM @schema@.channels WHERE lost > 0")
+        shapes: dict[str, int] = dict(map(tuple, await link.call("SELECT shape, lost FROM @schema@.shapes")))
+        [[doubt]] = await link.call("SELECT doubt FROM @schema@.kept")
+        if doubt:
+            shapes[">"] = max(doubt, shapes.get(">", 0))
+        return Losses(dict(map(tuple, channels)), shapes)
+
+    async def restore(self, copied: Copied) -> None:
+        """Store a part of another log.
+
+        Raises:
+            LogError: the log has events of its own, or has lost a part that came earlier.
+        """
+        server, link = self._server, self._link
+        lives = lives_text(copied.lives.all, _LIVES_BYTES)
+        await link.settle()
+        async with link.transaction() as run:
+            await run(_LOCK)
+            [[epoch, known, latest]] = await run(_STATE)
+            ours = {each.partition(":")[0] for each in known.split(",")}
+            if epoch != copied.lives.epoch and latest and ours.isdisjoint(life.epoch for life in copied.lives.all):
+                raise LogError(f"the log in {server.name} has events of its own: copy into another schema or namespace")
+            copied.check_end(f"the log in {server.name}", latest)
+            entries = copied.entries
+            await run(
+                _INSERT,
+                [entry.offset for entry in entries],
+                [round(entry.time * 1e6) for entry in entries],
+                [entry.channel for entry in entries],
+                [None if entry.event == "message" else entry.event for entry in entries],
+                [entry.data for entry in entries],
+                latest,
+            )
+            await run(_ADOPT, copied.lives.epoch, lives, copied.through)
+            if copied.losses is not None:
+                channels, shapes = copied.losses.channels, copied.losses.shapes
+                await run(_LOSE, list(channels), list(channels.values()))
+                if shapes:
+                    await run(_FORGET, list(shapes), list(shapes.values()))
+                    await run(_FORGOT)
+            await run("SELECT pg_notify('@channel@', $1)", copied.lives.epoch)
+        server.adopt(copied.lives.epoch, max(latest, copied.through), lives)

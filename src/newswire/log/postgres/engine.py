@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from newswire.log.engine import Copied, EngineLimits, Info, Losses
+from newswire.log.engine import EngineLimits
 from newswire.log.log import Log
 from newswire.log.postgres.address import Address
-from newswire.log.postgres.admin import info_of, losses_of, restore
+from newswire.log.postgres.admin import PostgresAdmin
 from newswire.log.postgres.leader import Leader
 from newswire.log.postgres.link import PostgresLink, PostgresServer
 from newswire.log.postgres.outbox import Outbox
@@ -130,6 +130,7 @@ class PostgresEngine(TailedEngine):
         self._writer = PostgresWriter(server, links, self.limits, self._clock, tail.stored)
         self._link = PostgresLink(server)
         self._pages = PostgresPages(server, self._link)
+        self._admin = PostgresAdmin(server, self._link, self._rules)
         self._retention = PostgresRetentionJob(server, self._link, self._rules, self._clock)
         self.outbox: Outbox = Outbox(server, self._link, self._clock, tail.look)
         self._leader = Leader(server, self._direct, self._rules, self._clock, self.outbox)
@@ -139,9 +140,6 @@ class PostgresEngine(TailedEngine):
 
     def _started(self) -> None:
         self._leader.start()
-
-    def __repr__(self) -> str:
-        return self._server.name
 
     @property
     def transactions(self) -> PostgresTransactions:
@@ -160,29 +158,9 @@ class PostgresEngine(TailedEngine):
                 removed += count
         return removed
 
-    async def trim(self) -> int:
-        """See `Engine.trim`."""
-        self._enter()
-        return await self._retention.trim()
-
     # -- for operators
-
-    async def info(self) -> Info:
-        """See `Engine.info`."""
-        self._enter()
-        return await info_of(self._link, str(self._rules) if self._rules else "")
 
     async def init(self) -> str:
         """See `Engine.init`."""
         self._enter()
         return await make_log(self._server, self.span, "the tables of the log", f"in {self._server.name}")
-
-    async def losses(self) -> Losses:
-        """See `Engine.losses`."""
-        self._enter()
-        return await losses_of(self._link)
-
-    async def restore(self, copied: Copied) -> None:
-        """See `Engine.restore`."""
-        self._enter()
-        await restore(self._server, self._link, copied)

@@ -15,38 +15,10 @@ from newswire.log.engine import Copied, Info, Losses
 from newswire.log.position import lives_text
 from newswire.log.redis.link import EVICTS, RedisLink, RedisServer
 from newswire.log.redis.scripts import CHANNEL, KEYS, LOSE, RESTORE
+from newswire.log.retention import Rules
 
 _CONFIG: Final = ("appendonly", "appendfsync", "save", "min-replicas-to-write", "maxmemory", "maxmemory-policy")
 _UNKNOWN: Final = "unknown (the server refuses CONFIG)"
-
-
-async def info_of(server: RedisServer, link: RedisLink, retention: str) -> Info:
-    """See `Engine.info`."""
-    log = server.keys[KEYS.index("log")]
-    [text], [count] = await link.exchange(("INFO", "everything")), await link.exchange(("XLEN", log))
-    found = dict(line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line)
-    known = await _config(link)
-    settings = {
-        "appendonly": known.get("appendonly", "yes" if found.get("aof_enabled") == "1" else "no"),
-        "appendfsync": known.get("appendfsync", _UNKNOWN),
-        "save": known.get("save", _UNKNOWN) or "off",
-        "replicas": found.get("connected_slaves", "unknown"),
-        "min-replicas-to-write": known.get("min-replicas-to-write", _UNKNOWN),
-        "maxmemory": known.get("maxmemory", found.get("maxmemory", _UNKNOWN)),
-        "maxmemory-policy": found.get("maxmemory_policy", known.get("maxmemory-policy", _UNKNOWN)),
-    }
-    if settings["maxmemory"] == "0":
-        settings["maxmemory"] = "no limit"
-    kind = "Valkey" if "valkey_version" in found else "Redis"
-    version = found.get("valkey_version") or found.get("redis_version", "of an unknown version")
-    return Info(
-        storage=f"{kind} {version}, {found.get('role', 'unknown role')}",
-        settings=settings,
-        risks=_risks(settings, found),
-        retention=retention,
-        events=int(count),
-        size=await _size(link, log),
-    )
 
 
 async def _config(link: RedisLink) -> dict[str, str]:
@@ -116,16 +88,45 @@ _AT_ONCE: Final = 2000  # channels with losses in one call
 _LIVES_BYTES: Final = 4000  # as in enter.lua
 
 
-class RedisCopies:
-    """Reads and writes what a copy needs beside events.
+class RedisAdmin:
+    """Says what survives, and reads and writes what a copy needs beside events.
 
     Args:
         link: for it.
     """
 
-    def __init__(self, server: RedisServer, link: RedisLink) -> None:
+    def __init__(self, server: RedisServer, link: RedisLink, rules: Rules) -> None:
         self._server = server
         self._link = link
+        self._rules = rules
+
+    async def info(self) -> Info:
+        """See `Engine.info`."""
+        link, log = self._link, self._server.keys[KEYS.index("log")]
+        [text], [count] = await link.exchange(("INFO", "everything")), await link.exchange(("XLEN", log))
+        found = dict(line.split(":", 1) for line in text.decode("utf-8", "replace").splitlines() if ":" in line)
+        known = await _config(link)
+        settings = {
+            "appendonly": known.get("appendonly", "yes" if found.get("aof_enabled") == "1" else "no"),
+            "appendfsync": known.get("appendfsync", _UNKNOWN),
+            "save": known.get("save", _UNKNOWN) or "off",
+            "replicas": found.get("connected_slaves", "unknown"),
+            "min-replicas-to-write": known.get("min-replicas-to-write", _UNKNOWN),
+            "maxmemory": known.get("maxmemory", found.get("maxmemory", _UNKNOWN)),
+            "maxmemory-policy": found.get("maxmemory_policy", known.get("maxmemory-policy", _UNKNOWN)),
+        }
+        if settings["maxmemory"] == "0":
+            settings["maxmemory"] = "no limit"
+        kind = "Valkey" if "valkey_version" in found else "Redis"
+        version = found.get("valkey_version") or found.get("redis_version", "of an unknown version")
+        return Info(
+            storage=f"{kind} {version}, {found.get('role', 'unknown role')}",
+            settings=settings,
+            risks=_risks(settings, found),
+            retention=str(self._rules) if self._rules else "",
+            events=int(count),
+            size=await _size(link, log),
+        )
 
     async def losses(self) -> Losses:
         """See `Engine.losses`."""

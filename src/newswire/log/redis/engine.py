@@ -13,9 +13,9 @@ import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from newswire.log.engine import Copied, EngineLimits, Info, Losses
+from newswire.log.engine import EngineLimits
 from newswire.log.log import Log
-from newswire.log.redis.admin import RedisCopies, info_of
+from newswire.log.redis.admin import RedisAdmin
 from newswire.log.redis.link import RedisLink, RedisServer
 from newswire.log.redis.pages import RedisPages
 from newswire.log.redis.retention import RedisRetentionJob
@@ -64,6 +64,7 @@ class RedisEngine(TailedEngine):
     """The engine of a `RedisLog`, which has the same arguments."""
 
     _server: RedisServer
+    _retention: RedisRetentionJob
 
     # One script: while the server stores the next one, the hub sends on what is in this one.
     limits: EngineLimits = EngineLimits(group_events=128)
@@ -99,7 +100,7 @@ class RedisEngine(TailedEngine):
         writer = self._writer = RedisWriter(server, self.limits, self._clock, tail.stored)
         self._link = RedisLink(server)
         self._pages = RedisPages(server, self._link)
-        self._copies = RedisCopies(server, self._link)
+        self._admin = RedisAdmin(server, self._link, self._rules)
         self._retention = RedisRetentionJob(server, RedisLink(server), self._rules, self._clock)
 
     def _parts(self) -> Sequence[Part]:
@@ -107,9 +108,6 @@ class RedisEngine(TailedEngine):
 
     def _started(self) -> None:
         self._retention.start()
-
-    def __repr__(self) -> str:
-        return self._server.name
 
     async def drop(self, cuts: Mapping[str, int]) -> int:
         """See `Engine.drop`."""
@@ -125,29 +123,9 @@ class RedisEngine(TailedEngine):
                 removed += count
         return removed
 
-    async def trim(self) -> int:
-        """See `Engine.trim`."""
-        self._enter()
-        return await self._retention.trim()
-
     # -- for operators
-
-    async def info(self) -> Info:
-        """See `Engine.info`."""
-        self._enter()
-        return await info_of(self._server, self._link, str(self._rules) if self._rules else "")
 
     async def init(self) -> str:
         """See `Engine.init`."""
         self._enter()
         return await make_log(self._server, self.span, "the log", f"on {self._server.name}")
-
-    async def losses(self) -> Losses:
-        """See `Engine.losses`."""
-        self._enter()
-        return await self._copies.losses()
-
-    async def restore(self, copied: Copied) -> None:
-        """See `Engine.restore`."""
-        self._enter()
-        await self._copies.restore(copied)

@@ -73,6 +73,16 @@ def worker_channel(worker: str) -> str:
     return f"$runs.worker.{worker}"
 
 
+def check_owner(owner: object) -> None:
+    """Check what names a user; None is no one.
+
+    Raises:
+        TypeError: it is no text, and so no run's owner.
+    """
+    if owner is not None and not isinstance(owner, str):
+        raise TypeError(f"an owner is a str, such as str(user.id), not {type(owner).__name__}")
+
+
 def check_name(name: str) -> str:
     """Return `name`, as a str and nothing else, if runs can be started under it.
 

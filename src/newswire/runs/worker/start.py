@@ -15,7 +15,7 @@ from newswire.errors import Closed
 from newswire.runs.dialects.base import End
 from newswire.runs.options import RunOptions
 from newswire.runs.reading.run import Run
-from newswire.runs.store.record import Anyone, Record, check_name, new_id
+from newswire.runs.store.record import Anyone, Record, check_name, check_owner, new_id
 from newswire.runs.worker.sources import Source, check_source, discard
 from newswire.runs.worker.worker import Worker
 from newswire.validate import check_flag, check_kind, shown
@@ -105,16 +105,6 @@ class Start:
         except (TypeError, ValueError) as unwritable:
             error = unwritable  # it says where the value is that JSON can't say at all
         return ValueError(f"a run's args and meta are stored as JSON, and these can't be: {error}")
-
-
-def check_owner(owner: object) -> None:
-    """Check what names a user; None is no one.
-
-    Raises:
-        TypeError: it is no text, and so no run's owner.
-    """
-    if owner is not None and not isinstance(owner, str):
-        raise TypeError(f"an owner is a str, such as str(user.id), not {type(owner).__name__}")
 
 
 async def start(worker: Worker, asked: Start) -> Run:
