@@ -71,6 +71,11 @@ class ToolOutput:
     output: Any = None
     error: bool = False
 
+    @property
+    def text(self) -> str:
+        """The output as a text: itself if it is one, else its JSON."""
+        return self.output if isinstance(self.output, str) else write_json(self.output)
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:

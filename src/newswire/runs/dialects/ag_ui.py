@@ -17,7 +17,6 @@ from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
-from newswire.wire.payload import write_json
 
 
 class AGUI(Dialect):
@@ -146,9 +145,8 @@ class AGUI(Dialect):
             return []
         events = [*self._whole(call), *self._shut()]
         self._parent = None  # what the model says and calls now is a new message
-        content = part.output if isinstance(part.output, str) else write_json(part.output)
         id = f"{self.head.id}-result-{call.index}"
-        return [*events, _event("TOOL_CALL_RESULT", messageId=id, toolCallId=call.id, content=content, role="tool")]
+        return [*events, _event("TOOL_CALL_RESULT", messageId=id, toolCallId=call.id, content=part.text, role="tool")]
 
 
 def _event(type: str, **fields: Any) -> Event:

@@ -22,7 +22,6 @@ from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
-from newswire.wire.payload import write_json
 
 DONE: Final = Event("[DONE]")
 # What the SDK calls the reasons; any other goes through as it is.
@@ -149,6 +148,5 @@ class AISDK(Dialect):
         self._step_over = self._step_over or not self._calls.unanswered
         chunk: dict[str, Any] = {"type": "tool-output-available", "toolCallId": call.id, "output": part.output}
         if part.error:
-            text = part.output if isinstance(part.output, str) else write_json(part.output)
-            chunk = {"type": "tool-output-error", "toolCallId": call.id, "errorText": text}
+            chunk = {"type": "tool-output-error", "toolCallId": call.id, "errorText": part.text}
         return [*self._make_available(call), block(chunk)]

@@ -30,7 +30,6 @@ from newswire.runs.dialects.upstream import (
 )
 from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage, json_or_text
 from newswire.wire.event import Event
-from newswire.wire.payload import write_json
 
 INCOMPLETE: Final = {"length": "max_output_tokens"}
 WHOLE: Final = ("stop", "tool_calls")  # reasons of a complete response; any other makes it incomplete
@@ -192,10 +191,9 @@ class OpenAIResponses(Dialect):
         if call is None:
             return []
         events = [*self._whole(call), *self._shut()]
-        output = part.output if isinstance(part.output, str) else write_json(part.output)
         status = "incomplete" if part.error else "completed"
         place = len(self._output)
-        added = self._add("fco", type="function_call_output", status=status, call_id=call.id, output=output)
+        added = self._add("fco", type="function_call_output", status=status, call_id=call.id, output=part.text)
         return [*events, added, self._done(place, status)]
 
     # -- the response and its items
