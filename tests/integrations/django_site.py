@@ -275,6 +275,8 @@ def checks() -> Any:
         {"ALLOW": "nowhere.at_all"},
         {"SECRET": "short"},
         {"LOG": "memory://"},
+        {"SERVER": "http://localhost:8001"},
+        {"SERVER": "http://localhost:8001", "SECRET": "s" * 32},
     ):
         with override_settings(NEWSWIRE=config):
             found.append([message.id for message in run_checks() if str(message.id).startswith("newswire.")])

@@ -106,6 +106,8 @@ def test_checks(project: tuple[Path, dict[str, Any]]) -> None:
         ["newswire.E001"],
         ["newswire.W001"],
         ["newswire.W002"],
+        ["newswire.W003"],
+        [],
     ]
 
 

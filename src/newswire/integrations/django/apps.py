@@ -35,6 +35,11 @@ def check_settings(app_configs: Any, **more: Any) -> list[CheckMessage]:
             StreamServer(found.server, secret=found.secret or "-")  # without one, tickets are signed with the log's
         except (ValueError, ImportError) as error:
             messages.append(Error(f"{NAME}['SERVER']: {error}", id="newswire.E003"))
+        else:
+            if found.secret is None:
+                what = f"{NAME} has a SERVER and no SECRET: a server without credentials refuses its readers' tickets"
+                hint = f"set {NAME}['SECRET'], or start the server with other credentials and silence this"
+                messages.append(Warning(what, hint=hint, id="newswire.W003"))
     if found.prefix is not None and (not found.prefix.startswith("/") or found.prefix.endswith("/")):
         messages.append(Error(f"{NAME}['PREFIX'] is a path such as '/live', not {found.prefix!r}", id="newswire.E004"))
     if found.secret is not None and len(found.secret.encode()) < _SHORT:

@@ -83,8 +83,9 @@ class Config:
             raise ImproperlyConfigured(
                 f"{NAME}['SERVER'] is not set: a view that is not async, and any view under WSGI, where an open stream "
                 "would hold a worker process or thread, sends readers there. Set it to where `newswire serve` on the "
-                "same log streams (manage.py newswire_serve), or serve the project by an ASGI server (uvicorn "
-                "project.asgi:application) and return `await stream(...)` in async views"
+                f"same log streams (manage.py newswire_serve), and {NAME}['SECRET'] to what signs the readers' "
+                "tickets; or serve the project by an ASGI server (uvicorn project.asgi:application) and return "
+                "`await stream(...)` in async views"
             )
         return StreamServer(self.server, secret=self.secret, hub=None if self.secret else hub())
 
