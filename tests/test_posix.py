@@ -36,6 +36,7 @@ ONLY_SOME = {
         "fchmod",
         "pread",
         "pwrite",
+        "eventfd",
     ),
     *("getuid", "SIGHUP", "AF_UNIX", "O_CLOEXEC", "add_signal_handler", "add_reader"),
 }

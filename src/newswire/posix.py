@@ -1,4 +1,5 @@
-"""What only some systems have, and what newswire does without it: file locks, hooks at a fork, handlers of signals.
+"""What only some systems have, and what newswire does without it: file locks, hooks at a fork, handlers of signals,
+news of a file.
 
 All other modules use what Windows (or, for a few things, macOS) lacks through this one, so that none of them asks which
 system it is on. `NEWSWIRE_POSIX=off` in the environment leaves all of it out on any system, and newswire does what it
@@ -11,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import importlib
+import math
 import os
 import signal
 import socket
@@ -93,6 +95,75 @@ def read_proc(path: str) -> str:
         raise OSError(errno.ENOENT, "only Linux has it", path)
     with open(path, encoding="utf-8", errors="replace") as file:
         return file.read()
+
+
+class WriteWatch:
+    """Waits for the next write to a file, of which Linux tells (inotify). Elsewhere files have to be looked at.
+
+    One thread waits; others may wake it.
+
+    Args:
+        poll: makes a `select.poll`.
+
+    Attributes:
+        descriptors: what it has open.
+
+    Raises:
+        OSError: the system has no such thing, or not one more.
+    """
+
+    def __init__(self, poll: Callable[[], Any]) -> None:
+        if not LINUX or not hasattr(os, "eventfd"):
+            raise OSError(errno.ENOSYS, "only Linux has it")
+        import ctypes
+
+        try:
+            library = ctypes.CDLL(None, use_errno=True)
+            begin, self._add = library.inotify_init1, library.inotify_add_watch
+        except AttributeError as error:
+            raise OSError(errno.ENOSYS, "the C library lacks it") from error
+        self._errno = ctypes.get_errno
+        self._writes: int = self._checked(begin(os.O_NONBLOCK | os.O_CLOEXEC))
+        try:
+            self._woken: int = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        except OSError:
+            os.close(self._writes)
+            raise
+        self.descriptors: tuple[int, ...] = (self._writes, self._woken)
+        self._poll = poll()
+        for descriptor in self.descriptors:
+            self._poll.register(descriptor, _POLLIN)
+
+    def begin(self, path: str) -> None:
+        """Watch a file, until the next write to it.
+
+        Raises:
+            OSError: it can't be watched.
+        """
+        self._checked(self._add(self._writes, os.fsencode(path), _IN_MODIFY | _IN_ONESHOT))
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long, or until there is a write or somebody calls `wake`. Returns whether there was a write."""
+        ready = {descriptor for descriptor, _ in self._poll.poll(math.ceil(seconds * 1000))}
+        for descriptor in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(descriptor, 4096)
+        return self._writes in ready
+
+    def wake(self) -> None:
+        """Let `wait` return, now or when it is called next."""
+        with contextlib.suppress(OSError):  # it was closed
+            os.eventfd_write(self._woken, 1)
+
+    def _checked(self, result: int) -> int:
+        if result < 0:
+            raise OSError(self._errno(), os.strerror(self._errno()))
+        return result
+
+
+_IN_MODIFY: Final = 0x00000002  # of <sys/inotify.h>
+_IN_ONESHOT: Final = 0x80000000
+_POLLIN: Final = 0x001
 
 
 @contextlib.contextmanager

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import logging
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import anyio
 import pytest
 
-from newswire import Event
-from newswire.errors import LogError
+from newswire import Event, posix
+from newswire.errors import Closed, LogError
 from newswire.log.sqlite import SqliteLog, reader
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
 from newswire.log.sqlite.reader import SqliteReader
@@ -95,6 +98,57 @@ def test_a_quiet_file_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     other.close()
     watch._disconnect()
     watch.file.leave()
+
+
+@pytest.mark.skipif(not posix.LINUX, reason="only Linux tells of writes")
+async def test_a_commit_wakes_a_reader_that_sleeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the next one, after it has slept again; and so do queries. Nothing else would wake it for ten minutes."""
+    monkeypatch.setattr(reader, "_CHECK_SECONDS", 600.0)
+    for name in ("_QUIET_SECONDS", "_SETTLE_SECONDS"):
+        monkeypatch.setattr(reader, name, 0.0)
+    path, batch = tmp_path / "log.db", [("news", Event("x"))]
+    async with opened(SqliteLog(path)) as log, opened(SqliteLog(path)) as other:
+        follower = log.follow()
+        watch = log.engine._reader
+        for number in range(1, 4):
+            waiting = asyncio.ensure_future(anext(follower))
+            with anyio.fail_after(PATIENCE):
+                while not watch._sleeping or watch._next_watch < time.monotonic() + 300:
+                    await anyio.sleep(0.001)
+                assert (await log.span()).latest == number - 1
+                await other.append(batch)
+                assert [entry.offset for entry in await waiting] == [number]
+        await follower.aclose()
+
+
+@pytest.mark.parametrize("trouble", ["silent", "refused"])
+async def test_where_writes_are_not_told(trouble: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader whose system refuses to tell, or does not keep its word, looks for what is new."""
+
+    def begin(self: posix.WriteWatch, path: str) -> None:
+        if trouble == "refused":
+            raise OSError(errno.ENOSPC, "too many watches")
+
+    monkeypatch.setattr(posix.WriteWatch, "begin", begin)
+    for name in ("_QUIET_SECONDS", "_SETTLE_SECONDS"):
+        monkeypatch.setattr(reader, name, 0.0)
+    path = tmp_path / "log.db"
+    found: list[int | LogError] = []
+    watch = SqliteReader(LogFile(path, synchronous="NORMAL", patience=1), found.append, own=lambda: -1)
+    watch.file.enter()
+    other = sqlite3.connect(path, isolation_level=None)
+    pauses: list[float] = []
+    for _ in range(4):
+        watch._next_check = 0.0
+        watch._watch()
+        pauses += [watch._pause(), watch._pause()]
+        other.execute("INSERT INTO newswire_events (channel, data, size, time) VALUES (1, '', 0, 0)")
+    other.close()
+    watch._over(Closed("over"))
+    watch._disconnect()
+    watch.file.leave()
+    assert found == [0, 1, 2, 3]
+    assert pauses[-4:] == [reader.WATCH_SECONDS] * 4
 
 
 @pytest.mark.slow

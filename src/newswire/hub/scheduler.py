@@ -109,11 +109,15 @@ class Deadlines:
         self._ticks: dict[int, dict[Call, None]] = {}  # what is due at each tick
         self._waiting: dict[Call, int] = {}  # at which tick each call is due
         self._now = _now()
-        self._timer = loop.call_later(_TICK, self._tick)
+        self._timer: asyncio.TimerHandle | None = None  # while something waits
+        self._closed = False
 
     def start(self, call: Call, seconds: float) -> None:
         """Call `call` after `seconds`. Changes nothing if it waits already."""
         if call not in self._waiting:
+            if self._timer is None and not self._closed:
+                self._now = _now()
+                self._timer = self._loop.call_later(_TICK, self._tick)
             tick = max(round((monotonic() + seconds) / _TICK), self._now + 1)
             self._waiting[call] = tick
             self._ticks.setdefault(tick, {})[call] = None
@@ -126,9 +130,15 @@ class Deadlines:
 
     def close(self) -> None:
         """Call nothing more."""
-        self._timer.cancel()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _tick(self) -> None:
+        if not self._waiting:  # a process with nothing to do sleeps
+            self._timer = None
+            self._ticks.clear()
+            return
         self._timer = self._loop.call_later(_TICK, self._tick)
         before, self._now = self._now, _now()
         for tick in range(before + 1, self._now + 1):

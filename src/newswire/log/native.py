@@ -46,6 +46,11 @@ def simple_queue() -> queue.SimpleQueue[Any]:
     return made
 
 
+def poll() -> Any:
+    """What waits for descriptors, without giving way to greenlets, where the system has `select.poll`."""
+    return _original("select", "poll")()
+
+
 class Thread:
     """A thread of the operating system, which does not keep the process alive: what `threading.Thread` is elsewhere.
 

@@ -136,8 +136,15 @@ def open_descriptor(path: str, flags: int = os.O_RDONLY) -> int:
         return descriptor
 
 
+def add_descriptor(descriptor: int) -> None:
+    """Have a descriptor closed in the children of this process; see `close_descriptor`."""
+    state = _here()
+    with state.lock:
+        state.descriptors.add(descriptor)
+
+
 def close_descriptor(descriptor: int) -> None:
-    """Close what `open_descriptor` has opened."""
+    """Close what `open_descriptor` has opened, or `add_descriptor` was given."""
     state = _here()
     with state.lock:
         state.descriptors.discard(descriptor)

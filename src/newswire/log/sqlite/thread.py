@@ -102,7 +102,7 @@ class DatabaseThread:
                     raise Closed("the log is closed")
                 if self._thread is None:
                     self._start()
-                self._queue.put(item)
+                self._enqueue(item)
         except NewswireError as error:
             self._refuse(item, error)
 
@@ -135,7 +135,10 @@ class DatabaseThread:
             if self._thread is None:
                 self._ended = True
             else:
-                self._queue.put(None)
+                self._enqueue(None)
+
+    def _enqueue(self, item: object) -> None:
+        self._queue.put(item)
 
     async def close(self) -> None:
         """Let the thread end, and wait until it has. What is put from now on is refused."""
