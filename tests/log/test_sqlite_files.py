@@ -17,7 +17,7 @@ import pytest
 from newswire import Event
 from newswire.errors import LogCorrupt, LogUnavailable
 from newswire.log.retention import Retention
-from newswire.log.sqlite import SqliteLog, file, retention
+from newswire.log.sqlite import SqliteLog, file, hold, retention
 from newswire.log.sqlite.file import WAL_CHECKPOINT, WAL_LIMIT, LogFile
 from newswire.testing.log_base import opened, publish, read_all
 
@@ -283,20 +283,29 @@ async def test_a_write_ahead_log_that_was_cut(
         assert events[:kept] == [*map(str, range(1, kept + 1))]
         assert sorted(events[kept:]) == ["b", "c"]
         assert not after.lives.lost(before.epoch, kept)
-    with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-async def test_a_write_ahead_log_that_sqlite_emptied(tmp_path: Path) -> None:
-    """Another program's checkpoint leaves it with nothing in it, and the log goes on."""
-    path = tmp_path / "log.db"
-    async with opened(SqliteLog(path)) as log:
-        await publish(log, "a", "1")
-        with closing(sqlite3.connect(path)) as other:
-            assert other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-        assert (tmp_path / "log.db-wal").stat().st_size == 0
-        assert [entry.data for entry in await read_all(log, "a")] == ["1"]
-        assert (await publish(log, "a", "2"))[0] == 2
+def test_a_log_that_opens_while_the_last_one_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The write-ahead log was cut: whoever opens the file next is alone, and begins another life."""
+    first, second = (LogFile(tmp_path / "log.db", synchronous="NORMAL", patience=1) for _ in range(2))
+    connections: list[sqlite3.Connection] = []
+
+    def open_second(seconds: float) -> None:
+        if not connections:
+            second.enter()
+            connections.append(second.connect())
+
+    first.enter()
+    connection = first.connect()
+    connection.execute("INSERT INTO newswire_channels (name) VALUES ('news')")
+    os.truncate(f"{first.path}-wal", os.stat(f"{first.path}-wal").st_size - 2000)
+    first.close(connection)
+    monkeypatch.setattr(hold.time, "sleep", open_second)  # the last that `leave` does
+    first.leave()
+    monkeypatch.undo()
+    assert second.epoch != first.epoch
+    second.close(connections[0])
+    second.leave()
 
 
 @pytest.mark.slow

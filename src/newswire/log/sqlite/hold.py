@@ -307,11 +307,11 @@ class Hold:
         self.wal_is_cut()
         with self.note.changing(self._patience):
             fork.close(self._connection)
+            fork.close_descriptor(self._descriptor)  # here: whoever opens the file next is alone, and has to know
         with suppress(OSError):  # a change that comes after this has another date
             left = os.stat(self._path).st_ctime_ns + _TICK_NANOSECONDS - time.time_ns()
             # Never longer than a tick: if the clock was set back, or is not the file system's, the date may be far off.
             time.sleep(min(max(left, 0), _TICK_NANOSECONDS) / 10**9)
-        fork.close_descriptor(self._descriptor)
 
     # -- whether it is the same file
 
