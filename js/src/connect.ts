@@ -163,10 +163,20 @@ export function connect<E extends object = AnyEvents>(
         }
       } finally {
         loops.delete(queue);
-        close();
       }
     }
-    return events();
+    const iterator = events();
+    // A generator puts off its end until its `next` is settled, and runs no `finally` before the first one. A reader that
+    // leaves a quiet stream, as a cancelled ReadableStream does, waits for no event.
+    for (const way of ["return", "throw"] as const) {
+      const leave = iterator[way].bind(iterator);
+      iterator[way] = (value?: any) => {
+        close(); // wakes a `next` that waits
+        loops.delete(queue);
+        return leave(value);
+      };
+    }
+    return iterator;
   }
 
   transport = choose(address, options as unknown as ConnectOptions, sink);

@@ -1,7 +1,7 @@
 // A class with the shape of the DOM's EventSource (WHATWG HTML 9.2.2), for libraries that want one.
 //
 // It differs where the standard gives up: after 5xx, 408, 425, 429 and a long silence it tries again. And it may send
-// what `connect` may send: `new EventSource(url, { withCredentials: true, headers, body, signal, … })`.
+// what `connect` may send: `new EventSource(url, { withCredentials: true, headers, body, … })`.
 
 import { fetchSource, type Transport } from "./source.ts";
 import type { ConnectOptions } from "./types.ts";

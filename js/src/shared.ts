@@ -19,7 +19,7 @@
 import type { Raw } from "./decoder.ts";
 import { lead, type Known, type Leader } from "./leader.ts";
 import { compare, failed, VERSION, type Message, type Stream, type Term } from "./messages.ts";
-import { absolute, fetchSource, now, type Sink, type Transport } from "./source.ts";
+import { checked, fetchSource, now, type Sink, type Transport } from "./source.ts";
 import type { ConnectOptions, Opened } from "./types.ts";
 
 const TICK = 200; // ms between two looks
@@ -39,7 +39,7 @@ export function matches(channel: string, names: readonly string[]): boolean {
 }
 
 export function source(url: string, options: ConnectOptions, sink: Sink): Transport {
-  const address = absolute(url);
+  const address = new URL(checked(url, options).url);
   const covered = () => wanted.every((one) => stream.channels.includes(one));
   const reads = address.href; // all that this tab reads, by itself
   const wanted = [...new Set(address.searchParams.getAll("channel"))];

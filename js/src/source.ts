@@ -10,7 +10,7 @@
 
 import { decoder, type Raw } from "./decoder.ts";
 import { SourceError } from "./errors.ts";
-import type { ConnectOptions, Opened } from "./types.ts";
+import type { ConnectOptions, HeaderFields, Opened } from "./types.ts";
 
 /** What a transport reports. */
 export interface Sink {
@@ -41,16 +41,19 @@ const SECOND = 1000;
 const HEALTHY = 10 * SECOND; // a stream that was open for so long clears the count of failures
 const SHORTEST = 100; // between the beginnings of two attempts: `retry: 0` makes no loop
 const BODY = 1024; // characters of an error's body that are kept
+const LONGEST_ID = 4096; // bytes; servers take 8 KB for all fields, and refuse a longer request for good
 const LONGEST = 2 ** 31 - 1; // ms that a timer can wait; a longer one would be due at once
 
 export function fetchSource(url: string, options: ConnectOptions, sink: Sink): Transport {
-  const { retry: base = SECOND, first = SECOND, cap = 30 * SECOND, longest = 3600 * SECOND } = options.backoff ?? {};
-  const method = options.method ?? (options.body == null ? "GET" : "POST");
-  const posts = !/^(GET|HEAD)$/i.test(method);
+  const { retry: base = SECOND, first: step = SECOND, cap = 30 * SECOND, longest = 3600 * SECOND } = options.backoff ?? {};
+  const { method, url: first } = checked(url, options); // now: the page's own address may change
+  const own = new URL(first);
+  const json = / (Object|Array|Number|Boolean)]/.test({}.toString.call(options.body));
+  const body = (json ? JSON.stringify(options.body) : options.body) as BodyInit | undefined; // now: what it can't say throws
+  const posts = !/^(GET|HEAD)$/.test(method);
   const once = options.reconnect === false;
   const repeatable = options.idempotent ?? !posts;
-  const own = absolute(url); // now: the page's own address may change
-  let at = own.href; // where a POST was answered, after redirects
+  let at = first; // where a POST was answered, after redirects
   let id = options.lastEventId ?? "";
   let resumeUrl = "";
   let retry: number | undefined;
@@ -137,7 +140,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
   const floor = () => Math.min(retry ?? base, longest);
 
   function delay(): number {
-    return floor() + Math.random() * Math.min(cap, Math.max(floor(), failures && first * 2 ** (failures - 1)));
+    return floor() + Math.random() * Math.min(cap, Math.max(floor(), failures && step * 2 ** (failures - 1)));
   }
 
   // -- one attempt
@@ -159,30 +162,24 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
     const onward = goesOn();
     const target = new URL(onward ? resumeUrl || at : own);
     const foreign = target.origin !== own.origin;
-    const headers = new Headers({ accept: "text/event-stream" });
     // A server must not make us send its reader's credentials elsewhere.
-    const pairs = given instanceof Headers ? [...given] : Object.entries(given ?? {});
-    for (const [name, value] of foreign ? [] : pairs) if (value != null) headers.set(name, value);
+    const headers = headersOf(foreign ? {} : given);
     fields = JSON.stringify([...headers]);
     if (fields === refused?.[0]) throw refused[1];
-    let body = options.body as BodyInit | undefined;
-    if (onward) {
-      body = undefined;
-      headers.delete("content-type");
-    } else if (/ (Object|Array|Number|Boolean)]/.test({}.toString.call(body))) {
-      body = JSON.stringify(body);
-      if (!headers.has("content-type")) headers.set("content-type", "application/json");
-    }
+    if (onward) headers.delete("content-type");
+    else if (json && !headers.has("content-type")) headers.set("content-type", "application/json");
     if (id) {
+      const bytes = new TextEncoder().encode(id);
       // "encoded as UTF-8": fetch takes bytes in the disguise of characters
-      headers.set("last-event-id", String.fromCharCode(...new TextEncoder().encode(id)));
+      if (bytes.length <= LONGEST_ID) headers.set("last-event-id", String.fromCharCode(...bytes));
+      else console.warn(`newswire: ${url}: the last event ID is too long for a header`);
       if (options.cursorParam) target.searchParams.set(options.cursorParam, id);
     }
     sent = true;
     return (options.fetch ?? fetch)(target, {
       method: onward ? "GET" : method,
       headers,
-      body,
+      body: onward ? undefined : body,
       cache: "no-store",
       credentials: foreign ? "omit" : (options.credentials ?? "same-origin"),
       signal,
@@ -260,7 +257,8 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
       if (post) at = answer.url || at;
       const place = post && answer.ok && (headers.get("content-location") || headers.get("location"));
       if (place) sink.resumable?.((resumeUrl = new URL(place, answer.url || own).href));
-      const stream = /^\s*text\/event-stream\s*(;|$)/i.test(headers.get("content-type") ?? "");
+      const kind = headers.get("content-type") ?? "none";
+      const stream = /^text\/event-stream\s*(;|$)/i.test(kind);
       if (stream && (status === 200 || (status === 201 && post))) {
         opened = now();
         refused = undefined;
@@ -277,10 +275,7 @@ export function fetchSource(url: string, options: ConnectOptions, sink: Sink): T
         return [null, 0, true]; // the POST has started something that is read elsewhere
       }
       const body = await start(answer);
-      if (answer.ok) {
-        const kind = headers.get("content-type");
-        throw new SourceError("content-type", `${url} answered ${kind}, no event stream`, answer, body);
-      }
+      if (answer.ok && !stream) throw new SourceError("content-type", `${url} answered ${kind}, no event stream`, answer, body);
       const error = new SourceError("status", `${url} answered ${status}`, answer, body);
       if (status === 401 && typeof options.headers === "function" && !refused) {
         // The next token is asked for at once. Nothing was done, so a POST may go out again.
@@ -362,6 +357,20 @@ export function now(): number {
 /** An address as the page means it. Throws a TypeError if it is none. */
 export const absolute = (url: string) => new URL(url, globalThis.document?.baseURI ?? globalThis.location?.href);
 
+function headersOf(given?: HeaderFields): Headers {
+  const headers = new Headers({ accept: "text/event-stream" });
+  const pairs = given instanceof Headers ? given : Object.entries(given ?? {});
+  for (const [name, value] of pairs) value != null && headers.set(name, value);
+  return headers;
+}
+
+/** A request like those of the attempts. Throws a TypeError at what no request can carry, as each of them would. */
+export function checked(url: string, options: ConnectOptions): Request {
+  const body = options.body == null ? undefined : ""; // only whether there is one: a stream can be read but once
+  const headers = headersOf(options.headers as HeaderFields); // none of a function, which has no entries
+  return new Request(absolute(url), { method: options.method ?? (body == null ? "GET" : "POST"), headers, body });
+}
+
 /** The first characters of an answer's body, as far as they come. */
 async function start(answer: Response): Promise<string> {
   const reader = answer.body?.getReader();
@@ -380,8 +389,8 @@ async function start(answer: Response): Promise<string> {
 
 /** The milliseconds that a `Retry-After` asks for: a number of seconds, or a date by the server's own clock. */
 function retryAfter(headers: Headers): number | null {
-  const value = headers.get("retry-after")?.trim() ?? "";
+  const value = headers.get("retry-after") ?? "";
   if (/^\d+$/.test(value)) return +value * SECOND;
   const wait = Date.parse(value) - (Date.parse(headers.get("date") ?? "") || Date.now());
-  return Number.isNaN(wait) ? null : Math.max(0, wait);
+  return isNaN(wait) ? null : Math.max(0, wait);
 }

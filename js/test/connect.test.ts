@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import { once } from "node:events";
 import { after, test } from "node:test";
-import { connect, SourceError, type ConnectOptions, type Presence } from "../src/index.ts";
+import { connect, SourceError, type Connection, type ConnectOptions, type Presence } from "../src/index.ts";
 
 type Answer = (answer: ServerResponse, request: IncomingMessage, body: string) => void;
 
@@ -349,6 +349,60 @@ test("a loop gets every event, throws what ends it, and closes the connection wh
   const source = connect(endless.url);
   for await (const event of source) if (event.data === 1) break;
   assert.equal(source.state, "closed");
+});
+
+test("a loop that is left ends at once, whatever waits for it", async () => {
+  const leave = [
+    async (source: Connection) => void source[Symbol.asyncIterator]().return!(), // before its first event
+    async (source: Connection) => {
+      const loop = source[Symbol.asyncIterator]();
+      const waiting = loop.next();
+      await loop.return!();
+      assert.equal((await waiting).done, true);
+    },
+    async (source: Connection) => {
+      const loop = source[Symbol.asyncIterator]();
+      void loop.next();
+      await assert.rejects(loop.throw!(new Error("no more")), /no more/);
+    },
+    async (source: Connection) => {
+      const reader = ReadableStream.from(source).getReader();
+      void reader.read();
+      await reader.cancel();
+    },
+  ];
+  for (const one of leave) {
+    const source = connect("http://localhost/", { fetch: () => new Promise(() => {}) }); // nothing ever comes
+    await one(source);
+    assert.equal(source.state, "closed");
+  }
+});
+
+test("what no request can carry throws at once", () => {
+  const circle: { own?: unknown } = {};
+  circle.own = circle;
+  const bad: ConnectOptions[] = [
+    { headers: { "x-name": "a\nb" } },
+    { headers: { "x-name": "Łódź" } },
+    { headers: { "x name": "a" } },
+    { method: "GET", body: {} },
+    { method: "G T" },
+    { body: circle },
+  ];
+  for (const options of bad) assert.throws(() => connect("http://localhost/", options), TypeError);
+  assert.throws(() => connect("http://user:password@localhost/"), TypeError); // as `fetch`
+});
+
+test("an id that is too long for a header is not sent", async () => {
+  const ids = ["x".repeat(4096), "x".repeat(4097), "x".repeat(300_000)];
+  const { url, requests } = await serve(...ids.map((id) => stream(`id: ${id}\ndata: 1\n\n`)), open());
+  await reading(url, {}, () => requests.length === 4);
+  assert.deepEqual(requests.map((one) => one.headers["last-event-id"]?.length), [undefined, 4096, undefined, undefined]);
+});
+
+test("a success that is no stream's is told by its status", async () => {
+  const { url } = await serve(status(206, { "content-type": "text/event-stream" }));
+  await assert.rejects(connect(url).closed, { code: "status", status: 206 });
 });
 
 test("a loop that is slow makes the server wait", async () => {

@@ -41,10 +41,10 @@ def test_the_served_file_is_fresh() -> None:
 
 
 def test_the_core_is_small() -> None:
-    """`connect`, with resume, back-off and watchdog, weighs at most 4.4 KB with gzip."""
+    """`connect`, with resume, back-off and watchdog, weighs at most 4.5 KB with gzip."""
     sizes: list[dict[str, Any]] = json.loads(run("js/sizes.mjs", "--json"))
     core = next(one for one in sizes if one["name"].startswith("core"))
-    assert round(core["gzip"] / 1024, 1) <= 4.4, sizes
+    assert round(core["gzip"] / 1024, 1) <= 4.5, sizes
 
 
 @pytest.fixture(scope="module")
