@@ -27,7 +27,8 @@ sys.dont_write_bytecode = False
 # Each client of httpx2 reads the system's certificates, which takes longer than most tests. Here they read them once.
 httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)
 
-pytest.register_assert_rewrite("tests.runs.suite")  # before its import: a failed assertion then says what it saw
+# Before their imports: a failed assertion then says what it saw.
+pytest.register_assert_rewrite("tests.runs.suite", "tests.log.many_channels")
 
 from tests.fixtures.engines import Nats, Postgres, Server, Valkey  # noqa: E402
 from tests.fixtures.llm import LLM, is_installed  # noqa: E402

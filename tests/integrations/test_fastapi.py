@@ -14,6 +14,7 @@ from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from fastapi.exceptions import ResponseValidationError
 from fastapi.testclient import TestClient
 from pydantic import BaseModel, ValidationError
+from tests.fixtures.asgi_request import first_events
 
 import newswire
 from newswire import Decoder, Hub, last_event_id
@@ -329,17 +330,6 @@ def hub_app(hub: Hub[Any]) -> FastAPI:
     return app
 
 
-async def read(answer: Any, count: int) -> list[Any]:
-    """The first events of a stream."""
-    decoder, found = Decoder(), []
-    async with asyncio.timeout(PATIENCE):
-        async for chunk in answer.aiter_raw():
-            found += decoder.feed(chunk)
-            if len(found) >= count:
-                break
-    return found
-
-
 @pytest.mark.slow
 async def test_a_subscription_in_a_route_that_yields() -> None:
     """With ids, so that it resumes; and nothing stays when the client leaves."""
@@ -348,11 +338,11 @@ async def test_a_subscription_in_a_route_that_yields() -> None:
         first = await hub.publish("news", {"n": 1}, event="tick")
         await hub.publish("news", "two")
         async with client.stream("GET", "/events") as answer:
-            found = await read(answer, 2)
+            found = await first_events(answer, 2)
             assert [(event.event, event.data) for event in found] == [("tick", '{"n":1}'), ("message", "two")]
             assert found[0].id == first
         async with client.stream("GET", "/events", headers={"Last-Event-ID": first}) as answer:
-            assert [event.data for event in await read(answer, 1)] == ["two"]
+            assert [event.data for event in await first_events(answer, 1)] == ["two"]
         async with asyncio.timeout(PATIENCE):
             while hub.subscribers("news"):
                 await asyncio.sleep(0.01)

@@ -13,8 +13,9 @@ from litestar import Litestar
 from litestar.channels import ChannelsPlugin
 from litestar.connection import ASGIConnection
 from litestar.exceptions import NotAuthorizedException
+from tests.fixtures.asgi_request import first_events
 
-from newswire import Decoder, Hub, HubOptions, Retention
+from newswire import Hub, HubOptions, Retention
 from newswire.errors import InvalidChannel
 from newswire.integrations.litestar import HubChannels
 from newswire.testing import asgi_client
@@ -97,21 +98,11 @@ async def test_streams_of_the_same_channels() -> None:
             assert (await client.get("/live/secret")).status_code == 401
             async with client.stream("GET", "/live/news") as answer:
                 await plugin.wait_published({"n": 1}, "news")
-                event = await first(answer)
+                [event, *_] = await first_events(answer)
                 assert event.data == '{"n":1}'
             await plugin.wait_published({"n": 2}, "news")
             async with client.stream("GET", "/live/news", headers={"Last-Event-ID": event.id}) as answer:
-                assert (await first(answer)).data == '{"n":2}'
-
-
-async def first(answer: Any) -> Any:
-    """The first event of a stream."""
-    decoder = Decoder()
-    async with asyncio.timeout(PATIENCE):
-        async for chunk in answer.aiter_raw():
-            if found := decoder.feed(chunk):
-                return found[0]
-    raise AssertionError("the stream has ended")
+                assert (await first_events(answer))[0].data == '{"n":2}'
 
 
 async def test_what_cannot_be_published(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import asyncpg
 import pytest
 from tests.fixtures.engines import Postgres
+from tests.log.many_channels import ManyChannels
 from tests.log.redis_reader import Reader
 
 from newswire import open_log
 from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels, Pattern
-from newswire.log.engine import PAGE_BYTES, Condition
+from newswire.log.engine import Condition
 from newswire.log.log import Log
 from newswire.log.postgres.engine import PostgresEngine, PostgresLog
 from newswire.log.retention import Retention
@@ -30,6 +31,10 @@ async def log(postgres: Postgres) -> AsyncIterator[Log]:
     retention = {"all.>": Retention(), ">": Retention(max_bytes=10)}
     async with opened(PostgresLog(postgres.url, namespace=secrets.token_hex(8), retention=retention)) as log:
         yield log
+
+
+class TestManyChannels(ManyChannels):
+    """See there."""
 
 
 async def test_pages_of_many_channels(log: Log) -> None:
@@ -70,17 +75,6 @@ async def test_no_types_are_asked_for(postgres: Postgres, monkeypatch: pytest.Mo
     assert not asked
 
 
-async def test_pages_of_large_events_by_pattern(log: Log) -> None:
-    """A page by a pattern ends early too, among events of other channels of any size."""
-    large = "x" * (PAGE_BYTES // 3)
-    for number in range(8):
-        await log.append([("all.a", Event(f"{number} {large}")), ("all.b.c", Event(large)), ("all.b.d", Event("s"))])
-    page = await log.read(Channels([Pattern("all.*")]), 0, 100)
-    assert len(page.entries) == 2
-    assert [entry.data[0] for entry in await read_all(log, "all.*")] == list("01234567")
-    assert len(await read_all(log, "all.b.d")) == 8
-
-
 async def test_a_quiet_pattern_in_a_long_log(log: Log) -> None:
     """A page looks at a bounded part of the log, and says how far it came."""
     for _ in range(6):
@@ -101,38 +95,6 @@ async def test_patterns_take_names_literally(log: Log, name: str) -> None:
     for other in ("all.aab.1", "all.x.1", "all.7.1"):
         await publish(log, other, "other")
     assert [entry.data for entry in await read_all(log, f"{name}.*")] == ["mine"]
-
-
-async def test_forgotten_channels(log: Log) -> None:
-    """The names of channels without events are forgotten beyond a number; their readers can't be sure any more."""
-    engine = log.engine
-    assert isinstance(engine, PostgresEngine)
-    keeper = engine._retention
-    for number in range(30):
-        await publish(log, f"user.{number}", "more than it keeps")
-    [there] = await publish(log, "user.there", "small")
-    await log.trim()
-    await publish(log, "order.1.x", "more than it keeps")
-    await log.trim()
-    assert await keeper.forget(10) == 21
-    assert await keeper.forget(10) == 0
-
-    async def missing(*channels: str) -> tuple[int, int]:
-        page = await log.read(Channels(channels), 0, 1)
-        return page.lost, page.doubt
-
-    assert await missing("user.25") == (26, 0)  # it is known still
-    assert await missing("user.3") == (0, 21)  # forgotten
-    assert await missing("user.new") == (0, 21)  # as well, for all that is known
-    assert await missing("user.there") == (0, 0)  # was there when it happened
-    assert await missing("order.2.x", "else") == (0, 0)  # others
-    assert await missing(Pattern("user.*")) == (30, 0)
-    assert await missing(Pattern("order.>")) == (32, 0)
-    assert await missing(Pattern("*.3")) == (0, 21)
-    await publish(log, "user.3", "again")
-    assert await missing("user.3") == (0, 21)
-    assert there == 31
-    assert await log.drop({"user.3": 99}) == 1
 
 
 async def test_old_rows_are_cleaned_up(postgres: Postgres, log: Log) -> None:

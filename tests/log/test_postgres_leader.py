@@ -19,12 +19,13 @@ import asyncpg
 import psycopg
 import pytest
 from tests.fixtures.engines import Postgres
+from tests.log.many_channels import retention_by_itself
 from tests.log.redis_reader import PATIENCE, Reader
 
 from newswire.log.postgres import leader as leader_module
 from newswire.log.postgres.engine import PostgresEngine, PostgresLog
 from newswire.log.retention import Retention
-from newswire.testing.log_base import opened, publish, read_all
+from newswire.testing.log_base import opened, read_all
 
 pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
@@ -194,28 +195,7 @@ async def test_a_session_that_stops_in_the_middle_of_a_statement_is_ended(
 
 
 async def test_retention_by_itself(postgres: Postgres) -> None:
-    """The leader removes what is over, after followers had a second to see it; if it ends, another process does."""
+    """See `retention_by_itself`."""
     namespace = secrets.token_hex(8)
     retention = {"age": Retention(max_age=0.5), "count": Retention(max_events=2)}
-
-    def make() -> PostgresLog:
-        return PostgresLog(postgres.url, namespace=namespace, retention=retention)
-
-    async def emptied(log: PostgresLog) -> None:
-        async with asyncio.timeout(PATIENCE):
-            while len(await read_all(log, "age", "count")) > 2:
-                await asyncio.sleep(0.05)
-
-    async with opened(make()) as log:
-        assert isinstance(log, PostgresLog)
-        async with opened(make()) as other:
-            assert isinstance(other, PostgresLog)
-            await publish(other, "age", *"123")
-            await publish(other, "count", *"45678")
-            assert len(await read_all(log, "age", "count")) == 8
-            await emptied(other)
-            assert [entry.data for entry in await read_all(log, ">")] == ["7", "8"]
-        await publish(log, "age", "9")
-        await publish(log, "count", "10")
-        await emptied(log)
-        assert [entry.data for entry in await read_all(log, ">")] == ["8", "10"]
+    await retention_by_itself(lambda: PostgresLog(postgres.url, namespace=namespace, retention=retention))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 from collections.abc import AsyncIterator
 
 import pytest
 from tests.fixtures.engines import Valkey
+from tests.log.many_channels import ManyChannels, retention_by_itself
 
-from newswire.log.channels import Channels, Pattern
-from newswire.log.engine import PAGE_BYTES
 from newswire.log.log import Log
 from newswire.log.redis.engine import RedisEngine, RedisLog
 from newswire.log.retention import Retention
@@ -32,6 +30,10 @@ async def log(valkey: Valkey) -> AsyncIterator[Log]:
         yield log
 
 
+class TestManyChannels(ManyChannels):
+    """See there."""
+
+
 @pytest.mark.slow
 async def test_pages_of_many_channels(log: Log) -> None:
     """More channels than one script looks at are read in the order of the log, page by page."""
@@ -44,17 +46,6 @@ async def test_pages_of_many_channels(log: Log) -> None:
         assert [entry.data for entry in await read_all(log, *wanted, limit=limit)] == expected
 
 
-async def test_pages_of_large_events_by_pattern(log: Log) -> None:
-    """A page by a pattern ends early too, among events of other channels of any size."""
-    large = "x" * (PAGE_BYTES // 3)
-    for number in range(8):
-        await log.append([("all.a", Event(f"{number} {large}")), ("all.b.c", Event(large)), ("all.b.d", Event("s"))])
-    page = await log.read(Channels([Pattern("all.*")]), 0, 100)
-    assert len(page.entries) == 2
-    assert [entry.data[0] for entry in await read_all(log, "all.*")] == list("01234567")
-    assert len(await read_all(log, "all.b.d")) == 8
-
-
 @pytest.mark.parametrize("name", ["all.a%b", "all.a-b", "all.(a)", "all.[x]", "all.ü^$", "all.a+?", "all.%a"])
 async def test_patterns_take_names_literally(log: Log, name: str) -> None:
     """What means something in the language of the server's scripts means nothing in a channel's name."""
@@ -64,64 +55,12 @@ async def test_patterns_take_names_literally(log: Log, name: str) -> None:
     assert [entry.data for entry in await read_all(log, f"{name}.*")] == ["mine"]
 
 
-async def test_forgotten_channels(log: Log) -> None:
-    """The names of channels without events are forgotten beyond a number; their readers can't be sure any more."""
-    engine = log.engine
-    assert isinstance(engine, RedisEngine)
-    keeper = engine._retention
-    for number in range(30):
-        await publish(log, f"user.{number}", "more than it keeps")
-    [there] = await publish(log, "user.there", "small")
-    await log.trim()
-    await publish(log, "order.1.x", "more than it keeps")
-    await log.trim()
-    assert await keeper.forget(10) == 21
-    assert await keeper.forget(10) == 0
-
-    async def missing(*channels: str) -> tuple[int, int]:
-        page = await log.read(Channels(channels), 0, 1)
-        return page.lost, page.doubt
-
-    assert await missing("user.25") == (26, 0)  # it is known still
-    assert await missing("user.3") == (0, 21)  # forgotten
-    assert await missing("user.new") == (0, 21)  # as well, for all that is known
-    assert await missing("user.there") == (0, 0)  # was there when it happened
-    assert await missing("order.2.x", "else") == (0, 0)  # others
-    assert await missing(Pattern("user.*")) == (30, 0)
-    assert await missing(Pattern("order.>")) == (32, 0)
-    assert await missing(Pattern("*.3")) == (0, 21)
-    await publish(log, "user.3", "again")
-    assert await missing("user.3") == (0, 21)
-    assert there == 31
-    assert await log.drop({"user.3": 99}) == 1
-
-
 @pytest.mark.slow
 async def test_retention_by_itself(valkey: Valkey) -> None:
-    """One of the processes that share a log removes what is over, after followers had a second to see it; if it ends,
-    another does."""
+    """See `retention_by_itself`."""
     namespace = f"retention.{os.getpid()}"
     retention = {"age": Retention(max_age=0.5), "count": Retention(max_events=2)}
-
-    def make() -> Log:
-        return RedisLog(valkey.url, namespace=namespace, retention=retention)
-
-    async def emptied(log: Log) -> None:
-        async with asyncio.timeout(30):
-            while len(await read_all(log, "age", "count")) > 2:
-                await asyncio.sleep(0.05)
-
-    async with opened(make()) as log:
-        async with opened(make()) as other:
-            await publish(other, "age", *"123")
-            await publish(other, "count", *"45678")
-            assert len(await read_all(log, "age", "count")) == 8
-            await emptied(other)
-            assert [entry.data for entry in await read_all(log, ">")] == ["7", "8"]
-        await publish(log, "age", "9")
-        await publish(log, "count", "10")
-        await emptied(log)
-        assert [entry.data for entry in await read_all(log, ">")] == ["8", "10"]
+    await retention_by_itself(lambda: RedisLog(valkey.url, namespace=namespace, retention=retention))
 
 
 async def test_retention_by_a_clock_that_goes_back(valkey: Valkey) -> None:

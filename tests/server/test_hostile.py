@@ -20,20 +20,6 @@ from newswire.server.settings import Settings
 LINES = b"GET /channels/a HTTP/1.1\r\nHost: localhost\r\n"
 
 
-def talk(server: Serve, *parts: bytes) -> bytes:
-    """Send raw bytes, and read until the server closes or has answered."""
-    with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
-        answer = b""
-        try:
-            for part in parts:
-                connection.sendall(part)
-            while b"\r\n\r\n" not in answer and (data := connection.recv(65536)):
-                answer += data
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # it was closed in the middle of what we said
-        return answer
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND"])
 @pytest.mark.parametrize("path", ["/channels/a", "/stream?channel=a", "/channels/a/events", "/", "/metrics"])
@@ -54,7 +40,7 @@ def test_methods_that_mean_nothing(server: Serve, method: str, path: str) -> Non
 def test_paths_that_lead_nowhere(server: Serve, path: str) -> None:
     """No file but the console's own, no redirect, a problem that says where streams are."""
     request = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
-    answer = talk(server, request)
+    answer = server.talk(request)
     assert answer.startswith((b"HTTP/1.1 404", b"HTTP/1.1 400"))
     assert b"application/problem+json" in answer
 
@@ -99,10 +85,10 @@ def test_a_head_without_end_is_refused(server: Serve) -> None:
     """In size: past 64 KiB it is a 431, however it is cut into fields, and the connection is gone."""
     part = b"a" * 60_000
     for parts in ([b"X: ", *[part] * 80], [b"X: " + part + b"\r\n"] * 80):
-        answer = talk(server, LINES, *parts)
+        answer = server.talk(LINES, *parts)
         # The answer is lost where the kernel resets the connection, because we were still talking.
         assert answer == b"" or answer.startswith(b"HTTP/1.1 431")
-    assert talk(server, b"GET /", *[part] * 80)[:12] in (b"", b"HTTP/1.1 431", b"HTTP/1.1 400")
+    assert server.talk(b"GET /", *[part] * 80)[:12] in (b"", b"HTTP/1.1 431", b"HTTP/1.1 400")
     assert server.publish("a", "the server goes on")
 
 
@@ -152,7 +138,7 @@ def test_many_bad_requests_leave_the_server_whole(server: Serve) -> None:
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
             b"GET / HTTP/9.9\r\n\r\n",
         ):
-            talk(server, garbage)
+            server.talk(garbage)
         for _ in range(50):
             with socket.create_connection(("127.0.0.1", server.port), 30) as connection:
                 connection.sendall(LINES[: len(LINES) // 2])

@@ -12,10 +12,11 @@ from litestar import Litestar, asgi
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from tests.fixtures.asgi_request import first_events
 from tests.fixtures.in_thread import uvicorn_in_thread
 
 import newswire
-from newswire import Decoder, Hub
+from newswire import Hub
 from newswire.server import Denied, Settings, create_app
 from newswire.testing import asgi_client
 
@@ -69,17 +70,6 @@ def framework(request: pytest.FixtureRequest) -> Framework:
     return request.param  # type: ignore[no-any-return]
 
 
-async def events(answer: Any, count: int) -> list[Any]:
-    """The first events of a stream."""
-    decoder, found = Decoder(), []
-    async with asyncio.timeout(PATIENCE):
-        async for chunk in answer.aiter_raw():
-            found += decoder.feed(chunk)
-            if len(found) >= count:
-                break
-    return found
-
-
 async def test_all_routes_are_below_the_prefix(framework: Framework) -> None:
     """Publish, stream and resume, history, the script, the console with its files, health."""
     hub = Hub("memory://")
@@ -88,10 +78,10 @@ async def test_all_routes_are_below_the_prefix(framework: Framework) -> None:
         await client.post("/live/channels/news", content="two")
         async with client.stream("GET", "/live/channels/news", headers={"Last-Event-ID": first}) as answer:
             assert answer.status_code == 200
-            [event] = await events(answer, 1)
+            [event] = await first_events(answer, 1)
             assert event.data == "two"
         async with client.stream("GET", "/live/stream?channel=news&from=earliest") as answer:
-            assert [event.data for event in await events(answer, 2)] == ["one", "two"]
+            assert [event.data for event in await first_events(answer, 2)] == ["one", "two"]
         assert len((await client.get("/live/channels/news/events")).json()["events"]) == 2
         assert "EventSource" in (await client.get("/live/newswire.js")).text
         assert (await client.get("/live/health/ready")).json()["status"] == "ready"

@@ -30,20 +30,6 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
         yield server
 
 
-def talk(server: Serve, *parts: bytes, seconds: float = 30) -> bytes:
-    """Send raw bytes, and read until the server has answered a head, or closes."""
-    with socket.create_connection(("127.0.0.1", server.port), seconds) as connection:
-        answer = b""
-        try:
-            for part in parts:
-                connection.sendall(part)
-            while b"\r\n\r\n" not in answer and (data := connection.recv(65536)):
-                answer += data
-        except (BrokenPipeError, ConnectionResetError):
-            pass
-        return answer
-
-
 def head(method: str, target: str, *lines: str, **headers: str) -> bytes:
     """The head of a request, to the letter."""
     named = [f"{name}: {value}" for name, value in headers.items()]
@@ -160,8 +146,8 @@ def test_raw_heads(guarded: Serve) -> None:
         "Content-Length: -1",
         "Content-Length: 5\r\nTransfer-Encoding: chunked",
     ):
-        answer = talk(
-            guarded, head("POST", "/channels/ada.smuggled", line, Authorization=token), b"GET / HTTP/1.1\r\n\r\n"
+        answer = guarded.talk(
+            head("POST", "/channels/ada.smuggled", line, Authorization=token), b"GET / HTTP/1.1\r\n\r\n"
         )
         assert answer == b"" or answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 408")), line
     events = CLIENT.get(f"{guarded.url}/channels/ada.smuggled/events", headers=ADA).json()["events"]
@@ -188,11 +174,11 @@ def test_oversize_everything(guarded: Serve) -> None:
     ]
     for answer, status, code in answers:
         assert (answer.status_code, answer.json()["code"]) == (status, code), answer.request.url
-    target = talk(guarded, head("GET", "/channels/ada.1?" + "x" * 66_000, Authorization=ADA["authorization"]))
+    target = guarded.talk(head("GET", "/channels/ada.1?" + "x" * 66_000, Authorization=ADA["authorization"]))
     assert target[:12] in (b"HTTP/1.1 414", b"HTTP/1.1 431", b"")
-    assert talk(guarded, head("GET", "/channels/ada.1", X="x" * 70_000))[:12] in (b"HTTP/1.1 431", b"")
+    assert guarded.talk(head("GET", "/channels/ada.1", X="x" * 70_000))[:12] in (b"HTTP/1.1 431", b"")
     many = [f"X-{number}: 1" for number in range(300)]
-    assert talk(guarded, head("GET", "/channels/ada.1", *many))[:12] in (b"HTTP/1.1 431", b"")
+    assert guarded.talk(head("GET", "/channels/ada.1", *many))[:12] in (b"HTTP/1.1 431", b"")
 
 
 def test_slowloris_on_publishing(guarded: Serve) -> None:
