@@ -123,6 +123,40 @@ async def test_a_session_that_raises_for_a_status() -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["httpx", "httpx2"])
+async def test_a_client_with_a_hook_that_raises_for_a_status(name: str) -> None:
+    """As without the hook: a redirect is followed, a 503 is followed by another attempt, and a 404 is a `BadStatus`."""
+
+    async def check(response: Any) -> None:
+        response.raise_for_status()
+
+    steps = iter([(307, b""), (503, b"no"), (200, A), (404, b"none")] * 2)
+
+    def answer(request: Any) -> Any:
+        status, body = next(steps)
+        headers = {"content-type": "text/event-stream", "location": "/"}
+        return module.Response(status, headers=headers, content=body, request=request)
+
+    module: Any = {"httpx": httpx, "httpx2": httpx2}[name]
+    transport = module.MockTransport(answer)
+    async with (
+        async_client(name, transport=transport, event_hooks={"response": [check]}) as client,
+        AsyncEventSource("http://test/", client=client, options=fast()) as source,
+    ):
+        assert (await anext(source)).data == "a"
+        with pytest.raises(BadStatus):
+            await anext(source)
+    hooks = {"response": [lambda response: response.raise_for_status()]}
+    with (
+        module.Client(transport=transport, event_hooks=hooks) as client,
+        EventSource("http://test/", client=client, options=fast()) as source,
+    ):
+        assert next(source).data == "a"
+        with pytest.raises(BadStatus):
+            next(source)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["httpx", "httpx2"])
 async def test_clients_parameters(name: str) -> None:
     """What a client adds to each query takes nothing out of it, and stays with its origin."""
     key = {"api_key": "secret", "a": "not this"}

@@ -194,6 +194,8 @@ class HttpxTransport:
         built.extensions = {**built.extensions, "timeout": clocks, "trace": self._trace}
         try:
             response = self._client.send(built, **sending)
+        except self.httpx.HTTPStatusError as error:
+            response = error.response  # a hook of the user's client raised it; the protocol decides what a status means
         except self.httpx.TransportError as error:
             self.release()
             if _refused(self.httpx, error):
@@ -302,6 +304,8 @@ class AsyncHttpxTransport:
         built.extensions = {**built.extensions, "timeout": clocks}
         try:
             response = await self._client.send(built, **sending)
+        except self._httpx.HTTPStatusError as error:
+            response = error.response  # as in the twin
         except self._httpx.TransportError as error:
             if _refused(self._httpx, error):
                 raise
