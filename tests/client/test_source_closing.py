@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx2
 import pytest
@@ -381,3 +384,34 @@ async def test_a_hook_that_raises_loses_nothing() -> None:
             with pytest.raises(Interrupted):
                 await anext(source)
             assert [event.data async for event in source] == ["a", "b"]
+
+
+@pytest.mark.parametrize("kind", [EventSource, AsyncEventSource])
+def test_a_source_that_was_never_made(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers without their name are a TypeError, and nothing else is reported."""
+    seen: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with pytest.raises(TypeError):
+        kind("http://localhost/", {})
+    assert not seen
+
+
+@pytest.mark.parametrize("kind", [EventSource, AsyncEventSource])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_source_is_not_copied(kind: Any, copied: Any) -> None:
+    """What would copy it, or send it to another process, says what to do."""
+    source = kind("http://localhost/")
+    with pytest.raises(TypeError, match=f"{kind.__name__} can't be copied, pickled or sent to another process: make"):
+        copied(source)
+    source.close()
+
+
+def test_a_source_whose_loop_is_gone_is_closed_by_close() -> None:
+    """Nothing of it is left to wait for."""
+    stream = httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=A)
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: stream))
+    source = AsyncEventSource("http://localhost/", client=client)
+    asyncio.run(source.open())
+    assert source.ready_state is ReadyState.OPEN
+    source.close()
+    assert source.ready_state is ReadyState.CLOSED

@@ -21,7 +21,7 @@ from newswire.client.cursor import Cursor
 from newswire.client.options import Options
 from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop, Wait
 from newswire.client.request import Request
-from newswire.client.session import Headers, Session, Stats, Url
+from newswire.client.session import Headers, Session, Stats, Url, not_copied
 from newswire.client.transports import pick_async
 from newswire.client.transports.base import AsyncConnection, AsyncTransport
 from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
@@ -72,6 +72,8 @@ class AsyncEventSource:
     by `asyncio.wait_for(anext(source), 1)`, the connection stays and no event is lost.
     """
 
+    _done = True  # nothing to clean up until all of it was made
+
     def __init__(
         self,
         url: Url,
@@ -84,7 +86,6 @@ class AsyncEventSource:
         client: httpx2.AsyncClient | httpx.AsyncClient | aiohttp.ClientSession | AsyncTransport | None = None,
         options: Options | None = None,
     ) -> None:
-        self._done = True  # nothing to clean up if the next lines raise
         self.url = url
         self._options = options_or("options", options, Options)
         self._session = Session(
@@ -107,6 +108,14 @@ class AsyncEventSource:
         self._done = False
 
     # -- state
+
+    def __reduce__(self) -> Any:
+        """A source is no value that can be copied or sent.
+
+        Raises:
+            TypeError: always; it says what to do.
+        """
+        raise not_copied(self)
 
     def __repr__(self) -> str:
         return f"<AsyncEventSource {self._address()} {self.ready_state.name}>"
@@ -304,9 +313,12 @@ class AsyncEventSource:
             here = False
         if here:
             self._kick()
-        elif not self._loop.is_closed():
+        else:
             self._stop = True
-            self._loop.call_soon_threadsafe(self._kick)
+            if self._loop.is_closed():
+                self._done = True  # all that was open has gone with it
+            else:
+                self._loop.call_soon_threadsafe(self._kick)
 
     async def aclose(self) -> None:
         """Stop, and wait until no task and no socket is left. Idempotent."""

@@ -35,6 +35,15 @@ def _forked() -> None:
 
 posix.at_fork(after_in_child=_forked)
 
+
+def not_copied(source: object) -> TypeError:
+    """The error of what would copy a source, or send it to another process."""
+    return TypeError(
+        f"an {type(source).__name__} can't be copied, pickled or sent to another process: make one there, from its URL "
+        "and its last_event_id"
+    )
+
+
 Url = str | Callable[[], str]
 Headers = Mapping[str, str] | Callable[[], Mapping[str, str]]
 

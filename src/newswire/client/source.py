@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar
 from newswire.client.cursor import Cursor
 from newswire.client.options import Options
 from newswire.client.protocol import Connect, Read, ReadError, ReadyState, Stop, Wait
-from newswire.client.session import Headers, Session, Stats, Url
+from newswire.client.session import Headers, Session, Stats, Url, not_copied
 from newswire.client.transports import pick
 from newswire.client.transports.base import Connection, Transport
 from newswire.client.typed import ContractReader, EventReader, Models, OnBad, TypedReader
@@ -72,6 +72,8 @@ class EventSource:
     time, in the process that has opened the source, or `RuntimeError` is raised; any thread may call `close`.
     """
 
+    _done = True  # nothing to clean up until all of it was made
+
     def __init__(
         self,
         url: Url,
@@ -84,7 +86,6 @@ class EventSource:
         client: httpx2.Client | httpx.Client | Transport | None = None,
         options: Options | None = None,
     ) -> None:
-        self._done = True  # nothing to clean up if the next lines raise
         self.url = url
         self._options = options_or("options", options, Options)
         self._session = Session(
@@ -105,6 +106,14 @@ class EventSource:
         self._done = False
 
     # -- state
+
+    def __reduce__(self) -> Any:
+        """A source is no value that can be copied or sent.
+
+        Raises:
+            TypeError: always; it says what to do.
+        """
+        raise not_copied(self)
 
     def __repr__(self) -> str:
         return f"<EventSource {self._address()} {self.ready_state.name}>"
