@@ -150,7 +150,10 @@ export interface ConnectOptions<E extends object = AnyEvents> {
 
   /** A stream is open. */
   onOpen?: ((opened: Opened) => void) | undefined;
-  /** An attempt or a stream failed. `wait` is null if none follows; else the milliseconds until the next one. */
+  /**
+   * An attempt or a stream failed. `wait` is null if none follows; else the milliseconds until the next one. Without
+   * this callback the console has what ends the connection.
+   */
   onError?: ((error: Error, wait: number | null) => void) | undefined;
   /** Events are missing. */
   onGap?: ((gap: Gap) => void) | undefined;

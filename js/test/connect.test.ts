@@ -273,6 +273,18 @@ test("it gives up after `attempts` that brought nothing", async () => {
   assert.equal(requests.length, 3);
 });
 
+test("without onError the console has what ends it for good; a loop throws it instead", async (t) => {
+  const logged = t.mock.method(console, "error", () => {});
+  const { url } = await serve(stream("<h1>Log in</h1>", { "content-type": "text/html" }));
+  await assert.rejects(connect(url).closed);
+  assert.deepEqual(logged.mock.calls[0]!.arguments, ["newswire:", `${url} answered text/html, no event stream`]);
+  await assert.rejects(async () => {
+    for await (const _ of connect(url));
+  });
+  await assert.rejects(connect(url, { onError() {} }).closed);
+  assert.equal(logged.mock.callCount(), 1);
+});
+
 test("what ends it for good is a typed error, with the status and the start of the body", async () => {
   const { url } = await serve(status(403, { "content-type": "text/plain", "x-why": "because" }, "no entry"));
   const { source, errors } = await reading(url, {}, ({ source }) => source.state === "closed");
