@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from newswire.errors import Closed
+from newswire.errors import Closed, TrimmedAway
 from newswire.relay.options import RelayOptions
 from newswire.relay.responses import ANSWERED, REFUSED, read_head_event, read_refusal_event, refusal
 from newswire.relay.upstream import check_client
@@ -197,10 +197,13 @@ async def _produced_no_content(runs: Runs, record: Record) -> bool:
     """
     broken = record.end is not None and record.end.reason in ("failed", "interrupted")
     reader = parser_named(str(record.head.raw))()
-    async for piece in runs.store.pieces(record.id, record.begun):
-        parts = reader.feed(Event(piece.data, piece.event)) if broken else ()
-        if not broken or any(isinstance(part, CONTENT) for part in parts):
-            return False
+    try:
+        async for piece in runs.store.pieces(record.id, record.begun):
+            parts = reader.feed(Event(piece.data, piece.event)) if broken else ()
+            if not broken or any(isinstance(part, CONTENT) for part in parts):
+                return False
+    except TrimmedAway:
+        pass
     return True  # nothing but errors; or it is not kept any more
 
 

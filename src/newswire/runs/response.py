@@ -17,7 +17,7 @@ from newswire.delivery.framework import StarletteCompatible, as_http
 from newswire.delivery.problem import not_found, problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
-from newswire.errors import Closed, LogUnavailable, RunNotFound
+from newswire.errors import Closed, LogUnavailable, RunNotFound, TrimmedAway
 from newswire.hub.options import StreamOptions
 from newswire.log.position import Position
 from newswire.runs.dialects import dialect_for, dialect_named
@@ -133,7 +133,7 @@ class RunResponse(StarletteCompatible):
         try:
             async for piece in self._readers.store.pieces(record.id, found.offset):
                 return piece.event == END
-        except LogUnavailable:
+        except (LogUnavailable, TrimmedAway):
             pass
         return False
 

@@ -18,6 +18,7 @@ from newswire.hub import history
 from newswire.hub.options import HubOptions, StreamOptions
 from newswire.runs import DIALECTS, RunOptions, Runs, WorkerOptions
 from newswire.runs.reading.run import Run
+from newswire.runs.store.record import out_channel
 
 pytestmark = pytest.mark.anyio
 
@@ -159,6 +160,36 @@ async def test_a_stream_ends_when_its_run_is_dropped(runs: Runs, dialect: str | 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_a_run_without_its_beginning_is_no_whole_run(runs: Runs, compacted: bool) -> None:
+    """Who comes back behind what was removed gets the failure too, except a client that keeps what it has read."""
+    run = await ended(runs, 40)
+    events = [event async for event in run.subscribe()]
+    record = await runs.store.find(run.id)
+    assert record is not None
+    cursor = events[30].id
+    if compacted:  # nothing is lost
+        assert await runs.store.compact(run.id)
+    else:
+        await runs.hub.log.drop({out_channel(run.id): record.last_offset - 20})
+    for dialect in ("openai-chat", "native"):
+        client = Client()
+        scope = {**SCOPE, "headers": [(b"last-event-id", str(cursor).encode())]}
+        await runs.response(None, run.id, dialect=dialect)(scope, client.receive, client.send)
+        read = Decoder().feed(client.text.encode())
+        if dialect == "native":
+            assert "".join(event.data for event in read[:-1] if event.data) == "".join(e.data for e in events[31:-1])
+        else:
+            assert (read[-1].data == "[DONE]") == compacted
+            assert compacted or read[-1].json()["error"]["type"] == "EventsLost"
+    if compacted:
+        assert await run.text() == "".join(event.data for event in events[:-1])
+    else:
+        assert not await runs.store.compact(run.id)
+        with pytest.raises(RunNotFound, match="part of it"):
+            await run.text()
+
+
 async def test_a_reader_never_reads_the_next_run_of_its_key(runs: Runs) -> None:
     """A run that was dropped and begun again under its key is no continuation of the one before."""
     before = await ended(runs, 400, key="k")

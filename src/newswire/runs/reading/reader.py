@@ -15,7 +15,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-from newswire.errors import RunNotFound
+from newswire.errors import LogUnavailable, RunNotFound, TrimmedAway
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.transform import Transform
 from newswire.log.engine import Entry
@@ -239,11 +239,23 @@ class DialectReader(RunReader):
         self._over = False  # the dialect's last words are written
 
     async def open(self, position: Position) -> Position:
-        """See `Transform.open`. What lies before the cursor is read too."""
+        """See `Transform.open`. What lies before the cursor is read too.
+
+        If the log has removed a part of that, the reader starts at the run's beginning, where the hub finds the gap.
+        """
         position = await super().open(position)
-        async for piece in self._store.pieces(self.run_id, self.begun, position):
-            if piece.event != END:
-                self._dialect.skip_event(piece.event, piece.data)
+        if self._dialect.plain:
+            return position  # its clients keep what they have read
+        skipped = False
+        try:
+            async for piece in self._store.pieces(self.run_id, self.begun, position):
+                if piece.event != END:
+                    self._dialect.skip_event(piece.event, piece.data)
+                    skipped = True
+        except TrimmedAway as error:
+            if skipped:
+                raise LogUnavailable("a part of the run was removed while it was read") from error
+            return Position(position.epoch, self.begun)
         return position
 
     def begin(self, position: Position, retry: int | None, end: Callable[[Chunk], None]) -> bytes | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from newswire.errors import RunNotFound, RunOver
+from newswire.errors import RunNotFound, RunOver, TrimmedAway
 from newswire.hub.subscription import Subscription
 from newswire.log.position import Position
 from newswire.runs.dialects import PARSERS
@@ -94,7 +94,7 @@ class Run:
         """The answer so far: all text, without reasoning, tools and the rest.
 
         Raises:
-            RunNotFound: it is not kept any more.
+            RunNotFound: it is not kept any more, or a part of it is not.
         """
         return "".join([part.text async for part in self._parts() if isinstance(part, Text)])
 
@@ -105,12 +105,15 @@ class Run:
     async def _parts(self) -> AsyncIterator[object]:
         raw = self.record.head.raw
         parser = PARSERS[raw]() if raw is not None and raw in PARSERS else None
-        async for piece in self._readers.store.pieces(self.id, self.record.begun):
-            if parser is None:
-                yield part_of(piece.event, piece.data)
-            else:
-                for part in parser.stored(piece.event, piece.data):
-                    yield part
+        try:
+            async for piece in self._readers.store.pieces(self.id, self.record.begun):
+                if parser is None:
+                    yield part_of(piece.event, piece.data)
+                else:
+                    for part in parser.stored(piece.event, piece.data):
+                        yield part
+        except TrimmedAway:
+            raise RunNotFound(self.id, " (a part of it is not kept any more)") from None
         if (await self._newest()).begun != self.record.begun:  # what was read may be half of it, or nothing
             raise RunNotFound(self.id)
 

@@ -20,7 +20,7 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 from typing import Any, Final, NamedTuple
 
-from newswire.errors import LogCorrupt
+from newswire.errors import LogCorrupt, TrimmedAway
 from newswire.log.channels import Channels
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
@@ -173,22 +173,31 @@ class RunStore:
         While a run is compacted the log has both forms, and for good if the process dies then. Each piece comes once.
 
         Raises:
+            TrimmedAway: the log has removed some of them. It is raised in place of the first piece behind these.
             EpochChanged: the log has been replaced meanwhile.
         """
         channel = Channels([out_channel(run_id)])
         if upto is None:
             span = await self.log.span()
             upto = Position(span.epoch, span.latest)
-        at, last = after, upto.offset
+        at, last, lost, restated = after, upto.offset, 0, False
         while at < last:
             page = await self.log.read(channel, at, _PAGE, epoch=upto.epoch)
             if page.through <= at:
                 return  # the log ends before `last`: it is not the log that this offset came from
-            for piece in pieces(page.entries):
-                if after < piece.offset <= last:
-                    after = piece.offset
-                    yield piece
+            for entry in page.entries:
+                if entry.event == FOLDED:
+                    restated = True  # it says all that was removed before it
+                elif page.lost > after and not restated:
+                    raise TrimmedAway(page.lost)
+                for piece in pieces([entry]):
+                    if after < piece.offset <= last:
+                        after = piece.offset
+                        yield piece
+            lost = page.lost
             at = page.through
+        if lost > after and not restated:
+            raise TrimmedAway(lost)
 
     # -- write
 
@@ -247,13 +256,16 @@ class RunStore:
         """Keep an ended run in its compact form from now on.
 
         Returns:
-            False if that was done already, or the run is too large for it.
+            False if that was done already, the run is too large for it, or the log has removed a part of it.
         """
         record = await self.find(run_id)
         if record is None or record.state != "ended" or record.last:
             return False
         out, records = out_channel(run_id), record_channel(run_id)
-        found = [piece async for piece in self.pieces(run_id, record.begun)]
+        try:
+            found = [piece async for piece in self.pieces(run_id, record.begun)]
+        except TrimmedAway:
+            return False
         if not found or sum(len(piece.data) for piece in found) > MAX_BYTES:
             return False
         changed = replace(record, last=record.last_offset)
