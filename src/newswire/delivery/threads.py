@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import threading
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -61,16 +62,23 @@ THREADS: Final = Threads()
 _Result = TypeVar("_Result")
 
 
-async def in_thread(call: Callable[[], _Result]) -> _Result:
-    """Call something that may block for a moment, in a thread of its own: the default executor is the application's.
+async def in_thread(call: Callable[[], _Result], *, what: str = "a call in a thread") -> _Result:
+    """Call something that may block, in a thread of its own: the default executor is the application's.
 
-    A caller that is cancelled leaves it behind.
+    It has the context variables of the caller. A caller that is cancelled leaves it behind, and it does not keep the
+    process alive.
+
+    Args:
+        call: what is called.
+        what: names it, for errors.
 
     Raises:
-        BaseException: what `call` raises.
+        BaseException: what `call` raises. A task would take StopIteration, GeneratorExit and KeyboardInterrupt for
+            something else, its own end or that of the process: they are a RuntimeError.
     """
     loop = asyncio.get_running_loop()
     outcome: asyncio.Future[_Result] = loop.create_future()
+    context = contextvars.copy_context()
 
     def settle(set_outcome: Callable[[Any], None], value: Any) -> None:
         if not outcome.done():
@@ -78,10 +86,12 @@ async def in_thread(call: Callable[[], _Result]) -> _Result:
 
     def run() -> None:
         try:
-            done: tuple[Callable[[Any], None], Any] = (outcome.set_result, call())
+            done: tuple[Callable[[Any], None], Any] = (outcome.set_result, context.run(call))
+        except (StopIteration, GeneratorExit, KeyboardInterrupt) as error:
+            done = (outcome.set_exception, RuntimeError(f"{what} raised {type(error).__name__}"))
         except BaseException as error:  # the outermost frame of the thread; the caller raises it
             done = (outcome.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
+        with contextlib.suppress(RuntimeError):  # the loop is closed: no one waits any more
             loop.call_soon_threadsafe(settle, *done)
 
     threading.Thread(target=run, name="newswire call", daemon=True).start()

@@ -1,26 +1,27 @@
 """Producers: whatever makes the parts of a run, driven to its end.
 
 A source is an async or sync iterable, something to await, or a callable that gives one of these, or does the work
-itself with the run in its hand. What is sync gets a thread of its own, since it may block for as long as it likes. The
-driver knows a run's claim and its handle; it decides nothing about how a run ends.
+itself with the run in its hand. What is sync gets a thread of its own, since it may block for as long as it likes; what
+it writes after the run's end ends it. The driver knows a run's claim and its handle; it decides nothing about how a run
+ends.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
-import threading
 from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from newswire.delivery.threads import in_thread
 from newswire.runs.parts import event_of
 from newswire.runs.worker.write_queue import Claim
 
 Source: TypeAlias = AsyncIterable[Any] | Iterable[Any] | Awaitable[Any] | Callable[..., Any]
 
+_WHAT: Final = "a run's source"  # for errors
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -53,7 +54,7 @@ async def _run_other(
         result = await source
         return await run_source(result, claim, run, {}) if _gives_items(result) else result
     if isinstance(source, Iterable):
-        return await in_thread(_iterate_in_thread, iter(source), claim)
+        return await in_thread(partial(_iterate_in_thread, iter(source), claim), what=_WHAT)
     if not callable(source):
         raise _no_source(source)
     call = partial(source, *([run] if _takes_one(source, args) else []), **args)
@@ -61,7 +62,7 @@ async def _run_other(
     if inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
         result = call()
     else:
-        result = await in_thread(call)
+        result = await in_thread(call, what=_WHAT)
         if not _gives_items(result) and not inspect.isawaitable(result):
             return result
     return await run_source(result, claim, run, {})
@@ -133,37 +134,3 @@ def _iterate_in_thread(iterator: Iterator[Any], claim: Claim) -> None:
         close = getattr(iterator, "close", None)
         if close is not None:
             close()
-
-
-async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    """Call something in a thread of its own, which does not keep the process alive.
-
-    Cancelling leaves the thread to itself: what it writes to a claim that is over ends it.
-    """
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[Any] = loop.create_future()
-    context = contextvars.copy_context()
-
-    def settle(result: Any, error: BaseException | None) -> None:
-        if done.done():
-            return
-        if error is None:
-            done.set_result(result)
-        elif isinstance(error, (StopIteration, GeneratorExit, KeyboardInterrupt)):
-            # A task takes each of these for something else: its own end, or that of the whole process.
-            done.set_exception(RuntimeError(f"a run's source raised {type(error).__name__}"))
-        else:
-            done.set_exception(error)
-
-    def main() -> None:
-        result: Any = None
-        failure: BaseException | None = None
-        try:
-            result = context.run(call, *args)
-        except BaseException as error:  # the outermost frame of the thread: whoever waits gets it
-            failure = error
-        with suppress(RuntimeError):  # the loop was closed: no one waits any more
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    threading.Thread(target=main, name="newswire run", daemon=True).start()
-    return await done
