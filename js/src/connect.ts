@@ -99,7 +99,7 @@ export function connect<E extends object = AnyEvents>(
       error = failure;
       turn("closed");
       options.signal?.removeEventListener("abort", close);
-      if (failure) call(options.onError ?? (loops.size ? undefined : report), failure, null); // a loop throws it
+      if (failure) options.onError ? call(options.onError, failure, null) : console.error(failure); // no end is silent
       for (const queue of loops) queue.wake?.();
       settle?.();
     },
@@ -220,12 +220,7 @@ function parsed(text: string): unknown {
 
 /** Loss is never silent. */
 export function warn(gap: unknown): void {
-  console.warn("newswire: events are missing", gap);
-}
-
-/** Nor is an end that nobody asked for, such as the HTML of a login page in place of a stream. */
-function report(error: Error): void {
-  console.error("newswire:", error.message);
+  console.warn("newswire: missing events", gap);
 }
 
 function choose(url: string, options: ConnectOptions, sink: Sink): Transport {

@@ -273,14 +273,13 @@ test("it gives up after `attempts` that brought nothing", async () => {
   assert.equal(requests.length, 3);
 });
 
-test("without onError the console has what ends it for good; a loop throws it instead", async (t) => {
+test("without onError the console has what ends it for good", async (t) => {
   const logged = t.mock.method(console, "error", () => {});
   const { url } = await serve(stream("<h1>Log in</h1>", { "content-type": "text/html" }));
-  await assert.rejects(connect(url).closed);
-  assert.deepEqual(logged.mock.calls[0]!.arguments, ["newswire:", `${url} answered text/html, no event stream`]);
-  await assert.rejects(async () => {
-    for await (const _ of connect(url));
-  });
+  const source = connect(url);
+  await assert.rejects(source.closed);
+  assert.deepEqual(logged.mock.calls[0]!.arguments, [source.error]);
+  assert.equal(source.error!.message, `${url} answered text/html, no event stream`);
   await assert.rejects(connect(url, { onError() {} }).closed);
   assert.equal(logged.mock.callCount(), 1);
 });
