@@ -3,9 +3,11 @@
 #
 # TARGET=quick runs `make quick` instead. An interpreter is looked for on PATH and among pyenv's; uv downloads one that
 # this machine lacks. A version that can't be had is a failure; but for 3.14, of which the last lines then say so.
+# Every command starts with a fresh interpreter, which takes a quarter longer; see tests/fixtures/fork_server.py.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 TARGET=${TARGET:-test}
+export NEWSWIRE_TEST_FORKS=${NEWSWIRE_TEST_FORKS:-off}
 newest=3.14
 asked=${*:-3.11 3.12 3.13 $newest}
 
