@@ -136,8 +136,6 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
     return Object.fromEntries(given);
   }
 
-  if (!key) keep({ url });
-  else keep(isPlain(options.body) ? { start: url, body: options.body, key } : null);
   const connection = connect<E>(url, {
     ...(rest as ConnectOptions<E>),
     headers: typeof headers === "function" ? async () => withKey(await headers()) : withKey(headers),
@@ -157,6 +155,9 @@ function read<E extends object>(url: string, options: RunOptions<E>, key: string
       options.onEnd?.(end);
     },
   });
+  // Now: what no request can carry has thrown, and is no run to remember.
+  if (!key) keep({ url });
+  else keep(isPlain(options.body) ? { start: url, body: options.body, key } : null);
   connection.on("*", (event) => {
     const { text: added, end, repeats } = format(event as StreamEvent);
     if (again && repeats) text = "";

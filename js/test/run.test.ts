@@ -116,6 +116,16 @@ test("a body that JSON can't hold is not remembered as another one", async () =>
   }
 });
 
+test("a run that can't be asked for takes the place of none", () => {
+  const { kept, storage } = place();
+  const before = JSON.stringify({ url: "http://localhost/answers/old" });
+  kept.set(NAME, before);
+  const circle: { own?: unknown } = {};
+  circle.own = circle;
+  assert.throws(() => streamRun("http://localhost/answers", { body: circle, remember: "chat", storage }), TypeError);
+  assert.equal(kept.get(NAME), before);
+});
+
 test("a run whose reading is left is remembered, however it is left", async () => {
   const leave = [
     (run: Run) => turn().then(run.close),
