@@ -61,7 +61,9 @@ def test_a_hub_belongs_to_one_event_loop(tmp_path: Path) -> None:
 
     async def elsewhere() -> None:
         for call in (hub.publish("a", "2"), hub.open(), hub.subscribe("a").open(), hub.history("a")):
-            with pytest.raises(RuntimeError, match=r"open in another event loop: use hub\.sync there"):
+            with pytest.raises(
+                RuntimeError, match=r"open in another event loop: use hub\.sync, but outside of an event loop"
+            ):
                 await call
 
     asyncio.run(elsewhere())

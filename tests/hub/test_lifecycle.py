@@ -499,6 +499,24 @@ def test_an_event_loop_closes_the_hub_of_threads(hub: Hub) -> None:
     hub.sync.close()
 
 
+def test_sync_calls_in_another_event_loop_than_the_hubs(hub: Hub) -> None:
+    """As in an async view of Flask's: neither error sends to the other call, and what both say works."""
+    hub.sync.publish("a", "x")
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match=r"function that is not async, or by asyncio\.to_thread$"):
+            hub.sync.publish("a", "y")
+        await asyncio.to_thread(hub.sync.publish, "a", "z")
+
+    async def reading() -> None:
+        await hub.subscribe("a").open()
+
+    hub.sync.call(reading)  # so that the hub does not go over to the other loop
+    asyncio.run(main())
+    assert hub.sync.call(lambda: data(hub)) == ["x", "z"]
+    hub.sync.close()
+
+
 def test_sync_calls_in_an_event_loop_are_refused(hub: Hub) -> None:
     """In whatever loop, the hub's own or one that the hub does not know yet: it would stand still."""
 

@@ -16,7 +16,7 @@ from newswire.delivery.drain import drain_of
 from newswire.errors import LogUnavailable
 from newswire.integrations.exchange import Exchange
 from newswire.integrations.flask import stream as flask_stream
-from newswire.integrations.wsgi import WsgiStream
+from newswire.integrations.wsgi import WsgiStream, warn_of_one_thread
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +150,26 @@ def test_wsgi() -> None:
     assert ("Content-Type", "text/event-stream; charset=utf-8") in headers
     body.close()  # type: ignore[attr-defined]
     hub.sync.close()
+
+
+@pytest.mark.parametrize(
+    ("environ", "warnings"),
+    [
+        ({"SERVER_SOFTWARE": "gunicorn/27.0.1", "wsgi.multithread": False}, 1),
+        ({"SERVER_SOFTWARE": "gunicorn/27.0.1", "wsgi.multithread": True}, 0),
+        ({"SERVER_SOFTWARE": "gevent/26.9 Python/3.11", "wsgi.multithread": False}, 0),
+        ({"wsgi.multithread": False}, 0),  # a framework's test client
+        ({}, 0),
+    ],
+)
+def test_wsgi_with_one_thread(
+    environ: dict[str, object], warnings: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A warning, once, where an open stream keeps the next request waiting."""
+    monkeypatch.setattr("newswire.integrations.wsgi._warned", False)
+    for _ in range(2):
+        warn_of_one_thread(environ)
+    assert caplog.text.count("one thread") == warnings
 
 
 def test_wsgi_when_the_hub_closes() -> None:

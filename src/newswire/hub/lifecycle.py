@@ -163,7 +163,10 @@ class Lifecycle:
             if self.loop.is_closed():
                 self._abandon()
             elif not await self._take_over(loop):
-                raise RuntimeError("this hub is open in another event loop: use hub.sync there, or make a hub for each")
+                raise RuntimeError(
+                    "this hub is open in another event loop: use hub.sync, but outside of an event loop (in a function "
+                    "that is not async, or by asyncio.to_thread), or make a hub for each"
+                )
         if self._ending is not None:
             await asyncio.shield(self._ending)
         if self.closed:
@@ -366,8 +369,12 @@ class Lifecycle:
             raise Closed("the hub is closed")
         self._closed_for_threads = 0
         if _in_event_loop():
+            blocks = "hub.sync would block the event loop that runs in this thread"
+            if self.loop is None or self.loop.is_closed() or self.loop is asyncio.get_running_loop():
+                raise RuntimeError(f"{blocks}: await the hub's own method instead")
             raise RuntimeError(
-                "hub.sync would block the event loop that runs in this thread: await the hub's own method instead"
+                f"{blocks}, and the hub is open in another: call it in a function that is not async, or by "
+                "asyncio.to_thread"
             )
 
     def _start_thread(self) -> asyncio.AbstractEventLoop:

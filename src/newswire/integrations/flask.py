@@ -18,7 +18,7 @@ from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
 from newswire.hub.subscription import Subscription
 from newswire.integrations.exchange import pairs
-from newswire.integrations.wsgi import WsgiStream
+from newswire.integrations.wsgi import WsgiStream, warn_of_one_thread
 
 __all__ = ["answer_problems", "stream"]
 
@@ -57,6 +57,7 @@ def stream(
         status: the status of the response.
         headers: more headers.
     """
+    warn_of_one_thread(request.environ)
     made = WsgiStream(hub, content, options=options, status=status, headers=headers)
     body = made.open(request.method, request.headers.get("Accept-Encoding"))
     found = pairs(body.exchange.headers)

@@ -9,6 +9,7 @@ the server threads enough (`gunicorn --worker-class gthread --threads 200`). The
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
@@ -42,6 +43,11 @@ Authorize: TypeAlias = Callable[[Environ, Literal["subscribe", "publish"], Seque
 
 _CHANNEL: Final = "/channels/"
 _MAX_BODY: Final = 2**20
+_ALONE: Final = (
+    "This server gives each of its processes one thread, so an open stream keeps all other requests of its process "
+    "waiting. Give it threads (gunicorn --worker-class gthread --threads 200), or let browsers read from `newswire "
+    "serve` on the same log. This warning comes once in a process."
+)
 # The hub was closed while a stream was open, or the process ends: the stream has said goodbye, and is over.
 _STOPPED: Final = (Closed, CancelledError)
 _MOST: Final = 1000  # parameters of a query
@@ -55,6 +61,21 @@ _HEADERS: Final = (
     ("HTTP_IDEMPOTENCY_KEY", b"idempotency-key"),
     ("HTTP_PREFER", b"prefer"),
 )
+
+
+logger: logging.Logger = logging.getLogger("newswire.delivery")
+_warned = False
+
+
+def warn_of_one_thread(environ: Environ) -> None:
+    """Log a warning, once in a process, if the server has no thread for other requests than a stream's."""
+    global _warned
+    server = environ.get("SERVER_SOFTWARE")  # the test clients of frameworks name none
+    if _warned or not server or environ.get("wsgi.multithread", True):
+        return
+    if not server.startswith("gevent/"):  # its greenlets are no threads to it
+        _warned = True
+        logger.warning(_ALONE)
 
 
 class WsgiStream:
@@ -84,6 +105,7 @@ class WsgiStream:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
         """Answer one request; see PEP 3333."""
+        warn_of_one_thread(environ)
         body = self.open(environ.get("REQUEST_METHOD", "GET"), environ.get("HTTP_ACCEPT_ENCODING"))
         start_response(body.exchange.reason, pairs(body.exchange.headers))
         return body
