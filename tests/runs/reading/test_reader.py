@@ -162,7 +162,7 @@ async def test_a_stream_ends_when_its_run_is_dropped(runs: Runs, dialect: str | 
 @pytest.mark.slow
 @pytest.mark.parametrize("compacted", [False, True])
 async def test_a_run_without_its_beginning_is_no_whole_run(runs: Runs, compacted: bool) -> None:
-    """A reader that comes back behind what was removed gets the failure too, except a client that keeps what it has read."""
+    """A reader back behind what was removed gets the failure too, except a client that keeps what it has read."""
     run = await ended(runs, 40)
     events = [event async for event in run.subscribe()]
     record = await runs.store.find(run.id)
