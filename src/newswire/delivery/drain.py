@@ -69,6 +69,7 @@ class Drain:
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
         self._stopping = False
+        self._stop_at = 0.0  # when the streams were told to stop, by the loop's clock
         self._glance: asyncio.TimerHandle | None = None
 
     @property
@@ -80,6 +81,13 @@ class Drain:
     def own_seconds(self) -> float:
         """How long a stream that ends by itself may take for that, from the moment in which the server stops."""
         return _OWN_TIME * self.grace
+
+    @property
+    def seconds_left(self) -> float:
+        """How long what ends by itself may still take: nothing, unless the server stops and the mode is `drain`."""
+        if not self._stopping or self.mode != "drain":
+            return 0.0
+        return max(0.0, self._stop_at + self.own_seconds - asyncio.get_running_loop().time())
 
     def enter(self, stream: Stoppable) -> None:
         """Stop `stream` when a signal comes (at once, if one has come). Leave when it has ended."""
@@ -106,6 +114,7 @@ class Drain:
     def stop(self) -> None:
         """Tell every stream to end; drop those that have not when the grace time is over."""
         self._stopping = True
+        self._stop_at = asyncio.get_running_loop().time()
         self._end(list(self._streams))
 
     def end(self, stream: Stoppable) -> None:

@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from newswire.delivery.drain import drain_of
 from newswire.errors import Closed, InvalidChannel, RunNotFound
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
@@ -115,13 +116,19 @@ class Runs:
             self._closed = False
             self._starting.clear()
             self._worker = Worker(self._readers, self.producers, self._worker_options)
-            self.hub.before_close(self.close)
+            self.hub.before_close(self._close_with_hub)
         if self._closed or self._worker is None:
             raise Closed("the runs are closed")
         return self._worker
 
+    async def _close_with_hub(self) -> None:
+        await self.close(drain_of(asyncio.get_running_loop()).seconds_left)
+
     async def close(self, grace: float = 0.0) -> None:
-        """Let go of all that this process produces; called when the hub closes. Idempotent.
+        """Let go of all that this process produces. Idempotent.
+
+        The hub calls it when it closes, with no grace; but with what is left of the server's where that lets finite
+        streams end by themselves (`newswire run --drain drain`).
 
         Args:
             grace: seconds that runs have to come to their end by themselves. Then those that may be taken over are let
