@@ -105,6 +105,33 @@ def test_a_signal_is_heard_while_a_server_is_imported(tmp_path: Path, module: st
     assert ("read the settings" in ended.stderr) == (number == signal.SIGHUP)
 
 
+@pytest.mark.parametrize("module", ["click", "newswire.cli.launch"])
+@pytest.mark.parametrize("command", ["relay", "run"])
+def test_a_hangup_while_a_command_without_settings_is_imported(tmp_path: Path, command: str, module: str) -> None:
+    """It ends in order, as it does later: it has nothing to read again."""
+    (tmp_path / "application.py").write_text("async def app(scope, receive, send): ...")
+    ended = subprocess.run(
+        [sys.executable, "-c", _IMPORTING, module, str(int(signal.SIGHUP)), *_COMMANDS[command]],
+        cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE, env=clean_environment(), check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize("command", ["relay", "run"])
+def test_nohup(command: str) -> None:
+    """Such a command goes on ignoring the signal."""
+    program = """
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from newswire.cli import early
+early.hear()
+early.end_on_hangup()
+assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+"""
+    subprocess.run([sys.executable, "-c", program, command], timeout=PATIENCE, check=True)
+
+
 def test_the_collector_looks_at_what_runs_and_at_no_module(tmp_path: Path) -> None:
     """It is on while a command runs, and leaves the modules alone when Python ends."""
     program = """

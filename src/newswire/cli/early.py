@@ -1,7 +1,7 @@
 """The signals that come before uvicorn hears them: while a command that serves is imported, which takes a third of a
 second, and until its server has begun.
 
-By default, SIGHUP would kill it then, although it only says that there are new settings. SIGTERM and Ctrl-C end a
+By default, SIGHUP would kill it then, although it may only say that there are new settings. SIGTERM and Ctrl-C end a
 command that serves with status 0, so they do that from the first moment too.
 """
 
@@ -16,11 +16,10 @@ from typing import Any, Final
 
 from newswire.serving.hangup import Hangup
 
-_STOPPABLE: Final = frozenset({"serve", "relay", "run"})
-_GO_ON: Final = frozenset({"serve", "run"})  # on SIGHUP
+_COMMANDS: Final = frozenset({"serve", "relay", "run"})
 
 hangups: Final[list[int]] = []
-"""The SIGHUPs that came before the application could read its settings again."""
+"""The SIGHUPs that came before it was known what they mean."""
 
 stops: Final[list[int]] = []
 """The signals that were to end the command, from `stop_in_order` on. `_stop` raises SystemExit for each, but Python
@@ -28,31 +27,34 @@ drops what is raised while it runs a callback of its own (the import system has 
 to serve looks here too."""
 
 _hangup: Final = Hangup(lambda: hangups.append(1))
+_number: Final[int | None] = getattr(signal, "SIGHUP", None)
+_ignored: Final = _number is not None and signal.getsignal(_number) is signal.SIG_IGN  # as `nohup` has it
 
 
 def hear() -> None:
     """Hear the signals if this process runs such a command; its own handlers take over later."""
-    command = sys.argv[1] if len(sys.argv) > 1 else ""
-    if command in _STOPPABLE:
+    if (sys.argv[1] if len(sys.argv) > 1 else "") in _COMMANDS:
         for number in (signal.SIGTERM, signal.SIGINT):
             if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 signal.signal(number, _leave)
-    if command in _GO_ON:
         note_hangups()
 
 
 def note_hangups() -> None:
     """From here on, SIGHUP is only noted, in `hangups`. One that a closed terminal sends ends the command."""
-    number = getattr(signal, "SIGHUP", None)
-    if number is not None:
-        signal.signal(number, lambda *_: _hangup())
+    if _number is not None:
+        signal.signal(_number, lambda *_: _hangup())
 
 
 def end_on_hangup() -> None:
-    """For a command that has nothing to do on SIGHUP, after all: it ends it, and one that was noted does."""
-    number = getattr(signal, "SIGHUP", None)
-    if number is not None:
-        signal.signal(number, signal.SIG_DFL)
+    """For a command that has nothing to do on SIGHUP, after all: it ends it as SIGTERM does, and one that was noted
+    does. Under `nohup` it does nothing."""
+    if _number is None:
+        return
+    if _ignored:
+        signal.signal(_number, signal.SIG_IGN)
+        return
+    signal.signal(_number, lambda *_: signal.raise_signal(signal.SIGTERM))
     if hangups:
         signal.raise_signal(signal.SIGTERM)
 

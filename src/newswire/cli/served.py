@@ -54,6 +54,8 @@ def serve_app(
     if settings.fd is None:
         _check_public(settings, settings.host, danger)  # before its port is taken
     early.stop_in_order()
+    if again is None and settings.workers == 1:
+        early.end_on_hangup()
     _try_log(settings)
     listeners, handed_over = listen(settings.host, settings.port, settings.fd)
     if handed_over:
