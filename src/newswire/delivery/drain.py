@@ -69,7 +69,7 @@ class Drain:
         self._streams: dict[Stoppable, None] = {}
         self._previous: dict[int, Any] = {}
         self._stopping = False
-        self._stop_at = 0.0  # when the streams were told to stop, by the loop's clock
+        self._stop_at = 0.0  # when the stop began, by the clock of the loop
         self._glance: asyncio.TimerHandle | None = None
 
     @property
