@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx2
 import pytest
 from tests.contract.shop import Price, Stock, events
 
-from newswire import Event, Hub, Pattern
+from newswire import Event, Hub, Member, Pattern
 from newswire.contract import Contract, TypedEvent
 from newswire.errors import BadPayload, ContractBroken, InvalidChannel
 from newswire.server import create_app
@@ -53,6 +55,19 @@ async def test_each_pattern_of_channels_has_its_contract() -> None:
         (TypedEvent, Price(symbol="A", value=1)),
         (Event, "anything"),
     ]
+
+
+async def test_what_is_built_upon_a_hub_with_a_contract_hears_of_gaps_and_the_end_of_a_snapshot() -> None:
+    """newswire's own events without a channel, such as these, come to those who read internal channels alone."""
+    async with Hub(contract=events, presence=["room.*"]) as hub:
+        internal = aiter(hub.subscribe("$a", Pattern("$b.>"), after="no position", live=True))
+        assert [(await next_event(internal)).event for _ in range(2)] == ["newswire.gap", "newswire.live"]
+        stream = aiter(hub.subscribe("room.1", presence=Member("ada", 1)))
+        reading = asyncio.create_task(anext(stream))
+        changes = aiter(hub.presence("room.1"))
+        assert (await next_event(changes)).member == "ada"
+        assert await hub.presence("room.1").members() == {"ada": 1}
+        reading.cancel()
 
 
 async def test_a_reader_goes_on_after_an_event_that_does_not_fit() -> None:

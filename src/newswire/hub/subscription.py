@@ -47,7 +47,7 @@ from newswire.hub.start import Start, StartPoint, gap_data
 from newswire.hub.tracing import HubTracer
 from newswire.hub.transform import Transform
 from newswire.hub.view import StateView
-from newswire.log.channels import Channels
+from newswire.log.channels import Channels, is_internal
 from newswire.log.engine import Entry
 from newswire.log.position import Position, position
 from newswire.wire.event import Event
@@ -676,4 +676,5 @@ class Subscription(Generic[E]):
             LogUnavailable: at the first event, if the log can't be read.
             BadPayload: an event doesn't fit the contract of its channel. You can go on with the next event.
         """
-        return EventIterator(self, self._hub.contracts)
+        internal = all(map(is_internal, (*self.channels.names, *self.channels.patterns)))
+        return EventIterator(self, None if internal else self._hub.contracts)
