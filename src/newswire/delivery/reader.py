@@ -14,7 +14,6 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from contextvars import copy_context
 from typing import Any, Final, TypeAlias
 
 from newswire.delivery.threads import THREADS
@@ -210,14 +209,7 @@ class DrawingThread:
         self._waking = False  # `wake` is on the loop's list
         self._closing = False
         self._drawing = True  # the iterable's own code runs, or is about to
-        THREADS.enter()
-        context = copy_context()
-        thread = threading.Thread(target=context.run, args=(self._run,), name="newswire iterable", daemon=True)
-        try:
-            thread.start()
-        except BaseException:
-            THREADS.leave()
-            raise
+        THREADS.start(self._run)
 
     # -- in the event loop
 

@@ -36,12 +36,21 @@ class Threads:
         self.count: int = 0
         self._lock = threading.Lock()
 
-    def enter(self) -> None:
-        """Take one.
+    def start(self, run: Callable[..., None], *arguments: Any) -> None:
+        """Call `run(*arguments)` in one, with the context variables of the caller. It calls `leave` when it is done.
 
         Raises:
             Problem: there are too many, a 503.
         """
+        self._enter()
+        target = contextvars.copy_context().run
+        try:
+            threading.Thread(target=target, args=(run, *arguments), name="newswire iterable", daemon=True).start()
+        except BaseException:
+            self.leave()
+            raise
+
+    def _enter(self) -> None:
         with self._lock:
             if self.count >= self.limit:
                 raise unavailable(

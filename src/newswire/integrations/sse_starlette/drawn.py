@@ -9,10 +9,8 @@ many there are. An iterable has one context for all its items, and is closed whe
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
-from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias
 
@@ -43,14 +41,7 @@ class DrawnItems(AsyncIterator[Any]):
         content = self._content
         if content is None:
             return
-        THREADS.enter()
-        arguments = (_draw, content, self._wanted)
-        thread = threading.Thread(target=copy_context().run, args=arguments, name="newswire iterable", daemon=True)
-        try:
-            thread.start()
-        except BaseException:
-            THREADS.leave()
-            raise
+        THREADS.start(_draw, content, self._wanted)
         self._content = None
 
     async def __anext__(self) -> Any:
