@@ -98,12 +98,12 @@ class ContractBroken(InvalidEvent):
 
 
 # The errors that a framework answers with a status: the module and the class.
-_FRAMEWORKS: Final = (
+FRAMEWORKS: Final = (
     ("starlette.exceptions", "HTTPException"),  # FastAPI too
     ("litestar.exceptions", "HTTPException"),
     ("werkzeug.exceptions", "HTTPException"),  # Flask, Quart
-    ("sanic.exceptions", "SanicException"),
 )
+_SANIC: Final = ("sanic.exceptions", "SanicException")
 _DJANGO: Final = {400: ("django.core.exceptions", "BadRequest"), 404: ("django.http.response", "Http404")}
 
 
@@ -121,7 +121,7 @@ class _Answerable(NewswireError):
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         kind: Any = cls
-        if bases := bases_for(cls, *_FRAMEWORKS, _DJANGO.get(cls.status_code, ("", ""))):
+        if bases := bases_for(cls, *FRAMEWORKS, _SANIC, _DJANGO.get(cls.status_code, ("", ""))):
             kind = _also(kind, *bases)
         error: Self = super().__new__(kind, *args, **fields)
         return error

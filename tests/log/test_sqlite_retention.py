@@ -77,7 +77,7 @@ async def test_counts_outlive_the_process(tmp_path: Path) -> None:
 async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel that was dropped or forgotten, and then made again, is limited as before."""
     monkeypatch.setattr(sqlite_retention, "_TICK_SECONDS", 0.05)
-    monkeypatch.setattr(sqlite_retention, "_EMPTY_KEPT", 0)
+    monkeypatch.setattr(sqlite_retention, "EMPTY_KEPT", 0)
     monkeypatch.setattr(sqlite_retention, "_FORGET_SECONDS", 0.0)
     rules = {"a": Retention(max_events=3), "b": Retention(max_age=5)}
     now = 1000.0
@@ -101,7 +101,7 @@ async def test_a_channel_that_comes_again_has_its_limits(tmp_path: Path, monkeyp
 @pytest.mark.slow
 async def test_forgotten_until_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Channels without events are forgotten down to the number that is kept, those first that lost theirs first."""
-    monkeypatch.setattr(sqlite_retention, "_EMPTY_KEPT", 20)
+    monkeypatch.setattr(sqlite_retention, "EMPTY_KEPT", 20)
     monkeypatch.setattr(sqlite_retention, "_FORGOTTEN_AT_ONCE", 30)
     monkeypatch.setattr(sqlite_retention, "_FORGET_SECONDS", 0.0)
     now = 1000.0

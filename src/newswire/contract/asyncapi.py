@@ -6,12 +6,10 @@ AsyncAPI has no binding for server-sent events, so the document says HTTP, and `
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 from urllib.parse import quote
 
-from newswire.contract.schema import events_of, moved
-
-_SCHEMAS: Final = "#/components/schemas/"
+from newswire.contract.schema import COMPONENTS, events_of, moved
 
 
 def asyncapi(
@@ -41,7 +39,7 @@ def asyncapi(
             "name": name,
             "title": name,
             "contentType": "application/json",
-            "payload": moved(schema, _SCHEMAS),
+            "payload": moved(schema, COMPONENTS),
             "x-sse": {"event": name},
         }
         for name, schema in events.items()
@@ -59,7 +57,7 @@ def asyncapi(
                 "bindings": {"http": {"method": "GET"}},
             }
         },
-        "components": {"messages": messages, "schemas": moved(dict(document["$defs"]), _SCHEMAS)},
+        "components": {"messages": messages, "schemas": moved(dict(document["$defs"]), COMPONENTS)},
     }
 
 

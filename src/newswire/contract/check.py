@@ -14,14 +14,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from newswire.contract.codec import Fault
-from newswire.contract.schema import REF, definition, moved
+from newswire.contract.schema import COMPONENTS, REF, definition, moved
 from newswire.validate import check_kind
 from newswire.wire.decoder import Decoder
 from newswire.wire.event import Event
+from newswire.wire.headers import CONTENT_TYPE
 
 _MISSING: Final = "the checker needs jsonschema, which is not installed: pip install 'newswire[contract-check]'"
-_COMPONENTS: Final = "#/components/schemas/"
-_MEDIA_TYPE: Final = "text/event-stream"
 
 
 class StreamChecker:
@@ -47,14 +46,14 @@ class StreamChecker:
         check_kind("path", path, str)
         check_kind("method", method, str)
         try:
-            media = document["paths"][path][method]["responses"]["200"]["content"][_MEDIA_TYPE]
+            media = document["paths"][path][method]["responses"]["200"]["content"][CONTENT_TYPE]
             item = media["itemSchema"] if "itemSchema" in media else media["schema"]
         except (KeyError, TypeError) as error:
             raise ValueError(f"the document has no stream at {method.upper()} {path}: {error} is missing") from None
         self._make = jsonschema.Draft202012Validator
         components = document.get("components", {}).get("schemas", {})
-        self._types: Mapping[str, Any] = moved(components, REF, _COMPONENTS)
-        self._item = self._resolve(moved(item, REF, _COMPONENTS))
+        self._types: Mapping[str, Any] = moved(components, REF, COMPONENTS)
+        self._item = self._resolve(moved(item, REF, COMPONENTS))
 
     def check(self, events: Iterable[Event] | bytes) -> list[tuple[Event, Fault]]:
         """Check events.

@@ -16,15 +16,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from newswire.contract.contract import Contract
-from newswire.contract.schema import events_of, json_schema, moved
+from newswire.contract.schema import COMPONENTS, events_of, json_schema, moved
 from newswire.validate import check_kind, shown
+from newswire.wire.headers import CONTENT_TYPE
 from newswire.wire.reserved import END, ERROR, GAP, GOODBYE, LIVE
 
 Version: TypeAlias = Literal["3.2", "3.1"]
 
-MEDIA_TYPE: Final = "text/event-stream"
 _VERSIONS: Final = {"3.2": "3.2.0", "3.1": "3.1.1"}
-_COMPONENTS: Final = "#/components/schemas/"
 _PARAMETER: Final = re.compile(r"\{[^}]*\}")
 
 
@@ -98,7 +97,7 @@ def describe(
         name = _add(schemas, contract)
         for method, operation in paths[found].items():
             if method in ("get", "post", "put", "patch", "delete", "query") and isinstance(operation, dict):
-                _answer(operation, {"$ref": _COMPONENTS + name}, version)
+                _answer(operation, {"$ref": COMPONENTS + name}, version)
     document["openapi"] = _VERSIONS[version]
     return document
 
@@ -116,8 +115,8 @@ def _add(schemas: dict[str, Any], contract: Contract[Any]) -> str:
     # Names of their own: the application may have another type of the same name, as FastAPI's of requests.
     types = f"{prefix}."
     for name, schema in json_schema(contract)["$defs"].items():
-        schemas[types + name] = moved(schema, _COMPONENTS + types)
-    schemas[f"{prefix}.Event"] = item_schema(contract, prefix=_COMPONENTS + types)
+        schemas[types + name] = moved(schema, COMPONENTS + types)
+    schemas[f"{prefix}.Event"] = item_schema(contract, prefix=COMPONENTS + types)
     return f"{prefix}.Event"
 
 
@@ -127,7 +126,7 @@ def _answer(operation: dict[str, Any], item: dict[str, Any], version: Version) -
     answer.setdefault("description", "A stream of events")
     content = answer.setdefault("content", {})
     content.pop("application/json", None)  # what a framework supposes of a route that says nothing
-    content[MEDIA_TYPE] = {"itemSchema": item} if version == "3.2" else {"schema": item}
+    content[CONTENT_TYPE] = {"itemSchema": item} if version == "3.2" else {"schema": item}
 
 
 def describe_fastapi(app: Any, streams: Mapping[str, Contract[Any]], *, version: Version = "3.2") -> None:

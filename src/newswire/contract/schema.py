@@ -18,6 +18,7 @@ from newswire.validate import check_kind
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 REF: Final = "#/$defs/"
+COMPONENTS: Final = "#/components/schemas/"  # where OpenAPI and AsyncAPI have what `REF` leads to
 
 
 def json_schema(contract: Contract[Any]) -> dict[str, Any]:

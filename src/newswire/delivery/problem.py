@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 
 from newswire.delivery.asgi import Receive, Scope, Send, send_answer
 from newswire.errors import (
+    FRAMEWORKS,
     Closed,
     ContractBroken,
     InvalidChannel,
@@ -43,14 +44,6 @@ _RETRY_AFTER: Final = (2, 5)
 _FAULTS: Final = 20  # of a broken contract, that an answer lists
 
 
-# The errors that a framework answers with their own status and headers: the module and the class.
-_FRAMEWORKS: Final = (
-    ("starlette.exceptions", "HTTPException"),  # FastAPI too
-    ("litestar.exceptions", "HTTPException"),
-    ("werkzeug.exceptions", "HTTPException"),  # Flask, Quart
-)
-
-
 class Problem(Exception):
     """A request that can't be answered as it is.
 
@@ -69,7 +62,7 @@ class Problem(Exception):
 
     def __new__(cls, *args: Any, **fields: Any) -> Self:
         kind: Any = cls
-        if bases := bases_for(cls, *_FRAMEWORKS):
+        if bases := bases_for(cls, *FRAMEWORKS):
             kind = _also(kind, *bases)
         error: Self = Exception.__new__(kind, *args)
         return error

@@ -10,10 +10,10 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from newswire.hub.frames import Chunk, Frame
-from newswire.hub.options import StreamOptions
+from newswire.hub.options import IN_PROCESS, StreamOptions
 from newswire.hub.sink import Sink
 from newswire.log.position import Position
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from newswire.hub.contracts import Contracts
 
 E = TypeVar("E", covariant=True)
-
-_IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 
 class StreamSource(Protocol):
@@ -146,7 +144,7 @@ class EventIterator(AsyncIterator[E], Generic[E]):
             if self._sink is None:
                 await self._stream.open()
                 sink = IteratorSink(self._stream)
-                self._stream.attach(sink, _IN_PROCESS)
+                self._stream.attach(sink, IN_PROCESS)
                 self._sink = sink
             frame = await self._sink.next()
         except BaseException:

@@ -107,6 +107,9 @@ class StreamOptions:
         return None if self.max_age is None else self.max_age * random.uniform(0.9, 1.1)
 
 
+IN_PROCESS: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
+"""Of a subscription whose events go to no connection."""
+
 # The longest wait: past it a stream looks dead.
 _LONGEST: Final = 60.0
 

@@ -16,6 +16,9 @@ from newswire.log.channels import Channels, is_internal
 
 _SHAPES: Final = 1000  # with a first token of their own; beyond, any first token is `*`
 _ANY_INTERNAL: Final = "$"  # what `*` is not: some first token that begins with `$`
+EMPTY_KEPT: Final = 100_000
+"""Channels without events whose names a log keeps that is on a disk."""
+
 # What a log of an earlier version forgot without a shape.
 UNKNOWN: Final = ">"
 

@@ -24,7 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from newswire.errors import Closed, InvalidPosition, NewswireError
 from newswire.hub.frames import Chunk
 from newswire.hub.hub import Hub
-from newswire.hub.options import StreamOptions
+from newswire.hub.options import IN_PROCESS
 from newswire.hub.runtime import HubRuntime
 from newswire.hub.subscription import Subscription
 from newswire.hub.tracing import TracedStream
@@ -37,7 +37,6 @@ NOTES: Final = "$trace.notes"
 LINKS: Final = 32  # of one stream; the first ones. A stream that has them costs nothing more
 _REMEMBERED: Final = 1000  # notes, for streams that begin behind their events; and what the log keeps of them
 _CHANNELS: Final = 10  # names in an attribute
-_FOLLOWING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 _W3C: Final = TraceContextTextMapPropagator()  # notes have one form, whatever requests have
 _SYSTEM: Final = {"messaging.system": "newswire"}
 
@@ -201,7 +200,7 @@ class Tracer:
         try:
             await subscription.open()
             self._subscription = subscription
-            subscription.attach(self, _FOLLOWING)
+            subscription.attach(self, IN_PROCESS)
         except (NewswireError, Closed) as error:
             self._followed = None  # the next stream tries again
             logger.debug("no links of streams: %s", error)

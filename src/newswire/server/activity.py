@@ -22,7 +22,7 @@ from typing import Final
 from newswire.errors import Closed, NewswireError
 from newswire.hub.frames import Chunk, Frame
 from newswire.hub.hub import Hub
-from newswire.hub.options import StreamOptions
+from newswire.hub.options import IN_PROCESS
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels, Pattern
 
@@ -35,7 +35,6 @@ _REST: Final = 5.0  # seconds between two counts at least …
 _SHARE: Final = 50  # … and so many times what the last one took
 _SECONDS: Final = 130  # how long the number of events in each second is kept
 _EVERYTHING: Final = Pattern(">")
-_COUNTING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 
 
 @dataclass(slots=True)
@@ -97,7 +96,7 @@ class ActivityCounter:
             return
         self._remember(seconds)
         self._subscription = subscription
-        subscription.attach(self, _COUNTING)
+        subscription.attach(self, IN_PROCESS)
         self.look_again()
 
     async def close(self) -> None:

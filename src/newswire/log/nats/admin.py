@@ -19,10 +19,8 @@ from newswire.log.engine import Copied, Entry, Info, Losses
 from newswire.log.forgotten import UNKNOWN
 from newswire.log.nats.link import refused
 from newswire.log.nats.pages import NatsPages
-from newswire.log.nats.stream import NatsStream
+from newswire.log.nats.stream import NS, NatsStream
 from newswire.log.nats.subjects import EVENT, TIME, type_as_header
-
-_NS = 10**9
 
 
 def _risks(config: Mapping[str, Any], replicas: int) -> list[str]:
@@ -47,7 +45,7 @@ def _risks(config: Mapping[str, Any], replicas: int) -> list[str]:
 def _retention(config: Mapping[str, Any]) -> str:
     """The limits of the stream, in words."""
     limits = {
-        "max_age": (config.get("max_age") or 0) / _NS,
+        "max_age": (config.get("max_age") or 0) / NS,
         "max_events": config.get("max_msgs", -1),
         "max_bytes": config.get("max_bytes", -1),
     }
@@ -79,7 +77,7 @@ class NatsAdmin:
                 "storage": str(config.get("storage", "file")),
                 "replicas": str(replicas),
                 "sync_interval": "unknown (a server tells it to its operators only); 2m unless it is set",
-                "duplicate_window": f"{config.get('duplicate_window', 0) // _NS} s",
+                "duplicate_window": f"{config.get('duplicate_window', 0) // NS} s",
             },
             risks=_risks(config, replicas),
             retention=_retention(config),

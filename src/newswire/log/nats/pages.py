@@ -19,7 +19,7 @@ from newswire.errors import LogUnavailable
 from newswire.log.channels import Channels
 from newswire.log.engine import PAGE_BYTES, Entry, Page, Span
 from newswire.log.nats.link import STATUS, Msg, NatsRefused
-from newswire.log.nats.stream import NatsStream, State
+from newswire.log.nats.stream import NO_MESSAGE, NatsStream, State
 from newswire.log.nats.subjects import COUNT, Subjects, entry, nanoseconds
 
 _MOST: Final = 4096  # entries of a page
@@ -27,7 +27,6 @@ _FEW: Final = 8  # channels that are read by as many requests
 _FILTERS: Final = 1000  # channels that one consumer has
 _SCANNED: Final = 1000  # messages that are looked at for a page, where that is the way
 _SUBJECTS: Final = 500  # whose newest messages one request may ask for; a server takes 1,024
-_NO_MESSAGE: Final = 10037
 _ATTEMPTS: Final = 4
 
 # Entries in order, and up to where they are all; None: up to the end of the log.
@@ -239,7 +238,7 @@ class NatsPages:
         try:
             found = await self._stream.link.api(f"STREAM.MSG.GET.{self._stream.name}", body)
         except NatsRefused as error:
-            if error.code == _NO_MESSAGE:
+            if error.code == NO_MESSAGE:
                 return None
             raise
         message: dict[str, Any] = found["message"]

@@ -38,10 +38,10 @@ EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 WRONG_SEQUENCE: Final = (10071, 10164)
 _NOT_FOUND: Final = 10059
 _IN_USE: Final = (10058, 10065)  # another process has made it at the same time
-_NO_MESSAGE: Final = 10037
+NO_MESSAGE: Final = 10037
 _ATTEMPTS: Final = 20
 _LIVES: Final = 200  # that are kept
-_NS: Final = 10**9
+NS: Final = 10**9
 _LIVES_KEY: Final = "newswire.lives"
 _RUN_KEY: Final = "newswire.run"
 _MADE_KEY: Final = "newswire.made"
@@ -285,8 +285,8 @@ class NatsStream(Attempts):
     def _settings(self) -> dict[str, Any]:
         """What an operator may set otherwise, and this process's retention says."""
         kept = self._retention
-        age = 0 if kept.max_age is None else max(int(kept.max_age * _NS), _NS // 10)
-        window = int(TOKEN_SECONDS) * _NS
+        age = 0 if kept.max_age is None else max(int(kept.max_age * NS), NS // 10)
+        window = int(TOKEN_SECONDS) * NS
         return {
             "max_age": age,
             "max_msgs": kept.max_events or -1,
@@ -391,7 +391,7 @@ class NatsStream(Attempts):
         try:
             found = await self.link.api(f"STREAM.MSG.GET.{self.name}", {"last_by_subj": subjects.life})
         except NatsRefused as error:
-            if error.code == _NO_MESSAGE:
+            if error.code == NO_MESSAGE:
                 return {}, 0
             raise
         message = found["message"]

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Final
 
 from newswire.log.engine import TOKEN_SECONDS
-from newswire.log.forgotten import Forgotten
+from newswire.log.forgotten import EMPTY_KEPT, Forgotten
 from newswire.log.postgres.link import PostgresLink, PostgresServer
 from newswire.log.postgres.pages import STATE
 from newswire.log.retention import Retention, Rules, is_over, surplus
@@ -25,7 +25,6 @@ _CLEAN_SECONDS: Final = 30.0
 _CLEANED: Final = 5000  # rows removed in one transaction
 # Tables with a time, and for how many seconds they keep a row.
 _CLEAN: Final = (("calls", 120.0), ("tokens", TOKEN_SECONDS), ("tickets", TOKEN_SECONDS), ("refused", 7 * 86400.0))
-_EMPTY: Final = 100_000  # channels without events whose names are kept
 _FORGOTTEN: Final = 1000  # in one call
 _FORGETTABLE: Final = """
     SELECT name, lost FROM @schema@.channels WHERE empty ORDER BY lost
@@ -126,7 +125,7 @@ class PostgresRetentionJob:
                     seconds,
                 )
 
-    async def forget(self, most: int = _EMPTY) -> int:
+    async def forget(self, most: int = EMPTY_KEPT) -> int:
         """Forget channels that have nothing left, beyond so many: those first that lost their last event first.
 
         Returns:

@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Final
 
 from newswire.errors import LogUnavailable
-from newswire.log.forgotten import Forgotten
+from newswire.log.forgotten import EMPTY_KEPT, Forgotten
 from newswire.log.redis.link import RedisLink, RedisServer
 from newswire.log.redis.scripts import CHANNEL, DUE, FORGET, KEYS, KNOWN_MS, LOOK, SWEEP, TRIM
 from newswire.log.retention import Rules
@@ -33,7 +33,6 @@ _LOOKED_AT: Final = 1000  # channels that are let due in one call
 _REMOVED: Final = 500  # events removed in one call: some milliseconds
 _WALK_SECONDS: Final = 60.0  # how often channels are looked at whose events are not in the order of time
 _ALL: Final = 2**53
-_EMPTY: Final = 100_000  # channels without events whose names are kept
 _FORGOTTEN: Final = 500  # in one call
 _SWEEP_SECONDS: Final = 10.0  # how often calls and tokens are removed
 _SWEPT: Final = 500  # in one call
@@ -132,7 +131,7 @@ class RedisRetentionJob:
         _, removed, more = await self._link.call(TRIM, keys, _REMOVED, upto, int(walk), int(note), *arguments)
         return removed, bool(more)
 
-    async def forget(self, most: int = _EMPTY) -> int:
+    async def forget(self, most: int = EMPTY_KEPT) -> int:
         """Forget channels that have nothing left, beyond so many: those first that lost their last event first.
 
         Returns:

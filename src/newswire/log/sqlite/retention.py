@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
 
-from newswire.log.forgotten import Forgotten
+from newswire.log.forgotten import EMPTY_KEPT, Forgotten
 from newswire.log.sqlite.file import fetch, roll_back
 from newswire.log.sqlite.plan import Plan, SqlitePlanner
 from newswire.log.sqlite.schema import NEWEST
@@ -149,9 +149,8 @@ def read_forgotten(connection: sqlite3.Connection) -> Forgotten:
 _TICK_SECONDS: Final = 1.0
 # A keeper says so every half of this; if it does not, it has died.
 _LEASE_SECONDS: Final = 30.0
-# Channels that had all their events removed are kept for what they lost, up to a number; see `Page.doubt`.
+# Channels that had all their events removed are kept for what they lost, up to `EMPTY_KEPT`; see `Page.doubt`.
 _FORGET_SECONDS: Final = 30.0
-_EMPTY_KEPT: Final = 100_000
 _FORGOTTEN_AT_ONCE: Final = 1000  # some 10 ms, which is what publishing waits
 
 
@@ -250,7 +249,7 @@ class SqliteRetentionJob:
         query = """SELECT id FROM newswire_channels WHERE empty AND lost <= (
                        SELECT lost FROM newswire_channels WHERE empty ORDER BY lost DESC LIMIT 1 OFFSET ?
                    ) ORDER BY lost LIMIT ?"""
-        channels = [id for (id,) in fetch(connection, 1, query, _EMPTY_KEPT, _FORGOTTEN_AT_ONCE)]
+        channels = [id for (id,) in fetch(connection, 1, query, EMPTY_KEPT, _FORGOTTEN_AT_ONCE)]
         if channels:
             self._writer.put(DatabaseJob(partial(self._forget, channels=channels), None))
 

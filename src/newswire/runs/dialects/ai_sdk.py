@@ -18,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
+from newswire.runs.dialects.base import DONE, Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.tool_calls import Call, ToolCalls
 from newswire.runs.parts import Finish, Part, Progress, Reasoning, Text, ToolCall, ToolInput, ToolOutput, Usage
 from newswire.wire.event import Event
 
-DONE: Final = Event("[DONE]")
 # What the SDK calls the reasons; any other goes through as it is.
 REASONS: Final = {"tool_calls": "tool-calls", "content_filter": "content-filter"}
 

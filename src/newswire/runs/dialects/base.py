@@ -104,6 +104,9 @@ class StreamFailure:
     message: str
 
 
+DONE: Final = Event("[DONE]")
+"""The last event of a stream, in several formats."""
+
 GOODBYE: Final = StreamFailure(
     "goodbye", "goodbye", "The server is going away and the answer goes on: read this stream again from the last id."
 )

@@ -19,14 +19,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from newswire.runs.dialects.base import Dialect, Head, StreamFailure, block
+from newswire.runs.dialects.base import DONE, Dialect, Head, StreamFailure, block
 from newswire.runs.dialects.coalesce import TextDelta
 from newswire.runs.dialects.tool_calls import SerializedToolCalls
 from newswire.runs.dialects.upstream import UpstreamParser, clean, count, mapping, objects, parsed
 from newswire.runs.parts import Finish, Part, Reasoning, Text, ToolCall, ToolInput, Usage
 from newswire.wire.event import Event
-
-DONE: Final = Event("[DONE]")
 
 
 class OpenAIChat(Dialect):

@@ -21,7 +21,7 @@ from typing import Any, Final
 from newswire.errors import Closed, NewswireError
 from newswire.hub.frames import Chunk
 from newswire.hub.hub import Hub
-from newswire.hub.options import StreamOptions
+from newswire.hub.options import IN_PROCESS
 from newswire.hub.runtime import HubRuntime
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels
@@ -31,7 +31,6 @@ from newswire.server.auth.access import Access
 logger: logging.Logger = logging.getLogger("newswire.server")
 
 CHANNEL: Final = "$auth.revoked"
-_FOLLOWING: Final = StreamOptions(heartbeat=None, retry=None, write_timeout=None)
 _PAGE: Final = 1000
 _STALE: Final = 1000  # events at the channel's beginning that mean nothing any more, before they are removed
 
@@ -111,7 +110,7 @@ class Revocations:
                 subscription = self._hub.subscribe(CHANNEL, after=Position(span.epoch, through))
                 await subscription.open()
                 self._subscription = subscription
-                subscription.attach(self, _FOLLOWING)
+                subscription.attach(self, IN_PROCESS)
                 self._runtime = runtime
 
     async def _read(self, latest: int) -> int:
