@@ -87,6 +87,9 @@ async def test_which_run() -> None:
                 await find("chat.1", owner=42)  # type: ignore[operator]
         with pytest.raises(TypeError, match="a run's id is a str, not 3"):
             runs.response(None, 3)  # type: ignore[arg-type]
+        for request in (run, run.id):
+            with pytest.raises(TypeError, match="the request comes first"):
+                runs.response(request)
         with pytest.raises(TypeError, match="run is a Run, not 'chat"):
             runs.accepted(None, run.id)
         for call in (runs.sync.wait, runs.sync.text):

@@ -341,6 +341,8 @@ class Runs:
             ValueError: there is no such dialect, or a header or the status can't be sent.
         """
         check_flag("active", active)
+        if isinstance(request, Run | str):
+            raise TypeError("the request comes first: runs.response(request, run)")
         return RunResponse(
             self._readers,
             self._finder(run.id, name, run.record.owner) if isinstance(run, Run) else self._finder(run, name, owner),
