@@ -13,9 +13,15 @@ from collections.abc import AsyncIterator, Callable
 import httpx2
 import pytest
 from tests.fixtures.relay import CHAT_PATH, World, owner, text_of
-from tests.fixtures.upstream import Call
+from tests.fixtures.upstream import Call, Upstream
 
+from newswire import Hub
+from newswire.log.engine import EngineLimits
+from newswire.log.memory import MemoryLog
+from newswire.log.memory.engine import MemoryEngine
+from newswire.relay import Relay
 from newswire.relay.upstream import body_of
+from newswire.runs import Runs
 from newswire.wire import Decoder, Event
 
 pytestmark = pytest.mark.anyio
@@ -148,6 +154,23 @@ async def test_an_error_of_the_stream_is_told_as_it_came(world: World) -> None:
     answer = await world.ask(path=PATHS["anthropic"])
     assert _pairs(await answer.rest())[1:] == [("error", error)]
     assert "Overloaded" in (await (await world.get(f"{answer.place}?dialect=openai-chat")).rest())[-1].data
+
+
+async def test_an_event_that_the_log_does_not_take_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upstream may send more in one event, an image say, than the log stores: the error names both sizes."""
+
+    async def script(call: Call) -> None:
+        await call.head()
+        await call.chat_rest("Here", "x" * 2000)
+
+    monkeypatch.setattr(MemoryEngine, "limits", EngineLimits(event_bytes=1000))
+    async with Upstream(script) as upstream, Hub(MemoryLog()) as hub, Runs(hub) as runs:
+        world = World(upstream, runs, Relay(runs, [upstream.url]))
+        last = (await (await world.ask()).rest())[-1]
+        await world.close()
+    error = last.json()["error"]
+    assert error["type"] == "upstream_too_large"
+    assert "the limit is 1,000" in error["message"]
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, Final
 
-from newswire.errors import DecodeLimitExceeded, RelayRefused
+from newswire.errors import DecodeLimitExceeded, LimitExceeded, RelayRefused
 from newswire.log.histogram import Histogram
 from newswire.redact import printable
 from newswire.relay.credentials import Redactor
@@ -198,7 +198,11 @@ class _Copying:
             except (httpx.HTTPError, httpx.StreamError) as broken:
                 what = self._redact(str(broken) or type(broken).__name__)
                 error = {"type": "upstream_cut_off", "message": f"The connection to the upstream broke: {what}"}
-            except (DecodeLimitExceeded, ValueError) as bad:
+            except LimitExceeded as large:  # of the decoder, or of the log
+                kind = "upstream_unreadable" if isinstance(large, DecodeLimitExceeded) else "upstream_too_large"
+                what = f"{large.what} is {large.actual:,} and the limit is {large.limit:,}"
+                error = {"type": kind, "message": f"The upstream sent more in one event than the relay takes: {what}."}
+            except ValueError as bad:
                 error = {"type": "upstream_unreadable", "message": str(bad)}
         finally:
             if self._first is not None:
