@@ -308,6 +308,54 @@ async def test_whatever_a_producer_does_its_run_ends() -> None:
         assert runs.producing == 0
 
 
+class Stream:
+    """What clients of AI APIs give: an iterator, whose iteration is another object, and which holds a connection."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def __iter__(self) -> Iterator[str]:
+        while True:
+            yield "word "
+
+    def __next__(self) -> str:
+        return "word "
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.closed.set()
+
+
+class AsyncStream:
+    """Its twin."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        while True:
+            yield "word "
+            await asyncio.sleep(0)
+
+    async def __anext__(self) -> str:
+        return "word "
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        self.closed.set()
+
+
+@pytest.mark.parametrize("kind", [Stream, AsyncStream])
+async def test_a_stop_closes_the_stream_of_an_api(kind: type[Stream | AsyncStream]) -> None:
+    """It would go on, and cost tokens, until its memory is collected."""
+    stream = kind()
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        run = await runs.start("chat", stream)  # type: ignore[arg-type]
+        await anext(aiter(run.subscribe()))
+        assert await run.stop()
+        assert await asyncio.to_thread(stream.closed.wait, PATIENCE)
+
+
 async def test_progress_is_refused_where_it_is_made() -> None:
     """A number that JSON has no word for is refused at the call."""
     async with Hub() as hub, Runs(hub, public=True) as runs:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -54,7 +54,7 @@ async def _run_other(
         result = await source
         return await run_source(result, claim, run, {}) if _gives_items(result) else result
     if isinstance(source, Iterable):
-        return await in_thread(partial(_iterate_in_thread, iter(source), claim), what=_WHAT)
+        return await in_thread(partial(_iterate_in_thread, source, iter(source), claim), what=_WHAT)
     if not callable(source):
         raise _no_source(source)
     call = partial(source, *([run] if _takes_one(source, args) else []), **args)
@@ -124,13 +124,16 @@ async def _iterate(source: AsyncIterable[Any], claim: Claim) -> None:
         close = getattr(iterator, "aclose", None)
         if close is not None:
             await close()
+        if iterator is not source and isinstance(source, AsyncIterator):
+            await discard(source)  # the stream of an API's client, say, whose connection only this closes
 
 
-def _iterate_in_thread(iterator: Iterator[Any], claim: Claim) -> None:
+def _iterate_in_thread(source: Iterable[Any], iterator: Iterator[Any], claim: Claim) -> None:
     try:
         for item in iterator:
             claim.put_from_thread(event_of(item))
     finally:
-        close = getattr(iterator, "close", None)
-        if close is not None:
-            close()
+        for each in (iterator, source) if isinstance(source, Iterator) else (iterator,):
+            close = getattr(each, "close", None)
+            if close is not None:
+                close()
