@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from newswire.delivery.asgi import Receive, Scope, Send, raw_headers, send_answer
 from newswire.delivery.framework import StarletteCompatible, as_http
-from newswire.delivery.problem import not_found, problem_of
+from newswire.delivery.problem import problem_of
 from newswire.delivery.request import last_event_id
 from newswire.delivery.response import EventSourceResponse
 from newswire.errors import Closed, LogUnavailable, RunNotFound, TrimmedAway
@@ -74,14 +74,11 @@ class RunResponse(StarletteCompatible):
         """The stream; None if the answer was another one."""
         try:
             record = await self._find()
-        except RunNotFound:
-            if self._active:
+        except (RunNotFound, LogUnavailable, Closed) as error:
+            if self._active and isinstance(error, RunNotFound):
                 await _nothing(send)
             else:
-                await not_found("there is no such run, or it is not yours")(scope, receive, send)
-            return None
-        except (LogUnavailable, Closed) as error:
-            await problem_of(error)(scope, receive, send)
+                await problem_of(error)(scope, receive, send)
             return None
         after = last_event_id(scope)
         stats = self._readers.store.stats

@@ -14,7 +14,7 @@ from newswire import posix
 from newswire.errors import LogError
 from newswire.log.engine import Copied, Info, Losses
 from newswire.log.sqlite.file import fetch
-from newswire.log.sqlite.retention import read_forgotten, transaction
+from newswire.log.sqlite.retention import read_forgotten, transaction, write_forgotten
 from newswire.log.sqlite.schema import NEWEST
 
 _SYNCHRONOUS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
@@ -142,7 +142,4 @@ def _lose(connection: sqlite3.Connection, losses: Losses) -> None:
            WHERE NOT EXISTS (SELECT 1 FROM newswire_events WHERE channel = c.id)"""
     )
     own = read_forgotten(connection).shapes
-    merged = own | {shape: max(lost, own.get(shape, 0)) for shape, lost in losses.shapes.items()}
-    execute("DELETE FROM newswire_forgotten")
-    execute(f"INSERT INTO newswire_forgotten (shape, lost) {pairs}", (json.dumps(list(merged.items())),))
-    execute("UPDATE newswire_meta SET forgets = forgets + 1")
+    write_forgotten(connection, own | {shape: max(lost, own.get(shape, 0)) for shape, lost in losses.shapes.items()})

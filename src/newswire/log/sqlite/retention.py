@@ -132,13 +132,16 @@ def forget(connection: sqlite3.Connection, channels: Sequence[int]) -> None:
         forgotten.add((name, lost) for name, lost in fetch(connection, 2, query, ids))
         execute(f"DELETE FROM newswire_channels WHERE {these} AND {_NOTHING_LEFT}", (ids,))
         execute(f"UPDATE newswire_channels SET empty = 0 WHERE {these}", (ids,))
-        execute("DELETE FROM newswire_forgotten")
-        execute(
-            """INSERT INTO newswire_forgotten SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]')
-               FROM json_each(?)""",
-            (json.dumps(list(forgotten.shapes.items())),),
-        )
-        execute("UPDATE newswire_meta SET forgets = forgets + 1")
+        write_forgotten(connection, forgotten.shapes)
+
+
+def write_forgotten(connection: sqlite3.Connection, shapes: Mapping[str, int]) -> None:
+    """Store what is known of channels that were forgotten, in the transaction that has begun."""
+    execute = connection.execute
+    execute("DELETE FROM newswire_forgotten")
+    pairs = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+    execute(f"INSERT INTO newswire_forgotten (shape, lost) {pairs}", (json.dumps(list(shapes.items())),))
+    execute("UPDATE newswire_meta SET forgets = forgets + 1")
 
 
 def read_forgotten(connection: sqlite3.Connection) -> Forgotten:
