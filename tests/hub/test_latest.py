@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ from tests.fixtures.slow_readers import cost_of_one
 
 from newswire import Event, Hub, HubOptions, Pattern, Position, Retention, StreamOptions
 from newswire.hub.frames import Chunk, Frame
-from newswire.hub.latest import LatestRules
+from newswire.hub.latest import FORGOTTEN, LatestRules
 from newswire.hub.subscription import Subscription
 from newswire.log.channels import Channels
+from newswire.log.memory import MemoryLog
 from newswire.testing import next_event
 from newswire.wire import Decoder
 
@@ -322,6 +324,43 @@ async def test_the_marker_has_no_id_and_the_stream_resumes_inside_a_snapshot(hub
     )
     subscription.close()
     rest.close()
+
+
+@pytest.mark.parametrize("also", [(), ("room.1",)])
+async def test_a_key_that_is_removed_while_a_slow_reader_takes_its_state(also: tuple[str, ...]) -> None:
+    """A member who had left when the reader came, and is forgotten before it read that: it gets a gap, then everybody.
+
+    With messages too, some of which are lost: it gets that gap first, which says more than the other.
+    """
+    log = MemoryLog()
+    members = [f"$presence.here.room.1.m{number}" for number in range(9)]
+    joined = await log.append([(each, Event("join" * 100)) for each in members])
+    await log.append([("room.1", Event("1")), *((each, Event("update" * 100)) for each in members[1:])])
+    left, *_ = await log.append([(members[0], Event("leave")), ("room.1", Event("2")), ("room.1", Event("3"))])
+    await log.drop({"room.1": left.offset + 1})
+    async with Hub(log, presence=["room.*"], options=HubOptions(write_budget=500)) as hub:
+        channels = (Pattern("$presence.here.room.1.*"), *also)
+        subscription = hub.subscribe(*channels, after=joined[-1])
+        await subscription.open()
+        sink = SlowSink(subscription, 1)
+        subscription.attach(sink, StreamOptions(heartbeat=None))
+        while not any("update" in frame.data for frame in sink.frames):
+            await asyncio.sleep(0)
+            sink.drain(1)
+        text = json.dumps({"channels": {members[0]: left.offset}, "upto": left.offset})
+        await log.append_one(FORGOTTEN, Event(text, "forgotten"))
+        here = set(members)
+        async with asyncio.timeout(10):
+            while not sink.frames or sink.frames[-1].event != LIVE:
+                await asyncio.sleep(0)
+                sink.drain(1)
+        for frame in sink.frames:
+            if frame.event == "newswire.gap":
+                here.clear()
+            elif frame.channel in members:
+                here = here - {frame.channel} if frame.data == "leave" else here | {frame.channel}
+        assert here == set(members[1:])
+        subscription.close()
 
 
 async def test_a_slow_reader_holds_its_cursor_and_gets_the_newest(hub: Hub) -> None:

@@ -565,7 +565,8 @@ class Subscription(Generic[E]):
             return False
         if self._reported < 0:
             self._reported = due.lost
-        if due.lost > self._reported and not self._is_restated(due.frames):
+        stops_here = not due.frames and due.through == self.cursor < due.lost  # a state has to come again
+        if (due.lost > self._reported or stops_here) and not self._is_restated(due.frames):
             runtime = self._runtime
             after, through = runtime.text(self.cursor), runtime.text(due.lost)
             self._reported = due.lost

@@ -79,6 +79,7 @@ class StateView:
     __slots__ = (
         "_begins",
         "_exact",
+        "_forgotten",
         "_full_since",
         "_history",
         "_member",
@@ -107,6 +108,7 @@ class StateView:
         self._full_since = 0.0
         self._pass: int | None = _NOT_BEGUN  # where the present pass ends; None: it gets all events
         self._begins = True  # it is still to be seen whether its cursor is recent enough
+        self._forgotten = 0  # … which it was when keys had been removed up to here
         self._reported = False  # … and a gap event says that it is not: all keys come again
         self._member = member
         self._state = state
@@ -137,7 +139,7 @@ class StateView:
         self.marks = True
         self.first = 0
         self._pass = _NOT_BEGUN
-        self._begins, self._reported = True, False
+        self._begins, self._reported, self._forgotten = True, False, 0
 
     def lost(self) -> None:
         """The member gets a gap event. A reader of members takes it as the sign to begin again, whatever is missing."""
@@ -181,13 +183,15 @@ class StateView:
         if not self._table.complete:
             self._table.wait(member)
             return None
-        if self._begins:
-            missed = 0 < member.cursor < self._table.forgotten and self._has_removals()
+        forgotten = self._table.forgotten
+        if self._begins or forgotten > self._forgotten:  # the latter, if its connection takes long for a pass
+            missed = 0 < member.cursor < forgotten and self._has_removals()
             if missed and not self._reported:
-                return Due([], member.cursor, self._table.forgotten, certain=False)  # a gap event, at its cursor
+                return Due([], member.cursor, forgotten, certain=False)  # a gap event, at its cursor
             if missed or self._reported:
                 self.first, member.cursor = max(self.first, member.cursor), 0
             self._begins = self._reported = False
+            self._forgotten = forgotten
         rest = Due([], upto)
         if self._exact is not None and self._exact.cursor < upto:
             found = self._history.due(self._exact, upto)
