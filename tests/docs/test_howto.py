@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+import runpy
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,6 +97,17 @@ def test_the_tests_of_the_page(tmp_path: Path) -> None:
         command, cwd=tmp_path, env={**NO_PLUGINS, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
     )
     assert "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+async def test_the_test_client_of_flask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page's test passes with the application of Flask's page."""
+    monkeypatch.setenv("NEWSWIRE_LOG", "memory://")
+    names = runpy.run_path(str(ROOT / "examples" / "frameworks" / "flask_app.py"))
+    monkeypatch.setitem(sys.modules, "app", types.SimpleNamespace(**names))  # type: ignore[arg-type]
+    found: dict[str, Any] = {}
+    await execute(blocks(PAGES / "testing.md", "python")[-1], found)
+    await asyncio.to_thread(found["test_a_reader_gets_what_is_published"])
+    await asyncio.to_thread(names["hub"].sync.close)
 
 
 async def test_a_hub_on_a_server() -> None:
