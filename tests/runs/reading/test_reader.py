@@ -159,6 +159,23 @@ async def test_a_stream_ends_when_its_run_is_dropped(runs: Runs, dialect: str | 
     assert json.loads(again.text)["status"] == 404
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+async def test_others_take_turns_while_a_long_run_is_read(compacted: bool) -> None:
+    """A client that comes back to a long answer does not hold up the others, on a log that answers at once either."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        run = await runs.start("chat.1", iter(["word "] * 2000))
+        await run.wait()
+        if compacted:
+            assert await runs.store.compact(run.id)
+        reading = asyncio.create_task(run.text())
+        turns = 0
+        while not reading.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert len(reading.result()) == 10_000
+        assert turns > 15
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("compacted", [False, True])
 async def test_a_run_without_its_beginning_is_no_whole_run(runs: Runs, compacted: bool) -> None:

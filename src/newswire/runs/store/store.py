@@ -104,6 +104,7 @@ def pieces(entries: Iterable[Entry]) -> Iterator[Piece]:
 logger: logging.Logger = logging.getLogger("newswire.runs")
 
 _PAGE: Final = 1000
+_AT_ONCE: Final = 100  # pieces, between which others take their turns: who reads them takes some 10 µs for each
 
 
 class RunStore:
@@ -180,7 +181,7 @@ class RunStore:
         if upto is None:
             span = await self.log.span()
             upto = Position(span.epoch, span.latest)
-        at, last, lost, restated = after, upto.offset, 0, False
+        at, last, lost, restated, given = after, upto.offset, 0, False, 0
         while at < last:
             page = await self.log.read(channel, at, _PAGE, epoch=upto.epoch)
             if page.through <= at:
@@ -194,6 +195,9 @@ class RunStore:
                     if after < piece.offset <= last:
                         after = piece.offset
                         yield piece
+                        given += 1
+                        if given % _AT_ONCE == 0:
+                            await asyncio.sleep(0)
             lost = page.lost
             at = page.through
         if lost > after and not restated:
