@@ -1,9 +1,9 @@
 """Trying again while the log is away: wait, double, jitter. The one rule, for everything that depends on a log.
 
 `Retry` counts the waits. `keep_trying` is a call that waits until the log is back. `SupervisedTask` is a task that
-depends on a log and goes on whatever the log raises: each
-attempt is a task of its own, and whatever ends one (any exception, also a cancellation that no one asked for) begins
-the next one after a wait. Each outage is logged once. Nothing here knows what an attempt does.
+depends on a log and goes on whatever the log raises: each attempt is a task of its own, and whatever ends one (any
+exception, also a cancellation that no one asked for) begins the next one after a wait. `repeating` begins one for a
+step that is to be done for ever. Each outage is logged once. Nothing here knows what an attempt does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final, TypeVar
 
-from newswire.errors import LogUnavailable, LogUncertain, NewswireError
+from newswire.errors import Closed, LogUnavailable, LogUncertain, NewswireError
 
 T = TypeVar("T")
 
@@ -256,3 +256,26 @@ class SupervisedTask:
             self._outage.failed(error, self)
         if self._on_failure is not None:
             self._on_failure(error)
+
+
+def repeating(
+    step: Callable[[], Awaitable[None]], what: str, logger: logging.Logger, *, longest: float = 5.0
+) -> SupervisedTask:
+    """Begin a task that awaits `step()` again and again, until that raises `Closed`.
+
+    Args:
+        step: what is awaited. After any other exception it is tried again, after a wait.
+        what: what can't be done while it fails, for the logger.
+        logger: what reports it.
+        longest: the longest wait, in seconds.
+    """
+
+    async def repeat() -> None:
+        with suppress(Closed):
+            while True:
+                await step()
+                task.succeeded()
+
+    task = SupervisedTask(repeat, Outage(what, logger), retry=Retry(min(0.1, longest), longest))
+    task.start()
+    return task

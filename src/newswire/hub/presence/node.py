@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from secrets import token_hex
 from typing import Any, Final
@@ -33,7 +33,7 @@ from newswire.hub.presence.roster import (
 from newswire.log.engine import Condition, Entry
 from newswire.log.log import Log
 from newswire.log.position import Position
-from newswire.log.retry import Outage, Retry, SupervisedTask
+from newswire.log.retry import repeating
 from newswire.wire.event import Event
 from newswire.wire.reserved import GAP, LIVE, PRESENCE
 
@@ -89,23 +89,12 @@ class Node:
         self._heartbeat_now = asyncio.Event()  # others suspect that this node is dead, or it has its first member
         lease = options.heartbeat
         self._tasks = [
-            self._supervise(self._follow, "presence can't be followed"),
-            self._supervise(self._flush, "who is here can't be stored", longest=min(1.0, lease / 4)),
-            self._supervise(self._repeat_heartbeat, "this node's heartbeats can't be stored", longest=lease / 8),
-            self._supervise(self._forget, "members who left long ago can't be forgotten"),
-            self._supervise(self._judge, "members of dead nodes can't be taken away", longest=lease / 8),
+            repeating(self._follow, "presence can't be followed", logger),
+            repeating(self._flush, "who is here can't be stored", logger, longest=min(1.0, lease / 4)),
+            repeating(self._repeat_heartbeat, "this node's heartbeats can't be stored", logger, longest=lease / 8),
+            repeating(self._forget, "members who left long ago can't be forgotten", logger),
+            repeating(self._judge, "members of dead nodes can't be taken away", logger, longest=lease / 8),
         ]
-
-    def _supervise(self, step: Callable[[], Awaitable[None]], what: str, *, longest: float = 5.0) -> SupervisedTask:
-        async def repeat() -> None:
-            with suppress(Closed):
-                while True:
-                    await step()
-                    task.succeeded()
-
-        task = SupervisedTask(repeat, Outage(what, logger), retry=Retry(min(0.1, longest), longest))
-        task.start()
-        return task
 
     async def close(self) -> None:
         """Stop. The last heartbeat says that this node is gone: its members leave after the grace time."""

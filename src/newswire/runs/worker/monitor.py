@@ -18,7 +18,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from heapq import heappop, heappush
 from time import monotonic
@@ -29,7 +29,7 @@ from newswire.hub.leases import Leases
 from newswire.log.channels import Channels
 from newswire.log.engine import Entry
 from newswire.log.position import Position
-from newswire.log.retry import Outage, Retry, SupervisedTask
+from newswire.log.retry import repeating
 from newswire.runs.reading.reader import Readers
 from newswire.runs.store.record import RECORDS, WORKERS, Record, worker_channel
 from newswire.wire.reserved import GAP
@@ -172,28 +172,15 @@ class LivenessMonitor:
         self._heartbeats: dict[str, tuple[int, float]] = {}  # worker: the newest heartbeat, and when it was read
         self._heartbeat_now = asyncio.Event()
         self._heartbeats_dropped = monotonic()
-        self._follower = self._supervise(self._follow, "runs can't be watched")
+        self._follower = repeating(self._follow, "runs can't be watched", logger)
         self._tasks = {
             "follow": self._follower,
-            "heartbeat": self._supervise(
-                self._repeat_heartbeat, "this worker's heartbeats can't be stored", longest=lease / 8
+            "heartbeat": repeating(
+                self._repeat_heartbeat, "this worker's heartbeats can't be stored", logger, longest=lease / 8
             ),
-            "judge": self._supervise(self._judge, "runs of dead workers can't be ended"),
-            "expire": self._supervise(self._expire, "ended runs can't be compacted or dropped"),
+            "judge": repeating(self._judge, "runs of dead workers can't be ended", logger),
+            "expire": repeating(self._expire, "ended runs can't be compacted or dropped", logger),
         }
-
-    def _supervise(self, step: Callable[[], Awaitable[None]], what: str, *, longest: float = 5.0) -> SupervisedTask:
-        async def repeat() -> None:
-            try:
-                while True:
-                    await step()
-                    task.succeeded()
-            except Closed:
-                return
-
-        task = SupervisedTask(repeat, Outage(what, logger), retry=Retry(min(0.1, longest), longest))
-        task.start()
-        return task
 
     async def stop(self, *names: str) -> None:
         """End some of the tasks `follow`, `heartbeat`, `judge` and `expire`; all of them by default."""
