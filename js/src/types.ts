@@ -29,8 +29,11 @@ export interface StreamEvent<Name extends string = string, Data = unknown> {
   readonly channel: string | null;
 }
 
-/** Any event of `E`, told apart by its `event`: `switch (e.event)` knows the type of `e.data` in each case. */
-export type EventOf<E> = { [N in NameOf<E>]: StreamEvent<N, E[N]> }[NameOf<E>];
+/**
+ * Any event of `E`, told apart by its `event`: `switch (e.event)` knows the type of `e.data` in each case. Newswire's own
+ * events, such as `newswire.presence`, are none of them: `*` and loops have only those of the application.
+ */
+export type EventOf<E> = { [N in NameOf<E>]: N extends `newswire.${string}` ? never : StreamEvent<N, E[N]> }[NameOf<E>];
 
 /** One handler for each event of `E`: a missing one is a compile error. */
 export type Handlers<E> = { [N in NameOf<E>]: (event: StreamEvent<N, E[N]>) => void };

@@ -1,5 +1,5 @@
 // Tests of types: `tsc` fails if a line below an @ts-expect-error is no error, or any other line is one.
-import { connect, EventSource, type EventOf } from "../src/index.ts";
+import { connect, EventSource, type EventOf, type Presence } from "../src/index.ts";
 
 interface Events {
   price: { symbol: string; value: number };
@@ -37,6 +37,14 @@ export function exhaustive(e: EventOf<Events>): string {
       return "";
   }
 }
+
+const room = connect<Events & { "newswire.presence": Presence }>("/channels/room");
+room.on("newswire.presence", (e) => e.data.member);
+room.on("*", exhaustive);
+room.on("*", (e) => {
+  // @ts-expect-error: newswire's own events never come here
+  if (e.event === "newswire.presence") return;
+});
 
 // @ts-expect-error: a case is missing, so it may return nothing
 export function incomplete(e: EventOf<Events>): string {
