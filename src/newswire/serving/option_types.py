@@ -255,12 +255,15 @@ def retention() -> OptionType:
             return None
         return _by_pattern("retention", value, _LIMITS, Retention)
 
+    def show(rules: Mapping[str, Retention] | None) -> str:
+        return _DEFAULT if rules is None else _as_text(rules, _LIMITS)
+
     allowed = (
         "rules PATTERN:LIMITS, such as 'orders.>:max_age=7d,max_events=1000' (limits: max_age, max_events, max_bytes; "
         "the first pattern that matches a channel counts; semicolons between several rules), "
         "'none' for everything, or 'default'"
     )
-    return OptionType(allowed, read, _show_retention, metavar="RULE", several="; ")
+    return OptionType(allowed, read, show, metavar="RULE", several="; ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,11 +290,7 @@ def slow_rules() -> OptionType:
         return _by_pattern("slow", value, _SLOW, SlowRule) or None
 
     def show(rules: Mapping[str, SlowRule] | None) -> str:
-        def one(found: SlowRule) -> str:
-            values = ((name, getattr(found, name)) for name in _SLOW)
-            return ",".join(f"{name}={_SLOW[name].show(value)}" for name, value in values if value is not None)
-
-        return "; ".join(f"{pattern}:{one(found)}" for pattern, found in (rules or {}).items()) or "none"
+        return _as_text(rules or {}, _SLOW)
 
     allowed = (
         "rules PATTERN:LIMITS, such as 'prices.>:max_behind=1000,timeout=5s' (limits: max_behind, timeout; the first "
@@ -352,13 +351,12 @@ def _pairs(limits: str) -> dict[str, str]:
     return {name.strip(): value.strip() for name, _, value in pairs}
 
 
-def _show_retention(rules: Mapping[str, Retention] | None) -> str:
-    if rules is None:
-        return _DEFAULT
+def _as_text(rules: Mapping[str, object], kinds: Mapping[str, OptionType]) -> str:
+    """Rules by channel pattern, as `_by_pattern` reads them."""
 
-    def limits(rule: Retention) -> str:
-        values = ((name, getattr(rule, name)) for name in _LIMITS)
-        return ",".join(f"{name}={_LIMITS[name].show(value)}" for name, value in values if value is not None)
+    def limits(rule: object) -> str:
+        values = ((name, getattr(rule, name)) for name in kinds)
+        return ",".join(f"{name}={kinds[name].show(value)}" for name, value in values if value is not None)
 
     return "; ".join(f"{pattern}:{limits(rule)}" for pattern, rule in rules.items()) or "none"
 
