@@ -21,6 +21,7 @@ from newswire import EventSourceResponse, Hub
 from newswire.contract import Contract
 from newswire.contract.check import StreamChecker
 from newswire.contract.openapi import describe, describe_fastapi, describe_litestar, item_schema
+from newswire.hub.presence.names import note_here
 from newswire.testing import asgi_client
 from newswire.wire.encoder import encode
 from newswire.wire.event import Event
@@ -140,6 +141,8 @@ def test_the_checker_finds_what_is_wrong_in_an_event_and_in_its_data(version: An
     stream = b"".join(encode(event._replace(id="e-1")) for event in good)
     assert checker.check(b": hello\n\nretry: 1\nid: e-0\n\n" + stream) == []
     assert checker.check([Event('{"reason": "trimmed"}', "newswire.gap")]) == []
+    for change, state in (("join", '{"name":"Ada"}'), ("update", "1"), ("leave", None)):
+        assert checker.check([Event(note_here(("room.1", "ada"), change, state), "newswire.presence")]) == []
     found = checker.check(
         [
             Event("1", "prise"),

@@ -19,7 +19,7 @@ from newswire.contract.contract import Contract
 from newswire.contract.schema import COMPONENTS, events_of, json_schema, moved
 from newswire.validate import check_kind, shown
 from newswire.wire.headers import CONTENT_TYPE
-from newswire.wire.reserved import END, ERROR, GAP, GOODBYE, LIVE
+from newswire.wire.reserved import END, ERROR, GAP, GOODBYE, LIVE, PRESENCE
 
 Version: TypeAlias = Literal["3.2", "3.1"]
 
@@ -44,11 +44,21 @@ def item_schema(contract: Contract[Any], *, prefix: str = "#/$defs/") -> dict[st
             _item(END, {"description": "The stream is over for good"}),
             _item(ERROR, {"description": "The content of the stream failed"}),
             _item(LIVE, {"description": "All that was stored has arrived; what follows is live"}),
+            _item(PRESENCE, _MEMBERS | {"description": "A member of a channel has come, changed or left"}),
         ],
     }
 
 
 _OWN: Final[dict[str, Any]] = {"type": "object"}
+_MEMBERS: Final = _OWN | {
+    "required": ["channel", "member", "change"],
+    "properties": {
+        "channel": {"type": "string"},
+        "member": {"type": "string"},
+        "change": {"enum": ["join", "update", "leave"]},
+        "state": {},
+    },
+}
 
 
 def _item(name: str, data: Mapping[str, Any]) -> dict[str, Any]:
