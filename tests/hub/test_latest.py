@@ -528,6 +528,27 @@ async def test_a_log_that_is_replaced_gives_the_state_of_the_new_one(tmp_path: P
 
 
 @pytest.mark.slow
+async def test_a_log_that_begins_another_life_while_a_reader_takes_its_first_state(hub: Hub) -> None:
+    """It has all of the former: what the reader did not want of other channels it does not get now either."""
+    for key in range(9):
+        await hub.publish(f"p.{key}", "x" * 300)
+        await hub.publish("news", "old")
+    subscription = hub.subscribe(STATE, "news")
+    await subscription.open()
+    sink = SlowSink(subscription, 100)
+    subscription.attach(sink, StreamOptions(heartbeat=None))
+    await asyncio.sleep(0.01)
+    subscription.runtime.begin_again(await hub.log.span())
+    await hub.publish("news", "new")
+    async with asyncio.timeout(10):
+        while not sink.frames or sink.frames[-1].data != "new":
+            await asyncio.sleep(0)
+            sink.drain(100)
+    assert {frame.channel for frame in sink.frames} >= {f"p.{key}" for key in range(9)}
+    assert [frame.data for frame in sink.frames if frame.channel == "news"] == ["new"]
+    subscription.close()
+
+
 async def test_a_slow_reader_holds_a_cursor_and_no_events() -> None:
     """It takes what a reader takes that keeps up, and no more while much is published."""
     fast, slow = await cost_of_one(slow=False), await cost_of_one(slow=True)

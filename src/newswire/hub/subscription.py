@@ -414,7 +414,7 @@ class Subscription(Generic[E]):
         self.cursor, self._reported = point.cursor, point.reported
         self._gap = point.gap or self._gap
         if self._view is not None:
-            self._view.begin_again()
+            self._view.begin_again(point.gap is not None)
         self.wake()
 
     # -- what an application that knows its users asks of it

@@ -133,11 +133,15 @@ class StateView:
 
     # -- what it gets
 
-    def begin_again(self) -> None:
-        """The log is another one now."""
+    def begin_again(self, lost: bool) -> None:
+        """The log is another one now.
+
+        Args:
+            lost: the member's place is not in it.
+        """
         self.forget()
         self.marks = True
-        self.first = 0
+        self.first = 0 if lost else min(self.first, self._history.window.head)
         self._pass = _NOT_BEGUN
         self._begins, self._reported, self._forgotten = True, False, 0
 
