@@ -7,6 +7,7 @@
 import { useCallback, useEffect, useRef, useState } from "react";
 import { connect, warn } from "./connect.ts";
 import { resumeRun, streamRun, type Run, type RunOptions } from "./run.ts";
+import { checked } from "./source.ts";
 import type { AnyEvents, Connection, ConnectOptions, End, EventOf, Handlers, NameOf, State } from "./types.ts";
 
 /** Handlers for some events of `E`, or one for all. */
@@ -54,6 +55,7 @@ export function useEvents<E extends object = AnyEvents>(
     show(STARTING);
     let connection: Connection<E>;
     try {
+      checked(address, newest.current.options); // the function below hides what these headers are
       connection = connect<E>(address, {
         ...newest.current.options,
         lastEventId: id ?? "",
@@ -80,7 +82,7 @@ export function useEvents<E extends object = AnyEvents>(
         },
       });
     } catch (error) {
-      return show({ state: "closed", error: error as Error }); // no address
+      return show({ state: "closed", error: error as Error }); // no address, or what no request can carry
     }
     connection.on("*", (event) => {
       const { handlers } = newest.current;

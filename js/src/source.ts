@@ -365,7 +365,7 @@ function headersOf(given?: HeaderFields): Headers {
 }
 
 /** A request like those of the attempts. Throws a TypeError at what no request can carry, as each of them would. */
-export function checked(url: string, options: ConnectOptions): Request {
+export function checked(url: string, options: Pick<ConnectOptions, "method" | "headers" | "body">): Request {
   const body = options.body == null ? undefined : ""; // only whether there is one: a stream can be read but once
   const headers = headersOf(options.headers as HeaderFields); // none of a function, which has no entries
   return new Request(absolute(url), { method: options.method ?? (body == null ? "GET" : "POST"), headers, body });

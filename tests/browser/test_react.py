@@ -191,6 +191,14 @@ def test_a_state_is_that_of_the_url_shown(served: Served, react: Any) -> None:
     assert react.errors == []
 
 
+def test_a_header_field_that_no_request_can_carry(served: Served, react: Any) -> None:
+    """It closes the connection, which would else try for ever."""
+    headers = "options: { headers: { 'x-name': 'Łódź' } }"
+    react.evaluate(f"void (globalThis.app = mount('Named', {{ url: '/events', names: [], {headers} }}))")
+    react.until("app.text() === 'closed '")
+    assert react.evaluate("fetches") == 0
+
+
 @pytest.mark.parametrize("transport", ["fetch", "native"])
 def test_handlers_by_name(served: Served, react: Any, transport: str) -> None:
     """A name may come with a later render, and be newswire's own: the members of a channel."""
