@@ -511,3 +511,31 @@ async def test_a_key_is_one_run_after_the_log_was_wiped() -> None:
                     while old.epoch != new.epoch:
                         await asyncio.sleep(0.01)
                 assert (await before.start("job", words(3), key="second")).id == run.id
+
+
+async def one_word_and_no_more() -> AsyncIterator[str]:
+    """An answer that never ends."""
+    yield "word"
+    await asyncio.Event().wait()
+
+
+async def test_each_reader_gets_an_end_when_the_log_is_wiped() -> None:
+    """No reader waits for the end of a run that is in no log any more, and new runs go on as before."""
+    with Valkey() as server:
+        async with (
+            asyncio.timeout(PATIENCE),
+            Hub(server.url) as hub,
+            Runs(hub, public=True, worker=WorkerOptions(lease=LEASE)) as runs,
+        ):
+            run = await runs.start("chat", one_word_and_no_more, key="k")
+            reader = aiter(run.subscribe())
+            await anext(reader)
+            waiting = asyncio.create_task(run.wait())
+            server.ask("FLUSHALL")
+            *_, last = [event async for event in reader]
+            assert last.json()["error"]["type"] == "EventsLost"
+            with pytest.raises(RunNotFound):
+                await waiting
+            again = await runs.start("chat", words(3), key="k")
+            assert again.started
+            assert (await again.wait()).reason == "done"

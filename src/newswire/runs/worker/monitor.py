@@ -172,6 +172,7 @@ class LivenessMonitor:
         self._heartbeats: dict[str, tuple[int, float]] = {}  # worker: the newest heartbeat, and when it was read
         self._heartbeat_now = asyncio.Event()
         self._heartbeats_dropped = monotonic()
+        self._epoch = ""  # of the log that all this was seen in
         self._follower = repeating(self._follow, "runs can't be watched", logger)
         self._tasks = {
             "follow": self._follower,
@@ -203,6 +204,9 @@ class LivenessMonitor:
         log = self._readers.hub.log
         wanted = Channels([RECORDS, WORKERS])
         at, latest = 0, (span := await log.span()).latest
+        if span.epoch != self._epoch:
+            self._epoch = span.epoch
+            self._forget()
         while at < latest:
             page = await log.read(wanted, at, _PAGE, epoch=span.epoch)
             for entry in page.entries:
@@ -215,6 +219,11 @@ class LivenessMonitor:
                 raise LogUnavailable("records were removed before they were seen")  # begin again
             offset = Position.parse(event.id or "").offset
             self._take(Entry(offset, event.channel or "", event.event, event.data, 0.0))
+
+    def _forget(self) -> None:
+        """Forget what was seen, which is not in a log that was wiped. What is in it is read again."""
+        for known in (self.unfinished, self._since, self._orphans, self._dead, self._heartbeats):
+            known.clear()
 
     def _take(self, entry: Entry) -> None:
         try:
