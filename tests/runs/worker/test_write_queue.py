@@ -96,6 +96,27 @@ async def test_a_run_that_was_ended_elsewhere_takes_no_more() -> None:
         assert await run.text() == "a"
 
 
+async def test_a_run_that_is_lost_while_the_log_is_away_gives_it_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What it had written does not come again, not even as a batch without events, which a log refuses."""
+    async with Hub() as hub, Runs(hub, public=True) as runs:
+        log: Any = hub.log
+        submit = log.submit
+
+        def away(batches: Any, settle: Any) -> None:
+            monkeypatch.setattr(log, "submit", submit)
+            settle([LogUnavailable("the disk is full")] * len(batches), "")
+
+        lost, other = [await runs.attach((await runs.start("chat", forever)).id) for _ in range(2)]
+        monkeypatch.setattr(log, "submit", away)
+        lost.put("lost")
+        lost._claim.lost()
+        other.put("stored")
+        await other.flush()
+    assert not [record for record in caplog.records if record.exc_info]
+
+
 async def test_an_outage_of_the_log_is_written_about_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

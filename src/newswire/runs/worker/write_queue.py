@@ -232,6 +232,9 @@ class Claim:
         was_over, self.over = self.over, True
         self._pending.clear()
         self._again = None
+        if self.queued:
+            self.queued = False
+            self._queue.remove(self)
         self._queue.ahead -= self._ahead
         self._ahead = self._in_flight = 0
         self._wake()
@@ -347,9 +350,16 @@ class WriteQueue:
         if self._next is None and not self._storing:
             self._next = self._loop.call_soon(self._store)
 
+    def remove(self, claim: Claim) -> None:
+        """`claim` has nothing pending any more."""
+        if claim in self._queue:
+            self._queue.remove(claim)
+
     def _store(self) -> None:
         self._next = None
         queue, self._queue = self._queue, []
+        if not queue:  # what was waiting is lost
+            return
         if len(queue) > 1 and (suspect := next((claim for claim in queue if claim.suspect), None)) is not None:
             self._queue = [claim for claim in queue if claim is not suspect]
             queue = [suspect]
