@@ -35,6 +35,12 @@ def test_inputs_that_came_in_turns() -> None:
     ]
 
 
+def test_an_input_before_its_call_is_none() -> None:
+    """No client gets it where it stands, so it is not put before the input that comes later either."""
+    call = [ToolCall("a", "f"), ToolInput("a", "{}")]
+    assert condensed(ToolInput("a", "1"), *call) == call
+
+
 def test_what_is_not_joined() -> None:
     """A part never moves over one that a reader can tell it from."""
     for parts in (

@@ -110,9 +110,10 @@ class Coalescer:
         """Add the next part."""
         if isinstance(part, (Text, Reasoning, ToolInput)) and not part.text:
             return
-        if isinstance(part, ToolInput) and (call := self._calls.get(part.id)) is not None:
-            if call.whole:
-                return
+        if isinstance(part, ToolInput):
+            call = self._calls.get(part.id)
+            if call is None or call.whole:
+                return  # no client gets it
             part = ToolInput(part.id, call.add(part.text))
         delta = text_delta(part)
         if delta is None:
