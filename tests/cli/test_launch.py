@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.fixtures.serve import PATIENCE, clean_environment
@@ -194,3 +195,13 @@ def test_a_worker_that_died_is_not_waited_for() -> None:
     worker.process.join()
     assert not worker.ping(timeout=600)
     worker.parent_conn.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "hung", "says"),
+    [(-9, False, "was killed by SIGKILL"), (1, False, "ended with status 1"), (-9, True, "has not answered for 15 s")],
+)
+def test_a_worker_that_ended_is_logged(status: int, hung: bool, says: str) -> None:
+    """Its streams broke: the operator has to know, and why."""
+    worker = SimpleNamespace(exitcode=status, hung=hung, config=SimpleNamespace(timeout_worker_healthcheck=15))
+    assert launch._how_it_ended(worker).startswith(says)

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import parent_process
@@ -217,10 +217,23 @@ def _stop_with_parent() -> None:
 
 
 class _Worker(multiprocess.Process):
+    """A worker of uvicorn's supervisor.
+
+    Attributes:
+        hung: it was killed because it did not answer.
+    """
+
+    hung = False
+
     def start(self) -> None:
         """Start it; its end of the pipe is its own, so that its death ends a wait for what it answers."""
         super().start()
         self.child_conn.close()
+
+    def kill(self) -> None:
+        """Kill it; one that is alive has not answered in time."""
+        self.hung = self.process.is_alive()
+        super().kill()
 
     def ping(self, timeout: float = 5) -> bool:
         try:
@@ -271,12 +284,27 @@ class _Workers(multiprocess.Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         stopping = self.should_exit.is_set()
+        before = list(self.processes)
         super().keep_subprocess_alive()
+        for old, new in zip(before, self.processes, strict=True):
+            if new is not old:
+                logger.warning("worker %s %s: another one starts", old.pid, _how_it_ended(old))
         self.failed = self.failed or (not stopping and self.should_exit.is_set())
 
     def init_processes(self) -> None:
         multiprocess.Process = _Worker  # type: ignore[misc]  # uvicorn has no other way to say so
         super().init_processes()
+
+
+def _how_it_ended(worker: Any) -> str:
+    if worker.hung:
+        return f"has not answered for {worker.config.timeout_worker_healthcheck} s and was killed"
+    status = worker.exitcode
+    if status >= 0:
+        return f"ended with status {status}"
+    with suppress(ValueError):
+        return f"was killed by {signal.Signals(-status).name}"
+    return f"was killed by signal {-status}"
 
 
 class _Reload(ChangeReload):  # type: ignore[misc, valid-type]  # one of two classes
