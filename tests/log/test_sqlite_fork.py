@@ -267,6 +267,7 @@ import ctypes
 loop = asyncio.SelectorEventLoop(selectors.PollSelector())  # shares no epoll with the child
 log = SqliteLog(path)
 loop.run_until_complete(log.append([("a", Event("1"))]))
+time.sleep(0.2)  # a thread that wants Python's lock at the fork would have the child wait for it for ever
 child = ctypes.PyDLL(None).fork()
 if child == 0:
     assert refused(attempt(path))
