@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 PORT   ?= 8000
 BIN    := $(VENV)/bin
-# How many processes share the tests: three more than the cores that CI has, since half of the time is waiting.
+# How many processes share the tests: four more than the cores that CI has, since half of the time is waiting.
 # A test that fails beside the others gets two more chances, and the summary names it.
-WORKERS ?= 5
+WORKERS ?= 6
 # The quick tests wait more than they work; each process collects all of them.
 QUICK_WORKERS ?= 4
 # Compiled modules are kept, whatever the environment says: each test that starts a command would compile newswire.
