@@ -270,6 +270,7 @@ loop.run_until_complete(log.append([("a", Event("1"))]))
 time.sleep(0.2)  # a thread that wants Python's lock at the fork would have the child wait for it for ever
 child = ctypes.PyDLL(None).fork()
 if child == 0:
+    signal.alarm(60)  # kills a child that waits for what nobody will release
     assert refused(attempt(path))
     assert attempt(path.with_name("other.db")) == [1]
     os._exit(7)
