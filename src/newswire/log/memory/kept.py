@@ -318,7 +318,7 @@ class Kept:
         while self.events > 1:
             gone: list[tuple[str, int]] = []
             size = removed = 0
-            for entry in self.all.take_first(most if most < self.events // 1000 else 1 + self.events // 1000):
+            for entry in self.all.take_first(min(most, 1 + self.events // 1000)):
                 offset, name, _, data, _ = entry
                 weighs = len(data) if data.isascii() else len(data.encode())
                 channel = channels.get(name)

@@ -208,17 +208,16 @@ def _lock(descriptor: int, patience: float) -> bool:
             return True
 
 
-# A folder that was last changed longer ago than this has times that tell every further change: the clock of file
-# systems ticks 100 to 1000 times a second. Some count in steps of up to two seconds.
-_QUIET_NANOSECONDS: Final = 20_000_000
+# File systems date changes by a clock that ticks 100 to 1000 times a second. Some count in steps of up to two seconds.
+_TICK_NANOSECONDS: Final = 10_000_000
+# A folder that was last changed longer ago than this has times that tell every further change.
+_QUIET_NANOSECONDS: Final = 2 * _TICK_NANOSECONDS
 _COARSE_NANOSECONDS: Final = 2_500_000_000
 _FOLDER_SECONDS: Final = 0.1  # between two looks at a folder that changes
 # Between two looks for whether the write-ahead log was cut. Each lets go of Python's lock six times, and a busy event
 # loop gives it back late. What is stored meanwhile is lost with the rest, as if the log had been cut so much later.
 _WAL_SECONDS: Final = 0.005
 _POLL_SECONDS: Final = 0.01
-# File systems date changes by a clock that ticks 100 to 1000 times a second.
-_TICK_NANOSECONDS: Final = 10_000_000
 
 
 class Hold:
