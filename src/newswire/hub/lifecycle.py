@@ -27,6 +27,7 @@ from newswire.hub.runtime import HubRuntime
 from newswire.hub.tracing import HubTracer
 from newswire.log import native
 from newswire.log.log import Log
+from newswire.log.retry import retrieved
 from newswire.log.workers import refuse_if_not_shared
 from newswire.validate import check_seconds
 
@@ -179,8 +180,7 @@ class Lifecycle:
         _opened.add(self)
         if self._opening is None:
             self._opening = loop.create_task(self._open(loop), name="newswire hub opens")
-            # If no one waits any more, a failure is not logged: the next call tries again.
-            self._opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())
+            self._opening.add_done_callback(retrieved)  # the next call tries again
         return await asyncio.shield(self._opening)
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> HubRuntime:

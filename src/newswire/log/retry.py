@@ -14,7 +14,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from newswire.errors import Closed, LogUnavailable, LogUncertain, NewswireError
 
@@ -279,3 +279,9 @@ def repeating(
     task = SupervisedTask(repeat, Outage(what, logger), retry=Retry(min(0.1, longest), longest))
     task.start()
     return task
+
+
+def retrieved(task: asyncio.Future[Any]) -> None:
+    """A callback for a task that several may wait for by `asyncio.shield`: if all have gone, its failure is no news."""
+    if not task.cancelled():
+        task.exception()

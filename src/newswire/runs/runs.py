@@ -22,6 +22,7 @@ from newswire.delivery.drain import drain_of
 from newswire.errors import Closed, InvalidChannel, RunNotFound
 from newswire.hub.hub import Hub
 from newswire.hub.options import StreamOptions
+from newswire.log.retry import retrieved
 from newswire.runs.dialects import End, dialect_named
 from newswire.runs.options import RunOptions, WorkerOptions
 from newswire.runs.reading.reader import Readers
@@ -221,7 +222,7 @@ class Runs:
         task = asyncio.get_running_loop().create_task(self._start(asked), name="newswire run starts")
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
-        task.add_done_callback(lambda task: task.cancelled() or task.exception())  # whoever wanted the run has gone
+        task.add_done_callback(retrieved)
         return await asyncio.shield(task)
 
     async def _start(self, asked: Start) -> Run:

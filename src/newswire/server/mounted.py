@@ -19,6 +19,7 @@ from newswire.delivery.problem import problem_of
 from newswire.errors import NewswireError
 from newswire.hub.hub import Hub
 from newswire.hub.runtime import HubRuntime
+from newswire.log.retry import retrieved
 from newswire.server.app import create_app
 from newswire.server.auth import Authorizer
 from newswire.server.auth.access import check_authorizer
@@ -121,7 +122,7 @@ class MountedApp:
         opening = self._opening
         if opening is None or opening.done() or opening.get_loop() is not asyncio.get_running_loop():
             opening = asyncio.create_task(self._open(runtime), name="newswire routes open")
-            opening.add_done_callback(lambda opening: opening.cancelled() or opening.exception())  # see `Hub.open`
+            opening.add_done_callback(retrieved)
             self._opening = opening
         try:
             return await asyncio.shield(opening)
